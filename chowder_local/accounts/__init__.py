@@ -1,0 +1,1 @@
+"""Organizations, their keys and who may do what."""

@@ -1,0 +1,150 @@
+"""The words of the contract as plain, frozen types; everything above may use them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, NewType
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+OrganizationId = NewType("OrganizationId", str)
+InstanceId = NewType("InstanceId", str)
+KeyId = NewType("KeyId", str)
+SandboxId = NewType("SandboxId", str)
+
+
+class ModelProvider(StrEnum):
+    """Who a model key belongs to."""
+
+    ANTHROPIC = "anthropic"
+    OPENAI = "openai"
+    GEMINI = "gemini"
+
+
+OFFLINE_KEY = "offline"
+"""The model key value that sends a provider's calls to the built-in offline model."""
+
+
+class InstanceStatus(StrEnum):
+    """`provisioning → running ⇄ stopped`, `error`, `terminated`."""
+
+    PROVISIONING = "provisioning"
+    RUNNING = "running"
+    STOPPED = "stopped"
+    ERROR = "error"
+    TERMINATED = "terminated"
+
+
+class Tier(StrEnum):
+    """A subscription, which bounds how many instances an organization may have."""
+
+    SHRIMP = "shrimp"
+    CRAB = "crab"
+    LOBSTER = "lobster"
+    WHALE = "whale"
+
+    @property
+    def instance_limit(self) -> int | None:
+        """How many instances that are not terminated; None is unlimited."""
+        return {Tier.SHRIMP: 1, Tier.CRAB: 10, Tier.LOBSTER: 500, Tier.WHALE: None}[self]
+
+
+class Permission(StrEnum):
+    """What a scoped key may do with an instance; none implies another."""
+
+    READ = "read"
+    INTERACT = "interact"
+    CONFIGURE = "configure"
+    FILES = "files"
+    CHANNELS = "channels"
+
+
+@dataclass(frozen=True)
+class Organization:
+    """Who owns instances, keys and model keys."""
+
+    id: OrganizationId
+    name: str
+    tier: Tier
+    created_at: datetime
+    updated_at: datetime
+    model_providers: tuple[ModelProvider, ...] = ()
+
+
+@dataclass(frozen=True)
+class ApiKey:
+    """A bearer token as the store knows it: never the token, only what it may do."""
+
+    id: KeyId
+    organization_id: OrganizationId
+    name: str
+    prefix: str
+    created_at: datetime
+    is_active: bool = True
+    expires_at: datetime | None = None
+    last_used_at: datetime | None = None
+    is_organization_key: bool = True
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who makes a request, told by the key it carries."""
+
+    organization_id: OrganizationId
+    key_id: KeyId
+    is_organization_key: bool = True
+
+
+@dataclass(frozen=True)
+class Instance:
+    """An agent that a user has; `sandbox_id` is decided with the row, before the sandbox exists."""
+
+    id: InstanceId
+    organization_id: OrganizationId
+    name: str
+    status: InstanceStatus
+    model_provider: ModelProvider
+    sandbox_id: SandboxId
+    created_at: datetime
+    updated_at: datetime
+    sandbox_provider: str = "sandbox"
+    openclaw_version: str = "v1"
+    openclaw_config: Mapping[str, Any] | None = None
+    region: str | None = None
+    error_message: str | None = None
+    gateway_url: str | None = None
+    born_at: datetime | None = None
+    """When it was first ready; until then its volume holds nothing that anyone was promised."""
+
+
+class SandboxState(StrEnum):
+    """What the engine says of a sandbox's container."""
+
+    CREATED = "created"
+    RUNNING = "running"
+    PAUSED = "paused"
+    EXITED = "exited"
+    MISSING = "missing"
+
+
+@dataclass(frozen=True)
+class SandboxSpec:
+    """What a sandbox is made of; `files` are put on its volume (path below the home → content)."""
+
+    id: SandboxId
+    instance_name: str
+    files: Mapping[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SandboxInfo:
+    """A sandbox as seen on the engine; `gateway_url` is reachable from the host while it runs."""
+
+    id: SandboxId
+    state: SandboxState
+    gateway_url: str | None = None
+    exit_code: int | None = None
+    is_oom_killed: bool = False

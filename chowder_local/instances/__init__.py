@@ -1,0 +1,1 @@
+"""An instance's life: provisioning, states, conversations, reconciling with the engine."""

@@ -1,0 +1,1 @@
+"""What an agent is: its configuration, gateway, sessions and messages."""

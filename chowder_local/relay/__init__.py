@@ -1,0 +1,1 @@
+"""Lending a model key to a sandbox without giving it away."""

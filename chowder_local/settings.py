@@ -1,0 +1,145 @@
+"""What an operator can choose: one frozen object, read once from a mapping that is passed in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from platformdirs import user_data_path
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from chowder_local.domain import ModelProvider
+from chowder_local.errors import SettingsInvalid
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PREFIX = "CHOWDER_"
+CLIENT_NAMES = frozenset({"CHOWDER_BASE_URL", "CHOWDER_KEY"})
+"""Names with our prefix that are the clients', printed by `chowder-local env`."""
+
+
+class Settings(BaseModel):
+    """Each field is the environment variable `CHOWDER_<FIELD>`; the CLI's options win over it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    host: str = Field("127.0.0.1", description="Address the API listens on.")
+    port: int = Field(2469, ge=1, le=65535, description="Port the API listens on.")
+    data_dir: Path = Field(
+        default_factory=lambda: user_data_path("chowder-local"),
+        description="Where the database, keys and logs are kept.",
+    )
+    offline: bool = Field(
+        False, description="The default organization gets the offline model for every provider."
+    )
+    image: str | None = Field(
+        None, description="Sandbox image to use instead of the one this version builds."
+    )
+    base_image: str = Field(
+        "node:24-trixie-slim", description="Image that the sandbox image is built on."
+    )
+    ca_bundle: Path | None = Field(
+        None, description="PEM file that sandboxes and image builds trust besides the usual ones."
+    )
+    memory_limit_mb: int = Field(2048, ge=512, description="Memory a sandbox may use.")
+    cpu_limit: float = Field(2.0, gt=0, description="Processors a sandbox may use.")
+    pids_limit: int = Field(512, ge=64, description="Processes and threads a sandbox may have.")
+    boot_timeout_s: float = Field(
+        180.0, gt=0, description="How long a sandbox may take to be ready."
+    )
+    boot_concurrency: int = Field(2, ge=1, description="Sandboxes that boot at the same time.")
+    suspend_timeout_s: float = Field(
+        10.0, gt=0, description="How long a stop waits for the turn that is running."
+    )
+    reconcile_interval_s: float = Field(
+        5.0, gt=0, description="How often the store and the engine are made to agree."
+    )
+    engine_timeout_s: float = Field(
+        30.0, gt=0, description="How long one call to the engine may take."
+    )
+    engine_threads: int = Field(8, ge=1, description="Calls to the engine at the same time.")
+    anthropic_base_url: str = Field(
+        "https://api.anthropic.com", description="Where the relay finds Anthropic."
+    )
+    openai_base_url: str = Field(
+        "https://api.openai.com/v1", description="Where the relay finds OpenAI."
+    )
+    gemini_base_url: str = Field(
+        "https://generativelanguage.googleapis.com/v1beta",
+        description="Where the relay finds Gemini.",
+    )
+    max_body_bytes: int = Field(
+        64 * 1024 * 1024, ge=1024, description="Longest request body that the API takes."
+    )
+    cors_origins: tuple[str, ...] = Field(
+        (), description="Browser origins allowed besides loopback ones, separated by commas."
+    )
+    log_level: str = Field(
+        "info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error."
+    )
+
+    @classmethod
+    def read(cls, env: Mapping[str, str], **options: Any) -> Self:
+        """Settings from the environment, with options (those that are not None) winning.
+
+        Raises SettingsInvalid, which names each unknown variable or bad value.
+        """
+        values: dict[str, Any] = {}
+        for name, value in env.items():
+            if name.startswith(PREFIX) and name not in CLIENT_NAMES:
+                values[name.removeprefix(PREFIX).lower()] = value
+        # A typo in a name would otherwise run silently on the default.
+        if unknown := sorted(values.keys() - cls.model_fields.keys()):
+            names = ", ".join(PREFIX + name.upper() for name in unknown)
+            raise SettingsInvalid(f"Unknown settings: {names}.")
+        if "cors_origins" in values:
+            values["cors_origins"] = tuple(filter(None, values["cors_origins"].split(",")))
+        values |= {name: value for name, value in options.items() if value is not None}
+        try:
+            return cls.model_validate(values)
+        except ValidationError as invalid:
+            problems = "; ".join(
+                f"{PREFIX}{str(problem['loc'][0]).upper()}: {problem['msg']}"
+                for problem in invalid.errors()
+            )
+            raise SettingsInvalid(f"Settings that make no sense: {problems}.") from None
+
+    @property
+    def model_base_urls(self) -> dict[ModelProvider, str]:
+        """Where each provider is found, without a trailing slash."""
+        return {
+            ModelProvider.ANTHROPIC: self.anthropic_base_url.rstrip("/"),
+            ModelProvider.OPENAI: self.openai_base_url.rstrip("/"),
+            ModelProvider.GEMINI: self.gemini_base_url.rstrip("/"),
+        }
+
+    @property
+    def database_file(self) -> Path:
+        """The SQLite store."""
+        return self.data_dir / "chowder.db"
+
+    @property
+    def secret_file(self) -> Path:
+        """What encrypts everything at rest, and what internal tokens are derived from."""
+        return self.data_dir / "secret.key"
+
+    @property
+    def default_key_file(self) -> Path:
+        """The default organization's API key, for `chowder-local env`."""
+        return self.data_dir / "default.key"
+
+    @property
+    def lock_file(self) -> Path:
+        """Held while a server runs on the data directory."""
+        return self.data_dir / "server.lock"
+
+    @property
+    def run_file(self) -> Path:
+        """What the running server is: JSON with `pid`, `host`, `port`, `base_url`, `version`."""
+        return self.data_dir / "server.json"
+
+    @property
+    def log_file(self) -> Path:
+        """Where a detached server logs."""
+        return self.data_dir / "server.log"

@@ -1,0 +1,1 @@
+"""SQLite: the truth about organizations, keys and instances."""

@@ -1,0 +1,89 @@
+"""Making, hashing and deriving secrets, and encrypting what is kept at rest."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import os
+import secrets
+from typing import TYPE_CHECKING, Self
+
+from cryptography.fernet import Fernet
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ORGANIZATION_PREFIX = "chd_org_"
+SCOPED_PREFIX = "chd_sk_"
+SHOWN_CHARACTERS = 12
+
+
+def new_key(prefix: str) -> str:
+    """A fresh bearer token with 256 random bits."""
+    return prefix + secrets.token_urlsafe(32)
+
+
+def shown_prefix(raw_key: str) -> str:
+    """The part of a token that may be shown, to tell it from others."""
+    return raw_key[:SHOWN_CHARACTERS]
+
+
+def digest(raw_key: str) -> str:
+    """What the store keeps of a token. A plain hash suffices: the token is random, not chosen."""
+    return hashlib.sha256(raw_key.encode()).hexdigest()
+
+
+class Vault:
+    """The data directory's secret: encrypts model keys, derives each sandbox's own tokens."""
+
+    def __init__(self, secret: bytes) -> None:
+        self._secret = secret
+        self._fernet = Fernet(base64.urlsafe_b64encode(self._derive("at rest", "fernet")))
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """The vault whose secret is in `path`; a missing file is made, readable by us only."""
+        try:
+            with path.open("rb") as file:
+                return cls(file.read())
+        except FileNotFoundError:
+            write_private(path, secrets.token_bytes(32))
+            return cls.load(path)
+
+    def encrypt(self, text: str) -> bytes:
+        """Ciphertext for the store."""
+        return self._fernet.encrypt(text.encode())
+
+    def decrypt(self, ciphertext: bytes) -> str:
+        """Back from the store; raises InvalidToken if another secret wrote it."""
+        return self._fernet.decrypt(ciphertext).decode()
+
+    def gateway_token(self, sandbox_id: str) -> str:
+        """The bearer token of one sandbox's gateway; derived, so that no crash can lose it."""
+        return self._derive("gateway", sandbox_id).hex()
+
+    def relay_token(self, sandbox_id: str) -> str:
+        """What a sandbox shows the relay in place of a model key; says itself whose it is."""
+        return f"{sandbox_id}.{self._derive('relay', sandbox_id).hex()}"
+
+    def sandbox_of(self, relay_token: str) -> str | None:
+        """Whose relay token this is, or None if we never gave it out."""
+        sandbox_id, _, _ = relay_token.partition(".")
+        expected = self.relay_token(sandbox_id)
+        is_ours = hmac.compare_digest(relay_token.encode(), expected.encode())
+        return sandbox_id if is_ours else None
+
+    def _derive(self, purpose: str, name: str) -> bytes:
+        return hmac.digest(self._secret, f"{purpose}\0{name}".encode(), "sha256")
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Writes a whole file that only we can read, or none: no reader ever sees half of it."""
+    part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)

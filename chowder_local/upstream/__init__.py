@@ -1,0 +1,1 @@
+"""HTTP out, streaming: what forwarding needs."""

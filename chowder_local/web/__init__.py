@@ -1,0 +1,1 @@
+"""HTTP in: the route table, handlers, payloads, failures and middleware."""

@@ -1,0 +1,1 @@
+"""Handlers of what only the local server has."""
