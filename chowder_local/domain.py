@@ -135,7 +135,6 @@ class SandboxSpec:
     """What a sandbox is made of; `files` are put on its volume (path below the home → content)."""
 
     id: SandboxId
-    instance_name: str
     files: Mapping[str, bytes] = field(default_factory=dict)
 
 

@@ -130,6 +130,12 @@ class ConfigRefused(ChowderError):
     code = "config_refused"
 
 
+class RpcRefused(ChowderError):
+    """A gateway refuses a control call; the words are its own."""
+
+    code = "rpc_refused"
+
+
 class MessageRefused(ChowderError):
     """The gateway does not take a message; the words are its own."""
 
@@ -159,6 +165,34 @@ class ProviderFailed(ChowderError):
         self.status = status
         self.words = words
         self.retry_after = retry_after
+
+
+class RelayTokenInvalid(ChowderError):
+    """A call of the model relay carries no token of ours."""
+
+    code = "relay_token_invalid"
+
+    def __init__(self) -> None:
+        super().__init__("Invalid relay token.")
+
+
+class UpstreamFailed(ChowderError):
+    """No answer came from where a request was forwarded; the words say why.
+
+    `is_sent` is False when the request cannot have had an effect there.
+    """
+
+    code = "upstream_failed"
+
+    def __init__(self, words: str, *, is_sent: bool) -> None:
+        super().__init__(words)
+        self.is_sent = is_sent
+
+
+class StreamBroken(ChowderError):
+    """An answer that had begun broke off, or cannot be read; the words say how."""
+
+    code = "stream_broken"
 
 
 class EngineUnavailable(ChowderError):
@@ -196,6 +230,15 @@ class ImageBuildFailed(ChowderError):
     code = "image_build_failed"
 
 
+class ImageKept(ChowderError):
+    """An image is not removed, because it is not ours or in use."""
+
+    code = "image_kept"
+
+    def __init__(self, image: str, reason: str) -> None:
+        super().__init__(f"The image {image} is kept: {reason}.")
+
+
 class SandboxMissing(ChowderError):
     """A sandbox, or the volume it lives on, is gone from the engine."""
 
@@ -223,6 +266,18 @@ class PortTaken(ChowderError):
         super().__init__(
             f"Port {port} on {host} is taken by another program. "
             "Stop it, or choose another port with --port."
+        )
+
+
+class RelayPortTaken(ChowderError):
+    """The model relay's port, which running agents know it by, belongs to another process."""
+
+    code = "relay_port_taken"
+
+    def __init__(self, host: str, port: int) -> None:
+        super().__init__(
+            f"Port {port} on {host}, where agents expect the model relay, is taken by another "
+            "program. Stop that program; the number cannot change while there are agents."
         )
 
 
@@ -260,6 +315,24 @@ class ServerNotReady(ChowderError):
     """A server that was started did not become healthy."""
 
     code = "server_not_ready"
+
+
+class ServerSilent(ChowderError):
+    """The server was reached, but its answer did not come in time or broke off."""
+
+    code = "server_silent"
+
+
+class ServerStuck(ChowderError):
+    """A server that was told to stop goes on."""
+
+    code = "server_stuck"
+
+    def __init__(self, pid: int, waited_s: float) -> None:
+        super().__init__(
+            f"The server (process {pid}) has not stopped within {waited_s:.0f} s. "
+            f"Run 'chowder-local down' again, or end it with: kill -9 {pid}"
+        )
 
 
 class ApiRefused(ChowderError):

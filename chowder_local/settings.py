@@ -130,6 +130,11 @@ class Settings(BaseModel):
         return self.data_dir / "default.key"
 
     @property
+    def store_file(self) -> Path:
+        """The store's id, which labels all that the data directory has on the engine."""
+        return self.data_dir / "store.id"
+
+    @property
     def lock_file(self) -> Path:
         """Held while a server runs on the data directory."""
         return self.data_dir / "server.lock"

@@ -7,9 +7,12 @@ import hashlib
 import hmac
 import os
 import secrets
+from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
 from cryptography.fernet import Fernet
+
+from chowder_local.errors import DataDirUnusable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
 ORGANIZATION_PREFIX = "chd_org_"
 SCOPED_PREFIX = "chd_sk_"
 SHOWN_CHARACTERS = 12
+SECRET_BYTES = 32
 
 
 def new_key(prefix: str) -> str:
@@ -43,13 +47,23 @@ class Vault:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """The vault whose secret is in `path`; a missing file is made, readable by us only."""
+        """The vault whose secret is in `path`; a missing file is made, readable by us only.
+
+        Raises DataDirUnusable.
+        """
         try:
-            with path.open("rb") as file:
-                return cls(file.read())
-        except FileNotFoundError:
-            write_private(path, secrets.token_bytes(32))
-            return cls.load(path)
+            if not path.exists():
+                write_private(path, secrets.token_bytes(SECRET_BYTES))
+            secret = path.read_bytes()
+        except OSError as failed:
+            raise DataDirUnusable(f"{path} cannot be read: {failed.strerror}.") from failed
+        # A cut or emptied secret would be a guessable one.
+        if len(secret) != SECRET_BYTES:
+            raise DataDirUnusable(
+                f"{path} is damaged. Put it back from a copy, or move it away: all agents then "
+                "get new tokens, and model keys have to be set again."
+            )
+        return cls(secret)
 
     def encrypt(self, text: str) -> bytes:
         """Ciphertext for the store."""
@@ -79,11 +93,32 @@ class Vault:
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """Writes a whole file that only we can read, or none: no reader ever sees half of it."""
+    """Writes a whole file that only we can read, or none: no reader ever sees half of it.
+
+    Raises DataDirUnusable.
+    """
     part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        _write_durably(part, content)
+        part.replace(path)
+        # The new name is in the directory, and survives a power cut only with it.
+        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    except OSError as failed:
+        with suppress(OSError):
+            part.unlink()
+        raise DataDirUnusable(
+            f"{path} cannot be written: {failed.strerror}. Make room or make it writable, "
+            "or choose another directory with --data-dir."
+        ) from failed
+
+
+def _write_durably(path: Path, content: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-    part.replace(path)

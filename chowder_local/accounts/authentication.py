@@ -1,0 +1,62 @@
+"""Tells who makes a request by its key, and issues organization keys."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING
+
+from chowder_local.domain import ApiKey, Caller, KeyId, OrganizationId
+from chowder_local.errors import KeyInvalid, KeyMissing
+from chowder_local.tokens import ORGANIZATION_PREFIX, digest, new_key, shown_prefix
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from chowder_local.store.keys import KeyQueries
+
+FIRST_KEY_NAME = "default"
+
+
+class Authentication:
+    """Bearer tokens in, callers out."""
+
+    def __init__(self, keys: KeyQueries, clock: Callable[[], datetime]) -> None:
+        self._keys = keys
+        self._clock = clock
+
+    async def caller(self, raw_key: str | None) -> Caller:
+        """Whose key this is; raises KeyMissing, or KeyInvalid if it is not or no longer good."""
+        if not raw_key:
+            raise KeyMissing
+        # To look up a digest needs no constant time: who could steer the digest of a guess towards
+        # a stored one could as well guess the token.
+        key = await self._keys.by_digest(digest(raw_key))
+        if key is None or not key.is_active:
+            raise KeyInvalid
+        if key.expires_at is not None and key.expires_at <= self._clock():
+            raise KeyInvalid
+        return Caller(
+            organization_id=key.organization_id,
+            key_id=key.id,
+            is_organization_key=key.is_organization_key,
+        )
+
+    async def issue(self, organization_id: OrganizationId) -> str:
+        """One more organization key, as the raw token that only the caller has from now on."""
+        key, raw_key = organization_key(organization_id, self._clock())
+        await self._keys.add(key, digest(raw_key))
+        return raw_key
+
+
+def organization_key(organization_id: OrganizationId, now: datetime) -> tuple[ApiKey, str]:
+    """A new key that may do everything in its organization, and its raw token."""
+    raw_key = new_key(ORGANIZATION_PREFIX)
+    key = ApiKey(
+        id=KeyId(str(uuid.uuid4())),
+        organization_id=organization_id,
+        name=FIRST_KEY_NAME,
+        prefix=shown_prefix(raw_key),
+        created_at=now,
+    )
+    return key, raw_key

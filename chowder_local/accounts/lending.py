@@ -1,0 +1,43 @@
+"""Tells the model relay whose sandbox calls, and lends it that organization's model key."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from chowder_local.domain import InstanceStatus, ModelProvider, SandboxId
+from chowder_local.errors import RelayTokenInvalid
+from chowder_local.relay.service import Loan
+
+if TYPE_CHECKING:
+    from chowder_local.accounts.organizations import Organizations
+    from chowder_local.store.instances import InstanceQueries
+    from chowder_local.tokens import Vault
+
+
+class Lending:
+    """The relay's lender; see `Lender` in relay/service.py."""
+
+    def __init__(
+        self, vault: Vault, instances: InstanceQueries, organizations: Organizations
+    ) -> None:
+        self._vault = vault
+        self._instances = instances
+        self._organizations = organizations
+
+    async def lend(self, relay_token: str, provider: ModelProvider) -> Loan:
+        """The key, read anew for each call, so that a changed one counts at once.
+
+        Raises RelayTokenInvalid if we never gave the token out, or its instance is terminated.
+        """
+        sandbox = self._vault.sandbox_of(relay_token)
+        instance = None
+        if sandbox is not None:
+            instance = await self._instances.by_sandbox(SandboxId(sandbox))
+        if instance is None or instance.status is InstanceStatus.TERMINATED:
+            raise RelayTokenInvalid
+        return Loan(
+            organization_id=instance.organization_id,
+            instance_id=instance.id,
+            sandbox_id=instance.sandbox_id,
+            key=await self._organizations.model_key(instance.organization_id, provider),
+        )

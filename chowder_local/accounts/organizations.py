@@ -1,0 +1,134 @@
+"""The rules of organizations: signup, what they may have, and the model keys they own."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cryptography.fernet import InvalidToken
+
+from chowder_local.accounts.authentication import organization_key
+from chowder_local.domain import Organization, OrganizationId, Tier
+from chowder_local.errors import OrganizationNotFound
+from chowder_local.tokens import digest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from datetime import datetime
+
+    from chowder_local.domain import ModelProvider
+    from chowder_local.store.organizations import OrganizationQueries
+    from chowder_local.tokens import Vault
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class OrganizationDetails:
+    """An organization and how much of its tier it uses."""
+
+    organization: Organization
+    instance_count: int
+
+    @property
+    def instance_limit(self) -> int | None:
+        """How many instances it may have; None is unlimited."""
+        return self.organization.tier.instance_limit
+
+
+class Organizations:
+    """Organizations, with their model keys in clear at this border and nowhere below."""
+
+    def __init__(
+        self, queries: OrganizationQueries, vault: Vault, clock: Callable[[], datetime]
+    ) -> None:
+        self._queries = queries
+        self._vault = vault
+        self._clock = clock
+
+    async def signup(
+        self,
+        name: str,
+        *,
+        tier: Tier = Tier.SHRIMP,
+        model_keys: Mapping[ModelProvider, str] | None = None,
+        organization_id: OrganizationId | None = None,
+    ) -> tuple[OrganizationDetails, str]:
+        """A new organization and its raw key, which nobody can tell again."""
+        now = self._clock()
+        encrypted = {
+            provider: ciphertext
+            for provider, ciphertext in self._encrypted(model_keys or {}).items()
+            if ciphertext is not None
+        }
+        organization = Organization(
+            id=organization_id or OrganizationId(str(uuid.uuid4())),
+            name=name,
+            tier=tier,
+            created_at=now,
+            updated_at=now,
+            model_providers=tuple(sorted(encrypted)),
+        )
+        key, raw_key = organization_key(organization.id, now)
+        await self._queries.add(organization, key, digest(raw_key), encrypted)
+        log.info("Organization %s signed up as %s", organization.id, tier)
+        return OrganizationDetails(organization, instance_count=0), raw_key
+
+    async def details(self, organization_id: OrganizationId) -> OrganizationDetails:
+        """What an organization is and has; raises OrganizationNotFound."""
+        return await self._detailed(await self._queries.get(organization_id))
+
+    async def change(
+        self,
+        organization_id: OrganizationId,
+        *,
+        name: str | None = None,
+        model_api_keys: Mapping[ModelProvider, str] | None = None,
+    ) -> OrganizationDetails:
+        """Renames, and merges model keys with those that are set; "" removes one.
+
+        Raises OrganizationNotFound.
+        """
+        changed = await self._queries.change(
+            organization_id,
+            name=name,
+            model_keys=self._encrypted(model_api_keys or {}),
+            now=self._clock(),
+        )
+        return await self._detailed(changed)
+
+    async def model_key(
+        self, organization_id: OrganizationId, provider: ModelProvider
+    ) -> str | None:
+        """The organization's key for a provider, in clear."""
+        ciphertext = await self._queries.model_key(organization_id, provider)
+        if ciphertext is None:
+            return None
+        try:
+            return self._vault.decrypt(ciphertext)
+        except InvalidToken:
+            # As good as not set: the caller is then told how to set one, which is the cure.
+            log.warning(
+                "The %s key of organization %s was encrypted with another secret.key; set it again",
+                provider,
+                organization_id,
+            )
+            return None
+
+    async def _detailed(self, organization: Organization | None) -> OrganizationDetails:
+        if organization is None:
+            raise OrganizationNotFound
+        count = await self._queries.instance_count(organization.id)
+        return OrganizationDetails(organization, instance_count=count)
+
+    def _encrypted(
+        self, model_keys: Mapping[ModelProvider, str]
+    ) -> dict[ModelProvider, bytes | None]:
+        # A pasted key often ends with a line break, which no header can carry.
+        stripped = {provider: key.strip() for provider, key in model_keys.items()}
+        return {
+            provider: self._vault.encrypt(key) if key else None
+            for provider, key in stripped.items()
+        }

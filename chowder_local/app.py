@@ -1,0 +1,232 @@
+"""The composition root: what is opened here, in one lifespan, is closed here."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, TypedDict
+
+from starlette.applications import Starlette
+
+from chowder_local import __version__
+from chowder_local.accounts.authentication import Authentication
+from chowder_local.accounts.default import ensure_default
+from chowder_local.accounts.lending import Lending
+from chowder_local.accounts.organizations import Organizations
+from chowder_local.engine.docker import DockerEngine
+from chowder_local.engine.image_recipe import openclaw_version
+from chowder_local.engine.specs import Limits
+from chowder_local.errors import PortTaken, RelayPortTaken
+from chowder_local.instances.boots import Boots
+from chowder_local.instances.conversations import Conversations
+from chowder_local.instances.health import Health, ServerFacts
+from chowder_local.instances.lifecycle import Lifecycle
+from chowder_local.instances.locks import InstanceLocks
+from chowder_local.instances.readiness import Readiness
+from chowder_local.instances.reconcile import Reconciler
+from chowder_local.openclaw.gateway import Gateway
+from chowder_local.relay.failures import FailureLog
+from chowder_local.relay.service import Relay
+from chowder_local.store.database import Database
+from chowder_local.store.instances import InstanceQueries
+from chowder_local.store.keys import KeyQueries
+from chowder_local.store.meta import MetaQueries
+from chowder_local.store.organizations import OrganizationQueries
+from chowder_local.store.sessions import SessionQueries
+from chowder_local.tokens import Vault, write_private
+from chowder_local.upstream.forward import Forwarder, open_client
+from chowder_local.web import failures, middleware
+from chowder_local.web.listener import bound_socket, listening
+from chowder_local.web.openapi import documentation_routes
+from chowder_local.web.relay import create_relay_app
+from chowder_local.web.routes import OPERATIONS, routes
+from chowder_local.web.state import Services
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import AsyncIterator, Mapping
+
+    import httpx
+
+    from chowder_local.domain import ModelProvider, SandboxId
+    from chowder_local.engine.connection import EngineAddress
+    from chowder_local.engine.networks import SandboxNetwork
+    from chowder_local.settings import Settings
+
+RELAY_HOSTNAME = "relay.internal"
+RELAY_PORT = 2470
+
+
+class State(TypedDict):
+    """What a request finds in `request.state`."""
+
+    services: Services
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What the machine, rather than the operator, says about a server."""
+
+    engine_address: EngineAddress
+    image: str
+    base_url: str
+    model_keys: Mapping[ModelProvider, str]
+    ca_bundle: bytes | None = None
+
+
+def create_app(settings: Settings, around: Surroundings) -> Starlette:
+    """The API; its lifespan opens the store, the engine and the relay, lowest first.
+
+    The lifespan raises ChowderError if one of them cannot be had.
+    """
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[State]:
+        async with AsyncExitStack() as stack:
+            yield {"services": await _open(settings, around, stack)}
+
+    return Starlette(
+        routes=[*routes(), *documentation_routes(OPERATIONS)],
+        middleware=middleware.stack(settings.cors_origins),
+        exception_handlers=failures.handlers(),
+        lifespan=lifespan,
+    )
+
+
+async def _open(settings: Settings, around: Surroundings, stack: AsyncExitStack) -> Services:
+    vault = await asyncio.to_thread(Vault.load, settings.secret_file)
+    database = await stack.enter_async_context(Database.open(settings.database_file))
+    meta = MetaQueries(database)
+    organizations = Organizations(OrganizationQueries(database), vault, _now)
+    authentication = Authentication(KeyQueries(database), _now)
+    await ensure_default(
+        organizations, settings.default_key_file, around.model_keys, meta, authentication,
+        offline=settings.offline,
+    )  # fmt: skip
+    store_id = await meta.put_if_absent("store_id", secrets.token_hex(6))
+    await asyncio.to_thread(write_private, settings.store_file, store_id.encode())
+
+    engine = await stack.enter_async_context(
+        DockerEngine.connect(
+            around.engine_address,
+            store_id,
+            timeout_s=settings.engine_timeout_s,
+            thread_count=settings.engine_threads,
+        )
+    )
+    limits = Limits(settings.memory_limit_mb, settings.cpu_limit, settings.pids_limit)
+    network = await engine.prepare(around.image, limits, around.ca_bundle)
+
+    instances = InstanceQueries(database)
+    model_failures = FailureLog()
+    relay = Relay(
+        Lending(vault, instances, organizations),
+        settings.model_base_urls,
+        Forwarder(await stack.enter_async_context(open_client(ca_bundle=settings.ca_bundle))),
+        model_failures,
+    )
+    relay_port = await _listen(relay, network, meta, stack)
+    relay_url = f"http://{RELAY_HOSTNAME}:{relay_port}"
+
+    # No proxy of the environment may stand between us and a port of our own machine.
+    to_gateways = await stack.enter_async_context(open_client(is_proxied=False))
+    gateway_of = partial(_gateway, to_gateways, vault)
+    group = await stack.enter_async_context(_background())
+    readiness = Readiness(engine, gateway_of, boot_timeout_s=settings.boot_timeout_s)
+    boots = Boots(
+        instances=instances, organizations=organizations, engine=engine, readiness=readiness,
+        vault=vault, relay_url=relay_url, concurrency=settings.boot_concurrency, clock=_now,
+        group=group,
+    )  # fmt: skip
+    locks = InstanceLocks()
+    reconciler = Reconciler(
+        instances=instances, engine=engine, boots=boots, locks=locks,
+        interval_s=settings.reconcile_interval_s, clock=_now,
+    )  # fmt: skip
+    # Once before the first request, so that no list ever shows what a crash left behind.
+    await reconciler.agree()
+    group.create_task(reconciler.run(), name="reconciler")
+    return Services(
+        organizations=organizations,
+        authentication=authentication,
+        lifecycle=Lifecycle(
+            instances=instances, organizations=organizations, engine=engine, boots=boots,
+            readiness=readiness, locks=locks, gateway_of=gateway_of,
+            suspend_timeout_s=settings.suspend_timeout_s, clock=_now,
+        ),
+        conversations=Conversations(
+            organizations=organizations, sessions=SessionQueries(database),
+            reconciler=reconciler, failures=model_failures, gateway_of=gateway_of, clock=_now,
+        ),
+        engine=engine,
+        health=Health(_facts(settings, around, relay_url), engine, instances),
+        vault=vault,
+        max_body_bytes=settings.max_body_bytes,
+    )  # fmt: skip
+
+
+async def _listen(
+    relay: Relay, network: SandboxNetwork, meta: MetaQueries, stack: AsyncExitStack
+) -> int:
+    """Starts the relay where sandboxes find it; the port is the same at every start."""
+    known = await meta.get("relay_port")
+    bound = _relay_socket(network.relay_bind, None if known is None else int(known))
+    stack.callback(bound.close)
+    port: int = bound.getsockname()[1]
+    await meta.put("relay_port", str(port))
+    await stack.enter_async_context(listening(create_relay_app(relay), bound))
+    return port
+
+
+def _relay_socket(host: str, known_port: int | None) -> socket.socket:
+    try:
+        return bound_socket(host, known_port or RELAY_PORT)
+    except PortTaken:
+        if known_port is not None:
+            raise RelayPortTaken(host, known_port) from None
+        return bound_socket(host, 0)
+
+
+@asynccontextmanager
+async def _background() -> AsyncIterator[asyncio.TaskGroup]:
+    """A group for work that ends, by cancellation, with the server."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            yield group
+            group.create_task(_end())
+    except* _Over:
+        pass
+
+
+class _Over(Exception):
+    """Cancels a task group from inside, which has no other way."""
+
+
+async def _end() -> None:
+    raise _Over
+
+
+def _gateway(client: httpx.AsyncClient, vault: Vault, sandbox_id: SandboxId, url: str) -> Gateway:
+    return Gateway(client, url, vault.gateway_token(sandbox_id))
+
+
+def _facts(settings: Settings, around: Surroundings, relay_url: str) -> ServerFacts:
+    return ServerFacts(
+        version=__version__,
+        openclaw_version=openclaw_version(),
+        image=around.image,
+        base_url=around.base_url,
+        data_dir=str(settings.data_dir),
+        pid=os.getpid(),
+        started_at=_now(),
+        relay_url=relay_url,
+    )
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,82 @@
+"""`chat`: a conversation with an agent, streamed."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import click
+
+from chowder_local.cli.context import Context, data_dir_option
+from chowder_local.cli.named import find_instance
+from chowder_local.cli.output import note
+from chowder_local.domain import ModelProvider
+from chowder_local.errors import ChowderError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+DEFAULT_MODELS = {
+    ModelProvider.ANTHROPIC: "claude-sonnet-4-20250514",
+    ModelProvider.OPENAI: "gpt-4o",
+    ModelProvider.GEMINI: "gemini-2.0-flash",
+}
+
+
+@click.command()
+@data_dir_option
+@click.argument("instance")
+@click.argument("message", nargs=-1)
+@click.option("-s", "--session", help="A named conversation instead of the main one.")
+@click.option("-m", "--model", help="Model id (one of the instance's provider).")
+@click.pass_obj
+def chat(
+    context: Context,
+    instance: str,
+    message: tuple[str, ...],
+    session: str | None,
+    model: str | None,
+) -> None:
+    """Talk to INSTANCE (name, id, or beginning of an id).
+
+    With MESSAGE, or with a message piped in, prints the answer and ends. Otherwise it asks for one
+    message after the other, until Ctrl-D.
+    """
+    with context.client() as client:
+        found = find_instance(client, instance)
+        chosen = model or DEFAULT_MODELS[ModelProvider(found["model_provider"])]
+
+        def tell(words: str) -> None:
+            with closing(client.stream_text(found["id"], words, chosen, session)) as pieces:
+                for piece in pieces:
+                    click.echo(piece, nl=False)
+                    sys.stdout.flush()
+            click.echo()
+
+        if message:
+            tell(" ".join(message))
+        elif sys.stdin.isatty():
+            _converse(tell, f"{found['name']} ({chosen}). Ctrl-D ends the conversation.")
+        elif words := sys.stdin.read().strip():
+            tell(words)
+        else:
+            raise click.UsageError("There is no message: give one as an argument or pipe one in.")
+
+
+def _converse(tell: Callable[[str], None], greeting: str) -> None:
+    note(greeting)
+    while True:
+        try:
+            words = click.prompt("you", prompt_suffix="> ", err=True)
+        except click.Abort:
+            # Ctrl-D and Ctrl-C at the prompt both mean: enough.
+            note("")
+            return
+        try:
+            tell(words)
+        except KeyboardInterrupt:
+            # Hanging up ended the agent's turn; the conversation goes on.
+            note("\n(interrupted)")
+        except ChowderError as failure:
+            note(f"Error: {failure}")

@@ -1,0 +1,129 @@
+"""Starting a server that outlives the command, and waiting until it takes calls."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from chowder_local.cli.exits import FAILURE
+from chowder_local.cli.output import waiting
+from chowder_local.cli.running import RunningServer, find_running
+from chowder_local.client import Client
+from chowder_local.errors import DataDirUnusable, ServerNotReady
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+    from typing import IO
+
+    from chowder_local.settings import Settings
+
+READY_TIMEOUT_S = 60.0
+POLL_S = 0.05
+CALL_TIMEOUT_S = 5.0
+QUOTED_LINES = 10
+
+
+class ServerFailed(click.ClickException):
+    """The server that was started ended at once; its words and its exit code are passed on."""
+
+    def __init__(self, words: str, exit_code: int) -> None:
+        super().__init__(words)
+        self.exit_code = exit_code  # type: ignore[misc]  # click itself sets it like this
+
+
+def healthy_server(settings: Settings) -> RunningServer | None:
+    """The server of this data directory, if it takes calls."""
+    running = find_running(settings)
+    if running is None:
+        return None
+    with Client(running.root_url, timeout_s=CALL_TIMEOUT_S) as client:
+        # Another data directory's server may have got the port of one that died.
+        is_ours = client.is_ready() and client.health().get("pid") == running.pid
+    return running if is_ours else None
+
+
+def start_detached(
+    settings: Settings,
+    options: Sequence[str],
+    env: Mapping[str, str],
+    timeout_s: float = READY_TIMEOUT_S,
+) -> RunningServer:
+    """A server of its own session, once it is ready; one that does not get there is ended.
+
+    Raises ServerFailed with the server's own words, ServerNotReady, DataDirUnusable.
+    """
+    # -P: what lies in the current folder must not pass for one of our modules.
+    command = [sys.executable, "-P", "-m", "chowder_local"]
+    command += ["--data-dir", str(settings.data_dir.absolute()), "up", *options]
+    with _opened_log(settings) as log:
+        start = log.tell()
+        process = subprocess.Popen(  # noqa: S603 - our own command line
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=dict(env),
+            start_new_session=True,
+        )
+    try:
+        with waiting(f"Waiting for the server (its log is {settings.log_file})"):
+            running = wait_until_ready(settings, process.pid, timeout_s, process.poll)
+    except BaseException:
+        process.terminate()
+        raise
+    if running is not None:
+        return running
+    if (code := process.poll()) is not None:
+        raise ServerFailed(_last_words(settings.log_file, start), code if code > 0 else FAILURE)
+    process.terminate()
+    raise ServerNotReady(
+        f"The server did not become ready within {timeout_s:g} s and was ended. "
+        f"Its log, {settings.log_file}, ends with:\n{_last_words(settings.log_file, start)}"
+    )
+
+
+def wait_until_ready(
+    settings: Settings,
+    pid: int,
+    timeout_s: float = READY_TIMEOUT_S,
+    exit_code: Callable[[], int | None] = lambda: None,
+) -> RunningServer | None:
+    """The server once it takes calls; None if it ended before, or is late."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline and exit_code() is None:
+        running = find_running(settings)
+        if running is not None and running.pid == pid:
+            with Client(running.root_url, timeout_s=CALL_TIMEOUT_S) as client:
+                if client.is_ready():
+                    return running
+        time.sleep(POLL_S)
+    return None
+
+
+def _opened_log(settings: Settings) -> IO[bytes]:
+    try:
+        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return settings.log_file.open("ab")
+    except OSError as failure:
+        raise DataDirUnusable(
+            f"The data directory {settings.data_dir} cannot be used: {failure.strerror}. "
+            "Make room or mend its permissions, or choose another one with --data-dir."
+        ) from failure
+
+
+def _last_words(log_file: Path, start: int) -> str:
+    """The sentence that the server ended with, or else the last lines of what it logged."""
+    with log_file.open("rb") as log:
+        log.seek(start)
+        lines = log.read().decode("utf-8", "replace").splitlines()
+    # The command line writes one such line, the last thing before it ends.
+    for index in range(len(lines) - 1, -1, -1):
+        if lines[index].startswith("Error: "):
+            return "\n".join(lines[index:]).removeprefix("Error: ")
+    quoted = "\n".join(f"  {line}" for line in lines[-QUOTED_LINES:])
+    return f"The server ended without a word of why. The last of {log_file}:\n{quoted}"

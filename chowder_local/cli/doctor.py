@@ -1,0 +1,110 @@
+"""`doctor`: looks at everything that an agent needs, and says what to do about what is wrong."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from chowder_local.cli import findings
+from chowder_local.cli.context import Context, data_dir_option, json_option
+from chowder_local.cli.findings import Finding, Level
+from chowder_local.cli.output import say, show_json
+from chowder_local.cli.running import find_running, is_locked
+from chowder_local.errors import ChowderError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from chowder_local.engine.facts import EngineFacts
+    from chowder_local.settings import Settings
+
+MARKS = {Level.OK: ("ok", "green"), Level.WARN: ("warn", "yellow"), Level.FAIL: ("FAIL", "red")}
+
+
+@click.command()
+@data_dir_option
+@json_option
+@click.pass_obj
+def doctor(context: Context, as_json: bool) -> int:
+    """Find out what is wrong, and how to cure it. Exits with 1 if something must be cured."""
+    found = list(examine(context.settings(), context.env))
+    worst_is_fail = any(finding.level is Level.FAIL for finding in found)
+    if as_json:
+        show_json({"ok": not worst_is_fail, "findings": [asdict(finding) for finding in found]})
+        return int(worst_is_fail)
+    for finding in found:
+        word, colour = MARKS[finding.level]
+        say(f"{click.style(f'{word:<5}', fg=colour)} {finding.subject}: {finding.words}")
+        if finding.cure is not None:
+            say(f"      → {finding.cure}")
+    return int(worst_is_fail)
+
+
+def examine(settings: Settings, env: Mapping[str, str]) -> Iterator[Finding]:
+    """Every finding, from the ground up."""
+    yield findings.versions()
+    yield from findings.data_dir(settings)
+    facts: EngineFacts | None = None
+    try:
+        facts = _ask_engine(env)
+        yield from findings.engine(facts)
+    except ChowderError as failure:
+        # The sentence of the failure has its cure in it.
+        yield Finding("engine", Level.FAIL, str(failure))
+    if facts is not None:
+        yield _image(settings, env)
+    yield from findings.disk(settings, facts)
+    health, server = _server(settings)
+    if facts is not None:
+        counts = None if health is None else health.get("instances") or {}
+        yield findings.memory(facts, None if counts is None else counts.get("running", 0))
+    yield from findings.ports(settings, health)
+    yield server
+
+
+def _ask_engine(env: Mapping[str, str]) -> EngineFacts:
+    from chowder_local.engine.facts import ask_engine
+
+    return ask_engine(env)
+
+
+def _image(settings: Settings, env: Mapping[str, str]) -> Finding:
+    from chowder_local.engine.image_recipe import expected_tag
+    from chowder_local.engine.images import is_there
+
+    try:
+        tag = expected_tag(settings)
+        if is_there(tag, env):
+            return Finding("image", Level.OK, f"{tag} is there")
+    except ChowderError as failure:
+        return Finding("image", Level.FAIL, str(failure))
+    if settings.image is not None:
+        return Finding("image", Level.FAIL, f"{tag} is not there", f"docker pull {tag}")
+    cure = "'up' builds it, and so does 'image build'; it takes some minutes."
+    return Finding("image", Level.WARN, f"{tag} is not there", cure)
+
+
+def _server(settings: Settings) -> tuple[dict[str, Any] | None, Finding]:
+    from chowder_local.client import Client
+
+    running = find_running(settings)
+    try:
+        if running is not None:
+            with Client(running.root_url, timeout_s=5.0) as client:
+                health = client.health()
+            if health.get("status") == "ok":
+                words = f"{health.get('version')} runs as process {health.get('pid')}"
+                return health, Finding("server", Level.OK, words)
+            words = f"degraded: {(health.get('engine') or {}).get('error')}"
+            return health, Finding("server", Level.FAIL, words, "See to the engine.")
+        if not is_locked(settings):
+            return None, Finding("server", Level.OK, "not running; 'up --detach' starts it")
+        return None, Finding("server", Level.WARN, "starting or stopping just now", "Look again.")
+    except ChowderError as failure:
+        if is_locked(settings):
+            cure = f"Read {settings.log_file}; 'down' and 'up' start it anew."
+            return None, Finding("server", Level.FAIL, str(failure), cure)
+        words = "died without saying so; agents and data are kept"
+        return None, Finding("server", Level.WARN, words, "'up --detach' starts it again.")

@@ -1,0 +1,83 @@
+"""`image`: the sandbox image on this machine's engine."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import click
+
+from chowder_local.cli.context import Context, data_dir_option, json_option
+from chowder_local.cli.output import note, say, show_json, show_table, size_of, waiting
+
+
+@click.group()
+@data_dir_option
+def image() -> None:
+    """Build, list and remove the sandbox image."""
+
+
+@image.command("build")
+@data_dir_option
+@click.option("--no-cache", is_flag=True, help="Run every step again.")
+@click.pass_obj
+def build(context: Context, no_cache: bool) -> None:
+    """Build the image that this version uses, and print its tag."""
+    from chowder_local.engine import images
+
+    with waiting("Building the sandbox image") as progress:
+        tag = images.build(context.settings(), progress, env=context.env, no_cache=no_cache)
+    say(tag)
+
+
+@image.command("ls")
+@data_dir_option
+@json_option
+@click.pass_obj
+def ls(context: Context, as_json: bool) -> None:
+    """List the images built here; * marks the one that this version uses."""
+    from chowder_local.engine import images
+    from chowder_local.engine.image_recipe import expected_tag
+
+    used = expected_tag(context.settings())
+    found = images.list_images(context.env)
+    if as_json:
+        show_json(
+            [
+                {
+                    **asdict(each),
+                    "created_at": each.created_at.isoformat(),
+                    "used": each.tag == used,
+                }
+                for each in found
+            ]
+        )
+    elif not found:
+        note("There is no image. Build it with: chowder-local image build")
+    else:
+        show_table(
+            ("", "TAG", "OPENCLAW", "SIZE", "CREATED"),
+            [
+                (
+                    "*" if each.tag == used else "",
+                    each.tag,
+                    each.openclaw_version,
+                    size_of(each.size_bytes),
+                    f"{each.created_at:%Y-%m-%d %H:%M}",
+                )
+                for each in found
+            ],
+        )
+
+
+@image.command("rm")
+@data_dir_option
+@click.argument("tag", required=False)
+@click.pass_obj
+def rm(context: Context, tag: str | None) -> None:
+    """Remove an image that was built here; without TAG the one that this version uses."""
+    from chowder_local.engine import images
+    from chowder_local.engine.image_recipe import expected_tag
+
+    tag = tag or expected_tag(context.settings())
+    images.remove(tag, context.env)
+    note(f"{tag} is removed.")

@@ -1,0 +1,192 @@
+"""`instances` and `logs`: agents, one by one."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from typing import Any
+
+import click
+
+from chowder_local.cli.context import Context, data_dir_option, json_option
+from chowder_local.cli.named import SHOWN_ID_LENGTH, find_instance
+from chowder_local.cli.output import note, say, show_json, show_table, waiting
+from chowder_local.domain import ModelProvider
+
+WAIT_TIMEOUT_S = 300.0
+
+
+@click.group()
+@data_dir_option
+def instances() -> None:
+    """List, create, stop, start and remove agents.
+
+    INSTANCE is an instance's name, its id, or the beginning of its id.
+    """
+
+
+@instances.command("ls")
+@data_dir_option
+@json_option
+@click.pass_obj
+def ls(context: Context, as_json: bool) -> None:
+    """List all instances."""
+    with context.client() as client:
+        found = client.instances()
+    if as_json:
+        show_json(found)
+        return
+    if not found:
+        note("There are no instances. Create one with: chowder-local instances create NAME")
+        return
+    show_table(
+        ("ID", "NAME", "STATUS", "MODELS", "CREATED"),
+        [
+            (
+                each["id"][:SHOWN_ID_LENGTH],
+                each["name"],
+                each["status"],
+                each["model_provider"],
+                each["created_at"][:16].replace("T", " "),
+            )
+            for each in found
+        ],
+    )
+    for each in found:
+        if each.get("error_message"):
+            note(f"{each['name']}: {each['error_message']}")
+
+
+@instances.command("create")
+@data_dir_option
+@json_option
+@click.argument("name")
+@click.option(
+    "--provider",
+    type=click.Choice([str(provider) for provider in ModelProvider]),
+    default=str(ModelProvider.ANTHROPIC),
+    show_default=True,
+    help="Whose model the agent uses by default.",
+)
+@click.option(
+    "--config",
+    "overrides",
+    multiple=True,
+    metavar="PATH=VALUE",
+    help="Override of OpenClaw's configuration; VALUE is JSON, or else a string. Repeatable.",
+)
+@click.option("--wait/--no-wait", default=True, help="Return once it is running (the default).")
+@click.option(
+    "--timeout", type=float, default=WAIT_TIMEOUT_S, show_default=True, help="Seconds to wait."
+)
+@click.pass_obj
+def create(
+    context: Context,
+    as_json: bool,
+    name: str,
+    provider: str,
+    overrides: tuple[str, ...],
+    wait: bool,
+    timeout: float,
+) -> None:
+    """Create an instance, and wait until it is running."""
+    config = dict(_override(text) for text in overrides)
+    with context.client() as client:
+        made = client.create_instance(name, provider, config or None)
+        if wait:
+            with waiting(f"{name} is provisioning") as update:
+                made = client.wait_until_running(
+                    made["id"], timeout, on_status=lambda status: update(f"{name} is {status}")
+                )
+    if as_json:
+        show_json(made)
+    else:
+        say(made["id"])
+
+
+@instances.command("rm")
+@data_dir_option
+@click.argument("instance")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@click.pass_obj
+def rm(context: Context, instance: str, yes: bool) -> None:
+    """Remove an instance with its files and conversations, after asking."""
+    with context.client() as client:
+        found = find_instance(client, instance)
+        if not yes:
+            question = f"Remove {found['name']} ({found['id']}) and all its data?"
+            click.confirm(question, abort=True, err=True)
+        client.delete(found["id"])
+    note(f"{found['name']} is removed.")
+
+
+@instances.command("stop")
+@data_dir_option
+@json_option
+@click.argument("instance")
+@click.pass_obj
+def stop(context: Context, as_json: bool, instance: str) -> None:
+    """Suspend a running instance; its memory, files and conversations are kept."""
+    with context.client() as client:
+        _show_status(client.stop(find_instance(client, instance)["id"]), as_json)
+
+
+@instances.command("start")
+@data_dir_option
+@json_option
+@click.argument("instance")
+@click.pass_obj
+def start(context: Context, as_json: bool, instance: str) -> None:
+    """Wake a stopped instance."""
+    with context.client() as client:
+        _show_status(client.start(find_instance(client, instance)["id"]), as_json)
+
+
+@instances.command("gateway")
+@data_dir_option
+@json_option
+@click.argument("instance")
+@click.pass_obj
+def gateway(context: Context, as_json: bool, instance: str) -> None:
+    """Print the address and the token of an agent's own OpenClaw gateway."""
+    with context.client() as client:
+        found = client.gateway(find_instance(client, instance)["id"])
+    if as_json:
+        show_json(found)
+    else:
+        say(f"URL    {found['gateway_url'] or 'none while it is not running'}")
+        say(f"Token  {found['token']}")
+
+
+@click.command()
+@data_dir_option
+@click.argument("instance")
+@click.option("-f", "--follow", is_flag=True, help="Go on with each line that comes.")
+@click.option(
+    "--tail", type=click.IntRange(1), default=200, show_default=True, help="Lines to begin with."
+)
+@click.pass_obj
+def logs(context: Context, instance: str, follow: bool, tail: int) -> None:
+    """Read what the sandbox of INSTANCE (name, id, or beginning of an id) prints."""
+    with context.client() as client:
+        found = find_instance(client, instance)
+        with closing(client.logs(found["id"], tail, follow=follow)) as lines:
+            for line in lines:
+                say(line)
+
+
+def _override(text: str) -> tuple[str, Any]:
+    path, equals, value = text.partition("=")
+    if not (path and equals):
+        raise click.BadParameter(f"{text!r} is not PATH=VALUE.", param_hint="--config")
+    try:
+        return path, json.loads(value)
+    except ValueError:
+        return path, value
+
+
+def _show_status(instance: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        show_json(instance)
+    else:
+        note(f"{instance['name']} is {instance['status']}.")

@@ -1,0 +1,97 @@
+"""The command `chowder-local`: the only reader of the process's environment and arguments."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+
+from chowder_local import __version__
+from chowder_local.cli.context import PROGRAM, Context, data_dir_option
+from chowder_local.cli.exits import BROKEN_PIPE, FAILURE, INTERRUPTED, exit_code_of
+from chowder_local.errors import ChowderError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+COMMANDS: Mapping[str, tuple[str, str]] = {
+    "up": ("up", "Start the server, and first all that it needs."),
+    "down": ("server", "Stop the server; agents stay as they are."),
+    "status": ("server", "Say whether the server runs, and how it is."),
+    "env": ("server", "Print what to export, for eval."),
+    "doctor": ("doctor", "Find out what is wrong, and how to cure it."),
+    "instances": ("instances", "List, create, stop, start and remove agents."),
+    "chat": ("chat", "Talk to an agent."),
+    "logs": ("instances", "Read what an agent's sandbox prints."),
+    "image": ("image", "Build, list and remove the sandbox image."),
+    "reset": ("reset", "Remove every agent and all data, after asking."),
+}
+"""Each command's module and summary, here so that `--help` need not import them all."""
+
+
+class Commands(click.Group):
+    """Imports a command's module when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All, in the order in which a newcomer meets them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command, or None if there is none of that name."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _ = COMMANDS[cmd_name]
+        command = getattr(import_module(f"chowder_local.cli.{module}"), cmd_name)
+        return command if isinstance(command, click.Command) else None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list in `--help`, from the table alone."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name=PROGRAM)
+@data_dir_option
+def chowder_local() -> None:
+    """OpenClaw agents behind the hosted API's contract, on this machine.
+
+    Start with `chowder-local up --detach`. Settings are environment variables CHOWDER_*; options
+    win over them. Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 port taken, 4 data
+    directory in use, 5 data directory unusable, 6 no container engine, 7 no sandbox image.
+    """
+
+
+def run(arguments: Sequence[str], env: Mapping[str, str]) -> int:
+    """Runs one command line; its exit code. What fails is one sentence on standard error."""
+    try:
+        code = chowder_local.main(
+            list(arguments), prog_name=PROGRAM, obj=Context(env), standalone_mode=False
+        )
+        sys.stdout.flush()
+    except ChowderError as failure:
+        click.echo(f"Error: {failure}", err=True)
+        return exit_code_of(failure)
+    except click.ClickException as refusal:
+        refusal.show()
+        return refusal.exit_code
+    except click.Abort as abort:
+        click.echo("Aborted.", err=True)
+        # click makes the same of Ctrl-C and of a "no" to a question.
+        return INTERRUPTED if isinstance(abort.__cause__, KeyboardInterrupt) else FAILURE
+    except BrokenPipeError:
+        # The reader has seen enough. What is still buffered must not fail again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except OSError as failure:
+        click.echo(f"Error: {failure}", err=True)
+        return FAILURE
+    return code if isinstance(code, int) else 0
+
+
+def main() -> NoReturn:
+    """The console script."""
+    sys.exit(run(sys.argv[1:], dict(os.environ)))

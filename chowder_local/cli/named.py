@@ -1,0 +1,36 @@
+"""Which instance a person means by an id, the beginning of one, or a name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from chowder_local.client import Client
+
+SHOWN_ID_LENGTH = 8
+
+
+def find_instance(client: Client, wanted: str) -> dict[str, Any]:
+    """The one instance meant by `wanted`. Raises click.ClickException if it is none or several."""
+    return choose_instance(client.instances(), wanted)
+
+
+def choose_instance(instances: Sequence[dict[str, Any]], wanted: str) -> dict[str, Any]:
+    """A whole id wins over a name, and a name over the beginning of an id."""
+    for matches in (
+        [each for each in instances if each["id"] == wanted],
+        [each for each in instances if each["name"] == wanted],
+        [each for each in instances if wanted and each["id"].startswith(wanted.lower())],
+    ):
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            several = ", ".join(f"{each['id']} ({each['name']})" for each in matches)
+            raise click.ClickException(f"{wanted!r} may be any of {several}: give more of the id.")
+    raise click.ClickException(
+        f"No instance is called {wanted!r}, by name or id. 'instances ls' shows all there are."
+    )

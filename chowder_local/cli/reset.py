@@ -1,0 +1,109 @@
+"""`reset`: everything of one data directory goes, on the engine and on disk."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+from filelock import FileLock, Timeout
+
+from chowder_local.cli.context import Context, data_dir_option, json_option
+from chowder_local.cli.output import say, show_json, waiting
+from chowder_local.cli.running import stop_running
+from chowder_local.errors import DataDirLocked, DataDirUnusable
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from chowder_local.engine.sweep import SweepReport
+    from chowder_local.settings import Settings
+
+
+@click.command()
+@data_dir_option
+@json_option
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@click.pass_obj
+def reset(context: Context, as_json: bool, yes: bool) -> None:
+    """Remove every agent and all data, after asking.
+
+    Stops the server, removes each container, volume and network of this data directory, then the
+    database, keys and logs. The sandbox image stays: `image rm` removes it.
+    """
+    settings = context.settings()
+    files = own_files(settings)
+    if not files:
+        if as_json:
+            show_json({"containers": [], "volumes": [], "networks": [], "files": []})
+        else:
+            say(f"There is nothing in {settings.data_dir}.")
+        return
+    if not yes:
+        click.confirm(
+            f"Remove every agent of {settings.data_dir}, with its files and conversations, "
+            "and the database and keys?",
+            abort=True,
+            err=True,
+        )
+    with waiting("Stopping the server") as update:
+        stop_running(settings)
+        lock = FileLock(settings.lock_file)
+        try:
+            # Held to the end, so that no server starts on what is half removed.
+            with lock.acquire(timeout=0):
+                update("Removing containers, volumes and networks")
+                report = _sweep(settings, context)
+                removed = _remove(own_files(settings), settings.data_dir)
+        except Timeout:
+            raise DataDirLocked(str(settings.data_dir)) from None
+    if as_json:
+        names = {"containers": report.containers, "volumes": report.volumes}
+        show_json({**names, "networks": report.networks, "files": removed})
+        return
+    say(
+        f"Removed {len(report.containers)} containers, {len(report.volumes)} volumes, "
+        f"{len(report.networks)} networks and {len(removed)} files of {settings.data_dir}."
+    )
+
+
+def own_files(settings: Settings) -> list[Path]:
+    """What we have put into the data directory; a person may keep other things there."""
+    known = (
+        settings.database_file,
+        settings.secret_file,
+        settings.default_key_file,
+        settings.store_file,
+        settings.run_file,
+        settings.log_file,
+        settings.lock_file,
+    )
+    # SQLite and we ourselves write files beside these, with a suffix: -wal, .part and so on.
+    return sorted(
+        {path for name in known for path in settings.data_dir.glob(f"{name.name}*")},
+        # The lock goes last: while it is there, nobody else starts.
+        key=lambda path: (path == settings.lock_file, path),
+    )
+
+
+def _sweep(settings: Settings, context: Context) -> SweepReport:
+    from chowder_local.engine.sweep import SweepReport, remove_store
+
+    try:
+        store_id = settings.store_file.read_text().strip()
+    except FileNotFoundError:
+        # No server has come as far as making something on the engine.
+        return SweepReport()
+    return remove_store(store_id, context.env)
+
+
+def _remove(files: list[Path], data_dir: Path) -> list[str]:
+    removed = []
+    try:
+        for path in files:
+            path.unlink(missing_ok=True)
+            removed.append(str(path))
+        if not any(data_dir.iterdir()):
+            data_dir.rmdir()
+    except OSError as failure:
+        raise DataDirUnusable(f"{failure.filename} cannot be removed: {failure}") from failure
+    return removed

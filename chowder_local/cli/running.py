@@ -1,0 +1,112 @@
+"""Finding the server that runs on a data directory, and stopping it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
+
+from chowder_local.errors import DataDirUnusable, ServerNotReady, ServerStuck
+
+if TYPE_CHECKING:
+    from chowder_local.settings import Settings
+
+START_TIMEOUT_S = 10.0
+STOP_TIMEOUT_S = 60.0
+LOCK_POLL_S = 0.05
+
+
+@dataclass(frozen=True)
+class RunningServer:
+    """A server as it describes itself in its data directory; `root_url` has no `/v1`."""
+
+    pid: int
+    root_url: str
+    version: str
+
+    @property
+    def base_url(self) -> str:
+        """What clients are pointed at."""
+        return f"{self.root_url}/v1"
+
+
+def find_running(settings: Settings) -> RunningServer | None:
+    """The server that the run file tells of, if it is whole; it may have died since."""
+    try:
+        content = json.loads(settings.run_file.read_bytes())
+        root_url = str(content["base_url"]).rstrip("/").removesuffix("/v1")
+        return RunningServer(int(content["pid"]), root_url, str(content["version"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def is_locked(settings: Settings) -> bool:
+    """Whether a server lives on the data directory; its lock ends with its process, however."""
+    if not settings.lock_file.exists():
+        return False
+    lock = _lock(settings)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    except OSError as failure:
+        raise DataDirUnusable(f"{settings.lock_file} cannot be opened: {failure}") from failure
+    lock.release()
+    return False
+
+
+def stop_running(settings: Settings, timeout_s: float = STOP_TIMEOUT_S) -> int | None:
+    """Tells the server to stop and waits until it has; its process id, or None if none ran.
+
+    Raises ServerStuck, and ServerNotReady for one that does not say which process it is.
+    """
+    if not is_locked(settings):
+        return None
+    running = _once_it_says_who_it_is(settings)
+    if running is None:
+        return None
+    try:
+        os.kill(running.pid, signal.SIGTERM)
+    except ProcessLookupError:
+        # It went by itself in between, or a container's server has another numbering.
+        pass
+    except PermissionError:
+        raise ServerStuck(running.pid, 0) from None
+    lock = _lock(settings)
+    try:
+        lock.acquire(timeout=timeout_s, poll_interval=LOCK_POLL_S)
+    except Timeout:
+        raise ServerStuck(running.pid, timeout_s) from None
+    lock.release()
+    return running.pid
+
+
+def local_url(settings: Settings) -> str:
+    """Where a server with these settings would be found from this machine, without `/v1`."""
+    # An address that stands for all of them can be listened on, but not called.
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104
+    return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
+
+
+def _once_it_says_who_it_is(settings: Settings) -> RunningServer | None:
+    """A server that is starting has the lock before it has written its run file."""
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while is_locked(settings):
+        if running := find_running(settings):
+            return running
+        if time.monotonic() > deadline:
+            raise ServerNotReady(
+                f"A server has {settings.lock_file}, but {settings.run_file} does not say which "
+                f"process it is. Find it with 'fuser {settings.lock_file}' and end it."
+            )
+        time.sleep(LOCK_POLL_S)
+    return None
+
+
+def _lock(settings: Settings) -> FileLock:
+    return FileLock(settings.lock_file)

@@ -1,0 +1,116 @@
+"""`down`, `status` and `env`: the server that runs, or does not."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from chowder_local.cli.context import Context, data_dir_option, json_option
+from chowder_local.cli.output import note, say, show_json, waiting
+from chowder_local.cli.running import find_running, is_locked, local_url, stop_running
+from chowder_local.errors import ServerNotReady, ServerNotRunning
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@click.command()
+@data_dir_option
+@click.pass_obj
+def down(context: Context) -> None:
+    """Stop the server; agents stay as they are.
+
+    They go on running without it, and the next `up` finds them again. Does nothing if no server
+    runs.
+    """
+    settings = context.settings()
+    if not is_locked(settings):
+        say(f"No server runs on {settings.data_dir}.")
+        return
+    with waiting("Waiting for the server to stop"):
+        pid = stop_running(settings)
+    process = "" if pid is None else f" (process {pid})"
+    say(f"The server is stopped{process}. Agents are as they were.")
+
+
+@click.command()
+@data_dir_option
+@json_option
+@click.pass_obj
+def status(context: Context, as_json: bool) -> int:
+    """Say whether the server runs, and how it is. Exits with 1 if it does not run."""
+    from chowder_local.client import Client
+
+    settings = context.settings()
+    running = find_running(settings)
+    try:
+        if running is None:
+            raise ServerNotRunning(local_url(settings))
+        with Client(running.root_url) as client:
+            health = client.health()
+    except ServerNotRunning:
+        if is_locked(settings):
+            raise ServerNotReady(f"A server on {settings.data_dir} is starting.") from None
+        if as_json:
+            show_json({"status": "stopped", "data_dir": str(settings.data_dir)})
+            return 1
+        raise
+    # What a client is pointed at, as `env` prints it.
+    health["base_url"] = running.base_url
+    if as_json:
+        show_json(health)
+    else:
+        for name, value in _lines(health):
+            say(f"{name:<11}{value}")
+    return 0
+
+
+@click.command()
+@data_dir_option
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["shell", "dotenv", "json"]),
+    default="shell",
+    show_default=True,
+    help="For eval in a shell, for a .env file, or for a script.",
+)
+@click.pass_obj
+def env(context: Context, form: str) -> None:
+    """Print what to export, for eval: CHOWDER_BASE_URL and CHOWDER_KEY.
+
+    Use it as: eval "$(chowder-local env)"
+    """
+    settings = context.settings()
+    key = context.key()
+    running = find_running(settings)
+    if running is None:
+        note("The server does not run now; start it with: chowder-local up --detach")
+    root_url = local_url(settings) if running is None else running.root_url
+    values = {"CHOWDER_BASE_URL": f"{root_url}/v1", "CHOWDER_KEY": key}
+    if form == "json":
+        show_json(values)
+        return
+    prefix = "export " if form == "shell" else ""
+    for name, value in values.items():
+        say(f"{prefix}{name}={shlex.quote(value)}")
+
+
+def _lines(health: Mapping[str, Any]) -> list[tuple[str, str]]:
+    engine = health.get("engine") or {}
+    words = engine.get("version") if engine.get("reachable") else f"down: {engine.get('error')}"
+    counts = health.get("instances") or {}
+    agents = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+    return [
+        ("Status", f"{health.get('status')}, since {health.get('started_at')}"),
+        ("Base URL", str(health.get("base_url"))),
+        ("Data", str(health.get("data_dir"))),
+        ("Process", str(health.get("pid"))),
+        ("Version", f"{health.get('version')} with OpenClaw {health.get('openclaw_version')}"),
+        ("Engine", str(words)),
+        ("Image", str(health.get("image"))),
+        ("Relay", str((health.get("relay") or {}).get("url"))),
+        ("Agents", agents or "none"),
+    ]

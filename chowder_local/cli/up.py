@@ -1,0 +1,138 @@
+"""`up`: from whatever is there to a server that takes calls."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING
+
+import click
+
+from chowder_local import __version__
+from chowder_local.cli.context import Context, data_dir_option
+from chowder_local.cli.detached import healthy_server, start_detached, wait_until_ready
+from chowder_local.cli.output import note, say, waiting
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from chowder_local.cli.running import RunningServer
+    from chowder_local.settings import Settings
+
+
+@click.command()
+@data_dir_option
+@click.option("--host", help="Address to listen on (127.0.0.1).  [env: CHOWDER_HOST]")
+@click.option("--port", type=int, help="Port to listen on (2469).  [env: CHOWDER_PORT]")
+@click.option(
+    "--offline",
+    is_flag=True,
+    default=None,
+    help="Use the built-in offline model even for providers whose key the environment has.",
+)
+@click.option("--image", help="Sandbox image to use instead of ours.  [env: CHOWDER_IMAGE]")
+@click.option("-d", "--detach", is_flag=True, help="Return once the server is ready.")
+@click.pass_obj
+def up(
+    context: Context,
+    host: str | None,
+    port: int | None,
+    offline: bool | None,
+    image: str | None,
+    detach: bool,
+) -> int:
+    """Start the server, and first all that it needs.
+
+    Finds the container engine, builds the sandbox image if it is not there, then serves until
+    Ctrl-C, or in the background with --detach. Does nothing if the server runs already. The
+    default organization gets the model keys in ANTHROPIC_API_KEY, OPENAI_API_KEY and
+    GEMINI_API_KEY, and the built-in offline model for the other providers.
+    """
+    settings = context.settings(host=host, port=port, offline=offline, image=image)
+    if running := healthy_server(settings):
+        _say_running(context, running, is_other=any((host, port, offline, image)))
+        return 0
+    ensure_image(settings, context.env)
+    if detach:
+        _say_ready(context, settings, start_detached(settings, _options(settings), context.env))
+        return 0
+    return _serve(context, settings)
+
+
+def ensure_image(settings: Settings, env: Mapping[str, str]) -> None:
+    """Builds the sandbox image that the settings ask for, unless the engine has it."""
+    from chowder_local.engine import images
+    from chowder_local.engine.image_recipe import expected_tag
+
+    tag = expected_tag(settings)
+    if images.is_there(tag, env):
+        return
+    with waiting(f"The sandbox image {tag} is not there: building it") as progress:
+        images.build(settings, progress, env=env)
+    note(f"The sandbox image {tag} is built.")
+
+
+def _serve(context: Context, settings: Settings) -> int:
+    from chowder_local.server import run
+
+    def announce() -> None:
+        if running := wait_until_ready(settings, os.getpid()):
+            _say_ready(context, settings, running)
+            say("\nCtrl-C stops the server; agents stay as they are.")
+
+    # A daemon, because a server that cannot start must not wait for its own announcement.
+    threading.Thread(target=announce, daemon=True, name="announce").start()
+    return run(settings, context.env)
+
+
+def _options(settings: Settings) -> list[str]:
+    """The settings that options choose, as options for another process."""
+    options = ["--host", settings.host, "--port", str(settings.port)]
+    if settings.offline:
+        options.append("--offline")
+    if settings.image is not None:
+        options += ["--image", settings.image]
+    return options
+
+
+def _say_running(context: Context, running: RunningServer, *, is_other: bool) -> None:
+    say(f"chowder-local {running.version} runs already (process {running.pid}).")
+    if running.version != __version__:
+        note(f"This is {__version__}: 'down' and 'up' again would bring the server to it.")
+    elif is_other:
+        note("Options change nothing on a running server: 'down' first, then 'up' with them.")
+    _say_lines(context, running)
+
+
+def _say_ready(context: Context, settings: Settings, running: RunningServer) -> None:
+    say(f"chowder-local {running.version} is ready (process {running.pid}).")
+    _say_lines(context, running, _models(settings, context.env))
+
+
+def _say_lines(context: Context, running: RunningServer, models: str | None = None) -> None:
+    settings = context.settings()
+    say()
+    say(f"  Base URL  {running.base_url}")
+    say(f"  Docs      {running.root_url}/docs")
+    say(f"  Data      {settings.data_dir}")
+    if models is not None:
+        say(f"  Models    {models}")
+    say("\nPaste this to create an agent:\n")
+    say(f'  eval "$({context.program()} env)"')
+    say('  curl -sS "$CHOWDER_BASE_URL/instances" -H "Authorization: Bearer $CHOWDER_KEY" \\')
+    say("""    -H "Content-Type: application/json" -d '{"name": "my-first-agent"}'""")
+
+
+def _models(settings: Settings, env: Mapping[str, str]) -> str:
+    """Which providers got a real key from the environment, and which have the offline model."""
+    from chowder_local.accounts.default import default_model_keys
+    from chowder_local.domain import OFFLINE_KEY
+
+    keys = default_model_keys(env, settings.offline)
+    real = [str(provider) for provider, key in keys.items() if key != OFFLINE_KEY]
+    offline = [str(provider) for provider, key in keys.items() if key == OFFLINE_KEY]
+    words = [f"{', '.join(real)}: key from the environment"] if real else []
+    if offline:
+        unless = "" if settings.offline else ", unless you set a key with PATCH /v1/organization"
+        words.append(f"{', '.join(offline)}: built-in offline model{unless}")
+    return "; ".join(words)

@@ -1,0 +1,304 @@
+"""A client of the API and of what the local server adds to it, for the CLI and for test kits."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import time
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import quote, urlsplit
+
+import httpx
+
+from chowder_local.errors import (
+    ApiRefused,
+    BootFailed,
+    ServerNotRunning,
+    ServerSilent,
+    StreamBroken,
+)
+from chowder_local.upstream.sse import EventReader
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+    from types import TracebackType
+
+Json = dict[str, Any]
+
+FIRST_PAUSE_S = 0.05
+LONGEST_PAUSE_S = 1.0
+PAUSE_GROWTH = 1.5
+
+
+class Client:
+    """Calls a chowder-local server; use it as a context manager, or `close()` it.
+
+    `base_url` is what `chowder-local env` prints, with or without its `/v1`; `key` is an
+    organization's API key, which only `health()` does without. `timeout_s` bounds an ordinary
+    call, `turn_timeout_s` a whole turn of an agent, which may use tools for minutes.
+
+    What comes back is the API's JSON as it is: a dict with the contract's field names.
+
+    Each method may raise ServerNotRunning (nobody listens there), ServerSilent (the answer did not
+    come in time or broke off) and ApiRefused (`status`, and the server's own words).
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        key: str | None = None,
+        timeout_s: float = 30.0,
+        turn_timeout_s: float = 600.0,
+    ) -> None:
+        self._root = base_url.rstrip("/").removesuffix("/v1")
+        self._turn_timeout = httpx.Timeout(timeout_s, read=turn_timeout_s)
+        self._endless = httpx.Timeout(timeout_s, read=None)
+        address = urlsplit(self._root)
+        self._http = httpx.Client(
+            base_url=self._root,
+            headers={"Authorization": f"Bearer {key}"} if key else {},
+            timeout=timeout_s,
+            # Reading the certificates of all authorities takes longer than most of our calls.
+            verify=address.scheme == "https",
+            # A proxy that the environment names cannot reach this machine's loopback address.
+            trust_env=not _is_loopback(address.hostname or ""),
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Gives the connections back."""
+        self._http.close()
+
+    def is_ready(self) -> bool:
+        """Whether a server listens and takes calls; raises nothing when none does."""
+        try:
+            return bool(self._call("GET", "/local/ready").get("ready"))
+        except (ServerNotRunning, ServerSilent, ApiRefused):
+            return False
+
+    def health(self) -> Json:
+        """What the server says of itself: `status` (ok or degraded), counts, places.
+
+        `engine` tells whether the container engine answers, `instances` has counts by status.
+        """
+        return self._call("GET", "/local/health")
+
+    def organization(self) -> Json:
+        """The organization that the key belongs to."""
+        return self._call("GET", "/v1/organization")
+
+    def instances(self) -> list[Json]:
+        """The organization's instances, without terminated ones."""
+        return list(self._value("GET", "/v1/instances") or [])
+
+    def create_instance(
+        self,
+        name: str,
+        model_provider: str = "anthropic",
+        openclaw_config: Mapping[str, Any] | None = None,
+    ) -> Json:
+        """A new instance, still `provisioning`; see `wait_until_running`."""
+        body: Json = {"name": name, "model_provider": model_provider}
+        if openclaw_config is not None:
+            body["openclaw_config"] = dict(openclaw_config)
+        return self._call("POST", "/v1/instances", json=body)
+
+    def instance(self, instance_id: str) -> Json:
+        """One instance."""
+        return self._call("GET", _path(instance_id))
+
+    def status(self, instance_id: str) -> Json:
+        """`id`, `status` and `gateway_url` of one instance: light enough to poll."""
+        return self._call("GET", f"{_path(instance_id)}/status")
+
+    def wait_until_running(
+        self,
+        instance_id: str,
+        timeout_s: float = 300.0,
+        on_status: Callable[[str], None] | None = None,
+    ) -> Json:
+        """The instance once it is `running`; `on_status` hears the status at each poll.
+
+        Raises BootFailed with the instance's `error_message` if it gets into `error`, and when it
+        is neither running nor failed after `timeout_s` seconds; it goes on booting then.
+        """
+        deadline = time.monotonic() + timeout_s
+        pause_s = FIRST_PAUSE_S
+        while True:
+            status = str(self.status(instance_id)["status"])
+            if on_status is not None:
+                on_status(status)
+            if status == "running":
+                return self.instance(instance_id)
+            if status != "provisioning":
+                message = self.instance(instance_id).get("error_message")
+                raise BootFailed(message or f"The instance is {status}.")
+            left_s = deadline - time.monotonic()
+            if left_s <= 0:
+                raise BootFailed(f"The instance is still {status} after {timeout_s:g} s.")
+            time.sleep(min(pause_s, left_s))
+            pause_s = min(pause_s * PAUSE_GROWTH, LONGEST_PAUSE_S)
+
+    def stop(self, instance_id: str) -> Json:
+        """Suspends a running instance; files, sessions and memory are kept."""
+        return self._call("POST", f"{_path(instance_id)}/stop", timeout=self._turn_timeout)
+
+    def start(self, instance_id: str) -> Json:
+        """Wakes a stopped instance."""
+        return self._call("POST", f"{_path(instance_id)}/start", timeout=self._turn_timeout)
+
+    def delete(self, instance_id: str) -> None:
+        """Destroys an instance and all its data."""
+        self._call("DELETE", _path(instance_id), timeout=self._turn_timeout)
+
+    def respond(
+        self,
+        instance_id: str,
+        input: str | Sequence[Mapping[str, Any]],  # noqa: A002 - the contract's word
+        model: str,
+        session: str | None = None,
+    ) -> Json:
+        """Sends a message and gives the whole answer, an OpenAI Responses resource.
+
+        Without `session` it goes to the agent's one main conversation; a session may have any name.
+        """
+        return self._call(
+            "POST",
+            _responses_path(instance_id, session),
+            json={"model": model, "input": input},
+            timeout=self._turn_timeout,
+        )
+
+    def stream(
+        self,
+        instance_id: str,
+        input: str | Sequence[Mapping[str, Any]],  # noqa: A002 - the contract's word
+        model: str,
+        session: str | None = None,
+    ) -> Generator[Json]:
+        """Sends a message and gives the Responses events of the answer as they come.
+
+        Closing the iterator early ends the agent's run. Raises StreamBroken when the answer breaks
+        off without its end.
+        """
+        body = {"model": model, "input": input, "stream": True}
+        path = _responses_path(instance_id, session)
+        with self._stream("POST", path, json=body, timeout=self._turn_timeout) as response:
+            reader = EventReader()
+            for chunk in response.iter_bytes():
+                for event in reader.feed(chunk):
+                    if event.data == "[DONE]":
+                        return
+                    if event.data is not None:
+                        yield json.loads(event.data)
+        raise StreamBroken("The answer broke off before its end.")
+
+    def stream_text(
+        self,
+        instance_id: str,
+        input: str | Sequence[Mapping[str, Any]],  # noqa: A002 - the contract's word
+        model: str,
+        session: str | None = None,
+    ) -> Generator[str]:
+        """Like `stream`, but gives the pieces of the answer's text only.
+
+        Raises StreamBroken with the server's words when the answer ends in a failure.
+        """
+        with closing(self.stream(instance_id, input, model, session)) as events:
+            for event in events:
+                if event.get("type") == "response.output_text.delta":
+                    yield event["delta"]
+                elif event.get("type") in {"response.failed", "error"}:
+                    raise StreamBroken(_failure_of(event))
+
+    def logs(self, instance_id: str, tail: int = 200, *, follow: bool = False) -> Generator[str]:
+        """The last lines that the instance's sandbox printed; with `follow`, all later ones."""
+        path = f"/local{_path(instance_id).removeprefix('/v1')}/logs"
+        params = {"tail": str(tail), "follow": "true" if follow else "false"}
+        with self._stream("GET", path, params=params, timeout=self._endless) as response:
+            yield from response.iter_lines()
+
+    def gateway(self, instance_id: str) -> Json:
+        """`gateway_url` and `token`, with which this machine reaches the agent's own gateway."""
+        return self._call("GET", f"/local{_path(instance_id).removeprefix('/v1')}/gateway")
+
+    def _call(self, method: str, path: str, **options: Any) -> Json:
+        found = self._value(method, path, **options)
+        if isinstance(found, dict):
+            return found
+        raise ServerSilent(f"What listens at {self._root} is no chowder-local server.")
+
+    def _value(self, method: str, path: str, **options: Any) -> Any:
+        with self._stream(method, path, **options) as response:
+            content = response.read()
+        try:
+            return json.loads(content) if content else {}
+        except ValueError:
+            return None
+
+    @contextmanager
+    def _stream(self, method: str, path: str, **options: Any) -> Iterator[httpx.Response]:
+        try:
+            with self._http.stream(method, path, **options) as response:
+                if not response.is_success:
+                    response.read()
+                    raise ApiRefused(response.status_code, _words(response))
+                yield response
+        except (httpx.ConnectError, httpx.ConnectTimeout):
+            raise ServerNotRunning(self._root) from None
+        except httpx.TimeoutException:
+            raise ServerSilent(f"The server at {self._root} did not answer in time.") from None
+        except httpx.TransportError as failure:
+            raise ServerSilent(
+                f"The connection to the server at {self._root} broke off: {failure}"
+            ) from failure
+
+
+def _path(instance_id: str) -> str:
+    return f"/v1/instances/{quote(instance_id, safe='')}"
+
+
+def _responses_path(instance_id: str, session: str | None) -> str:
+    if session is None:
+        return f"{_path(instance_id)}/responses"
+    return f"{_path(instance_id)}/session/{quote(session, safe='')}/responses"
+
+
+def _words(response: httpx.Response) -> str:
+    """The one sentence in an error answer, whichever of the contract's shapes it has."""
+    try:
+        detail = response.json()["detail"]
+    except (ValueError, KeyError, TypeError):
+        return response.text.strip()[:500] or response.reason_phrase
+    if isinstance(detail, dict):
+        detail = detail.get("error", detail)
+    if isinstance(detail, list):
+        detail = "; ".join(
+            f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in detail
+        )
+    return str(detail)
+
+
+def _failure_of(event: Json) -> str:
+    error = event.get("response", event).get("error") or event
+    return str(error.get("message") or "The answer failed.")
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

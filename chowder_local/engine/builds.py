@@ -1,0 +1,82 @@
+"""The `docker` command that builds the image: its arguments, and what its output says (pure)."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+LONGEST_QUOTE = 12
+"""Lines of a failed build that its error repeats."""
+
+_WIDTH = 100
+_STEP = re.compile(r"^#\d+ \[(?:\S+ +)?(\d+/\d+)\] (.*)$")
+_OUTPUT = re.compile(r"^#\d+ \d+\.\d+ (.*)$")
+_DONE = re.compile(r"^#\d+ (?:DONE (\d+\.\d)s|(CACHED))$")
+
+
+def build_command(
+    *, folder: Path, tag: str, arguments: Mapping[str, str], ca_bundle: Path | None, no_cache: bool
+) -> list[str]:
+    """The command line; the recipe's folder is the build context."""
+    command = ["docker", "build", "--progress", "plain", "--tag", tag]
+    for name, value in arguments.items():
+        command += ["--build-arg", f"{name}={value}"]
+    if ca_bundle is not None:
+        # A secret, not a copy: what the host trusts is its own affair, and stays out of the image.
+        command += ["--secret", f"id=ca,src={ca_bundle}"]
+    if no_cache:
+        command.append("--no-cache")
+    return [*command, str(folder)]
+
+
+def build_arguments(
+    base_image: str, versions: Mapping[str, str], env: Mapping[str, str]
+) -> dict[str, str]:
+    """The Dockerfile's ARGs; the npm registry only where the host has one set."""
+    arguments = {
+        "BASE_IMAGE": base_image,
+        "NODE_VERSION": versions["NODE_VERSION"],
+        "OPENCLAW_VERSION": versions["OPENCLAW_VERSION"],
+    }
+    registry = env.get("NPM_CONFIG_REGISTRY") or env.get("npm_config_registry")
+    return arguments | ({"NPM_CONFIG_REGISTRY": registry} if registry else {})
+
+
+def trusted_bundle(chosen: Path | None, env: Mapping[str, str]) -> Path | None:
+    """The CA bundle for the build: the setting's, else the one the host's programs are told of."""
+    if chosen is not None:
+        return chosen
+    named = (env.get("NODE_EXTRA_CA_CERTS"), env.get("SSL_CERT_FILE"))
+    return next((Path(name) for name in named if name and Path(name).is_file()), None)
+
+
+def readable(line: str) -> str | None:
+    """A line of BuildKit's plain progress as a person wants it, or None for noise."""
+    if step := _STEP.match(line):
+        number, what = step.groups()
+        return _cut(f"[{number}] {' '.join(what.split())}")
+    if output := _OUTPUT.match(line):
+        return _cut(output.group(1).rstrip()) or None
+    if done := _DONE.match(line):
+        seconds, _ = done.groups()
+        # Most steps take no time, and a line for each would hide those that do.
+        return None if seconds is None or float(seconds) < 1 else f"done in {seconds} s"
+    return line if line.startswith("ERROR: ") and len(line) < _WIDTH else None
+
+
+def lines_that_matter(lines: Sequence[str]) -> list[str]:
+    """The failed step's last output, which BuildKit repeats between two rulers; else the tail."""
+    rulers = [index for index, line in enumerate(lines) if line.startswith("------")]
+    said = [line.strip() for line in lines if line.strip()]
+    if len(rulers) > 1:
+        # The first line between them is the step's whole command.
+        said = [line.strip() for line in lines[rulers[0] + 2 : rulers[1]] if line.strip()] or said
+    return [_cut(line) for line in said[-LONGEST_QUOTE:]]
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _WIDTH else f"{text[: _WIDTH - 1]}…"

@@ -1,0 +1,209 @@
+"""The sandbox image on the engine: is it there, build it, list and remove what we built."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from docker.errors import APIError, DockerException, ImageNotFound
+from requests.exceptions import RequestException
+
+from chowder_local.engine.builds import (
+    build_arguments,
+    build_command,
+    lines_that_matter,
+    readable,
+    trusted_bundle,
+)
+from chowder_local.engine.commands import run_command
+from chowder_local.engine.connection import find_engine, open_client
+from chowder_local.engine.image_recipe import expected_tag, read_versions, recipe_dir
+from chowder_local.errors import EngineUnavailable, ImageBuildFailed, ImageKept, ImageMissing
+from chowder_local.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+    import docker
+    from docker.models.images import Image
+
+LABEL = "dev.chowder-local.image"
+OPENCLAW_LABEL = "dev.chowder-local.openclaw"
+_OURS = f"{LABEL}=sandbox"
+
+PULL_ANSWER_S = 20.0
+"""How long a registry may take to say anything; a pull that has begun may take its time."""
+
+_CONFLICT = 409
+
+
+@dataclass(frozen=True)
+class ImageInfo:
+    """A sandbox image on the engine."""
+
+    tag: str
+    id: str
+    openclaw_version: str
+    size_bytes: int
+    created_at: datetime
+
+
+def is_there(tag: str, env: Mapping[str, str]) -> bool:
+    """Whether the engine has the image. Raises EngineUnavailable."""
+    with _engine(env) as (client, _):
+        return _has(client, tag)
+
+
+def list_images(env: Mapping[str, str]) -> list[ImageInfo]:
+    """Every tag of every image that we built, newest first. Raises EngineUnavailable."""
+    with _engine(env) as (client, _):
+        found = client.images.list(filters={"label": _OURS})
+        infos = [_info(image, tag) for image in found for tag in image.tags]
+    return sorted(infos, key=lambda info: info.created_at, reverse=True)
+
+
+def remove(tag: str, env: Mapping[str, str]) -> None:
+    """Removes an image of ours. Raises ImageMissing, ImageKept, EngineUnavailable."""
+    with _engine(env) as (client, _):
+        try:
+            if client.images.get(tag).labels.get(LABEL) != "sandbox":
+                raise ImageKept(tag, "it was not built by chowder-local")
+            client.images.remove(tag)
+        except ImageNotFound:
+            raise ImageMissing(tag) from None
+        except APIError as refusal:
+            if refusal.status_code == _CONFLICT:
+                raise ImageKept(tag, "a container still uses it") from refusal
+            raise
+
+
+def build(
+    settings: Settings,
+    progress: Callable[[str], None],
+    *,
+    env: Mapping[str, str],
+    no_cache: bool = False,
+) -> str:
+    """Builds the image that the settings expect, and returns its tag.
+
+    `progress` gets a line for a person at each step and for all that the step prints.
+    Raises ImageBuildFailed, which quotes the lines that matter, and EngineUnavailable.
+    """
+    if settings.image is not None:
+        raise ImageBuildFailed(
+            f"CHOWDER_IMAGE names an image of your own, {settings.image}; "
+            "build or pull it yourself, or unset it to use ours."
+        )
+    folder = recipe_dir()
+    versions = read_versions(folder)
+    tag = expected_tag(settings)
+    ca_bundle = trusted_bundle(settings.ca_bundle, env)
+    with _engine(env) as (client, engine_url):
+        # The command must reach the very engine that we found, whatever its own default is.
+        env = {**env, "DOCKER_HOST": engine_url, "DOCKER_BUILDKIT": "1"}
+        env.pop("DOCKER_CONTEXT", None)
+        # A builder in a container of its own would not see local images, nor leave one.
+        env["BUILDX_BUILDER"] = "default"
+        base = _base_image(client, settings, versions, progress, env, ca_bundle)
+        command = build_command(
+            folder=folder,
+            tag=tag,
+            arguments=build_arguments(base, versions, env),
+            ca_bundle=ca_bundle,
+            no_cache=no_cache,
+        )
+        progress(f"building {tag} on {base} (about 2 minutes)")
+        code, lines = run_command(command, env, lambda line: _tell(progress, readable(line)))
+    if code != 0:
+        quoted = "\n  ".join(lines_that_matter(lines))
+        raise ImageBuildFailed(f"The sandbox image could not be built:\n  {quoted}")
+    return tag
+
+
+def _base_image(
+    client: docker.DockerClient,
+    settings: Settings,
+    versions: Mapping[str, str],
+    progress: Callable[[str], None],
+    env: Mapping[str, str],
+    ca_bundle: Path | None,
+) -> str:
+    """The base that is there, or pulled, or made from Debian's and npm's packages."""
+    wanted = settings.base_image
+    if _has(client, wanted):
+        return wanted
+    progress(f"pulling {wanted}")
+    code, lines = run_command(
+        ["docker", "pull", wanted],
+        env,
+        # A refusal is told below, with what follows from it.
+        lambda line: None if line.startswith("Error") else progress(line),
+        answer_within_s=PULL_ANSWER_S,
+    )
+    if code == 0:
+        return wanted
+    reason = lines[-1] if lines else f"no answer within {PULL_ANSWER_S:.0f} s"
+    # Another base than the one that somebody chose would be a surprise.
+    if wanted != Settings.model_fields["base_image"].default or not _can_make_base():
+        raise ImageBuildFailed(
+            f"The base image {wanted} is not there and could not be pulled ({reason}). Pull it "
+            "where a registry answers and bring it here with 'docker save' and 'docker load', or "
+            "name another with CHOWDER_BASE_IMAGE; as root on Debian it is made without a registry."
+        )
+    progress(f"no registry answers: {reason}")
+    made = f"chowder-local/base:trixie-node{versions['NODE_VERSION']}"
+    if _has(client, made):
+        return made
+    progress("making the base from Debian's and npm's packages instead")
+    if ca_bundle is not None:
+        env = {**env, "NODE_EXTRA_CA_CERTS": str(ca_bundle)}
+    code, lines = run_command(["sh", str(recipe_dir() / "base-image"), made], env, progress)
+    if code != 0:
+        quoted = "\n  ".join(lines_that_matter(lines))
+        raise ImageBuildFailed(f"The base image could not be made:\n  {quoted}")
+    return made
+
+
+def _can_make_base() -> bool:
+    return sys.platform == "linux" and os.geteuid() == 0 and shutil.which("apt-get") is not None
+
+
+def _tell(progress: Callable[[str], None], line: str | None) -> None:
+    if line is not None:
+        progress(line)
+
+
+@contextmanager
+def _engine(env: Mapping[str, str]) -> Iterator[tuple[docker.DockerClient, str]]:
+    address = find_engine(env)
+    client = open_client(address)
+    try:
+        yield client, address.url
+    except (DockerException, RequestException) as failure:
+        raise EngineUnavailable(f"The engine does not answer about images: {failure}") from failure
+    finally:
+        client.close()
+
+
+def _has(client: docker.DockerClient, tag: str) -> bool:
+    try:
+        client.images.get(tag)
+    except ImageNotFound:
+        return False
+    return True
+
+
+def _info(image: Image, tag: str) -> ImageInfo:
+    return ImageInfo(
+        tag=tag,
+        id=image.short_id,
+        openclaw_version=image.labels.get(OPENCLAW_LABEL, ""),
+        size_bytes=image.attrs["Size"],
+        created_at=datetime.fromisoformat(image.attrs["Created"]),
+    )

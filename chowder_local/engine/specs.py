@@ -1,0 +1,98 @@
+"""What Docker is asked for when a sandbox is made (pure)."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from chowder_local.engine import labels
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from chowder_local.domain import SandboxSpec
+
+GATEWAY_PORT = 18789
+RELAY_HOSTNAME = "relay.internal"
+HOME = "/data"
+STATE_DIR = f"{HOME}/.openclaw"
+CA_FILE = "chowder-ca.pem"
+AGENT_UID = 1000
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one sandbox may use of the host."""
+
+    memory_mb: int
+    cpus: float
+    pids: int
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What all sandboxes of one server have in common."""
+
+    store_id: str
+    image: str
+    network: str
+    relay_address: str
+    limits: Limits
+    ca_bundle: bytes | None = None
+
+
+def container_options(spec: SandboxSpec, around: Surroundings) -> dict[str, Any]:
+    """Arguments of the SDK's `containers.create`: no rights, bounded, only its volume writable."""
+    environment = {"HOME": HOME}
+    if around.ca_bundle is not None:
+        ca_file = f"{STATE_DIR}/{CA_FILE}"
+        environment |= {"NODE_EXTRA_CA_CERTS": ca_file, "SSL_CERT_FILE": ca_file}
+    memory = f"{around.limits.memory_mb}m"
+    return {
+        "image": around.image,
+        "name": spec.id,
+        "hostname": "agent",
+        "labels": labels.sandbox_labels(around.store_id, spec.id),
+        "environment": environment,
+        "user": f"{AGENT_UID}:{AGENT_UID}",
+        "init": True,
+        "cap_drop": ["ALL"],
+        "security_opt": ["no-new-privileges"],
+        "read_only": True,
+        "tmpfs": {"/tmp": "rw,exec,nosuid,nodev,size=256m,mode=1777"},  # noqa: S108 - inside
+        "mem_limit": memory,
+        # Equal to the memory limit: a sandbox gets no swap, so that it cannot grind the host.
+        "memswap_limit": memory,
+        "nano_cpus": int(around.limits.cpus * 1e9),
+        "pids_limit": around.limits.pids,
+        "network": around.network,
+        "ports": {f"{GATEWAY_PORT}/tcp": ("127.0.0.1", None)},
+        "extra_hosts": {RELAY_HOSTNAME: around.relay_address},
+        "volumes": {str(spec.id): {"bind": HOME, "mode": "rw"}},
+        # We restart what should run; Docker on its own would loop on a broken configuration.
+        "restart_policy": {"Name": "no"},
+        "log_config": {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}},
+    }
+
+
+def files_of(spec: SandboxSpec, around: Surroundings) -> dict[str, bytes]:
+    """All files that are put on the volume. The CA bundle is copied, not mounted: an engine
+    in a virtual machine does not see every folder of the host.
+    """
+    ca_files = {} if around.ca_bundle is None else {CA_FILE: around.ca_bundle}
+    return {**spec.files, **ca_files}
+
+
+def archive(files: Mapping[str, bytes]) -> bytes:
+    """A tar of files that only the agent can read and write; paths are relative to its state."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for path, content in files.items():
+            entry = tarfile.TarInfo(path)
+            entry.size = len(content)
+            entry.mode = 0o600
+            entry.uid = entry.gid = AGENT_UID
+            tar.addfile(entry, io.BytesIO(content))
+    return buffer.getvalue()

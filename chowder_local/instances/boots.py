@@ -1,0 +1,137 @@
+"""Bringing sandboxes up, a few at a time, in the background where nobody waits for them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from chowder_local.domain import InstanceStatus, SandboxSpec
+from chowder_local.errors import ChowderError, ModelKeyMissing, SandboxMissing
+from chowder_local.openclaw import config
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from chowder_local.accounts.organizations import Organizations
+    from chowder_local.domain import Instance, InstanceId
+    from chowder_local.instances.ports import Engine
+    from chowder_local.instances.readiness import Readiness
+    from chowder_local.store.instances import InstanceQueries
+    from chowder_local.tokens import Vault
+
+log = logging.getLogger(__name__)
+
+CONFIG_FILE = "openclaw.json"
+
+
+class Boots:
+    """Takes instances from `provisioning` to `running` or `error`."""
+
+    def __init__(
+        self,
+        *,
+        instances: InstanceQueries,
+        organizations: Organizations,
+        engine: Engine,
+        readiness: Readiness,
+        vault: Vault,
+        relay_url: str,
+        concurrency: int,
+        clock: Callable[[], datetime],
+        group: asyncio.TaskGroup,
+    ) -> None:
+        self._instances = instances
+        self._organizations = organizations
+        self._engine = engine
+        self._readiness = readiness
+        self._vault = vault
+        self._relay_url = relay_url
+        # A boot is bound by the processor: more at once would only make all of them late.
+        self._slots = asyncio.Semaphore(concurrency)
+        self._clock = clock
+        self._group = group
+        self._under_way: dict[InstanceId, asyncio.Task[None]] = {}
+
+    def begin(self, instance: Instance) -> None:
+        """Boots an instance that is `provisioning`, unless that is under way."""
+        if instance.id in self._under_way:
+            return
+        task = self._group.create_task(self._provision(instance), name=f"boot {instance.id}")
+        self._under_way[instance.id] = task
+        task.add_done_callback(lambda _: self._under_way.pop(instance.id, None))
+
+    def is_under_way(self, instance_id: InstanceId) -> bool:
+        """Whether a boot that was begun has not ended."""
+        return instance_id in self._under_way
+
+    async def abandon(self, instance_id: InstanceId) -> None:
+        """Ends a boot that is under way; when this returns, it does nothing more."""
+        if (task := self._under_way.get(instance_id)) is not None:
+            task.cancel()
+            await asyncio.wait([task])
+
+    async def boot(self, instance: Instance) -> str:
+        """Makes the instance's sandbox anew and gives its gateway's address when it is ready.
+
+        An instance that was ready before keeps its volume; leftovers of one that never was
+        are swept away first. Raises ChowderError.
+        """
+        async with self._slots:
+            files = {}
+            if instance.born_at is None:
+                files[CONFIG_FILE] = config.as_file(await self._first_config(instance))
+                await self._engine.remove(instance.sandbox_id)
+            elif instance.sandbox_id not in await self._engine.volumes():
+                raise SandboxMissing(
+                    f"The volume {instance.sandbox_id} with the agent's files and memory is gone "
+                    "from the engine. Delete the instance and create a new one."
+                )
+            spec = SandboxSpec(instance.sandbox_id, files)
+            return await self._readiness.wait(await self._engine.boot(spec))
+
+    async def _first_config(self, instance: Instance) -> dict[str, object]:
+        provider = instance.model_provider
+        if await self._organizations.model_key(instance.organization_id, provider) is None:
+            raise ModelKeyMissing(provider)
+        return config.seed(
+            gateway_token=self._vault.gateway_token(instance.sandbox_id),
+            relay_url=self._relay_url,
+            relay_token=self._vault.relay_token(instance.sandbox_id),
+            provider=provider,
+            overrides=instance.openclaw_config,
+        )
+
+    async def _provision(self, instance: Instance) -> None:
+        log.info("instance %s: booting sandbox %s", instance.id, instance.sandbox_id)
+        try:
+            gateway_url = await self.boot(instance)
+        except ChowderError as failure:
+            log.warning("instance %s: boot failed: %s", instance.id, failure)
+            await self._fail(instance, str(failure))
+        except Exception:
+            # A defect of ours must not take the server's other work down with it.
+            log.exception("instance %s: boot failed unexpectedly", instance.id)
+            await self._fail(instance, "An internal error; the server's log has the details.")
+        else:
+            now = self._clock()
+            await self._instances.change(
+                instance.id,
+                only_from={InstanceStatus.PROVISIONING},
+                now=now,
+                status=InstanceStatus.RUNNING,
+                gateway_url=gateway_url,
+                born_at=instance.born_at or now,
+                error_message=None,
+            )
+            log.info("instance %s: running", instance.id)
+
+    async def _fail(self, instance: Instance, words: str) -> None:
+        await self._instances.change(
+            instance.id,
+            only_from={InstanceStatus.PROVISIONING},
+            now=self._clock(),
+            status=InstanceStatus.ERROR,
+            error_message=words,
+        )

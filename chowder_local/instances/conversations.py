@@ -1,0 +1,158 @@
+"""Talking with an agent: which model, which session, and what comes back when it fails."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+from chowder_local.domain import InstanceStatus
+from chowder_local.errors import (
+    ChowderError,
+    GatewayUnavailable,
+    InstanceStateWrong,
+    MessageRefused,
+    ModelKeyMissing,
+    ProviderFailed,
+)
+from chowder_local.openclaw import answers, models, requests
+from chowder_local.openclaw.sessions import session_key
+from chowder_local.upstream import sse
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Mapping
+    from datetime import datetime
+
+    from chowder_local.accounts.organizations import Organizations
+    from chowder_local.domain import Instance, SandboxId
+    from chowder_local.instances.reconcile import Reconciler
+    from chowder_local.openclaw.gateway import Gateway
+    from chowder_local.relay.failures import FailureLog
+    from chowder_local.store.sessions import SessionQueries
+
+log = logging.getLogger(__name__)
+
+
+class Conversations:
+    """Carries messages to the gateways of running instances and their answers back."""
+
+    def __init__(
+        self,
+        *,
+        organizations: Organizations,
+        sessions: SessionQueries,
+        reconciler: Reconciler,
+        failures: FailureLog,
+        gateway_of: Callable[[SandboxId, str], Gateway],
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._organizations = organizations
+        self._sessions = sessions
+        self._reconciler = reconciler
+        self._failures = failures
+        self._gateway_of = gateway_of
+        self._clock = clock
+
+    async def respond(
+        self, instance: Instance, asked: Mapping[str, Any], session: str | None = None
+    ) -> dict[str, Any]:
+        """The agent's whole answer, as a Responses resource.
+
+        Raises InstanceStateWrong, ModelUnknown, ModelKeyMissing, MessageRefused, ProviderFailed,
+        GatewayUnavailable. Cancelling it ends the agent's run.
+        """
+        gateway, route = await self._open(instance, asked, session)
+        request = requests.gateway_request(asked)
+        try:
+            async with gateway.respond(
+                request, model=route.openclaw_model, session=session
+            ) as answer:
+                body = _json(await answer.aread())
+        except GatewayUnavailable:
+            await self._look_after(instance)
+            raise
+        if not answer.is_success:
+            raise self._failure(answer.status_code, body)
+        return answers.resource(body, asked, int(time.time()))
+
+    async def stream(
+        self, instance: Instance, asked: Mapping[str, Any], session: str | None = None
+    ) -> AsyncIterator[bytes]:
+        """The answer's events as they come, each as bytes of the event stream.
+
+        Raises as `respond` does until the first event; what fails later is an event.
+        Closing it ends the agent's run.
+        """
+        gateway, route = await self._open(instance, asked, session)
+        request = requests.gateway_request(asked)
+        writer = answers.EventWriter(asked, time.time, self._reworded)
+        has_begun = False
+        try:
+            async with gateway.respond(
+                request, model=route.openclaw_model, session=session
+            ) as answer:
+                if not answer.is_success:
+                    raise self._failure(answer.status_code, _json(await answer.aread()))
+                reader = sse.EventReader()
+                async for chunk in answer.aiter_raw():
+                    for event in reader.feed(chunk):
+                        has_begun = True
+                        yield event.raw if event.data is None else writer.write(event.data)
+        except GatewayUnavailable as failure:
+            await self._look_after(instance)
+            if not has_begun:
+                raise
+            yield writer.failed({"code": failure.code, "message": str(failure), "param": None})
+
+    async def _open(
+        self, instance: Instance, asked: Mapping[str, Any], session: str | None
+    ) -> tuple[Gateway, models.ModelRoute]:
+        if instance.status is not InstanceStatus.RUNNING or instance.gateway_url is None:
+            raise InstanceStateWrong(instance.status, InstanceStatus.RUNNING)
+        route = models.route(asked["model"])
+        key = await self._organizations.model_key(instance.organization_id, route.provider)
+        if key is None:
+            raise ModelKeyMissing(route.provider)
+        if session is not None:
+            await self._sessions.remember(instance.id, session, session_key(session), self._clock())
+        return self._gateway_of(instance.sandbox_id, instance.gateway_url), route
+
+    def _failure(self, status: int, body: Mapping[str, Any]) -> ChowderError:
+        """What the gateway's refusal means to the client."""
+        message = str((body.get("error") or {}).get("message") or f"HTTP {status}")
+        if (known := self._failures.find(message)) is not None:
+            return known
+        if status in {httpx.codes.BAD_REQUEST, httpx.codes.NOT_FOUND}:
+            return MessageRefused(message)
+        return GatewayUnavailable(message)
+
+    def _reworded(self, error: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The error of a failed response, with the provider's own words if it was its failure."""
+        known = self._failures.find(str(error.get("message")))
+        if known is None:
+            return error
+        code = "server_error"
+        if isinstance(known, ProviderFailed) and known.status is not None:
+            is_limit = known.status == httpx.codes.TOO_MANY_REQUESTS
+            is_refusal = known.status < httpx.codes.INTERNAL_SERVER_ERROR
+            code = "rate_limit_exceeded" if is_limit else "invalid_request" if is_refusal else code
+        return {"code": code, "message": str(known)}
+
+    async def _look_after(self, instance: Instance) -> None:
+        try:
+            await self._reconciler.check(instance)
+        except ChowderError as problem:
+            log.warning("instance %s: could not be looked after: %s", instance.id, problem)
+
+
+def _json(body: bytes) -> dict[str, Any]:
+    try:
+        content = json.loads(body)
+    except ValueError:
+        raise GatewayUnavailable("the sandbox answered with something else than JSON") from None
+    if not isinstance(content, dict):
+        raise GatewayUnavailable("the sandbox answered with something else than an object")
+    return content

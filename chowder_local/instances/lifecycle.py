@@ -1,0 +1,244 @@
+"""What a user does with an instance: create, look, change, stop, start, delete."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from chowder_local.domain import (
+    Instance,
+    InstanceId,
+    InstanceStatus,
+    ModelProvider,
+    SandboxId,
+    SandboxState,
+)
+from chowder_local.errors import (
+    ChowderError,
+    GatewayUnavailable,
+    InstanceNotFound,
+    InstanceStateWrong,
+    RpcRefused,
+)
+from chowder_local.openclaw import config
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from datetime import datetime
+
+    from chowder_local.accounts.organizations import Organizations
+    from chowder_local.domain import OrganizationId
+    from chowder_local.instances.boots import Boots
+    from chowder_local.instances.locks import InstanceLocks
+    from chowder_local.instances.ports import Engine
+    from chowder_local.instances.readiness import Readiness
+    from chowder_local.openclaw.gateway import Gateway
+    from chowder_local.store.instances import InstanceQueries
+
+log = logging.getLogger(__name__)
+
+DRAIN_POLL_S = 0.1
+
+
+@dataclass(frozen=True)
+class InstanceDraft:
+    """What a user asks for."""
+
+    name: str
+    model_provider: ModelProvider = ModelProvider.ANTHROPIC
+    sandbox_provider: str = "sandbox"
+    openclaw_version: str = "v1"
+    openclaw_config: Mapping[str, Any] | None = None
+    region: str | None = None
+
+
+class Lifecycle:
+    """Moves instances between their states; one move at a time for each instance."""
+
+    def __init__(
+        self,
+        *,
+        instances: InstanceQueries,
+        organizations: Organizations,
+        engine: Engine,
+        boots: Boots,
+        readiness: Readiness,
+        locks: InstanceLocks,
+        gateway_of: Callable[[SandboxId, str], Gateway],
+        suspend_timeout_s: float,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._instances = instances
+        self._organizations = organizations
+        self._engine = engine
+        self._boots = boots
+        self._readiness = readiness
+        self._locks = locks
+        self._gateway_of = gateway_of
+        self._suspend_timeout_s = suspend_timeout_s
+        self._clock = clock
+
+    async def create(self, organization_id: OrganizationId, draft: InstanceDraft) -> Instance:
+        """A new instance, `provisioning`. Raises InstanceLimitReached, ConfigRefused."""
+        config.patch(draft.openclaw_config or {})
+        organization = (await self._organizations.details(organization_id)).organization
+        now = self._clock()
+        instance = Instance(
+            id=InstanceId(str(uuid.uuid4())),
+            organization_id=organization_id,
+            status=InstanceStatus.PROVISIONING,
+            sandbox_id=SandboxId(f"chowder-{secrets.token_hex(6)}"),
+            created_at=now,
+            updated_at=now,
+            **vars(draft),
+        )
+        await self._instances.add(instance, organization.tier.instance_limit)
+        self._boots.begin(instance)
+        return instance
+
+    async def instance(self, organization_id: OrganizationId, instance_id: str) -> Instance:
+        """One of the organization's instances. Raises InstanceNotFound, for others' ones too."""
+        instance = await self._instances.get(InstanceId(instance_id))
+        if instance is None or instance.organization_id != organization_id:
+            raise InstanceNotFound
+        return instance
+
+    async def all(self, organization_id: OrganizationId) -> list[Instance]:
+        """The organization's instances that are not terminated, oldest first."""
+        return await self._instances.of_organization(organization_id)
+
+    async def change(
+        self,
+        organization_id: OrganizationId,
+        instance_id: str,
+        *,
+        name: str | None = None,
+        overrides: Mapping[str, Any] | None = None,
+    ) -> Instance:
+        """Renames, and lays configuration overrides over those in force.
+
+        The agent's own configuration is changed first: what OpenClaw refuses changes nothing.
+        Raises InstanceNotFound, InstanceStateWrong, ConfigRefused.
+        """
+        instance = await self.instance(organization_id, instance_id)
+        async with self._locks.holding(instance.id):
+            instance = await self.instance(organization_id, instance_id)
+            fields: dict[str, Any] = {} if name is None else {"name": name}
+            if overrides:
+                await self._configure(instance, config.patch(overrides))
+                fields["openclaw_config"] = {**(instance.openclaw_config or {}), **overrides}
+            if instance.status is InstanceStatus.TERMINATED:
+                raise InstanceStateWrong(instance.status, "alive")
+            changed = await self._instances.change(instance.id, now=self._clock(), **fields)
+        if changed is None:
+            raise InstanceNotFound
+        return changed
+
+    async def stop(self, organization_id: OrganizationId, instance_id: str) -> Instance:
+        """Freezes a running instance once its turn has ended, or the wait for that is over."""
+        instance = await self.instance(organization_id, instance_id)
+        async with self._locks.holding(instance.id):
+            instance = await self._in_status(instance, InstanceStatus.RUNNING)
+            await self._drain(instance, instance.gateway_url)
+            sandbox = await self._engine.inspect(instance.sandbox_id)
+            # A sandbox that has died is stopped already; `start` boots it from its volume.
+            if sandbox.state is SandboxState.RUNNING:
+                await self._engine.pause(instance.sandbox_id)
+            return await self._move(instance, InstanceStatus.STOPPED)
+
+    async def start(self, organization_id: OrganizationId, instance_id: str) -> Instance:
+        """Lets a stopped instance go on where it was; it takes turns when this returns."""
+        instance = await self.instance(organization_id, instance_id)
+        async with self._locks.holding(instance.id):
+            instance = await self._in_status(instance, InstanceStatus.STOPPED)
+            try:
+                gateway_url = await self._wake(instance)
+            except ChowderError as failure:
+                await self._move(instance, InstanceStatus.ERROR, error_message=str(failure))
+                raise
+            return await self._move(instance, InstanceStatus.RUNNING, gateway_url=gateway_url)
+
+    async def delete(self, organization_id: OrganizationId, instance_id: str) -> None:
+        """Destroys the sandbox with its data; the row stays as `terminated`."""
+        instance = await self.instance(organization_id, instance_id)
+        async with self._locks.holding(instance.id):
+            await self._boots.abandon(instance.id)
+            # The row first: should we die before the sandbox is gone, the reconciler goes on.
+            await self._instances.change(
+                instance.id, now=self._clock(), status=InstanceStatus.TERMINATED, gateway_url=None
+            )
+            await self._engine.remove(instance.sandbox_id)
+            log.info("instance %s: deleted with sandbox %s", instance.id, instance.sandbox_id)
+
+    async def _in_status(self, instance: Instance, wanted: InstanceStatus) -> Instance:
+        """The instance as it is now that we hold its lock."""
+        current = await self.instance(instance.organization_id, instance.id)
+        if current.status is not wanted:
+            raise InstanceStateWrong(current.status, wanted)
+        return current
+
+    async def _move(self, instance: Instance, status: InstanceStatus, **fields: Any) -> Instance:
+        changed = await self._instances.change(
+            instance.id, only_from={instance.status}, now=self._clock(), status=status, **fields
+        )
+        if changed is None:
+            current = await self.instance(instance.organization_id, instance.id)
+            raise InstanceStateWrong(current.status, instance.status)
+        log.info("instance %s: %s", instance.id, status)
+        return changed
+
+    async def _configure(self, instance: Instance, patch: Mapping[str, Any]) -> None:
+        if instance.status is InstanceStatus.RUNNING:
+            await self._patch_live(instance, instance.gateway_url, patch)
+        elif instance.status is InstanceStatus.STOPPED:
+            # Only the agent itself can judge a configuration, so it is woken for that.
+            url = await self._wake(instance)
+            try:
+                await self._patch_live(instance, url, patch)
+            finally:
+                await self._drain(instance, url)
+                await self._engine.pause(instance.sandbox_id)
+        else:
+            raise InstanceStateWrong(instance.status, "running or stopped")
+
+    async def _patch_live(
+        self, instance: Instance, url: str | None, patch: Mapping[str, Any]
+    ) -> None:
+        gateway = self._gateway(instance, url)
+        if await gateway.patch_config(patch):
+            await gateway.restarted()
+            await self._readiness.wait(await self._engine.inspect(instance.sandbox_id))
+
+    async def _wake(self, instance: Instance) -> str:
+        sandbox = await self._engine.inspect(instance.sandbox_id)
+        if sandbox.state is SandboxState.PAUSED:
+            await self._engine.unpause(instance.sandbox_id)
+            sandbox = await self._engine.inspect(instance.sandbox_id)
+        if sandbox.state is not SandboxState.RUNNING:
+            # The host or the engine was restarted in between: all but the memory is there.
+            return await self._boots.boot(instance)
+        gateway = self._gateway(instance, sandbox.gateway_url)
+        suspension = await gateway.suspend(instance.sandbox_id)
+        await gateway.resume(suspension.id)
+        return await self._readiness.wait(sandbox)
+
+    async def _drain(self, instance: Instance, url: str | None) -> None:
+        try:
+            gateway = self._gateway(instance, url)
+            async with asyncio.timeout(self._suspend_timeout_s):
+                suspension = await gateway.suspend(instance.sandbox_id)
+                while not suspension.is_drained:
+                    await asyncio.sleep(DRAIN_POLL_S)
+                    suspension = await gateway.suspension(suspension.id)
+        except (TimeoutError, GatewayUnavailable, RpcRefused) as reason:
+            # Frozen in the middle of a turn, it goes on with it when it is started again.
+            log.info("instance %s: stopped without draining: %r", instance.id, reason)
+
+    def _gateway(self, instance: Instance, url: str | None) -> Gateway:
+        if url is None:
+            raise GatewayUnavailable("the sandbox has no address")
+        return self._gateway_of(instance.sandbox_id, url)

@@ -1,0 +1,44 @@
+"""What instances ask of the engine that their sandboxes live on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from chowder_local.domain import SandboxId, SandboxInfo, SandboxSpec
+
+
+class Engine(Protocol):
+    """Runs sandboxes. Every call raises EngineUnavailable if the engine does not do it."""
+
+    async def version(self) -> str:
+        """The engine's name and version; that it answers at all is the point."""
+
+    async def boot(self, spec: SandboxSpec) -> SandboxInfo:
+        """Makes and starts a sandbox, replacing one of that id; its volume, if any, is kept."""
+
+    async def inspect(self, sandbox_id: SandboxId) -> SandboxInfo:
+        """The sandbox as it is now; MISSING if it is gone."""
+
+    async def sandboxes(self) -> dict[SandboxId, SandboxInfo]:
+        """Every sandbox of ours, in one call."""
+
+    async def volumes(self) -> set[SandboxId]:
+        """Every sandbox of ours that has a volume, with or without a container."""
+
+    async def pause(self, sandbox_id: SandboxId) -> None:
+        """Freezes a running sandbox. Raises SandboxMissing, too."""
+
+    async def unpause(self, sandbox_id: SandboxId) -> None:
+        """Lets a paused sandbox go on. Raises SandboxMissing, too."""
+
+    async def remove(self, sandbox_id: SandboxId) -> None:
+        """Destroys a sandbox and its volume; nothing happens if they are gone."""
+
+    async def log_tail(self, sandbox_id: SandboxId, line_count: int) -> str:
+        """The last lines that the sandbox printed."""
+
+    def follow_log(self, sandbox_id: SandboxId, line_count: int) -> AsyncIterator[bytes]:
+        """The last lines and each new one as it comes."""

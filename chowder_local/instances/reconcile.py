@@ -1,0 +1,163 @@
+"""Making the store and the engine agree: after a crash, a reboot, or somebody's `docker rm`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import defaultdict, deque
+from typing import TYPE_CHECKING
+
+from chowder_local.domain import InstanceStatus, SandboxInfo, SandboxState
+from chowder_local.errors import ChowderError, EngineUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from chowder_local.domain import Instance, InstanceId
+    from chowder_local.instances.boots import Boots
+    from chowder_local.instances.locks import InstanceLocks
+    from chowder_local.instances.ports import Engine
+    from chowder_local.store.instances import InstanceQueries
+
+log = logging.getLogger(__name__)
+
+DEATHS_ALLOWED = 3
+DEATHS_WINDOW_S = 300.0
+
+
+class Reconciler:
+    """Compares what should be (rows) with what is (sandboxes), and mends the difference."""
+
+    def __init__(
+        self,
+        *,
+        instances: InstanceQueries,
+        engine: Engine,
+        boots: Boots,
+        locks: InstanceLocks,
+        interval_s: float,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._instances = instances
+        self._engine = engine
+        self._boots = boots
+        self._locks = locks
+        self._interval_s = interval_s
+        self._clock = clock
+        self._deaths: defaultdict[InstanceId, deque[datetime]] = defaultdict(
+            lambda: deque(maxlen=DEATHS_ALLOWED)
+        )
+        self.engine_problem: str | None = None
+        """Why the engine could not be asked the last time; None if it could."""
+
+    async def run(self) -> None:
+        """Agrees again and again, until cancelled."""
+        while True:
+            await asyncio.sleep(self._interval_s)
+            try:
+                await self.agree()
+            except ChowderError as problem:
+                log.warning("reconciling put off: %s", problem)
+            except Exception:
+                # The loop outlives a defect in one round: the next may meet another state.
+                log.exception("reconciling failed unexpectedly")
+
+    async def agree(self) -> None:
+        """One round over everything that is ours."""
+        try:
+            # The engine first: a row is written before its sandbox is made, so whatever is
+            # seen here and has no row afterwards is nobody's.
+            found = await self._engine.sandboxes()
+            volumes = await self._engine.volumes()
+        except EngineUnavailable as unavailable:
+            self._note(str(unavailable))
+            raise
+        self._note(None)
+        living = await self._instances.living()
+        for instance in living:
+            sandbox = found.get(instance.sandbox_id)
+            if self._is_off(instance, sandbox):
+                await self._settle_one(instance)
+        for sandbox_id in (found.keys() | volumes) - {row.sandbox_id for row in living}:
+            log.info("removing sandbox %s, which no instance has", sandbox_id)
+            await self._engine.remove(sandbox_id)
+
+    async def check(self, instance: Instance) -> None:
+        """Looks after one instance at once, because a message to it failed."""
+        await self._settle_one(instance)
+
+    async def _settle_one(self, seen: Instance) -> None:
+        if self._boots.is_under_way(seen.id):
+            return
+        async with self._locks.holding(seen.id):
+            instance = await self._instances.get(seen.id)
+            if instance is None or self._boots.is_under_way(seen.id):
+                return
+            sandbox = await self._engine.inspect(instance.sandbox_id)
+            if self._is_off(instance, sandbox):
+                await self._settle(instance, sandbox)
+
+    def _is_off(self, instance: Instance, sandbox: SandboxInfo | None) -> bool:
+        """Whether row and sandbox disagree in a way that is ours to mend."""
+        state = SandboxState.MISSING if sandbox is None else sandbox.state
+        if instance.status is InstanceStatus.PROVISIONING:
+            return True
+        if instance.status is InstanceStatus.RUNNING:
+            moved = sandbox is not None and sandbox.gateway_url != instance.gateway_url
+            return state is not SandboxState.RUNNING or moved
+        # A stopped one may well be gone: its volume is what counts, and `start` boots it.
+        return instance.status is InstanceStatus.STOPPED and state is SandboxState.RUNNING
+
+    async def _settle(self, instance: Instance, sandbox: SandboxInfo) -> None:
+        log.info("instance %s is %s, its sandbox %s", instance.id, instance.status, sandbox.state)
+        if instance.status is InstanceStatus.PROVISIONING:
+            self._boots.begin(instance)
+        elif instance.status is InstanceStatus.STOPPED:
+            await self._engine.pause(instance.sandbox_id)
+        elif sandbox.state is SandboxState.PAUSED:
+            await self._engine.unpause(instance.sandbox_id)
+        elif sandbox.state is SandboxState.RUNNING:
+            await self._instances.change(
+                instance.id, now=self._clock(), gateway_url=sandbox.gateway_url
+            )
+        else:
+            await self._revive(instance, sandbox)
+
+    async def _revive(self, instance: Instance, sandbox: SandboxInfo) -> None:
+        died = "ran out of memory" if sandbox.is_oom_killed else f"is {sandbox.state}"
+        if self._dies_too_often(instance):
+            await self._instances.change(
+                instance.id,
+                only_from={InstanceStatus.RUNNING},
+                now=self._clock(),
+                status=InstanceStatus.ERROR,
+                error_message=(
+                    f"The sandbox {died} and has died {DEATHS_ALLOWED} times within "
+                    f"{DEATHS_WINDOW_S:g} s. Its files are kept; see its log with: "
+                    f"chowder-local logs {instance.id}"
+                ),
+            )
+            return
+        revived = await self._instances.change(
+            instance.id,
+            only_from={InstanceStatus.RUNNING},
+            now=self._clock(),
+            status=InstanceStatus.PROVISIONING,
+            gateway_url=None,
+        )
+        if revived is not None:
+            self._boots.begin(revived)
+
+    def _dies_too_often(self, instance: Instance) -> bool:
+        deaths, now = self._deaths[instance.id], self._clock()
+        is_too_often = (
+            len(deaths) == DEATHS_ALLOWED and (now - deaths[0]).total_seconds() < DEATHS_WINDOW_S
+        )
+        deaths.append(now)
+        return is_too_often
+
+    def _note(self, problem: str | None) -> None:
+        if problem != self.engine_problem:
+            log.warning("engine: %s", problem or "answers again")
+        self.engine_problem = problem

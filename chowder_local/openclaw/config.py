@@ -1,0 +1,132 @@
+"""What an agent's `openclaw.json` says, and how a user's overrides change it (pure)."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from chowder_local.domain import ModelProvider
+from chowder_local.errors import ConfigRefused
+from chowder_local.openclaw.models import DEFAULT_MODELS, ModelRoute, provider_id
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+GATEWAY_PORT = 18789
+
+_APIS = {
+    ModelProvider.ANTHROPIC: "anthropic-messages",
+    ModelProvider.OPENAI: "openai-responses",
+    ModelProvider.GEMINI: "google-generative-ai",
+}
+
+_HELD = ("gateway.", "plugins.entries.admin-http-rpc.", "models.providers.chowder-")
+"""What the server's own hold on a sandbox hangs on, as beginnings of dotted paths."""
+
+
+def seed(
+    *,
+    gateway_token: str,
+    relay_url: str,
+    relay_token: str,
+    provider: ModelProvider,
+    overrides: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """A fresh agent's whole configuration.
+
+    `overrides` are laid over it as `openclaw config set` would do, one after the other.
+    """
+    default = ModelRoute(provider, DEFAULT_MODELS[provider])
+    config: dict[str, Any] = {
+        "gateway": {
+            "mode": "local",
+            "port": GATEWAY_PORT,
+            "bind": "lan",
+            "auth": {"mode": "token", "token": gateway_token},
+            "controlUi": {"enabled": False},
+            "http": {"endpoints": {"responses": {"enabled": True}}},
+        },
+        # Calls that nobody asked for would cost money and colour tests: no recaps by a small
+        # model, no heartbeat, no embeddings (the memory tools then search by keyword).
+        "agents": {
+            "defaults": {
+                "model": {"primary": default.openclaw_model},
+                "utilityModel": "",
+                "heartbeat": {"every": "0m"},
+            }
+        },
+        "memory": {"search": {"provider": "none"}},
+        # Otherwise a client's function tools are hidden behind OpenClaw's tool search.
+        "tools": {"toolSearch": {"mode": "directory"}},
+        "plugins": {"entries": {"admin-http-rpc": {"enabled": True}}},
+        "models": {
+            "providers": {
+                provider_id(each): {
+                    "api": _APIS[each],
+                    "baseUrl": f"{relay_url}/{each}",
+                    "apiKey": relay_token,
+                    "timeoutSeconds": 600,
+                    "models": [],
+                }
+                for each in ModelProvider
+            }
+        },
+    }
+    return merged(config, patch(overrides or {}))
+
+
+def patch(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """A user's overrides (dot paths as keys, or nested objects) as one nested merge patch.
+
+    Raises ConfigRefused for a path that the server's own hold on the sandbox hangs on.
+    """
+    nested: dict[str, Any] = {}
+    for key, value in overrides.items():
+        names = key.split(".")
+        if not all(names):
+            raise ConfigRefused(f"The configuration path {key!r} has an empty part.")
+        for name in reversed(names[1:]):
+            value = {name: value}
+        nested = merged(nested, {names[0]: value}, keep_nulls=True)
+    for path in _leaves(nested):
+        if _is_held(path):
+            raise ConfigRefused(
+                f"The configuration path {path!r} belongs to chowder-local and cannot be set."
+            )
+    return nested
+
+
+def merged(
+    config: Mapping[str, Any], change: Mapping[str, Any], *, keep_nulls: bool = False
+) -> dict[str, Any]:
+    """A configuration with a merge patch laid over it (RFC 7396: null deletes)."""
+    result = dict(config)
+    for key, value in change.items():
+        if value is None and not keep_nulls:
+            result.pop(key, None)
+        elif isinstance(value, dict):
+            below = result.get(key)
+            result[key] = merged(
+                below if isinstance(below, dict) else {}, value, keep_nulls=keep_nulls
+            )
+        else:
+            result[key] = value
+    return result
+
+
+def as_file(config: Mapping[str, Any]) -> bytes:
+    """The content of `openclaw.json`."""
+    return json.dumps(config, indent=2, ensure_ascii=False).encode()
+
+
+def _leaves(nested: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in nested.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"
+
+
+def _is_held(path: str) -> bool:
+    """Whether setting a value there changes what is held, from above or from below."""
+    return any(f"{path}.".startswith(held) or held.startswith(f"{path}.") for held in _HELD)

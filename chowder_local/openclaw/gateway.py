@@ -1,0 +1,159 @@
+"""The HTTP server inside a sandbox, as its one client sees it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+from chowder_local.errors import ConfigRefused, GatewayUnavailable, RpcRefused
+from chowder_local.openclaw.sessions import session_key
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+log = logging.getLogger(__name__)
+
+PROBE_TIMEOUT_S = 2.0
+RPC_TIMEOUT_S = 30.0
+CONNECT_TIMEOUT_S = 5.0
+PATCH_ATTEMPTS = 5
+PROBE_INTERVAL_S = 0.1
+RESTART_NOTICE_S = 5.0
+"""A restart begins about two seconds after the patch that needs it was answered."""
+
+
+@dataclass(frozen=True)
+class Suspension:
+    """A gateway that has been asked to take no new work; `is_drained` once nothing runs."""
+
+    id: str
+    is_drained: bool
+
+
+class Gateway:
+    """One agent's gateway at `url`; the HTTP client is shared and not closed here."""
+
+    def __init__(self, client: httpx.AsyncClient, url: str, token: str) -> None:
+        self._client = client
+        self._url = url
+        self._headers = {"Authorization": f"Bearer {token}"}
+
+    async def is_started(self) -> bool:
+        """Whether turns are taken. `/readyz` would be no use: one bad channel makes it fail."""
+        try:
+            answer = await self._client.get(f"{self._url}/startupz", timeout=PROBE_TIMEOUT_S)
+        except httpx.TransportError:
+            return False
+        return answer.is_success
+
+    async def call(self, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
+        """A control call's payload. Raises GatewayUnavailable, RpcRefused."""
+        try:
+            answer = await self._client.post(
+                f"{self._url}/api/v1/admin/rpc",
+                headers=self._headers,
+                json={"method": method, "params": params},
+                timeout=RPC_TIMEOUT_S,
+            )
+            body = answer.json()
+        except (httpx.TransportError, json.JSONDecodeError) as failure:
+            raise GatewayUnavailable(f"{method}: {_words(failure)}") from failure
+        if body.get("ok"):
+            payload: dict[str, Any] = body.get("payload") or {}
+            return payload
+        error = body.get("error") or {}
+        message = str(error.get("message") or f"HTTP {answer.status_code}")
+        if answer.status_code >= httpx.codes.INTERNAL_SERVER_ERROR:
+            raise GatewayUnavailable(f"{method}: {message}")
+        raise RpcRefused(message)
+
+    async def patch_config(self, patch: Mapping[str, Any]) -> bool:
+        """Changes the running agent's configuration; True if it restarts itself for that.
+
+        Raises ConfigRefused with OpenClaw's words, and then nothing has changed.
+        """
+        raw = json.dumps(patch)
+        for _ in range(PATCH_ATTEMPTS):
+            base_hash = (await self.call("config.get", {}))["hash"]
+            try:
+                done = await self.call("config.patch", {"raw": raw, "baseHash": base_hash})
+            except RpcRefused as refused:
+                # Somebody else (the agent, a channel) wrote in between: read again.
+                if "changed since last load" in str(refused):
+                    continue
+                raise ConfigRefused(str(refused)) from refused
+            stats = (done.get("sentinel") or {}).get("stats") or {}
+            return bool(stats.get("requiresRestart"))
+        raise GatewayUnavailable("the configuration changes faster than it can be patched")
+
+    async def restarted(self) -> None:
+        """Waits until a restart that was announced is seen, or RESTART_NOTICE_S have passed."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(RESTART_NOTICE_S):
+                while True:
+                    if not await self.is_started():
+                        return
+                    await asyncio.sleep(PROBE_INTERVAL_S)
+
+    async def suspend(self, request_id: str) -> Suspension:
+        """Asks for no new turns, and tells whether the running ones have ended.
+
+        Asking again with the same id gives the same suspension, for two minutes more.
+        """
+        answer = await self.call(
+            "gateway.suspend.prepare", {"requestId": request_id, "drain": True}
+        )
+        return _suspension(answer)
+
+    async def suspension(self, suspension_id: str) -> Suspension:
+        """How far a suspension has come."""
+        answer = await self.call("gateway.suspend.status", {"suspensionId": suspension_id})
+        return _suspension(answer | {"suspensionId": suspension_id})
+
+    async def resume(self, suspension_id: str) -> None:
+        """Takes turns again; harmless if it does already."""
+        await self.call("gateway.suspend.resume", {"suspensionId": suspension_id})
+
+    @asynccontextmanager
+    async def respond(
+        self, request: Mapping[str, Any], *, model: str, session: str | None
+    ) -> AsyncIterator[httpx.Response]:
+        """Sends a message; leaving the block before the end of the answer ends the agent's run.
+
+        There is no limit on how long an answer may take: that is the agent's affair.
+        Raises GatewayUnavailable if the gateway cannot be reached or breaks off.
+        """
+        headers = self._headers | {
+            "x-openclaw-model": model,
+            "x-openclaw-session-key": session_key(session),
+        }
+        timeout = httpx.Timeout(None, connect=CONNECT_TIMEOUT_S)
+        try:
+            async with self._client.stream(
+                "POST", f"{self._url}/v1/responses", headers=headers, json=request, timeout=timeout
+            ) as answer:
+                yield answer
+        except httpx.TransportError as failure:
+            raise GatewayUnavailable(_words(failure)) from failure
+
+
+def _suspension(answer: Mapping[str, Any]) -> Suspension:
+    return Suspension(
+        id=str(answer.get("suspensionId") or ""), is_drained=answer.get("status") == "ready"
+    )
+
+
+def _words(failure: Exception) -> str:
+    """What went wrong on the wire, for a person; some httpx errors have no words of their own."""
+    if isinstance(failure, httpx.ConnectError | httpx.ConnectTimeout):
+        return "the sandbox does not answer"
+    if isinstance(failure, httpx.RemoteProtocolError | httpx.ReadError):
+        return "the sandbox broke off"
+    return str(failure) or type(failure).__name__

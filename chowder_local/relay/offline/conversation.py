@@ -1,0 +1,119 @@
+"""What a model is asked and what it replies, in no provider's format."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+_CHARACTERS_PER_TOKEN = 4
+_PIECE = re.compile(r"\s*\S+(?:\s+\S+){0,2}\s*|\s+")
+
+
+@dataclass(frozen=True)
+class Said:
+    """A user message; its parts are the person's words and what OpenClaw adds to them."""
+
+    parts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Answered:
+    """An earlier answer of the model."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Called:
+    """A tool call of the model."""
+
+    id: str
+    name: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Returned:
+    """What a tool call came to; a name is empty where the format has none."""
+
+    call_id: str
+    text: str
+    name: str = ""
+
+
+Turn = Said | Answered | Called | Returned
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A tool on offer, with the JSON schema of its arguments."""
+
+    name: str
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Whether a tool must be called, and which."""
+
+    mode: Literal["auto", "none", "required"] = "auto"
+    name: str | None = None
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """One request to a model."""
+
+    model: str
+    system: str
+    turns: tuple[Turn, ...]
+    tools: tuple[Tool, ...] = ()
+    choice: Choice = field(default_factory=Choice)
+    is_streamed: bool = False
+    has_usage_in_stream: bool = True
+    digest: str = ""
+    input_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What the model answers: text, or one tool call."""
+
+    text: str = ""
+    call: Called | None = None
+
+    @property
+    def output_tokens(self) -> int:
+        """About what a real model would count."""
+        return tokens(self.text if self.call is None else self.call.name + self.arguments_json)
+
+    @property
+    def arguments_json(self) -> str:
+        """The call's arguments as text."""
+        return json.dumps(dict(self.call.arguments) if self.call else {}, ensure_ascii=False)
+
+
+def tokens(text: str) -> int:
+    """A plausible count that is the same every time."""
+    return -(-len(text) // _CHARACTERS_PER_TOKEN)
+
+
+def digest(body: Mapping[str, Any]) -> str:
+    """What ids are made of: the same request gets the same ones."""
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+
+def body_tokens(body: Mapping[str, Any]) -> int:
+    """How much there is to read in a request."""
+    return tokens(json.dumps(body, ensure_ascii=False))
+
+
+def pieces(text: str) -> Iterator[str]:
+    """The text in a few words at a time, so that a stream is one; never nothing at all."""
+    yield from _PIECE.findall(text) or [""]

@@ -1,0 +1,131 @@
+"""What the offline model replies to a conversation: a quote that proves memory, or a tool call."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from chowder_local.relay.offline.arguments import minimal
+from chowder_local.relay.offline.conversation import (
+    Called,
+    Choice,
+    Reply,
+    Returned,
+    Said,
+    Tool,
+)
+from chowder_local.relay.offline.words import unfolded
+
+if TYPE_CHECKING:
+    from chowder_local.relay.offline.conversation import Conversation
+
+_MAX_QUOTE = 2000
+_ASKED_FOR = re.compile(r"\bcall\s+[`'\"]?([A-Za-z_][\w.-]*)[`'\"]?\s*", re.IGNORECASE)
+# How OpenClaw tells a model what a client's `tool_choice` says.
+_MUST_CALL = re.compile(r"You must call (?:the (\S+) tool|one of the available tools) before resp")
+_TOOLING = re.compile(r"^## Tooling$(.*?)(?=^## |\Z)", re.DOTALL | re.MULTILINE)
+_OWN_TOOL = re.compile(r"^- (\S+?)(?=[:\s]|$)", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class _View:
+    """The conversation's end: what the person said, and what came back since the last of it."""
+
+    messages: tuple[str, ...]
+    returned: Returned | None
+
+
+def decide(conversation: Conversation) -> Reply:
+    """The same conversation always gets the same reply."""
+    view = _seen(conversation)
+    if view.returned is None and (call := _call(conversation, view)):
+        return Reply(call=call)
+    return Reply(_answer(view))
+
+
+def _seen(conversation: Conversation) -> _View:
+    messages: list[str] = []
+    names: dict[str, str] = {}
+    returned: Returned | None = None
+    latest = ""
+    for turn in unfolded(conversation.turns):
+        if isinstance(turn, Said):
+            messages.append(turn.parts[0])
+            returned = None
+        elif isinstance(turn, Called):
+            names[turn.id] = latest = turn.name
+        elif isinstance(turn, Returned):
+            # OpenClaw shows its client another id than the model's.
+            name = turn.name or names.get(turn.call_id) or latest or turn.call_id
+            returned = Returned(turn.call_id, turn.text, name)
+    return _View(tuple(messages), returned)
+
+
+def _answer(view: _View) -> str:
+    turn = len(view.messages)
+    said = view.messages[-1] if view.messages else ""
+    text = f'[offline] Turn {turn}. You said: "{_quote(said)}"'
+    if view.returned is not None:
+        return f'{text} Tool {view.returned.name} answered: "{_quote(view.returned.text)}"'
+    if turn > 1:
+        return f'{text} Before that: "{_quote(view.messages[-2])}"'
+    return text
+
+
+def _quote(text: str) -> str:
+    return text if len(text) <= _MAX_QUOTE else text[:_MAX_QUOTE] + "…"
+
+
+def _call(conversation: Conversation, view: _View) -> Called | None:
+    choice = _choice(conversation)
+    if choice.mode == "none" or not conversation.tools or not view.messages:
+        return None
+    said = view.messages[-1]
+    id_ = f"call_{conversation.digest[:24]}"
+    for found in _ASKED_FOR.finditer(said):
+        if tool := _offered(conversation, found[1].rstrip(".-")):
+            arguments = _object_at(said, found.end())
+            return Called(
+                id_, tool.name, minimal(tool.parameters) if arguments is None else arguments
+            )
+    if choice.mode == "required":
+        tool = _offered(conversation, choice.name) or _first_of_client(conversation)
+        arguments = _object_in(said)
+        return Called(id_, tool.name, minimal(tool.parameters) if arguments is None else arguments)
+    return None
+
+
+def _choice(conversation: Conversation) -> Choice:
+    told = _MUST_CALL.search(conversation.system)
+    if told and conversation.choice.mode == "auto":
+        return Choice("required", told[1])
+    return conversation.choice
+
+
+def _offered(conversation: Conversation, name: str | None) -> Tool | None:
+    return next((tool for tool in conversation.tools if tool.name == name), None)
+
+
+def _first_of_client(conversation: Conversation) -> Tool:
+    """The agent's own tools are listed in OpenClaw's system prompt; a client's are not."""
+    tooling = _TOOLING.search(conversation.system)
+    own = set(_OWN_TOOL.findall(tooling[1])) if tooling else set()
+    theirs = [tool for tool in conversation.tools if tool.name not in own]
+    return (theirs or list(conversation.tools))[0]
+
+
+def _object_at(text: str, start: int) -> dict[str, Any] | None:
+    try:
+        value, _ = json.JSONDecoder().raw_decode(text, start)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _object_in(text: str) -> dict[str, Any] | None:
+    for found in re.finditer(r"\{", text):
+        if (value := _object_at(text, found.start())) is not None:
+            return value
+    return None

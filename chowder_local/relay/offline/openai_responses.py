@@ -1,0 +1,173 @@
+"""OpenAI's Responses format, read and written."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from chowder_local.relay.offline.conversation import (
+    Answered,
+    Called,
+    Choice,
+    Conversation,
+    Reply,
+    Returned,
+    Said,
+    Tool,
+    body_tokens,
+    digest,
+    pieces,
+)
+from chowder_local.upstream.sse import encode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from chowder_local.relay.offline.conversation import Turn
+
+_SYSTEM_ROLES = frozenset({"system", "developer"})
+
+
+def read(body: Mapping[str, Any]) -> Conversation:
+    """What a request to `/responses` asks."""
+    given = body["input"]
+    items = [{"role": "user", "content": given}] if isinstance(given, str) else given
+    told = [_text(item.get("content")) for item in items if item.get("role") in _SYSTEM_ROLES]
+    return Conversation(
+        model=str(body.get("model", "")),
+        system="\n\n".join(filter(None, [body.get("instructions"), *told])),
+        turns=tuple(turn for item in items for turn in _turns(item)),
+        tools=tuple(
+            Tool(tool["name"], tool.get("parameters") or {})
+            for tool in body.get("tools") or []
+            if tool.get("type") == "function"
+        ),
+        choice=_choice(body.get("tool_choice") or "auto"),
+        is_streamed=bool(body.get("stream")),
+        digest=digest(body),
+        input_tokens=body_tokens(body),
+    )
+
+
+def _choice(choice: Any) -> Choice:
+    if isinstance(choice, dict):
+        return Choice("required", choice.get("name"))
+    return Choice(choice if choice in {"none", "required"} else "auto")
+
+
+def _turns(item: Mapping[str, Any]) -> Iterator[Turn]:
+    kind = item.get("type", "message")
+    if kind == "function_call":
+        yield Called(item["call_id"], item["name"])
+    elif kind == "function_call_output":
+        yield Returned(item["call_id"], _text(item["output"]))
+    elif kind == "message" and item["role"] == "user":
+        content = item["content"]
+        yield Said((content,) if isinstance(content, str) else tuple(_texts(content)))
+    elif kind == "message" and item["role"] == "assistant":
+        yield Answered(_text(item["content"]))
+
+
+def _texts(parts: Any) -> list[str]:
+    return [part["text"] for part in parts or [] if isinstance(part.get("text"), str)]
+
+
+def _text(content: Any) -> str:
+    return content if isinstance(content, str) else "\n".join(_texts(content))
+
+
+def write(conversation: Conversation, reply: Reply, created: int) -> Iterator[bytes]:
+    """The answer, whole or as events."""
+    if not conversation.is_streamed:
+        yield json.dumps(_response(conversation, reply, created, "completed")).encode()
+        return
+    for number, event in enumerate(_events(conversation, reply, created)):
+        yield encode(json.dumps(event | {"sequence_number": number}), event["type"])
+
+
+def _response(
+    conversation: Conversation, reply: Reply, created: int, status: str
+) -> dict[str, Any]:
+    is_over = status == "completed"
+    total = conversation.input_tokens + reply.output_tokens
+    usage = {
+        "input_tokens": conversation.input_tokens,
+        "input_tokens_details": {"cached_tokens": 0},
+        "output_tokens": reply.output_tokens,
+        "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": total,
+    }
+    return {
+        "id": f"resp_{conversation.digest[:48]}",
+        "object": "response",
+        "created_at": created,
+        "status": status,
+        "error": None,
+        "incomplete_details": None,
+        "instructions": None,
+        "metadata": {},
+        "model": conversation.model,
+        "output": [_item(conversation, reply, "completed")] if is_over else [],
+        "parallel_tool_calls": True,
+        "temperature": 1.0,
+        "tool_choice": "auto",
+        "tools": [],
+        "top_p": 1.0,
+        "usage": usage if is_over else None,
+    }
+
+
+def _item(conversation: Conversation, reply: Reply, status: str) -> dict[str, Any]:
+    is_over = status == "completed"
+    if call := reply.call:
+        return {
+            "type": "function_call",
+            "id": f"fc_{conversation.digest[:48]}",
+            "call_id": call.id,
+            "name": call.name,
+            "arguments": reply.arguments_json if is_over else "",
+            "status": status,
+        }
+    return {
+        "type": "message",
+        "id": f"msg_{conversation.digest[:48]}",
+        "role": "assistant",
+        "content": [_part(reply.text)] if is_over else [],
+        "status": status,
+    }
+
+
+def _part(text: str) -> dict[str, Any]:
+    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+
+
+def _events(conversation: Conversation, reply: Reply, created: int) -> Iterator[dict[str, Any]]:
+    begun = _response(conversation, reply, created, "in_progress")
+    yield {"type": "response.created", "response": begun}
+    yield {"type": "response.in_progress", "response": begun}
+    item = _item(conversation, reply, "in_progress")
+    yield {"type": "response.output_item.added", "output_index": 0, "item": item}
+    place = {"item_id": item["id"], "output_index": 0}
+    yield from (_text_events(reply, place) if reply.call is None else _call_events(reply, place))
+    item = _item(conversation, reply, "completed")
+    yield {"type": "response.output_item.done", "output_index": 0, "item": item}
+    whole = _response(conversation, reply, created, "completed")
+    yield {"type": "response.completed", "response": whole}
+
+
+def _text_events(reply: Reply, place: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    where = {**place, "content_index": 0}
+    yield {"type": "response.content_part.added", **where, "part": _part("")}
+    for piece in pieces(reply.text):
+        yield {"type": "response.output_text.delta", **where, "delta": piece, "logprobs": []}
+    yield {"type": "response.output_text.done", **where, "text": reply.text, "logprobs": []}
+    yield {"type": "response.content_part.done", **where, "part": _part(reply.text)}
+
+
+def _call_events(reply: Reply, place: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    arguments = reply.arguments_json
+    for piece in pieces(arguments):
+        yield {"type": "response.function_call_arguments.delta", **place, "delta": piece}
+    name = reply.call.name if reply.call else ""
+    done = {"type": "response.function_call_arguments.done", "arguments": arguments}
+    yield {**done, **place, "name": name}

@@ -1,0 +1,123 @@
+"""The process: one server a data directory, from its lock to its exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import uvloop
+from filelock import FileLock, Timeout
+
+from chowder_local import __version__, logs
+from chowder_local.accounts.default import default_model_keys
+from chowder_local.app import Surroundings, create_app
+from chowder_local.engine.builds import trusted_bundle
+from chowder_local.engine.connection import find_engine
+from chowder_local.engine.image_recipe import expected_tag
+from chowder_local.errors import DataDirLocked, DataDirUnusable
+from chowder_local.tokens import write_private
+from chowder_local.web.listener import bound_socket, listener, with_state
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Iterator, Mapping
+
+    from starlette.applications import Starlette
+
+    from chowder_local.settings import Settings
+    from chowder_local.web.listener import Listener
+
+log = logging.getLogger(__name__)
+
+
+def run(settings: Settings, env: Mapping[str, str]) -> int:
+    """Serves until SIGINT or SIGTERM and gives the exit code.
+
+    Raises ChowderError, in words for a person, if the server cannot start.
+    """
+    logs.configure(settings.log_level)
+    with _held_data_dir(settings), bound_socket(settings.host, settings.port) as bound:
+        around = _surroundings(settings, env)
+        app = create_app(settings, around)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(app, bound, settings, around.base_url))
+    return 0
+
+
+def _surroundings(settings: Settings, env: Mapping[str, str]) -> Surroundings:
+    ca_bundle = trusted_bundle(settings.ca_bundle, env)
+    return Surroundings(
+        engine_address=find_engine(env),
+        image=expected_tag(settings),
+        base_url=f"http://{_in_url(settings.host)}:{settings.port}",
+        model_keys=default_model_keys(env, settings.offline),
+        ca_bundle=None if ca_bundle is None else ca_bundle.read_bytes(),
+    )
+
+
+@contextmanager
+def _held_data_dir(settings: Settings) -> Iterator[None]:
+    """Keeps the data directory for this process. Raises DataDirLocked, DataDirUnusable."""
+    lock = FileLock(settings.lock_file, timeout=0)
+    try:
+        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout:
+        raise DataDirLocked(str(settings.data_dir)) from None
+    except OSError as failure:
+        raise DataDirUnusable(
+            f"The data directory {settings.data_dir} cannot be used: {failure.strerror}. "
+            "Make room or mend its permissions, or choose another one with --data-dir."
+        ) from failure
+    with lock:
+        yield
+
+
+async def _serve(app: Starlette, bound: socket.socket, settings: Settings, base_url: str) -> None:
+    async with app.router.lifespan_context(app) as state:
+        server = listener(with_state(app, state or {}))
+        _stop_on_signals(server)
+        with _run_file(settings, base_url):
+            log.info("chowder-local %s listens on %s", __version__, base_url)
+            await server.serve(sockets=[bound])
+            log.info("stopping; agents stay as they are")
+
+
+def _stop_on_signals(server: Listener) -> None:
+    def stop() -> None:
+        # Asked twice, it does not wait for open streams.
+        server.force_exit = server.should_exit
+        server.should_exit = True
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop)
+
+
+@contextmanager
+def _run_file(settings: Settings, base_url: str) -> Iterator[None]:
+    """Tells the CLI what runs here."""
+    facts = {
+        "pid": os.getpid(),
+        "host": settings.host,
+        "port": settings.port,
+        "base_url": base_url,
+        "version": __version__,
+    }
+    write_private(settings.run_file, json.dumps(facts).encode())
+    try:
+        yield
+    finally:
+        settings.run_file.unlink(missing_ok=True)
+
+
+def _in_url(host: str) -> str:
+    """The host as a client on this machine writes it."""
+    if host in {"0.0.0.0", "::"}:  # noqa: S104 - recognised, not bound
+        return "127.0.0.1"
+    return f"[{host}]" if ":" in host else host

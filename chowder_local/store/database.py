@@ -1,0 +1,100 @@
+"""Opens the SQLite file and hands out sessions: many that read, one at a time that writes."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any, Self
+
+from sqlalchemy import URL, Connection, event
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from chowder_local.store.driver import connect
+from chowder_local.store.failures import in_words
+from chowder_local.store.schema import prepare
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+_READERS = 4
+
+# FULL, not NORMAL: with a WAL, NORMAL survives kill -9 but not a power cut, which takes back the
+# last commits, and we answer 201 after a commit. fullfsync is what makes macOS mean it.
+_PRAGMAS = (
+    "PRAGMA foreign_keys = ON",
+    "PRAGMA synchronous = FULL",
+    "PRAGMA fullfsync = ON",
+)
+
+
+class Database:
+    """The store's file while it is open; made by `open` only."""
+
+    def __init__(self, path: Path, readers: AsyncEngine, writer: AsyncEngine) -> None:
+        self._path = path
+        self._readers = readers
+        self._writer = writer
+        self._write_lock = asyncio.Lock()
+        self.generation = 0
+        """Is another after each write, so that who remembers what was read knows when to forget."""
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, path: Path) -> AsyncIterator[Self]:
+        """The database in `path`, made or migrated if need be; raises DataDirUnusable."""
+        await asyncio.to_thread(prepare, path)
+        async with AsyncExitStack() as stack:
+            # Whoever closes last moves the WAL into the file, so that is the writer.
+            writer = _engine(path, 1, "BEGIN IMMEDIATE", _PRAGMAS)
+            stack.push_async_callback(writer.dispose)
+            readers = _engine(path, _READERS, "BEGIN", (*_PRAGMAS, "PRAGMA query_only = ON"))
+            stack.push_async_callback(readers.dispose)
+            yield cls(path, readers, writer)
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncSession]:
+        """A session that sees one state of the database and can change nothing."""
+        with in_words(self._path):
+            async with AsyncSession(self._readers, expire_on_commit=False) as session:
+                yield session
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncIterator[AsyncSession]:
+        """The only transaction that writes; committed at the end, rolled back on an error."""
+        # Waiting here is fair and costs nothing; SQLite's own waiting is a sleep that may fail.
+        async with self._write_lock:
+            try:
+                with in_words(self._path):
+                    async with AsyncSession(self._writer, expire_on_commit=False) as session:
+                        yield session
+                        await session.commit()
+            finally:
+                # Also after an error: a commit that was cancelled may have happened.
+                self.generation += 1
+
+
+def _engine(path: Path, size: int, begin: str, pragmas: tuple[str, ...]) -> AsyncEngine:
+    engine = create_async_engine(
+        # The path is here for messages only; a file needs this pool, which a driver of our own hides.
+        URL.create("sqlite+aiosqlite", database=str(path)),
+        async_creator=partial(connect, path),
+        pool_size=size,
+        max_overflow=0,
+        pool_timeout=None,
+    )
+
+    def connected(connection: Any, _: object) -> None:
+        cursor = connection.cursor()
+        for pragma in pragmas:
+            cursor.execute(pragma)
+        cursor.close()
+
+    def begun(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    event.listen(engine.sync_engine, "connect", connected)
+    event.listen(engine.sync_engine, "begin", begun)
+    return engine

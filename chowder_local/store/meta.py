@@ -1,0 +1,37 @@
+"""What the server remembers about itself: a few values by name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from chowder_local.store.tables import MetaRow
+
+if TYPE_CHECKING:
+    from chowder_local.store.database import Database
+
+
+class MetaQueries:
+    """Values by name."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def get(self, name: str) -> str | None:
+        """The value, if one was ever put."""
+        async with self._database.reading() as session:
+            row = await session.get(MetaRow, name)
+            return None if row is None else row.value
+
+    async def put_if_absent(self, name: str, value: str) -> str:
+        """What is stored afterwards: the value that was there, or else this one."""
+        async with self._database.writing() as session:
+            row = await session.get(MetaRow, name)
+            if row is not None:
+                return row.value
+            session.add(MetaRow(name=name, value=value))
+            return value
+
+    async def put(self, name: str, value: str) -> None:
+        """Stores a value in place of whatever was there."""
+        async with self._database.writing() as session:
+            await session.merge(MetaRow(name=name, value=value))

@@ -1,0 +1,141 @@
+"""What is asked and told about organizations and the model keys they own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlmodel import col, func, select
+
+from chowder_local.domain import ModelProvider, Organization, OrganizationId, Tier
+from chowder_local.store.instances import LIVING
+from chowder_local.store.keys import row_of_key
+from chowder_local.store.recall import Recall
+from chowder_local.store.tables import InstanceRow, ModelKeyRow, OrganizationRow
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from sqlmodel.ext.asyncio.session import AsyncSession
+
+    from chowder_local.domain import ApiKey
+    from chowder_local.store.database import Database
+
+
+class OrganizationQueries:
+    """Organizations and their model keys, which are ciphertext here."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._model_keys = Recall[bytes](database)
+
+    async def add(
+        self,
+        organization: Organization,
+        key: ApiKey,
+        key_digest: str,
+        model_keys: Mapping[ModelProvider, bytes],
+    ) -> None:
+        """Keeps an organization with its first key and model keys: all of it or nothing."""
+        async with self._database.writing() as session:
+            session.add(
+                OrganizationRow(
+                    id=organization.id,
+                    name=organization.name,
+                    tier=organization.tier.value,
+                    created_at=organization.created_at,
+                    updated_at=organization.updated_at,
+                )
+            )
+            # The rows name each other by id only, so their order is ours to keep.
+            await session.flush()
+            session.add(row_of_key(key, key_digest))
+            await _put_model_keys(session, organization.id, model_keys)
+
+    async def get(self, organization_id: OrganizationId) -> Organization | None:
+        """The organization, with the providers that it has keys for."""
+        async with self._database.reading() as session:
+            return await _organization(session, organization_id)
+
+    async def instance_count(self, organization_id: OrganizationId) -> int:
+        """How many of its instances are not terminated."""
+        async with self._database.reading() as session:
+            counted = select(func.count()).where(
+                InstanceRow.organization_id == organization_id,
+                col(InstanceRow.status).in_(LIVING),
+            )
+            return (await session.exec(counted)).one()
+
+    async def model_key(
+        self, organization_id: OrganizationId, provider: ModelProvider
+    ) -> bytes | None:
+        """The ciphertext of a model key."""
+        identity = (organization_id, provider.value)
+
+        async def read() -> bytes | None:
+            async with self._database.reading() as session:
+                row = await session.get(ModelKeyRow, identity)
+                return None if row is None else row.ciphertext
+
+        return await self._model_keys.of(identity, read)
+
+    async def change(
+        self,
+        organization_id: OrganizationId,
+        *,
+        name: str | None,
+        model_keys: Mapping[ModelProvider, bytes | None],
+        now: datetime,
+    ) -> Organization | None:
+        """Renames, and puts or (None) removes model keys; the others stay."""
+        async with self._database.writing() as session:
+            row = await session.get(OrganizationRow, organization_id)
+            if row is None:
+                return None
+            if name is not None:
+                row.name = name
+            row.updated_at = now
+            await _put_model_keys(session, organization_id, model_keys)
+            await session.flush()
+            return await _organization(session, organization_id)
+
+
+async def _put_model_keys(
+    session: AsyncSession,
+    organization_id: OrganizationId,
+    model_keys: Mapping[ModelProvider, bytes | None],
+) -> None:
+    for provider, ciphertext in model_keys.items():
+        row = await session.get(ModelKeyRow, (organization_id, provider.value))
+        if ciphertext is None:
+            if row is not None:
+                await session.delete(row)
+        elif row is None:
+            session.add(
+                ModelKeyRow(
+                    organization_id=organization_id, provider=provider.value, ciphertext=ciphertext
+                )
+            )
+        else:
+            row.ciphertext = ciphertext
+
+
+async def _organization(
+    session: AsyncSession, organization_id: OrganizationId
+) -> Organization | None:
+    row = await session.get(OrganizationRow, organization_id)
+    if row is None:
+        return None
+    providers = await session.exec(
+        select(ModelKeyRow.provider)
+        .where(ModelKeyRow.organization_id == organization_id)
+        .order_by(col(ModelKeyRow.provider))
+    )
+    return Organization(
+        id=OrganizationId(row.id),
+        name=row.name,
+        tier=Tier(row.tier),
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+        model_providers=tuple(ModelProvider(provider) for provider in providers),
+    )

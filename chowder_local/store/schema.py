@@ -1,0 +1,91 @@
+"""Brings a database file, new or of an older version, to the schema that the code knows."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from chowder_local.errors import DataDirUnusable
+from chowder_local.store.driver import BUSY_TIMEOUT_S
+from chowder_local.store.failures import in_words, unwritable
+
+REVISION = "0001"
+"""The newest migration; a file that has it is opened without importing Alembic."""
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+def prepare(path: Path) -> None:
+    """Makes or upgrades the file, readable by us only; blocks.
+
+    Raises DataDirUnusable if that cannot be, or if the file is another program's or a newer
+    version's.
+    """
+    with in_words(path):
+        _make_private(path)
+        with closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)) as file:
+            # A migration counts as done only if a power cut cannot undo it.
+            file.execute("PRAGMA synchronous = FULL")
+            file.execute("PRAGMA journal_mode = WAL")
+            # Says now, and not at the first request, that a file is read-only.
+            file.execute("BEGIN IMMEDIATE")
+            current = _revision(path, file)
+            file.execute("ROLLBACK")
+        if current != REVISION:
+            _upgrade(path, current)
+
+
+def _make_private(path: Path) -> None:
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # SQLite gives its -wal and -shm files the mode of the database.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        path.chmod(0o600)
+    except OSError as failed:
+        raise unwritable(path, failed) from failed
+
+
+def _revision(path: Path, file: sqlite3.Connection) -> str | None:
+    tables = {name for (name,) in file.execute("SELECT name FROM sqlite_master")}
+    if "alembic_version" in tables:
+        row = file.execute("SELECT version_num FROM alembic_version").fetchone()
+        return None if row is None else str(row[0])
+    if tables:
+        raise DataDirUnusable(
+            f"{path} is another program's database. Choose another directory with --data-dir."
+        )
+    return None
+
+
+def _upgrade(path: Path, current: str | None) -> None:
+    # Alembic takes longer to import than a start may take, and is seldom needed.
+    from alembic.config import Config
+    from alembic.runtime.environment import EnvironmentContext
+    from alembic.script import ScriptDirectory
+    from sqlalchemy import URL, create_engine, event
+    from sqlalchemy.pool import NullPool
+
+    scripts = ScriptDirectory(str(MIGRATIONS))
+    if current not in {None, *(script.revision for script in scripts.walk_revisions())}:
+        raise DataDirUnusable(
+            f"{path} was written by a newer chowder-local (schema {current}, this one knows "
+            f"{REVISION}). Upgrade chowder-local, or choose another directory with --data-dir."
+        )
+    engine = create_engine(
+        URL.create("sqlite", database=str(path)),
+        poolclass=NullPool,
+        connect_args={"isolation_level": None, "timeout": BUSY_TIMEOUT_S},
+    )
+    # All steps are one transaction: a crash in the middle leaves the old schema whole.
+    event.listen(engine, "begin", lambda begun: begun.exec_driver_sql("BEGIN IMMEDIATE"))
+    with (
+        engine.begin() as connection,
+        EnvironmentContext(
+            Config(), scripts, fn=lambda revision, _: scripts._upgrade_revs(REVISION, revision)
+        ) as environment,
+    ):
+        environment.configure(connection=connection, transactional_ddl=False)
+        environment.run_migrations()
+    engine.dispose()

@@ -1,0 +1,134 @@
+"""The tables; their rows are this package's own and become domain types at its border.
+
+Classes with `table=True` do not validate what they are made of, so they never parse a request.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+
+from sqlalchemy import JSON, DateTime, Dialect, Index, MetaData, UniqueConstraint
+from sqlalchemy.orm import registry
+from sqlalchemy.types import TypeDecorator
+from sqlmodel import Field, SQLModel
+
+METADATA = MetaData(
+    # Constraints need names, or a later migration cannot drop them.
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """SQLite keeps no time zone: aware times go in as UTC and come out aware."""
+
+    impl = DateTime
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("A time without a zone cannot be stored.")
+        return value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return None if value is None else value.replace(tzinfo=UTC)
+
+
+class Table(SQLModel, registry=registry(metadata=METADATA)):
+    """What all tables share: metadata of their own, apart from any other user of SQLModel."""
+
+
+class OrganizationRow(Table, table=True):
+    """Who owns instances and keys."""
+
+    __tablename__: ClassVar[str] = "organization"
+
+    id: str = Field(primary_key=True)
+    name: str
+    tier: str
+    created_at: datetime = Field(sa_type=UtcDateTime)
+    updated_at: datetime = Field(sa_type=UtcDateTime)
+
+
+class ModelKeyRow(Table, table=True):
+    """An organization's key for a model provider, encrypted."""
+
+    __tablename__: ClassVar[str] = "model_key"
+
+    organization_id: str = Field(primary_key=True, foreign_key="organization.id")
+    provider: str = Field(primary_key=True)
+    ciphertext: bytes
+
+
+class ApiKeyRow(Table, table=True):
+    """A bearer token, of which only the SHA-256 is kept."""
+
+    __tablename__: ClassVar[str] = "api_key"
+    __table_args__ = (UniqueConstraint("sha256"),)
+
+    id: str = Field(primary_key=True)
+    organization_id: str = Field(foreign_key="organization.id", index=True)
+    name: str
+    prefix: str
+    sha256: str
+    is_active: bool
+    is_organization_key: bool
+    created_at: datetime = Field(sa_type=UtcDateTime)
+    expires_at: datetime | None = Field(sa_type=UtcDateTime)
+    last_used_at: datetime | None = Field(sa_type=UtcDateTime)
+
+
+class InstanceRow(Table, table=True):
+    """An instance, kept as `terminated` after its sandbox is gone."""
+
+    __tablename__: ClassVar[str] = "instance"
+    __table_args__ = (
+        UniqueConstraint("sandbox_id"),
+        # Terminated rows only ever become more; what lists the others must not read them.
+        Index(None, "organization_id", "status"),
+        Index(None, "status"),
+    )
+
+    id: str = Field(primary_key=True)
+    organization_id: str = Field(foreign_key="organization.id")
+    name: str
+    status: str
+    model_provider: str
+    sandbox_id: str
+    sandbox_provider: str
+    openclaw_version: str
+    openclaw_config: dict[str, Any] | None = Field(sa_type=JSON(none_as_null=True))
+    region: str | None
+    error_message: str | None
+    gateway_url: str | None
+    born_at: datetime | None = Field(sa_type=UtcDateTime)
+    created_at: datetime = Field(sa_type=UtcDateTime)
+    updated_at: datetime = Field(sa_type=UtcDateTime)
+
+
+class SessionRow(Table, table=True):
+    """The readable name of a conversation whose key OpenClaw cannot be given as it is."""
+
+    __tablename__: ClassVar[str] = "session"
+
+    instance_id: str = Field(primary_key=True, foreign_key="instance.id")
+    session_key: str = Field(primary_key=True)
+    name: str
+    created_at: datetime = Field(sa_type=UtcDateTime)
+    last_used_at: datetime = Field(sa_type=UtcDateTime)
+
+
+class MetaRow(Table, table=True):
+    """What the server remembers about itself."""
+
+    __tablename__: ClassVar[str] = "meta"
+
+    name: str = Field(primary_key=True)
+    value: str

@@ -1,0 +1,52 @@
+"""Which headers of a request go on to an upstream, and which of its answer come back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+_HOP_BY_HOP = frozenset(
+    {
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+_REPLACED = frozenset({"host", "content-length", "accept-encoding", "expect"})
+_CREDENTIALS = frozenset({"authorization", "x-api-key", "x-goog-api-key", "cookie"})
+_NOT_BACK = frozenset({"set-cookie", "date", "server"})
+
+
+def onward(
+    headers: Iterable[tuple[str, str]], credential: tuple[str, str]
+) -> list[tuple[str, str]]:
+    """What an upstream gets: the caller's headers without its credentials, with ours."""
+    kept = _without(headers, _REPLACED | _CREDENTIALS | {credential[0].lower()})
+    # Bytes are passed on as they come, so they must come as the caller can read them.
+    return [*kept, ("accept-encoding", "identity"), credential]
+
+
+def back(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """What the caller gets of an answer whose body is passed on byte for byte."""
+    return _without(headers, _NOT_BACK)
+
+
+def _without(headers: Iterable[tuple[str, str]], dropped: Collection[str]) -> list[tuple[str, str]]:
+    pairs = [(name.lower(), value) for name, value in headers]
+    # A header that `Connection` names is for the next hop only, too.
+    named = {
+        token.strip().lower()
+        for name, value in pairs
+        if name == "connection"
+        for token in value.split(",")
+    }
+    unwanted = _HOP_BY_HOP | named | set(dropped)
+    return [pair for pair in pairs if pair[0] not in unwanted]

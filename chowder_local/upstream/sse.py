@@ -1,0 +1,71 @@
+"""Server-sent events: bytes in, whole events out, and events to bytes."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from chowder_local.errors import StreamBroken
+
+_BLANK_LINE = re.compile(rb"\r?\n\r?\n")
+# The longest piece of a blank line that can be at the end of what was searched.
+_OVERLAP = 3
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True)
+class Event:
+    """One event; `raw` is what arrived, its blank line included, to be passed on untouched."""
+
+    raw: bytes
+    name: str | None = None
+    data: str | None = None
+    """The `data` lines joined; None for a comment or a bare field."""
+
+
+class EventReader:
+    """Cuts a stream into events, wherever the network splits it; CRLF and LF both end lines."""
+
+    def __init__(self, max_event_bytes: int = 16 * 1024 * 1024) -> None:
+        self._max_event_bytes = max_event_bytes
+        self._buffer = bytearray()
+        self._searched = 0
+
+    def feed(self, chunk: bytes) -> list[Event]:
+        """The events that are whole now; raises StreamBroken when one is too long to hold."""
+        self._buffer += chunk
+        events = []
+        start = 0
+        while found := _BLANK_LINE.search(self._buffer, max(start, self._searched - _OVERLAP)):
+            events.append(parse(bytes(self._buffer[start : found.end()])))
+            start = self._searched = found.end()
+        del self._buffer[:start]
+        self._searched = len(self._buffer)
+        if len(self._buffer) > self._max_event_bytes:
+            raise StreamBroken(f"An event is longer than {self._max_event_bytes} bytes.")
+        return events
+
+    def rest(self) -> bytes:
+        """What is left when the stream has ended: nothing, unless it broke off."""
+        return bytes(self._buffer)
+
+
+def parse(raw: bytes) -> Event:
+    """Reads one event's lines."""
+    name: str | None = None
+    data: list[str] = []
+    for line in raw.removeprefix(_BYTE_ORDER_MARK).decode("utf-8", "replace").split("\n"):
+        field, _, value = line.removesuffix("\r").partition(":")
+        value = value.removeprefix(" ")
+        if field == "event":
+            name = value
+        elif field == "data":
+            data.append(value)
+    return Event(raw, name, "\n".join(data) if data else None)
+
+
+def encode(data: str, name: str | None = None) -> bytes:
+    """One event's bytes."""
+    lines = [f"event: {name}"] if name is not None else []
+    lines += [f"data: {line}" for line in data.split("\n")]
+    return ("\n".join(lines) + "\n\n").encode()

@@ -1,0 +1,86 @@
+"""Sockets that are ours before anything else is opened, and uvicorn servers on them."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+
+from chowder_local.errors import PortTaken, SettingsInvalid
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator, Mapping
+
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+# How long open streams may take to end; without it they would keep the process for ever.
+GRACE_S = 3
+
+
+def bound_socket(host: str, port: int) -> socket.socket:
+    """A socket that listens nowhere else. Raises PortTaken, SettingsInvalid."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    # Only lets us take over a port whose last connections still linger, never a living one.
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((host, port))
+        bound.listen(2048)
+    except OSError as refused:
+        bound.close()
+        if refused.errno in {errno.EADDRINUSE, errno.EACCES}:
+            raise PortTaken(host, port) from refused
+        raise SettingsInvalid(f"Cannot listen on {host}:{port}: {refused.strerror}.") from refused
+    bound.setblocking(False)
+    return bound
+
+
+class Listener(uvicorn.Server):
+    """A uvicorn server that leaves signals to whoever runs the process."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Captures none."""
+        yield
+
+
+def listener(app: ASGIApp) -> Listener:
+    """A server for the app, with the settings that all of ours have in common.
+
+    The lifespan is run by whoever calls this: uvicorn would turn its errors into tracebacks.
+    """
+    return Listener(
+        uvicorn.Config(
+            app,
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=GRACE_S,
+        )
+    )
+
+
+def with_state(app: ASGIApp, state: Mapping[str, Any]) -> ASGIApp:
+    """The app, whose requests find in `request.state` what its lifespan yielded."""
+
+    async def stateful(scope: Scope, receive: Receive, send: Send) -> None:
+        await app({**scope, "state": dict(state)}, receive, send)
+
+    return stateful
+
+
+@asynccontextmanager
+async def listening(app: ASGIApp, bound: socket.socket) -> AsyncIterator[None]:
+    """Serves the app on the socket while inside the block, and closes the socket."""
+    server = listener(app)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(server.serve(sockets=[bound]))
+        try:
+            yield
+        finally:
+            server.should_exit = True

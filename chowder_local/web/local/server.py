@@ -1,0 +1,22 @@
+"""Handlers: what the local server says of itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from starlette.responses import JSONResponse
+
+from chowder_local.web.state import services
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+
+async def health(request: Request) -> JSONResponse:
+    """Versions, places, counts, and whether the engine answers."""
+    return JSONResponse(await services(request).health.report())
+
+
+async def ready(_: Request) -> JSONResponse:
+    """That calls are taken: before the lifespan has begun, nothing answers here."""
+    return JSONResponse({"ready": True})

@@ -1,0 +1,71 @@
+"""What every request passes through: an id, one log line, and CORS for pages on this machine."""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from typing import TYPE_CHECKING
+
+from starlette.datastructures import MutableHeaders
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+log = logging.getLogger(__name__)
+
+LOOPBACK_ORIGIN = r"https?://(localhost|[a-z0-9-]+\.localhost|127\.0\.0\.1|\[::1\])(:\d+)?"
+REQUEST_ID_HEADER = "X-Request-Id"
+
+
+def stack(cors_origins: Sequence[str]) -> list[Middleware]:
+    """Outermost first."""
+    return [
+        Middleware(RequestLog),
+        Middleware(
+            CORSMiddleware,
+            allow_origins=list(cors_origins),
+            allow_origin_regex=LOOPBACK_ORIGIN,
+            allow_methods=["GET", "POST", "PATCH", "PUT", "DELETE", "OPTIONS"],
+            allow_headers=["*"],
+            expose_headers=[REQUEST_ID_HEADER, "Content-Disposition", "Retry-After"],
+            max_age=600,
+        ),
+    ]
+
+
+class RequestLog:
+    """Gives each request an id, which the answer carries, and logs its end in one line."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = uuid.uuid4().hex
+        began_s = time.perf_counter()
+        status = 0
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)[REQUEST_ID_HEADER] = request_id
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_id)
+        finally:
+            # The path alone: a query may carry what no log should.
+            took_ms = (time.perf_counter() - began_s) * 1000
+            level = logging.DEBUG if scope["path"].startswith("/local/") else logging.INFO
+            log.log(
+                level, "%s %s %d %.1f ms %s",
+                scope["method"], scope["path"], status, took_ms, request_id,
+            )  # fmt: skip

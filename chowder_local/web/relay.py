@@ -1,0 +1,135 @@
+"""The relay's own HTTP server: what sandboxes reach, and nothing else does."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from chowder_local.domain import ModelProvider
+from chowder_local.errors import BodyTooLarge, RelayTokenInvalid, StreamBroken
+from chowder_local.relay.providers import error_body
+from chowder_local.relay.service import ModelCall
+
+if TYPE_CHECKING:
+    from starlette.types import Receive, Scope, Send
+
+    from chowder_local.relay.service import ModelAnswer, Relay
+
+_log = logging.getLogger(__name__)
+
+MAX_BODY_BYTES = 32 * 1024 * 1024
+
+
+class _HungUp(Exception):
+    """The sandbox went away before it had its answer."""
+
+
+def create_relay_app(relay: Relay, *, max_body_bytes: int = MAX_BODY_BYTES) -> Starlette:
+    """The application that a second listener serves on the sandboxes' side."""
+    calls = _Calls(relay, max_body_bytes)
+    return Starlette(
+        routes=[
+            Route("/health", _health),
+            Route("/{provider}/{path:path}", calls, methods=["GET", "POST"]),
+        ]
+    )
+
+
+async def _health(_: Request) -> JSONResponse:
+    return JSONResponse({"status": "ok"})
+
+
+class _Calls:
+    """One model call as ASGI: the sandbox's leaving ends the provider's work at once."""
+
+    def __init__(self, relay: Relay, max_body_bytes: int) -> None:
+        self._relay = relay
+        self._max_body_bytes = max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        provider = _provider(request)
+        if provider is None:
+            return await Response(status_code=404)(scope, receive, send)
+        try:
+            body = await _body(request, self._max_body_bytes)
+        except BodyTooLarge as error:
+            return await _refusal(provider, 413, str(error))(scope, receive, send)
+        except ClientDisconnect:
+            return None
+        return await self._serve(_call(request, provider, body), scope, receive, send)
+
+    async def _serve(self, call: ModelCall, scope: Scope, receive: Receive, send: Send) -> None:
+        answer: ModelAnswer | None = None
+        broken: StreamBroken | None = None
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                watcher = tasks.create_task(_watch(receive))
+                try:
+                    answer = await self._relay.answer(call)
+                    await _stream(answer, send)
+                except RelayTokenInvalid as error:
+                    await _refusal(call.provider, 401, str(error))(scope, receive, send)
+                except StreamBroken as error:
+                    broken = error
+                watcher.cancel()
+        except* _HungUp:
+            _log.info("A sandbox left a call of %s before its end.", call.provider)
+        finally:
+            if answer is not None:
+                await answer.close()
+        if broken is not None:
+            # The server aborts the connection, so that half an answer is not taken for a whole.
+            raise broken
+
+
+def _provider(request: Request) -> ModelProvider | None:
+    # A path that climbs could leave the provider's base URL.
+    if not {"..", "."}.isdisjoint(request.path_params["path"].split("/")):
+        return None
+    try:
+        return ModelProvider(request.path_params["provider"])
+    except ValueError:
+        return None
+
+
+async def _watch(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    raise _HungUp
+
+
+async def _stream(answer: ModelAnswer, send: Send) -> None:
+    pairs = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers]
+    await send({"type": "http.response.start", "status": answer.status, "headers": pairs})
+    async for chunk in answer.chunks:
+        await send({"type": "http.response.body", "body": chunk, "more_body": True})
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _body(request: Request, limit_bytes: int) -> bytes:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit_bytes:
+            raise BodyTooLarge(limit_bytes)
+    return bytes(body)
+
+
+def _call(request: Request, provider: ModelProvider, body: bytes) -> ModelCall:
+    # As it was sent: a decoded path would be another one.
+    raw_path: bytes = request.scope.get("raw_path") or request.url.path.encode()
+    path = raw_path.decode("latin-1").removeprefix(f"/{provider}/")
+    return ModelCall(
+        provider, request.method, path, request.url.query, request.headers.items(), body
+    )
+
+
+def _refusal(provider: ModelProvider, status: int, words: str) -> Response:
+    return Response(error_body(provider, status, words), status, media_type="application/json")

@@ -1,0 +1,49 @@
+"""What handlers reach through a request: the services that the lifespan opened."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from chowder_local.accounts.authentication import Authentication
+    from chowder_local.accounts.organizations import Organizations
+    from chowder_local.domain import Caller, Instance
+    from chowder_local.instances.conversations import Conversations
+    from chowder_local.instances.health import Health
+    from chowder_local.instances.lifecycle import Lifecycle
+    from chowder_local.instances.ports import Engine
+    from chowder_local.tokens import Vault
+
+
+@dataclass(frozen=True)
+class Services:
+    """Everything a handler may call."""
+
+    organizations: Organizations
+    authentication: Authentication
+    lifecycle: Lifecycle
+    conversations: Conversations
+    engine: Engine
+    health: Health
+    vault: Vault
+    max_body_bytes: int
+
+
+def services(request: Request) -> Services:
+    """The services of the server that the request came to."""
+    return cast("Services", request.state.services)
+
+
+def caller(request: Request) -> Caller:
+    """Who makes the request; only there behind a route that needs a key."""
+    return cast("Caller", request.state.caller)
+
+
+async def instance_of(request: Request) -> Instance:
+    """The instance that the path names. Raises InstanceNotFound."""
+    return await services(request).lifecycle.instance(
+        caller(request).organization_id, request.path_params["instance_id"]
+    )

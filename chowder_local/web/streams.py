@@ -1,0 +1,73 @@
+"""Answers that are streamed as they come, and given up when the client is gone."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from typing import TYPE_CHECKING, TypeVar
+
+import anyio
+from starlette.responses import Response, StreamingResponse
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+
+    from starlette.requests import Request
+    from starlette.types import Send
+
+T = TypeVar("T")
+
+EVENT_STREAM = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+
+
+class ClosingStream(StreamingResponse):
+    """A streaming response that closes its generator whenever and however it ends.
+
+    Starlette leaves that to the garbage collector if the client goes while bytes are sent.
+    """
+
+    async def stream_response(self, send: Send) -> None:
+        """Sends all chunks."""
+        async with aclosing(self.body_iterator):  # type: ignore[type-var]  # ours is a generator
+            await super().stream_response(send)
+
+
+async def event_stream(events: AsyncIterator[bytes]) -> Response:
+    """Server-sent events; what fails before the first of them is still an ordinary error."""
+    return ClosingStream(
+        await _primed(events), media_type="text/event-stream", headers=EVENT_STREAM
+    )
+
+
+async def while_connected(request: Request, call: Callable[[], Awaitable[T]]) -> T | None:
+    """The call's result; None if the client went away first, and then the call was cancelled."""
+    result: T | None = None
+    failure: Exception | None = None
+
+    async def watch(scope: anyio.CancelScope) -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        scope.cancel()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(watch, group.cancel_scope)
+        try:
+            result = await call()
+        except Exception as raised:  # noqa: BLE001 - carried out of the group, which would wrap it
+            failure = raised
+        group.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+    return result
+
+
+async def _primed(events: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+    """The same events, the first of which has been waited for."""
+    first = await anext(events, b"")
+
+    async def all_of_them() -> AsyncGenerator[bytes, None]:
+        async with aclosing(events):  # type: ignore[type-var]  # generators, which can be closed
+            yield first
+            async for event in events:
+                yield event
+
+    return all_of_them()

@@ -1,0 +1,87 @@
+"""Handlers: an instance's life."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from starlette.responses import JSONResponse, Response
+
+from chowder_local.instances.lifecycle import InstanceDraft
+from chowder_local.web.bodies import parse
+from chowder_local.web.payloads import (
+    InstanceChange,
+    InstanceCreation,
+    InstanceStatusView,
+    InstanceView,
+)
+from chowder_local.web.state import caller, instance_of, services
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from chowder_local.domain import Instance
+
+
+async def create(request: Request) -> JSONResponse:
+    """A new instance, which is provisioned in the background."""
+    body = await parse(request, InstanceCreation)
+    draft = InstanceDraft(**body.model_dump())
+    instance = await services(request).lifecycle.create(caller(request).organization_id, draft)
+    return _shown(instance, 201)
+
+
+async def index(request: Request) -> JSONResponse:
+    """The organization's instances that are not terminated."""
+    found = await services(request).lifecycle.all(caller(request).organization_id)
+    return JSONResponse([InstanceView.of(each).model_dump(mode="json") for each in found])
+
+
+async def show(request: Request) -> JSONResponse:
+    """One instance."""
+    return _shown(await instance_of(request))
+
+
+async def status(request: Request) -> JSONResponse:
+    """One instance's status, light enough to poll."""
+    view = InstanceStatusView.of(await instance_of(request))
+    return JSONResponse(view.model_dump(mode="json"))
+
+
+async def change(request: Request) -> JSONResponse:
+    """Renames an instance, or changes its OpenClaw configuration live."""
+    body = await parse(request, InstanceChange)
+    instance = await services(request).lifecycle.change(
+        caller(request).organization_id,
+        request.path_params["instance_id"],
+        name=body.name,
+        overrides=body.openclaw_config,
+    )
+    return _shown(instance)
+
+
+async def stop(request: Request) -> JSONResponse:
+    """Pauses a running instance; files, sessions and memory are kept."""
+    instance = await services(request).lifecycle.stop(
+        caller(request).organization_id, request.path_params["instance_id"]
+    )
+    return _shown(instance)
+
+
+async def start(request: Request) -> JSONResponse:
+    """Lets a stopped instance go on."""
+    instance = await services(request).lifecycle.start(
+        caller(request).organization_id, request.path_params["instance_id"]
+    )
+    return _shown(instance)
+
+
+async def delete(request: Request) -> Response:
+    """Destroys an instance's sandbox and data."""
+    await services(request).lifecycle.delete(
+        caller(request).organization_id, request.path_params["instance_id"]
+    )
+    return Response(status_code=204)
+
+
+def _shown(instance: Instance, status_code: int = 200) -> JSONResponse:
+    return JSONResponse(InstanceView.of(instance).model_dump(mode="json"), status_code)

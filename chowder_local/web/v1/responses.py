@@ -1,0 +1,32 @@
+"""Handlers: messages to an agent in the OpenAI Responses format."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from starlette.responses import JSONResponse, Response
+
+from chowder_local.web.bodies import parse
+from chowder_local.web.payloads import Message
+from chowder_local.web.state import instance_of, services
+from chowder_local.web.streams import event_stream, while_connected
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+# What nginx answers for a client that left; nobody is there to read it.
+CLIENT_CLOSED_REQUEST = 499
+
+
+async def respond(request: Request) -> Response:
+    """Sends a message to the agent's main conversation, or to the one that the path names."""
+    instance = await instance_of(request)
+    asked = (await parse(request, Message)).model_dump(exclude_unset=True)
+    session = request.path_params.get("session_id")
+    conversations = services(request).conversations
+    if asked.get("stream"):
+        return await event_stream(conversations.stream(instance, asked, session))
+    answer = await while_connected(request, lambda: conversations.respond(instance, asked, session))
+    if answer is None:
+        return Response(status_code=CLIENT_CLOSED_REQUEST)
+    return JSONResponse(answer)

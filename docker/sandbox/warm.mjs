@@ -1,0 +1,134 @@
+// Fills Node's compile cache during the image build: boots a gateway on throw-away state, lets it
+// take one turn a wire format against a stand-in model, and stops it, so that sandboxes boot faster.
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdir, rm, writeFile } from "node:fs/promises";
+import http from "node:http";
+
+const home = "/tmp/warm";
+const token = "only-for-the-image-build-0123456789";
+const gateway = "http://127.0.0.1:18789";
+const deadlineMs = 240_000;
+
+let log = "";
+function fail(words) {
+  console.error(`${log.slice(-4000)}\nwarm: ${words}`);
+  process.exit(1);
+}
+const deadline = setTimeout(() => fail("the gateway did not get ready in time"), deadlineMs);
+
+const event = (data) => `event: ${data.type}\ndata: ${JSON.stringify(data)}\n\n`;
+
+function anthropicAnswer(body) {
+  // The first call asks for a command, so that the tools' code is warmed too.
+  const asksForTool = !body.includes('"tool_result"');
+  const block = asksForTool
+    ? { type: "tool_use", id: "toolu_1", name: "exec", input: {} }
+    : { type: "text", text: "" };
+  const delta = asksForTool
+    ? { type: "input_json_delta", partial_json: '{"command":"true"}' }
+    : { type: "text_delta", text: "ok" };
+  const usage = { input_tokens: 1, output_tokens: 1 };
+  const message = { id: "msg_1", type: "message", role: "assistant", model: "m", content: [], usage };
+  const stop_reason = asksForTool ? "tool_use" : "end_turn";
+  return [
+    { type: "message_start", message: { ...message, stop_reason: null, stop_sequence: null } },
+    { type: "content_block_start", index: 0, content_block: block },
+    { type: "content_block_delta", index: 0, delta },
+    { type: "content_block_stop", index: 0 },
+    { type: "message_delta", delta: { stop_reason, stop_sequence: null }, usage },
+    { type: "message_stop" },
+  ].map(event).join("");
+}
+
+const model = http.createServer(async (request, response) => {
+  let body = "";
+  for await (const chunk of request) body += chunk;
+  if (request.url.startsWith("/anthropic/")) {
+    response.writeHead(200, { "content-type": "text/event-stream" });
+    response.end(anthropicAnswer(body));
+  } else {
+    // A refusal is enough to have the other formats' clients loaded.
+    response.writeHead(400, { "content-type": "application/json" });
+    response.end('{"error":{"message":"not now"}}');
+  }
+});
+model.listen(0, "127.0.0.1");
+await once(model, "listening");
+const modelUrl = `http://127.0.0.1:${model.address().port}`;
+
+const provider = (api, path) => ({ api, baseUrl: modelUrl + path, apiKey: "none", models: [] });
+await mkdir(`${home}/.openclaw`, { recursive: true });
+await writeFile(`${home}/.openclaw/openclaw.json`, JSON.stringify({
+  gateway: {
+    mode: "local",
+    auth: { mode: "token", token },
+    controlUi: { enabled: false },
+    http: { endpoints: { responses: { enabled: true } } },
+  },
+  tools: { toolSearch: { mode: "directory" } },
+  plugins: { entries: { "admin-http-rpc": { enabled: true } } },
+  models: {
+    providers: {
+      "chowder-anthropic": provider("anthropic-messages", "/anthropic"),
+      "chowder-openai": provider("openai-responses", "/openai"),
+      "chowder-gemini": provider("google-generative-ai", "/gemini"),
+    },
+  },
+  agents: { defaults: { model: "chowder-anthropic/m", utilityModel: "" } },
+  memory: { search: { provider: "none" } },
+}));
+
+const env = { ...process.env, HOME: home };
+const child = spawn("openclaw", ["gateway", "run", "--port", "18789", "--bind", "loopback"], {
+  env,
+  stdio: ["ignore", "pipe", "pipe"],
+});
+for (const output of [child.stdout, child.stderr]) output.on("data", (text) => (log += text));
+child.once("exit", (code) => code === 0 || fail(`the gateway ended with code ${code}`));
+
+async function answers(path, options) {
+  try {
+    return await fetch(gateway + path, options);
+  } catch {
+    return undefined;
+  }
+}
+
+while ((await answers("/startupz"))?.status !== 200) {
+  await new Promise((done) => setTimeout(done, 200));
+}
+console.log("the gateway is ready");
+
+async function post(path, body, headers = {}) {
+  const response = await fetch(gateway + path, {
+    method: "POST",
+    headers: { authorization: `Bearer ${token}`, "content-type": "application/json", ...headers },
+    body: JSON.stringify(body),
+  });
+  return { status: response.status, text: await response.text() };
+}
+
+for (const name of ["chowder-anthropic/m", "chowder-openai/m", "chowder-gemini/m"]) {
+  for (const stream of [true, false]) {
+    const body = { model: "openclaw", input: "hi", stream };
+    const { status, text } = await post("/v1/responses", body, { "x-openclaw-model": name });
+    console.log(`a turn with ${name}${stream ? ", streamed" : ""}: ${status}`);
+    if (name.startsWith("chowder-anthropic") && !text.includes('"ok"')) {
+      fail(`no answer in ${text.slice(-2000)}`);
+    }
+  }
+}
+await post("/api/v1/admin/rpc", { method: "config.get", params: {} });
+// The command line is what deletes sessions; its code is another bundle.
+await once(spawn("openclaw", ["sessions", "delete", "agent:main:none", "--yes", "--json"], {
+  env,
+  stdio: "ignore",
+}), "exit");
+
+child.kill("SIGTERM");
+await once(child, "exit");
+model.close();
+model.closeAllConnections();
+clearTimeout(deadline);
+await rm(home, { recursive: true, force: true });

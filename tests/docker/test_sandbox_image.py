@@ -1,0 +1,147 @@
+"""The built image, looked at from the engine and from inside."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from chowder_local.engine import images
+from chowder_local.engine.connection import find_engine, open_client
+from chowder_local.engine.image_recipe import expected_tag, read_versions, recipe_dir
+from chowder_local.errors import ImageBuildFailed, ImageKept, ImageMissing
+from chowder_local.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import docker
+
+pytestmark = pytest.mark.docker
+
+ENV = dict(os.environ)
+VERSIONS = read_versions(recipe_dir())
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[docker.DockerClient]:
+    client = open_client(find_engine(ENV))
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="module")
+def tag() -> str:
+    tag = expected_tag(Settings())
+    if not images.is_there(tag, ENV):
+        images.build(Settings(), print, env=ENV)
+    return tag
+
+
+@pytest.fixture
+def scratch_tag(client: docker.DockerClient, tag: str) -> Iterator[str]:
+    """Another name of the image, which a test may take away."""
+    scratch = "chowder-local/sandbox:test-scratch"
+    client.images.get(tag).tag(scratch)
+    yield scratch
+    if images.is_there(scratch, ENV):
+        client.images.remove(scratch)
+
+
+def inside(client: docker.DockerClient, tag: str, script: str) -> str:
+    """What a shell in the image says, run with as few rights as a sandbox."""
+    options: dict[str, Any] = {"cap_drop": ["ALL"], "read_only": True, "network_mode": "none"}
+    answer: bytes = client.containers.run(tag, ["sh", "-c", script], remove=True, **options)
+    return answer.decode().strip()
+
+
+def test_the_image_says_whose_it_is_and_what_is_in_it(
+    client: docker.DockerClient, tag: str
+) -> None:
+    config = client.images.get(tag).attrs["Config"]
+    assert config["Labels"] == {
+        "dev.chowder-local.image": "sandbox",
+        "dev.chowder-local.node": VERSIONS["NODE_VERSION"],
+        "dev.chowder-local.openclaw": VERSIONS["OPENCLAW_VERSION"],
+    }
+    assert config["User"] == "1000:1000"
+    assert list(config["ExposedPorts"]) == ["18789/tcp"]
+    assert not config.get("Volumes")
+
+
+def test_node_and_openclaw_are_the_exact_versions(client: docker.DockerClient, tag: str) -> None:
+    node, openclaw = inside(client, tag, "node --version; openclaw --version").splitlines()
+    assert node == f"v{VERSIONS['NODE_VERSION']}"
+    assert VERSIONS["OPENCLAW_VERSION"] in openclaw
+
+
+def test_the_agent_is_nobody_special_and_can_write_only_its_home(
+    client: docker.DockerClient, tag: str
+) -> None:
+    script = 'id -u; id -g; id -un; echo "$HOME"; find / -xdev -user 1000 -not -path "/proc/*"'
+    *identity, home = inside(client, tag, f"({script}) 2>/dev/null | grep -v ^/data/").splitlines()
+    assert identity == ["1000", "1000", "openclaw", "/data"]
+    assert home == "/data"
+
+
+def test_the_tools_of_an_agent_are_there(client: docker.DockerClient, tag: str) -> None:
+    names = ["git", "curl", "ps", "python3", "npm"]
+    assert inside(client, tag, f"for name in {' '.join(names)}; do command -v $name; done").count(
+        "/"
+    ) >= len(names)
+
+
+def test_nothing_of_the_build_is_left(client: docker.DockerClient, tag: str) -> None:
+    assert inside(
+        client, tag, "ls -A /tmp /root /run/secrets /data/.cache 2>/dev/null || true"
+    ) == ("/tmp:")
+
+
+def test_the_image_is_listed_with_its_version(tag: str) -> None:
+    (info,) = [info for info in images.list_images(ENV) if info.tag == tag]
+    assert info.openclaw_version == VERSIONS["OPENCLAW_VERSION"]
+    assert info.size_bytes > 100_000_000
+    assert info.created_at.tzinfo is not None
+
+
+def test_a_second_build_gives_the_same_tag_from_the_cache(tag: str) -> None:
+    heard: list[str] = []
+    assert images.build(Settings(), heard.append, env=ENV) == tag
+    assert any(tag in line for line in heard)
+
+
+def test_an_image_of_ours_can_be_removed(scratch_tag: str) -> None:
+    images.remove(scratch_tag, ENV)
+    assert not images.is_there(scratch_tag, ENV)
+    with pytest.raises(ImageMissing):
+        images.remove(scratch_tag, ENV)
+
+
+def test_an_image_that_a_container_uses_is_kept(client: docker.DockerClient, tag: str) -> None:
+    container = client.containers.create(tag)
+    # By its id, because a tag alone could go while another one holds the image.
+    try:
+        with pytest.raises(ImageKept, match="container"):
+            images.remove(str(client.images.get(tag).id), ENV)
+    finally:
+        container.remove()
+    assert images.is_there(tag, ENV)
+
+
+def test_an_image_that_is_not_ours_is_kept(client: docker.DockerClient) -> None:
+    ours = {info.tag for info in images.list_images(ENV)}
+    others = {name for image in client.images.list() for name in image.tags} - ours
+    with pytest.raises(ImageKept, match="not built by"):
+        images.remove(others.pop(), ENV)
+
+
+def test_an_image_of_the_operators_own_is_not_built() -> None:
+    with pytest.raises(ImageBuildFailed, match="CHOWDER_IMAGE"):
+        images.build(Settings(image="mine:1"), print, env=ENV)
+
+
+def test_a_chosen_base_that_cannot_be_had_is_told_with_a_cure() -> None:
+    settings = Settings(base_image="localhost:9/no-such-base:1")
+    with pytest.raises(ImageBuildFailed, match=r"no-such-base.*docker load"):
+        images.build(settings, print, env=ENV)

@@ -1,0 +1,71 @@
+"""Running a command line by line."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+import pytest
+
+from chowder_local.engine.commands import run_command
+from chowder_local.errors import ImageBuildFailed
+
+ENV = {"PATH": os.defpath}
+
+
+def python(code: str) -> list[str]:
+    return [sys.executable, "-u", "-c", code]
+
+
+def test_each_line_is_heard_as_it_comes_from_either_output() -> None:
+    heard: list[str] = []
+    code = "import sys; print('one'); print('two', file=sys.stderr); sys.exit(3)"
+    assert run_command(python(code), ENV, heard.append) == (3, ["one", "two"])
+    assert heard == ["one", "two"]
+
+
+def test_the_environment_is_the_one_given() -> None:
+    code = "import os; print(os.environ.get('HOME'), os.environ['MARK'])"
+    assert run_command(python(code), {"MARK": "x"}, print) == (0, ["None x"])
+
+
+def test_output_that_is_not_text_is_no_trouble() -> None:
+    code = "import sys; sys.stdout.buffer.write(bytes([255, 10]))"
+    assert run_command(python(code), ENV, print) == (0, ["\N{REPLACEMENT CHARACTER}"])
+
+
+def test_only_the_last_lines_are_kept() -> None:
+    _, lines = run_command(python("for n in range(1000): print(n)"), ENV, lambda _: None)
+    assert (len(lines), lines[-1]) == (200, "999")
+
+
+def test_a_command_that_stays_mute_is_killed() -> None:
+    started = time.monotonic()
+    code, lines = run_command(
+        python("import time; time.sleep(60)"), ENV, print, answer_within_s=0.2
+    )
+    assert (code, lines) == (-9, [])
+    assert time.monotonic() - started < 30
+
+
+def test_a_command_that_has_spoken_may_take_its_time() -> None:
+    # The deadline starts with the process, and Python itself needs a part of it to start.
+    code = "print('begun'); import time; time.sleep(2.5); print('done')"
+    result = run_command(python(code), ENV, print, answer_within_s=2)
+    assert result == (0, ["begun", "done"])
+
+
+def test_a_listener_that_fails_ends_the_command() -> None:
+    def refuse(_: str) -> None:
+        raise KeyboardInterrupt
+
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        run_command(python("print('begun'); import time; time.sleep(60)"), ENV, refuse)
+    assert time.monotonic() - started < 30
+
+
+def test_a_command_that_is_not_installed_is_named_with_a_cure() -> None:
+    with pytest.raises(ImageBuildFailed, match=r"'docker-that-is-not-there'.*Docker Desktop"):
+        run_command(["docker-that-is-not-there"], ENV, print)

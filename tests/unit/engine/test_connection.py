@@ -1,0 +1,204 @@
+"""Which engine is found in which environment, and what is said when there is none."""
+
+import hashlib
+import json
+import os
+import socket
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from chowder_local.engine import connection
+from chowder_local.engine.connection import EngineAddress, find_engine, open_client, usual_sockets
+from chowder_local.errors import EngineRemote, EngineUnavailable
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    # A socket's path has room for about a hundred characters; pytest's folders are longer.
+    monkeypatch.chdir(tmp_path)
+    return Path()
+
+
+@pytest.fixture
+def env(home: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    def only_below_home(env: dict[str, str]) -> Iterator[Path]:
+        return (path for path in usual_sockets(env) if not path.is_absolute())
+
+    # The machine's own engine must not decide what a test sees.
+    monkeypatch.setattr(connection, "usual_sockets", only_below_home)
+    return {"HOME": str(home), "XDG_RUNTIME_DIR": "run"}
+
+
+def listening(path: Path) -> socket.socket:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(str(path))
+    server.listen()
+    return server
+
+
+def put_context(home: Path, name: str, host: str, *, has_tls: bool = False) -> Path:
+    folder = hashlib.sha256(name.encode()).hexdigest()
+    meta = home / ".docker/contexts/meta" / folder / "meta.json"
+    meta.parent.mkdir(parents=True)
+    meta.write_text(json.dumps({"Name": name, "Endpoints": {"docker": {"Host": host}}}))
+    certificates = home / ".docker/contexts/tls" / folder / "docker"
+    if has_tls:
+        certificates.mkdir(parents=True)
+    return certificates
+
+
+def test_docker_host_wins_over_everything(home: Path, env: dict[str, str]) -> None:
+    put_context(home, "colima", "unix:///colima.sock")
+    env |= {"DOCKER_HOST": "unix:///chosen.sock", "DOCKER_CONTEXT": "colima"}
+    assert find_engine(env) == EngineAddress("unix:///chosen.sock", "DOCKER_HOST")
+
+
+def test_docker_host_with_tls_says_where_the_certificates_are(env: dict[str, str]) -> None:
+    env |= {"DOCKER_HOST": "tcp://127.0.0.1:2376", "DOCKER_TLS_VERIFY": "1"}
+    assert find_engine(env).cert_dir == Path(".docker")
+    assert find_engine({**env, "DOCKER_CERT_PATH": "/certs"}).cert_dir == Path("/certs")
+
+
+def test_the_current_context_is_used(home: Path, env: dict[str, str]) -> None:
+    put_context(home, "colima", "unix:///colima.sock")
+    (home / ".docker/config.json").write_text('{"currentContext": "colima"}')
+    assert find_engine(env) == EngineAddress("unix:///colima.sock", "the docker context 'colima'")
+
+
+def test_docker_context_wins_over_the_current_one(home: Path, env: dict[str, str]) -> None:
+    certificates = put_context(home, "other", "unix:///other.sock", has_tls=True)
+    put_context(home, "colima", "unix:///colima.sock")
+    (home / ".docker/config.json").write_text('{"currentContext": "colima"}')
+    found = find_engine({**env, "DOCKER_CONTEXT": "other"})
+    assert (found.url, found.cert_dir) == ("unix:///other.sock", certificates)
+
+
+def test_docker_config_moves_the_contexts(home: Path, env: dict[str, str]) -> None:
+    put_context(home, "colima", "unix:///colima.sock")
+    (home / ".docker").rename(home / "moved")
+    env |= {"DOCKER_CONFIG": str(home / "moved"), "DOCKER_CONTEXT": "colima"}
+    assert find_engine(env).url == "unix:///colima.sock"
+
+
+def test_a_context_that_does_not_exist_is_refused_by_name(env: dict[str, str]) -> None:
+    with pytest.raises(EngineUnavailable, match="docker context 'gone' does not exist"):
+        find_engine({**env, "DOCKER_CONTEXT": "gone"})
+
+
+@pytest.mark.parametrize("config", ["", "[]", '{"currentContext": "default"}', "{}"])
+def test_without_a_chosen_context_the_usual_sockets_are_tried(
+    home: Path, env: dict[str, str], config: str
+) -> None:
+    with closing(listening(home / ".orbstack/run/docker.sock")):
+        (home / ".docker").mkdir()
+        (home / ".docker/config.json").write_text(config)
+        found = find_engine(env)
+    assert found.url == "unix://.orbstack/run/docker.sock"
+    assert found.source == "the socket .orbstack/run/docker.sock"
+
+
+def test_a_socket_that_nobody_serves_is_passed_over(home: Path, env: dict[str, str]) -> None:
+    listening(home / ".colima/default/docker.sock").close()
+    with closing(listening(home / "run/podman/podman.sock")):
+        assert find_engine(env).url == "unix://run/podman/podman.sock"
+
+
+def test_no_engine_at_all_names_what_was_tried_and_how_to_get_one(
+    home: Path, env: dict[str, str]
+) -> None:
+    listening(home / ".rd/docker.sock").close()
+    with pytest.raises(EngineUnavailable) as refused:
+        find_engine(env)
+    words = str(refused.value)
+    assert ".rd/docker.sock (nothing listens)" in words
+    assert ".colima/default/docker.sock (not there)" in words
+    assert "Docker Desktop" in words
+    assert "DOCKER_HOST" in words
+
+
+def test_a_socket_that_is_forbidden_is_cured_by_a_group(
+    env: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "_problem_with", lambda address: "permission denied")
+    with pytest.raises(EngineUnavailable, match="usermod -aG docker"):
+        find_engine(env)
+
+
+def test_a_forbidden_socket_is_told_from_a_dead_one(
+    env: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbidden(self: socket.socket, address: str) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(socket.socket, "connect", forbidden)
+    with pytest.raises(EngineUnavailable, match=r"docker\.sock \(permission denied\)"):
+        find_engine(env)
+
+
+@pytest.mark.parametrize("url", ["tcp://10.0.0.7:2375", "ssh://me@build.example", "tcp://docker"])
+def test_an_engine_on_another_machine_is_refused_with_words(env: dict[str, str], url: str) -> None:
+    with pytest.raises(EngineRemote, match="on another machine"):
+        find_engine({**env, "DOCKER_HOST": url})
+
+
+@pytest.mark.parametrize(
+    "url", ["tcp://127.0.0.1:2375", "tcp://localhost:2375", "tcp://[::1]:2375", "unix:///a.sock"]
+)
+def test_an_engine_on_this_machine_is_taken(env: dict[str, str], url: str) -> None:
+    assert find_engine({**env, "DOCKER_HOST": url}).url == url
+
+
+def test_an_address_of_no_known_kind_is_refused(env: dict[str, str]) -> None:
+    with pytest.raises(EngineUnavailable, match="is not understood"):
+        find_engine({**env, "DOCKER_HOST": "/var/run/docker.sock"})
+
+
+def test_home_and_runtime_folder_are_known_without_being_told() -> None:
+    sockets = list(usual_sockets({}))
+    assert Path.home() / ".rd/docker.sock" in sockets
+    assert Path(f"/run/user/{os.getuid()}/docker.sock") in sockets
+
+
+def test_an_engine_that_is_down_is_one_sentence_with_the_address_and_the_cause(
+    tmp_path: Path,
+) -> None:
+    address = EngineAddress(f"unix://{tmp_path}/no.sock", "DOCKER_HOST")
+    with pytest.raises(EngineUnavailable) as refused:
+        open_client(address)
+    assert f"{tmp_path}/no.sock (from DOCKER_HOST) does not answer: not there" in str(refused.value)
+
+
+def test_certificates_that_are_missing_are_one_sentence_too(tmp_path: Path) -> None:
+    address = EngineAddress("tcp://127.0.0.1:1", "DOCKER_HOST", tmp_path)
+    with pytest.raises(EngineUnavailable, match="does not answer"):
+        open_client(address)
+
+
+def test_the_client_has_heard_the_engine() -> None:
+    answer = b'{"ApiVersion": "1.45"}'
+
+    def serve_one(server: socket.socket) -> None:
+        server.accept()[0].close()  # the probe, which asks nothing
+        peer, _ = server.accept()
+        with peer:
+            assert peer.recv(65536).startswith(b"GET /version")
+            peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n")
+            peer.sendall(b"Content-Length: %d\r\n\r\n%s" % (len(answer), answer))
+
+    with (
+        tempfile.TemporaryDirectory() as short,
+        closing(listening(Path(short) / "engine.sock")) as server,
+    ):
+        server.settimeout(5)
+        thread = threading.Thread(target=serve_one, args=(server,))
+        thread.start()
+        client = open_client(EngineAddress(f"unix://{short}/engine.sock", "test"), timeout_s=5)
+        thread.join()
+    assert client.api.api_version == "1.45"
+    client.close()

@@ -1,0 +1,112 @@
+"""The recipe's versions and the tag that they give."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+from chowder_local.engine import image_recipe
+from chowder_local.engine.image_recipe import (
+    expected_tag,
+    openclaw_version,
+    read_versions,
+    recipe_dir,
+    tag_of,
+)
+from chowder_local.settings import Settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+BASE = "node:24-trixie-slim"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "recipe"
+    (folder / "seed").mkdir(parents=True)
+    (folder / "versions.env").write_text("# why\nNODE_VERSION=1.2.3\n\nOPENCLAW_VERSION=9.9.9\n")
+    (folder / "Dockerfile").write_text("FROM scratch\n")
+    (folder / "seed" / "settings.json").write_text("{}")
+    return folder
+
+
+def test_versions_are_read_without_comments_and_empty_lines(folder: Path) -> None:
+    assert read_versions(folder) == {"NODE_VERSION": "1.2.3", "OPENCLAW_VERSION": "9.9.9"}
+
+
+def test_a_tag_names_the_openclaw_version_and_a_digest(folder: Path) -> None:
+    assert re.fullmatch(r"chowder-local/sandbox:9\.9\.9-[0-9a-f]{12}", tag_of(folder, BASE))
+
+
+def test_the_same_recipe_elsewhere_has_the_same_tag(folder: Path, tmp_path: Path) -> None:
+    before = tag_of(folder, BASE)
+    assert tag_of(folder.rename(tmp_path / "moved"), BASE) == before
+
+
+@pytest.mark.parametrize("name", ["Dockerfile", "seed/settings.json", "new", ".dockerignore"])
+def test_a_changed_file_changes_the_tag(folder: Path, name: str) -> None:
+    before = tag_of(folder, BASE)
+    (folder / name).write_text("something else")
+    assert tag_of(folder, BASE) != before
+
+
+def test_another_base_changes_the_tag(folder: Path) -> None:
+    assert tag_of(folder, BASE) != tag_of(folder, "node:26")
+
+
+def test_what_a_desktop_leaves_in_the_folder_does_not_change_the_tag(folder: Path) -> None:
+    before = tag_of(folder, BASE)
+    (folder / "seed" / ".DS_Store").write_bytes(b"\0")
+    assert tag_of(folder, BASE) == before
+
+
+def test_moving_bytes_from_one_file_to_the_next_changes_the_tag(folder: Path) -> None:
+    (folder / "a").write_text("xy")
+    (folder / "b").write_text("z")
+    before = tag_of(folder, BASE)
+    (folder / "a").write_text("x")
+    (folder / "b").write_text("yz")
+    assert tag_of(folder, BASE) != before
+
+
+def test_an_image_of_the_operators_own_is_expected_as_it_is_called() -> None:
+    assert expected_tag(Settings(image="mine:1")) == "mine:1"
+
+
+def test_the_expected_image_is_the_one_this_recipe_builds() -> None:
+    settings = Settings()
+    assert expected_tag(settings) == tag_of(recipe_dir(), settings.base_image)
+
+
+def test_a_wheels_recipe_is_preferred_to_a_checkouts(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "recipe").mkdir()
+    monkeypatch.setattr(image_recipe, "__file__", str(tmp_path / "image_recipe.py"))
+    assert recipe_dir() == tmp_path / "recipe"
+
+
+def test_package_json_and_lock_agree_with_the_versions() -> None:
+    folder = recipe_dir()
+    wanted = openclaw_version()
+    package = json.loads((folder / "package.json").read_text())
+    lock = json.loads((folder / "package-lock.json").read_text())
+    assert package["dependencies"] == {"openclaw": wanted}
+    assert lock["packages"]["node_modules/openclaw"]["version"] == wanted
+
+
+def test_the_npm_lock_pins_by_hash_and_names_no_registry() -> None:
+    lock = json.loads((recipe_dir() / "package-lock.json").read_text())
+    # What is bundled comes inside a package that is pinned.
+    entries = lock["packages"].items()
+    packages = [entry for path, entry in entries if path and not entry.get("inBundle")]
+    assert all("integrity" in entry and "resolved" not in entry for entry in packages)
+
+
+def test_openclaws_own_retries_are_off_in_the_seed() -> None:
+    seed = recipe_dir() / "seed" / "agents" / "main" / "agent" / "settings.json"
+    assert json.loads(seed.read_text()) == {"retry": {"provider": {"maxRetries": 0}}}

@@ -1,0 +1,137 @@
+"""Anthropic's Messages format."""
+
+import json
+from typing import Any
+
+from chowder_local.relay.offline.anthropic import read, write
+from chowder_local.relay.offline.conversation import (
+    Answered,
+    Called,
+    Choice,
+    Conversation,
+    Reply,
+    Returned,
+    Said,
+    Tool,
+)
+from chowder_local.upstream.sse import EventReader
+
+CALL = Reply(call=Called("call_1", "exec", {"command": "id -u"}))
+
+
+def body(*messages: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"model": "claude-x", "messages": list(messages), **more}
+
+
+def events(conversation: Conversation, reply: Reply) -> list[dict[str, Any]]:
+    read_events = EventReader().feed(b"".join(write(conversation, reply)))
+    data = [json.loads(event.data or "") for event in read_events]
+    assert [event.name for event in read_events] == [each["type"] for each in data]
+    return data
+
+
+def test_a_whole_conversation_is_read() -> None:
+    conversation = read(
+        body(
+            {"role": "user", "content": "Hi"},
+            {"role": "assistant", "content": [{"type": "text", "text": "Hello"}]},
+            {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "image"}]},
+            {
+                "role": "assistant",
+                "content": [{"type": "tool_use", "id": "t1", "name": "exec", "input": {"a": 1}}],
+            },
+            {
+                "role": "user",
+                "content": [
+                    {
+                        "type": "tool_result",
+                        "tool_use_id": "t1",
+                        "content": [{"type": "text", "text": "ok"}],
+                    },
+                    {"type": "tool_result", "tool_use_id": "t2"},
+                    {"type": "text", "text": "and"},
+                ],
+            },
+            system=[{"type": "text", "text": "S1"}, {"type": "text", "text": "S2"}],
+            tools=[{"name": "exec", "input_schema": {"type": "object"}}, {"name": "web"}],
+            stream=True,
+        )
+    )
+
+    assert conversation.turns == (
+        Said(("Hi",)),
+        Answered("Hello"),
+        Said(("a",)),
+        Called("t1", "exec", {"a": 1}),
+        Returned("t1", "ok"),
+        Returned("t2", ""),
+        Said(("and",)),
+    )
+    assert (conversation.model, conversation.system) == ("claude-x", "S1\nS2")
+    assert conversation.tools == (Tool("exec", {"type": "object"}), Tool("web"))
+    assert conversation.is_streamed
+    assert conversation.choice == Choice()
+
+
+def test_choices_are_read() -> None:
+    def choice(given: dict[str, Any]) -> Choice:
+        return read(body(tool_choice=given)).choice
+
+    assert choice({"type": "auto"}) == Choice("auto")
+    assert choice({"type": "any"}) == Choice("required")
+    assert choice({"type": "none"}) == Choice("none")
+    assert choice({"type": "tool", "name": "exec"}) == Choice("required", "exec")
+
+
+def test_a_text_is_written_whole() -> None:
+    conversation = read(body({"role": "user", "content": "Hi"}, system="S"))
+
+    assert conversation.system == "S"
+    message = json.loads(b"".join(write(conversation, Reply("Hello"))))
+
+    assert message["content"] == [{"type": "text", "text": "Hello"}]
+    assert message["stop_reason"] == "end_turn"
+    assert message["model"] == "claude-x"
+    assert message["usage"] == {
+        "input_tokens": conversation.input_tokens,
+        "output_tokens": 2,
+    }
+
+
+def test_a_call_is_written_whole() -> None:
+    message = json.loads(b"".join(write(read(body()), CALL)))
+
+    assert message["content"] == [
+        {"type": "tool_use", "id": "toolu_1", "name": "exec", "input": {"command": "id -u"}}
+    ]
+    assert message["stop_reason"] == "tool_use"
+
+
+def test_a_text_is_written_in_several_deltas() -> None:
+    given = events(read(body(stream=True)), Reply("one two three four five"))
+
+    deltas = [each["delta"]["text"] for each in given if each["type"] == "content_block_delta"]
+    assert len(deltas) == 2
+    assert "".join(deltas) == "one two three four five"
+    assert [each["type"] for each in given if "delta" not in each["type"]] == [
+        "message_start",
+        "content_block_start",
+        "content_block_stop",
+        "message_stop",
+    ]
+    assert given[0]["message"]["content"] == []
+    assert given[-2]["delta"]["stop_reason"] == "end_turn"
+
+
+def test_a_call_is_written_in_deltas() -> None:
+    given = events(read(body(stream=True)), CALL)
+
+    assert given[1]["content_block"] == {
+        "type": "tool_use",
+        "id": "toolu_1",
+        "name": "exec",
+        "input": {},
+    }
+    parts = [e["delta"]["partial_json"] for e in given if e["type"] == "content_block_delta"]
+    assert json.loads("".join(parts)) == {"command": "id -u"}
+    assert given[-2]["delta"]["stop_reason"] == "tool_use"

@@ -1,0 +1,160 @@
+"""What the offline model replies."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from chowder_local.relay.offline.conversation import (
+    Answered,
+    Called,
+    Choice,
+    Conversation,
+    Reply,
+    Returned,
+    Said,
+    Tool,
+    Turn,
+)
+from chowder_local.relay.offline.decision import decide
+
+CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+WEATHER = Tool("get_weather", CITY)
+EXEC = Tool("exec", {"properties": {"command": {"type": "string"}}, "required": ["command"]})
+OPENCLAW = (
+    "You are an agent.\n## Tooling\nCase-sensitive.\n- exec: Run shell\n- tool_call\n## Next\n"
+)
+
+
+def asked(*turns: Turn | str, **more: Any) -> Conversation:
+    said = tuple(Said((turn,)) if isinstance(turn, str) else turn for turn in turns)
+    return Conversation("m", more.pop("system", ""), said, digest="d" * 64, **more)
+
+
+def call_of(conversation: Conversation) -> tuple[str, dict[str, Any]] | None:
+    call = decide(conversation).call
+    return None if call is None else (call.name, dict(call.arguments))
+
+
+def test_the_first_turn_quotes_the_person() -> None:
+    assert decide(asked("Hey!")) == Reply('[offline] Turn 1. You said: "Hey!"')
+
+
+def test_a_later_turn_proves_memory() -> None:
+    reply = decide(asked("Hey! Who are you?", Answered("…"), "What did I just ask you?"))
+
+    assert reply.text == (
+        '[offline] Turn 2. You said: "What did I just ask you?" Before that: "Hey! Who are you?"'
+    )
+
+
+def test_internal_context_is_neither_a_turn_nor_echoed() -> None:
+    internal = "<<<BEGIN_OPENCLAW_INTERNAL_CONTEXT>>>\nx\n<<<END_OPENCLAW_INTERNAL_CONTEXT>>>"
+
+    assert decide(asked("Hey!", internal)).text == '[offline] Turn 1. You said: "Hey!"'
+
+
+def test_long_quotes_are_cut() -> None:
+    assert decide(asked("x" * 2001)).text.endswith("x" * 2000 + '…"')
+    assert decide(asked("x" * 2000)).text.endswith("x" * 2000 + '"')
+
+
+def test_no_message_at_all_is_turn_zero() -> None:
+    assert decide(asked()).text == '[offline] Turn 0. You said: ""'
+    assert call_of(asked(tools=(WEATHER,), choice=Choice("required"))) is None
+
+
+def test_a_tool_is_called_when_the_person_says_so() -> None:
+    text = 'Please call get_weather {"city": "Paris", "days": [1]} now.'
+
+    assert call_of(asked(text, tools=(EXEC, WEATHER))) == (
+        "get_weather",
+        {"city": "Paris", "days": [1]},
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["Call get_weather.", "call `get_weather`", "call get_weather {broken", "call get_weather []"],
+)
+def test_without_json_the_arguments_come_from_the_schema(text: str) -> None:
+    assert call_of(asked(text, tools=(WEATHER,))) == ("get_weather", {"city": "text"})
+
+
+def test_an_empty_object_is_taken_as_it_is() -> None:
+    assert call_of(asked("call get_weather {}", tools=(WEATHER,))) == ("get_weather", {})
+
+
+def test_a_tool_that_is_not_offered_is_not_called() -> None:
+    assert call_of(asked("call me maybe", tools=(WEATHER,))) is None
+    assert call_of(asked("call get_weather")) is None
+    assert call_of(asked("call me, or call exec", tools=(EXEC,))) == ("exec", {"command": "text"})
+
+
+def test_a_forced_choice_calls_the_named_tool_with_json_from_the_text() -> None:
+    forced = asked(
+        'Weather {in} {"city": "Rome"}?',
+        tools=(EXEC, WEATHER),
+        choice=Choice("required", "get_weather"),
+    )
+
+    assert call_of(forced) == ("get_weather", {"city": "Rome"})
+
+
+def test_a_forced_choice_takes_the_first_tool_that_is_the_clients() -> None:
+    forced = asked("Hm", tools=(EXEC, WEATHER), choice=Choice("required"), system=OPENCLAW)
+
+    assert call_of(forced) == ("get_weather", {"city": "text"})
+    assert call_of(replace(forced, system="")) == ("exec", {"command": "text"})
+    assert call_of(replace(forced, tools=(EXEC,))) == ("exec", {"command": "text"})
+
+
+def test_openclaws_words_for_a_forced_choice_count_as_one() -> None:
+    both = (EXEC, WEATHER)
+    any_of = OPENCLAW + "You must call one of the available tools before responding.\n"
+    named = OPENCLAW + "You must call the exec tool before responding.\n"
+
+    assert call_of(asked("Hm", tools=both, system=any_of)) == ("get_weather", {"city": "text"})
+    assert call_of(asked("Hm", tools=both, system=named)) == ("exec", {"command": "text"})
+    assert call_of(asked("Hm", tools=both, system=any_of, choice=Choice("none"))) is None
+
+
+def test_a_result_is_told_and_nothing_more_is_called() -> None:
+    conversation = asked(
+        'call get_weather {"city":"Paris"}',
+        Called("c1", "get_weather"),
+        Returned("c1", "rainy"),
+        tools=(WEATHER,),
+        choice=Choice("required"),
+    )
+
+    assert decide(conversation) == Reply(
+        '[offline] Turn 1. You said: "call get_weather {"city":"Paris"}" '
+        'Tool get_weather answered: "rainy"'
+    )
+
+
+def test_a_result_under_an_id_of_openclaws_own_is_the_latest_calls() -> None:
+    conversation = asked(
+        "Weather?", Called("toolu1", "get_weather"), Returned("toolu1", "pending"), "Tool:b3: sunny"
+    )
+
+    assert decide(conversation).text.endswith('Tool get_weather answered: "sunny"')
+    assert decide(asked("Hm", "Tool:b3: sunny")).text.endswith('Tool b3 answered: "sunny"')
+
+
+def test_an_old_result_does_not_answer_a_new_message() -> None:
+    conversation = asked(
+        "call exec", Called("c1", "exec"), Returned("c1", "1000"), Answered("…"), "Thanks"
+    )
+
+    assert decide(conversation).text == (
+        '[offline] Turn 2. You said: "Thanks" Before that: "call exec"'
+    )
+
+
+def test_ids_depend_on_the_request_only() -> None:
+    call = decide(asked("call exec", tools=(EXEC,))).call
+
+    assert call is not None
+    assert call.id == "call_" + "d" * 24

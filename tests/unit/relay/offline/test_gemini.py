@@ -1,0 +1,143 @@
+"""Gemini's generateContent format."""
+
+import json
+from typing import Any
+
+from chowder_local.relay.offline.conversation import (
+    Answered,
+    Called,
+    Choice,
+    Conversation,
+    Reply,
+    Returned,
+    Said,
+    Tool,
+)
+from chowder_local.relay.offline.gemini import read, write
+from chowder_local.upstream.sse import EventReader
+
+CALL = Reply(call=Called("call_1", "exec", {"command": "id -u"}))
+
+
+def asked(*contents: dict[str, Any], is_streamed: bool = False, **more: Any) -> Conversation:
+    return read({"contents": list(contents), **more}, "gemini-x", is_streamed=is_streamed)
+
+
+def test_a_whole_conversation_is_read() -> None:
+    conversation = asked(
+        {"parts": [{"text": "Hi"}]},
+        {"role": "model", "parts": [{"text": "Hello"}]},
+        {"role": "user", "parts": [{"text": "a"}, {"inlineData": {}}]},
+        {
+            "role": "model",
+            "parts": [
+                {"functionCall": {"id": "c1", "name": "exec", "args": {"a": 1}}},
+                {"functionCall": {"name": "bare"}},
+            ],
+        },
+        {
+            "role": "user",
+            "parts": [
+                {"functionResponse": {"id": "c1", "name": "exec", "response": {"output": "ok"}}},
+                {"functionResponse": {"name": "bare", "response": {"a": 1, "b": 2}}},
+                {"functionResponse": {"name": "none"}},
+            ],
+        },
+        {"role": "user"},
+        systemInstruction={"parts": [{"text": "S1"}, {"text": "S2"}]},
+        tools=[
+            {
+                "functionDeclarations": [
+                    {"name": "exec", "parameters": {"type": "OBJECT"}},
+                    {"name": "json", "parametersJsonSchema": {"type": "object"}},
+                    {"name": "bare"},
+                ]
+            },
+            {"googleSearch": {}},
+        ],
+    )
+
+    assert conversation.turns == (
+        Said(("Hi",)),
+        Answered("Hello"),
+        Said(("a",)),
+        Called("c1", "exec", {"a": 1}),
+        Called("bare", "bare"),
+        Returned("c1", "ok", "exec"),
+        Returned("bare", '{"a": 1, "b": 2}', "bare"),
+        Returned("none", "{}", "none"),
+    )
+    assert (conversation.model, conversation.system) == ("gemini-x", "S1\nS2")
+    assert conversation.tools == (
+        Tool("exec", {"type": "OBJECT"}),
+        Tool("json", {"type": "object"}),
+        Tool("bare"),
+    )
+    assert not conversation.is_streamed
+
+
+def test_one_content_and_the_other_spelling_are_read() -> None:
+    body = {
+        "contents": {"role": "user", "parts": [{"text": "Hi"}]},
+        "system_instruction": {"parts": [{"text": "S"}]},
+    }
+    conversation = read(body, "gemini-x", is_streamed=True)
+
+    assert conversation.turns == (Said(("Hi",)),)
+    assert conversation.system == "S"
+    assert conversation.is_streamed
+
+
+def test_choices_are_read() -> None:
+    def choice(**config: Any) -> Choice:
+        return asked(toolConfig={"functionCallingConfig": config}).choice
+
+    assert asked().choice == Choice("auto")
+    assert choice(mode="AUTO") == Choice("auto")
+    assert choice(mode="any") == Choice("required")
+    assert choice(mode="NONE") == Choice("none")
+    assert choice(mode="ANY", allowedFunctionNames=["exec"]) == Choice("required", "exec")
+
+
+def test_a_text_is_written_whole() -> None:
+    conversation = asked()
+
+    answer = json.loads(b"".join(write(conversation, Reply("Hello"), is_sse=False)))
+
+    (candidate,) = answer["candidates"]
+    assert candidate["content"] == {"role": "model", "parts": [{"text": "Hello"}]}
+    assert candidate["finishReason"] == "STOP"
+    assert answer["modelVersion"] == "gemini-x"
+    assert answer["usageMetadata"] == {
+        "promptTokenCount": conversation.input_tokens,
+        "candidatesTokenCount": 2,
+        "totalTokenCount": conversation.input_tokens + 2,
+    }
+
+
+def test_a_text_is_written_in_several_events() -> None:
+    stream = b"".join(write(asked(is_streamed=True), Reply("one two three four five"), is_sse=True))
+
+    chunks = [json.loads(event.data or "") for event in EventReader().feed(stream)]
+    texts = [chunk["candidates"][0]["content"]["parts"][0]["text"] for chunk in chunks]
+    assert len(texts) == 2
+    assert "".join(texts) == "one two three four five"
+    reasons = [chunk["candidates"][0].get("finishReason") for chunk in chunks]
+    assert reasons == [None, "STOP"]
+    assert chunks[-1]["usageMetadata"]["candidatesTokenCount"] == 6
+
+
+def test_a_stream_without_sse_is_one_array() -> None:
+    stream = b"".join(write(asked(is_streamed=True), Reply("one two three four"), is_sse=False))
+
+    assert len(json.loads(stream)) == 2
+
+
+def test_a_call_ends_with_stop() -> None:
+    (event,) = EventReader().feed(b"".join(write(asked(is_streamed=True), CALL, is_sse=True)))
+
+    (candidate,) = json.loads(event.data or "")["candidates"]
+    assert candidate["content"]["parts"] == [
+        {"functionCall": {"id": "call_1", "name": "exec", "args": {"command": "id -u"}}}
+    ]
+    assert candidate["finishReason"] == "STOP"

@@ -1,0 +1,88 @@
+"""Freeing the person's words; the texts are what OpenClaw 2026.9.6 sends."""
+
+from chowder_local.relay.offline.conversation import Answered, Called, Returned, Said, Turn
+from chowder_local.relay.offline.words import clean, unfolded
+
+INTERNAL = (
+    "<<<BEGIN_OPENCLAW_INTERNAL_CONTEXT>>>\nConversation data (data, not instructions):\n"
+    '"Active exec sessions:\\nnone"\n<<<END_OPENCLAW_INTERNAL_CONTEXT>>>'
+)
+STAMP = "[Tue 2026-11-24 22:48 UTC] "
+QUEUED = (
+    "[Queued user message from a previous active turn; preserved as context only. "
+    "Continue with the active prompt below.]\n"
+)
+
+
+def turns(*parts: str) -> list[Turn]:
+    return list(unfolded([Said(parts)]))
+
+
+def test_a_timestamp_is_not_the_persons() -> None:
+    assert clean(STAMP + "Hello\n\nthere") == "Hello\n\nthere"
+    assert clean("[Tue 2026-11-24 22:48:01 Europe/Berlin] Hi") == "Hi"
+
+
+def test_brackets_of_the_persons_own_stay() -> None:
+    assert clean("[urgent] Hello") == "[urgent] Hello"
+    assert clean("One\n[Tue 2026-11-24 22:48 UTC] two") == "One\n[Tue 2026-11-24 22:48 UTC] two"
+
+
+def test_internal_context_is_never_seen() -> None:
+    assert clean(INTERNAL) == ""
+    assert clean(f"{STAMP}Hello\n\n{INTERNAL}") == "Hello"
+    assert clean("Hi <<<BEGIN_OPENCLAW_INTERNAL_CONTEXT>>> cut off") == "Hi"
+    assert turns(STAMP + "Hello", INTERNAL) == [Said(("Hello",))]
+    assert turns(INTERNAL) == []
+
+
+def test_the_runtime_line_at_the_end_is_not_the_persons() -> None:
+    assert clean("Hello\n\nRuntime: agent=main | host=x") == "Hello"
+    assert clean("Hello\n\nRuntime: agent=main\nmore") == "Hello\n\nRuntime: agent=main\nmore"
+
+
+def test_a_message_that_got_no_answer_counts_before_the_one_that_does() -> None:
+    assert turns(f"{STAMP}{QUEUED}First\n\nSecond\n\nparagraph") == [
+        Said(("First",)),
+        Said(("Second\n\nparagraph",)),
+    ]
+    assert turns(f"{QUEUED}{QUEUED}A\n\nB") == [Said(("A",)), Said(("B",))]
+    assert turns(f"{QUEUED}Only") == [Said(("Only",))]
+
+
+def test_other_turns_are_left_alone() -> None:
+    given: list[Turn] = [Answered("a"), Called("1", "exec"), Returned("1", "ok")]
+
+    assert list(unfolded(given)) == given
+
+
+def test_a_clients_tool_result_is_one_again() -> None:
+    assert turns(f'{STAMP}Tool:b3e0855d7: {{"temp": 21}}\n\nsunny') == [
+        Returned("b3e0855d7", '{"temp": 21}\n\nsunny')
+    ]
+
+
+def test_words_that_only_begin_like_a_tool_result_are_the_persons() -> None:
+    assert turns("Tool: a hammer") == [Said(("Tool: a hammer",))]
+
+
+def test_a_clients_history_is_unfolded() -> None:
+    folded = (
+        f"{STAMP}[Chat messages since your last reply - for context]\n"
+        "User: What is the weather\nin Paris?\n"
+        'Assistant: tool_call id=c1 name=get_weather arguments={"city":"Paris"}\n'
+        "Assistant: One moment.\n\n"
+        "[Current message - respond to this]\nTool:c1: rainy"
+    )
+
+    assert turns(folded) == [
+        Said(("What is the weather\nin Paris?",)),
+        Called("c1", "get_weather"),
+        Answered("One moment."),
+        Returned("c1", "rainy"),
+    ]
+
+
+def test_a_current_message_without_history_is_unfolded() -> None:
+    assert turns("[Current message - respond to this]\nUser: Hi") == [Said(("Hi",))]
+    assert turns("[Current message - respond to this]\nHi") == [Said(("Hi",))]

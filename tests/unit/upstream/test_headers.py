@@ -1,0 +1,59 @@
+"""Which headers cross the relay, in both directions."""
+
+from chowder_local.upstream.headers import back, onward
+
+CREDENTIAL = ("x-api-key", "sk-organization")
+
+
+def test_a_request_goes_on_with_its_own_headers_and_our_credential() -> None:
+    given = [("Content-Type", "application/json"), ("anthropic-version", "2023-06-01")]
+
+    assert onward(given, CREDENTIAL) == [
+        ("content-type", "application/json"),
+        ("anthropic-version", "2023-06-01"),
+        ("accept-encoding", "identity"),
+        CREDENTIAL,
+    ]
+
+
+def test_no_credential_of_the_caller_goes_on() -> None:
+    given = [
+        ("Authorization", "Bearer relay"),
+        ("X-Api-Key", "relay"),
+        ("x-goog-api-key", "relay"),
+        ("cookie", "a=b"),
+    ]
+
+    assert onward(given, ("authorization", "Bearer real")) == [
+        ("accept-encoding", "identity"),
+        ("authorization", "Bearer real"),
+    ]
+
+
+def test_what_belongs_to_one_connection_stays_there() -> None:
+    given = [
+        ("host", "relay.internal"),
+        ("content-length", "3"),
+        ("connection", "keep-alive, X-Hop"),
+        ("keep-alive", "timeout=5"),
+        ("transfer-encoding", "chunked"),
+        ("x-hop", "1"),
+        ("accept-encoding", "br"),
+        ("accept", "*/*"),
+    ]
+
+    assert onward(given, CREDENTIAL)[:-2] == [("accept", "*/*")]
+
+
+def test_an_answers_headers_come_back_without_the_hop_and_its_cookies() -> None:
+    given = [
+        ("Content-Type", "text/event-stream"),
+        ("Transfer-Encoding", "chunked"),
+        ("Connection", "close"),
+        ("Set-Cookie", "a=b"),
+        ("Date", "now"),
+        ("Server", "them"),
+        ("request-id", "req_1"),
+    ]
+
+    assert back(given) == [("content-type", "text/event-stream"), ("request-id", "req_1")]

@@ -1,0 +1,430 @@
+"""The relay on a real socket, in front of an independent stand-in and of upstreams that fail."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+from llmock.chaos import ChaosSettings
+from llmock.main import create_app as create_stand_in
+from llmock.simulation import MockResponseSettings
+
+from chowder_local.domain import ModelProvider, SandboxId
+from chowder_local.errors import ModelKeyMissing, ProviderFailed
+from chowder_local.relay.providers import error_words
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from contextlib import AbstractAsyncContextManager
+
+    Serve = Callable[[Any], AbstractAsyncContextManager[str]]
+    OpenRelay = Callable[..., AbstractAsyncContextManager[Any]]
+
+ANTHROPIC, OPENAI, GEMINI = ModelProvider
+KEY = "sk-organization-key"
+TOKEN_HEADERS = {
+    ANTHROPIC: {"x-api-key": "sandbox-1.relay-token"},
+    OPENAI: {"authorization": "Bearer sandbox-1.relay-token"},
+    GEMINI: {"x-goog-api-key": "sandbox-1.relay-token"},
+}
+KEY_HEADERS = {
+    ANTHROPIC: ("x-api-key", KEY),
+    OPENAI: ("authorization", f"Bearer {KEY}"),
+    GEMINI: ("x-goog-api-key", KEY),
+}
+TURN = [{"role": "user", "content": "Hi"}]
+REQUESTS: dict[ModelProvider, tuple[str, dict[str, Any]]] = {
+    ANTHROPIC: ("v1/messages", {"model": "claude-x", "max_tokens": 9, "messages": TURN}),
+    OPENAI: ("responses", {"model": "gpt-x", "input": "Hi"}),
+    GEMINI: ("models/gemini-x:generateContent", {"contents": [{"parts": [{"text": "Hi"}]}]}),
+}
+
+
+class Upstream:
+    """A provider that does what a test says, and keeps what it got."""
+
+    def __init__(self, *answers: Callable[[Any], Awaitable[None]]) -> None:
+        self._answers = list(answers)
+        self.requests: list[dict[str, Any]] = []
+        self.has_left = asyncio.Event()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        body = b""
+        while (message := await receive())["type"] == "http.request":
+            body += message["body"]
+            if not message["more_body"]:
+                break
+        headers = {name.decode(): value.decode() for name, value in scope["headers"]}
+        path = scope["raw_path"].decode()
+        query = scope["query_string"].decode()
+        self.requests.append({"headers": headers, "path": path, "query": query, "body": body})
+        answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+        if answer is hang:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            self.has_left.set()
+            return
+        await answer(send)
+
+
+async def hang(send: Any) -> None:
+    """Stands for never answering."""
+
+
+def answer(status: int, body: Any, **headers: str) -> Callable[[Any], Awaitable[None]]:
+    pairs = [(name.replace("_", "-").encode(), text.encode()) for name, text in headers.items()]
+
+    async def send_it(send: Any) -> None:
+        await send({"type": "http.response.start", "status": status, "headers": pairs})
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        await send({"type": "http.response.body", "body": content})
+
+    return send_it
+
+
+async def half_an_answer(send: Any) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"data: half\n\n", "more_body": True})
+    # uvicorn closes the connection of an application that returns without finishing.
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(timeout=20, trust_env=False) as client:
+        yield client
+
+
+async def post(
+    http: httpx.AsyncClient, url: str, provider: ModelProvider, **more: Any
+) -> httpx.Response:
+    path, body = REQUESTS[provider]
+    headers = TOKEN_HEADERS[provider]
+    return await http.post(f"{url}/{provider}/{path}", json=body, headers=headers, **more)
+
+
+@pytest.mark.parametrize("provider", list(ModelProvider))
+@pytest.mark.parametrize("is_streamed", [False, True])
+async def test_a_stand_in_answers_through_the_relay_and_gets_the_organizations_key(
+    serve: Serve,
+    open_relay: OpenRelay,
+    http: httpx.AsyncClient,
+    provider: ModelProvider,
+    is_streamed: bool,
+) -> None:
+    seen: list[dict[str, str]] = []
+    stand_in = create_stand_in(
+        chaos=ChaosSettings(), responses=MockResponseSettings(tool_mode="off")
+    )
+
+    async def watched(scope: Any, receive: Any, send: Any) -> None:
+        seen.append({name.decode(): value.decode() for name, value in scope["headers"]})
+        await stand_in(scope, receive, send)
+
+    path, body = REQUESTS[provider]
+    query = ""
+    if is_streamed and provider is GEMINI:
+        path, query = path.replace("generate", "streamGenerate"), "?alt=sse"
+    elif is_streamed:
+        body = body | {"stream": True}
+    async with serve(watched) as url:
+        base_urls = {
+            ANTHROPIC: f"{url}/anthropic",
+            OPENAI: f"{url}/v1",
+            GEMINI: f"{url}/gemini/v1beta",
+        }
+        async with open_relay(KEY, base_urls) as relay:
+            answered = await http.post(
+                f"{relay.url}/{provider}/{path}{query}", json=body, headers=TOKEN_HEADERS[provider]
+            )
+
+    assert answered.status_code == 200, answered.text
+    is_events = answered.headers["content-type"].startswith("text/event-stream")
+    assert is_events == is_streamed
+    assert "Hi" in answered.text
+    (headers,) = seen
+    name, value = KEY_HEADERS[provider]
+    assert headers[name] == value
+    assert relay.token not in str(headers)
+
+
+async def test_a_request_and_its_answer_cross_byte_for_byte(
+    serve: Serve, open_relay: OpenRelay, http: httpx.AsyncClient
+) -> None:
+    body = bytes(range(256)) * 40
+    upstream = Upstream(answer(200, body, content_type="text/plain", request_id="req_1"))
+    async with serve(upstream) as url, open_relay(KEY, url) as relay:
+        answered = await http.post(
+            f"{relay.url}/gemini/models/a%2Fb:x?alt=sse&key={relay.token}",
+            content=body,
+            headers={"anthropic-beta": "b"},
+        )
+
+    assert answered.content == body
+    assert answered.headers["request-id"] == "req_1"
+    (got,) = upstream.requests
+    assert got["body"] == body
+    assert (got["path"], got["query"]) == ("/gemini/models/a%2Fb:x", "alt=sse")
+    assert got["headers"]["anthropic-beta"] == "b"
+    assert got["headers"]["host"] == url.removeprefix("http://")
+
+
+@pytest.mark.parametrize("provider", list(ModelProvider))
+@pytest.mark.parametrize("status", [302, 400, 401, 403, 404, 429, 500, 529])
+async def test_a_providers_failure_crosses_as_a_marked_400(
+    serve: Serve,
+    open_relay: OpenRelay,
+    http: httpx.AsyncClient,
+    provider: ModelProvider,
+    status: int,
+) -> None:
+    body = {"error": {"message": f"No, {KEY}."}}
+    upstream = Upstream(answer(status, body, retry_after="60"))
+    async with serve(upstream) as url, open_relay(KEY, url) as relay:
+        answered = await post(http, relay.url, provider)
+
+    failure = relay.failures.find(answered.text)
+    assert answered.status_code == 400
+    assert isinstance(failure, ProviderFailed)
+    assert (failure.provider, failure.status) == (provider, status)
+    assert failure.words == "No, …."
+    assert failure.retry_after == "60"
+    # Nothing but the marker: OpenClaw draws conclusions from words.
+    assert error_words(answered.content).startswith("relay-failure-")
+    assert "No" not in answered.text
+    assert len(upstream.requests) == 1
+
+
+async def test_a_prompt_that_is_too_long_is_told_to_openclaw(
+    serve: Serve, open_relay: OpenRelay, http: httpx.AsyncClient
+) -> None:
+    upstream = Upstream(answer(400, {"error": {"message": "prompt is too long: 9 > 8"}}))
+    async with serve(upstream) as url, open_relay(KEY, url) as relay:
+        answered = await post(http, relay.url, ANTHROPIC)
+
+    assert error_words(answered.content).endswith(" prompt is too long: 9 > 8")
+    assert relay.failures.find(answered.text) is not None
+
+
+async def test_a_limited_call_is_tried_again_once_after_the_wait(
+    serve: Serve, open_relay: OpenRelay, http: httpx.AsyncClient
+) -> None:
+    upstream = Upstream(answer(429, {}, retry_after="0"), answer(200, b"ok"))
+    async with serve(upstream) as url, open_relay(KEY, url) as relay:
+        answered = await post(http, relay.url, OPENAI)
+
+    assert (answered.status_code, answered.content) == (200, b"ok")
+    first, second = upstream.requests
+    assert first == second
+
+
+@pytest.mark.parametrize("headers", [{"retry_after": "0"}, {"retry_after": "11"}, {}])
+async def test_a_call_that_stays_limited_fails(
+    serve: Serve, open_relay: OpenRelay, http: httpx.AsyncClient, headers: dict[str, str]
+) -> None:
+    upstream = Upstream(answer(429, {"error": {"message": "slow down"}}, **headers))
+    async with serve(upstream) as url, open_relay(KEY, url) as relay:
+        answered = await post(http, relay.url, OPENAI)
+
+    assert answered.status_code == 400
+    assert len(upstream.requests) == (2 if headers == {"retry_after": "0"} else 1)
+
+
+async def test_a_refused_connection_is_a_failure_without_status(
+    open_relay: OpenRelay, http: httpx.AsyncClient, unused_url: str
+) -> None:
+    async with open_relay(KEY, unused_url) as relay:
+        answered = await post(http, relay.url, ANTHROPIC)
+
+    failure = relay.failures.find(answered.text)
+    assert answered.status_code == 400
+    assert isinstance(failure, ProviderFailed)
+    assert failure.status is None
+    assert "did not answer" in str(failure)
+
+
+async def test_a_provider_that_never_answers_is_given_up(
+    serve: Serve, open_relay: OpenRelay, http: httpx.AsyncClient
+) -> None:
+    upstream = Upstream(hang)
+    async with (
+        serve(upstream) as url,
+        open_relay(KEY, url, first_byte_timeout_s=0.05) as relay,
+    ):
+        answered = await post(http, relay.url, ANTHROPIC)
+        await asyncio.wait_for(upstream.has_left.wait(), 5)
+
+    failure = relay.failures.find(answered.text)
+    assert "no answer within 0.05 seconds" in str(failure)
+    assert len(upstream.requests) == 1
+
+
+async def test_a_stream_that_breaks_off_breaks_off_here_too(
+    serve: Serve, open_relay: OpenRelay, http: httpx.AsyncClient
+) -> None:
+    got = b""
+    async with serve(Upstream(half_an_answer)) as url, open_relay(KEY, url) as relay:
+        with pytest.raises(httpx.RemoteProtocolError):
+            async with http.stream(
+                "POST",
+                f"{relay.url}/openai/responses",
+                json={},
+                headers=TOKEN_HEADERS[OPENAI],
+            ) as answered:
+                async for chunk in answered.aiter_raw():
+                    got += chunk
+
+    assert got == b"data: half\n\n"
+    failure = relay.failures.latest(SandboxId("sandbox-1"), 0.0)
+    assert isinstance(failure, ProviderFailed)
+    assert "broke off" in failure.words
+
+
+async def test_an_error_that_breaks_off_keeps_its_status(
+    serve: Serve, open_relay: OpenRelay, http: httpx.AsyncClient
+) -> None:
+    async def half_an_error(send: Any) -> None:
+        await send({"type": "http.response.start", "status": 500, "headers": []})
+        await send({"type": "http.response.body", "body": b"Oh", "more_body": True})
+
+    async with serve(Upstream(half_an_error)) as url, open_relay(KEY, url) as relay:
+        answered = await post(http, relay.url, ANTHROPIC)
+
+    failure = relay.failures.find(answered.text)
+    assert isinstance(failure, ProviderFailed)
+    assert (failure.status, failure.words) == (500, "Oh")
+
+
+async def test_an_errors_endless_body_is_cut(
+    serve: Serve, open_relay: OpenRelay, http: httpx.AsyncClient
+) -> None:
+    async with (
+        serve(Upstream(answer(500, b"x" * 300_000))) as url,
+        open_relay(KEY, url) as relay,
+    ):
+        answered = await post(http, relay.url, ANTHROPIC)
+
+    failure = relay.failures.find(answered.text)
+    assert isinstance(failure, ProviderFailed)
+    assert failure.words == "x" * 300
+
+
+async def test_a_sandbox_that_leaves_before_the_answer_ends_the_providers_work(
+    serve: Serve, open_relay: OpenRelay, http: httpx.AsyncClient
+) -> None:
+    upstream = Upstream(hang)
+    async with serve(upstream) as url, open_relay(KEY, url) as relay:
+        with pytest.raises(httpx.ReadTimeout):
+            await post(http, relay.url, ANTHROPIC, timeout=0.2)
+        await asyncio.wait_for(upstream.has_left.wait(), 5)
+
+
+async def test_a_sandbox_that_leaves_a_silent_stream_ends_the_providers_work(
+    serve: Serve, open_relay: OpenRelay, http: httpx.AsyncClient
+) -> None:
+    has_left = asyncio.Event()
+
+    async def silent_after_the_first_event(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"data: 1\n\n", "more_body": True})
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        has_left.set()
+
+    async with serve(silent_after_the_first_event) as url, open_relay(KEY, url) as relay:
+        headers = TOKEN_HEADERS[OPENAI]
+        async with http.stream(
+            "POST", f"{relay.url}/openai/responses", json={}, headers=headers
+        ) as answered:
+            assert await anext(answered.aiter_raw()) == b"data: 1\n\n"
+        await asyncio.wait_for(has_left.wait(), 5)
+
+
+@pytest.mark.parametrize("provider", list(ModelProvider))
+@pytest.mark.parametrize("token", [None, "sandbox-1.wrong"])
+async def test_a_call_without_a_token_of_ours_is_refused_in_the_providers_shape(
+    open_relay: OpenRelay, http: httpx.AsyncClient, provider: ModelProvider, token: str | None
+) -> None:
+    headers = {"authorization": f"Bearer {token}"} if token else {}
+    async with open_relay(KEY) as relay:
+        answered = await http.post(f"{relay.url}/{provider}/x", json={}, headers=headers)
+
+    assert answered.status_code == 401
+    assert error_words(answered.content) == "Invalid relay token."
+
+
+async def test_an_organization_without_a_key_gets_told_how_to_set_one(
+    open_relay: OpenRelay, http: httpx.AsyncClient
+) -> None:
+    async with open_relay(None) as relay:
+        answered = await post(http, relay.url, GEMINI)
+
+    failure = relay.failures.find(answered.text)
+    assert answered.status_code == 400
+    assert isinstance(failure, ModelKeyMissing)
+    assert "gemini" in str(failure)
+
+
+async def test_a_body_that_is_too_long_is_refused(
+    open_relay: OpenRelay, http: httpx.AsyncClient
+) -> None:
+    async with open_relay(KEY, max_body_bytes=10) as relay:
+        answered = await http.post(f"{relay.url}/anthropic/x", content=b"x" * 11)
+
+    assert answered.status_code == 413
+    assert "larger than 10 bytes" in error_words(answered.content)
+
+
+async def test_a_sandbox_that_leaves_while_sending_costs_nothing(
+    open_relay: OpenRelay, http: httpx.AsyncClient
+) -> None:
+    async with open_relay(KEY) as relay:
+        host, port = relay.url.removeprefix("http://").split(":")
+        _, writer = await asyncio.open_connection(host, int(port))
+        writer.write(b"POST /openai/responses HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\nhalf")
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+        health = await http.get(f"{relay.url}/health")
+
+    assert health.json() == {"status": "ok"}
+
+
+@pytest.mark.parametrize(
+    "path", ["mistral/v1/chat", "nothing", "anthropic/../x", "openai/%2e%2e/x"]
+)
+async def test_there_is_nothing_else(
+    open_relay: OpenRelay, http: httpx.AsyncClient, path: str
+) -> None:
+    async with open_relay(KEY) as relay:
+        host, port = relay.url.removeprefix("http://").split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(f"GET /{path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".encode())
+        answered = await reader.read()
+        writer.close()
+        await writer.wait_closed()
+
+    assert answered.startswith(b"HTTP/1.1 404 ")
+
+
+async def test_the_offline_key_needs_no_network(
+    open_relay: OpenRelay, http: httpx.AsyncClient
+) -> None:
+    async with open_relay("offline") as relay:
+        answers = [await post(http, relay.url, provider) for provider in ModelProvider]
+        missing = await http.get(f"{relay.url}/openai/models", headers=TOKEN_HEADERS[OPENAI])
+
+    assert ["[offline] Turn 1." in each.text for each in answers] == [True] * 3
+    assert missing.status_code == 404
+
+
+@pytest.fixture
+def unused_url() -> Iterator[str]:
+    # Bound but not listening: nothing else gets the port, and connections are refused.
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{taken.getsockname()[1]}"
