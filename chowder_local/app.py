@@ -38,6 +38,7 @@ from chowder_local.store.keys import KeyQueries
 from chowder_local.store.meta import MetaQueries
 from chowder_local.store.organizations import OrganizationQueries
 from chowder_local.store.sessions import SessionQueries
+from chowder_local.tasks import owned_tasks
 from chowder_local.tokens import Vault, write_private
 from chowder_local.upstream.forward import Forwarder, open_client
 from chowder_local.web import failures, middleware
@@ -60,6 +61,8 @@ if TYPE_CHECKING:
 
 RELAY_HOSTNAME = "relay.internal"
 RELAY_PORT = 2470
+# A gateway ends idle connections after five seconds; a message must not meet that moment.
+GATEWAY_KEEPALIVE_S = 4.0
 
 
 class State(TypedDict):
@@ -134,9 +137,11 @@ async def _open(settings: Settings, around: Surroundings, stack: AsyncExitStack)
     relay_url = f"http://{RELAY_HOSTNAME}:{relay_port}"
 
     # No proxy of the environment may stand between us and a port of our own machine.
-    to_gateways = await stack.enter_async_context(open_client(is_proxied=False))
+    to_gateways = await stack.enter_async_context(
+        open_client(is_proxied=False, keepalive_s=GATEWAY_KEEPALIVE_S)
+    )
     gateway_of = partial(_gateway, to_gateways, vault)
-    group = await stack.enter_async_context(_background())
+    group = await stack.enter_async_context(owned_tasks())
     readiness = Readiness(engine, gateway_of, boot_timeout_s=settings.boot_timeout_s)
     boots = Boots(
         instances=instances, organizations=organizations, engine=engine, readiness=readiness,
@@ -190,25 +195,6 @@ def _relay_socket(host: str, known_port: int | None) -> socket.socket:
         if known_port is not None:
             raise RelayPortTaken(host, known_port) from None
         return bound_socket(host, 0)
-
-
-@asynccontextmanager
-async def _background() -> AsyncIterator[asyncio.TaskGroup]:
-    """A group for work that ends, by cancellation, with the server."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            yield group
-            group.create_task(_end())
-    except* _Over:
-        pass
-
-
-class _Over(Exception):
-    """Cancels a task group from inside, which has no other way."""
-
-
-async def _end() -> None:
-    raise _Over
 
 
 def _gateway(client: httpx.AsyncClient, vault: Vault, sandbox_id: SandboxId, url: str) -> Gateway:

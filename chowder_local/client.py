@@ -76,6 +76,11 @@ class Client:
     ) -> None:
         self.close()
 
+    @property
+    def base_url(self) -> str:
+        """What an SDK would be pointed at, with `/v1`."""
+        return f"{self._root}/v1"
+
     def close(self) -> None:
         """Gives the connections back."""
         self._http.close()

@@ -82,8 +82,11 @@ def run(arguments: Sequence[str], env: Mapping[str, str]) -> int:
         click.echo("Aborted.", err=True)
         # click makes the same of Ctrl-C and of a "no" to a question.
         return INTERRUPTED if isinstance(abort.__cause__, KeyboardInterrupt) else FAILURE
+    except SystemExit:
+        # Raised by click for one thing: the reader of a pipe has seen enough.
+        return BROKEN_PIPE
     except BrokenPipeError:
-        # The reader has seen enough. What is still buffered must not fail again at exit.
+        # The same, seen at the last flush; what is still buffered must not fail again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     except OSError as failure:

@@ -34,13 +34,14 @@ def show_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Rows for a person. Where nobody looks they are not cut to a terminal's width."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in headings:
         table.add_column(heading, overflow="fold")
     for row in rows:
         # Names are anybody's words: brackets in them are no markup.
-        table.add_row(*(cell.replace("[", "\\[") for cell in row))
+        table.add_row(*map(Text, row))
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 250)
     console.print(table)
 
@@ -70,22 +71,22 @@ def waiting(first: str) -> Iterator[Callable[[str], None]]:
 
 @contextmanager
 def _live_line(console: Console, first: str) -> Iterator[Callable[[str], None]]:
-    from rich.markup import escape
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
     from rich.table import Column
 
+    one_line = Column(no_wrap=True, overflow="ellipsis")
     columns = (
         SpinnerColumn(),
         TimeElapsedColumn(),
-        TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis")),
+        TextColumn("{task.description}", markup=False, table_column=one_line),
     )
     with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task(escape(first), total=None)
+        task = progress.add_task(first, total=None)
 
         def update(words: str) -> None:
             if words.startswith("["):
                 progress.console.print(words, markup=False, no_wrap=True, overflow="ellipsis")
-            progress.update(task, description=escape(words))
+            progress.update(task, description=words)
 
         yield update
 

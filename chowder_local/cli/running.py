@@ -76,7 +76,9 @@ def stop_running(settings: Settings, timeout_s: float = STOP_TIMEOUT_S) -> int |
         # It went by itself in between, or a container's server has another numbering.
         pass
     except PermissionError:
-        raise ServerStuck(running.pid, 0) from None
+        raise DataDirUnusable(
+            f"The server (process {running.pid}) belongs to another user, who can stop it."
+        ) from None
     lock = _lock(settings)
     try:
         lock.acquire(timeout=timeout_s, poll_interval=LOCK_POLL_S)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from chowder_local.engine.connection import EngineAddress
+
 LONGEST_QUOTE = 12
 """Lines of a failed build that its error repeats."""
 
@@ -44,6 +46,20 @@ def build_arguments(
     }
     registry = env.get("NPM_CONFIG_REGISTRY") or env.get("npm_config_registry")
     return arguments | ({"NPM_CONFIG_REGISTRY": registry} if registry else {})
+
+
+def command_env(address: EngineAddress, env: Mapping[str, str]) -> dict[str, str]:
+    """The environment in which the `docker` command reaches the very engine that we found."""
+    chosen = {name: value for name, value in env.items() if name != "DOCKER_CONTEXT"}
+    chosen |= {
+        "DOCKER_HOST": address.url,
+        "DOCKER_BUILDKIT": "1",
+        # A builder in a container of its own would not see local images, nor leave one.
+        "BUILDX_BUILDER": "default",
+    }
+    if address.cert_dir is not None:
+        chosen |= {"DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": str(address.cert_dir)}
+    return chosen
 
 
 def trusted_bundle(chosen: Path | None, env: Mapping[str, str]) -> Path | None:

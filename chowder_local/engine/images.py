@@ -16,6 +16,7 @@ from requests.exceptions import RequestException
 from chowder_local.engine.builds import (
     build_arguments,
     build_command,
+    command_env,
     lines_that_matter,
     readable,
     trusted_bundle,
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
     import docker
     from docker.models.images import Image
+
+    from chowder_local.engine.connection import EngineAddress
 
 LABEL = "dev.chowder-local.image"
 OPENCLAW_LABEL = "dev.chowder-local.openclaw"
@@ -104,12 +107,8 @@ def build(
     versions = read_versions(folder)
     tag = expected_tag(settings)
     ca_bundle = trusted_bundle(settings.ca_bundle, env)
-    with _engine(env) as (client, engine_url):
-        # The command must reach the very engine that we found, whatever its own default is.
-        env = {**env, "DOCKER_HOST": engine_url, "DOCKER_BUILDKIT": "1"}
-        env.pop("DOCKER_CONTEXT", None)
-        # A builder in a container of its own would not see local images, nor leave one.
-        env["BUILDX_BUILDER"] = "default"
+    with _engine(env) as (client, address):
+        env = command_env(address, env)
         base = _base_image(client, settings, versions, progress, env, ca_bundle)
         command = build_command(
             folder=folder,
@@ -180,11 +179,11 @@ def _tell(progress: Callable[[str], None], line: str | None) -> None:
 
 
 @contextmanager
-def _engine(env: Mapping[str, str]) -> Iterator[tuple[docker.DockerClient, str]]:
+def _engine(env: Mapping[str, str]) -> Iterator[tuple[docker.DockerClient, EngineAddress]]:
     address = find_engine(env)
     client = open_client(address)
     try:
-        yield client, address.url
+        yield client, address
     except (DockerException, RequestException) as failure:
         raise EngineUnavailable(f"The engine does not answer about images: {failure}") from failure
     finally:

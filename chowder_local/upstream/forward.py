@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def open_client(
-    *, ca_bundle: Path | None = None, is_proxied: bool = True
+    *, ca_bundle: Path | None = None, is_proxied: bool = True, keepalive_s: float = 20.0
 ) -> AsyncIterator[httpx.AsyncClient]:
     """A client for many callers; `is_proxied` heeds HTTPS_PROXY and its like."""
     tls = httpx.create_ssl_context(trust_env=is_proxied)
@@ -31,7 +31,7 @@ async def open_client(
         # A cookie that one caller was given must not be sent with another's request.
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         limits=httpx.Limits(
-            max_connections=None, max_keepalive_connections=64, keepalive_expiry=20.0
+            max_connections=None, max_keepalive_connections=64, keepalive_expiry=keepalive_s
         ),
     ) as client:
         client.headers.clear()
@@ -77,18 +77,18 @@ class Forwarder:
         self, method: str, url: str, headers: Sequence[tuple[str, str]], body: bytes
     ) -> Answer:
         """The answer once its status is there; raises UpstreamFailed if none comes."""
-        request = self._client.build_request(
-            method, url, headers=list(headers), content=body, timeout=self._timeout
-        )
         try:
+            request = self._client.build_request(
+                method, url, headers=list(headers), content=body, timeout=self._timeout
+            )
             async with asyncio.timeout(self._first_byte_timeout_s):
                 response = await self._client.send(request, stream=True)
         except TimeoutError:
             words = f"no answer within {self._first_byte_timeout_s:g} seconds"
             raise UpstreamFailed(words, is_sent=True) from None
-        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.InvalidURL) as error:
             raise UpstreamFailed(_words(error), is_sent=False) from error
-        except (httpx.TransportError, httpx.InvalidURL) as error:
+        except httpx.TransportError as error:
             raise UpstreamFailed(_words(error), is_sent=True) from error
         return Answer(response.status_code, response.headers.multi_items(), response)
 

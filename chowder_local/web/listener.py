@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import socket
 from contextlib import asynccontextmanager, contextmanager
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 
 from chowder_local.errors import PortTaken, SettingsInvalid
+from chowder_local.tasks import owned_tasks
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
@@ -78,9 +78,10 @@ def with_state(app: ASGIApp, state: Mapping[str, Any]) -> ASGIApp:
 async def listening(app: ASGIApp, bound: socket.socket) -> AsyncIterator[None]:
     """Serves the app on the socket while inside the block, and closes the socket."""
     server = listener(app)
-    async with asyncio.TaskGroup() as group:
-        group.create_task(server.serve(sockets=[bound]))
+    async with owned_tasks() as group:
+        serving = group.create_task(server.serve(sockets=[bound]))
         try:
             yield
         finally:
             server.should_exit = True
+            await serving

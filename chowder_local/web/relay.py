@@ -33,12 +33,14 @@ class _HungUp(Exception):
 def create_relay_app(relay: Relay, *, max_body_bytes: int = MAX_BODY_BYTES) -> Starlette:
     """The application that a second listener serves on the sandboxes' side."""
     calls = _Calls(relay, max_body_bytes)
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/health", _health),
             Route("/{provider}/{path:path}", calls, methods=["GET", "POST"]),
         ]
     )
+    app.router.redirect_slashes = False
+    return app
 
 
 async def _health(_: Request) -> JSONResponse:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
     from contextlib import AbstractAsyncContextManager
 
-    from uvicorn._types import ASGIApplication
+    from starlette.types import ASGIApp
 
 RELAY_TOKEN = "sandbox-1.relay-token"
 START_TIMEOUT_S = 10.0
@@ -33,25 +33,42 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
+class _Server(uvicorn.Server):
+    """Says when it has started, and stops when told, not at its next tick."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.has_started = asyncio.Event()
+        self.must_stop = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.has_started.set()
+
+    async def main_loop(self) -> None:
+        await self.on_tick(0)
+        await self.must_stop.wait()
+
+
 @asynccontextmanager
-async def _serve(app: ASGIApplication) -> AsyncIterator[str]:
+async def _serve(app: ASGIApp) -> AsyncIterator[str]:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        config = uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=1)
-        server = uvicorn.Server(config)
+        server = _Server(
+            uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=1)
+        )
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(server.serve(sockets=[listener]))
             async with asyncio.timeout(START_TIMEOUT_S):
-                while not server.started:
-                    await asyncio.sleep(0.001)
+                await server.has_started.wait()
             try:
                 yield f"http://127.0.0.1:{listener.getsockname()[1]}"
             finally:
-                server.should_exit = True
+                server.must_stop.set()
 
 
 @pytest.fixture
-def serve() -> Callable[[ASGIApplication], AbstractAsyncContextManager[str]]:
+def serve() -> Callable[[ASGIApp], AbstractAsyncContextManager[str]]:
     """Serves an application on a free port of the loopback; gives its URL."""
     return _serve
 

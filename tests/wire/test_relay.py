@@ -106,8 +106,10 @@ async def post(
     return await http.post(f"{url}/{provider}/{path}", json=body, headers=headers, **more)
 
 
-@pytest.mark.parametrize("provider", list(ModelProvider))
-@pytest.mark.parametrize("is_streamed", [False, True])
+@pytest.mark.parametrize(
+    ("provider", "is_streamed"),
+    [(ANTHROPIC, True), (OPENAI, False), (OPENAI, True), (GEMINI, True)],
+)
 async def test_a_stand_in_answers_through_the_relay_and_gets_the_organizations_key(
     serve: Serve,
     open_relay: OpenRelay,
@@ -117,7 +119,7 @@ async def test_a_stand_in_answers_through_the_relay_and_gets_the_organizations_k
 ) -> None:
     seen: list[dict[str, str]] = []
     stand_in = create_stand_in(
-        chaos=ChaosSettings(), responses=MockResponseSettings(tool_mode="off")
+        chaos=ChaosSettings(), responses=MockResponseSettings("hello", tool_mode="off")
     )
 
     async def watched(scope: Any, receive: Any, send: Any) -> None:
@@ -144,7 +146,7 @@ async def test_a_stand_in_answers_through_the_relay_and_gets_the_organizations_k
     assert answered.status_code == 200, answered.text
     is_events = answered.headers["content-type"].startswith("text/event-stream")
     assert is_events == is_streamed
-    assert "Hi" in answered.text
+    assert "mock" in answered.text
     (headers,) = seen
     name, value = KEY_HEADERS[provider]
     assert headers[name] == value
@@ -173,29 +175,25 @@ async def test_a_request_and_its_answer_cross_byte_for_byte(
 
 
 @pytest.mark.parametrize("provider", list(ModelProvider))
-@pytest.mark.parametrize("status", [302, 400, 401, 403, 404, 429, 500, 529])
 async def test_a_providers_failure_crosses_as_a_marked_400(
-    serve: Serve,
-    open_relay: OpenRelay,
-    http: httpx.AsyncClient,
-    provider: ModelProvider,
-    status: int,
+    serve: Serve, open_relay: OpenRelay, http: httpx.AsyncClient, provider: ModelProvider
 ) -> None:
+    statuses = [302, 400, 401, 403, 404, 429, 500, 529]
     body = {"error": {"message": f"No, {KEY}."}}
-    upstream = Upstream(answer(status, body, retry_after="60"))
+    upstream = Upstream(*(answer(status, body, retry_after="60") for status in statuses))
     async with serve(upstream) as url, open_relay(KEY, url) as relay:
-        answered = await post(http, relay.url, provider)
+        answers = [await post(http, relay.url, provider) for _ in statuses]
 
-    failure = relay.failures.find(answered.text)
-    assert answered.status_code == 400
-    assert isinstance(failure, ProviderFailed)
-    assert (failure.provider, failure.status) == (provider, status)
-    assert failure.words == "No, …."
-    assert failure.retry_after == "60"
+    assert {each.status_code for each in answers} == {400}
+    failures = [relay.failures.find(each.text) for each in answers]
+    assert [failure.status for failure in failures] == statuses
+    assert isinstance(failures[0], ProviderFailed)
+    assert (failures[0].provider, failures[0].words) == (provider, "No, ….")
+    assert failures[0].retry_after == "60"
     # Nothing but the marker: OpenClaw draws conclusions from words.
-    assert error_words(answered.content).startswith("relay-failure-")
-    assert "No" not in answered.text
-    assert len(upstream.requests) == 1
+    assert error_words(answers[0].content).startswith("relay-failure-")
+    assert "No" not in answers[0].text
+    assert len(upstream.requests) == len(statuses)
 
 
 async def test_a_prompt_that_is_too_long_is_told_to_openclaw(
@@ -265,19 +263,17 @@ async def test_a_provider_that_never_answers_is_given_up(
 async def test_a_stream_that_breaks_off_breaks_off_here_too(
     serve: Serve, open_relay: OpenRelay, http: httpx.AsyncClient
 ) -> None:
-    got = b""
     async with serve(Upstream(half_an_answer)) as url, open_relay(KEY, url) as relay:
+        request = http.build_request(
+            "POST", f"{relay.url}/openai/responses", json={}, headers=TOKEN_HEADERS[OPENAI]
+        )
+        answered = await http.send(request, stream=True)
+        chunks = answered.aiter_raw()
+        assert await anext(chunks) == b"data: half\n\n"
         with pytest.raises(httpx.RemoteProtocolError):
-            async with http.stream(
-                "POST",
-                f"{relay.url}/openai/responses",
-                json={},
-                headers=TOKEN_HEADERS[OPENAI],
-            ) as answered:
-                async for chunk in answered.aiter_raw():
-                    got += chunk
+            await anext(chunks)
+        await answered.aclose()
 
-    assert got == b"data: half\n\n"
     failure = relay.failures.latest(SandboxId("sandbox-1"), 0.0)
     assert isinstance(failure, ProviderFailed)
     assert "broke off" in failure.words
@@ -344,17 +340,20 @@ async def test_a_sandbox_that_leaves_a_silent_stream_ends_the_providers_work(
         await asyncio.wait_for(has_left.wait(), 5)
 
 
-@pytest.mark.parametrize("provider", list(ModelProvider))
-@pytest.mark.parametrize("token", [None, "sandbox-1.wrong"])
 async def test_a_call_without_a_token_of_ours_is_refused_in_the_providers_shape(
-    open_relay: OpenRelay, http: httpx.AsyncClient, provider: ModelProvider, token: str | None
+    open_relay: OpenRelay, http: httpx.AsyncClient
 ) -> None:
-    headers = {"authorization": f"Bearer {token}"} if token else {}
+    wrong = {"authorization": "Bearer sandbox-1.wrong"}
     async with open_relay(KEY) as relay:
-        answered = await http.post(f"{relay.url}/{provider}/x", json={}, headers=headers)
+        answers = [
+            await http.post(f"{relay.url}/{provider}/x", json={}, headers=headers)
+            for provider in ModelProvider
+            for headers in ({}, wrong)
+        ]
 
-    assert answered.status_code == 401
-    assert error_words(answered.content) == "Invalid relay token."
+    assert {each.status_code for each in answers} == {401}
+    assert {error_words(each.content) for each in answers} == {"Invalid relay token."}
+    assert [sorted(each.json()) for each in answers[:3]] == [["error", "type"]] * 2 + [["error"]]
 
 
 async def test_an_organization_without_a_key_gets_told_how_to_set_one(
@@ -394,21 +393,19 @@ async def test_a_sandbox_that_leaves_while_sending_costs_nothing(
     assert health.json() == {"status": "ok"}
 
 
-@pytest.mark.parametrize(
-    "path", ["mistral/v1/chat", "nothing", "anthropic/../x", "openai/%2e%2e/x"]
-)
-async def test_there_is_nothing_else(
-    open_relay: OpenRelay, http: httpx.AsyncClient, path: str
-) -> None:
+async def test_there_is_nothing_else(open_relay: OpenRelay, http: httpx.AsyncClient) -> None:
+    paths = ["mistral/v1/chat", "nothing", "", "anthropic/../x", "openai/%2e%2e/x", "openai/./x"]
     async with open_relay(KEY) as relay:
         host, port = relay.url.removeprefix("http://").split(":")
-        reader, writer = await asyncio.open_connection(host, int(port))
-        writer.write(f"GET /{path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".encode())
-        answered = await reader.read()
-        writer.close()
-        await writer.wait_closed()
-
-    assert answered.startswith(b"HTTP/1.1 404 ")
+        for path in paths:
+            # Clients tidy paths up, so this is written by hand.
+            reader, writer = await asyncio.open_connection(host, int(port))
+            request = f"GET /{path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+            writer.write(request.encode())
+            answered = await reader.read()
+            writer.close()
+            await writer.wait_closed()
+            assert answered.startswith(b"HTTP/1.1 404 "), path
 
 
 async def test_the_offline_key_needs_no_network(

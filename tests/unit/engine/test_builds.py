@@ -10,10 +10,12 @@ from chowder_local.engine.builds import (
     LONGEST_QUOTE,
     build_arguments,
     build_command,
+    command_env,
     lines_that_matter,
     readable,
     trusted_bundle,
 )
+from chowder_local.engine.connection import EngineAddress
 
 VERSIONS = {"NODE_VERSION": "24.0.0", "OPENCLAW_VERSION": "2026.1.1", "NPM_VERSION": "11.0.0"}
 
@@ -52,6 +54,22 @@ def test_the_arguments_are_the_base_and_the_exact_versions() -> None:
 def test_an_npm_registry_that_the_host_has_set_is_passed_on(name: str) -> None:
     arguments = build_arguments("debian:13", VERSIONS, {name: "https://npm.example"})
     assert arguments["NPM_CONFIG_REGISTRY"] == "https://npm.example"
+
+
+def test_the_command_reaches_the_engine_that_was_found() -> None:
+    address = EngineAddress("unix:///run/x.sock", "a test")
+    env = command_env(address, {"PATH": "/bin", "DOCKER_CONTEXT": "other", "BUILDX_BUILDER": "far"})
+    assert env == {
+        "PATH": "/bin",
+        "DOCKER_HOST": "unix:///run/x.sock",
+        "DOCKER_BUILDKIT": "1",
+        "BUILDX_BUILDER": "default",
+    }
+
+
+def test_the_command_uses_the_certificates_that_the_engine_wants() -> None:
+    env = command_env(EngineAddress("tcp://127.0.0.1:2376", "a test", Path("/certs")), {})
+    assert (env["DOCKER_TLS_VERIFY"], env["DOCKER_CERT_PATH"]) == ("1", "/certs")
 
 
 def test_the_settings_bundle_wins_over_the_hosts(tmp_path: Path) -> None:

@@ -1,0 +1,39 @@
+"""Tasks that end with the block that owns them."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+
+class _Over(Exception):
+    """Cancels a task group from inside, which has no other way."""
+
+
+@asynccontextmanager
+async def owned_tasks() -> AsyncIterator[asyncio.TaskGroup]:
+    """A group whose tasks are cancelled, and waited for, at the end of the block.
+
+    An error of the block comes out as it is, where a bare TaskGroup would wrap it; an error
+    of a task cancels the block and comes out in an ExceptionGroup.
+    """
+    failure: Exception | None = None
+    try:
+        async with asyncio.TaskGroup() as group:
+            try:
+                yield group
+            except Exception as raised:  # noqa: BLE001 - carried around the group and raised below
+                failure = raised
+            group.create_task(_end())
+    except* _Over:
+        pass
+    if failure is not None:
+        raise failure
+
+
+async def _end() -> None:
+    raise _Over

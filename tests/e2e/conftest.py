@@ -1,0 +1,180 @@
+"""One server, one engine, a few agents for the whole run, and nothing left of them after it."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import docker
+import pytest
+
+from chowder_local.engine.connection import find_engine, open_client
+from tests.e2e.api import Api
+from tests.e2e.serving import ServerProcess
+from tests.e2e.stand_in import StandIn
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+ENGINE: pytest.StashKey[docker.DockerClient] = pytest.StashKey()
+SERVERS: pytest.StashKey[list[ServerProcess]] = pytest.StashKey()
+SANDBOX_LINES = 25
+MODEL_KEYS = {
+    "anthropic": "sk-ant-planted-5f1c0d",
+    "openai": "sk-oai-planted-77ab42",
+    "gemini": "AIza-planted-c09e13",
+}
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[docker.DockerClient]:
+    """The real one; without it these tests fail, they are not skipped."""
+    client = open_client(find_engine(dict(os.environ)))
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="session")
+def stand_in() -> Iterator[StandIn]:
+    """What the server's relay takes for Anthropic, OpenAI and Gemini."""
+    with StandIn() as stand_in:
+        yield stand_in
+
+
+@pytest.fixture(scope="session")
+def only_server(
+    tmp_path_factory: pytest.TempPathFactory,
+    engine: docker.DockerClient,
+    stand_in: StandIn,
+    request: pytest.FixtureRequest,
+) -> Iterator[ServerProcess]:
+    """The server of the run; `server` is what tests ask for."""
+    server = ServerProcess(tmp_path_factory.mktemp("e2e") / "data", stand_in.settings)
+    request.config.stash[SERVERS].append(server)
+    request.config.stash[ENGINE] = engine
+    server.up()
+    store_id = server.store_id
+    yield server
+    server.reset()
+    assert_nothing_left(engine, store_id)
+
+
+@pytest.fixture
+def server(only_server: ServerProcess) -> ServerProcess:
+    """The server, started again if a test before has ended it."""
+    only_server.ensure_up()
+    return only_server
+
+
+@pytest.fixture
+def api(server: ServerProcess) -> Iterator[Api]:
+    """The default organization's client; its models are the offline ones."""
+    with Api(server.base_url, server.key) as api:
+        yield api
+
+
+@pytest.fixture(scope="session")
+def shared_id(only_server: ServerProcess) -> str:
+    only_server.ensure_up()
+    with Api(only_server.base_url, only_server.key) as api:
+        return api.created("shared")
+
+
+@pytest.fixture
+def instance(api: Api, shared_id: str) -> str:
+    """An agent for tests that do not change its state; its main conversation is everybody's."""
+    api.until(shared_id, "running")
+    return shared_id
+
+
+@pytest.fixture(scope="session")
+def spares() -> list[str]:
+    """The ids of agents that were made for tests which change an agent's state."""
+    return []
+
+
+@pytest.fixture
+def spare(api: Api, spares: list[str]) -> str:
+    """A running agent that a test may stop, kill and wake as it likes."""
+    for instance_id in spares:
+        if api.status(instance_id) == "stopped":
+            api.post(f"instances/{instance_id}/start")
+        if api.status(instance_id) in {"running", "provisioning"}:
+            api.until(instance_id, "running")
+            return instance_id
+    spares.append(api.created("spare"))
+    api.until(spares[-1], "running")
+    return spares[-1]
+
+
+@pytest.fixture(scope="session")
+def live_key(only_server: ServerProcess) -> str:
+    """The key of an organization whose model keys are real ones to the stand-in."""
+    only_server.ensure_up()
+    with Api(only_server.base_url, "none") as api:
+        answer = api.post("organization/signup", json={"name": "live"})
+        key: str = answer.json()["api_key"]
+        return key
+
+
+@pytest.fixture
+def live(server: ServerProcess, live_key: str) -> Iterator[Api]:
+    """That organization's client; the planted keys are set anew for each test."""
+    with Api(server.base_url, live_key) as api:
+        changed = api.patch("organization", json={"model_api_keys": MODEL_KEYS})
+        assert changed.status_code == 200, changed.text
+        yield api
+
+
+@pytest.fixture
+def live_instance(live: Api) -> str:
+    """Its one agent, running."""
+    found = live.get("instances").json()
+    instance_id: str = found[0]["id"] if found else live.created("live")
+    live.until(instance_id, "running")
+    return instance_id
+
+
+def assert_nothing_left(engine: docker.DockerClient, store_id: str) -> None:
+    """Fails if the engine still has something of a data directory, after removing it."""
+    filters = {"label": f"dev.chowder-local.store={store_id}"}
+    containers = engine.containers.list(all=True, filters=filters)
+    volumes = engine.volumes.list(filters=filters)
+    networks = engine.networks.list(filters=filters)
+    for container in containers:
+        container.remove(force=True, v=True)
+    for volume in volumes:
+        volume.remove(force=True)
+    for network in networks:
+        network.remove()
+    left = [thing.name for thing in (*containers, *volumes, *networks)]
+    assert not left, f"left on the engine: {left}"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[SERVERS] = []
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[Any]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Ends the search: what the server and its sandboxes said last goes with the failure."""
+    report = yield
+    if report.failed:
+        for server in item.config.stash[SERVERS]:
+            report.sections.append(("the server's log", server.log_tail()))
+            if (engine := item.config.stash.get(ENGINE, None)) is not None:
+                report.sections += _sandbox_logs(engine, server)
+    return report
+
+
+def _sandbox_logs(
+    engine: docker.DockerClient, server: ServerProcess
+) -> Iterator[tuple[str, str]]:
+    with suppress(docker.errors.DockerException, OSError):
+        filters = {"label": f"dev.chowder-local.store={server.store_id}"}
+        for container in engine.containers.list(all=True, filters=filters):
+            tail = container.logs(tail=SANDBOX_LINES).decode(errors="replace")
+            yield (f"{container.name} ({container.status})", tail)

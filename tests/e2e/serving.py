@@ -1,0 +1,114 @@
+"""A real server as a process of its own: started, killed, started again on the same data."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import httpx
+
+from tests.e2e.waiting import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+TAIL_LINES = 60
+UP_TIMEOUT_S = 60.0
+DOWN_TIMEOUT_S = 30.0
+
+
+def free_port() -> int:
+    """A port of the loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def bare_environment() -> dict[str, str]:
+    """This process's environment without what would change a server or its models."""
+    unwanted = ("CHOWDER_", "ANTHROPIC_", "OPENAI_", "GEMINI_")
+    return {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
+
+
+class ServerProcess:
+    """`chowder-local up` on a data directory and port that stay the same."""
+
+    def __init__(self, data_dir: Path, settings: Mapping[str, str]) -> None:
+        self.data_dir = data_dir
+        self.port = free_port()
+        self.env = bare_environment() | settings
+        self._log_file = data_dir.with_suffix(".log")
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def base_url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/v1"
+
+    @property
+    def key(self) -> str:
+        """The default organization's."""
+        return (self.data_dir / "default.key").read_text()
+
+    @property
+    def store_id(self) -> str:
+        return (self.data_dir / "store.id").read_text()
+
+    def up(self) -> None:
+        """Starts it and waits until it takes calls."""
+        command = [*self.command(), "up", "--port", str(self.port)]
+        with self._log_file.open("ab") as log:
+            self._process = process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.env
+            )
+
+        def is_ready() -> bool:
+            assert process.poll() is None, f"the server ended at once:\n{self.log_tail()}"
+            try:
+                return httpx.get(f"http://127.0.0.1:{self.port}/local/ready").is_success
+            except httpx.TransportError:
+                return False
+
+        eventually(is_ready, "the server is up", UP_TIMEOUT_S)
+
+    def ensure_up(self) -> None:
+        if self._process is None or self._process.poll() is not None:
+            self.up()
+
+    def kill(self) -> None:
+        """Ends it as a power cut would."""
+        self._end(signal.SIGKILL)
+
+    def down(self) -> None:
+        """Ends it as Ctrl-C would."""
+        code = self._end(signal.SIGTERM)
+        assert code == 0, f"the server ended with {code}:\n{self.log_tail()}"
+
+    def reset(self) -> None:
+        """Removes all that it has, on disk and on the engine."""
+        if self._process is not None and self._process.poll() is None:
+            self.down()
+        if self.data_dir.exists():
+            subprocess.run([*self.command(), "reset", "--yes"], env=self.env, check=True)
+
+    def command(self) -> list[str]:
+        """How the command line is called for this data directory."""
+        # -P: what lies in the current folder must not pass for one of our modules.
+        python = [sys.executable, "-P", "-m", "chowder_local"]
+        return [*python, "--data-dir", str(self.data_dir)]
+
+    def log_tail(self) -> str:
+        """The last that all its processes said."""
+        if not self._log_file.exists():
+            return ""
+        return "\n".join(self._log_file.read_text().splitlines()[-TAIL_LINES:])
+
+    def _end(self, number: signal.Signals) -> int:
+        assert self._process is not None
+        self._process.send_signal(number)
+        return self._process.wait(DOWN_TIMEOUT_S)

@@ -1,0 +1,155 @@
+"""One command line from its words to its exit code."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+import click
+import pytest
+
+from chowder_local import __version__
+from chowder_local.cli import main as module
+from chowder_local.cli.main import COMMANDS, chowder_local, main, run
+from chowder_local.errors import EngineUnavailable
+
+Raising = Callable[[BaseException], None]
+
+
+@pytest.fixture
+def fail_with(monkeypatch: pytest.MonkeyPatch) -> Raising:
+    def arrange(failure: BaseException) -> None:
+        @click.command()
+        def broken() -> NoReturn:
+            raise failure
+
+        monkeypatch.setattr(module.Commands, "get_command", lambda *_: broken)
+
+    return arrange
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_of_the_list_is_there(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([name, "--help"], {}) == 0
+    assert f"Usage: chowder-local {name}" in capsys.readouterr().out
+
+
+def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--help"], {}) == 0
+    words = capsys.readouterr().out
+    assert all(summary in words for _, summary in COMMANDS.values())
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--version"], {}) == 0
+    assert __version__ in capsys.readouterr().out
+
+
+def test_an_unknown_command_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["upp"], {}) == 2
+    assert "No such command 'upp'" in capsys.readouterr().err
+
+
+def test_a_misspelt_setting_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["env"], {"CHOWDER_PROT": "1"}) == 2
+    assert capsys.readouterr().err == "Error: Unknown settings: CHOWDER_PROT.\n"
+
+
+def test_a_failure_is_one_sentence_and_an_exit_code(
+    fail_with: Raising, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fail_with(EngineUnavailable("The engine is down."))
+    assert run(["up"], {}) == 6
+    assert capsys.readouterr().err == "Error: The engine is down.\n"
+
+
+def test_a_failure_of_the_system_is_one_sentence_too(
+    fail_with: Raising, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fail_with(OSError(28, "No space left on device", "/data"))
+    assert run(["up"], {}) == 1
+    assert "No space left on device: '/data'" in capsys.readouterr().err
+
+
+def test_an_interrupt_ends_quietly_with_its_own_code(
+    fail_with: Raising, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fail_with(KeyboardInterrupt())
+    assert run(["up"], {}) == 130
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_question_that_is_denied_is_a_failure(fail_with: Raising) -> None:
+    fail_with(click.Abort())
+    assert run(["up"], {}) == 1
+
+
+def test_the_data_directory_may_be_told_before_and_after_the_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "default.key").write_text("chd_org_x")
+    for words in (["--data-dir", str(tmp_path), "env"], ["env", "--data-dir", str(tmp_path)]):
+        assert run(words, {"CHOWDER_DATA_DIR": "/nowhere"}) == 0
+        assert "chd_org_x" in capsys.readouterr().out
+
+
+def test_the_console_script_reads_arguments_and_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "default.key").write_text("chd_org_x")
+    monkeypatch.setenv("CHOWDER_DATA_DIR", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", ["chowder-local", "env"])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 0
+    assert "chd_org_x" in capsys.readouterr().out
+
+
+def test_a_reader_that_has_seen_enough_is_no_traceback() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "chowder_local", "--help"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
+
+
+def test_a_last_flush_that_nobody_reads_is_no_traceback(
+    fail_with: Raising, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Closed:
+        def flush(self) -> None:
+            raise BrokenPipeError
+
+        def fileno(self) -> int:
+            return spare
+
+        def write(self, text: str) -> None:
+            pass
+
+    with Path("/dev/null").open("wb") as file:
+        spare = file.fileno()
+        monkeypatch.setattr(sys, "stdout", Closed())
+        assert run(["env", "--help"], {}) == 141
+
+
+@pytest.mark.parametrize("words", [["--help"], ["env"], ["status"], ["down"]])
+def test_quick_commands_load_nothing_heavy(words: list[str], tmp_path: Path) -> None:
+    (tmp_path / "default.key").write_text("k")
+    heavy = "docker|sqlalchemy|sqlmodel|starlette|uvicorn|alembic|cryptography"
+    code = (
+        "import sys; from chowder_local.cli.main import run\n"
+        f"run({words!r}, {{'CHOWDER_DATA_DIR': {str(tmp_path)!r}}})\n"
+        f"assert not {{*{heavy.split('|')!r}}} & sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_a_name_in_the_table_that_is_no_command_is_none() -> None:
+    with click.Context(chowder_local) as context:
+        assert chowder_local.get_command(context, "nope") is None

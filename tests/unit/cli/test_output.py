@@ -1,0 +1,64 @@
+"""What a person and a script get to see."""
+
+import io
+import json
+import sys
+
+import pytest
+
+from chowder_local.cli.output import note, say, show_json, show_table, size_of, waiting
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_words_and_notes_go_different_ways(capsys: pytest.CaptureFixture[str]) -> None:
+    say("result")
+    note("remark")
+    assert capsys.readouterr() == ("result\n", "remark\n")
+
+
+def test_json_keeps_every_letter(capsys: pytest.CaptureFixture[str]) -> None:
+    show_json({"name": "Müsli"})
+    written = capsys.readouterr().out
+    assert "Müsli" in written
+    assert json.loads(written) == {"name": "Müsli"}
+
+
+def test_a_table_shows_names_as_they_are_and_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    show_table(("NAME", "ID"), [("[b]a\\[/b]", "x" * 100), ("[red]", "y")])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["NAME", "ID"]
+    assert lines[1].split() == ["[b]a\\[/b]", "x" * 100]
+    assert lines[2].split() == ["[red]", "y"]
+
+
+@pytest.mark.parametrize(
+    ("size", "words"), [(12, "12 B"), (12_345, "12 kB"), (9.4e8, "940 MB"), (2.5e10, "25.0 GB")]
+)
+def test_sizes_have_units(size: float, words: str) -> None:
+    assert size_of(size) == words
+
+
+def test_waiting_without_a_terminal_prints_each_state_once(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with waiting("one") as update:
+        for words in ("one", "two [b]", "two [b]", "three " + "x" * 200):
+            update(words)
+    assert capsys.readouterr() == ("", f"one\ntwo [b]\nthree {'x' * 200}\n")
+
+
+def test_waiting_on_a_terminal_is_one_line_that_keeps_the_steps(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with waiting("first") as update:
+        update("[1/2] RUN [/b] this")
+        update("what this prints")
+    lines = terminal.getvalue().split("\n")
+    assert any(line.rstrip().endswith("[1/2] RUN [/b] this") for line in lines)
+    assert sum("first" in line for line in lines) <= 1

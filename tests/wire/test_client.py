@@ -1,0 +1,320 @@
+"""The client against a real socket: what it sends, what it makes of each answer and failure."""
+
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from chowder_local.client import Client
+from chowder_local.errors import (
+    ApiRefused,
+    BootFailed,
+    ServerNotRunning,
+    ServerSilent,
+    StreamBroken,
+)
+
+Answer = Callable[[BaseHTTPRequestHandler], None]
+
+
+@dataclass
+class Script:
+    """A server that answers each path as told, in turn, and remembers what it was asked."""
+
+    root_url: str = ""
+    answers: dict[str, list[Answer]] = field(default_factory=dict)
+    asked: list[tuple[str, Any]] = field(default_factory=list)
+    keys: list[str | None] = field(default_factory=list)
+
+    def on(self, call: str, *answers: Answer) -> None:
+        self.answers[call] = list(answers)
+
+    def answer(self, request: BaseHTTPRequestHandler) -> None:
+        call = f"{request.command} {request.path}"
+        body = request.rfile.read(int(request.headers.get("Content-Length", 0)))
+        self.asked.append((call, json.loads(body) if body else None))
+        self.keys.append(request.headers.get("Authorization"))
+        answers = self.answers[call]
+        (answers.pop(0) if len(answers) > 1 else answers[0])(request)
+
+
+def content(body: bytes, status: int = 200, kind: str = "application/json") -> Answer:
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(status)
+        request.send_header("Content-Type", kind)
+        request.end_headers()
+        request.wfile.write(body)
+
+    return answer
+
+
+def value(value: Any, status: int = 200) -> Answer:
+    return content(json.dumps(value).encode(), status)
+
+
+def events(*data: Any) -> Answer:
+    lines = [each if isinstance(each, str) else json.dumps(each) for each in data]
+    return content(
+        "".join(f"data: {line}\n\n" for line in lines).encode(), kind="text/event-stream"
+    )
+
+
+@pytest.fixture
+def script() -> Iterator[Script]:
+    script = Script()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            script.answer(self)
+
+        do_POST = do_DELETE = do_GET  # noqa: N815
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        script.root_url = f"http://127.0.0.1:{server.server_port}"
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield script
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def client(script: Script) -> Iterator[Client]:
+    with Client(f"{script.root_url}/v1", "chd_org_k", timeout_s=5.0) as client:
+        yield client
+
+
+def test_the_key_goes_along_and_the_root_serves_both_apis(script: Script, client: Client) -> None:
+    script.on("GET /v1/organization", value({"name": "default"}))
+    script.on("GET /local/health", value({"status": "ok"}))
+    assert client.base_url == f"{script.root_url}/v1"
+    assert client.organization() == {"name": "default"}
+    assert client.health() == {"status": "ok"}
+    assert script.keys == ["Bearer chd_org_k"] * 2
+
+
+def test_without_a_key_none_is_sent(script: Script) -> None:
+    script.on("GET /local/health", value({"status": "ok"}))
+    with Client(script.root_url) as client:
+        client.health()
+    assert script.keys == [None]
+
+
+def test_each_call_is_the_contracts(script: Script, client: Client) -> None:
+    one = {"id": "i 1", "status": "running"}
+    script.on("GET /v1/instances", value([one]))
+    script.on("POST /v1/instances", value(one, 201))
+    for call in ("GET /v1/instances/i%201", "GET /v1/instances/i%201/status"):
+        script.on(call, value(one))
+    for call in ("POST /v1/instances/i%201/stop", "POST /v1/instances/i%201/start"):
+        script.on(call, value(one))
+    script.on("DELETE /v1/instances/i%201", content(b"", 204))
+    script.on("GET /local/instances/i%201/gateway", value({"token": "t"}))
+    assert client.instances() == [one]
+    assert client.create_instance("a", "openai", {"x.y": 1}) == one
+    assert client.create_instance("b") == one
+    for method in (client.instance, client.status, client.stop, client.start):
+        assert method("i 1") == one
+    client.delete("i 1")
+    assert client.gateway("i 1") == {"token": "t"}
+    assert [body for call, body in script.asked if body] == [
+        {"name": "a", "model_provider": "openai", "openclaw_config": {"x.y": 1}},
+        {"name": "b", "model_provider": "anthropic"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b'{"detail": "Instance not found."}', "Instance not found."),
+        (b'{"detail": {"error": "Gateway unavailable"}}', "Gateway unavailable"),
+        (b'{"detail": [{"loc": ["body", "name"], "msg": "too long"}]}', "body.name: too long"),
+        (b"<html>no</html>", "<html>no</html>"),
+        (b"", "Not Found"),
+        (b"[]", "[]"),
+    ],
+)
+def test_a_refusal_has_the_servers_words(
+    script: Script, client: Client, body: bytes, words: str
+) -> None:
+    script.on("GET /v1/instances/x", content(body, 404))
+    with pytest.raises(ApiRefused) as refused:
+        client.instance("x")
+    assert refused.value.status == 404
+    assert str(refused.value) == f"{words} (HTTP 404)"
+
+
+def test_nobody_listening_is_a_server_that_does_not_run() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        with Client(url) as client:
+            assert not client.is_ready()
+            with pytest.raises(ServerNotRunning, match="up --detach"):
+                client.health()
+
+
+def test_a_server_that_says_nothing_is_told_from_one_that_is_not_there() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        url = f"http://127.0.0.1:{mute.getsockname()[1]}"
+        with (
+            Client(url, timeout_s=0.1) as client,
+            pytest.raises(ServerSilent, match="did not answer in time"),
+        ):
+            client.health()
+
+
+def test_a_connection_that_breaks_is_said_to(script: Script, client: Client) -> None:
+    script.on("GET /local/health", lambda request: None)
+    with pytest.raises(ServerSilent, match="broke off"):
+        client.health()
+
+
+@pytest.mark.parametrize("body", [b"hello", b"[]"])
+def test_another_program_on_the_port_is_not_taken_for_ours(
+    script: Script, client: Client, body: bytes
+) -> None:
+    script.on("GET /local/health", content(body))
+    script.on("GET /local/ready", content(body))
+    assert not client.is_ready()
+    with pytest.raises(ServerSilent, match="no chowder-local server"):
+        client.health()
+
+
+def test_ready_is_what_the_server_says(script: Script, client: Client) -> None:
+    script.on("GET /local/ready", value({"ready": False}, 503), value({"ready": True}))
+    assert not client.is_ready()
+    assert client.is_ready()
+
+
+def test_waiting_polls_until_it_runs(script: Script, client: Client) -> None:
+    script.on(
+        "GET /v1/instances/x/status",
+        value({"status": "provisioning"}),
+        value({"status": "provisioning"}),
+        value({"status": "running"}),
+    )
+    script.on("GET /v1/instances/x", value({"id": "x", "gateway_url": "u"}))
+    heard: list[str] = []
+    assert client.wait_until_running("x", on_status=heard.append)["gateway_url"] == "u"
+    assert heard == ["provisioning", "provisioning", "running"]
+
+
+@pytest.mark.parametrize(
+    ("message", "words"), [("no key", "no key"), (None, "The instance is error.")]
+)
+def test_waiting_ends_with_the_words_of_a_failed_boot(
+    script: Script, client: Client, message: str | None, words: str
+) -> None:
+    script.on("GET /v1/instances/x/status", value({"status": "error"}))
+    script.on("GET /v1/instances/x", value({"error_message": message}))
+    with pytest.raises(BootFailed, match=words):
+        client.wait_until_running("x")
+
+
+def test_waiting_has_an_end(script: Script, client: Client) -> None:
+    script.on("GET /v1/instances/x/status", value({"status": "provisioning"}))
+    with pytest.raises(BootFailed, match=r"still provisioning after 0\.2 s"):
+        client.wait_until_running("x", timeout_s=0.2)
+
+
+def test_a_message_goes_to_main_or_to_a_session_of_any_name(script: Script, client: Client) -> None:
+    script.on("POST /v1/instances/x/responses", value({"id": "resp_1"}))
+    script.on("POST /v1/instances/x/session/a%2Fb%20%C3%BC/responses", value({"id": "resp_2"}))
+    assert client.respond("x", "hi", "gpt-4o") == {"id": "resp_1"}
+    assert client.respond("x", [{"role": "user"}], "gpt-4o", "a/b ü") == {"id": "resp_2"}
+    assert [body for _, body in script.asked] == [
+        {"model": "gpt-4o", "input": "hi"},
+        {"model": "gpt-4o", "input": [{"role": "user"}]},
+    ]
+
+
+def test_a_stream_gives_every_event_and_its_text(script: Script, client: Client) -> None:
+    pieces = [{"type": "response.output_text.delta", "delta": text} for text in ("He", "llo")]
+    script.on(
+        "POST /v1/instances/x/responses",
+        content(
+            b': hello\n\ndata: {"type": "response.created"}\n\n'
+            + b"".join(b"data: %s\n\n" % json.dumps(each).encode() for each in pieces)
+            + b"data: [DONE]\n\n"
+        ),
+    )
+    assert list(client.stream("x", "hi", "gpt-4o")) == [{"type": "response.created"}, *pieces]
+    assert list(client.stream_text("x", "hi", "gpt-4o")) == ["He", "llo"]
+    assert script.asked[0][1]["stream"] is True
+
+
+def test_a_stream_that_ends_too_early_is_not_a_whole_answer(script: Script, client: Client) -> None:
+    script.on("POST /v1/instances/x/responses", events({"type": "response.created"}))
+    with pytest.raises(StreamBroken, match="broke off"):
+        list(client.stream("x", "hi", "gpt-4o"))
+
+
+@pytest.mark.parametrize(
+    ("event", "words"),
+    [
+        ({"type": "response.failed", "response": {"error": {"message": "limited"}}}, "limited"),
+        ({"type": "error", "message": "limited"}, "limited"),
+        ({"type": "error", "error": {"message": "limited"}}, "limited"),
+        ({"type": "response.failed", "response": {}}, "failed"),
+    ],
+)
+def test_a_failure_inside_a_stream_is_an_error_with_its_words(
+    script: Script, client: Client, event: dict[str, Any], words: str
+) -> None:
+    script.on("POST /v1/instances/x/responses", events(event, "[DONE]"))
+    with pytest.raises(StreamBroken, match=words):
+        list(client.stream_text("x", "hi", "gpt-4o"))
+
+
+def test_a_stream_that_is_refused_is_an_ordinary_refusal(script: Script, client: Client) -> None:
+    script.on("POST /v1/instances/x/responses", value({"detail": "Instance is stopped."}, 409))
+    with pytest.raises(ApiRefused, match="is stopped"):
+        list(client.stream("x", "hi", "gpt-4o"))
+
+
+def test_a_stream_given_up_closes_its_connection(script: Script, client: Client) -> None:
+    is_closed = threading.Event()
+
+    def endless(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(200)
+        request.end_headers()
+        data = {"type": "response.output_text.delta", "delta": "x"}
+        request.wfile.write(b"data: %s\n\n" % json.dumps(data).encode())
+        request.connection.settimeout(5)
+        assert request.connection.recv(1) == b""
+        is_closed.set()
+
+    script.on("POST /v1/instances/x/responses", endless)
+    pieces = client.stream_text("x", "hi", "gpt-4o")
+    assert next(pieces) == "x"
+    pieces.close()
+    assert is_closed.wait(5)
+
+
+def test_logs_come_line_by_line(script: Script, client: Client) -> None:
+    for follow in ("false", "true"):
+        path = f"GET /local/instances/x/logs?tail=2&follow={follow}"
+        script.on(path, content(b"one\ntwo\n", kind="text/plain"))
+    assert list(client.logs("x", 2)) == ["one", "two"]
+    assert list(client.logs("x", 2, follow=True)) == ["one", "two"]
+
+
+def test_a_proxy_of_the_environment_does_not_stand_before_this_machine(
+    script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    script.on("GET /local/health", value({"status": "ok"}))
+    for host in ("127.0.0.1", "localhost"):
+        with Client(script.root_url.replace("127.0.0.1", host)) as client:
+            assert client.health() == {"status": "ok"}
+    with Client("http://agents.invalid") as client, pytest.raises(ServerNotRunning):
+        client.health()

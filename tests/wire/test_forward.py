@@ -1,0 +1,120 @@
+"""Forwarding over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import certifi
+import pytest
+
+from chowder_local.errors import StreamBroken, UpstreamFailed
+from chowder_local.upstream.forward import Forwarder, open_client
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractAsyncContextManager
+
+    Serve = Callable[[Any], AbstractAsyncContextManager[str]]
+
+
+class Echo:
+    """Answers with the request's headers, and sets a cookie."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        while (await receive()).get("more_body"):
+            pass
+        headers = [(b"set-cookie", b"session=organization-1"), (b"x-two", b"1"), (b"x-two", b"2")]
+        await send({"type": "http.response.start", "status": 201, "headers": headers})
+        names = b"\n".join(name + b": " + value for name, value in scope["headers"])
+        await send({"type": "http.response.body", "body": names})
+
+
+async def read(forwarder: Forwarder, url: str) -> tuple[int, list[tuple[str, str]], bytes]:
+    answer = await forwarder.open("POST", url, [("x-mine", "1")], b"{}")
+    try:
+        chunks = [chunk async for chunk in answer.chunks()]
+        return answer.status, list(answer.headers), b"".join(chunks)
+    finally:
+        await answer.close()
+
+
+async def test_only_the_given_headers_are_sent_and_all_come_back(serve: Serve) -> None:
+    async with serve(Echo()) as url, open_client(is_proxied=False) as client:
+        status, headers, body = await read(Forwarder(client), url)
+
+    assert status == 201
+    assert [value for name, value in headers if name == "x-two"] == ["1", "2"]
+    names = {line.split(b":")[0] for line in body.split(b"\n")}
+    assert names == {b"host", b"content-length", b"x-mine"}
+
+
+async def test_a_cookie_of_one_call_is_not_sent_with_the_next(serve: Serve) -> None:
+    async with serve(Echo()) as url, open_client(is_proxied=False) as client:
+        forwarder = Forwarder(client)
+        await read(forwarder, url)
+        _, _, body = await read(forwarder, url)
+
+    assert b"cookie" not in body
+
+
+async def test_a_refused_connection_was_not_sent() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        async with open_client(is_proxied=False) as client:
+            with pytest.raises(UpstreamFailed) as failed:
+                await read(Forwarder(client), f"http://127.0.0.1:{taken.getsockname()[1]}")
+
+    assert not failed.value.is_sent
+    assert str(failed.value)
+
+
+async def test_a_server_that_hangs_up_may_have_acted() -> None:
+    def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+    async with server, open_client(is_proxied=False) as client:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(UpstreamFailed) as failed:
+            await read(Forwarder(client), f"http://127.0.0.1:{port}")
+
+    assert failed.value.is_sent
+    assert str(failed.value)
+
+
+async def test_a_url_that_is_too_long_is_a_failure() -> None:
+    async with open_client(is_proxied=False) as client:
+        with pytest.raises(UpstreamFailed, match="too long"):
+            await read(Forwarder(client), "http://127.0.0.1/" + "x" * 70_000)
+
+
+async def test_a_server_that_is_silent_is_given_up(serve: Serve) -> None:
+    async def silent(scope: Any, receive: Any, send: Any) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    async with serve(silent) as url, open_client(is_proxied=False) as client:
+        with pytest.raises(UpstreamFailed, match=r"no answer within 0\.05 seconds"):
+            await read(Forwarder(client, first_byte_timeout_s=0.05), url)
+
+
+async def test_a_stream_that_breaks_off_is_told(serve: Serve) -> None:
+    async def half(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"half", "more_body": True})
+
+    async with serve(half) as url, open_client(is_proxied=False) as client:
+        with pytest.raises(StreamBroken):
+            await read(Forwarder(client), url)
+
+
+async def test_a_bundle_of_authorities_is_loaded_or_refused(tmp_path: Path) -> None:
+    async with open_client(ca_bundle=Path(certifi.where())) as client:
+        assert not client.is_closed
+    with pytest.raises(FileNotFoundError):
+        async with open_client(ca_bundle=tmp_path / "missing.pem"):
+            pass
