@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from chowder_local.settings import Settings
 
 READY_TIMEOUT_S = 60.0
+END_TIMEOUT_S = 10.0
 POLL_S = 0.05
 CALL_TIMEOUT_S = 5.0
 QUOTED_LINES = 10
@@ -74,13 +75,15 @@ def start_detached(
         with waiting(f"Waiting for the server (its log is {settings.log_file})"):
             running = wait_until_ready(settings, process.pid, timeout_s, process.poll)
     except BaseException:
-        process.terminate()
+        _end(process)
         raise
     if running is not None:
+        # It outlives us, of which Popen would complain.
+        process.returncode = 0
         return running
     if (code := process.poll()) is not None:
         raise ServerFailed(_last_words(settings.log_file, start), code if code > 0 else FAILURE)
-    process.terminate()
+    _end(process)
     raise ServerNotReady(
         f"The server did not become ready within {timeout_s:g} s and was ended. "
         f"Its log, {settings.log_file}, ends with:\n{_last_words(settings.log_file, start)}"
@@ -103,6 +106,15 @@ def wait_until_ready(
                     return running
         time.sleep(POLL_S)
     return None
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(END_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _opened_log(settings: Settings) -> IO[bytes]:

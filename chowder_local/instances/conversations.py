@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -33,7 +34,12 @@ if TYPE_CHECKING:
     from chowder_local.relay.failures import FailureLog
     from chowder_local.store.sessions import SessionQueries
 
+    Known = Callable[[str], ChowderError | None]
+
 log = logging.getLogger(__name__)
+
+OWN_WORDS = {"upstream provider timeout", "internal error"}
+"""What OpenClaw says in place of a model call's error, which then carries no marker of ours."""
 
 
 class Conversations:
@@ -66,6 +72,7 @@ class Conversations:
         """
         gateway, route = await self._open(instance, asked, session)
         request = requests.gateway_request(asked)
+        known = partial(self._known, instance.sandbox_id, time.monotonic())
         try:
             async with gateway.respond(
                 request, model=route.openclaw_model, session=session
@@ -75,7 +82,7 @@ class Conversations:
             await self._look_after(instance)
             raise
         if not answer.is_success:
-            raise self._failure(answer.status_code, body)
+            raise _failure(answer.status_code, body, known)
         return answers.resource(body, asked, int(time.time()))
 
     async def stream(
@@ -88,14 +95,15 @@ class Conversations:
         """
         gateway, route = await self._open(instance, asked, session)
         request = requests.gateway_request(asked)
-        writer = answers.EventWriter(asked, time.time, self._reworded)
+        known = partial(self._known, instance.sandbox_id, time.monotonic())
+        writer = answers.EventWriter(asked, time.time, partial(_reworded, known))
         has_begun = False
         try:
             async with gateway.respond(
                 request, model=route.openclaw_model, session=session
             ) as answer:
                 if not answer.is_success:
-                    raise self._failure(answer.status_code, _json(await answer.aread()))
+                    raise _failure(answer.status_code, _json(await answer.aread()), known)
                 reader = sse.EventReader()
                 async for chunk in answer.aiter_raw():
                     for event in reader.feed(chunk):
@@ -120,32 +128,40 @@ class Conversations:
             await self._sessions.remember(instance.id, session, session_key(session), self._clock())
         return self._gateway_of(instance.sandbox_id, instance.gateway_url), route
 
-    def _failure(self, status: int, body: Mapping[str, Any]) -> ChowderError:
-        """What the gateway's refusal means to the client."""
-        message = str((body.get("error") or {}).get("message") or f"HTTP {status}")
-        if (known := self._failures.find(message)) is not None:
-            return known
-        if status in {httpx.codes.BAD_REQUEST, httpx.codes.NOT_FOUND}:
-            return MessageRefused(message)
-        return GatewayUnavailable(message)
-
-    def _reworded(self, error: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The error of a failed response, with the provider's own words if it was its failure."""
-        known = self._failures.find(str(error.get("message")))
-        if known is None:
-            return error
-        code = "server_error"
-        if isinstance(known, ProviderFailed) and known.status is not None:
-            is_limit = known.status == httpx.codes.TOO_MANY_REQUESTS
-            is_refusal = known.status < httpx.codes.INTERNAL_SERVER_ERROR
-            code = "rate_limit_exceeded" if is_limit else "invalid_request" if is_refusal else code
-        return {"code": code, "message": str(known)}
+    def _known(self, sandbox_id: SandboxId, since_s: float, message: str) -> ChowderError | None:
+        """The model call's failure that the gateway speaks of, if it is one that we remember."""
+        if (marked := self._failures.find(message)) is not None:
+            return marked
+        return self._failures.latest(sandbox_id, since_s) if message in OWN_WORDS else None
 
     async def _look_after(self, instance: Instance) -> None:
         try:
             await self._reconciler.check(instance)
         except ChowderError as problem:
             log.warning("instance %s: could not be looked after: %s", instance.id, problem)
+
+
+def _failure(status: int, body: Mapping[str, Any], known: Known) -> ChowderError:
+    """What the gateway's refusal means to the client."""
+    message = str((body.get("error") or {}).get("message") or f"HTTP {status}")
+    if (failure := known(message)) is not None:
+        return failure
+    if status in {httpx.codes.BAD_REQUEST, httpx.codes.NOT_FOUND}:
+        return MessageRefused(message)
+    return GatewayUnavailable(message)
+
+
+def _reworded(known: Known, error: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The error of a failed response, with the provider's own words if it was its failure."""
+    failure = known(str(error.get("message")))
+    if failure is None:
+        return error
+    code = "server_error"
+    if isinstance(failure, ProviderFailed) and failure.status is not None:
+        is_limit = failure.status == httpx.codes.TOO_MANY_REQUESTS
+        is_refusal = failure.status < httpx.codes.INTERNAL_SERVER_ERROR
+        code = "rate_limit_exceeded" if is_limit else "invalid_request" if is_refusal else code
+    return {"code": code, "message": str(failure)}
 
 
 def _json(body: bytes) -> dict[str, Any]:

@@ -9,16 +9,23 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from chowder_local.errors import StreamBroken
+from chowder_local.openclaw.requests import EFFORTS
 from chowder_local.upstream import sse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+DONE = "[DONE]"
+
 _TEXT_EVENTS = {"response.output_text.delta", "response.output_text.done"}
+_TRUNCATIONS = ("auto", "disabled")
 
 
 def resource(response: Mapping[str, Any], asked: Mapping[str, Any], now_s: int) -> dict[str, Any]:
     """A whole Responses resource for the request that `asked` was, if it ends at `now_s`."""
+    # An explicit null asks for the default, as leaving it out does.
+    asked = {key: value for key, value in asked.items() if value is not None}
     status = response.get("status")
     is_over = status in {"completed", "incomplete", "failed"}
     # What people read comes first; the rest is there because the schema requires it.
@@ -39,7 +46,7 @@ def resource(response: Mapping[str, Any], asked: Mapping[str, Any], now_s: int) 
         "parallel_tool_calls": asked.get("parallel_tool_calls", True),
         "previous_response_id": asked.get("previous_response_id"),
         "prompt_cache_key": asked.get("prompt_cache_key"),
-        "reasoning": asked.get("reasoning"),
+        "reasoning": _reasoning(asked.get("reasoning") or {}),
         "safety_identifier": asked.get("safety_identifier"),
         "service_tier": asked.get("service_tier") or "default",
         "store": asked.get("store", True),
@@ -47,12 +54,12 @@ def resource(response: Mapping[str, Any], asked: Mapping[str, Any], now_s: int) 
         "frequency_penalty": 0.0,
         "presence_penalty": 0.0,
         "temperature": asked.get("temperature", 1.0),
-        "text": asked.get("text") or {"format": {"type": "text"}},
-        "tool_choice": asked.get("tool_choice") or "auto",
-        "tools": asked.get("tools") or [],
+        "text": _without_nulls({"format": {"type": "text"}}, asked.get("text") or {}),
+        "tool_choice": _tool_choice(asked.get("tool_choice", "auto")),
+        "tools": [_tool(tool) for tool in asked.get("tools") or []],
         "top_logprobs": 0,
         "top_p": asked.get("top_p", 1.0),
-        "truncation": asked.get("truncation") or "disabled",
+        "truncation": _one_of(asked.get("truncation"), _TRUNCATIONS) or "disabled",
         "completed_at": now_s if is_over else None,
     }
     whole |= {key: value for key, value in response.items() if value is not None}
@@ -94,12 +101,15 @@ class EventWriter:
         self._clock_s = clock_s
         self._reword = reword
         self._sequence_number = 0
+        self.is_over = False
+        """Whether the stream has ended as it should; else it broke off."""
 
     def write(self, data: str) -> bytes:
-        """The bytes that go to the client for one event's data."""
-        if data == "[DONE]":
+        """The bytes that go to the client for one event's data. Raises StreamBroken."""
+        if data == DONE:
+            self.is_over = True
             return sse.encode(data)
-        event = json.loads(data)
+        event = _event(data)
         self._complete(event)
         event["sequence_number"] = self._sequence_number
         self._sequence_number += 1
@@ -108,8 +118,10 @@ class EventWriter:
 
     def failed(self, error: Mapping[str, Any]) -> bytes:
         """The closing event of a stream whose gateway broke off."""
+        # Open Responses nests what OpenAI's own clients have always found at the top.
         event = {"type": "error", "sequence_number": self._sequence_number, **error}
-        return sse.encode(json.dumps(event), "error") + sse.encode("[DONE]")
+        event["error"] = {"type": "server_error", **error}
+        return sse.encode(json.dumps(event), "error") + sse.encode(DONE)
 
     def _complete(self, event: dict[str, Any]) -> None:
         if "response" in event:
@@ -123,6 +135,40 @@ class EventWriter:
             event["part"] = part(event["part"])
         if event["type"] in _TEXT_EVENTS:
             event.setdefault("logprobs", [])
+
+
+def _event(data: str) -> dict[str, Any]:
+    try:
+        event = json.loads(data)
+    except ValueError:
+        event = None
+    if not isinstance(event, dict) or not isinstance(event.get("type"), str):
+        raise StreamBroken("the sandbox sent something else than an event")
+    return event
+
+
+def _reasoning(asked: Mapping[str, Any]) -> dict[str, Any] | None:
+    effort = _one_of(asked.get("effort"), EFFORTS)
+    return None if effort is None else {"effort": effort, "summary": None}
+
+
+def _tool(asked: Mapping[str, Any]) -> dict[str, Any]:
+    return {"description": None, "parameters": None, "strict": None, **asked}
+
+
+def _tool_choice(asked: Any) -> Any:
+    """The choice as the Responses API writes it; some clients write it as Chat Completions does."""
+    if isinstance(asked, dict) and "function" in asked:
+        return {"type": "function", "name": asked["function"].get("name")}
+    return asked
+
+
+def _without_nulls(default: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
+    return {**default, **{key: value for key, value in asked.items() if value is not None}}
+
+
+def _one_of(asked: Any, understood: tuple[str, ...]) -> str | None:
+    return asked if asked in understood else None
 
 
 def _usage(given: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -23,7 +23,9 @@ PASSED_ON = frozenset(
 """Members that go to the gateway as they are; `model`, `input`, `tools`, `text` and
 `reasoning` are translated, everything else (`include`, `parallel_tool_calls`, …) is dropped."""
 
-_EFFORTS = {"low", "medium", "high"}
+EFFORTS = ("low", "medium", "high")
+
+_TEXT_PARTS = ("input_text", "output_text", "text")
 
 
 def gateway_request(body: Mapping[str, Any]) -> dict[str, Any]:
@@ -32,9 +34,9 @@ def gateway_request(body: Mapping[str, Any]) -> dict[str, Any]:
     request["model"] = "openclaw"
     request["input"] = _input(body["input"])
     if tools := body.get("tools"):
-        request["tools"] = [_tool(tool) for tool in tools]
-    _refuse_formats(body.get("text"))
-    if (effort := (body.get("reasoning") or {}).get("effort")) in _EFFORTS:
+        request["tools"] = [_tool(_object(tool, "tools")) for tool in _array(tools, "tools")]
+    _refuse_formats(_object(body.get("text"), "text"))
+    if (effort := _object(body.get("reasoning"), "reasoning").get("effort")) in EFFORTS:
         request["reasoning"] = {"effort": effort}
     return request
 
@@ -53,11 +55,8 @@ def _item(item: Mapping[str, Any]) -> dict[str, Any] | None:
     if kind == "function_call":
         return _only(item, "type", "id", "call_id", "name", "arguments", "status")
     if kind == "function_call_output":
-        return {
-            "type": kind,
-            "call_id": item.get("call_id", ""),
-            "output": _text(item.get("output", "")),
-        }
+        call_id = item.get("call_id", "")
+        return {"type": kind, "call_id": call_id, "output": _text(item.get("output") or "")}
     if kind == "item_reference":
         return _only(item, "type", "id")
     if kind == "reasoning":
@@ -68,23 +67,26 @@ def _item(item: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def _message(item: Mapping[str, Any]) -> dict[str, Any]:
     message = _only(item, "id", "role", "phase", "status") | {"type": "message"}
-    content = item.get("content", "")
-    message["content"] = content if isinstance(content, str) else [_part(part) for part in content]
+    content = item.get("content") or ""
+    if not isinstance(content, str):
+        parts = _array(content, "input: a message's content")
+        content = [_part(_object(part, "input: a part of a message's content")) for part in parts]
+    message["content"] = content
     return message
 
 
 def _part(part: Mapping[str, Any]) -> dict[str, Any]:
     kind = part.get("type")
-    if kind in {"input_text", "output_text", "text"}:
+    if kind in _TEXT_PARTS:
         return {"type": "output_text" if kind == "output_text" else "input_text"} | _only(
             part, "text"
         )
     if kind == "refusal":
         return {"type": "output_text", "text": part.get("refusal", "")}
-    if kind in {"input_image", "input_file"} and "source" in part:
+    if kind in ("input_image", "input_file") and "source" in part:
         return _only(part, "type", "source")
     if kind == "input_image" and (url := part.get("image_url")):
-        return {"type": kind, "source": _source(url)}
+        return {"type": kind, "source": _source(_string(url, "image_url"))}
     if kind == "input_file":
         return {"type": kind, "source": _file_source(part)}
     raise MessageRefused(f"input: content of type {kind!r} is not supported in this form.")
@@ -103,6 +105,7 @@ def _file_source(part: Mapping[str, Any]) -> dict[str, Any]:
     if url := part.get("file_url"):
         return {"type": "url", "url": url}
     if data := part.get("file_data"):
+        data = _string(data, "file_data")
         is_url = data.startswith("data:")
         url = data if is_url else f"data:application/octet-stream;base64,{data}"
         return _source(url, part.get("filename"))
@@ -111,10 +114,13 @@ def _file_source(part: Mapping[str, Any]) -> dict[str, Any]:
     )
 
 
-def _text(output: str | list[dict[str, Any]]) -> str:
+def _text(output: Any) -> str:
     if isinstance(output, str):
         return output
-    return "\n".join(part["text"] for part in output if isinstance(part.get("text"), str))
+    parts = [
+        _object(part, "input: a part of an output") for part in _array(output, "input: output")
+    ]
+    return "\n".join(part["text"] for part in parts if isinstance(part.get("text"), str))
 
 
 def _tool(tool: Mapping[str, Any]) -> dict[str, Any]:
@@ -126,10 +132,30 @@ def _tool(tool: Mapping[str, Any]) -> dict[str, Any]:
     return _only(tool, "type", "name", "description", "parameters", "strict")
 
 
-def _refuse_formats(text: Mapping[str, Any] | None) -> None:
-    kind = ((text or {}).get("format") or {}).get("type", "text")
+def _refuse_formats(text: Mapping[str, Any]) -> None:
+    kind = _object(text.get("format"), "text.format").get("type", "text")
     if kind != "text":
         raise MessageRefused(f"text.format: {kind!r} is not supported; only 'text' is.")
+
+
+def _object(value: Any, what: str) -> dict[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise MessageRefused(f"{what} must be an object.")
+    return value
+
+
+def _array(value: Any, what: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise MessageRefused(f"{what} must be an array.")
+    return value
+
+
+def _string(value: Any, what: str) -> str:
+    if not isinstance(value, str):
+        raise MessageRefused(f"input: {what} must be a string.")
+    return value
 
 
 def _only(source: Mapping[str, Any], *keys: str) -> dict[str, Any]:

@@ -37,6 +37,8 @@ STATUSES: Mapping[type[errors.ChowderError], int] = {
     errors.RpcRefused: 502,
     errors.BootFailed: 502,
     errors.EngineUnavailable: 502,
+    errors.UpstreamFailed: 502,
+    errors.StreamBroken: 502,
     errors.ChowderError: 500,
 }
 """Looked up along the class's bases, so that a new error is a 500 until it has a row."""

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 
 Name = Annotated[str, Field(min_length=1, max_length=128)]
 
+# Both travel in headers, where anything else would end the request or begin another.
+ModelKey = Annotated[str, Field(max_length=512, pattern=r"^[\x21-\x7e]*$")]
+ModelId = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[\x21-\x7e]+$")]
+
 
 class Signup(BaseModel):
     """A new organization."""
@@ -26,7 +30,7 @@ class OrganizationChange(BaseModel):
     """What of an organization is to change; model keys are merged with those set."""
 
     name: Name | None = None
-    model_api_keys: dict[ModelProvider, str] | None = Field(
+    model_api_keys: dict[ModelProvider, ModelKey] | None = Field(
         None,
         description='A key for each provider; `""` removes one, `"offline"` selects the '
         "built-in offline model.",
@@ -134,7 +138,7 @@ class Message(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    model: Annotated[str, Field(min_length=1, examples=["claude-sonnet-4-20250514"])]
+    model: Annotated[ModelId, Field(examples=["claude-sonnet-4-20250514"])]
     input: Annotated[
         str | list[dict[str, Any]], Field(examples=["Hey! Who are you and what can you do?"])
     ]

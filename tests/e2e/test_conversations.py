@@ -1,0 +1,170 @@
+"""What agents remember, of whom, and which messages are refused."""
+
+from __future__ import annotations
+
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.e2e.api import Api
+
+if TYPE_CHECKING:
+    from tests.e2e.serving import ServerProcess
+
+pytestmark = [pytest.mark.docker, pytest.mark.slow]
+
+AWKWARD_NAMES = [
+    "two words",
+    "a/b/c",
+    "a/b/c/",
+    "caf\u00e9",
+    "cafe\u0301",
+    "cafe",
+    "Case",
+    "case",
+    "n" * 300,
+    "n" * 299,
+    "cron:x",
+    "subagent:x",
+    "main",
+    "agent:main:main",
+    "global",
+    "../x",
+    "x",
+    "50% & more?#",
+    "%2F",
+    "/",
+    "日本語 🦞",
+]
+
+
+def test_every_session_name_is_a_conversation_of_its_own(api: Api, instance: str) -> None:
+    run = uuid.uuid4().hex
+    main = f"In the main one {run}."
+    api.say(instance, main)
+    for number, name in enumerate(AWKWARD_NAMES):
+        assert "Turn 1." in api.say(instance, f"Secret {number}.", session=name), name
+    for number, name in enumerate(AWKWARD_NAMES):
+        answer = api.say(instance, "And before?", session=name)
+        assert "Turn 2." in answer, name
+        assert f"Secret {number}." in answer, name
+    assert f'Before that: "{main}"' in api.say(instance, "And before?")
+
+
+def test_switching_the_model_keeps_the_conversation(api: Api, instance: str) -> None:
+    session = uuid.uuid4().hex
+    models = ["claude-sonnet-4-20250514", "gpt-4o", "gemini-2.0-flash", "gpt-4o-mini", "o3-mini"]
+    for turn, model in enumerate(models, 1):
+        answer = api.say(instance, f"I am turn {turn}.", model=model, session=session)
+        assert f"Turn {turn}." in answer, model
+        assert turn == 1 or f"I am turn {turn - 1}." in answer, model
+
+
+def test_the_main_conversation_outlives_the_server_and_a_stop(
+    api: Api, server: ServerProcess, spare: str
+) -> None:
+    api.say(spare, "Mind the gap.")
+    server.down()
+    server.up()
+    assert 'Before that: "Mind the gap."' in api.say(spare, "After the restart.")
+    assert api.post(f"instances/{spare}/stop").status_code == 200
+    assert api.post(f"instances/{spare}/start").status_code == 200
+    assert 'Before that: "After the restart."' in api.say(spare, "After the stop.")
+
+
+def test_a_stopped_agent_stays_stopped_over_a_restart_and_remembers(
+    api: Api, server: ServerProcess, spare: str
+) -> None:
+    api.say(spare, "Good night.")
+    assert api.post(f"instances/{spare}/stop").status_code == 200
+    server.down()
+    server.up()
+    assert api.status(spare) == "stopped"
+    assert api.post(f"instances/{spare}/start").status_code == 200
+    assert 'Before that: "Good night."' in api.say(spare, "Good morning.")
+
+
+def test_two_messages_at_once_to_one_session_are_both_answered(api: Api, instance: str) -> None:
+    session = uuid.uuid4().hex
+    api.say(instance, "First.", session=session)
+    with ThreadPoolExecutor() as pool:
+        texts = ["I am the one.", "I am the other."]
+        answers = list(pool.map(lambda text: api.say(instance, text, session=session), texts))
+    for text, answer in zip(texts, answers, strict=True):
+        assert f'You said: "{text}"' in answer
+    assert "Turn 4." in api.say(instance, "Last.", session=session)
+
+
+def test_of_two_racing_stops_one_wins(api: Api, spare: str) -> None:
+    with ThreadPoolExecutor() as pool:
+        stops = list(pool.map(lambda _: api.post(f"instances/{spare}/stop"), range(2)))
+    assert sorted(answer.status_code for answer in stops) == [200, 409]
+    with ThreadPoolExecutor() as pool:
+        starts = list(pool.map(lambda _: api.post(f"instances/{spare}/start"), range(2)))
+    assert sorted(answer.status_code for answer in starts) == [200, 409]
+
+
+def test_a_stopped_agent_takes_no_message(api: Api, spare: str) -> None:
+    assert api.post(f"instances/{spare}/stop").status_code == 200
+    for session in (None, "some"):
+        answer = api.message(spare, "Hello?", session=session)
+        assert answer.status_code == 409
+        assert "stopped" in answer.json()["detail"]
+
+
+def test_an_unknown_model_is_refused_with_the_known_ones(api: Api, instance: str) -> None:
+    answer = api.message(instance, "Hello", model="llama-9000")
+    assert answer.status_code == 400
+    detail = answer.json()["detail"]
+    assert "llama-9000" in detail
+    assert "claude-" in detail
+
+
+def test_a_message_without_input_is_refused_by_name(api: Api, instance: str) -> None:
+    answer = api.post(f"instances/{instance}/responses", json={"model": "gpt-4o"})
+    assert answer.status_code == 422
+    assert answer.json()["detail"][0]["loc"] == ["body", "input"]
+
+
+def test_an_organization_without_model_keys_is_told_so(server: ServerProcess) -> None:
+    with Api(server.base_url, "none") as anyone:
+        key = anyone.post("organization/signup", json={"name": "bare"}).json()["api_key"]
+    with Api(server.base_url, key) as bare:
+        instance_id = bare.created("keyless", model_provider="openai")
+        with pytest.raises(AssertionError, match="error"):
+            bare.until(instance_id, "running")
+        message = bare.get(f"instances/{instance_id}").json()["error_message"]
+        assert "openai" in message
+        assert "model_api_keys" in message
+        limited = bare.post("instances", json={"name": "second"})
+        assert limited.status_code == 402
+        assert limited.json() == {
+            "detail": "Instance limit reached (1/1). Upgrade your subscription."
+        }
+        assert bare.delete(f"instances/{instance_id}").status_code == 204
+        assert bare.post("instances", json={"name": "third"}).status_code == 201
+
+
+def test_an_agent_of_another_organization_is_not_found(
+    api: Api, server: ServerProcess, instance: str
+) -> None:
+    with Api(server.base_url, "none") as anyone:
+        key = anyone.post("organization/signup", json={"name": "other"}).json()["api_key"]
+        assert anyone.get(f"instances/{instance}").status_code == 401
+    with Api(server.base_url, key) as other:
+        assert other.get("instances").json() == []
+        answers = [
+            other.get(f"instances/{instance}"),
+            other.get(f"instances/{instance}/status"),
+            other.patch(f"instances/{instance}", json={"name": "mine"}),
+            other.post(f"instances/{instance}/stop"),
+            other.delete(f"instances/{instance}"),
+            other.message(instance, "Hello"),
+            other.message(instance, "Hello", session="s"),
+            other.get(f"{server.base_url.removesuffix('/v1')}/local/instances/{instance}/gateway"),
+        ]
+    assert {answer.status_code for answer in answers} == {404}
+    assert {answer.text for answer in answers} == {'{"detail":"Instance not found."}'}
+    assert api.status(instance) == "running"

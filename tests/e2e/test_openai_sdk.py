@@ -1,0 +1,125 @@
+"""The official OpenAI SDK with nothing changed but its base URL."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+from openai import OpenAI
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from openai.types.responses import Response, ResponseFunctionToolCall
+
+    from tests.e2e.serving import ServerProcess
+
+    Connect = Callable[[str], OpenAI]
+
+pytestmark = [pytest.mark.docker, pytest.mark.slow]
+
+MODELS = ["claude-sonnet-4-20250514", "gpt-4o", "gemini-2.0-flash"]
+PLACES = ["", "/session/from the sdk"]
+WEATHER: Any = {
+    "type": "function",
+    "name": "get_weather",
+    "description": "The weather in a city.",
+    "parameters": {
+        "type": "object",
+        "properties": {"city": {"type": "string"}},
+        "required": ["city"],
+        "additionalProperties": False,
+    },
+    "strict": True,
+}
+
+
+@pytest.fixture
+def connect(server: ServerProcess, instance: str) -> Iterator[Connect]:
+    """The SDK's client for the agent's main conversation, or for the one below a path."""
+    with httpx.Client(trust_env=False, timeout=60) as http:
+        yield lambda place: OpenAI(
+            base_url=f"{server.base_url}/instances/{instance}{place}",
+            api_key=server.key,
+            max_retries=0,
+            http_client=http,
+        )
+
+
+def call_in(response: Response) -> ResponseFunctionToolCall:
+    (call,) = [item for item in response.output if item.type == "function_call"]
+    return call
+
+
+def result_of(call: ResponseFunctionToolCall) -> Any:
+    return {"type": "function_call_output", "call_id": call.call_id, "output": "18 °C, rain"}
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("model", MODELS)
+def test_create_answers_with_the_model_that_was_asked_for(
+    connect: Connect, model: str, place: str
+) -> None:
+    response = connect(place).responses.create(model=model, input=f"Hello, {model}!")
+    assert (response.status, response.model) == ("completed", model)
+    assert f"Hello, {model}!" in response.output_text
+    assert response.usage is not None
+    assert response.usage.total_tokens > 0
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("model", MODELS)
+def test_a_streams_deltas_add_up_to_its_final_text(
+    connect: Connect, model: str, place: str
+) -> None:
+    with connect(place).responses.stream(model=model, input="Tell me a story.") as stream:
+        deltas = [event.delta for event in stream if event.type == "response.output_text.delta"]
+        final = stream.get_final_response()
+    assert "Tell me a story." in final.output_text
+    assert "".join(deltas) == final.output_text
+    assert final.model == model
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("model", MODELS)
+def test_a_required_tool_is_called_and_its_result_comes_back_by_response_id(
+    connect: Connect, model: str, place: str
+) -> None:
+    client = connect(place)
+    asked = client.responses.create(
+        model=model,
+        input='How is the weather? {"city": "Lyon"}',
+        tools=[WEATHER],
+        tool_choice="required",
+    )
+    call = call_in(asked)
+    assert (call.name, call.arguments.replace(" ", "")) == ("get_weather", '{"city":"Lyon"}')
+    answered = client.responses.create(
+        model=model, input=[result_of(call)], previous_response_id=asked.id, tools=[WEATHER]
+    )
+    assert "18 °C, rain" in answered.output_text
+
+
+def test_a_tool_is_called_by_choice_and_its_result_comes_back_in_the_whole_history(
+    connect: Connect,
+) -> None:
+    client = connect("/session/whole-history")
+    history: list[Any] = [{"role": "user", "content": 'call get_weather {"city":"Paris"}'}]
+    asked = client.responses.create(model="gpt-4o", input=history, tools=[WEATHER])
+    call = call_in(asked)
+    assert (call.name, call.arguments.replace(" ", "")) == ("get_weather", '{"city":"Paris"}')
+    history += [item.model_dump(exclude_none=True) for item in asked.output]
+    history.append(result_of(call))
+    answered = client.responses.create(model="gpt-4o", input=history, tools=[WEATHER])
+    assert "18 °C, rain" in answered.output_text
+
+
+def test_a_streamed_tool_call_has_its_arguments_in_the_events(connect: Connect) -> None:
+    client = connect("/session/streamed-tool")
+    with client.responses.stream(
+        model="gpt-4o", input='call get_weather {"city":"Rome"}', tools=[WEATHER]
+    ) as stream:
+        final = stream.get_final_response()
+    call = call_in(final)
+    assert call.arguments.replace(" ", "") == '{"city":"Rome"}'

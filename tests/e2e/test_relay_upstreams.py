@@ -1,0 +1,201 @@
+"""The relay between real agents and an independent stand-in for the model providers."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.e2e.api import responses_path
+from tests.e2e.conftest import MODEL_KEYS
+from tests.e2e.stand_in import break_off, refusal
+
+if TYPE_CHECKING:
+    import docker
+
+    from tests.e2e.api import Api
+    from tests.e2e.stand_in import Recorded, StandIn
+
+pytestmark = [pytest.mark.docker, pytest.mark.slow]
+
+MODELS = {
+    "anthropic": "claude-sonnet-4-20250514",
+    "openai": "gpt-4o",
+    "gemini": "gemini-2.0-flash",
+}
+SESSION = "upstreams"
+KEY_HEADERS = {
+    "anthropic": ("x-api-key", "{}"),
+    "openai": ("authorization", "Bearer {}"),
+    "gemini": ("x-goog-api-key", "{}"),
+}
+
+
+@pytest.fixture
+def relay_token(live: Api, live_instance: str, engine: docker.DockerClient) -> str:
+    """What the sandbox has in place of a key."""
+    sandbox_id = live.get(f"instances/{live_instance}").json()["sandbox_id"]
+    container = engine.containers.get(sandbox_id)
+    config = json.loads(container.exec_run(["cat", "/data/.openclaw/openclaw.json"]).output)
+    token: str = config["models"]["providers"]["chowder-openai"]["apiKey"]
+    return token
+
+
+def key_in(recorded: Recorded, provider: str) -> str | None:
+    return recorded.headers.get(KEY_HEADERS[provider][0])
+
+
+@pytest.mark.parametrize("provider", list(MODELS))
+def test_the_organizations_key_arrives_at_its_provider_and_nothing_else_does(
+    live: Api, live_instance: str, stand_in: StandIn, relay_token: str, provider: str
+) -> None:
+    stand_in.requests.clear()
+    assert live.say(live_instance, "Say something.", model=MODELS[provider], session=SESSION)
+    assert stand_in.requests
+    for recorded in stand_in.requests:
+        assert key_in(recorded, provider) == KEY_HEADERS[provider][1].format(MODEL_KEYS[provider])
+        assert "Say something." in recorded
+        assert relay_token not in recorded
+        others = [key for name, key in MODEL_KEYS.items() if name != provider]
+        assert not [key for key in others if key in recorded]
+
+
+@pytest.mark.parametrize("provider", list(MODELS))
+def test_a_providers_stream_arrives_in_pieces_that_add_up(
+    live: Api, live_instance: str, provider: str
+) -> None:
+    model = MODELS[provider]
+    events = list(live.events(live_instance, "Stream it.", model=model, session=SESSION))
+    assert [event["sequence_number"] for event in events] == list(range(len(events)))
+    assert events[0]["type"] == "response.created"
+    final = events[-1]
+    assert final["type"] == "response.completed"
+    text = "".join(e["delta"] for e in events if e["type"] == "response.output_text.delta")
+    assert text == final["response"]["output"][0]["content"][0]["text"] != ""
+    assert {event["response"]["model"] for event in events if "response" in event} == {model}
+
+
+def test_a_key_that_is_changed_counts_for_the_next_message(
+    live: Api, live_instance: str, stand_in: StandIn
+) -> None:
+    live.say(live_instance, "With the old key.", session=SESSION)
+    changed = live.patch("organization", json={"model_api_keys": {"anthropic": "sk-ant-new"}})
+    assert changed.status_code == 200
+    stand_in.requests.clear()
+    live.say(live_instance, "With the new key.", session=SESSION)
+    assert {key_in(recorded, "anthropic") for recorded in stand_in.requests} == {"sk-ant-new"}
+
+
+def test_a_key_that_is_taken_away_is_missed_before_the_agent_is_asked(
+    live: Api, live_instance: str, stand_in: StandIn
+) -> None:
+    live.patch("organization", json={"model_api_keys": {"gemini": ""}})
+    stand_in.requests.clear()
+    answer = live.message(live_instance, "Anyone?", model=MODELS["gemini"], session=SESSION)
+    assert answer.status_code == 400
+    assert "gemini" in answer.json()["detail"]
+    assert stand_in.requests == []
+
+
+def assert_works(live: Api, instance_id: str, provider: str) -> None:
+    """No cooldown: the very next message is answered."""
+    assert live.say(instance_id, "Again.", model=MODELS[provider], session=SESSION)
+
+
+@pytest.mark.parametrize("provider", list(MODELS))
+@pytest.mark.parametrize("status", [401, 403, 404, 500, 503, 529])
+def test_a_providers_refusal_is_the_clients_answer(
+    live: Api, live_instance: str, stand_in: StandIn, provider: str, status: int
+) -> None:
+    stand_in.requests.clear()
+    with stand_in.behaving(refusal(status, "No way, says the provider.")):
+        answer = live.message(live_instance, "Please.", model=MODELS[provider], session=SESSION)
+    assert answer.status_code == status, answer.text
+    error = answer.json()["detail"]["error"]
+    assert "No way, says the provider." in error
+    assert provider in error
+    assert len(stand_in.requests) == 1
+    assert_works(live, live_instance, provider)
+
+
+def test_a_limit_is_waited_for_once_and_then_told_with_its_time(
+    live: Api, live_instance: str, stand_in: StandIn
+) -> None:
+    stand_in.requests.clear()
+    with stand_in.behaving(refusal(429, "Slow down.", retry_after="1")):
+        answer = live.message(live_instance, "Please.", session=SESSION)
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, "1")
+    assert "Slow down." in answer.json()["detail"]["error"]
+    assert len(stand_in.requests) == 2
+    assert_works(live, live_instance, "anthropic")
+
+
+def failed(live: Api, instance_id: str, provider: str) -> dict[str, Any]:
+    """The error that a stream ends with."""
+    events = list(live.events(instance_id, "Go.", model=MODELS[provider], session=SESSION))
+    assert events[-1]["type"] == "response.failed", events[-1]
+    response: dict[str, Any] = events[-1]["response"]
+    assert response["status"] == "failed"
+    error: dict[str, Any] = response["error"]
+    return error
+
+
+@pytest.mark.parametrize("provider", list(MODELS))
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(401, "invalid_request"), (429, "rate_limit_exceeded"), (500, "server_error")],
+)
+def test_a_refusal_inside_a_stream_is_its_last_event(
+    live: Api, live_instance: str, stand_in: StandIn, provider: str, status: int, code: str
+) -> None:
+    with stand_in.behaving(refusal(status, "No way, says the provider.")):
+        error = failed(live, live_instance, provider)
+    assert error["code"] == code
+    assert "No way, says the provider." in error["message"]
+    assert_works(live, live_instance, provider)
+
+
+def test_a_provider_that_is_not_there_is_a_502_with_words(
+    live: Api, live_instance: str, stand_in: StandIn
+) -> None:
+    with stand_in.gone():
+        answer = live.message(live_instance, "Anybody?", session=SESSION)
+        error = failed(live, live_instance, "openai")
+    assert answer.status_code == 502
+    assert "anthropic did not answer" in answer.json()["detail"]["error"]
+    assert "openai did not answer" in error["message"]
+    assert_works(live, live_instance, "anthropic")
+
+
+def test_an_answer_that_breaks_off_is_told_as_the_providers_failure(
+    live: Api, live_instance: str, stand_in: StandIn
+) -> None:
+    with stand_in.behaving(break_off):
+        answer = live.message(live_instance, "Tell me a story.", session=SESSION)
+    assert answer.status_code == 502, answer.text
+    assert "broke off" in answer.json()["detail"]["error"]
+    assert_works(live, live_instance, "anthropic")
+
+
+def test_an_answer_that_breaks_off_ends_its_stream_with_words(
+    live: Api, live_instance: str, stand_in: StandIn
+) -> None:
+    with stand_in.behaving(break_off):
+        error = failed(live, live_instance, "anthropic")
+    assert "broke off" in error["message"]
+    assert_works(live, live_instance, "anthropic")
+
+
+def test_any_model_id_reaches_its_provider_unchanged(
+    live: Api, live_instance: str, stand_in: StandIn
+) -> None:
+    models = ["claude-99-imagined", "gpt-99", "gemini-1.5-pro", "anthropic/some.model"]
+    for model in models:
+        stand_in.requests.clear()
+        answer = live.post(
+            responses_path(live_instance, SESSION), json={"model": model, "input": "Hello."}
+        )
+        # Whether the provider knows it is the provider's affair.
+        assert model.removeprefix("anthropic/") in stand_in.requests[0]
+        assert answer.status_code != 200 or answer.json()["model"] == model

@@ -1,0 +1,148 @@
+"""What a sandbox may do, and what is not to be found in it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from tests.e2e.conftest import MODEL_KEYS
+
+if TYPE_CHECKING:
+    import docker
+
+    from tests.e2e.api import Api
+    from tests.e2e.serving import ServerProcess
+
+pytestmark = [pytest.mark.docker, pytest.mark.slow]
+
+
+def sandbox_of(api: Api, instance_id: str) -> str:
+    sandbox_id: str = api.get(f"instances/{instance_id}").json()["sandbox_id"]
+    return sandbox_id
+
+
+def gateway_of(api: Api, server: ServerProcess, instance_id: str) -> dict[str, str]:
+    root = server.base_url.removesuffix("/v1")
+    found: dict[str, str] = api.get(f"{root}/local/instances/{instance_id}/gateway").json()
+    return found
+
+
+def test_a_sandbox_has_no_rights_and_bounds_on_all_it_uses(
+    api: Api, server: ServerProcess, engine: docker.DockerClient, instance: str
+) -> None:
+    sandbox_id = sandbox_of(api, instance)
+    attributes = engine.containers.get(sandbox_id).attrs
+    config, host = attributes["Config"], attributes["HostConfig"]
+    assert config["User"] == "1000:1000"
+    assert host["CapDrop"] == ["ALL"]
+    assert not host["CapAdd"]
+    assert host["SecurityOpt"] == ["no-new-privileges"]
+    assert host["ReadonlyRootfs"] is True
+    assert host["Privileged"] is False
+    assert host["Memory"] == host["MemorySwap"] == 2048 * 1024 * 1024
+    assert host["NanoCpus"] == 2_000_000_000
+    assert host["PidsLimit"] == 512
+    assert host["RestartPolicy"]["Name"] == "no"
+    labels = {
+        "dev.chowder-local.store": server.store_id,
+        "dev.chowder-local.sandbox": sandbox_id,
+    }
+    assert labels.items() <= config["Labels"].items()
+    (mount,) = attributes["Mounts"]
+    assert (mount["Type"], mount["Name"], mount["Destination"]) == ("volume", sandbox_id, "/data")
+    assert engine.volumes.get(sandbox_id).attrs["Labels"] == labels
+    assert list(attributes["NetworkSettings"]["Networks"]) == [f"chowder-{server.store_id}"]
+    published = [
+        binding["HostIp"]
+        for bindings in attributes["NetworkSettings"]["Ports"].values()
+        for binding in bindings or ()
+    ]
+    assert published == ["127.0.0.1"]
+
+
+def test_its_processes_have_no_capabilities_and_cannot_write_the_root(
+    api: Api, engine: docker.DockerClient, instance: str
+) -> None:
+    container = engine.containers.get(sandbox_of(api, instance))
+    script = "id -u; grep -h ^CapBnd /proc/1/status; touch /opt/x /usr/x /etc/x; touch /data/x"
+    code, output = container.exec_run(["sh", "-c", script])
+    lines = output.decode().splitlines()
+    assert code == 0
+    assert lines[:2] == ["1000", "CapBnd:\t0000000000000000"]
+    assert len([line for line in lines if "Read-only file system" in line]) == 3
+
+
+def test_sandboxes_do_not_reach_each_other(
+    api: Api, engine: docker.DockerClient, instance: str, live: Api, live_instance: str
+) -> None:
+    neighbour = engine.containers.get(sandbox_of(live, live_instance)).attrs
+    (network,) = neighbour["NetworkSettings"]["Networks"].values()
+    url = f"http://{network['IPAddress']}:18789/healthz"
+    container = engine.containers.get(sandbox_of(api, instance))
+    reach = ["curl", "-s", "--noproxy", "*", "--max-time", "3", "-o", "/dev/null", url]
+    assert container.exec_run(reach).exit_code != 0
+    own = [*reach[:-1], "http://127.0.0.1:18789/healthz"]
+    assert container.exec_run(own).exit_code == 0
+
+
+def test_no_key_of_the_organization_is_in_the_sandbox(
+    live: Api, engine: docker.DockerClient, live_instance: str
+) -> None:
+    for model in ("claude-sonnet-4-20250514", "gpt-4o", "gemini-2.0-flash"):
+        live.say(live_instance, "Use your key.", model=model)
+    container = engine.containers.get(sandbox_of(live, live_instance))
+    code, config = container.exec_run(["cat", "/data/.openclaw/openclaw.json"])
+    assert code == 0
+    providers = json.loads(config)["models"]["providers"]
+    relay_token = providers["chowder-anthropic"]["apiKey"]
+    keys = [*MODEL_KEYS.values(), live.headers["authorization"].removeprefix("Bearer ")]
+
+    def places_of(secret: str) -> list[str]:
+        # Two brackets keep the search from finding itself in the list of processes.
+        pattern = f"[{secret[0]}]{secret[1:]}"
+        where = "/data /tmp /etc /opt/openclaw/*.json /proc/[0-9]*/environ /proc/[0-9]*/cmdline"
+        script = f"grep -rlaE -e '{pattern}' {where} 2>/dev/null"
+        found: str = container.exec_run(["sh", "-c", script]).output.decode()
+        return found.split()
+
+    # The search finds what is there, or its silence would prove nothing.
+    assert "/data/.openclaw/openclaw.json" in places_of(relay_token)
+    for key in keys:
+        assert places_of(key) == []
+        container.reload()
+        assert key not in json.dumps(container.attrs)
+        assert key not in container.logs().decode()
+
+
+def test_the_gateway_answers_its_token_and_nobody_else(
+    api: Api, server: ServerProcess, instance: str
+) -> None:
+    found = gateway_of(api, server, instance)
+    url, token = found["gateway_url"], found["token"]
+    assert url == api.get(f"instances/{instance}").json()["gateway_url"]
+    body: Any = {"model": "openclaw", "input": "Hello directly."}
+
+    def ask(headers: dict[str, str]) -> httpx.Response:
+        with httpx.Client(base_url=url, headers=headers, timeout=60, trust_env=False) as client:
+            key = {"x-openclaw-session-key": "agent:main:direct"}
+            return client.post("/v1/responses", json=body, headers=key)
+
+    answered = ask({"Authorization": f"Bearer {token}"})
+    assert answered.status_code == 200
+    assert "Hello directly." in answered.text
+    assert ask({}).status_code == 401
+    assert ask({"Authorization": f"Bearer {token[:-1]}"}).status_code == 401
+    assert ask({"Authorization": f"Bearer {server.key}"}).status_code == 401
+
+
+def test_two_agents_have_different_gateway_tokens(
+    api: Api, server: ServerProcess, instance: str, live: Api, live_instance: str
+) -> None:
+    tokens = {
+        gateway_of(api, server, instance)["token"],
+        gateway_of(live, server, live_instance)["token"],
+    }
+    assert len(tokens) == 2

@@ -1,0 +1,108 @@
+"""What Docker is asked for when a sandbox is made."""
+
+import io
+import tarfile
+from typing import Any
+
+import pytest
+
+from chowder_local.domain import SandboxId, SandboxSpec
+from chowder_local.engine.specs import (
+    AGENT_UID,
+    CA_FILE,
+    Limits,
+    Surroundings,
+    archive,
+    container_options,
+    files_of,
+)
+
+SPEC = SandboxSpec(SandboxId("chowder-3f9c0a1b2c3d"), {"openclaw.json": b"{}"})
+
+
+def around(**options: Any) -> Surroundings:
+    return Surroundings(
+        store_id="store-1",
+        image="chowder-sandbox:1",
+        network="chowder-store-1",
+        relay_address="172.20.0.1",
+        limits=Limits(memory_mb=2048, cpus=1.5, pids=512),
+        **options,
+    )
+
+
+def options(**surroundings: Any) -> dict[str, Any]:
+    return container_options(SPEC, around(**surroundings))
+
+
+def test_a_sandbox_has_no_rights_on_the_host() -> None:
+    asked = options()
+    assert asked["user"] == "1000:1000"
+    assert asked["cap_drop"] == ["ALL"]
+    assert asked["security_opt"] == ["no-new-privileges"]
+    assert asked["read_only"] is True
+    assert not {"privileged", "cap_add", "devices", "pid_mode", "ipc_mode"} & asked.keys()
+
+
+def test_a_sandbox_can_use_up_no_more_of_the_host_than_it_may() -> None:
+    asked = options()
+    assert asked["mem_limit"] == asked["memswap_limit"] == "2048m"
+    assert asked["nano_cpus"] == 1_500_000_000
+    assert asked["pids_limit"] == 512
+    assert asked["log_config"]["Config"] == {"max-size": "10m", "max-file": "3"}
+
+
+def test_a_sandbox_writes_to_its_own_volume_and_a_bounded_tmp_alone() -> None:
+    asked = options()
+    assert asked["volumes"] == {"chowder-3f9c0a1b2c3d": {"bind": "/data", "mode": "rw"}}
+    assert list(asked["tmpfs"]) == ["/tmp"]
+    assert "size=256m" in asked["tmpfs"]["/tmp"]
+    assert "nosuid" in asked["tmpfs"]["/tmp"]
+
+
+def test_the_gateway_is_published_on_this_machine_only_at_a_free_port() -> None:
+    assert options()["ports"] == {"18789/tcp": ("127.0.0.1", None)}
+
+
+def test_the_model_relay_is_found_by_one_name_wherever_it_is() -> None:
+    asked = options()
+    assert asked["extra_hosts"] == {"relay.internal": "172.20.0.1"}
+    assert asked["network"] == "chowder-store-1"
+
+
+def test_a_sandbox_is_found_again_by_its_labels_and_its_name() -> None:
+    asked = options()
+    assert asked["name"] == "chowder-3f9c0a1b2c3d"
+    assert asked["labels"] == {
+        "dev.chowder-local.store": "store-1",
+        "dev.chowder-local.sandbox": "chowder-3f9c0a1b2c3d",
+    }
+
+
+def test_docker_never_restarts_a_sandbox_on_its_own() -> None:
+    assert options()["restart_policy"] == {"Name": "no"}
+
+
+def test_the_environment_holds_no_secret_and_no_certificates_unless_they_are_given() -> None:
+    assert options()["environment"] == {"HOME": "/data"}
+    assert files_of(SPEC, around()) == {"openclaw.json": b"{}"}
+
+
+def test_given_certificates_are_put_on_the_volume_and_named_to_node_and_openssl() -> None:
+    environment = options(ca_bundle=b"PEM")["environment"]
+    path = "/data/.openclaw/chowder-ca.pem"
+    assert environment["NODE_EXTRA_CA_CERTS"] == environment["SSL_CERT_FILE"] == path
+    assert files_of(SPEC, around(ca_bundle=b"PEM")) == {"openclaw.json": b"{}", CA_FILE: b"PEM"}
+
+
+@pytest.mark.parametrize(
+    "files", [{}, {"openclaw.json": b'{"a": 1}', "agents/main/agent/x.json": b"", "big": b"x" * 99}]
+)
+def test_files_are_packed_so_that_only_the_agent_reads_them(files: dict[str, bytes]) -> None:
+    with tarfile.open(fileobj=io.BytesIO(archive(files))) as tar:
+        entries = tar.getmembers()
+        unpacked = {entry.name: tar.extractfile(entry) for entry in entries}
+        assert {name: file.read() for name, file in unpacked.items() if file} == files
+    assert {(entry.uid, entry.gid, entry.mode) for entry in entries} <= {
+        (AGENT_UID, AGENT_UID, 0o600)
+    }

@@ -1,0 +1,145 @@
+"""The door to blocking code: bounded, and nothing is left behind."""
+
+import asyncio
+import threading
+
+import pytest
+
+from chowder_local.engine.threads import Threads
+
+DEADLINE_S = 10.0
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+class Blocking:
+    """Calls that block until they are let go, and what is known of them."""
+
+    def __init__(self) -> None:
+        self.begun = threading.Semaphore(0)
+        self.may_end = threading.Event()
+        self.lock = threading.Lock()
+        self.running = 0
+        self.most_at_once = 0
+        self.ended = 0
+
+    def call(self) -> str:
+        with self.lock:
+            self.running += 1
+            self.most_at_once = max(self.most_at_once, self.running)
+        self.begun.release()
+        assert self.may_end.wait(DEADLINE_S)
+        with self.lock:
+            self.running -= 1
+            self.ended += 1
+        return threading.current_thread().name
+
+    async def has_begun(self) -> None:
+        assert await asyncio.to_thread(self.begun.acquire, timeout=DEADLINE_S)
+
+
+@pytest.fixture
+def blocking() -> Blocking:
+    return Blocking()
+
+
+async def test_a_call_runs_in_a_thread_of_the_pool_and_gives_its_result(blocking: Blocking) -> None:
+    blocking.may_end.set()
+    with Threads(1, "engine") as threads:
+        assert (await threads.run(blocking.call)).startswith("engine")
+        assert await threads.run(max, [1, 3, 2], key=lambda number: -number) == 1
+
+
+async def test_what_a_call_raises_is_raised_to_its_caller() -> None:
+    with Threads(1, "engine") as threads, pytest.raises(ZeroDivisionError):
+        await threads.run(divmod, 1, 0)
+
+
+async def test_no_more_calls_run_at_once_than_the_pool_has_threads(blocking: Blocking) -> None:
+    with Threads(2, "engine") as threads:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(5):
+                group.create_task(threads.run(blocking.call))
+            await blocking.has_begun()
+            await blocking.has_begun()
+            blocking.may_end.set()
+    assert blocking.ended == 5
+    assert blocking.most_at_once == 2
+
+
+async def test_the_event_loop_goes_on_while_a_call_blocks(blocking: Blocking) -> None:
+    with Threads(1, "engine") as threads:
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(threads.run(blocking.call))
+            await blocking.has_begun()
+            assert not task.done()
+            blocking.may_end.set()
+
+
+async def test_a_cancelled_caller_waits_for_its_call(blocking: Blocking) -> None:
+    with Threads(1, "engine") as threads:
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(threads.run(blocking.call))
+            await blocking.has_begun()
+            task.cancel()
+            for _ in range(10):
+                await asyncio.sleep(0)
+            assert not task.done()
+            blocking.may_end.set()
+    assert task.cancelled()
+    assert blocking.ended == 1
+
+
+async def test_a_caller_cancelled_before_its_turn_leaves_nothing_to_happen_later(
+    blocking: Blocking,
+) -> None:
+    late: list[str] = []
+    with Threads(1, "engine") as threads:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(threads.run(blocking.call))
+            await blocking.has_begun()
+            waiting = group.create_task(threads.run(late.append, "done"))
+            await asyncio.sleep(0)
+            waiting.cancel()
+            blocking.may_end.set()
+        assert waiting.cancelled()
+        # Whether it ran or not, it is over when its caller is.
+        before = list(late)
+        await threads.run(lambda: None)
+        assert late == before
+
+
+async def test_a_failure_of_a_call_whose_caller_was_cancelled_is_no_ones_surprise() -> None:
+    may_end = threading.Event()
+    begun = threading.Event()
+
+    def fail() -> None:
+        begun.set()
+        assert may_end.wait(DEADLINE_S)
+        raise ValueError
+
+    with Threads(1, "engine") as threads:
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(threads.run(fail))
+            assert await asyncio.to_thread(begun.wait, DEADLINE_S)
+            task.cancel()
+            await asyncio.sleep(0)
+            may_end.set()
+    assert task.cancelled()
+
+
+async def test_closing_waits_for_the_calls_that_are_under_way(blocking: Blocking) -> None:
+    threads = Threads(1, "engine")
+    async with asyncio.TaskGroup() as group:
+        with threads:
+            group.create_task(threads.run(blocking.call))
+            await blocking.has_begun()
+            releaser = threading.Timer(0.05, blocking.may_end.set)
+            releaser.start()
+        assert blocking.ended == 1
+    releaser.join()
+    with pytest.raises(RuntimeError):
+        await threads.run(blocking.call)

@@ -1,0 +1,48 @@
+"""What OpenClaw knows a conversation by."""
+
+import re
+
+import pytest
+
+from chowder_local.openclaw.sessions import MAIN_KEY, session_key
+
+NAMES = [
+    "",
+    " ",
+    "main",
+    "Main",
+    "cron:x",
+    "subagent:a",
+    "agent:main:main",
+    "a/b/../c",
+    "café",
+    "CAFÉ",
+    "名前",
+    "🦞",
+    "x" * 300,
+    "project-alpha",
+    "project alpha",
+    "line\nbreak",
+]
+
+
+def test_messages_without_a_name_go_to_the_main_conversation() -> None:
+    assert session_key(None) == MAIN_KEY == "agent:main:main"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_any_name_becomes_a_key_that_openclaw_leaves_as_it_is(name: str) -> None:
+    # Lower-case ASCII of a bounded length, with none of the reserved words in it.
+    assert re.fullmatch(r"agent:main:s-[0-9a-f]{64}", session_key(name))
+
+
+def test_a_name_leads_to_the_same_conversation_every_time() -> None:
+    assert session_key("project-alpha") == (
+        "agent:main:s-21d123703106994fa0581e31a03015aabdc2720ed243f542e9c220e8fb779d2e"
+    )
+
+
+def test_no_two_names_share_a_conversation_nor_does_one_reach_the_main_one() -> None:
+    keys = {session_key(name) for name in NAMES}
+    assert len(keys) == len(NAMES)
+    assert MAIN_KEY not in keys

@@ -1,0 +1,61 @@
+"""A server that answers as told, and a data directory whose run file leads to it."""
+
+import json
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+class Scripted(ThreadingHTTPServer):
+    """Answers `METHOD /path` with what the table has: bytes, a value, or (status, value)."""
+
+    def __init__(self, table: Mapping[str, Any]) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.table = table
+        self.asked: list[tuple[str, Any]] = []
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Scripted
+
+    def do_GET(self) -> None:
+        call = f"{self.command} {self.path}"
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.server.asked.append((call, json.loads(body) if body else None))
+        answer = self.server.table.get(call, (404, {"detail": f"{call} is not in the script."}))
+        status, value = answer if isinstance(answer, tuple) else (200, answer)
+        self.send_response(status)
+        self.end_headers()
+        self.wfile.write(value if isinstance(value, bytes) else json.dumps(value).encode())
+
+    do_POST = do_DELETE = do_GET  # noqa: N815 - the library reads these names
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Callable[..., tuple[dict[str, str], list[Any]]]]:
+    """Starts a server; gives the environment that leads to it, and what it gets asked."""
+    with ExitStack() as stack:
+
+        def start(table: Mapping[str, Any]) -> tuple[dict[str, str], list[Any]]:
+            server = stack.enter_context(Scripted(table))
+            thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+            stack.callback(thread.join)
+            stack.callback(server.shutdown)
+            thread.start()
+            url = f"http://127.0.0.1:{server.server_port}"
+            facts = {"pid": os.getpid(), "base_url": url, "version": "0.0.1"}
+            (tmp_path / "server.json").write_text(json.dumps(facts))
+            (tmp_path / "default.key").write_text("chd_org_k")
+            (tmp_path / "default.key").chmod(0o600)
+            return {"CHOWDER_DATA_DIR": str(tmp_path), "PATH": "/nowhere"}, server.asked
+
+        yield start

@@ -1,0 +1,101 @@
+"""`chat` against a scripted server, by argument, by pipe and at a prompt."""
+
+import io
+import json
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import click
+import pytest
+
+from chowder_local.cli import chat as module
+from chowder_local.cli.main import run
+
+Serve = Callable[[dict[str, Any]], tuple[dict[str, str], list[Any]]]
+Output = pytest.CaptureFixture[str]
+
+MAIN = "POST /v1/instances/abc/responses"
+LISTED = {"GET /v1/instances": [{"id": "abc", "name": "fish", "model_provider": "openai"}]}
+
+
+def answer(*pieces: str) -> bytes:
+    events = [{"type": "response.output_text.delta", "delta": piece} for piece in pieces]
+    lines = [*map(json.dumps, events), "[DONE]"]
+    return "".join(f"data: {line}\n\n" for line in lines).encode()
+
+
+class Typed(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_message_is_answered_and_that_is_all(serve: Serve, capsys: Output) -> None:
+    env, asked = serve({**LISTED, MAIN: answer("Hel", "lo.")})
+    assert run(["chat", "fish", "how", "are", "you"], env) == 0
+    assert capsys.readouterr() == ("Hello.\n", "")
+    assert asked[-1][1] == {"model": "gpt-4o", "input": "how are you", "stream": True}
+
+
+def test_session_and_model_can_be_chosen(serve: Serve) -> None:
+    env, asked = serve({**LISTED, "POST /v1/instances/abc/session/a%2Fb/responses": answer("x")})
+    assert run(["chat", "fish", "hi", "--session", "a/b", "--model", "claude-x"], env) == 0
+    assert asked[-1][1]["model"] == "claude-x"
+
+
+def test_a_message_may_be_piped_in(
+    serve: Serve, capsys: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env, asked = serve({**LISTED, MAIN: answer("ok")})
+    monkeypatch.setattr(sys, "stdin", io.StringIO("two\nlines\n"))
+    assert run(["chat", "fish"], env) == 0
+    assert asked[-1][1]["input"] == "two\nlines"
+    assert capsys.readouterr().out == "ok\n"
+
+
+def test_nothing_piped_in_is_wrong_usage(
+    serve: Serve, capsys: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env, _ = serve(LISTED)
+    monkeypatch.setattr(sys, "stdin", io.StringIO(" \n"))
+    assert run(["chat", "fish"], env) == 2
+    assert "There is no message" in capsys.readouterr().err
+
+
+def test_at_a_prompt_it_goes_on_until_the_end_of_input(
+    serve: Serve, capsys: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env, asked = serve({**LISTED, MAIN: answer("ok")})
+    monkeypatch.setattr(sys, "stdin", Typed("one\ntwo\n"))
+    assert run(["chat", "fish"], env) == 0
+    assert [body["input"] for _, body in asked[1:]] == ["one", "two"]
+    printed, notes = capsys.readouterr()
+    assert printed.count("ok\n") == 2
+    assert "fish (gpt-4o)" in notes
+
+
+def test_at_a_prompt_a_failure_does_not_end_the_conversation(
+    serve: Serve, capsys: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env, asked = serve({**LISTED, MAIN: (409, {"detail": "Instance is stopped."})})
+    monkeypatch.setattr(sys, "stdin", Typed("one\ntwo\n"))
+    assert run(["chat", "fish"], env) == 0
+    assert len(asked) == 3
+    assert capsys.readouterr().err.count("Error: Instance is stopped.") == 2
+
+
+def test_an_interrupt_ends_the_answer_but_not_the_conversation(
+    capsys: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def typed() -> Iterator[str]:
+        yield "one"
+        raise click.Abort
+
+    words = typed()
+    monkeypatch.setattr(click, "prompt", lambda *_, **__: next(words))
+
+    def tell(_: str) -> None:
+        raise KeyboardInterrupt
+
+    module._converse(tell, "hello")
+    assert "(interrupted)" in capsys.readouterr().err

@@ -1,0 +1,131 @@
+"""`doctor` on machines with and without an engine, an image and a server."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from filelock import FileLock
+
+from chowder_local.cli import doctor as module
+from chowder_local.cli.doctor import examine
+from chowder_local.cli.findings import Finding, Level
+from chowder_local.cli.main import run
+from chowder_local.engine.connection import EngineAddress
+from chowder_local.engine.facts import EngineFacts
+from chowder_local.errors import EngineUnavailable
+from chowder_local.settings import Settings
+
+Serve = Callable[[dict[str, Any]], tuple[dict[str, str], list[Any]]]
+Output = pytest.CaptureFixture[str]
+
+NO_ENGINE = {"DOCKER_HOST": "unix:///nowhere.sock"}
+FACTS = EngineFacts(
+    address=EngineAddress("unix:///s", "a test"),
+    version="26",
+    api_version="1.45",
+    system="Debian",
+    memory_bytes=int(8e9),
+    cpu_count=2,
+    root_dir="",
+    has_memory_limit=True,
+    has_pids_limit=True,
+)
+
+
+def by_subject(found: list[Finding]) -> dict[str, Finding]:
+    return {finding.subject: finding for finding in found}
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chowder_local.engine.facts.ask_engine", lambda env: FACTS)
+
+
+def put_image(monkeypatch: pytest.MonkeyPatch, answer: bool | Exception) -> None:
+    def is_there(tag: str, env: object) -> bool:
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr("chowder_local.engine.images.is_there", is_there)
+
+
+def test_no_engine_fails_with_the_cure(tmp_path: Path, capsys: Output) -> None:
+    assert run(["doctor"], {**NO_ENGINE, "CHOWDER_DATA_DIR": str(tmp_path)}) == 1
+    lines = capsys.readouterr().out.splitlines()
+    (line,) = [line for line in lines if line.startswith("FAIL  engine")]
+    assert "unix:///nowhere.sock (from DOCKER_HOST) does not answer" in line
+    assert "Docker Desktop" in line
+
+
+def test_for_a_script_every_finding_has_the_same_fields(tmp_path: Path, capsys: Output) -> None:
+    assert run(["doctor", "--json"], {**NO_ENGINE, "CHOWDER_DATA_DIR": str(tmp_path)}) == 1
+    report = json.loads(capsys.readouterr().out)
+    assert report["ok"] is False
+    assert {frozenset(each) for each in report["findings"]} == {
+        frozenset({"subject", "level", "words", "cure"})
+    }
+
+
+@pytest.mark.usefixtures("engine")
+def test_a_machine_where_all_is_well(
+    serve: Serve, capsys: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_image(monkeypatch, True)
+    health = {"status": "ok", "version": "0.1.0", "pid": os.getpid(), "instances": {"running": 2}}
+    env, _ = serve({"GET /local/health": health})
+    assert run(["doctor"], env) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert all(line.startswith("ok    ") for line in lines)
+    assert f"ok    server: 0.1.0 runs as process {os.getpid()}" in lines
+    assert any("2 there now" in line for line in lines)
+
+
+@pytest.mark.usefixtures("engine")
+def test_an_image_that_is_missing_has_a_cure_that_fits(
+    tmp_path: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_image(monkeypatch, False)
+    settings = Settings.read({}, data_dir=tmp_path)
+    found = by_subject(list(examine(settings, {})))["image"]
+    assert (found.level, "'up' builds it" in str(found.cure)) == (Level.WARN, True)
+    found = by_subject(list(examine(settings.model_copy(update={"image": "my/image"}), {})))[
+        "image"
+    ]
+    assert (found.level, found.cure) == (Level.FAIL, "docker pull my/image")
+    put_image(monkeypatch, EngineUnavailable("gone meanwhile"))
+    found = by_subject(list(examine(settings, {})))["image"]
+    assert (found.level, found.words) == (Level.FAIL, "gone meanwhile")
+    # The same on a terminal: a cure is a line of its own.
+    put_image(monkeypatch, False)
+    run(["doctor"], {"CHOWDER_DATA_DIR": str(tmp_path)})
+    assert "      → 'up' builds it" in capsys.readouterr().out
+
+
+def test_a_server_whose_engine_is_gone_is_a_failure(serve: Serve) -> None:
+    health = {"status": "degraded", "engine": {"reachable": False, "error": "no socket"}}
+    env, _ = serve({"GET /local/health": health})
+    found = by_subject(
+        list(examine(Settings.read({"CHOWDER_DATA_DIR": env["CHOWDER_DATA_DIR"]}), NO_ENGINE))
+    )
+    assert (found["server"].level, found["server"].words) == (Level.FAIL, "degraded: no socket")
+
+
+def test_a_server_that_does_not_run_is_told_from_one_that_died_and_one_that_hangs(
+    tmp_path: Path,
+) -> None:
+    settings = Settings.read({}, data_dir=tmp_path)
+
+    def server() -> Finding:
+        return module._server(settings)[1]
+
+    assert server().words == "not running; 'up --detach' starts it"
+    with FileLock(settings.lock_file):
+        assert server().level is Level.WARN
+    settings.run_file.write_text('{"pid": 1, "base_url": "http://127.0.0.1:1", "version": "1"}')
+    assert "died without saying so" in server().words
+    with FileLock(settings.lock_file):
+        assert (server().level, "server.log" in str(server().cure)) == (Level.FAIL, True)

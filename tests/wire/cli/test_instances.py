@@ -1,0 +1,148 @@
+"""`instances` and `logs` against a scripted server."""
+
+import io
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from chowder_local.cli.main import run
+
+Serve = Callable[[dict[str, Any]], tuple[dict[str, str], list[Any]]]
+Output = pytest.CaptureFixture[str]
+
+ONE: dict[str, Any] = {
+    "id": "0a1b2c3d-4e5f",
+    "name": "fish",
+    "status": "running",
+    "model_provider": "anthropic",
+    "created_at": "2026-11-24T10:11:12.5Z",
+    "error_message": None,
+}
+FAILED = {**ONE, "id": "ffff", "name": "crab", "status": "error", "error_message": "no key"}
+LIST = "GET /v1/instances"
+PATH = "/v1/instances/0a1b2c3d-4e5f"
+
+
+def test_the_list_is_a_table_and_says_what_failed(serve: Serve, capsys: Output) -> None:
+    env, _ = serve({LIST: [ONE, FAILED]})
+    assert run(["instances", "ls"], env) == 0
+    table, notes = capsys.readouterr()
+    assert table.splitlines()[1].split() == [
+        "0a1b2c3d", "fish", "running", "anthropic", "2026-11-24", "10:11",
+    ]  # fmt: skip
+    assert notes == "crab: no key\n"
+
+
+def test_an_empty_list_says_how_to_get_one(serve: Serve, capsys: Output) -> None:
+    env, _ = serve({LIST: []})
+    assert run(["instances", "ls"], env) == 0
+    assert "instances create NAME" in capsys.readouterr().err
+
+
+def test_the_list_for_a_script_is_the_apis(serve: Serve, capsys: Output) -> None:
+    env, _ = serve({LIST: [ONE]})
+    assert run(["instances", "ls", "--json"], env) == 0
+    assert json.loads(capsys.readouterr().out) == [ONE]
+
+
+def test_create_waits_and_prints_the_id_alone(serve: Serve, capsys: Output) -> None:
+    status = {"id": ONE["id"], "status": "running"}
+    env, asked = serve(
+        {f"POST {LIST[4:]}": (201, ONE), f"GET {PATH}/status": status, f"GET {PATH}": ONE}
+    )
+    words = ["instances", "create", "fish", "--provider", "gemini"]
+    assert run([*words, "--config", "a.b=1", "--config", "c=x=y"], env) == 0
+    assert capsys.readouterr().out == f"{ONE['id']}\n"
+    assert asked[0][1] == {
+        "name": "fish",
+        "model_provider": "gemini",
+        "openclaw_config": {"a.b": 1, "c": "x=y"},
+    }
+
+
+def test_create_need_not_wait(serve: Serve, capsys: Output) -> None:
+    env, asked = serve({f"POST {LIST[4:]}": (201, ONE)})
+    assert run(["instances", "create", "fish", "--no-wait", "--json"], env) == 0
+    assert json.loads(capsys.readouterr().out) == ONE
+    assert asked == [("POST /v1/instances", {"name": "fish", "model_provider": "anthropic"})]
+
+
+def test_create_fails_with_the_words_of_the_boot(serve: Serve, capsys: Output) -> None:
+    path = "GET /v1/instances/ffff"
+    env, _ = serve({f"POST {LIST[4:]}": (201, FAILED), f"{path}/status": FAILED, path: FAILED})
+    assert run(["instances", "create", "crab"], env) == 1
+    assert capsys.readouterr().err.endswith("Error: no key\n")
+
+
+def test_an_override_without_a_value_is_wrong_usage(serve: Serve, capsys: Output) -> None:
+    env, asked = serve({})
+    assert run(["instances", "create", "fish", "--config", "a.b"], env) == 2
+    assert "PATH=VALUE" in capsys.readouterr().err
+    assert asked == []
+
+
+def test_rm_asks_first(serve: Serve, capsys: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+    env, asked = serve({LIST: [ONE], f"DELETE {PATH}": (204, b"")})
+    monkeypatch.setattr(sys, "stdin", io.StringIO("n\n"))
+    assert run(["instances", "rm", "fish"], env) == 1
+    assert "Remove fish" in capsys.readouterr().err
+    assert [call for call, _ in asked] == [LIST]
+    monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
+    assert run(["instances", "rm", "fish"], env) == 0
+    assert asked[-1][0] == f"DELETE {PATH}"
+
+
+def test_rm_with_yes_does_not_ask(serve: Serve, capsys: Output) -> None:
+    env, asked = serve({LIST: [ONE], f"DELETE {PATH}": (204, b"")})
+    assert run(["instances", "rm", "0a1b", "--yes"], env) == 0
+    assert asked[-1][0] == f"DELETE {PATH}"
+    assert capsys.readouterr().err == "fish is removed.\n"
+
+
+@pytest.mark.parametrize("verb", ["stop", "start"])
+def test_stop_and_start_say_what_became_of_it(serve: Serve, capsys: Output, verb: str) -> None:
+    env, _ = serve({LIST: [ONE], f"POST {PATH}/{verb}": {**ONE, "status": f"{verb}ped"}})
+    assert run(["instances", verb, "fish"], env) == 0
+    assert capsys.readouterr().err == f"fish is {verb}ped.\n"
+    assert run(["instances", verb, "fish", "--json"], env) == 0
+    assert json.loads(capsys.readouterr().out)["status"] == f"{verb}ped"
+
+
+def test_a_wrong_state_is_a_failure_in_the_servers_words(serve: Serve, capsys: Output) -> None:
+    refusal = (409, {"detail": "Instance is stopped."})
+    env, _ = serve({LIST: [ONE], f"POST {PATH}/stop": refusal})
+    assert run(["instances", "stop", "fish"], env) == 1
+    assert capsys.readouterr().err == "Error: Instance is stopped. (HTTP 409)\n"
+
+
+def test_the_gateway_is_shown_with_its_token(serve: Serve, capsys: Output) -> None:
+    path = f"GET /local{PATH[3:]}/gateway"
+    env, _ = serve({LIST: [ONE], path: {"gateway_url": None, "token": "t0k"}})
+    assert run(["instances", "gateway", "fish"], env) == 0
+    assert capsys.readouterr().out == "URL    none while it is not running\nToken  t0k\n"
+    assert run(["instances", "gateway", "fish", "--json"], env) == 0
+    assert json.loads(capsys.readouterr().out)["token"] == "t0k"
+
+
+def test_logs_are_printed_line_by_line(serve: Serve, capsys: Output) -> None:
+    path = f"GET /local{PATH[3:]}/logs"
+    env, _ = serve(
+        {
+            LIST: [ONE],
+            f"{path}?tail=200&follow=false": b"one\n",
+            f"{path}?tail=5&follow=true": b"one\ntwo\n",
+        }
+    )
+    assert run(["logs", "fish"], env) == 0
+    assert capsys.readouterr().out == "one\n"
+    assert run(["logs", "fish", "-f", "--tail", "5"], env) == 0
+    assert capsys.readouterr().out == "one\ntwo\n"
+
+
+def test_an_unknown_instance_is_said_to_be(serve: Serve, capsys: Output) -> None:
+    env, _ = serve({LIST: [ONE]})
+    assert run(["logs", "shark"], env) == 1
+    assert "'shark'" in capsys.readouterr().err

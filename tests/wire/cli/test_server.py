@@ -1,0 +1,135 @@
+"""`down`, `status` and `env` against a scripted server, or none."""
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from filelock import FileLock
+
+from chowder_local.cli.main import run
+
+Serve = Callable[[dict[str, Any]], tuple[dict[str, str], list[Any]]]
+Output = pytest.CaptureFixture[str]
+
+HEALTH: dict[str, Any] = {
+    "status": "ok",
+    "version": "0.1.0",
+    "openclaw_version": "2026.9.6",
+    "base_url": "http://elsewhere",
+    "engine": {"reachable": True, "version": "Docker 26"},
+    "instances": {"running": 2, "error": 1, "stopped": 0},
+}
+
+
+def test_status_tells_a_person_how_it_is(serve: Serve, capsys: Output) -> None:
+    env, _ = serve({"GET /local/health": HEALTH})
+    assert run(["status"], env) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "Engine     Docker 26" in lines
+    assert "Agents     2 running, 1 error" in lines
+
+
+def test_status_says_why_the_engine_is_down(serve: Serve, capsys: Output) -> None:
+    engine = {"reachable": False, "error": "gone"}
+    env, _ = serve({"GET /local/health": {"status": "degraded", "engine": engine}})
+    assert run(["status"], env) == 0
+    assert "Engine     down: gone" in capsys.readouterr().out
+
+
+def test_status_for_a_script_has_the_base_url_that_clients_use(
+    serve: Serve, capsys: Output
+) -> None:
+    env, _ = serve({"GET /local/health": HEALTH})
+    assert run(["status", "--json"], env) == 0
+    health = json.loads(capsys.readouterr().out)
+    assert health["base_url"].startswith("http://127.0.0.1:")
+    assert health["base_url"].endswith("/v1")
+    assert health["version"] == "0.1.0"
+
+
+def test_status_without_a_server_is_a_failure(tmp_path: Path, capsys: Output) -> None:
+    env = {"CHOWDER_DATA_DIR": str(tmp_path)}
+    assert run(["status"], env) == 1
+    assert "up --detach" in capsys.readouterr().err
+    assert run(["status", "--json"], env) == 1
+    assert json.loads(capsys.readouterr().out) == {"status": "stopped", "data_dir": str(tmp_path)}
+
+
+def test_a_server_that_was_killed_does_not_run(tmp_path: Path) -> None:
+    (tmp_path / "server.json").write_text(
+        '{"pid": 1, "base_url": "http://127.0.0.1:1", "version": "1"}'
+    )
+    assert run(["status"], {"CHOWDER_DATA_DIR": str(tmp_path)}) == 1
+
+
+def test_a_server_that_starts_is_told_from_none(tmp_path: Path, capsys: Output) -> None:
+    with FileLock(tmp_path / "server.lock"):
+        assert run(["status"], {"CHOWDER_DATA_DIR": str(tmp_path)}) == 1
+    assert "is starting" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("form", "prefix"), [((), "export "), (("--format", "dotenv"), "")], ids=["shell", "dotenv"]
+)
+def test_env_prints_what_to_export(
+    serve: Serve, capsys: Output, form: tuple[str, ...], prefix: str
+) -> None:
+    env, _ = serve({})
+    assert run(["env", *form], env) == 0
+    printed, notes = capsys.readouterr()
+    url, key = printed.splitlines()
+    assert url.startswith(f"{prefix}CHOWDER_BASE_URL=http://127.0.0.1:")
+    assert url.endswith("/v1")
+    assert key == f"{prefix}CHOWDER_KEY=chd_org_k"
+    assert notes == ""
+
+
+def test_env_without_a_server_has_the_settings_url_and_a_remark(
+    tmp_path: Path, capsys: Output
+) -> None:
+    (tmp_path / "default.key").write_text("k")
+    env = {"CHOWDER_DATA_DIR": str(tmp_path), "CHOWDER_PORT": "77"}
+    assert run(["env", "--format", "json"], env) == 0
+    printed, notes = capsys.readouterr()
+    assert json.loads(printed) == {"CHOWDER_BASE_URL": "http://127.0.0.1:77/v1", "CHOWDER_KEY": "k"}
+    assert "does not run" in notes
+
+
+def test_env_before_the_first_start_prints_nothing_to_eval(tmp_path: Path, capsys: Output) -> None:
+    assert run(["env"], {"CHOWDER_DATA_DIR": str(tmp_path)}) == 1
+    assert capsys.readouterr().out == ""
+
+
+def test_down_without_a_server_is_done_already(tmp_path: Path, capsys: Output) -> None:
+    assert run(["down"], {"CHOWDER_DATA_DIR": str(tmp_path)}) == 0
+    assert "No server runs" in capsys.readouterr().out
+
+
+def test_down_waits_for_the_server_to_let_go(
+    serve: Serve, tmp_path: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env, _ = serve({})
+    lock = FileLock(tmp_path / "server.lock")
+    lock.acquire()
+    told: list[int] = []
+
+    def kill(pid: int, number: int) -> None:
+        told.append(number)
+        lock.release()
+
+    monkeypatch.setattr(os, "kill", kill)
+    assert run(["down"], env) == 0
+    assert told == [signal.SIGTERM]
+    assert f"stopped (process {os.getpid()})" in capsys.readouterr().out
+
+
+def test_a_server_that_ended_meanwhile_has_no_process_to_name(
+    tmp_path: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chowder_local.cli.server.is_locked", lambda settings: True)
+    assert run(["down"], {"CHOWDER_DATA_DIR": str(tmp_path)}) == 0
+    assert "The server is stopped. " in capsys.readouterr().out
