@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+LOCK_TIMEOUT_S = 0.5
+
 
 def run(settings: Settings, env: Mapping[str, str]) -> int:
     """Serves until SIGINT or SIGTERM and gives the exit code.
@@ -63,7 +65,8 @@ def _surroundings(settings: Settings, env: Mapping[str, str]) -> Surroundings:
 @contextmanager
 def _held_data_dir(settings: Settings) -> Iterator[None]:
     """Keeps the data directory for this process. Raises DataDirLocked, DataDirUnusable."""
-    lock = FileLock(settings.lock_file, timeout=0)
+    # Not at once: whoever asks whether a server runs takes the lock for a moment.
+    lock = FileLock(settings.lock_file, timeout=LOCK_TIMEOUT_S)
     try:
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock.acquire()

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from platformdirs import user_data_path
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from chowder_local.domain import ModelProvider
 from chowder_local.errors import SettingsInvalid
@@ -79,6 +79,12 @@ class Settings(BaseModel):
         "info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error."
     )
 
+    @field_validator("data_dir", "ca_bundle")
+    @classmethod
+    def _found_from_anywhere(cls, path: Path | None) -> Path | None:
+        # A detached server runs in another directory, and only a shell expands a "~".
+        return None if path is None else path.expanduser().absolute()
+
     @classmethod
     def read(cls, env: Mapping[str, str], **options: Any) -> Self:
         """Settings from the environment, with options (those that are not None) winning.
@@ -94,7 +100,8 @@ class Settings(BaseModel):
             names = ", ".join(PREFIX + name.upper() for name in unknown)
             raise SettingsInvalid(f"Unknown settings: {names}.")
         if "cors_origins" in values:
-            values["cors_origins"] = tuple(filter(None, values["cors_origins"].split(",")))
+            origins = (origin.strip() for origin in values["cors_origins"].split(","))
+            values["cors_origins"] = tuple(filter(None, origins))
         values |= {name: value for name, value in options.items() if value is not None}
         try:
             return cls.model_validate(values)

@@ -13,7 +13,7 @@ from chowder_local.cli.exits import FAILURE
 from chowder_local.cli.output import waiting
 from chowder_local.cli.running import RunningServer, find_running
 from chowder_local.client import Client
-from chowder_local.errors import DataDirUnusable, ServerNotReady
+from chowder_local.errors import ChowderError, DataDirUnusable, ServerNotReady
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -42,9 +42,12 @@ def healthy_server(settings: Settings) -> RunningServer | None:
     running = find_running(settings)
     if running is None:
         return None
-    with Client(running.root_url, timeout_s=CALL_TIMEOUT_S) as client:
-        # Another data directory's server may have got the port of one that died.
-        is_ours = client.is_ready() and client.health().get("pid") == running.pid
+    try:
+        with Client(running.root_url, timeout_s=CALL_TIMEOUT_S) as client:
+            # Another program may have got the port of a server that died.
+            is_ours = client.is_ready() and client.health().get("pid") == running.pid
+    except ChowderError:
+        return None
     return running if is_ours else None
 
 

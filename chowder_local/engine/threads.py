@@ -42,4 +42,7 @@ class Threads:
             # A thread cannot be cancelled. Leaving it behind would let a half-made container
             # appear after its deletion, so the cancelled caller waits for it first.
             await asyncio.wait([work])
+            if not work.cancelled():
+                # Looked at, or asyncio would log it as a failure that nobody handled.
+                work.exception()
             raise

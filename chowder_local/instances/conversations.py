@@ -18,6 +18,7 @@ from chowder_local.errors import (
     MessageRefused,
     ModelKeyMissing,
     ProviderFailed,
+    StreamBroken,
 )
 from chowder_local.openclaw import answers, models, requests
 from chowder_local.openclaw.sessions import session_key
@@ -109,10 +110,13 @@ class Conversations:
                     for event in reader.feed(chunk):
                         has_begun = True
                         yield event.raw if event.data is None else writer.write(event.data)
-        except GatewayUnavailable as failure:
+            if not writer.is_over:
+                raise StreamBroken("the sandbox broke off")
+        except (GatewayUnavailable, StreamBroken) as problem:
             await self._look_after(instance)
+            failure = _unavailable(problem)
             if not has_begun:
-                raise
+                raise failure from problem
             yield writer.failed({"code": failure.code, "message": str(failure), "param": None})
 
     async def _open(
@@ -162,6 +166,10 @@ def _reworded(known: Known, error: Mapping[str, Any]) -> Mapping[str, Any]:
         is_refusal = failure.status < httpx.codes.INTERNAL_SERVER_ERROR
         code = "rate_limit_exceeded" if is_limit else "invalid_request" if is_refusal else code
     return {"code": code, "message": str(failure)}
+
+
+def _unavailable(problem: GatewayUnavailable | StreamBroken) -> GatewayUnavailable:
+    return problem if isinstance(problem, GatewayUnavailable) else GatewayUnavailable(str(problem))
 
 
 def _json(body: bytes) -> dict[str, Any]:

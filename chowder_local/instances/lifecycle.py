@@ -19,6 +19,7 @@ from chowder_local.domain import (
 )
 from chowder_local.errors import (
     ChowderError,
+    EngineUnavailable,
     GatewayUnavailable,
     InstanceNotFound,
     InstanceStateWrong,
@@ -130,7 +131,9 @@ class Lifecycle:
             fields: dict[str, Any] = {} if name is None else {"name": name}
             if overrides:
                 await self._configure(instance, config.patch(overrides))
-                fields["openclaw_config"] = {**(instance.openclaw_config or {}), **overrides}
+                fields["openclaw_config"] = config.merged(
+                    instance.openclaw_config or {}, overrides, keep_nulls=True
+                )
             if instance.status is InstanceStatus.TERMINATED:
                 raise InstanceStateWrong(instance.status, "alive")
             changed = await self._instances.change(instance.id, now=self._clock(), **fields)
@@ -144,10 +147,14 @@ class Lifecycle:
         async with self._locks.holding(instance.id):
             instance = await self._in_status(instance, InstanceStatus.RUNNING)
             await self._drain(instance, instance.gateway_url)
-            sandbox = await self._engine.inspect(instance.sandbox_id)
-            # A sandbox that has died is stopped already; `start` boots it from its volume.
-            if sandbox.state is SandboxState.RUNNING:
-                await self._engine.pause(instance.sandbox_id)
+            try:
+                sandbox = await self._engine.inspect(instance.sandbox_id)
+                # A sandbox that has died is stopped already; `start` boots it from its volume.
+                if sandbox.state is SandboxState.RUNNING:
+                    await self._engine.pause(instance.sandbox_id)
+            except ChowderError:
+                await self._undrain(instance)
+                raise
             return await self._move(instance, InstanceStatus.STOPPED)
 
     async def start(self, organization_id: OrganizationId, instance_id: str) -> Instance:
@@ -157,6 +164,9 @@ class Lifecycle:
             instance = await self._in_status(instance, InstanceStatus.STOPPED)
             try:
                 gateway_url = await self._wake(instance)
+            except EngineUnavailable:
+                # It may be started once the engine is back; until then nothing is lost.
+                raise
             except ChowderError as failure:
                 await self._move(instance, InstanceStatus.ERROR, error_message=str(failure))
                 raise
@@ -221,10 +231,14 @@ class Lifecycle:
         if sandbox.state is not SandboxState.RUNNING:
             # The host or the engine was restarted in between: all but the memory is there.
             return await self._boots.boot(instance)
-        gateway = self._gateway(instance, sandbox.gateway_url)
+        await self._resume(instance, sandbox.gateway_url)
+        return await self._readiness.wait(sandbox)
+
+    async def _resume(self, instance: Instance, url: str | None) -> None:
+        gateway = self._gateway(instance, url)
+        # Asked again, it tells which suspension is to be ended.
         suspension = await gateway.suspend(instance.sandbox_id)
         await gateway.resume(suspension.id)
-        return await self._readiness.wait(sandbox)
 
     async def _drain(self, instance: Instance, url: str | None) -> None:
         try:
@@ -237,6 +251,13 @@ class Lifecycle:
         except (TimeoutError, GatewayUnavailable, RpcRefused) as reason:
             # Frozen in the middle of a turn, it goes on with it when it is started again.
             log.info("instance %s: stopped without draining: %r", instance.id, reason)
+
+    async def _undrain(self, instance: Instance) -> None:
+        try:
+            await self._resume(instance, instance.gateway_url)
+        except (GatewayUnavailable, RpcRefused) as reason:
+            # It takes turns again by itself when its suspension lapses.
+            log.warning("instance %s: not stopped, nor resumed: %s", instance.id, reason)
 
     def _gateway(self, instance: Instance, url: str | None) -> Gateway:
         if url is None:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict, deque
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from chowder_local.domain import InstanceStatus, SandboxInfo, SandboxState
 from chowder_local.errors import ChowderError, EngineUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from datetime import datetime
 
-    from chowder_local.domain import Instance, InstanceId
+    from chowder_local.domain import Instance, InstanceId, SandboxId
     from chowder_local.instances.boots import Boots
     from chowder_local.instances.locks import InstanceLocks
     from chowder_local.instances.ports import Engine
@@ -24,6 +25,8 @@ log = logging.getLogger(__name__)
 
 DEATHS_ALLOWED = 3
 DEATHS_WINDOW_S = 300.0
+CHECKS = 5
+CHECK_INTERVAL_S = 0.1
 
 
 class Reconciler:
@@ -77,26 +80,36 @@ class Reconciler:
         living = await self._instances.living()
         for instance in living:
             sandbox = found.get(instance.sandbox_id)
-            if self._is_off(instance, sandbox):
-                await self._settle_one(instance)
+            # Whoever holds the lock is about to move it, maybe for minutes: the next round looks.
+            if self._is_off(instance, sandbox) and not self._locks.is_held(instance.id):
+                with _put_off(instance.sandbox_id):
+                    await self._settle_one(instance)
         for sandbox_id in (found.keys() | volumes) - {row.sandbox_id for row in living}:
             log.info("removing sandbox %s, which no instance has", sandbox_id)
-            await self._engine.remove(sandbox_id)
+            with _put_off(sandbox_id):
+                await self._engine.remove(sandbox_id)
 
     async def check(self, instance: Instance) -> None:
         """Looks after one instance at once, because a message to it failed."""
-        await self._settle_one(instance)
+        for _ in range(CHECKS):
+            if await self._settle_one(instance):
+                return
+            # Its connections break a moment before the engine knows that a sandbox has ended.
+            await asyncio.sleep(CHECK_INTERVAL_S)
 
-    async def _settle_one(self, seen: Instance) -> None:
+    async def _settle_one(self, seen: Instance) -> bool:
+        """Whether there was something to mend, or somebody mends it."""
         if self._boots.is_under_way(seen.id):
-            return
+            return True
         async with self._locks.holding(seen.id):
             instance = await self._instances.get(seen.id)
             if instance is None or self._boots.is_under_way(seen.id):
-                return
+                return True
             sandbox = await self._engine.inspect(instance.sandbox_id)
-            if self._is_off(instance, sandbox):
-                await self._settle(instance, sandbox)
+            if not self._is_off(instance, sandbox):
+                return False
+            await self._settle(instance, sandbox)
+            return True
 
     def _is_off(self, instance: Instance, sandbox: SandboxInfo | None) -> bool:
         """Whether row and sandbox disagree in a way that is ours to mend."""
@@ -161,3 +174,12 @@ class Reconciler:
         if problem != self.engine_problem:
             log.warning("engine: %s", problem or "answers again")
         self.engine_problem = problem
+
+
+@contextmanager
+def _put_off(sandbox_id: SandboxId) -> Iterator[None]:
+    """Lets one sandbox that the engine will not deal with stand in no other's way."""
+    try:
+        yield
+    except ChowderError as problem:
+        log.warning("sandbox %s: reconciling put off: %s", sandbox_id, problem)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
@@ -11,7 +11,7 @@ from sqlalchemy import URL, Connection, event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from chowder_local.store.driver import connect
+from chowder_local.store.driver import connect, uninterrupted
 from chowder_local.store.failures import in_words
 from chowder_local.store.schema import prepare
 
@@ -46,18 +46,20 @@ class Database:
     async def open(cls, path: Path) -> AsyncIterator[Self]:
         """The database in `path`, made or migrated if need be; raises DataDirUnusable."""
         await asyncio.to_thread(prepare, path)
-        async with AsyncExitStack() as stack:
-            # Whoever closes last moves the WAL into the file, so that is the writer.
-            writer = _engine(path, 1, "BEGIN IMMEDIATE", _PRAGMAS)
-            stack.push_async_callback(writer.dispose)
-            readers = _engine(path, _READERS, "BEGIN", (*_PRAGMAS, "PRAGMA query_only = ON"))
-            stack.push_async_callback(readers.dispose)
+        readers = _engine(path, _READERS, "BEGIN", (*_PRAGMAS, "PRAGMA query_only = ON"))
+        writer = _engine(path, 1, "BEGIN IMMEDIATE", _PRAGMAS)
+        try:
             yield cls(path, readers, writer)
+        finally:
+            with uninterrupted():
+                await readers.dispose()
+                # Whoever closes last moves the WAL into the file, which no reader may.
+                await writer.dispose()
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncSession]:
         """A session that sees one state of the database and can change nothing."""
-        with in_words(self._path):
+        with uninterrupted(), in_words(self._path):
             async with AsyncSession(self._readers, expire_on_commit=False) as session:
                 yield session
 
@@ -67,18 +69,18 @@ class Database:
         # Waiting here is fair and costs nothing; SQLite's own waiting is a sleep that may fail.
         async with self._write_lock:
             try:
-                with in_words(self._path):
+                with uninterrupted(), in_words(self._path):
                     async with AsyncSession(self._writer, expire_on_commit=False) as session:
                         yield session
                         await session.commit()
             finally:
-                # Also after an error: a commit that was cancelled may have happened.
+                # Also after an error: who was cancelled may have written all the same.
                 self.generation += 1
 
 
 def _engine(path: Path, size: int, begin: str, pragmas: tuple[str, ...]) -> AsyncEngine:
     engine = create_async_engine(
-        # The path is here for messages only; a file needs this pool, which a driver of our own hides.
+        # `connect` opens the path; that it is here too tells SQLAlchemy that it is a file.
         URL.create("sqlite+aiosqlite", database=str(path)),
         async_creator=partial(connect, path),
         pool_size=size,

@@ -19,7 +19,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 async def parse(request: Request, model: type[Model]) -> Model:
     """The body as `model`. Raises InputInvalid, BodyTooLarge."""
-    content = _json(await _read(request, services(request).max_body_bytes))
+    content = _json(await read_body(request, services(request).max_body_bytes))
     try:
         return model.model_validate(content)
     except ValidationError as invalid:
@@ -29,6 +29,17 @@ async def parse(request: Request, model: type[Model]) -> Model:
                 for problem in invalid.errors(include_url=False, include_input=False)
             ]
         ) from None
+
+
+async def read_body(request: Request, limit_bytes: int) -> bytes:
+    """The whole body. Raises BodyTooLarge, and ClientDisconnect if the client leaves."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        # Counted, not believed: Content-Length may be absent or a lie.
+        if len(body) > limit_bytes:
+            raise BodyTooLarge(limit_bytes)
+    return bytes(body)
 
 
 def _json(body: bytes) -> Any:
@@ -62,13 +73,3 @@ def _finite(text: str) -> float:
     if not math.isfinite(number):
         raise ValueError(f"{text} is not a number of JSON")
     return number
-
-
-async def _read(request: Request, limit_bytes: int) -> bytes:
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        # Counted, not believed: Content-Length may be absent or a lie.
-        if len(body) > limit_bytes:
-            raise BodyTooLarge(limit_bytes)
-    return bytes(body)

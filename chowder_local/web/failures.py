@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any, cast
 
 from starlette.exceptions import HTTPException
@@ -15,8 +14,6 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
     from starlette.types import ExceptionHandler
-
-log = logging.getLogger(__name__)
 
 STATUSES: Mapping[type[errors.ChowderError], int] = {
     errors.KeyMissing: 401,
@@ -51,8 +48,13 @@ def handlers() -> Mapping[Any, ExceptionHandler]:
     return {
         errors.ChowderError: _refused,
         HTTPException: _http,
-        Exception: _defect,
     }
+
+
+def defect() -> JSONResponse:
+    """The answer to a request that met a defect of ours."""
+    # Its words may hold anything, so the client gets none of them; the log has the traceback.
+    return JSONResponse({"detail": "Internal server error."}, 500)
 
 
 def status_of(failure: errors.ChowderError) -> int:
@@ -87,9 +89,3 @@ async def _refused(_: Request, raised: Exception) -> JSONResponse:
 async def _http(_: Request, raised: Exception) -> JSONResponse:
     failure = cast("HTTPException", raised)
     return JSONResponse({"detail": failure.detail}, failure.status_code, failure.headers)
-
-
-async def _defect(_: Request, failure: Exception) -> JSONResponse:
-    # Its words may hold anything, so the client gets none of them; the log has the traceback.
-    log.error("a defect of ours: %s", type(failure).__name__)
-    return JSONResponse({"detail": "Internal server error."}, 500)

@@ -11,6 +11,8 @@ from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
+from chowder_local.web import failures
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -35,7 +37,34 @@ def stack(cors_origins: Sequence[str]) -> list[Middleware]:
             expose_headers=[REQUEST_ID_HEADER, "Content-Disposition", "Retry-After"],
             max_age=600,
         ),
+        Middleware(Defects),
     ]
+
+
+class Defects:
+    """Answers in place of code that raised what nobody foresaw.
+
+    Innermost, because Starlette's own handler is outside of CORS: pages could not read it.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        has_begun = False
+
+        async def send_noting(message: Message) -> None:
+            nonlocal has_begun
+            has_begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_noting)
+        except Exception:
+            log.exception("a defect of ours")
+            if has_begun:
+                raise
+            await failures.defect()(scope, receive, send)
 
 
 class RequestLog:

@@ -15,6 +15,7 @@ from chowder_local.domain import ModelProvider
 from chowder_local.errors import BodyTooLarge, RelayTokenInvalid, StreamBroken
 from chowder_local.relay.providers import error_body
 from chowder_local.relay.service import ModelCall
+from chowder_local.web.bodies import read_body
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -60,7 +61,7 @@ class _Calls:
         if provider is None:
             return await Response(status_code=404)(scope, receive, send)
         try:
-            body = await _body(request, self._max_body_bytes)
+            body = await read_body(request, self._max_body_bytes)
         except BodyTooLarge as error:
             return await _refusal(provider, 413, str(error))(scope, receive, send)
         except ClientDisconnect:
@@ -69,7 +70,6 @@ class _Calls:
 
     async def _serve(self, call: ModelCall, scope: Scope, receive: Receive, send: Send) -> None:
         answer: ModelAnswer | None = None
-        broken: StreamBroken | None = None
         try:
             async with asyncio.TaskGroup() as tasks:
                 watcher = tasks.create_task(_watch(receive))
@@ -78,17 +78,16 @@ class _Calls:
                     await _stream(answer, send)
                 except RelayTokenInvalid as error:
                     await _refusal(call.provider, 401, str(error))(scope, receive, send)
-                except StreamBroken as error:
-                    broken = error
+                except StreamBroken:
+                    # Returning before the end makes the server abort the connection, so that
+                    # half an answer is not taken for a whole. The relay has logged why.
+                    pass
                 watcher.cancel()
         except* _HungUp:
             _log.info("A sandbox left a call of %s before its end.", call.provider)
         finally:
             if answer is not None:
                 await answer.close()
-        if broken is not None:
-            # The server aborts the connection, so that half an answer is not taken for a whole.
-            raise broken
 
 
 def _provider(request: Request) -> ModelProvider | None:
@@ -113,15 +112,6 @@ async def _stream(answer: ModelAnswer, send: Send) -> None:
     async for chunk in answer.chunks:
         await send({"type": "http.response.body", "body": chunk, "more_body": True})
     await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-
-async def _body(request: Request, limit_bytes: int) -> bytes:
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit_bytes:
-            raise BodyTooLarge(limit_bytes)
-    return bytes(body)
 
 
 def _call(request: Request, provider: ModelProvider, body: bytes) -> ModelCall:

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+# What nginx answers for a client that left; nobody is there to read it.
+CLIENT_CLOSED_REQUEST = 499
+
 EVENT_STREAM = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
@@ -31,11 +34,12 @@ class ClosingStream(StreamingResponse):
             await super().stream_response(send)
 
 
-async def event_stream(events: AsyncIterator[bytes]) -> Response:
+async def event_stream(request: Request, events: AsyncIterator[bytes]) -> Response:
     """Server-sent events; what fails before the first of them is still an ordinary error."""
-    return ClosingStream(
-        await _primed(events), media_type="text/event-stream", headers=EVENT_STREAM
-    )
+    primed = await while_connected(request, lambda: _primed(events))
+    if primed is None:
+        return Response(status_code=CLIENT_CLOSED_REQUEST)
+    return ClosingStream(primed, media_type="text/event-stream", headers=EVENT_STREAM)
 
 
 async def while_connected(request: Request, call: Callable[[], Awaitable[T]]) -> T | None:

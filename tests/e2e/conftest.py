@@ -50,7 +50,8 @@ def only_server(
     request: pytest.FixtureRequest,
 ) -> Iterator[ServerProcess]:
     """The server of the run; `server` is what tests ask for."""
-    server = ServerProcess(tmp_path_factory.mktemp("e2e") / "data", stand_in.settings)
+    settings = stand_in.settings | {"CHOWDER_SUSPEND_TIMEOUT_S": "3"}
+    server = ServerProcess(tmp_path_factory.mktemp("e2e") / "data", settings)
     request.config.stash[SERVERS].append(server)
     request.config.stash[ENGINE] = engine
     server.up()
@@ -170,9 +171,7 @@ def pytest_runtest_makereport(
     return report
 
 
-def _sandbox_logs(
-    engine: docker.DockerClient, server: ServerProcess
-) -> Iterator[tuple[str, str]]:
+def _sandbox_logs(engine: docker.DockerClient, server: ServerProcess) -> Iterator[tuple[str, str]]:
     with suppress(docker.errors.DockerException, OSError):
         filters = {"label": f"dev.chowder-local.store={server.store_id}"}
         for container in engine.containers.list(all=True, filters=filters):

@@ -86,7 +86,7 @@ class ServerProcess:
 
     def down(self) -> None:
         """Ends it as Ctrl-C would."""
-        code = self._end(signal.SIGTERM)
+        code = self._end(signal.SIGINT)
         assert code == 0, f"the server ended with {code}:\n{self.log_tail()}"
 
     def reset(self) -> None:

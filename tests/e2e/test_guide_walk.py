@@ -151,10 +151,16 @@ def test_the_guides_walk_by_curl(server: ServerProcess, engine: docker.DockerCli
     status, stopped = shell.run(STOP)
     assert (status, stopped["status"]) == (200, "stopped")
     assert engine.containers.get(sandbox_id).status == "paused"
-    assert shell.run(STOP) == (409, {"detail": "Instance is stopped, but must be running for this."})
+    assert shell.run(STOP) == (
+        409,
+        {"detail": "Instance is stopped, but must be running for this."},
+    )
     status, started = shell.run(START)
     assert (status, started["status"]) == (200, "running")
-    assert shell.run(START) == (409, {"detail": "Instance is running, but must be stopped for this."})
+    assert shell.run(START) == (
+        409,
+        {"detail": "Instance is running, but must be stopped for this."},
+    )
     assert WHICH in shell.say("Still there?")
 
     assert shell.run(DELETE) == (204, None)

@@ -9,13 +9,10 @@ from starlette.responses import JSONResponse, Response
 from chowder_local.web.bodies import parse
 from chowder_local.web.payloads import Message
 from chowder_local.web.state import instance_of, services
-from chowder_local.web.streams import event_stream, while_connected
+from chowder_local.web.streams import CLIENT_CLOSED_REQUEST, event_stream, while_connected
 
 if TYPE_CHECKING:
     from starlette.requests import Request
-
-# What nginx answers for a client that left; nobody is there to read it.
-CLIENT_CLOSED_REQUEST = 499
 
 
 async def respond(request: Request) -> Response:
@@ -25,7 +22,7 @@ async def respond(request: Request) -> Response:
     session = request.path_params.get("session_id")
     conversations = services(request).conversations
     if asked.get("stream"):
-        return await event_stream(conversations.stream(instance, asked, session))
+        return await event_stream(request, conversations.stream(instance, asked, session))
     answer = await while_connected(request, lambda: conversations.respond(instance, asked, session))
     if answer is None:
         return Response(status_code=CLIENT_CLOSED_REQUEST)

@@ -1,5 +1,6 @@
 """`up` and what comes after it, with the real server on a real engine; no agents are made."""
 
+import io
 import json
 import os
 import signal
@@ -9,12 +10,22 @@ import sys
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
+from chowder_local.cli.main import run
+
 pytestmark = pytest.mark.docker
 
-Call = Callable[..., "subprocess.CompletedProcess[str]"]
+
+class Outcome(NamedTuple):
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+Call = Callable[..., Outcome]
 
 
 @pytest.fixture
@@ -27,17 +38,13 @@ def env(tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def call(env: dict[str, str]) -> Iterator[Call]:
-    def call(*words: str, **more: str) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            [sys.executable, "-m", "chowder_local", *words],
-            env={**env, **more},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+def call(
+    env: dict[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Call]:
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+
+    def call(*words: str, **more: str) -> Outcome:
+        return Outcome(run(words, {**env, **more}), *capsys.readouterr())
 
     yield call
     left = call("reset", "--yes")
@@ -106,11 +113,10 @@ def test_in_the_foreground_it_serves_until_it_is_interrupted(
 
 def test_a_taken_port_is_one_sentence_and_its_exit_code(call: Call, env: dict[str, str]) -> None:
     with socket.create_server(("127.0.0.1", int(env["CHOWDER_PORT"]))):
-        for words in (["up"], ["up", "--detach"]):
-            up = call(*words)
-            assert up.returncode == 3
-            assert up.stderr.splitlines()[-1].startswith(f"Error: Port {env['CHOWDER_PORT']} on")
-            assert "Traceback" not in up.stderr
+        up = call("up", "--detach")
+    assert up.returncode == 3
+    assert up.stderr.splitlines()[-1].startswith(f"Error: Port {env['CHOWDER_PORT']} on")
+    assert "Traceback" not in up.stderr
 
 
 def test_an_image_that_is_not_there_and_not_ours_to_build_is_refused(call: Call) -> None:
@@ -142,3 +148,8 @@ def test_images_are_listed_with_the_one_that_is_used(call: Call) -> None:
     assert "*" in call("image", "ls").stdout
     listed = json.loads(call("image", "ls", "--json").stdout)
     assert [each["used"] for each in listed].count(True) == 1
+
+
+def test_an_image_that_is_not_there_cannot_be_removed(call: Call) -> None:
+    gone = call("image", "rm", "chowder-local/not-there:1")
+    assert (gone.returncode, "not-there" in gone.stderr) == (7, True)

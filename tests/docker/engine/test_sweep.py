@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 import docker
 import pytest
+from docker.errors import NotFound
 
+from chowder_local.engine import sweep
 from chowder_local.engine.connection import find_engine, open_client
-from chowder_local.engine.facts import ask_engine
 from chowder_local.engine.image_recipe import expected_tag
 from chowder_local.engine.labels import sandbox_labels, store_filter, store_labels
 from chowder_local.engine.sweep import SweepReport, remove_store
@@ -80,20 +81,13 @@ def test_something_that_does_not_go_is_said_to(client: docker.DockerClient) -> N
         volume.remove()
 
 
+def test_what_somebody_else_removed_first_is_not_reported() -> None:
+    def gone() -> None:
+        raise NotFound("gone")
+
+    assert not sweep._is_gone(gone)
+
+
 def test_an_empty_store_id_is_refused() -> None:
     with pytest.raises(ValueError, match="not ours"):
         remove_store("", os.environ)
-
-
-def test_the_engine_tells_what_a_diagnosis_needs(client: docker.DockerClient) -> None:
-    facts = ask_engine(os.environ)
-    assert facts.memory_bytes > 0
-    assert facts.cpu_count > 0
-    assert facts.root_dir.startswith("/")
-    assert facts.version != "unknown"
-    assert facts.address == find_engine(os.environ)
-
-
-def test_an_engine_that_is_down_tells_nothing() -> None:
-    with pytest.raises(EngineUnavailable):
-        ask_engine({"DOCKER_HOST": "unix:///nowhere.sock"})

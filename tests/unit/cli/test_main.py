@@ -150,6 +150,12 @@ def test_quick_commands_load_nothing_heavy(words: list[str], tmp_path: Path) -> 
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
-def test_a_name_in_the_table_that_is_no_command_is_none() -> None:
+def test_a_reader_that_click_saw_leaving_has_the_same_code(fail_with: Raising) -> None:
+    fail_with(SystemExit(1))
+    assert run(["up"], {}) == 141
+
+
+def test_completion_knows_each_command_and_no_other() -> None:
     with click.Context(chowder_local) as context:
+        assert chowder_local.list_commands(context) == list(COMMANDS)
         assert chowder_local.get_command(context, "nope") is None

@@ -180,6 +180,26 @@ def test_certificates_that_are_missing_are_one_sentence_too(tmp_path: Path) -> N
         open_client(address)
 
 
+def test_an_engine_that_talks_nonsense_is_one_sentence_too() -> None:
+    def serve_one(server: socket.socket) -> None:
+        server.accept()[0].close()  # the probe, which asks nothing
+        peer, _ = server.accept()
+        with peer:
+            peer.recv(65536)
+            peer.sendall(b"HTTP/1.1 500 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+
+    with (
+        tempfile.TemporaryDirectory() as short,
+        closing(listening(Path(short) / "engine.sock")) as server,
+    ):
+        server.settimeout(5)
+        thread = threading.Thread(target=serve_one, args=(server,))
+        thread.start()
+        with pytest.raises(EngineUnavailable, match=r"does not answer: .*500"):
+            open_client(EngineAddress(f"unix://{short}/engine.sock", "test"), timeout_s=5)
+        thread.join()
+
+
 def test_the_client_has_heard_the_engine() -> None:
     answer = b'{"ApiVersion": "1.45"}'
 

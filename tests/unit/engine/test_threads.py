@@ -143,3 +143,20 @@ async def test_closing_waits_for_the_calls_that_are_under_way(blocking: Blocking
     releaser.join()
     with pytest.raises(RuntimeError):
         await threads.run(blocking.call)
+
+
+async def test_closing_calls_off_what_has_not_begun(blocking: Blocking) -> None:
+    late: list[str] = []
+    async with asyncio.TaskGroup() as group:
+        with Threads(1, "engine") as threads:
+            group.create_task(threads.run(blocking.call))
+            await blocking.has_begun()
+            waiting = group.create_task(threads.run(late.append, "done"))
+            await asyncio.sleep(0)
+            waiting.cancel()
+            await asyncio.sleep(0)
+            releaser = threading.Timer(0.05, blocking.may_end.set)
+            releaser.start()
+    releaser.join()
+    assert waiting.cancelled()
+    assert late == []

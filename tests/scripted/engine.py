@@ -1,0 +1,134 @@
+"""An engine in memory that fails, or takes its time, where a test says."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from chowder_local.domain import SandboxId, SandboxInfo, SandboxState
+from chowder_local.errors import EngineUnavailable, SandboxMissing
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from chowder_local.domain import SandboxSpec
+
+
+@dataclass
+class Hold:
+    """Keeps a call from returning, after it has had its effect."""
+
+    has_begun: asyncio.Event = field(default_factory=asyncio.Event)
+    may_end: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class ScriptedEngine:
+    """What `Engine` asks for, with `failing` and `holds` by the name of a call."""
+
+    def __init__(self, gateway_url: str) -> None:
+        self.gateway_url = gateway_url
+        self.found: dict[SandboxId, SandboxInfo] = {}
+        self.having_volumes: set[SandboxId] = set()
+        self.files: dict[SandboxId, dict[str, bytes]] = {}
+        self.calls: list[tuple[str, str]] = []
+        self.failing: dict[str, Exception] = {}
+        self.holds: dict[str, Hold] = {}
+        self.log = ""
+        self.booted = SandboxInfo(SandboxId(""), SandboxState.RUNNING, gateway_url)
+        """What a sandbox is like once it was booted, but for its id."""
+
+    def put(self, sandbox_id: SandboxId, state: SandboxState, **fields: object) -> None:
+        """Makes a sandbox be in a state, with its volume; MISSING takes the container away."""
+        self.having_volumes.add(sandbox_id)
+        if state is SandboxState.MISSING:
+            self.found.pop(sandbox_id, None)
+            return
+        known = {"gateway_url": self.gateway_url if _has_port(state) else None} | fields
+        self.found[sandbox_id] = replace(SandboxInfo(sandbox_id, state), **known)  # type: ignore[arg-type]  # fields of the dataclass
+
+    def state(self, sandbox_id: SandboxId) -> SandboxState:
+        """The state that a sandbox is in."""
+        known = self.found.get(sandbox_id)
+        return SandboxState.MISSING if known is None else known.state
+
+    def made(self, name: str) -> int:
+        """How often a call was made."""
+        return sum(call == name for call, _ in self.calls)
+
+    async def version(self) -> str:
+        await self._call("version")
+        return "Scripted 1.0"
+
+    async def boot(self, spec: SandboxSpec) -> SandboxInfo:
+        await self._fail("boot", spec.id)
+        self.having_volumes.add(spec.id)
+        self.files.setdefault(spec.id, {}).update(spec.files)
+        self.found[spec.id] = replace(self.booted, id=spec.id)
+        await self._hold("boot")
+        return self.found[spec.id]
+
+    async def inspect(self, sandbox_id: SandboxId) -> SandboxInfo:
+        await self._call("inspect", sandbox_id)
+        return self.found.get(sandbox_id) or SandboxInfo(sandbox_id, SandboxState.MISSING)
+
+    async def sandboxes(self) -> dict[SandboxId, SandboxInfo]:
+        await self._call("sandboxes")
+        return dict(self.found)
+
+    async def volumes(self) -> set[SandboxId]:
+        await self._call("volumes")
+        return set(self.having_volumes)
+
+    async def pause(self, sandbox_id: SandboxId) -> None:
+        await self._turn("pause", sandbox_id, SandboxState.PAUSED)
+
+    async def unpause(self, sandbox_id: SandboxId) -> None:
+        await self._turn("unpause", sandbox_id, SandboxState.RUNNING)
+
+    async def remove(self, sandbox_id: SandboxId) -> None:
+        await self._fail("remove", sandbox_id)
+        self.found.pop(sandbox_id, None)
+        self.having_volumes.discard(sandbox_id)
+        await self._hold("remove")
+
+    async def log_tail(self, sandbox_id: SandboxId, line_count: int) -> str:
+        await self._call("log_tail", sandbox_id)
+        return "\n".join(self.log.splitlines()[-line_count:])
+
+    async def follow_log(self, sandbox_id: SandboxId, line_count: int) -> AsyncIterator[bytes]:
+        await self._call("follow_log", sandbox_id)
+        for line in self.log.splitlines()[-line_count:]:
+            yield f"{line}\n".encode()
+
+    async def _turn(self, name: str, sandbox_id: SandboxId, state: SandboxState) -> None:
+        await self._fail(name, sandbox_id)
+        known = self.found.get(sandbox_id)
+        if known is None:
+            raise SandboxMissing(f"Sandbox {sandbox_id} is gone from the engine.")
+        wanted = SandboxState.RUNNING if name == "pause" else SandboxState.PAUSED
+        if known.state is not wanted:
+            raise EngineUnavailable(f"The engine could not {name} a sandbox that is {known.state}.")
+        self.found[sandbox_id] = replace(known, state=state)
+        await self._hold(name)
+
+    async def _call(self, name: str, sandbox_id: str = "") -> None:
+        await self._fail(name, sandbox_id)
+        await self._hold(name)
+
+    async def _fail(self, name: str, sandbox_id: str) -> None:
+        self.calls.append((name, sandbox_id))
+        # A real engine answers from another thread, so whoever waits next gets its turn here.
+        await asyncio.sleep(0)
+        failure = self.failing.get(f"{name} {sandbox_id}") or self.failing.get(name)
+        if failure is not None:
+            raise failure
+
+    async def _hold(self, name: str) -> None:
+        if (hold := self.holds.get(name)) is not None:
+            hold.has_begun.set()
+            await hold.may_end.wait()
+
+
+def _has_port(state: SandboxState) -> bool:
+    return state in {SandboxState.RUNNING, SandboxState.PAUSED}

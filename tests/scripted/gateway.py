@@ -1,0 +1,204 @@
+"""A gateway on a socket that answers as OpenClaw's does, or as a test says."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from starlette.types import Receive, Scope, Send
+
+    Handler = Callable[["Asked", Receive, Send], Awaitable[None]]
+
+MESSAGE = {
+    "type": "message",
+    "id": "msg_1",
+    "role": "assistant",
+    "content": [{"type": "output_text", "text": "Hello there."}],
+    "phase": "final_answer",
+    "status": "completed",
+}
+RESPONSE = {
+    "id": "resp_1",
+    "object": "response",
+    "created_at": 1_800_000_000,
+    "status": "completed",
+    "model": "openclaw",
+    "output": [MESSAGE],
+    "usage": {"input_tokens": 3, "output_tokens": 2, "total_tokens": 5},
+}
+STARTED = RESPONSE | {"status": "in_progress", "output": []}
+DELTA = {
+    "type": "response.output_text.delta",
+    "item_id": "msg_1",
+    "output_index": 0,
+    "content_index": 0,
+    "delta": "Hello there.",
+}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A message that came to the gateway."""
+
+    headers: dict[str, str]
+    body: dict[str, Any]
+
+
+@dataclass
+class ScriptedGateway:
+    """Is itself the ASGI application; one stands for the gateways of all sandboxes."""
+
+    is_started: bool = True
+    busy_rounds: int = 0
+    """How often a suspension is asked about before the running turn has ended."""
+    requires_restart: bool = False
+    rpc_answers: dict[str, tuple[int, dict[str, Any]]] = field(default_factory=dict)
+    """By method: what is answered instead of what OpenClaw would."""
+    handler: Handler | None = None
+    """Answers messages; None is a friendly answer, streamed if so asked."""
+    messages: list[Asked] = field(default_factory=list)
+    rpc_calls: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    tokens: set[str] = field(default_factory=set)
+    is_suspended: bool = False
+    probes: int = 0
+    has_left: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the sender of a message hangs up before the answer's end."""
+
+    def called(self, method: str) -> list[dict[str, Any]]:
+        """The parameters of the control calls of a method."""
+        return [params for each, params in self.rpc_calls if each == method]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        body = await _body(receive)
+        headers = {name.decode(): value.decode("latin-1") for name, value in scope["headers"]}
+        if scope["path"] == "/startupz":
+            self.probes += 1
+            await answer(send, 200 if self.is_started else 503, {})
+            return
+        self.tokens.add(headers.get("authorization", ""))
+        content = json.loads(body)
+        if scope["path"] == "/api/v1/admin/rpc":
+            await answer(send, *self._rpc(content["method"], content["params"]))
+            return
+        asked = Asked(headers, content)
+        self.messages.append(asked)
+        await (self.handler or friendly)(asked, self._receiver(receive), send)
+
+    def _receiver(self, receive: Receive) -> Receive:
+        async def noticing() -> Any:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                self.has_left.set()
+            return message
+
+        return noticing
+
+    def _rpc(self, method: str, params: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        self.rpc_calls.append((method, params))
+        if method in self.rpc_answers:
+            return self.rpc_answers[method]
+        if method == "config.get":
+            return ok({"hash": "hmac-sha256:v1:abc"})
+        if method == "config.patch":
+            return ok({"sentinel": {"stats": {"requiresRestart": self.requires_restart}}})
+        if method == "gateway.suspend.resume":
+            self.is_suspended = False
+            return ok({"resumed": True, "status": "running"})
+        self.is_suspended = True
+        self.busy_rounds -= 1
+        status = "draining" if self.busy_rounds >= 0 else "ready"
+        return ok({"status": status, "suspensionId": "susp-1"})
+
+
+def ok(payload: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    """A control call's good answer."""
+    return 200, {"ok": True, "payload": payload}
+
+
+def refused(message: str, status: int = 400) -> tuple[int, dict[str, Any]]:
+    """A control call's refusal."""
+    return status, {"ok": False, "error": {"code": "INVALID_REQUEST", "message": message}}
+
+
+async def answer(send: Send, status: int, content: dict[str, Any]) -> None:
+    """A whole JSON answer."""
+    await begin(send, status, "application/json")
+    await send({"type": "http.response.body", "body": json.dumps(content).encode()})
+
+
+async def begin(send: Send, status: int, media_type: str) -> None:
+    """Status and headers, before a body."""
+    headers = [(b"content-type", media_type.encode())]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+
+
+async def events(send: Send, *contents: dict[str, Any] | str) -> None:
+    """Some events of a stream that has begun."""
+    for content in contents:
+        data = content if isinstance(content, str) else json.dumps(content)
+        name = "" if isinstance(content, str) else f"event: {content['type']}\n"
+        chunk = f"{name}data: {data}\n\n".encode()
+        await send({"type": "http.response.body", "body": chunk, "more_body": True})
+
+
+async def end(send: Send) -> None:
+    """The proper end of a body."""
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def friendly(asked: Asked, _: Receive, send: Send) -> None:
+    """A short answer."""
+    if not asked.body.get("stream"):
+        await answer(send, 200, RESPONSE)
+        return
+    await begin(send, 200, "text/event-stream")
+    await events(send, {"type": "response.created", "response": STARTED}, DELTA)
+    await events(send, {"type": "response.completed", "response": RESPONSE}, "[DONE]")
+    await end(send)
+
+
+def failing(status: int, content: dict[str, Any]) -> Handler:
+    """Answers every message with an error."""
+
+    async def handler(_: Asked, __: Receive, send: Send) -> None:
+        await answer(send, status, content)
+
+    return handler
+
+
+async def endless(asked: Asked, receive: Receive, send: Send) -> None:
+    """Begins an answer and never ends it, until the sender of the message hangs up."""
+    if asked.body.get("stream"):
+        await begin(send, 200, "text/event-stream")
+        await events(send, {"type": "response.created", "response": STARTED}, DELTA)
+    await silent(asked, receive, send)
+
+
+async def silent(_: Asked, receive: Receive, __: Send) -> None:
+    """Answers nothing at all."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def breaking_off(asked: Asked, _: Receive, send: Send) -> None:
+    """Begins an answer and dies: the server cuts the connection of an answer without an end."""
+    is_stream = bool(asked.body.get("stream"))
+    await begin(send, 200, "text/event-stream" if is_stream else "application/json")
+    if is_stream:
+        await events(send, {"type": "response.created", "response": STARTED}, DELTA)
+    else:
+        await send({"type": "http.response.body", "body": b'{"id":', "more_body": True})
+
+
+async def _body(receive: Receive) -> bytes:
+    body = bytearray()
+    while True:
+        message = await receive()
+        body += message.get("body", b"")
+        if not message.get("more_body"):
+            return bytes(body)

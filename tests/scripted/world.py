@@ -1,0 +1,212 @@
+"""Everything that instances are made of: real but for the engine, which is scripted."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from chowder_local.accounts.authentication import Authentication
+from chowder_local.accounts.organizations import Organizations
+from chowder_local.domain import (
+    Instance,
+    InstanceId,
+    InstanceStatus,
+    ModelProvider,
+    OrganizationId,
+    SandboxId,
+    Tier,
+)
+from chowder_local.instances.boots import Boots
+from chowder_local.instances.conversations import Conversations
+from chowder_local.instances.health import Health, ServerFacts
+from chowder_local.instances.lifecycle import InstanceDraft, Lifecycle
+from chowder_local.instances.locks import InstanceLocks
+from chowder_local.instances.readiness import Readiness
+from chowder_local.instances.reconcile import Reconciler
+from chowder_local.openclaw.gateway import Gateway
+from chowder_local.relay.failures import FailureLog
+from chowder_local.store.database import Database
+from chowder_local.store.instances import InstanceQueries
+from chowder_local.store.keys import KeyQueries
+from chowder_local.store.organizations import OrganizationQueries
+from chowder_local.store.sessions import SessionQueries
+from chowder_local.tasks import owned_tasks
+from chowder_local.tokens import Vault
+from chowder_local.upstream.forward import open_client
+from tests.scripted.engine import ScriptedEngine
+from tests.scripted.gateway import ScriptedGateway
+from tests.scripted.serving import eventually, serve
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    import httpx
+
+MODEL_KEYS = {ModelProvider.ANTHROPIC: "sk-ant", ModelProvider.OPENAI: "offline"}
+RELAY_URL = "http://relay.internal:2470"
+MAX_BODY_BYTES = 64 * 1024
+
+
+class Clock:
+    """A clock that a test moves."""
+
+    def __init__(self) -> None:
+        self.now = datetime(2026, 5, 4, 3, 2, 1, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+
+@dataclass
+class World:
+    """The parts, to be looked at and played upon."""
+
+    clock: Clock
+    engine: ScriptedEngine
+    gateway: ScriptedGateway
+    vault: Vault
+    instances: InstanceQueries
+    sessions: SessionQueries
+    organizations: Organizations
+    authentication: Authentication
+    model_failures: FailureLog
+    locks: InstanceLocks
+    readiness: Readiness
+    boots: Boots
+    reconciler: Reconciler
+    lifecycle: Lifecycle
+    conversations: Conversations
+    health: Health
+    tasks: asyncio.TaskGroup
+    organization_id: OrganizationId
+    key: str
+
+    async def now(self, instance: Instance) -> Instance:
+        """The instance as the store has it."""
+        known = await self.instances.get(instance.id)
+        assert known is not None
+        return known
+
+    async def settled(self, instance: Instance) -> Instance:
+        """The instance when no boot of it is under way any more."""
+        await eventually(lambda: not self.boots.is_under_way(instance.id), "the boot has ended")
+        return await self.now(instance)
+
+    async def created(self, **fields: Any) -> Instance:
+        """A new instance, whose boot has ended."""
+        draft = InstanceDraft(name=fields.pop("name", "Ada"), **fields)
+        return await self.settled(await self.lifecycle.create(self.organization_id, draft))
+
+    async def stopped(self) -> Instance:
+        """A new instance that was stopped."""
+        instance = await self.created()
+        return await self.lifecycle.stop(self.organization_id, instance.id)
+
+    async def placed(self, status: InstanceStatus, number: int = 1, **fields: Any) -> Instance:
+        """A row as an earlier life of the server may have left it."""
+        earlier: dict[str, Any] = {
+            "born_at": self.clock.now,
+            "gateway_url": self.engine.gateway_url,
+        }
+        instance = Instance(
+            id=InstanceId(f"instance-{number}"),
+            organization_id=self.organization_id,
+            name="Ada",
+            status=status,
+            model_provider=ModelProvider.ANTHROPIC,
+            sandbox_id=SandboxId(f"chowder-{number:012x}"),
+            created_at=self.clock.now,
+            updated_at=self.clock.now,
+            **earlier | fields,
+        )
+        await self.instances.add(instance, limit=None)
+        return instance
+
+
+@asynccontextmanager
+async def open_world(
+    tmp_path: Path,
+    *,
+    boot_timeout_s: float = 10.0,
+    suspend_timeout_s: float = 10.0,
+    concurrency: int = 2,
+    interval_s: float = 0.001,
+) -> AsyncIterator[World]:
+    """A world with an organization that has keys for two of the three providers."""
+    clock, gateway, vault = Clock(), ScriptedGateway(), Vault(b"s" * 32)
+    async with (
+        Database.open(tmp_path / "chowder.db") as database,
+        serve(gateway) as url,
+        open_client(is_proxied=False) as client,
+        owned_tasks() as tasks,
+    ):
+        engine = ScriptedEngine(url)
+        instances, sessions = InstanceQueries(database), SessionQueries(database)
+        organizations = Organizations(OrganizationQueries(database), vault, clock)
+        details, key = await organizations.signup("Kitchen", tier=Tier.CRAB, model_keys=MODEL_KEYS)
+
+        def gateway_of(sandbox_id: SandboxId, url: str) -> Gateway:
+            return _gateway(client, vault, sandbox_id, url)
+
+        readiness = Readiness(engine, gateway_of, boot_timeout_s=boot_timeout_s)
+        locks, failures = InstanceLocks(), FailureLog()
+        boots = Boots(
+            instances=instances, organizations=organizations, engine=engine, readiness=readiness,
+            vault=vault, relay_url=RELAY_URL, concurrency=concurrency, clock=clock, group=tasks,
+        )  # fmt: skip
+        reconciler = Reconciler(
+            instances=instances, engine=engine, boots=boots, locks=locks,
+            interval_s=interval_s, clock=clock,
+        )  # fmt: skip
+        yield World(
+            clock=clock,
+            engine=engine,
+            gateway=gateway,
+            vault=vault,
+            instances=instances,
+            sessions=sessions,
+            organizations=organizations,
+            authentication=Authentication(KeyQueries(database), clock),
+            model_failures=failures,
+            locks=locks,
+            readiness=readiness,
+            boots=boots,
+            reconciler=reconciler,
+            lifecycle=Lifecycle(
+                instances=instances, organizations=organizations, engine=engine, boots=boots,
+                readiness=readiness, locks=locks, gateway_of=gateway_of,
+                suspend_timeout_s=suspend_timeout_s, clock=clock,
+            ),
+            conversations=Conversations(
+                organizations=organizations, sessions=sessions, reconciler=reconciler,
+                failures=failures, gateway_of=gateway_of, clock=clock,
+            ),
+            health=Health(_facts(clock), engine, instances),
+            tasks=tasks,
+            organization_id=details.organization.id,
+            key=key,
+        )  # fmt: skip
+
+
+def _gateway(client: httpx.AsyncClient, vault: Vault, sandbox_id: SandboxId, url: str) -> Gateway:
+    return Gateway(client, url, vault.gateway_token(sandbox_id))
+
+
+def _facts(clock: Clock) -> ServerFacts:
+    return ServerFacts(
+        version="1.2.3",
+        openclaw_version="2026.9.6",
+        image="chowder-sandbox:1",
+        base_url="http://127.0.0.1:2469",
+        data_dir="/somewhere",
+        pid=42,
+        started_at=clock.now,
+        relay_url=RELAY_URL,
+    )

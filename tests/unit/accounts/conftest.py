@@ -1,0 +1,60 @@
+"""The accounts on a real store, with a clock that tests set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import pytest
+
+from chowder_local.accounts.authentication import Authentication
+from chowder_local.accounts.organizations import Organizations
+from chowder_local.store.database import Database
+from chowder_local.store.instances import InstanceQueries
+from chowder_local.store.keys import KeyQueries
+from chowder_local.store.meta import MetaQueries
+from chowder_local.store.organizations import OrganizationQueries
+from chowder_local.tokens import Vault
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+
+@dataclass
+class Clock:
+    now: datetime = field(default_factory=lambda: datetime(2026, 5, 4, tzinfo=UTC))
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+@dataclass
+class Accounts:
+    """What a server has of this layer, wired as the server wires it."""
+
+    database: Database
+    vault: Vault
+    clock: Clock
+
+    def __post_init__(self) -> None:
+        self.keys = KeyQueries(self.database)
+        self.meta = MetaQueries(self.database)
+        self.instances = InstanceQueries(self.database)
+        self.authentication = Authentication(self.keys, self.clock)
+        self.organizations = Organizations(
+            OrganizationQueries(self.database), self.vault, self.clock
+        )
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+async def accounts(tmp_path: Path) -> AsyncIterator[Accounts]:
+    vault = Vault.load(tmp_path / "secret.key")
+    async with Database.open(tmp_path / "chowder.db") as database:
+        yield Accounts(database, vault, Clock())

@@ -1,0 +1,89 @@
+"""The relay gets the key of the organization whose sandbox calls, and of no other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from chowder_local.accounts.lending import Lending
+from chowder_local.domain import Instance, InstanceId, InstanceStatus, ModelProvider, SandboxId
+from chowder_local.errors import RelayTokenInvalid
+from chowder_local.relay.service import Lender, Loan
+from chowder_local.tokens import Vault
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+OPENAI, GEMINI = ModelProvider.OPENAI, ModelProvider.GEMINI
+
+
+@pytest.fixture
+async def instance(accounts: Any) -> Instance:
+    details, _ = await accounts.organizations.signup("Kitchen", model_keys={OPENAI: "sk-o"})
+    instance = Instance(
+        id=InstanceId("instance-1"),
+        organization_id=details.organization.id,
+        name="cook",
+        status=InstanceStatus.RUNNING,
+        model_provider=OPENAI,
+        sandbox_id=SandboxId("chowder-1"),
+        created_at=accounts.clock(),
+        updated_at=accounts.clock(),
+    )
+    await accounts.instances.add(instance, None)
+    return instance
+
+
+@pytest.fixture
+def lender(accounts: Any) -> Lender:
+    return Lending(accounts.vault, accounts.instances, accounts.organizations)
+
+
+@pytest.fixture
+def token(accounts: Any, instance: Instance) -> str:
+    return str(accounts.vault.relay_token(instance.sandbox_id))
+
+
+async def test_a_sandbox_is_lent_its_organizations_key(
+    lender: Lender, instance: Instance, token: str
+) -> None:
+    expected = Loan(instance.organization_id, instance.id, instance.sandbox_id, key="sk-o")
+    assert await lender.lend(token, OPENAI) == expected
+    assert (await lender.lend(token, GEMINI)).key is None
+
+
+async def test_a_changed_key_is_lent_at_once(
+    accounts: Any, lender: Lender, instance: Instance, token: str
+) -> None:
+    await lender.lend(token, OPENAI)
+    for key in ("sk-new", ""):
+        await accounts.organizations.change(instance.organization_id, model_api_keys={OPENAI: key})
+        assert (await lender.lend(token, OPENAI)).key == (key or None)
+
+
+async def test_a_terminated_instances_sandbox_is_lent_nothing(
+    accounts: Any, lender: Lender, instance: Instance, token: str
+) -> None:
+    await accounts.instances.change(
+        instance.id, now=accounts.clock(), status=InstanceStatus.TERMINATED
+    )
+    with pytest.raises(RelayTokenInvalid):
+        await lender.lend(token, OPENAI)
+
+
+async def test_a_token_that_we_never_gave_out_is_refused(
+    accounts: Any, lender: Lender, instance: Instance, token: str, tmp_path: Path
+) -> None:
+    other = Vault.load(tmp_path / "other.key")
+    for wrong in (
+        "",
+        instance.sandbox_id,
+        token[:-1],
+        other.relay_token(instance.sandbox_id),
+        accounts.vault.gateway_token(instance.sandbox_id),
+        # Ours, but of a sandbox that no instance has.
+        accounts.vault.relay_token("chowder-2"),
+    ):
+        with pytest.raises(RelayTokenInvalid):
+            await lender.lend(wrong, OPENAI)

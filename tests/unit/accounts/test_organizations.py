@@ -1,0 +1,115 @@
+"""Organizations: signup, limits, and model keys that nobody but the relay reads."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from chowder_local.accounts.organizations import Organizations
+from chowder_local.domain import ModelProvider, OrganizationId, Tier
+from chowder_local.errors import OrganizationNotFound
+from chowder_local.store.organizations import OrganizationQueries
+from chowder_local.tokens import Vault
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ANTHROPIC, OPENAI, GEMINI = ModelProvider.ANTHROPIC, ModelProvider.OPENAI, ModelProvider.GEMINI
+
+
+async def test_a_signup_is_a_shrimp_without_model_keys(accounts: Any) -> None:
+    details, raw_key = await accounts.organizations.signup("Kitchen")
+    assert details.organization.name == "Kitchen"
+    assert details.organization.tier is Tier.SHRIMP
+    assert details.organization.model_providers == ()
+    assert (details.instance_count, details.instance_limit) == (0, 1)
+    assert details.organization.created_at == accounts.clock()
+    caller = await accounts.authentication.caller(raw_key)
+    assert caller.organization_id == details.organization.id
+    assert await accounts.organizations.details(details.organization.id) == details
+
+
+async def test_two_signups_share_nothing(accounts: Any) -> None:
+    first, first_key = await accounts.organizations.signup("Kitchen")
+    second, second_key = await accounts.organizations.signup("Kitchen")
+    assert first.organization.id != second.organization.id
+    assert first_key != second_key
+
+
+async def test_model_keys_are_merged_and_an_empty_one_is_removed(accounts: Any) -> None:
+    organizations = accounts.organizations
+    details, _ = await organizations.signup(
+        "Kitchen", tier=Tier.WHALE, model_keys={ANTHROPIC: "sk-a", OPENAI: "sk-o"}
+    )
+    organization_id = details.organization.id
+    assert details.organization.model_providers == (ANTHROPIC, OPENAI)
+    assert details.instance_limit is None
+    accounts.clock.now += timedelta(seconds=1)
+    changed = await organizations.change(
+        organization_id, name="Harbour", model_api_keys={OPENAI: "", GEMINI: " sk-g\n"}
+    )
+    assert changed.organization.name == "Harbour"
+    assert changed.organization.model_providers == (ANTHROPIC, GEMINI)
+    assert changed.organization.updated_at == accounts.clock()
+    assert await organizations.model_key(organization_id, ANTHROPIC) == "sk-a"
+    assert await organizations.model_key(organization_id, OPENAI) is None
+    assert await organizations.model_key(organization_id, GEMINI) == "sk-g"
+
+
+async def test_an_empty_model_key_at_signup_is_none(accounts: Any) -> None:
+    details, _ = await accounts.organizations.signup("Kitchen", model_keys={OPENAI: " "})
+    assert details.organization.model_providers == ()
+
+
+async def test_a_name_changes_alone(accounts: Any) -> None:
+    details, _ = await accounts.organizations.signup("Kitchen", model_keys={OPENAI: "sk-o"})
+    changed = await accounts.organizations.change(details.organization.id, name="Harbour")
+    assert changed.organization.model_providers == (OPENAI,)
+
+
+async def test_what_is_not_there_is_not_found(accounts: Any) -> None:
+    nobody = OrganizationId("nobody")
+    with pytest.raises(OrganizationNotFound):
+        await accounts.organizations.details(nobody)
+    with pytest.raises(OrganizationNotFound):
+        await accounts.organizations.change(nobody, name="x")
+    assert await accounts.organizations.model_key(nobody, OPENAI) is None
+
+
+async def test_a_model_key_of_another_secret_counts_as_not_set(
+    accounts: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    details, _ = await accounts.organizations.signup("Kitchen", model_keys={OPENAI: "sk-o"})
+    other = Organizations(
+        OrganizationQueries(accounts.database),
+        Vault.load(tmp_path / "other.key"),
+        accounts.clock,
+    )
+    with caplog.at_level(logging.WARNING):
+        assert await other.model_key(details.organization.id, OPENAI) is None
+    assert "set it again" in caplog.text
+
+
+async def test_no_secret_is_on_the_disk_or_in_the_log(
+    accounts: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    planted = "sk-ant-PLANTED-0123456789"
+    details, raw_key = await accounts.organizations.signup(
+        "Kitchen", model_keys={ANTHROPIC: planted}
+    )
+    await accounts.organizations.change(
+        details.organization.id, model_api_keys={OPENAI: planted + "-openai"}
+    )
+    issued = await accounts.authentication.issue(details.organization.id)
+    await accounts.authentication.caller(raw_key)
+    # The files while they are in use: what is written stands in the WAL.
+    written = {file.name: file.read_bytes() for file in tmp_path.glob("chowder.db*")}
+    assert {"chowder.db", "chowder.db-wal"} <= written.keys()
+    assert any(b"Kitchen" in content for content in written.values())
+    for secret in (planted, raw_key, issued):
+        assert not any(secret.encode() in content for content in written.values())
+        assert secret not in caplog.text

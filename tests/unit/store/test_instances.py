@@ -1,0 +1,223 @@
+"""Instances: the limit holds under racing calls, and one of racing changes wins."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from sqlalchemy.exc import IntegrityError, StatementError
+
+from chowder_local.domain import (
+    Instance,
+    InstanceId,
+    InstanceStatus,
+    ModelProvider,
+    OrganizationId,
+    SandboxId,
+)
+from chowder_local.errors import InstanceLimitReached
+from chowder_local.store.instances import InstanceQueries
+from chowder_local.store.organizations import OrganizationQueries
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from chowder_local.domain import Organization
+    from chowder_local.store.database import Database
+
+PROVISIONING, RUNNING, STOPPED, TERMINATED = (
+    InstanceStatus.PROVISIONING,
+    InstanceStatus.RUNNING,
+    InstanceStatus.STOPPED,
+    InstanceStatus.TERMINATED,
+)
+
+
+@pytest.fixture
+def instances(database: Database) -> InstanceQueries:
+    return InstanceQueries(database)
+
+
+@pytest.fixture
+def make(organization: Organization) -> Callable[..., Instance]:
+    def make(number: int, **fields: Any) -> Instance:
+        at = organization.created_at + timedelta(seconds=number)
+        instance = Instance(
+            id=InstanceId(f"instance-{number}"),
+            organization_id=organization.id,
+            name=f"cook {number}",
+            status=PROVISIONING,
+            model_provider=ModelProvider.ANTHROPIC,
+            sandbox_id=SandboxId(f"chowder-{number}"),
+            created_at=at,
+            updated_at=at,
+        )
+        return replace(instance, **fields)
+
+    return make
+
+
+async def test_an_instance_comes_back_as_it_was_put(
+    instances: InstanceQueries, make: Callable[..., Instance]
+) -> None:
+    bare = make(1)
+    full = make(
+        2,
+        status=RUNNING,
+        openclaw_config={"agents.defaults.model": "x", "deep": {"list": [1, None, "é"]}},
+        region="eu",
+        error_message="was slow",
+        gateway_url="http://127.0.0.1:40000/?token=x",
+        born_at=bare.created_at,
+    )
+    for instance in (bare, full):
+        await instances.add(instance, None)
+        assert await instances.get(instance.id) == instance
+        assert await instances.by_sandbox(instance.sandbox_id) == instance
+    assert await instances.get(InstanceId("other")) is None
+    assert await instances.by_sandbox(SandboxId("other")) is None
+
+
+async def test_racing_adds_cannot_pass_the_limit_together(
+    instances: InstanceQueries, make: Callable[..., Instance]
+) -> None:
+    async def add(number: int) -> str:
+        try:
+            await instances.add(make(number), 10)
+        except InstanceLimitReached as reached:
+            return str(reached)
+        return "added"
+
+    async with asyncio.TaskGroup() as tasks:
+        adding = [tasks.create_task(add(number)) for number in range(50)]
+    answers = [task.result() for task in adding]
+    refused = "Instance limit reached (10/10). Upgrade your subscription."
+    assert (answers.count("added"), answers.count(refused)) == (10, 40)
+    assert len(await instances.living()) == 10
+
+
+async def test_stopped_instances_count_and_terminated_ones_do_not(
+    database: Database, instances: InstanceQueries, make: Callable[..., Instance]
+) -> None:
+    await instances.add(make(1, status=STOPPED), 2)
+    await instances.add(make(2, status=InstanceStatus.ERROR), 2)
+    with pytest.raises(InstanceLimitReached):
+        await instances.add(make(3), 2)
+    counted = OrganizationQueries(database).instance_count
+    assert await counted(make(1).organization_id) == 2
+    await instances.change(make(1).id, now=make(1).created_at, status=TERMINATED)
+    assert await counted(make(1).organization_id) == 1
+    await instances.add(make(3), 2)
+
+
+async def test_two_instances_never_share_a_sandbox(
+    instances: InstanceQueries, make: Callable[..., Instance]
+) -> None:
+    await instances.add(make(1), None)
+    with pytest.raises(IntegrityError):
+        await instances.add(make(2, sandbox_id=make(1).sandbox_id), None)
+
+
+async def test_lists_are_oldest_first_and_leave_out_the_terminated(
+    instances: InstanceQueries, make: Callable[..., Instance]
+) -> None:
+    for number in (3, 1, 2):
+        await instances.add(make(number, status=TERMINATED if number == 2 else RUNNING), None)
+    expected = [make(1, status=RUNNING), make(3, status=RUNNING)]
+    assert await instances.of_organization(make(1).organization_id) == expected
+    assert await instances.living() == expected
+    assert await instances.of_organization(OrganizationId("other")) == []
+
+
+async def test_lists_read_no_terminated_rows(
+    database: Database, instances: InstanceQueries, make: Callable[..., Instance]
+) -> None:
+    await instances.add(make(1), None)
+    statuses = "('provisioning', 'running', 'stopped', 'error')"
+    async with database.reading() as session:
+        connection = await session.connection()
+        for where in (f"organization_id = 'x' AND status IN {statuses}", f"status IN {statuses}"):
+            plan = await connection.exec_driver_sql(
+                f"EXPLAIN QUERY PLAN SELECT * FROM instance WHERE {where} ORDER BY created_at, id"
+            )
+            assert "SEARCH instance USING INDEX" in str(plan.all())
+
+
+async def test_one_of_racing_changes_from_a_status_wins(
+    instances: InstanceQueries, make: Callable[..., Instance]
+) -> None:
+    running = make(1, status=RUNNING)
+    await instances.add(running, None)
+    now = running.created_at + timedelta(hours=1)
+    async with asyncio.TaskGroup() as tasks:
+        stopping = [
+            tasks.create_task(
+                instances.change(running.id, only_from={RUNNING}, now=now, status=STOPPED)
+            )
+            for _ in range(20)
+        ]
+    won = [task.result() for task in stopping if task.result() is not None]
+    assert won == [replace(running, status=STOPPED, updated_at=now)]
+    assert await instances.get(running.id) == won[0]
+
+
+async def test_a_change_names_what_changes_and_keeps_the_rest(
+    instances: InstanceQueries, make: Callable[..., Instance]
+) -> None:
+    before = make(1, openclaw_config={"a": 1})
+    await instances.add(before, None)
+    now = before.created_at + timedelta(minutes=1)
+    ready = await instances.change(
+        before.id, now=now, status=RUNNING, gateway_url="http://127.0.0.1:4", born_at=now
+    )
+    assert ready == replace(
+        before, status=RUNNING, gateway_url="http://127.0.0.1:4", born_at=now, updated_at=now
+    )
+    renamed = await instances.change(
+        before.id, now=now, name="chef", openclaw_config={"b": 2}, error_message="no"
+    )
+    assert renamed is not None
+    assert (renamed.name, renamed.openclaw_config) == ("chef", {"b": 2})
+    cleared = await instances.change(before.id, now=now, openclaw_config=None, error_message=None)
+    assert cleared is not None
+    assert (cleared.openclaw_config, cleared.error_message) == (None, None)
+    assert await instances.get(before.id) == cleared
+
+
+async def test_what_is_not_there_is_not_changed(
+    instances: InstanceQueries, make: Callable[..., Instance]
+) -> None:
+    now = make(1).created_at
+    assert await instances.change(make(1).id, now=now, name="x") is None
+
+
+async def test_every_status_is_counted(
+    instances: InstanceQueries, make: Callable[..., Instance]
+) -> None:
+    for number, status in enumerate([RUNNING, RUNNING, TERMINATED]):
+        await instances.add(make(number, status=status), None)
+    counts = await instances.counts()
+    assert counts == dict.fromkeys(InstanceStatus, 0) | {RUNNING: 2, TERMINATED: 1}
+
+
+async def test_times_of_any_zone_come_back_as_the_same_moment_in_utc(
+    instances: InstanceQueries, make: Callable[..., Instance]
+) -> None:
+    eastern = timezone(timedelta(hours=-5))
+    at = datetime(2026, 1, 1, 22, 0, 0, 5, tzinfo=eastern)
+    await instances.add(make(1, created_at=at), None)
+    back = await instances.get(make(1).id)
+    assert back is not None
+    assert back.created_at == at
+    assert back.created_at.utcoffset() == timedelta(0)
+
+
+async def test_a_time_without_a_zone_is_refused(
+    instances: InstanceQueries, make: Callable[..., Instance]
+) -> None:
+    naive = make(1).created_at.replace(tzinfo=None)
+    with pytest.raises(StatementError, match="without a zone"):
+        await instances.add(make(1, created_at=naive), None)

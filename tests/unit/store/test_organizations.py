@@ -1,0 +1,87 @@
+"""Organizations and their model keys."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+from sqlalchemy.exc import IntegrityError
+
+from chowder_local.domain import ApiKey, KeyId, ModelProvider, OrganizationId
+from chowder_local.store.keys import KeyQueries
+from chowder_local.store.organizations import OrganizationQueries
+
+if TYPE_CHECKING:
+    from chowder_local.domain import Organization
+    from chowder_local.store.database import Database
+
+ANTHROPIC, OPENAI, GEMINI = ModelProvider.ANTHROPIC, ModelProvider.OPENAI, ModelProvider.GEMINI
+
+
+@pytest.fixture
+def queries(database: Database) -> OrganizationQueries:
+    return OrganizationQueries(database)
+
+
+async def test_an_organization_comes_back_as_it_was_put(
+    queries: OrganizationQueries, organization: Organization
+) -> None:
+    assert await queries.get(organization.id) == organization
+    assert await queries.get(OrganizationId("other")) is None
+
+
+async def test_an_organization_is_added_with_its_keys_or_not_at_all(
+    database: Database, queries: OrganizationQueries, organization: Organization
+) -> None:
+    other = replace(organization, id=OrganizationId("org-2"))
+    key = ApiKey(
+        id=KeyId("key-2"),
+        organization_id=other.id,
+        name="default",
+        prefix="chd_org_efgh",
+        created_at=other.created_at,
+    )
+    with pytest.raises(IntegrityError):
+        await queries.add(other, key, "digest-1", {OPENAI: b"x"})
+    assert await queries.get(other.id) is None
+    await queries.add(other, key, "digest-2", {OPENAI: b"x", ANTHROPIC: b"y"})
+    assert await queries.get(other.id) == replace(other, model_providers=(ANTHROPIC, OPENAI))
+    assert await KeyQueries(database).by_digest("digest-2") == key
+    assert await queries.model_key(other.id, OPENAI) == b"x"
+
+
+async def test_a_change_puts_and_removes_what_it_names_and_keeps_the_rest(
+    queries: OrganizationQueries, organization: Organization
+) -> None:
+    now = organization.created_at + timedelta(seconds=1)
+    first = await queries.change(
+        organization.id, name=None, model_keys={OPENAI: b"o", GEMINI: b"g"}, now=now
+    )
+    assert first == replace(organization, model_providers=(GEMINI, OPENAI), updated_at=now)
+    later = now + timedelta(seconds=1)
+    second = await queries.change(
+        organization.id,
+        name="Harbour",
+        model_keys={OPENAI: b"o2", GEMINI: None, ANTHROPIC: None},
+        now=later,
+    )
+    assert second == replace(
+        organization, name="Harbour", model_providers=(OPENAI,), updated_at=later
+    )
+    assert await queries.get(organization.id) == second
+    assert await queries.model_key(organization.id, OPENAI) == b"o2"
+    assert await queries.model_key(organization.id, GEMINI) is None
+
+
+async def test_what_is_not_there_is_not_changed(
+    queries: OrganizationQueries, organization: Organization
+) -> None:
+    changed = await queries.change(
+        OrganizationId("nobody"),
+        name="x",
+        model_keys={OPENAI: b"o"},
+        now=organization.created_at,
+    )
+    assert changed is None

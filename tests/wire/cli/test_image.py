@@ -1,0 +1,78 @@
+"""`image` as it asks the engine; building and removing for real is in tests/docker."""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from chowder_local.cli.main import run
+from chowder_local.engine.images import ImageInfo
+from chowder_local.settings import Settings
+
+Output = pytest.CaptureFixture[str]
+
+MADE_AT = datetime(2026, 11, 24, 10, 11, tzinfo=UTC)
+USED = ImageInfo("my:1", "sha256:1", "2026.9.6", int(9.4e8), MADE_AT)
+OLD = ImageInfo("chowder-local/sandbox:old", "sha256:2", "2026.9.5", int(9.4e8), MADE_AT)
+
+
+@pytest.fixture
+def env(tmp_path: Path) -> dict[str, str]:
+    return {"CHOWDER_DATA_DIR": str(tmp_path), "CHOWDER_IMAGE": "my:1"}
+
+
+def put_images(monkeypatch: pytest.MonkeyPatch, *images: ImageInfo) -> None:
+    monkeypatch.setattr("chowder_local.engine.images.list_images", lambda env: list(images))
+
+
+def test_the_one_that_is_used_is_marked(
+    env: dict[str, str], capsys: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_images(monkeypatch, USED, OLD)
+    assert run(["image", "ls"], env) == 0
+    _, used, old = capsys.readouterr().out.splitlines()
+    assert used.split() == ["*", "my:1", "2026.9.6", "940", "MB", "2026-11-24", "10:11"]
+    assert "*" not in old
+    assert run(["image", "ls", "--json"], env) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert [each["used"] for each in listed] == [True, False]
+    assert listed[0]["created_at"] == "2026-11-24T10:11:00+00:00"
+
+
+def test_no_image_says_how_to_get_one(
+    env: dict[str, str], capsys: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_images(monkeypatch)
+    assert run(["image", "ls"], env) == 0
+    assert "image build" in capsys.readouterr().err
+
+
+def test_a_build_shows_its_steps_and_prints_the_tag(
+    env: dict[str, str], capsys: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def build(
+        settings: Settings, progress: Callable[[str], None], *, env: object, no_cache: bool
+    ) -> str:
+        progress(f"no_cache={no_cache}")
+        return "built:1"
+
+    monkeypatch.setattr("chowder_local.engine.images.build", build)
+    assert run(["image", "build", "--no-cache"], env) == 0
+    assert capsys.readouterr() == ("built:1\n", "Building the sandbox image\nno_cache=True\n")
+
+
+@pytest.mark.parametrize(("words", "tag"), [([], "my:1"), (["other:1"], "other:1")])
+def test_rm_takes_the_one_named_or_else_the_one_used(
+    env: dict[str, str],
+    capsys: Output,
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    tag: str,
+) -> None:
+    removed: list[str] = []
+    monkeypatch.setattr("chowder_local.engine.images.remove", lambda tag, env: removed.append(tag))
+    assert run(["image", "rm", *words], env) == 0
+    assert removed == [tag]
+    assert capsys.readouterr().err == f"{tag} is removed.\n"

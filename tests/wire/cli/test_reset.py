@@ -1,0 +1,106 @@
+"""`reset` on disk; what it removes on an engine is in tests/docker."""
+
+import io
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from chowder_local.cli import reset as module
+from chowder_local.cli.main import run
+from chowder_local.cli.reset import own_files
+from chowder_local.engine.sweep import SweepReport
+from chowder_local.settings import Settings
+
+Output = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    settings = Settings.read({}, data_dir=tmp_path / "data")
+    settings.data_dir.mkdir()
+    for path in (settings.database_file, settings.lock_file, settings.log_file):
+        path.touch()
+    settings.database_file.with_name("chowder.db-wal").touch()
+    return settings
+
+
+def reset(settings: Settings, *words: str, **env: str) -> int:
+    return run(["reset", *words], {"CHOWDER_DATA_DIR": str(settings.data_dir), **env})
+
+
+def test_what_we_wrote_is_known_and_the_lock_goes_last(settings: Settings) -> None:
+    (settings.data_dir / "notes.txt").touch()
+    names = [path.name for path in own_files(settings)]
+    assert names == ["chowder.db", "chowder.db-wal", "server.log", "server.lock"]
+
+
+def test_without_a_store_only_files_are_removed(settings: Settings, capsys: Output) -> None:
+    assert reset(settings, "-y", DOCKER_HOST="unix:///nowhere") == 0
+    assert not settings.data_dir.exists()
+    assert "and 4 files of" in capsys.readouterr().out
+
+
+def test_nothing_on_disk_goes_before_the_engine_has_let_go(
+    settings: Settings, capsys: Output
+) -> None:
+    settings.store_file.write_text("s1")
+    assert reset(settings, "-y", DOCKER_HOST="unix:///nowhere") == 6
+    assert len(own_files(settings)) == 5
+
+
+def test_the_store_that_is_swept_is_the_data_directorys(
+    settings: Settings, capsys: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def remove_store(store_id: str, env: object) -> SweepReport:
+        return SweepReport((f"{store_id}-1",), (f"{store_id}-1",), (f"{store_id}-net",))
+
+    monkeypatch.setattr("chowder_local.engine.sweep.remove_store", remove_store)
+    settings.store_file.write_text("s1\n")
+    assert reset(settings, "--yes", "--json") == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["containers"] == report["volumes"] == ["s1-1"]
+    assert report["networks"] == ["s1-net"]
+    assert str(settings.lock_file) == report["files"][-1]
+
+
+def test_a_server_that_starts_in_between_is_not_pulled_away_from_under(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "stop_running", lambda settings: None)
+    with FileLock(settings.lock_file):
+        assert reset(settings, "-y") == 4
+    assert settings.database_file.exists()
+
+
+def test_a_file_that_cannot_be_removed_is_named(settings: Settings, capsys: Output) -> None:
+    settings.default_key_file.mkdir()
+    assert reset(settings, "-y") == 5
+    assert "default.key cannot be removed" in capsys.readouterr().err
+
+
+def test_nothing_is_removed_unless_it_is_confirmed(
+    settings: Settings, capsys: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("n\n"))
+    assert reset(settings) == 1
+    assert "Aborted" in capsys.readouterr().err
+    assert settings.database_file.exists()
+    monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
+    assert reset(settings) == 0
+    assert not settings.database_file.exists()
+
+
+def test_a_directory_that_is_not_there_has_nothing(tmp_path: Path, capsys: Output) -> None:
+    assert run(["reset"], {"CHOWDER_DATA_DIR": str(tmp_path / "none")}) == 0
+    assert "There is nothing" in capsys.readouterr().out
+    assert run(["reset", "--json"], {"CHOWDER_DATA_DIR": str(tmp_path / "none")}) == 0
+    assert json.loads(capsys.readouterr().out)["files"] == []
+
+
+def test_what_a_person_keeps_there_stays(settings: Settings) -> None:
+    (settings.data_dir / "notes.txt").touch()
+    assert reset(settings, "-y") == 0
+    assert [path.name for path in settings.data_dir.iterdir()] == ["notes.txt"]

@@ -1,0 +1,143 @@
+"""What `up` says and decides; the server and the engine themselves are in tests/docker."""
+
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chowder_local.cli import up as module
+from chowder_local.cli.main import run
+from chowder_local.cli.running import RunningServer
+from chowder_local.settings import Settings
+
+Serve = Callable[[dict[str, Any]], tuple[dict[str, str], list[Any]]]
+Output = pytest.CaptureFixture[str]
+
+READY: dict[str, Any] = {"GET /local/ready": {"ready": True}}
+HEALTHY = {**READY, "GET /local/health": {"pid": os.getpid()}}
+
+
+@pytest.fixture
+def has_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chowder_local.engine.images.is_there", lambda tag, env: True)
+
+
+def test_a_server_that_runs_is_left_alone(serve: Serve, capsys: Output) -> None:
+    env, _ = serve(HEALTHY)
+    assert run(["up"], {**env, "DOCKER_HOST": "unix:///nowhere"}) == 0
+    printed, notes = capsys.readouterr()
+    assert f"0.0.1 runs already (process {os.getpid()})" in printed
+    assert 'eval "$(' in printed
+    # It is of another version than this command line.
+    assert "'down' and 'up' again" in notes
+
+
+def test_options_for_a_server_that_runs_are_said_to_be_idle(
+    serve: Serve, capsys: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env, _ = serve(HEALTHY)
+    monkeypatch.setattr(module, "__version__", "0.0.1")
+    assert run(["up"], env) == 0
+    assert capsys.readouterr().err == ""
+    assert run(["up", "--port", "5"], env) == 0
+    assert "Options change nothing" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        {},
+        READY,
+        {**READY, "GET /local/health": {"pid": 1}},
+    ],
+    ids=["silent", "strange", "another's"],
+)
+def test_what_has_the_port_of_a_server_that_died_is_not_taken_for_it(
+    serve: Serve, capsys: Output, table: dict[str, Any]
+) -> None:
+    env, _ = serve(table)
+    assert run(["up"], {**env, "DOCKER_HOST": "unix:///nowhere"}) == 6
+    assert "does not answer" in capsys.readouterr().err
+
+
+def test_a_missing_image_is_built_with_its_steps_in_sight(
+    tmp_path: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def build(settings: Settings, progress: Callable[[str], None], *, env: object) -> str:
+        progress("[1/2] RUN this")
+        return "tag"
+
+    monkeypatch.setattr("chowder_local.engine.images.is_there", lambda tag, env: False)
+    monkeypatch.setattr("chowder_local.engine.images.build", build)
+    module.ensure_image(Settings.read({}, data_dir=tmp_path, image="my:1"), {})
+    first, step, last = capsys.readouterr().err.splitlines()
+    assert first == "The sandbox image my:1 is not there: building it"
+    assert step == "[1/2] RUN this"
+    assert last == "The sandbox image my:1 is built."
+
+
+@pytest.mark.usefixtures("has_image")
+def test_in_the_foreground_it_announces_itself_once_it_takes_calls(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    announced: list[str] = []
+    is_announced = threading.Event()
+
+    def say(words: str = "") -> None:
+        announced.append(words)
+        if "Ctrl-C" in words:
+            is_announced.set()
+
+    def serve_for_a_while(settings: Settings, env: object) -> int:
+        serve(READY)
+        return 5 if is_announced.wait(10) else 0
+
+    monkeypatch.setattr("chowder_local.server.run", serve_for_a_while)
+    monkeypatch.setattr(module, "say", say)
+    env = {"CHOWDER_DATA_DIR": str(tmp_path), "OPENAI_API_KEY": "sk-x"}
+    assert run(["up"], env) == 5
+    assert f"chowder-local 0.0.1 is ready (process {os.getpid()})." in announced
+    assert any("openai: key from the environment; anthropic, gemini:" in each for each in announced)
+
+
+@pytest.mark.usefixtures("has_image")
+def test_detached_it_hands_its_options_to_the_server(
+    tmp_path: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handed: list[str] = []
+
+    def start(settings: Settings, options: list[str], env: object) -> RunningServer:
+        handed.extend(options)
+        return RunningServer(7, "http://127.0.0.1:8", "1")
+
+    monkeypatch.setattr(module, "start_detached", start)
+    env = {"CHOWDER_DATA_DIR": str(tmp_path), "OPENAI_API_KEY": "sk-x"}
+    words = ["up", "-d", "--host", "localhost", "--port", "8", "--offline", "--image", "my:1"]
+    assert run(words, env) == 0
+    assert handed == ["--host", "localhost", "--port", "8", "--offline", "--image", "my:1"]
+    assert "anthropic, openai, gemini: built-in offline model\n" in capsys.readouterr().out
+    handed.clear()
+    assert run(["up", "-d"], env) == 0
+    assert handed == ["--host", "127.0.0.1", "--port", "2469"]
+
+
+@pytest.mark.usefixtures("has_image")
+def test_a_server_that_ends_before_it_is_ready_announces_nothing(
+    tmp_path: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    has_looked = threading.Event()
+    monkeypatch.setattr(module, "wait_until_ready", lambda *_: has_looked.set())
+    monkeypatch.setattr(
+        "chowder_local.server.run", lambda settings, env: 1 if has_looked.wait(10) else 0
+    )
+    assert run(["up"], {"CHOWDER_DATA_DIR": str(tmp_path)}) == 1
+    assert capsys.readouterr().out == ""
+
+
+def test_real_keys_for_all_leave_nothing_offline(tmp_path: Path) -> None:
+    names = ("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "GEMINI_API_KEY")
+    words = module._models(Settings.read({}, data_dir=tmp_path), dict.fromkeys(names, "k"))
+    assert words == "anthropic, openai, gemini: key from the environment"
