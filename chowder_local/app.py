@@ -50,7 +50,8 @@ from chowder_local.web.state import Services
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from contextlib import AbstractAsyncContextManager
 
     import httpx
 
@@ -93,9 +94,16 @@ def create_app(settings: Settings, around: Surroundings) -> Starlette:
         async with AsyncExitStack() as stack:
             yield {"services": await _open(settings, around, stack)}
 
+    return api(settings.cors_origins, lifespan)
+
+
+def api(
+    cors_origins: Sequence[str], lifespan: Callable[[Starlette], AbstractAsyncContextManager[State]]
+) -> Starlette:
+    """The HTTP side alone; requests find in their state what the lifespan yields."""
     return Starlette(
         routes=[*routes(), *documentation_routes(OPERATIONS)],
-        middleware=middleware.stack(settings.cors_origins),
+        middleware=middleware.stack(cors_origins),
         exception_handlers=failures.handlers(),
         lifespan=lifespan,
     )

@@ -142,6 +142,15 @@ class MessageRefused(ChowderError):
     code = "message_refused"
 
 
+class MessageTooLarge(MessageRefused):
+    """The gateway takes no message of this size."""
+
+    code = "message_too_large"
+
+    def __init__(self) -> None:
+        super().__init__("The message is larger than the agent's gateway takes.")
+
+
 class GatewayUnavailable(ChowderError):
     """An agent's gateway does not answer."""
 

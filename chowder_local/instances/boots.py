@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from chowder_local.domain import InstanceStatus, SandboxSpec
-from chowder_local.errors import ChowderError, ModelKeyMissing, SandboxMissing
+from chowder_local.errors import ChowderError, EngineUnavailable, ModelKeyMissing, SandboxMissing
 from chowder_local.openclaw import config
 
 if TYPE_CHECKING:
@@ -107,6 +107,9 @@ class Boots:
         log.info("instance %s: booting sandbox %s", instance.id, instance.sandbox_id)
         try:
             gateway_url = await self.boot(instance)
+        except EngineUnavailable as unavailable:
+            log.warning("instance %s: boot put off: %s", instance.id, unavailable)
+            await self._put_off(instance, str(unavailable))
         except ChowderError as failure:
             log.warning("instance %s: boot failed: %s", instance.id, failure)
             await self._fail(instance, str(failure))
@@ -126,6 +129,19 @@ class Boots:
                 error_message=None,
             )
             log.info("instance %s: running", instance.id)
+
+    async def _put_off(self, instance: Instance, words: str) -> None:
+        if instance.born_at is None:
+            # Nobody was promised anything yet; whoever asked for it may ask again.
+            await self._fail(instance, words)
+            return
+        # Its files are there, so the reconciler tries again until the engine is back.
+        await self._instances.change(
+            instance.id,
+            only_from={InstanceStatus.PROVISIONING},
+            now=self._clock(),
+            error_message=words,
+        )
 
     async def _fail(self, instance: Instance, words: str) -> None:
         await self._instances.change(

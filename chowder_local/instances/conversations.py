@@ -16,10 +16,12 @@ from chowder_local.errors import (
     GatewayUnavailable,
     InstanceStateWrong,
     MessageRefused,
+    MessageTooLarge,
     ModelKeyMissing,
     ProviderFailed,
     StreamBroken,
 )
+from chowder_local.instances.openings import Openings
 from chowder_local.openclaw import answers, models, requests
 from chowder_local.openclaw.sessions import session_key
 from chowder_local.upstream import sse
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+FIRST_WORDS = "response.output_text.delta"
 OWN_WORDS = {"upstream provider timeout", "internal error"}
 """What OpenClaw says in place of a model call's error, which then carries no marker of ours."""
 
@@ -62,6 +65,7 @@ class Conversations:
         self._failures = failures
         self._gateway_of = gateway_of
         self._clock = clock
+        self._openings = Openings()
 
     async def respond(
         self, instance: Instance, asked: Mapping[str, Any], session: str | None = None
@@ -74,16 +78,18 @@ class Conversations:
         gateway, route = await self._open(instance, asked, session)
         request = requests.gateway_request(asked)
         known = partial(self._known, instance.sandbox_id, time.monotonic())
-        try:
-            async with gateway.respond(
-                request, model=route.openclaw_model, session=session
-            ) as answer:
-                body = _json(await answer.aread())
-        except GatewayUnavailable:
-            await self._look_after(instance)
-            raise
-        if not answer.is_success:
-            raise _failure(answer.status_code, body, known)
+        async with self._openings.turn((instance.id, session)) as opened:
+            try:
+                async with gateway.respond(
+                    request, model=route.openclaw_model, session=session
+                ) as answer:
+                    body = _json(await answer.aread())
+            except GatewayUnavailable:
+                await self._look_after(instance)
+                raise
+            if not answer.is_success:
+                raise _failure(answer.status_code, body, known)
+            opened()
         return answers.resource(body, asked, int(time.time()))
 
     async def stream(
@@ -100,16 +106,18 @@ class Conversations:
         writer = answers.EventWriter(asked, time.time, partial(_reworded, known))
         has_begun = False
         try:
-            async with gateway.respond(
-                request, model=route.openclaw_model, session=session
-            ) as answer:
+            async with (
+                self._openings.turn((instance.id, session)) as opened,
+                gateway.respond(request, model=route.openclaw_model, session=session) as answer,
+            ):
                 if not answer.is_success:
                     raise _failure(answer.status_code, _json(await answer.aread()), known)
-                reader = sse.EventReader()
-                async for chunk in answer.aiter_raw():
-                    for event in reader.feed(chunk):
-                        has_begun = True
-                        yield event.raw if event.data is None else writer.write(event.data)
+                async for event in sse.events(answer.aiter_raw()):
+                    passed_on = event.raw if event.data is None else writer.write(event.data)
+                    if event.name == FIRST_WORDS or writer.is_over:
+                        opened()
+                    has_begun = True
+                    yield passed_on
             if not writer.is_over:
                 raise StreamBroken("the sandbox broke off")
         except (GatewayUnavailable, StreamBroken) as problem:
@@ -150,6 +158,8 @@ def _failure(status: int, body: Mapping[str, Any], known: Known) -> ChowderError
     message = str((body.get("error") or {}).get("message") or f"HTTP {status}")
     if (failure := known(message)) is not None:
         return failure
+    if status == httpx.codes.REQUEST_ENTITY_TOO_LARGE:
+        return MessageTooLarge()
     if status in {httpx.codes.BAD_REQUEST, httpx.codes.NOT_FOUND}:
         return MessageRefused(message)
     return GatewayUnavailable(message)

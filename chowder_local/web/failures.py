@@ -30,12 +30,14 @@ STATUSES: Mapping[type[errors.ChowderError], int] = {
     errors.ModelKeyMissing: 400,
     errors.ConfigRefused: 400,
     errors.MessageRefused: 400,
+    errors.MessageTooLarge: 413,
     errors.GatewayUnavailable: 502,
     errors.RpcRefused: 502,
     errors.BootFailed: 502,
     errors.EngineUnavailable: 502,
     errors.UpstreamFailed: 502,
     errors.StreamBroken: 502,
+    errors.DataDirUnusable: 500,
     errors.ChowderError: 500,
 }
 """Looked up along the class's bases, so that a new error is a 500 until it has a row."""
@@ -49,6 +51,12 @@ def handlers() -> Mapping[Any, ExceptionHandler]:
         errors.ChowderError: _refused,
         HTTPException: _http,
     }
+
+
+def stopping() -> JSONResponse:
+    """The answer to a request that is not over when the server ends."""
+    failure = errors.GatewayUnavailable("the server is stopping")
+    return JSONResponse({"detail": detail_of(failure)}, status_of(failure))
 
 
 def defect() -> JSONResponse:

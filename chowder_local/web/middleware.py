@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 import uuid
@@ -42,7 +43,7 @@ def stack(cors_origins: Sequence[str]) -> list[Middleware]:
 
 
 class Defects:
-    """Answers in place of code that raised what nobody foresaw.
+    """Answers in place of code that raised what nobody foresaw, or that the server's end cut off.
 
     Innermost, because Starlette's own handler is outside of CORS: pages could not read it.
     """
@@ -60,6 +61,10 @@ class Defects:
 
         try:
             await self._app(scope, receive, send_noting)
+        except asyncio.CancelledError:
+            # Only a server that stops does that, to requests which have outlasted its grace.
+            if not has_begun:
+                await failures.stopping()(scope, receive, send)
         except Exception:
             log.exception("a defect of ours")
             if has_begun:

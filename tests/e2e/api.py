@@ -11,7 +11,7 @@ import httpx
 from tests.e2e.waiting import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
 CLAUDE = "claude-sonnet-4-20250514"
 BOOT_TIMEOUT_S = 120.0
@@ -70,7 +70,7 @@ class Api(httpx.Client):
 
     def events(
         self, instance_id: str, text: str, *, model: str = CLAUDE, session: str | None = None
-    ) -> Iterator[dict[str, Any]]:
+    ) -> Generator[dict[str, Any]]:
         """The events of a streamed answer, up to `[DONE]`."""
         body = {"model": model, "input": text, "stream": True}
         path = responses_path(instance_id, session)

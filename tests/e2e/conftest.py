@@ -11,6 +11,7 @@ import pytest
 
 from chowder_local.engine.connection import find_engine, open_client
 from tests.e2e.api import Api
+from tests.e2e.containers import containers, names_of_sandboxes, networks, volumes
 from tests.e2e.serving import ServerProcess
 from tests.e2e.stand_in import StandIn
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 ENGINE: pytest.StashKey[docker.DockerClient] = pytest.StashKey()
 SERVERS: pytest.StashKey[list[ServerProcess]] = pytest.StashKey()
 SANDBOX_LINES = 25
+OVERRIDES = {"agents.defaults.thinkingDefault": "off"}
+"""What the shared agent is created with."""
 MODEL_KEYS = {
     "anthropic": "sk-ant-planted-5f1c0d",
     "openai": "sk-oai-planted-77ab42",
@@ -50,7 +53,10 @@ def only_server(
     request: pytest.FixtureRequest,
 ) -> Iterator[ServerProcess]:
     """The server of the run; `server` is what tests ask for."""
-    settings = stand_in.settings | {"CHOWDER_SUSPEND_TIMEOUT_S": "3"}
+    settings = stand_in.settings | {
+        "CHOWDER_SUSPEND_TIMEOUT_S": "3",
+        "CHOWDER_RECONCILE_INTERVAL_S": "1",
+    }
     server = ServerProcess(tmp_path_factory.mktemp("e2e") / "data", settings)
     request.config.stash[SERVERS].append(server)
     request.config.stash[ENGINE] = engine
@@ -59,6 +65,7 @@ def only_server(
     yield server
     server.reset()
     assert_nothing_left(engine, store_id)
+    assert "Traceback" not in server.log(), "the server met a defect of ours"
 
 
 @pytest.fixture
@@ -79,7 +86,7 @@ def api(server: ServerProcess) -> Iterator[Api]:
 def shared_id(only_server: ServerProcess) -> str:
     only_server.ensure_up()
     with Api(only_server.base_url, only_server.key) as api:
-        return api.created("shared")
+        return api.created("shared", openclaw_config=OVERRIDES)
 
 
 @pytest.fixture
@@ -139,17 +146,14 @@ def live_instance(live: Api) -> str:
 
 def assert_nothing_left(engine: docker.DockerClient, store_id: str) -> None:
     """Fails if the engine still has something of a data directory, after removing it."""
-    filters = {"label": f"dev.chowder-local.store={store_id}"}
-    containers = engine.containers.list(all=True, filters=filters)
-    volumes = engine.volumes.list(filters=filters)
-    networks = engine.networks.list(filters=filters)
-    for container in containers:
+    left = [*names_of_sandboxes(engine, store_id)]
+    for container in containers(engine, store_id):
         container.remove(force=True, v=True)
-    for volume in volumes:
+    for volume in volumes(engine, store_id):
         volume.remove(force=True)
-    for network in networks:
+    for network in networks(engine, store_id):
+        left.append(str(network.name))
         network.remove()
-    left = [thing.name for thing in (*containers, *volumes, *networks)]
     assert not left, f"left on the engine: {left}"
 
 
@@ -173,7 +177,6 @@ def pytest_runtest_makereport(
 
 def _sandbox_logs(engine: docker.DockerClient, server: ServerProcess) -> Iterator[tuple[str, str]]:
     with suppress(docker.errors.DockerException, OSError):
-        filters = {"label": f"dev.chowder-local.store={server.store_id}"}
-        for container in engine.containers.list(all=True, filters=filters):
+        for container in containers(engine, server.store_id):
             tail = container.logs(tail=SANDBOX_LINES).decode(errors="replace")
             yield (f"{container.name} ({container.status})", tail)

@@ -42,7 +42,7 @@ class ServerProcess:
     def __init__(self, data_dir: Path, settings: Mapping[str, str]) -> None:
         self.data_dir = data_dir
         self.port = free_port()
-        self.env = bare_environment() | settings
+        self.env = bare_environment() | dict(settings)
         self._log_file = data_dir.with_suffix(".log")
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -102,11 +102,13 @@ class ServerProcess:
         python = [sys.executable, "-P", "-m", "chowder_local"]
         return [*python, "--data-dir", str(self.data_dir)]
 
+    def log(self) -> str:
+        """All that its processes have said."""
+        return self._log_file.read_text() if self._log_file.exists() else ""
+
     def log_tail(self) -> str:
-        """The last that all its processes said."""
-        if not self._log_file.exists():
-            return ""
-        lines = self._log_file.read_text().splitlines()
+        """The last of it."""
+        lines = self.log().splitlines()
         # Polls would leave no room for anything else.
         return "\n".join([line for line in lines if "/status 200" not in line][-TAIL_LINES:])
 

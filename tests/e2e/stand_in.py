@@ -202,7 +202,7 @@ async def _send_events(send: Any, *events: dict[str, Any]) -> None:
 
 
 def _beginning(words: str) -> list[dict[str, Any]]:
-    message = {
+    message: dict[str, Any] = {
         "id": "msg_1", "type": "message", "role": "assistant", "model": "m", "content": [],
         "stop_reason": None, "stop_sequence": None,
         "usage": {"input_tokens": 1, "output_tokens": 1},

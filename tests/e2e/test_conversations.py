@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e.api import Api
+from tests.e2e.api import Api, text_of
 
 if TYPE_CHECKING:
     from tests.e2e.serving import ServerProcess
@@ -95,6 +95,32 @@ def test_two_messages_at_once_to_one_session_are_both_answered(api: Api, instanc
     for text, answer in zip(texts, answers, strict=True):
         assert f'You said: "{text}"' in answer
     assert "Turn 4." in api.say(instance, "Last.", session=session)
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+def test_messages_that_race_to_open_a_session_are_all_answered(
+    api: Api, instance: str, is_streamed: bool
+) -> None:
+    session = uuid.uuid4().hex
+    texts = [f"I am number {number}." for number in range(4)]
+
+    def say(text: str) -> str:
+        if not is_streamed:
+            return api.say(instance, text, session=session)
+        *_, last = api.events(instance, text, session=session)
+        return text_of(last["response"])
+
+    with ThreadPoolExecutor() as pool:
+        answers = list(pool.map(say, texts))
+    for text, answer in zip(texts, answers, strict=True):
+        assert f'You said: "{text}"' in answer
+    assert "Turn 5." in api.say(instance, "Last.", session=session)
+
+
+def test_a_message_that_is_too_large_for_the_agent_is_refused(api: Api, instance: str) -> None:
+    answer = api.message(instance, "x" * 21_000_000, session="large")
+    assert answer.status_code == 413
+    assert "larger" in answer.json()["detail"]
 
 
 def test_of_two_racing_stops_one_wins(api: Api, spare: str) -> None:

@@ -12,12 +12,12 @@ import httpx
 import pytest
 
 from tests.e2e.api import CLAUDE, responses_path
+from tests.e2e.containers import container_of, names_of_sandboxes
 from tests.e2e.stand_in import Slow
 from tests.e2e.waiting import eventually
 
 if TYPE_CHECKING:
     import docker
-    from docker.models.containers import Container
 
     from tests.e2e.api import Api
     from tests.e2e.serving import ServerProcess
@@ -29,21 +29,12 @@ BEGIN_TIMEOUT_S = 60
 LEAVE_TIMEOUT_S = 10
 
 
-def container_of(engine: docker.DockerClient, api: Api, instance_id: str) -> Container:
-    sandbox_id = api.get(f"instances/{instance_id}").json()["sandbox_id"]
-    return engine.containers.get(sandbox_id)
-
-
 def rows(api: Api) -> dict[str, str]:
     return {row["id"]: row["status"] for row in api.get("instances").json()}
 
 
 def our_sandboxes(engine: docker.DockerClient, server: ServerProcess) -> set[str]:
-    """The names of all containers and volumes of the server; a sandbox's two have the same."""
-    filters = {"label": f"dev.chowder-local.store={server.store_id}"}
-    found = engine.containers.list(all=True, filters=filters, ignore_removed=True)
-    volumes = engine.volumes.list(filters=filters)
-    return {str(thing.name) for thing in (*found, *volumes)}
+    return names_of_sandboxes(engine, server.store_id)
 
 
 def test_a_server_killed_in_the_middle_of_a_create_goes_on_with_it(
@@ -106,6 +97,21 @@ def test_a_server_killed_in_the_middle_of_a_stream_loses_no_conversation(
         assert words in stand_in.requests[-1]
 
 
+def test_a_server_that_ends_in_the_middle_of_a_turn_says_so_and_the_agent_goes_on(
+    live: Api, live_instance: str, server: ServerProcess, stand_in: StandIn
+) -> None:
+    slow = Slow()
+    with stand_in.behaving(slow), ThreadPoolExecutor() as pool:
+        sending = pool.submit(live.message, live_instance, "Take your time.")
+        assert slow.begun.wait(BEGIN_TIMEOUT_S)
+        server.down()
+        answer = sending.result()
+    assert answer.status_code == 502
+    assert "the server is stopping" in answer.json()["detail"]["error"]
+    server.up()
+    assert live.say(live_instance, "Are you there?")
+
+
 def test_a_sandbox_killed_in_the_middle_of_a_turn_is_a_502_and_heals(
     live: Api, live_instance: str, engine: docker.DockerClient, stand_in: StandIn
 ) -> None:
@@ -126,14 +132,17 @@ def test_a_sandbox_killed_in_the_middle_of_a_turn_is_a_502_and_heals(
     assert "Schnurri" in stand_in.requests[-1]
 
 
-def test_a_sandbox_killed_while_nothing_happens_heals_on_its_own(
-    api: Api, spare: str, engine: docker.DockerClient
+def test_a_sandbox_that_ended_while_the_server_was_down_is_made_again(
+    api: Api, server: ServerProcess, spare: str, engine: docker.DockerClient
 ) -> None:
     api.say(spare, "Do not forget me.")
     killed = container_of(engine, api, spare)
+    server.down()
     killed.kill()
-    eventually(lambda: container_of(engine, api, spare).id != killed.id, "another is made", 30)
+    server.up()
+    assert rows(api)[spare] == "provisioning"
     api.until(spare, "running")
+    assert container_of(engine, api, spare).id != killed.id
     assert 'Before that: "Do not forget me."' in api.say(spare, "Still there?")
 
 

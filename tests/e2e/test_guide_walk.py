@@ -1,4 +1,4 @@
-"""The hosted service's guide, its commands word for word but for the base URL, and their answers."""
+"""The hosted service's guide: its commands word for word, but for the base URL."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.e2e.containers import names_of_sandboxes
 from tests.e2e.waiting import eventually
 
 if TYPE_CHECKING:
@@ -167,8 +168,6 @@ def test_the_guides_walk_by_curl(server: ServerProcess, engine: docker.DockerCli
     assert shell.run(LIST) == (200, [])
     status, gone = shell.run(SHOW)
     assert (status, gone["status"], gone["gateway_url"]) == (200, "terminated", None)
-    filters = {"label": f"dev.chowder-local.sandbox={sandbox_id}"}
-    assert engine.containers.list(all=True, filters=filters) == []
-    assert engine.volumes.list(filters=filters) == []
+    assert sandbox_id not in names_of_sandboxes(engine, server.store_id)
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection((gateway.hostname, gateway.port), timeout=5)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import pytest
 from openai import OpenAI
 
@@ -38,12 +38,14 @@ WEATHER: Any = {
 @pytest.fixture
 def connect(server: ServerProcess, instance: str) -> Iterator[Connect]:
     """The SDK's client for the agent's main conversation, or for the one below a path."""
-    with httpx.Client(trust_env=False, timeout=60) as http:
-        yield lambda place: OpenAI(
-            base_url=f"{server.base_url}/instances/{instance}{place}",
-            api_key=server.key,
-            max_retries=0,
-            http_client=http,
+    with ExitStack() as stack:
+        yield lambda place: stack.enter_context(
+            OpenAI(
+                base_url=f"{server.base_url}/instances/{instance}{place}",
+                api_key=server.key,
+                max_retries=0,
+                timeout=60,
+            )
         )
 
 

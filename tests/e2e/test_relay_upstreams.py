@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.e2e.api import responses_path
 from tests.e2e.conftest import MODEL_KEYS
+from tests.e2e.containers import config_of, container_of
 from tests.e2e.stand_in import break_off, refusal
 
 if TYPE_CHECKING:
@@ -35,9 +35,7 @@ KEY_HEADERS = {
 @pytest.fixture
 def relay_token(live: Api, live_instance: str, engine: docker.DockerClient) -> str:
     """What the sandbox has in place of a key."""
-    sandbox_id = live.get(f"instances/{live_instance}").json()["sandbox_id"]
-    container = engine.containers.get(sandbox_id)
-    config = json.loads(container.exec_run(["cat", "/data/.openclaw/openclaw.json"]).output)
+    config = config_of(container_of(engine, live, live_instance))
     token: str = config["models"]["providers"]["chowder-openai"]["apiKey"]
     return token
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
 from tests.e2e.conftest import MODEL_KEYS
+from tests.e2e.containers import CONFIG_FILE, config_of, container_of, inside
 
 if TYPE_CHECKING:
     import docker
@@ -18,10 +20,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
-
-def sandbox_of(api: Api, instance_id: str) -> str:
-    sandbox_id: str = api.get(f"instances/{instance_id}").json()["sandbox_id"]
-    return sandbox_id
+REACH = "curl -s --noproxy '*' --max-time 3 -o /dev/null -w '%{http_code}'"
 
 
 def gateway_of(api: Api, server: ServerProcess, instance_id: str) -> dict[str, str]:
@@ -31,12 +30,11 @@ def gateway_of(api: Api, server: ServerProcess, instance_id: str) -> dict[str, s
 
 
 def test_a_sandbox_has_no_rights_and_bounds_on_all_it_uses(
-    api: Api, server: ServerProcess, engine: docker.DockerClient, instance: str
+    api: Api, engine: docker.DockerClient, instance: str
 ) -> None:
-    sandbox_id = sandbox_of(api, instance)
-    attributes = engine.containers.get(sandbox_id).attrs
-    config, host = attributes["Config"], attributes["HostConfig"]
-    assert config["User"] == "1000:1000"
+    attributes = container_of(engine, api, instance).attrs
+    host = attributes["HostConfig"]
+    assert attributes["Config"]["User"] == "1000:1000"
     assert host["CapDrop"] == ["ALL"]
     assert not host["CapAdd"]
     assert host["SecurityOpt"] == ["no-new-privileges"]
@@ -46,11 +44,18 @@ def test_a_sandbox_has_no_rights_and_bounds_on_all_it_uses(
     assert host["NanoCpus"] == 2_000_000_000
     assert host["PidsLimit"] == 512
     assert host["RestartPolicy"]["Name"] == "no"
+
+
+def test_a_sandbox_bears_our_labels_has_its_own_volume_and_is_published_on_the_loopback(
+    api: Api, server: ServerProcess, engine: docker.DockerClient, instance: str
+) -> None:
+    attributes = container_of(engine, api, instance).attrs
+    sandbox_id = api.get(f"instances/{instance}").json()["sandbox_id"]
     labels = {
         "dev.chowder-local.store": server.store_id,
         "dev.chowder-local.sandbox": sandbox_id,
     }
-    assert labels.items() <= config["Labels"].items()
+    assert labels.items() <= attributes["Config"]["Labels"].items()
     (mount,) = attributes["Mounts"]
     assert (mount["Type"], mount["Name"], mount["Destination"]) == ("volume", sandbox_id, "/data")
     assert engine.volumes.get(sandbox_id).attrs["Labels"] == labels
@@ -66,26 +71,43 @@ def test_a_sandbox_has_no_rights_and_bounds_on_all_it_uses(
 def test_its_processes_have_no_capabilities_and_cannot_write_the_root(
     api: Api, engine: docker.DockerClient, instance: str
 ) -> None:
-    container = engine.containers.get(sandbox_of(api, instance))
     script = "id -u; grep -h ^CapBnd /proc/1/status; touch /opt/x /usr/x /etc/x; touch /data/x"
-    code, output = container.exec_run(["sh", "-c", script])
-    lines = output.decode().splitlines()
-    assert code == 0
-    assert lines[:2] == ["1000", "CapBnd:\t0000000000000000"]
-    assert len([line for line in lines if "Read-only file system" in line]) == 3
+    code, said = inside(container_of(engine, api, instance), script)
+    assert code == 0, said
+    assert said.splitlines()[:2] == ["1000", "CapBnd:\t0000000000000000"]
+    assert said.count("Read-only file system") == 3
 
 
 def test_sandboxes_do_not_reach_each_other(
     api: Api, engine: docker.DockerClient, instance: str, live: Api, live_instance: str
 ) -> None:
-    neighbour = engine.containers.get(sandbox_of(live, live_instance)).attrs
+    neighbour = container_of(engine, live, live_instance).attrs
     (network,) = neighbour["NetworkSettings"]["Networks"].values()
-    url = f"http://{network['IPAddress']}:18789/healthz"
-    container = engine.containers.get(sandbox_of(api, instance))
-    reach = ["curl", "-s", "--noproxy", "*", "--max-time", "3", "-o", "/dev/null", url]
-    assert container.exec_run(reach).exit_code != 0
-    own = [*reach[:-1], "http://127.0.0.1:18789/healthz"]
-    assert container.exec_run(own).exit_code == 0
+    container = container_of(engine, api, instance)
+    code, _ = inside(container, f"{REACH} http://{network['IPAddress']}:18789/healthz")
+    assert code != 0
+    assert inside(container, f"{REACH} http://127.0.0.1:18789/healthz") == (0, "200")
+
+
+def test_a_sandbox_reaches_the_relay_with_its_token_only_and_not_the_api(
+    api: Api, server: ServerProcess, engine: docker.DockerClient, instance: str
+) -> None:
+    container = container_of(engine, api, instance)
+    provider = config_of(container)["models"]["providers"]["chowder-openai"]
+    base_url, token = provider["baseUrl"], provider["apiKey"]
+    body = """-H 'Content-Type: application/json' -d '{"model":"gpt-4o","input":"Hi"}'"""
+
+    def ask(key: str) -> tuple[int, str]:
+        header = f"-H 'Authorization: Bearer {key}'"
+        return inside(container, f"{REACH} {header} {body} {base_url}/responses")
+
+    assert ask(token) == (0, "200")
+    assert ask(token[:-1] + ("0" if token[-1] != "0" else "1")) == (0, "401")
+    assert ask(server.key) == (0, "401")
+    assert inside(container, f"{REACH} {body} {base_url}/responses") == (0, "401")
+    host = urlsplit(base_url).hostname
+    code, _ = inside(container, f"{REACH} http://{host}:{server.port}/local/ready")
+    assert code != 0
 
 
 def test_no_key_of_the_organization_is_in_the_sandbox(
@@ -93,26 +115,21 @@ def test_no_key_of_the_organization_is_in_the_sandbox(
 ) -> None:
     for model in ("claude-sonnet-4-20250514", "gpt-4o", "gemini-2.0-flash"):
         live.say(live_instance, "Use your key.", model=model)
-    container = engine.containers.get(sandbox_of(live, live_instance))
-    code, config = container.exec_run(["cat", "/data/.openclaw/openclaw.json"])
-    assert code == 0
-    providers = json.loads(config)["models"]["providers"]
-    relay_token = providers["chowder-anthropic"]["apiKey"]
+    container = container_of(engine, live, live_instance)
+    relay_token = config_of(container)["models"]["providers"]["chowder-anthropic"]["apiKey"]
     keys = [*MODEL_KEYS.values(), live.headers["authorization"].removeprefix("Bearer ")]
 
     def places_of(secret: str) -> list[str]:
         # Two brackets keep the search from finding itself in the list of processes.
         pattern = f"[{secret[0]}]{secret[1:]}"
         where = "/data /tmp /etc /opt/openclaw/*.json /proc/[0-9]*/environ /proc/[0-9]*/cmdline"
-        script = f"grep -rlaE -e '{pattern}' {where} 2>/dev/null"
-        found: str = container.exec_run(["sh", "-c", script]).output.decode()
+        _, found = inside(container, f"grep -rlaE -e '{pattern}' {where} 2>/dev/null")
         return found.split()
 
     # The search finds what is there, or its silence would prove nothing.
-    assert "/data/.openclaw/openclaw.json" in places_of(relay_token)
+    assert CONFIG_FILE in places_of(relay_token)
     for key in keys:
         assert places_of(key) == []
-        container.reload()
         assert key not in json.dumps(container.attrs)
         assert key not in container.logs().decode()
 
@@ -127,8 +144,8 @@ def test_the_gateway_answers_its_token_and_nobody_else(
 
     def ask(headers: dict[str, str]) -> httpx.Response:
         with httpx.Client(base_url=url, headers=headers, timeout=60, trust_env=False) as client:
-            key = {"x-openclaw-session-key": "agent:main:direct"}
-            return client.post("/v1/responses", json=body, headers=key)
+            session = {"x-openclaw-session-key": "agent:main:direct"}
+            return client.post("/v1/responses", json=body, headers=session)
 
     answered = ask({"Authorization": f"Bearer {token}"})
     assert answered.status_code == 200

@@ -74,6 +74,7 @@ class World:
     vault: Vault
     instances: InstanceQueries
     sessions: SessionQueries
+    keys: KeyQueries
     organizations: Organizations
     authentication: Authentication
     model_failures: FailureLog
@@ -149,6 +150,7 @@ async def open_world(
     ):
         engine = ScriptedEngine(url)
         instances, sessions = InstanceQueries(database), SessionQueries(database)
+        keys = KeyQueries(database)
         organizations = Organizations(OrganizationQueries(database), vault, clock)
         details, key = await organizations.signup("Kitchen", tier=Tier.CRAB, model_keys=MODEL_KEYS)
 
@@ -172,8 +174,9 @@ async def open_world(
             vault=vault,
             instances=instances,
             sessions=sessions,
+            keys=keys,
             organizations=organizations,
-            authentication=Authentication(KeyQueries(database), clock),
+            authentication=Authentication(keys, clock),
             model_failures=failures,
             locks=locks,
             readiness=readiness,

@@ -37,7 +37,8 @@ async def gateway(request: Request) -> JSONResponse:
 
 
 def _line_count(text: str) -> int:
-    if text.isdecimal() and 0 < int(text) <= LINES_MAX:
+    # Its length first: Python refuses to read a number of thousands of digits.
+    if len(text) <= len(str(LINES_MAX)) and text.isdecimal() and 0 < int(text) <= LINES_MAX:
         return int(text)
     problem = f"Input should be a whole number from 1 to {LINES_MAX}"
     raise InputInvalid([{"loc": ["query", "tail"], "msg": problem, "type": "int_parsing"}])

@@ -1,0 +1,89 @@
+"""OpenClaw's configuration, given at the creation and changed on a live agent."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.e2e.conftest import OVERRIDES
+from tests.e2e.containers import config_of, container_of
+
+if TYPE_CHECKING:
+    import docker
+
+    from tests.e2e.api import Api
+
+pytestmark = [pytest.mark.docker, pytest.mark.slow]
+
+
+def test_overrides_of_the_creation_are_in_force(
+    api: Api, engine: docker.DockerClient, instance: str
+) -> None:
+    assert api.get(f"instances/{instance}").json()["openclaw_config"] == OVERRIDES
+    defaults = config_of(container_of(engine, api, instance))["agents"]["defaults"]
+    assert defaults["thinkingDefault"] == "off"
+
+
+def thinking(engine: docker.DockerClient, api: Api, instance_id: str) -> Any:
+    defaults = config_of(container_of(engine, api, instance_id))["agents"]["defaults"]
+    return defaults.get("thinkingDefault")
+
+
+def changed(api: Api, instance_id: str, level: str) -> dict[str, Any]:
+    body = {"openclaw_config": {"agents.defaults.thinkingDefault": level}}
+    answer = api.patch(f"instances/{instance_id}", json=body)
+    assert answer.status_code == 200, answer.text
+    instance: dict[str, Any] = answer.json()
+    assert instance["openclaw_config"]["agents.defaults.thinkingDefault"] == level
+    return instance
+
+
+def test_a_running_agent_is_changed_live_and_a_stopped_one_stays_stopped(
+    api: Api, engine: docker.DockerClient, spare: str
+) -> None:
+    before = container_of(engine, api, spare).attrs["State"]["StartedAt"]
+    assert changed(api, spare, "low")["status"] == "running"
+    assert thinking(engine, api, spare) == "low"
+    assert api.post(f"instances/{spare}/stop").status_code == 200
+    assert changed(api, spare, "high")["status"] == "stopped"
+    assert container_of(engine, api, spare).status == "paused"
+    assert api.post(f"instances/{spare}/start").status_code == 200
+    assert thinking(engine, api, spare) == "high"
+    assert api.say(spare, "Do you think?")
+    assert container_of(engine, api, spare).attrs["State"]["StartedAt"] == before
+
+
+def test_a_change_that_restarts_the_gateway_returns_when_it_takes_messages(
+    api: Api, spare: str
+) -> None:
+    body = {"openclaw_config": {"memory.search.enabled": False}}
+    answer = api.patch(f"instances/{spare}", json=body)
+    assert answer.status_code == 200, answer.text
+    assert api.say(spare, "Are you back?")
+
+
+def test_what_openclaw_refuses_changes_nothing(
+    api: Api, engine: docker.DockerClient, instance: str
+) -> None:
+    before = config_of(container_of(engine, api, instance))
+    for overrides, words in (
+        ({"agents.defaults.nonsense": 1}, 'Unrecognized key: "nonsense"'),
+        ({"agents.defaults.timeoutSeconds": "soon"}, "expected number"),
+        ({"gateway.port": 1}, "gateway.port"),
+    ):
+        body = {"name": "renamed", "openclaw_config": overrides}
+        answer = api.patch(f"instances/{instance}", json=body)
+        assert answer.status_code == 400
+        assert words in answer.json()["detail"]
+    shown = api.get(f"instances/{instance}").json()
+    assert (shown["name"], shown["openclaw_config"]) == ("shared", OVERRIDES)
+    assert config_of(container_of(engine, api, instance)) == before
+
+
+def test_an_agent_can_be_renamed_in_any_state(api: Api, spare: str) -> None:
+    answer = api.patch(f"instances/{spare}", json={"name": "other"})
+    assert (answer.status_code, answer.json()["name"]) == (200, "other")
+    assert api.post(f"instances/{spare}/stop").status_code == 200
+    answer = api.patch(f"instances/{spare}", json={"name": "spare"})
+    assert (answer.json()["name"], answer.json()["status"]) == ("spare", "stopped")

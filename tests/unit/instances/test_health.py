@@ -1,0 +1,50 @@
+"""What the server says of itself."""
+
+import json
+
+from chowder_local.domain import InstanceStatus
+from chowder_local.errors import EngineUnavailable
+from tests.scripted.world import World
+
+
+async def test_all_is_well_while_the_engine_answers(world: World) -> None:
+    report = await world.health.report()
+    assert report == {
+        "status": "ok",
+        "version": "1.2.3",
+        "openclaw_version": "2026.9.6",
+        "image": "chowder-sandbox:1",
+        "base_url": "http://127.0.0.1:2469",
+        "data_dir": "/somewhere",
+        "pid": 42,
+        "started_at": "2026-05-04T03:02:01+00:00",
+        "engine": {"reachable": True, "version": "Scripted 1.0", "error": None},
+        "relay": {"url": "http://relay.internal:2470"},
+        "instances": {status.value: 0 for status in InstanceStatus},
+    }
+    assert json.loads(json.dumps(report)) == report
+
+
+async def test_an_engine_that_does_not_answer_degrades_and_says_why(world: World) -> None:
+    world.engine.failing["version"] = EngineUnavailable("The engine is on holiday.")
+    report = await world.health.report()
+    assert report["status"] == "degraded"
+    assert report["engine"] == {
+        "reachable": False,
+        "version": None,
+        "error": "The engine is on holiday.",
+    }
+
+
+async def test_instances_are_counted_by_their_status(world: World) -> None:
+    await world.placed(InstanceStatus.RUNNING, 1)
+    await world.placed(InstanceStatus.RUNNING, 2)
+    await world.placed(InstanceStatus.TERMINATED, 3)
+    counts = (await world.health.report())["instances"]
+    assert counts == {
+        "provisioning": 0,
+        "running": 2,
+        "stopped": 0,
+        "error": 0,
+        "terminated": 1,
+    }

@@ -1,0 +1,103 @@
+"""The API in process, with everything real behind it but the engine."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from chowder_local.app import State, api
+from chowder_local.domain import ApiKey, KeyId
+from chowder_local.tokens import digest
+from chowder_local.web.listener import with_state
+from chowder_local.web.state import Services
+from tests.scripted.world import MAX_BODY_BYTES, World, open_world
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from starlette.applications import Starlette
+    from starlette.types import ASGIApp
+
+ALLOWED_ORIGIN = "https://app.example"
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    async with open_world(tmp_path) as world:
+        yield world
+
+
+@pytest.fixture
+def app(world: World) -> ASGIApp:
+    services = Services(
+        organizations=world.organizations,
+        authentication=world.authentication,
+        lifecycle=world.lifecycle,
+        conversations=world.conversations,
+        engine=world.engine,
+        health=world.health,
+        vault=world.vault,
+        max_body_bytes=MAX_BODY_BYTES,
+    )
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[State]:
+        yield {"services": services}
+
+    return with_state(api([ALLOWED_ORIGIN], lifespan), {"services": services})
+
+
+@dataclass
+class Api:
+    """A client of the API; it sends its organization's key unless told otherwise."""
+
+    client: httpx.AsyncClient
+    world: World
+
+    async def call(self, method: str, path: str, **request: Any) -> httpx.Response:
+        key = request.pop("key", self.world.key)
+        headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+        headers |= request.pop("headers", {})
+        return await self.client.request(method, path, headers=headers, **request)
+
+    async def get(self, path: str, **request: Any) -> httpx.Response:
+        return await self.call("GET", path, **request)
+
+    async def post(self, path: str, **request: Any) -> httpx.Response:
+        return await self.call("POST", path, **request)
+
+    async def patch(self, path: str, **request: Any) -> httpx.Response:
+        return await self.call("PATCH", path, **request)
+
+    async def other_key(self) -> str:
+        """The key of another organization."""
+        _, key = await self.world.organizations.signup("Others")
+        return key
+
+    async def add_key(self, raw_key: str, **fields: Any) -> None:
+        """Gives the organization one more key, of whatever kind."""
+        known: dict[str, Any] = {
+            "id": KeyId(raw_key),
+            "organization_id": self.world.organization_id,
+            "name": "more",
+            "prefix": raw_key[:12],
+            "created_at": self.world.clock.now,
+        }
+        await self.world.keys.add(ApiKey(**known | fields), digest(raw_key))
+
+
+@pytest.fixture
+async def http(app: ASGIApp, world: World) -> AsyncIterator[Api]:
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://server.test") as client:
+        yield Api(client, world)

@@ -1,0 +1,215 @@
+"""An instance's life, as a client sees it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from chowder_local.domain import InstanceStatus, ModelProvider, SandboxState
+from chowder_local.errors import EngineUnavailable
+from chowder_local.web.routes import OPERATIONS, Operation
+from tests.scripted.engine import Hold
+from tests.scripted.gateway import refused
+
+if TYPE_CHECKING:
+    from tests.web.conftest import Api
+
+MEMBERS = {
+    "id", "organization_id", "name", "status", "model_provider", "sandbox_provider", "sandbox_id",
+    "openclaw_version", "openclaw_config", "gateway_url", "region", "error_message", "created_at",
+    "updated_at",
+}  # fmt: skip
+OF_AN_INSTANCE = [each for each in OPERATIONS if "{instance_id}" in each.path]
+BODIES: dict[str, Any] = {
+    "PATCH": {"name": "Bea"},
+    "POST": {"model": "gpt-4o", "input": "Hi"},
+}
+
+
+def described(operation: Operation) -> str:
+    return f"{operation.method} {operation.path}"
+
+
+def address(operation: Operation, instance_id: str) -> str:
+    path = operation.path.replace("{instance_id}", instance_id)
+    return path.replace("{session_id:path}", "some-session")
+
+
+async def test_a_new_instance_is_provisioning_and_keeps_to_itself_what_is_not_ready(
+    http: Api,
+) -> None:
+    hold = http.world.engine.holds["boot"] = Hold()
+    answer = await http.post("/v1/instances", json={"name": "Ada"})
+    assert answer.status_code == 201
+    made = answer.json()
+    assert set(made) == MEMBERS
+    assert made["organization_id"] == http.world.organization_id
+    expected = {
+        "name": "Ada",
+        "status": "provisioning",
+        "model_provider": "anthropic",
+        "sandbox_provider": "sandbox",
+        "sandbox_id": None,
+        "openclaw_version": "v1",
+        "openclaw_config": None,
+        "gateway_url": None,
+        "region": None,
+        "error_message": None,
+    }
+    assert {key: made[key] for key in expected} == expected
+    hold.may_end.set()
+
+
+async def test_an_instance_that_is_ready_says_where(http: Api) -> None:
+    instance = await http.world.created()
+    shown = (await http.get(f"/v1/instances/{instance.id}")).json()
+    assert set(shown) == MEMBERS
+    assert shown["status"] == "running"
+    assert shown["sandbox_id"] == instance.sandbox_id
+    assert shown["gateway_url"] == http.world.engine.gateway_url
+
+
+async def test_what_was_asked_for_is_kept(http: Api) -> None:
+    asked = {
+        "name": "Bea",
+        "model_provider": "openai",
+        "sandbox_provider": "other",
+        "openclaw_version": "v2",
+        "openclaw_config": {"a.b": 1},
+        "region": "eu",
+    }
+    made = (await http.post("/v1/instances", json=asked)).json()
+    assert {key: made[key] for key in asked} == asked
+
+
+async def test_without_a_model_key_the_instance_says_what_is_missing(http: Api) -> None:
+    instance = await http.world.created(model_provider=ModelProvider.GEMINI)
+    shown = (await http.get(f"/v1/instances/{instance.id}")).json()
+    assert shown["status"] == "error"
+    assert "No API key for gemini" in shown["error_message"]
+
+
+async def test_polling_answers_three_members(http: Api) -> None:
+    instance = await http.world.created()
+    answer = await http.get(f"/v1/instances/{instance.id}/status")
+    assert answer.json() == {
+        "id": instance.id,
+        "status": "running",
+        "gateway_url": http.world.engine.gateway_url,
+    }
+
+
+async def test_the_list_has_the_organizations_living_instances_alone(http: Api) -> None:
+    ada, bea = await http.world.created(name="Ada"), await http.world.created(name="Bea")
+    await http.call("DELETE", f"/v1/instances/{ada.id}")
+    listed = (await http.get("/v1/instances")).json()
+    assert [each["id"] for each in listed] == [bea.id]
+    assert set(listed[0]) == MEMBERS
+    assert (await http.get("/v1/instances", key=await http.other_key())).json() == []
+
+
+@pytest.mark.parametrize("operation", OF_AN_INSTANCE, ids=described)
+async def test_another_organizations_instance_is_not_found(http: Api, operation: Operation) -> None:
+    instance = await http.world.created()
+    answer = await http.call(
+        operation.method,
+        address(operation, instance.id),
+        key=await http.other_key(),
+        json=BODIES.get(operation.method),
+    )
+    assert (answer.status_code, answer.json()) == (404, {"detail": "Instance not found."})
+    assert await http.world.now(instance) == instance
+
+
+@pytest.mark.parametrize("instance_id", ["no-such", "%00", "..%2F..", "🦞", "x" * 3000])
+@pytest.mark.parametrize("operation", OF_AN_INSTANCE, ids=described)
+async def test_an_instance_that_never_was_is_not_found(
+    http: Api, operation: Operation, instance_id: str
+) -> None:
+    path = address(operation, instance_id)
+    answer = await http.call(operation.method, path, json=BODIES.get(operation.method))
+    assert answer.status_code == 404
+
+
+async def test_over_the_limit_no_instance_is_made(http: Api) -> None:
+    key = await http.other_key()
+    first = await http.post("/v1/instances", json={"name": "one"}, key=key)
+    assert first.status_code == 201
+    second = await http.post("/v1/instances", json={"name": "two"}, key=key)
+    assert (second.status_code, second.json()) == (
+        402,
+        {"detail": "Instance limit reached (1/1). Upgrade your subscription."},
+    )
+
+
+async def test_stop_and_start_answer_the_instance_in_its_new_status(http: Api) -> None:
+    instance = await http.world.created()
+    stopped = await http.post(f"/v1/instances/{instance.id}/stop")
+    assert (stopped.status_code, stopped.json()["status"]) == (200, "stopped")
+    assert set(stopped.json()) == MEMBERS
+    started = await http.post(f"/v1/instances/{instance.id}/start")
+    assert (started.status_code, started.json()["status"]) == (200, "running")
+
+
+@pytest.mark.parametrize(
+    ("status", "verb"),
+    [(each, "stop") for each in InstanceStatus if each is not InstanceStatus.RUNNING]
+    + [(each, "start") for each in InstanceStatus if each is not InstanceStatus.STOPPED],
+)
+async def test_the_wrong_status_is_a_conflict(http: Api, status: InstanceStatus, verb: str) -> None:
+    instance = await http.world.placed(status)
+    answer = await http.post(f"/v1/instances/{instance.id}/{verb}")
+    wanted = {"stop": "running", "start": "stopped"}[verb]
+    assert (answer.status_code, answer.json()) == (
+        409,
+        {"detail": f"Instance is {status}, but must be {wanted} for this."},
+    )
+
+
+async def test_an_engine_that_is_down_is_a_502_in_words(http: Api) -> None:
+    instance = await http.world.created()
+    http.world.engine.failing["pause"] = EngineUnavailable("The engine is on holiday.")
+    answer = await http.post(f"/v1/instances/{instance.id}/stop")
+    assert (answer.status_code, answer.json()) == (502, {"detail": "The engine is on holiday."})
+
+
+@pytest.mark.parametrize("status", list(InstanceStatus))
+async def test_deleting_answers_nothing_and_leaves_a_terminated_row(
+    http: Api, status: InstanceStatus
+) -> None:
+    instance = await http.world.placed(status)
+    http.world.engine.put(instance.sandbox_id, SandboxState.RUNNING)
+    answer = await http.call("DELETE", f"/v1/instances/{instance.id}")
+    assert (answer.status_code, answer.content) == (204, b"")
+    shown = await http.get(f"/v1/instances/{instance.id}")
+    assert (shown.status_code, shown.json()["status"]) == (200, "terminated")
+    assert http.world.engine.found == {}
+
+
+async def test_a_change_answers_the_changed_instance(http: Api) -> None:
+    instance = await http.world.created()
+    body = {"name": "Bea", "openclaw_config": {"a.b": 1}}
+    answer = await http.patch(f"/v1/instances/{instance.id}", json=body)
+    assert answer.status_code == 200
+    assert {key: answer.json()[key] for key in body} == body
+    assert (await http.get(f"/v1/instances/{instance.id}")).json() == answer.json()
+
+
+async def test_a_configuration_that_openclaw_refuses_is_a_400_in_its_words(http: Api) -> None:
+    instance = await http.world.created()
+    words = 'invalid config: agents: Unrecognized key: "nonsense"'
+    http.world.gateway.rpc_answers["config.patch"] = refused(words)
+    body = {"openclaw_config": {"agents.nonsense": 1}}
+    answer = await http.patch(f"/v1/instances/{instance.id}", json=body)
+    assert (answer.status_code, answer.json()) == (400, {"detail": words})
+
+
+@pytest.mark.parametrize("config", [{"gateway.port": 1}, {"a..b": 1}])
+async def test_a_configuration_that_cannot_be_set_makes_no_instance(
+    http: Api, config: dict[str, Any]
+) -> None:
+    answer = await http.post("/v1/instances", json={"name": "Ada", "openclaw_config": config})
+    assert answer.status_code == 400
+    assert isinstance(answer.json()["detail"], str)
+    assert (await http.get("/v1/instances")).json() == []

@@ -1,0 +1,200 @@
+"""What every request passes through: CORS, an id, a log line, and words for a defect."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from chowder_local.web.middleware import Defects, RequestLog
+from tests.web.conftest import ALLOWED_ORIGIN
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from tests.web.conftest import Api
+
+LOOPBACK = [
+    "http://localhost:5173",
+    "http://localhost",
+    "https://localhost:3000",
+    "http://127.0.0.1:8080",
+    "http://[::1]:5173",
+    "http://my-app.localhost:5173",
+]
+FOREIGN = [
+    "https://evil.example",
+    "http://localhost.evil.example",
+    "http://evil.example/localhost",
+    "http://127.0.0.1.evil.example",
+    "http://notlocalhost:5173",
+    "null",
+]
+
+
+async def preflight(http: Api, origin: str, method: str = "POST") -> Any:
+    headers = {
+        "Origin": origin,
+        "Access-Control-Request-Method": method,
+        "Access-Control-Request-Headers": "authorization,content-type,x-stainless-lang",
+    }
+    return await http.call("OPTIONS", "/v1/instances", key=None, headers=headers)
+
+
+@pytest.mark.parametrize("origin", [*LOOPBACK, ALLOWED_ORIGIN])
+async def test_a_page_on_this_machine_or_an_allowed_one_may_call_with_a_key(
+    http: Api, origin: str
+) -> None:
+    answer = await preflight(http, origin)
+    assert answer.status_code == 200
+    assert answer.headers["Access-Control-Allow-Origin"] == origin
+    allowed = answer.headers["Access-Control-Allow-Headers"].lower()
+    assert {"authorization", "content-type"} <= set(re.split(r"\s*,\s*", allowed))
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PATCH", "PUT", "DELETE"])
+async def test_a_page_may_use_every_method_of_the_contract(http: Api, method: str) -> None:
+    answer = await preflight(http, LOOPBACK[0], method)
+    assert answer.status_code == 200
+    assert method in answer.headers["Access-Control-Allow-Methods"]
+
+
+@pytest.mark.parametrize("origin", FOREIGN)
+async def test_a_foreign_page_may_not_call(http: Api, origin: str) -> None:
+    answer = await preflight(http, origin)
+    assert answer.status_code == 400
+    assert "Access-Control-Allow-Origin" not in answer.headers
+
+
+@pytest.mark.parametrize("path", ["/v1/organization", "/v1/nowhere", "/local/health"])
+@pytest.mark.parametrize("origin", FOREIGN)
+async def test_a_foreign_page_cannot_read_an_answer(http: Api, origin: str, path: str) -> None:
+    answer = await http.get(path, headers={"Origin": origin})
+    assert "Access-Control-Allow-Origin" not in answer.headers
+
+
+@pytest.mark.parametrize("key", [None, "chd_org_bad"])
+async def test_a_page_can_read_an_error_and_the_requests_id(http: Api, key: str | None) -> None:
+    answer = await http.get("/v1/organization", key=key, headers={"Origin": LOOPBACK[0]})
+    assert answer.status_code == 401
+    assert answer.headers["Access-Control-Allow-Origin"] == LOOPBACK[0]
+    exposed = answer.headers["Access-Control-Expose-Headers"]
+    assert {"X-Request-Id", "Retry-After"} <= set(exposed.split(", "))
+
+
+async def test_every_answer_has_an_id_of_its_own(http: Api) -> None:
+    paths = ["/v1/organization", "/v1/nowhere", "/local/ready", "/docs"]
+    answers = [await http.get(path) for path in paths]
+    answers.append(await http.call("PUT", "/v1/organization"))
+    answers.append(await preflight(http, LOOPBACK[0]))
+    ids = [answer.headers["X-Request-Id"] for answer in answers]
+    assert all(re.fullmatch("[0-9a-f]{32}", each) for each in ids)
+    assert len(set(ids)) == len(ids)
+
+
+async def test_a_request_is_one_line_in_the_log_without_query_or_key(
+    http: Api, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "chowder_local.web.middleware")
+    answer = await http.get("/v1/organization?secret=1")
+    (record,) = [each for each in caplog.records if each.name == "chowder_local.web.middleware"]
+    line = record.getMessage()
+    assert line.startswith("GET /v1/organization 200 ")
+    assert line.endswith(answer.headers["X-Request-Id"])
+    assert "secret" not in caplog.text
+    assert http.world.key not in caplog.text
+
+
+async def test_what_polls_the_server_does_not_fill_the_log(
+    http: Api, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "chowder_local.web.middleware")
+    await http.get("/local/health")
+    assert caplog.records == []
+
+
+async def test_a_defect_is_a_500_without_its_words_that_a_page_can_read(
+    http: Api, caplog: pytest.LogCaptureFixture
+) -> None:
+    http.world.engine.failing["log_tail"] = RuntimeError("secret words")
+    instance = await http.world.created()
+    answer = await http.get(f"/local/instances/{instance.id}/logs", headers={"Origin": LOOPBACK[0]})
+    assert answer.status_code == 500
+    assert answer.json() == {"detail": "Internal server error."}
+    assert answer.headers["Access-Control-Allow-Origin"] == LOOPBACK[0]
+    assert answer.headers["X-Request-Id"]
+    assert "secret words" in caplog.text
+
+
+async def test_a_defect_in_the_middle_of_an_answer_breaks_it_off(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    sent: list[Message] = []
+
+    async def half(_: Scope, __: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise RuntimeError("half")
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    with pytest.raises(RuntimeError, match="half"):
+        await Defects(half)({"type": "http"}, _nothing, send)
+    assert [message["type"] for message in sent] == ["http.response.start"]
+    assert "a defect of ours" in caplog.text
+
+
+@pytest.mark.parametrize("has_begun", [False, True])
+async def test_a_request_that_the_servers_end_cuts_off_is_told_so_if_it_can_be(
+    has_begun: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    sent: list[Message] = []
+    waits = asyncio.Event()
+
+    async def endless(_: Scope, __: Receive, send: Send) -> None:
+        if has_begun:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+        waits.set()
+        await asyncio.Event().wait()
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async with asyncio.TaskGroup() as group:
+        request = group.create_task(_as_coroutine(Defects(endless), send))
+        await waits.wait()
+        request.cancel()
+
+    if has_begun:
+        assert [message["type"] for message in sent] == ["http.response.start"]
+    else:
+        assert sent[0]["status"] == 502
+        words = {"error": "Gateway unavailable – the server is stopping"}
+        assert json.loads(sent[1]["body"]) == {"detail": words}
+    assert caplog.records == []
+
+
+async def test_what_is_no_request_passes_through_untouched() -> None:
+    seen: list[str] = []
+
+    async def app(scope: Scope, _: Receive, __: Send) -> None:
+        seen.append(scope["type"])
+
+    await RequestLog(app)({"type": "lifespan"}, _nothing, _ignore)
+    assert seen == ["lifespan"]
+
+
+async def _as_coroutine(app: ASGIApp, send: Send) -> None:
+    await app({"type": "http"}, _nothing, send)
+
+
+async def _nothing() -> Message:
+    return {"type": "http.request"}
+
+
+async def _ignore(_: Message) -> None:
+    pass

@@ -1,0 +1,174 @@
+"""Messages in the Responses format, plain and streamed, and how their failures look."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import pytest
+from openresponses_types.types import ResponseResource
+
+from chowder_local.domain import InstanceStatus
+from chowder_local.errors import ProviderFailed
+from chowder_local.openclaw.sessions import session_key
+from tests.scripted import gateway as scripted
+
+if TYPE_CHECKING:
+    import httpx
+
+    from tests.web.conftest import Api
+
+MODEL = "claude-sonnet-4-20250514"
+ASKED: dict[str, Any] = {"model": MODEL, "input": "Hi"}
+
+
+async def send(http: Api, asked: dict[str, Any] = ASKED, session: str = "") -> httpx.Response:
+    """A message to a running instance."""
+    instance = await http.world.created()
+    return await http.post(f"/v1/instances/{instance.id}{session}/responses", json=asked)
+
+
+async def test_an_answer_is_a_responses_resource_of_the_model_that_was_asked_for(
+    http: Api,
+) -> None:
+    answer = await send(http)
+    assert answer.status_code == 200
+    judged = ResponseResource.model_validate(answer.json())
+    assert judged.model == MODEL
+    assert answer.json()["output"][0]["content"][0]["text"] == "Hello there."
+
+
+async def test_a_stream_is_events_up_to_the_end_mark_which_no_proxy_may_hold_back(
+    http: Api,
+) -> None:
+    answer = await send(http, ASKED | {"stream": True})
+    assert answer.status_code == 200
+    assert answer.headers["Content-Type"].startswith("text/event-stream")
+    assert answer.headers["Cache-Control"] == "no-cache"
+    assert answer.headers["X-Accel-Buffering"] == "no"
+    *events, end, rest = answer.text.split("\n\n")
+    assert (end, rest) == ("data: [DONE]", "")
+    names = [event.split("\n")[0].removeprefix("event: ") for event in events]
+    datas = [json.loads(event.split("\n")[1].removeprefix("data: ")) for event in events]
+    assert names == [data["type"] for data in datas]
+    assert [data["sequence_number"] for data in datas] == list(range(len(datas)))
+    assert datas[-1]["response"]["model"] == MODEL
+
+
+@pytest.mark.parametrize("stream", [False, None])
+async def test_an_answer_is_whole_unless_a_stream_is_asked_for(
+    http: Api, stream: bool | None
+) -> None:
+    answer = await send(http, ASKED | {"stream": stream})
+    assert answer.headers["Content-Type"] == "application/json"
+
+
+async def test_members_that_nobody_listed_reach_the_agent(http: Api) -> None:
+    more = {"instructions": "Be brief.", "metadata": {"a": "b"}, "temperature": 0.5}
+    await send(http, ASKED | more | {"include": []})
+    (asked,) = http.world.gateway.messages
+    assert asked.body == {"model": "openclaw", "input": "Hi"} | more
+
+
+NAMES = [
+    "project-alpha", "a b", "a/b", "a//b", "/", "responses", "session/x", "名前", "🦞",
+    "cron:x", "100%", "a?b", "a#b", "a+b", "x" * 300,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_any_string_names_a_session(http: Api, name: str) -> None:
+    answer = await send(http, session=f"/session/{quote(name, safe='')}")
+    assert answer.status_code == 200
+    (asked,) = http.world.gateway.messages
+    assert asked.headers["x-openclaw-session-key"] == session_key(name)
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+@pytest.mark.parametrize("status", [each for each in InstanceStatus if each != "running"])
+async def test_only_a_running_instance_can_be_talked_to(
+    http: Api, status: InstanceStatus, is_streamed: bool
+) -> None:
+    instance = await http.world.placed(status)
+    asked = ASKED | {"stream": is_streamed}
+    answer = await http.post(f"/v1/instances/{instance.id}/responses", json=asked)
+    assert (answer.status_code, answer.json()) == (
+        409,
+        {"detail": f"Instance is {status}, but must be running for this."},
+    )
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"model": "llama3"}, "Unknown model 'llama3'"),
+        ({"model": "gemini-2.0-flash"}, "No API key for gemini is set"),
+        ({"tools": [{"type": "web_search"}]}, "'web_search' is not available"),
+        ({"tools": 5}, "tools must be an array"),
+        ({"input": [{"role": "user", "content": 5}]}, "must be an array"),
+        ({"text": {"format": {"type": "json_schema"}}}, "'json_schema' is not supported"),
+    ],
+)
+async def test_what_cannot_be_honoured_is_a_400_in_words(
+    http: Api, asked: dict[str, Any], words: str, is_streamed: bool
+) -> None:
+    answer = await send(http, ASKED | {"stream": is_streamed} | asked)
+    assert answer.status_code == 400
+    assert words in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+async def test_a_gateway_that_does_not_answer_is_a_502_in_the_contracts_shape(
+    http: Api, is_streamed: bool
+) -> None:
+    running = InstanceStatus.RUNNING
+    instance = await http.world.placed(running, gateway_url="http://127.0.0.1:9")
+    asked = ASKED | {"stream": is_streamed}
+    answer = await http.post(f"/v1/instances/{instance.id}/responses", json=asked)
+    assert (answer.status_code, answer.json()) == (
+        502,
+        {"detail": {"error": "Gateway unavailable – the sandbox does not answer"}},
+    )
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+async def test_a_providers_refusal_keeps_its_status_words_and_when_to_come_back(
+    http: Api, is_streamed: bool
+) -> None:
+    instance = await http.world.created()
+    failure = ProviderFailed("anthropic", 429, "Slow down.", retry_after="7")
+    marker = http.world.model_failures.remember(failure, instance.sandbox_id)
+    content = {"status": "failed", "error": {"code": "x", "message": f"400: {marker}"}}
+    http.world.gateway.handler = scripted.failing(400, content)
+    asked = ASKED | {"stream": is_streamed}
+    answer = await http.post(f"/v1/instances/{instance.id}/responses", json=asked)
+    assert (answer.status_code, answer.json()) == (
+        429,
+        {"detail": {"error": "The model provider anthropic answered 429: Slow down."}},
+    )
+    assert answer.headers["Retry-After"] == "7"
+
+
+async def test_a_providers_401_is_no_call_to_log_in_here(http: Api) -> None:
+    instance = await http.world.created()
+    failure = ProviderFailed("anthropic", 401, "Bad key.")
+    marker = http.world.model_failures.remember(failure, instance.sandbox_id)
+    http.world.gateway.handler = scripted.failing(400, {"error": {"message": marker}})
+    answer = await http.post(f"/v1/instances/{instance.id}/responses", json=ASKED)
+    assert answer.status_code == 401
+    assert "WWW-Authenticate" not in answer.headers
+
+
+async def test_a_stream_that_breaks_off_ends_with_an_error_and_the_end_mark(http: Api) -> None:
+    http.world.gateway.handler = scripted.breaking_off
+    answer = await send(http, ASKED | {"stream": True})
+    assert answer.status_code == 200
+    *_, error, end, rest = answer.text.split("\n\n")
+    assert (end, rest) == ("data: [DONE]", "")
+    assert error.startswith("event: error\n")
+    assert (
+        "Gateway unavailable – the sandbox broke off"
+        in json.loads(error.split("\n")[1].removeprefix("data: "))["message"]
+    )

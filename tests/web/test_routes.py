@@ -1,0 +1,43 @@
+"""The one route table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from chowder_local.web.routes import OPERATIONS
+
+if TYPE_CHECKING:
+    from tests.web.conftest import Api
+
+METHODS = {"GET", "POST", "PATCH", "PUT", "DELETE"}
+PATHS = sorted({each.path for each in OPERATIONS})
+
+
+def test_no_two_rows_answer_the_same() -> None:
+    keys = [(each.method, each.path) for each in OPERATIONS]
+    assert len(set(keys)) == len(keys)
+
+
+def test_every_row_says_in_a_few_words_what_it_is_for() -> None:
+    summaries = [each.summary for each in OPERATIONS]
+    assert all(summaries)
+    assert len(set(summaries)) == len(summaries)
+
+
+@pytest.mark.parametrize("path", ["/v1/nowhere", "/v1", "/v2/instances", "/local", "/nowhere"])
+@pytest.mark.parametrize("method", sorted(METHODS))
+async def test_an_unknown_path_is_not_found(http: Api, method: str, path: str) -> None:
+    answer = await http.call(method, path)
+    assert (answer.status_code, answer.json()) == (404, {"detail": "Not Found"})
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_a_method_that_a_path_has_not_is_not_allowed(http: Api, path: str) -> None:
+    known = {each.method for each in OPERATIONS if each.path == path}
+    address = path.replace("{instance_id}", "x").replace("{session_id:path}", "s")
+    for method in sorted(METHODS - known):
+        answer = await http.call(method, address)
+        assert (answer.status_code, answer.json()) == (405, {"detail": "Method Not Allowed"})
+        assert set(answer.headers["Allow"].split(", ")) & METHODS

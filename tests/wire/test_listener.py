@@ -1,0 +1,149 @@
+"""Sockets that are ours, and servers on them that end when they are told to."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import signal
+import socket
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse, StreamingResponse
+from starlette.routing import Route
+
+from chowder_local.errors import PortTaken, SettingsInvalid
+from chowder_local.web.listener import GRACE_S, bound_socket, listener, listening, with_state
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+LOOPBACK = "127.0.0.1"
+
+
+async def hello(request: Request) -> Response:
+    return PlainTextResponse(str(getattr(request.state, "word", "hello")))
+
+
+async def endless(_: Request) -> Response:
+    async def events() -> AsyncIterator[bytes]:
+        yield b"data: x\n\n"
+        await asyncio.Event().wait()
+
+    return StreamingResponse(events())
+
+
+APP = Starlette(routes=[Route("/", hello), Route("/endless", endless)])
+
+
+def url_of(bound: socket.socket) -> str:
+    return f"http://{LOOPBACK}:{bound.getsockname()[1]}"
+
+
+def test_a_taken_port_is_said_to_be_so() -> None:
+    with bound_socket(LOOPBACK, 0) as ours:
+        port = ours.getsockname()[1]
+        with pytest.raises(PortTaken, match=f"Port {port} on 127.0.0.1 is taken"):
+            bound_socket(LOOPBACK, port)
+
+
+def test_a_port_that_was_given_back_can_be_had_again_at_once() -> None:
+    with bound_socket(LOOPBACK, 0) as first:
+        port = first.getsockname()[1]
+        # A connection that lingers on our side would keep the port for a minute.
+        with socket.create_connection((LOOPBACK, port)):
+            first.setblocking(True)
+            accepted, _ = first.accept()
+            accepted.close()
+    with bound_socket(LOOPBACK, port) as second:
+        assert second.getsockname()[1] == port
+
+
+def test_a_privileged_port_is_as_good_as_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Tests may run as root, whom no port is refused.
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(socket.socket, "bind", refuse)
+    with pytest.raises(PortTaken):
+        bound_socket(LOOPBACK, 80)
+
+
+@pytest.mark.parametrize("host", ["203.0.113.1", "2001:db8::1"])
+def test_an_address_of_another_machine_is_no_setting_that_makes_sense(host: str) -> None:
+    with pytest.raises(SettingsInvalid, match="Cannot listen on"):
+        bound_socket(host, 0)
+
+
+def test_a_name_that_nobody_knows_is_no_setting_that_makes_sense() -> None:
+    with pytest.raises(SettingsInvalid, match="Cannot listen on"):
+        bound_socket("no-such-host.invalid", 0)
+
+
+async def test_a_server_answers_inside_the_block_and_its_port_is_free_after_it() -> None:
+    bound = bound_socket(LOOPBACK, 0)
+    port = bound.getsockname()[1]
+    async with listening(APP, bound), httpx.AsyncClient() as client:
+        assert (await client.get(url_of(bound))).text == "hello"
+    with bound_socket(LOOPBACK, port):
+        pass
+
+
+async def test_a_client_that_comes_before_the_server_is_up_waits_and_is_served() -> None:
+    bound = bound_socket(LOOPBACK, 0)
+    async with asyncio.TaskGroup() as group, httpx.AsyncClient() as client:
+        early = group.create_task(client.get(url_of(bound)))
+        await asyncio.sleep(0)
+        async with listening(APP, bound):
+            assert (await early).text == "hello"
+
+
+async def test_an_open_stream_keeps_no_server_for_ever() -> None:
+    bound = bound_socket(LOOPBACK, 0)
+    async with httpx.AsyncClient() as client, asyncio.timeout(GRACE_S + 5):
+        async with listening(APP, bound):
+            request = client.build_request("GET", f"{url_of(bound)}/endless")
+            chunks = (await client.send(request, stream=True)).aiter_raw()
+            await anext(chunks)
+        with pytest.raises(httpx.RemoteProtocolError):
+            await anext(chunks)
+
+
+async def test_what_fails_inside_the_block_ends_the_server_too() -> None:
+    bound = bound_socket(LOOPBACK, 0)
+    with pytest.raises(Exception, match="inside") as failed:
+        async with listening(APP, bound):
+            raise ValueError("inside")
+    assert isinstance(failed.value, ValueError)
+
+
+async def test_requests_find_in_their_state_what_the_lifespan_yielded() -> None:
+    bound = bound_socket(LOOPBACK, 0)
+    async with (
+        listening(with_state(APP, {"word": "yielded"}), bound),
+        httpx.AsyncClient() as client,
+    ):
+        assert (await client.get(url_of(bound))).text == "yielded"
+
+
+async def test_one_requests_state_is_not_anothers() -> None:
+    async def count(request: Request) -> Response:
+        request.state.seen = getattr(request.state, "seen", 0) + 1
+        return PlainTextResponse(str(request.state.seen))
+
+    app = with_state(Starlette(routes=[Route("/", count)]), {})
+    bound = bound_socket(LOOPBACK, 0)
+    async with listening(app, bound), httpx.AsyncClient() as client:
+        answers = [(await client.get(url_of(bound))).text for _ in range(2)]
+    assert answers == ["1", "1"]
+
+
+def test_signals_are_left_to_whoever_runs_the_process() -> None:
+    before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    with listener(APP).capture_signals():
+        assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == before

@@ -1,0 +1,281 @@
+"""Streamed answers on a real socket: given up at once, and never piled up."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from chowder_local.errors import GatewayUnavailable
+from chowder_local.web import failures, middleware
+from chowder_local.web.streams import ClosingStream, event_stream, while_connected
+from tests.scripted.serving import eventually, serve
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from starlette.requests import Request
+
+    Handler = Callable[[Request], Awaitable[Response]]
+
+DEADLINE_S = 10.0
+CHUNK_BYTES = 64 * 1024
+# Far more than what the sockets of both sides and the server's own buffers hold together.
+FAR_TOO_MUCH_BYTES = 256 * 1024 * 1024
+SOCKETS_HOLD_BYTES = 32 * 1024 * 1024
+
+
+class Source:
+    """A generator of events that knows how far it came and whether it was closed."""
+
+    def __init__(self, event: bytes = b"data: x\n\n", *, is_endless: bool = False) -> None:
+        self._event = event
+        self._is_endless = is_endless
+        self.sent_bytes = 0
+        self.has_begun = asyncio.Event()
+        self.is_closed = asyncio.Event()
+
+    async def events(self) -> AsyncIterator[bytes]:
+        self.has_begun.set()
+        try:
+            while True:
+                self.sent_bytes += len(self._event)
+                yield self._event
+                # Like every real source, it waits for something between two events.
+                await (asyncio.sleep(0) if self._is_endless else asyncio.Event().wait())
+                # As every real source does; else nobody could tell it that the client is gone.
+                await asyncio.sleep(0)
+        finally:
+            self.is_closed.set()
+
+    async def closed(self) -> None:
+        """Waits until it is closed; fails at the deadline."""
+        async with asyncio.timeout(DEADLINE_S):
+            await self.is_closed.wait()
+
+
+@asynccontextmanager
+async def serving(handler: Handler) -> AsyncIterator[str]:
+    """The handler behind all that requests pass through here, at a URL."""
+    app = Starlette(
+        routes=[Route("/", handler, methods=["GET", "POST"])],
+        middleware=middleware.stack([]),
+        exception_handlers=failures.handlers(),
+    )
+    async with serve(app) as url:
+        yield url
+
+
+def streamed(source: Source) -> Handler:
+    async def handler(request: Request) -> Response:
+        return await event_stream(request, source.events())
+
+    return handler
+
+
+@asynccontextmanager
+async def asking(url: str) -> AsyncIterator[httpx.Response]:
+    async with httpx.AsyncClient() as client, client.stream("POST", url, json={}) as answer:
+        yield answer
+
+
+async def test_a_client_that_hangs_up_in_the_middle_of_a_stream_closes_its_source_at_once() -> None:
+    source = Source()
+    async with serving(streamed(source)) as url:
+        async with asking(url) as answer:
+            assert await anext(answer.aiter_bytes()) == b"data: x\n\n"
+            assert not source.is_closed.is_set()
+        await source.closed()
+
+
+async def test_a_client_that_hangs_up_before_the_first_event_closes_its_source_at_once() -> None:
+    has_begun, is_closed = asyncio.Event(), asyncio.Event()
+
+    async def silent() -> AsyncIterator[bytes]:
+        has_begun.set()
+        try:
+            await asyncio.Event().wait()
+            yield b""
+        finally:
+            is_closed.set()
+
+    async def handler(request: Request) -> Response:
+        return await event_stream(request, silent())
+
+    async with serving(handler) as url:
+        async with asyncio.TaskGroup() as group:
+            waiting = group.create_task(_read(url))
+            await has_begun.wait()
+            waiting.cancel()
+        async with asyncio.timeout(DEADLINE_S):
+            await is_closed.wait()
+
+
+async def _read(url: str) -> str:
+    async with asking(url) as answer:
+        return (await answer.aread()).decode()
+
+
+async def test_a_client_that_reads_nothing_does_not_make_the_server_pile_up() -> None:
+    source = Source(b"data: " + b"x" * CHUNK_BYTES + b"\n\n", is_endless=True)
+    async with serving(streamed(source)) as url:
+        host, port = url.removeprefix("http://").split(":")
+        with socket.socket() as client:
+            client.setblocking(False)
+            loop = asyncio.get_running_loop()
+            await loop.sock_connect(client, (host, int(port)))
+            await loop.sock_sendall(
+                client, b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
+            )
+            await source.has_begun.wait()
+            sent_bytes = await _when_it_stalls(source)
+            assert CHUNK_BYTES < sent_bytes < SOCKETS_HOLD_BYTES
+            # It goes on as soon as the client reads.
+            await _drain(client, sent_bytes)
+            await eventually(lambda: source.sent_bytes > sent_bytes, "the source goes on")
+        await source.closed()
+
+
+async def _when_it_stalls(source: Source) -> int:
+    """How much was sent when nothing was sent any more for a while."""
+    before = -1
+    while source.sent_bytes != before and source.sent_bytes < FAR_TOO_MUCH_BYTES:
+        before = source.sent_bytes
+        await asyncio.sleep(0.2)
+    return source.sent_bytes
+
+
+async def _drain(client: socket.socket, at_least_bytes: int) -> None:
+    read = 0
+    while read < at_least_bytes // 2:
+        chunk = await asyncio.get_running_loop().sock_recv(client, 1024 * 1024)
+        assert chunk, "the server has hung up"
+        read += len(chunk)
+
+
+async def test_a_slow_client_gets_every_byte_in_order() -> None:
+    events = [f"data: {number:06d} {'x' * 1000}\n\n".encode() for number in range(2000)]
+
+    async def numbered() -> AsyncIterator[bytes]:
+        for event in events:
+            yield event
+
+    async def handler(request: Request) -> Response:
+        return await event_stream(request, numbered())
+
+    async with serving(handler) as url, asking(url) as answer:
+        received = bytearray()
+        async for chunk in answer.aiter_bytes():
+            received += chunk
+            await asyncio.sleep(0)
+    assert bytes(received) == b"".join(events)
+
+
+async def test_what_fails_before_the_first_event_is_an_ordinary_error() -> None:
+    async def broken() -> AsyncIterator[bytes]:
+        for event in list[bytes]():
+            yield event
+        raise GatewayUnavailable("gone")
+
+    async def handler(request: Request) -> Response:
+        return await event_stream(request, broken())
+
+    async with serving(handler) as url, httpx.AsyncClient() as client:
+        answer = await client.post(url)
+    assert (answer.status_code, answer.json()) == (
+        502,
+        {"detail": {"error": "Gateway unavailable – gone"}},
+    )
+
+
+async def test_a_stream_without_an_event_is_an_empty_answer() -> None:
+    async def empty() -> AsyncIterator[bytes]:
+        for event in list[bytes]():
+            yield event
+
+    async def handler(request: Request) -> Response:
+        return await event_stream(request, empty())
+
+    async with serving(handler) as url, httpx.AsyncClient() as client:
+        answer = await client.post(url)
+    assert (answer.status_code, answer.content) == (200, b"")
+
+
+async def test_a_stream_that_fails_in_the_middle_is_broken_off_and_not_taken_for_a_whole(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def broken() -> AsyncIterator[bytes]:
+        yield b"data: x\n\n"
+        raise RuntimeError("a defect")
+
+    async def handler(request: Request) -> Response:
+        return await event_stream(request, broken())
+
+    async with serving(handler) as url:
+        with pytest.raises(httpx.RemoteProtocolError):
+            await _read(url)
+    assert "a defect of ours" in caplog.text
+
+
+async def test_a_stream_whose_reader_leaves_is_closed_even_if_it_never_pauses() -> None:
+    source = Source(b"x" * CHUNK_BYTES, is_endless=True)
+
+    async def handler(_: Request) -> Response:
+        return ClosingStream(source.events(), media_type="text/plain")
+
+    async with serving(handler) as url:
+        async with asking(url) as answer:
+            await anext(answer.aiter_bytes())
+        await source.closed()
+
+
+async def test_a_call_whose_client_leaves_is_cancelled() -> None:
+    has_begun, is_cancelled = asyncio.Event(), asyncio.Event()
+
+    async def work() -> dict[str, Any]:
+        has_begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            is_cancelled.set()
+        return {}
+
+    async def handler(request: Request) -> Response:
+        await request.body()
+        done = await while_connected(request, work)
+        return Response(status_code=499) if done is None else JSONResponse(done)
+
+    async with serving(handler) as url:
+        async with asyncio.TaskGroup() as group:
+            waiting = group.create_task(_read(url))
+            await has_begun.wait()
+            assert not is_cancelled.is_set()
+            waiting.cancel()
+        async with asyncio.timeout(DEADLINE_S):
+            await is_cancelled.wait()
+
+
+async def test_a_call_whose_client_stays_gives_its_result_or_its_failure() -> None:
+    async def handler(request: Request) -> Response:
+        content = await request.json()
+
+        async def work() -> dict[str, Any]:
+            await asyncio.sleep(0)
+            if content.get("fails"):
+                raise GatewayUnavailable("gone")
+            return {"done": True}
+
+        return JSONResponse(await while_connected(request, work))
+
+    async with serving(handler) as url, httpx.AsyncClient() as client:
+        good = await client.post(url, json={})
+        bad = await client.post(url, json={"fails": True})
+    assert good.json() == {"done": True}
+    assert bad.status_code == 502
