@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import time
 import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from chowder_local.domain import (
     SandboxState,
 )
 from chowder_local.errors import (
+    BootFailed,
     ChowderError,
     EngineUnavailable,
     GatewayUnavailable,
@@ -219,8 +221,9 @@ class Lifecycle:
         self, instance: Instance, url: str | None, patch: Mapping[str, Any]
     ) -> None:
         gateway = self._gateway(instance, url)
+        began_s = time.monotonic()
         if await gateway.patch_config(patch):
-            await gateway.restarted()
+            await gateway.restarted(began_s)
             await self._readiness.wait(await self._engine.inspect(instance.sandbox_id))
 
     async def _wake(self, instance: Instance) -> str:
@@ -228,11 +231,14 @@ class Lifecycle:
         if sandbox.state is SandboxState.PAUSED:
             await self._engine.unpause(instance.sandbox_id)
             sandbox = await self._engine.inspect(instance.sandbox_id)
-        if sandbox.state is not SandboxState.RUNNING:
-            # The host or the engine was restarted in between: all but the memory is there.
-            return await self._boots.boot(instance)
-        await self._resume(instance, sandbox.gateway_url)
-        return await self._readiness.wait(sandbox)
+        if sandbox.state is SandboxState.RUNNING:
+            try:
+                await self._resume(instance, sandbox.gateway_url)
+                return await self._readiness.wait(sandbox)
+            except (GatewayUnavailable, RpcRefused, BootFailed) as reason:
+                log.warning("instance %s: did not wake, is booted anew: %s", instance.id, reason)
+        # It died, or the host or the engine was restarted: all but its memory is on the volume.
+        return await self._boots.boot(instance)
 
     async def _resume(self, instance: Instance, url: str | None) -> None:
         gateway = self._gateway(instance, url)

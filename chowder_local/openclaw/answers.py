@@ -14,7 +14,7 @@ from chowder_local.openclaw.requests import EFFORTS
 from chowder_local.upstream import sse
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 DONE = "[DONE]"
 
@@ -109,7 +109,9 @@ class EventWriter:
         if data == DONE:
             self.is_over = True
             return sse.encode(data)
-        event = _event(data)
+        return b"".join(self._numbered(event) for event in _expanded(_event(data)))
+
+    def _numbered(self, event: dict[str, Any]) -> bytes:
         self._complete(event)
         event["sequence_number"] = self._sequence_number
         self._sequence_number += 1
@@ -135,6 +137,23 @@ class EventWriter:
             event["part"] = part(event["part"])
         if event["type"] in _TEXT_EVENTS:
             event.setdefault("logprobs", [])
+
+
+def _expanded(event: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The event; the start of a function call is followed by its arguments' own events.
+
+    The gateway has them whole in the first one, where no SDK looks for them.
+    """
+    call = event.get("item") or {}
+    if event["type"] != "response.output_item.added" or call.get("type") != "function_call":
+        yield event
+        return
+    arguments = call.get("arguments") or ""
+    where = {"item_id": call.get("id"), "output_index": event.get("output_index")}
+    kind = "response.function_call_arguments"
+    yield event | {"item": {**call, "arguments": "", "status": "in_progress"}}
+    yield {"type": f"{kind}.delta", **where, "delta": arguments}
+    yield {"type": f"{kind}.done", **where, "name": call.get("name"), "arguments": arguments}
 
 
 def _event(data: str) -> dict[str, Any]:

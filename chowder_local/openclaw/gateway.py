@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -25,8 +26,8 @@ RPC_TIMEOUT_S = 30.0
 CONNECT_TIMEOUT_S = 5.0
 PATCH_ATTEMPTS = 5
 PROBE_INTERVAL_S = 0.1
-RESTART_NOTICE_S = 5.0
-"""A restart begins about two seconds after the patch that needs it was answered."""
+RESTART_TIMEOUT_S = 30.0
+"""A restart begins some seconds after the patch that needs it, once running turns have ended."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +48,17 @@ class Gateway:
 
     async def is_started(self) -> bool:
         """Whether turns are taken. `/readyz` would be no use: one bad channel makes it fail."""
+        return await self.uptime_s() is not None
+
+    async def uptime_s(self) -> float | None:
+        """For how long turns have been taken since the latest start or restart; None if not."""
         try:
             answer = await self._client.get(f"{self._url}/startupz", timeout=PROBE_TIMEOUT_S)
-        except httpx.TransportError:
-            return False
-        return answer.is_success
+            if not answer.is_success:
+                return None
+            return float(answer.json().get("uptimeMs", 0)) / 1000
+        except (httpx.TransportError, json.JSONDecodeError):
+            return None
 
     async def call(self, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
         """A control call's payload. Raises GatewayUnavailable, RpcRefused."""
@@ -93,12 +100,16 @@ class Gateway:
             return bool(stats.get("requiresRestart"))
         raise GatewayUnavailable("the configuration changes faster than it can be patched")
 
-    async def restarted(self) -> None:
-        """Waits until a restart that was announced is seen, or RESTART_NOTICE_S have passed."""
+    async def restarted(self, since_s: float) -> None:
+        """Waits for a restart later than `since_s` by the monotonic clock, RESTART_TIMEOUT_S long.
+
+        That turns are not taken proves nothing: they may be taken again before it begins.
+        """
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(RESTART_NOTICE_S):
+            async with asyncio.timeout(RESTART_TIMEOUT_S):
                 while True:
-                    if not await self.is_started():
+                    uptime_s = await self.uptime_s()
+                    if uptime_s is not None and uptime_s < time.monotonic() - since_s:
                         return
                     await asyncio.sleep(PROBE_INTERVAL_S)
 

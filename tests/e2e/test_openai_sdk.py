@@ -122,6 +122,9 @@ def test_a_streamed_tool_call_has_its_arguments_in_the_events(connect: Connect) 
     with client.responses.stream(
         model="gpt-4o", input='call get_weather {"city":"Rome"}', tools=[WEATHER]
     ) as stream:
+        wanted = "response.function_call_arguments.delta"
+        deltas = [event.delta for event in stream if event.type == wanted]
         final = stream.get_final_response()
     call = call_in(final)
     assert call.arguments.replace(" ", "") == '{"city":"Rome"}'
+    assert "".join(deltas) == call.arguments

@@ -54,6 +54,7 @@ class ScriptedGateway:
     """Is itself the ASGI application; one stands for the gateways of all sandboxes."""
 
     is_started: bool = True
+    uptime_ms: int = 0
     busy_rounds: int = 0
     """How often a suspension is asked about before the running turn has ended."""
     requires_restart: bool = False
@@ -78,7 +79,7 @@ class ScriptedGateway:
         headers = {name.decode(): value.decode("latin-1") for name, value in scope["headers"]}
         if scope["path"] == "/startupz":
             self.probes += 1
-            await answer(send, 200 if self.is_started else 503, {})
+            await answer(send, 200 if self.is_started else 503, {"uptimeMs": self.uptime_ms})
             return
         self.tokens.add(headers.get("authorization", ""))
         content = json.loads(body)

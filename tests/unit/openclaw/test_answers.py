@@ -291,6 +291,8 @@ JUDGES: dict[str, type[BaseModel]] = {
     "response.content_part.done": spec.ResponseContentPartDoneStreamingEvent,
     "response.output_text.delta": spec.ResponseOutputTextDeltaStreamingEvent,
     "response.output_text.done": spec.ResponseOutputTextDoneStreamingEvent,
+    "response.function_call_arguments.delta": spec.ResponseFunctionCallArgumentsDeltaStreamingEvent,
+    "response.function_call_arguments.done": spec.ResponseFunctionCallArgumentsDoneStreamingEvent,
     "error": spec.ErrorStreamingEvent,
 }
 
@@ -300,22 +302,39 @@ def writer(**options: Any) -> EventWriter:
 
 
 def written(data: str, through: EventWriter) -> dict[str, Any]:
-    """The event that comes out, judged by its schema."""
-    event = sse.parse(through.write(data))
-    content: dict[str, Any] = json.loads(event.data or "")
-    assert event.name == content["type"]
-    JUDGES[content["type"]].model_validate(content)
-    return content
+    """The one event that comes out, judged by its schema."""
+    (event,) = all_written(data, through)
+    return event
+
+
+def all_written(data: str, through: EventWriter) -> list[dict[str, Any]]:
+    """The events that come out, each judged by its schema."""
+    contents = []
+    for event in sse.EventReader().feed(through.write(data)):
+        content: dict[str, Any] = json.loads(event.data or "")
+        assert event.name == content["type"]
+        JUDGES[content["type"]].model_validate(content)
+        contents.append(content)
+    return contents
 
 
 @pytest.mark.parametrize("events", STREAMS.values(), ids=STREAMS.keys())
 def test_every_event_of_a_stream_is_one_of_the_schema(events: list[dict[str, Any]]) -> None:
     through = writer()
-    out = [written(json.dumps(event), through) for event in events]
-    assert [event["type"] for event in out] == [event["type"] for event in events]
-    assert [event["sequence_number"] for event in out] == list(range(len(events)))
+    out = [each for event in events for each in all_written(json.dumps(event), through)]
+    said = [event["type"] for event in out if "function_call_arguments" not in event["type"]]
+    assert said == [event["type"] for event in events]
+    assert [event["sequence_number"] for event in out] == list(range(len(out)))
     named = [event["response"]["model"] for event in out if "response" in event]
     assert set(named) == {MODEL}
+
+
+def test_the_start_of_a_function_call_is_followed_by_its_arguments() -> None:
+    added = {"type": "response.output_item.added", "output_index": 1, "item": CALL}
+    started, delta, done = all_written(json.dumps(added), writer())
+    assert started["item"] == CALL | {"arguments": "", "status": "in_progress"}
+    assert (delta["item_id"], delta["delta"]) == (CALL["id"], CALL["arguments"])
+    assert (done["output_index"], done["arguments"]) == (1, CALL["arguments"])
 
 
 def test_a_streams_texts_come_through_unchanged() -> None:
@@ -392,7 +411,8 @@ def test_an_event_that_nobody_knows_yet_comes_through_with_its_number() -> None:
 
 def test_each_kind_of_event_that_the_gateway_sends_has_a_judge() -> None:
     sent: set[str] = {event["type"] for events in STREAMS.values() for event in events}
-    assert sent | {"error"} == JUDGES.keys()
+    ours = {"error", *(kind for kind in JUDGES if "function_call_arguments" in kind)}
+    assert sent | ours == JUDGES.keys()
 
 
 def test_an_error_without_a_rewording_stays_as_it_is() -> None:
