@@ -122,8 +122,11 @@ def test_a_streamed_tool_call_has_its_arguments_in_the_events(connect: Connect) 
     with client.responses.stream(
         model="gpt-4o", input='call get_weather {"city":"Rome"}', tools=[WEATHER]
     ) as stream:
-        wanted = "response.function_call_arguments.delta"
-        deltas = [event.delta for event in stream if event.type == wanted]
+        deltas = [
+            event.delta
+            for event in stream
+            if event.type == "response.function_call_arguments.delta"
+        ]
         final = stream.get_final_response()
     call = call_in(final)
     assert call.arguments.replace(" ", "") == '{"city":"Rome"}'
