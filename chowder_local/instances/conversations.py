@@ -16,7 +16,6 @@ from chowder_local.errors import (
     GatewayUnavailable,
     InstanceStateWrong,
     MessageRefused,
-    MessageTooLarge,
     ModelKeyMissing,
     ProviderFailed,
     StreamBroken,
@@ -158,8 +157,6 @@ def _failure(status: int, body: Mapping[str, Any], known: Known) -> ChowderError
     message = str((body.get("error") or {}).get("message") or f"HTTP {status}")
     if (failure := known(message)) is not None:
         return failure
-    if status == httpx.codes.REQUEST_ENTITY_TOO_LARGE:
-        return MessageTooLarge()
     if status in {httpx.codes.BAD_REQUEST, httpx.codes.NOT_FOUND}:
         return MessageRefused(message)
     return GatewayUnavailable(message)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import math
 import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from chowder_local.errors import ConfigRefused, GatewayUnavailable, RpcRefused
+from chowder_local.errors import ConfigRefused, GatewayUnavailable, MessageTooLarge, RpcRefused
 from chowder_local.openclaw.sessions import session_key
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ PROBE_TIMEOUT_S = 2.0
 RPC_TIMEOUT_S = 30.0
 CONNECT_TIMEOUT_S = 5.0
 PATCH_ATTEMPTS = 5
+MAX_MESSAGE_BYTES = 20 * 1024 * 1024
+"""What OpenClaw takes at `/v1/responses` unless it is configured otherwise."""
 PROBE_INTERVAL_S = 0.1
 RESTART_TIMEOUT_S = 30.0
 """A restart begins some seconds after the patch that needs it, once running turns have ended."""
@@ -53,10 +56,13 @@ class Gateway:
     async def uptime_s(self) -> float | None:
         """For how long turns have been taken since the latest start or restart; None if not."""
         try:
-            answer = await self._client.get(f"{self._url}/startupz", timeout=PROBE_TIMEOUT_S)
+            # To whoever shows no token it does not tell the time.
+            answer = await self._client.get(
+                f"{self._url}/startupz", headers=self._headers, timeout=PROBE_TIMEOUT_S
+            )
             if not answer.is_success:
                 return None
-            return float(answer.json().get("uptimeMs", 0)) / 1000
+            return float(answer.json().get("uptimeMs", math.inf)) / 1000
         except (httpx.TransportError, json.JSONDecodeError):
             return None
 
@@ -96,7 +102,8 @@ class Gateway:
                 if "changed since last load" in str(refused):
                     continue
                 raise ConfigRefused(str(refused)) from refused
-            stats = (done.get("sentinel") or {}).get("stats") or {}
+            note = (done.get("sentinel") or {}).get("payload") or {}
+            stats = note.get("stats") or {}
             return bool(stats.get("requiresRestart"))
         raise GatewayUnavailable("the configuration changes faster than it can be patched")
 
@@ -139,16 +146,23 @@ class Gateway:
         """Sends a message; leaving the block before the end of the answer ends the agent's run.
 
         There is no limit on how long an answer may take: that is the agent's affair.
-        Raises GatewayUnavailable if the gateway cannot be reached or breaks off.
+        Raises GatewayUnavailable if the gateway cannot be reached or breaks off, and
+        MessageTooLarge for what it would not take.
         """
+        body = json.dumps(request, ensure_ascii=False, separators=(",", ":")).encode()
+        if len(body) > MAX_MESSAGE_BYTES:
+            # Not left to the gateway: it hangs up in the middle of such a message, and its
+            # answer is then lost as often as not.
+            raise MessageTooLarge
         headers = self._headers | {
+            "Content-Type": "application/json",
             "x-openclaw-model": model,
             "x-openclaw-session-key": session_key(session),
         }
         timeout = httpx.Timeout(None, connect=CONNECT_TIMEOUT_S)
         try:
             async with self._client.stream(
-                "POST", f"{self._url}/v1/responses", headers=headers, json=request, timeout=timeout
+                "POST", f"{self._url}/v1/responses", headers=headers, content=body, timeout=timeout
             ) as answer:
                 yield answer
         except httpx.TransportError as failure:

@@ -98,22 +98,21 @@ def instance(api: Api, shared_id: str) -> str:
 
 @pytest.fixture(scope="session")
 def spares() -> list[str]:
-    """The ids of agents that were made for tests which change an agent's state."""
+    """The id of the agent for tests which change an agent's state, once it is made."""
     return []
 
 
 @pytest.fixture
 def spare(api: Api, spares: list[str]) -> str:
-    """A running agent that a test may stop, kill and wake as it likes."""
-    for instance_id in spares:
-        if api.status(instance_id) == "stopped":
-            api.post(f"instances/{instance_id}/start")
-        if api.status(instance_id) in {"running", "provisioning"}:
-            api.until(instance_id, "running")
-            return instance_id
-    spares.append(api.created("spare"))
-    api.until(spares[-1], "running")
-    return spares[-1]
+    """A running agent that a test may stop, kill and wake as it likes, but not break."""
+    if not spares:
+        spares.append(api.created("spare"))
+    (instance_id,) = spares
+    if api.status(instance_id) == "stopped":
+        started = api.post(f"instances/{instance_id}/start")
+        assert started.status_code == 200, started.text
+    api.until(instance_id, "running")
+    return instance_id
 
 
 @pytest.fixture(scope="session")

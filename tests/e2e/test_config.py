@@ -55,12 +55,20 @@ def test_a_running_agent_is_changed_live_and_a_stopped_one_stays_stopped(
 
 
 def test_a_change_that_restarts_the_gateway_returns_when_it_takes_messages(
-    api: Api, spare: str
+    api: Api, engine: docker.DockerClient, spare: str
 ) -> None:
-    body = {"openclaw_config": {"memory.search.enabled": False}}
+    now = config_of(container_of(engine, api, spare))["memory"]["search"].get("enabled", True)
+    body = {"openclaw_config": {"memory.search.enabled": not now}}
     answer = api.patch(f"instances/{spare}", json=body)
     assert answer.status_code == 200, answer.text
+    # No restart is still to come: the gateway can be stopped in peace, and wakes as it was.
     assert api.say(spare, "Are you back?")
+    before = container_of(engine, api, spare).attrs["State"]["StartedAt"]
+    assert api.post(f"instances/{spare}/stop").status_code == 200
+    assert api.post(f"instances/{spare}/start").status_code == 200
+    assert container_of(engine, api, spare).attrs["State"]["StartedAt"] == before
+    said = container_of(engine, api, spare).logs().decode()
+    assert said.rindex("Are you back?") > said.rindex("restart mode: in-process restart")
 
 
 def test_what_openclaw_refuses_changes_nothing(

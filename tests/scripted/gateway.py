@@ -106,7 +106,8 @@ class ScriptedGateway:
         if method == "config.get":
             return ok({"hash": "hmac-sha256:v1:abc"})
         if method == "config.patch":
-            return ok({"sentinel": {"stats": {"requiresRestart": self.requires_restart}}})
+            stats = {"requiresRestart": self.requires_restart}
+            return ok({"sentinel": {"persisted": True, "payload": {"stats": stats}}})
         if method == "gateway.suspend.resume":
             self.is_suspended = False
             return ok({"resumed": True, "status": "running"})
