@@ -1,0 +1,126 @@
+"""The gateway's one client, against a gateway on a real socket."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from chowder_local.errors import (
+    ConfigRefused,
+    GatewayUnavailable,
+    MessageTooLarge,
+    RpcRefused,
+)
+from chowder_local.openclaw.gateway import MAX_MESSAGE_BYTES, PATCH_ATTEMPTS, Gateway
+from chowder_local.upstream.forward import open_client
+from tests.scripted.gateway import ScriptedGateway, refused
+from tests.scripted.serving import eventually, serve
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+STALE = "config changed since last load; re-run config.get and retry"
+
+
+@asynccontextmanager
+async def reaching(scripted: Any) -> AsyncIterator[Gateway]:
+    async with serve(scripted) as url, open_client(is_proxied=False) as client:
+        yield Gateway(client, url, "gw-token")
+
+
+async def test_a_gateway_that_is_not_there_is_not_started() -> None:
+    async with open_client(is_proxied=False) as client:
+        assert not await Gateway(client, "http://127.0.0.1:9", "gw-token").is_started()
+
+
+async def test_a_control_call_shows_the_token_and_gives_the_payload() -> None:
+    scripted = ScriptedGateway()
+    async with reaching(scripted) as gateway:
+        assert await gateway.call("config.get", {}) == {"hash": "hmac-sha256:v1:abc"}
+    assert scripted.tokens == {"Bearer gw-token"}
+
+
+async def test_a_refused_control_call_has_the_gateways_words() -> None:
+    scripted = ScriptedGateway(rpc_answers={"config.get": refused("no such thing")})
+    async with reaching(scripted) as gateway:
+        with pytest.raises(RpcRefused, match="no such thing"):
+            await gateway.call("config.get", {})
+
+
+async def test_a_control_call_that_the_gateway_cannot_serve_is_no_refusal() -> None:
+    scripted = ScriptedGateway(rpc_answers={"config.get": refused("suspending", 503)})
+    async with reaching(scripted) as gateway:
+        with pytest.raises(GatewayUnavailable, match="suspending"):
+            await gateway.call("config.get", {})
+
+
+async def test_an_answer_that_is_no_json_is_no_answer() -> None:
+    async def garbage(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"<html>"})
+
+    async with reaching(garbage) as gateway:
+        with pytest.raises(GatewayUnavailable):
+            await gateway.call("config.get", {})
+
+
+async def test_a_configuration_that_openclaw_refuses_is_refused_with_its_words() -> None:
+    scripted = ScriptedGateway(rpc_answers={"config.patch": refused("Unrecognized key")})
+    async with reaching(scripted) as gateway:
+        with pytest.raises(ConfigRefused, match="Unrecognized key"):
+            await gateway.patch_config({"nonsense": 1})
+    assert len(scripted.called("config.patch")) == 1
+
+
+async def test_a_patch_that_meets_another_writer_is_tried_again_and_given_up_in_the_end() -> None:
+    scripted = ScriptedGateway(rpc_answers={"config.patch": refused(STALE)})
+    async with reaching(scripted) as gateway:
+        with pytest.raises(GatewayUnavailable):
+            await gateway.patch_config({"a": 1})
+    assert len(scripted.called("config.get")) == PATCH_ATTEMPTS
+
+
+@pytest.mark.parametrize("requires_restart", [True, False])
+async def test_a_patch_tells_whether_the_gateway_restarts(requires_restart: bool) -> None:
+    scripted = ScriptedGateway(requires_restart=requires_restart)
+    async with reaching(scripted) as gateway:
+        assert await gateway.patch_config({"a": 1}) is requires_restart
+
+
+async def test_a_restart_is_over_when_turns_are_taken_for_less_time_than_was_waited() -> None:
+    scripted = ScriptedGateway(uptime_ms=60_000)
+    async with reaching(scripted) as gateway, asyncio.TaskGroup() as group:
+        waiting = group.create_task(gateway.restarted(time.monotonic()))
+        await eventually(lambda: scripted.probes > 0, "the gateway was asked")
+        assert not waiting.done()
+        scripted.uptime_ms = 0
+
+
+async def test_a_message_that_the_gateway_would_not_take_is_not_sent() -> None:
+    scripted = ScriptedGateway()
+    async with reaching(scripted) as gateway:
+        with pytest.raises(MessageTooLarge):
+            async with gateway.respond(
+                {"input": "x" * MAX_MESSAGE_BYTES}, model="chowder-openai/gpt-4o", session=None
+            ):
+                pass
+    assert scripted.messages == []
+
+
+async def test_a_message_goes_as_utf8_with_its_model_and_session() -> None:
+    scripted = ScriptedGateway()
+    async with (
+        reaching(scripted) as gateway,
+        gateway.respond(
+            {"input": "Zoë 🦞"}, model="chowder-openai/gpt-4o", session="Zoë"
+        ) as answer,
+    ):
+        await answer.aread()
+    (asked,) = scripted.messages
+    assert asked.body == {"input": "Zoë 🦞"}
+    assert asked.headers["x-openclaw-model"] == "chowder-openai/gpt-4o"
+    assert asked.headers["x-openclaw-session-key"].startswith("agent:main:s-")
