@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+PAUSE_ATTEMPTS = 5
+"""Now and then a busy sandbox is not frozen at the first: the kernel does not catch all of it."""
+
 _STATES = {
     "created": SandboxState.CREATED,
     "running": SandboxState.RUNNING,
@@ -153,7 +156,7 @@ class DockerEngine:
 
     async def pause(self, sandbox_id: SandboxId) -> None:
         """Freezes the sandbox's processes; memory and connections stay."""
-        await self._act(sandbox_id, "pause", lambda container: container.pause())
+        await self._act(sandbox_id, "pause", _pause)
 
     async def unpause(self, sandbox_id: SandboxId) -> None:
         """Lets a paused sandbox go on where it was."""
@@ -261,6 +264,18 @@ def _words(doing: str) -> Iterator[None]:
         raise EngineUnavailable(
             f"The container engine does not answer (could not {doing}). Is it running?"
         ) from failure
+
+
+def _pause(container: Container) -> None:
+    for _ in range(PAUSE_ATTEMPTS - 1):
+        try:
+            container.pause()
+        except APIError as refused:
+            if not refused.is_server_error():
+                raise
+        else:
+            return
+    container.pause()
 
 
 def _next(stream: Iterator[bytes]) -> bytes | None:

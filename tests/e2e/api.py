@@ -48,6 +48,16 @@ class Api(httpx.Client):
 
         return eventually(look, f"{instance_id} is {status}", BOOT_TIMEOUT_S)
 
+    def stop(self, instance_id: str) -> None:
+        """Stops a running instance."""
+        answer = self.post(f"instances/{instance_id}/stop")
+        assert (answer.status_code, answer.json().get("status")) == (200, "stopped"), answer.text
+
+    def start(self, instance_id: str) -> None:
+        """Starts a stopped instance."""
+        answer = self.post(f"instances/{instance_id}/start")
+        assert (answer.status_code, answer.json().get("status")) == (200, "running"), answer.text
+
     def status(self, instance_id: str) -> str:
         """The instance's status now."""
         status: str = self.get(f"instances/{instance_id}/status").json()["status"]

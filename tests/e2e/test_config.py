@@ -45,10 +45,10 @@ def test_a_running_agent_is_changed_live_and_a_stopped_one_stays_stopped(
     before = container_of(engine, api, spare).attrs["State"]["StartedAt"]
     assert changed(api, spare, "low")["status"] == "running"
     assert thinking(engine, api, spare) == "low"
-    assert api.post(f"instances/{spare}/stop").status_code == 200
+    api.stop(spare)
     assert changed(api, spare, "high")["status"] == "stopped"
     assert container_of(engine, api, spare).status == "paused"
-    assert api.post(f"instances/{spare}/start").status_code == 200
+    api.start(spare)
     assert thinking(engine, api, spare) == "high"
     assert api.say(spare, "Do you think?")
     assert container_of(engine, api, spare).attrs["State"]["StartedAt"] == before
@@ -64,8 +64,8 @@ def test_a_change_that_restarts_the_gateway_returns_when_it_takes_messages(
     # No restart is still to come: the gateway can be stopped in peace, and wakes as it was.
     assert api.say(spare, "Are you back?")
     before = container_of(engine, api, spare).attrs["State"]["StartedAt"]
-    assert api.post(f"instances/{spare}/stop").status_code == 200
-    assert api.post(f"instances/{spare}/start").status_code == 200
+    api.stop(spare)
+    api.start(spare)
     assert container_of(engine, api, spare).attrs["State"]["StartedAt"] == before
     said = container_of(engine, api, spare).logs().decode()
     assert said.rindex("Are you back?") > said.rindex("restart mode: in-process restart")
@@ -92,6 +92,6 @@ def test_what_openclaw_refuses_changes_nothing(
 def test_an_agent_can_be_renamed_in_any_state(api: Api, spare: str) -> None:
     answer = api.patch(f"instances/{spare}", json={"name": "other"})
     assert (answer.status_code, answer.json()["name"]) == (200, "other")
-    assert api.post(f"instances/{spare}/stop").status_code == 200
+    api.stop(spare)
     answer = api.patch(f"instances/{spare}", json={"name": "spare"})
     assert (answer.json()["name"], answer.json()["status"]) == ("spare", "stopped")

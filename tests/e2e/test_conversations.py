@@ -69,8 +69,8 @@ def test_the_main_conversation_outlives_the_server_and_a_stop(
     server.down()
     server.up()
     assert 'Before that: "Mind the gap."' in api.say(spare, "After the restart.")
-    assert api.post(f"instances/{spare}/stop").status_code == 200
-    assert api.post(f"instances/{spare}/start").status_code == 200
+    api.stop(spare)
+    api.start(spare)
     assert 'Before that: "After the restart."' in api.say(spare, "After the stop.")
 
 
@@ -78,11 +78,11 @@ def test_a_stopped_agent_stays_stopped_over_a_restart_and_remembers(
     api: Api, server: ServerProcess, spare: str
 ) -> None:
     api.say(spare, "Good night.")
-    assert api.post(f"instances/{spare}/stop").status_code == 200
+    api.stop(spare)
     server.down()
     server.up()
     assert api.status(spare) == "stopped"
-    assert api.post(f"instances/{spare}/start").status_code == 200
+    api.start(spare)
     assert 'Before that: "Good night."' in api.say(spare, "Good morning.")
 
 
@@ -133,7 +133,7 @@ def test_of_two_racing_stops_one_wins(api: Api, spare: str) -> None:
 
 
 def test_a_stopped_agent_takes_no_message(api: Api, spare: str) -> None:
-    assert api.post(f"instances/{spare}/stop").status_code == 200
+    api.stop(spare)
     for session in (None, "some"):
         answer = api.message(spare, "Hello?", session=session)
         assert answer.status_code == 409

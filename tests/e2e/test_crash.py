@@ -151,7 +151,7 @@ def test_a_stopped_sandbox_that_has_ended_boots_at_start(
     api: Api, spare: str, engine: docker.DockerClient, end: str
 ) -> None:
     api.say(spare, "See you.")
-    assert api.post(f"instances/{spare}/stop").status_code == 200
+    api.stop(spare)
     container = container_of(engine, api, spare)
     if end == "kill":
         container.kill()
@@ -169,7 +169,7 @@ def test_a_sandbox_that_somebody_paused_or_woke_is_put_right(
     container_of(engine, api, spare).pause()
     eventually(lambda: container_of(engine, api, spare).status == "running", "it is unpaused", 30)
     assert api.say(spare, "Awake?")
-    assert api.post(f"instances/{spare}/stop").status_code == 200
+    api.stop(spare)
     container_of(engine, api, spare).unpause()
     eventually(lambda: container_of(engine, api, spare).status == "paused", "it is paused", 30)
     assert api.status(spare) == "stopped"
@@ -222,7 +222,7 @@ def test_a_stop_waits_for_the_turn_that_is_running(
         slow.go_on()
         assert sending.result() == Slow.WORDS
         assert stopping.result().json()["status"] == "stopped"
-    assert live.post(f"instances/{live_instance}/start").status_code == 200
+    live.start(live_instance)
     assert live.say(live_instance, "Thanks.")
 
 
