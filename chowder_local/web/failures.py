@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any, cast
 
 from starlette.exceptions import HTTPException
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
     from starlette.types import ExceptionHandler
+
+log = logging.getLogger(__name__)
 
 STATUSES: Mapping[type[errors.ChowderError], int] = {
     errors.KeyMissing: 401,
@@ -91,6 +94,9 @@ async def _refused(_: Request, raised: Exception) -> JSONResponse:
         headers["WWW-Authenticate"] = "Bearer"
     if isinstance(failure, errors.ProviderFailed) and failure.retry_after:
         headers["Retry-After"] = failure.retry_after
+    if status >= 500 and not isinstance(failure, errors.ProviderFailed):
+        # A provider's words may quote the key that it refuses; ours never do.
+        log.warning("%s: %s", failure.code, failure)
     return JSONResponse({"detail": detail_of(failure)}, status, headers)
 
 

@@ -7,6 +7,7 @@ import logging
 import time
 import uuid
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
@@ -96,10 +97,17 @@ class RequestLog:
         try:
             await self._app(scope, receive, send_with_id)
         finally:
-            # The path alone: a query may carry what no log should.
+            # Without the query, which may carry what no log should, and quoted, because a decoded
+            # path may hold the end of this line and the beginning of another.
+            path = quote(scope["path"])
             took_ms = (time.perf_counter() - began_s) * 1000
-            level = logging.DEBUG if scope["path"].startswith("/local/") else logging.INFO
             log.log(
-                level, "%s %s %d %.1f ms %s",
-                scope["method"], scope["path"], status, took_ms, request_id,
+                _level(path), "%s %s %d %.1f ms %s",
+                scope["method"], path, status, took_ms, request_id,
             )  # fmt: skip
+
+
+def _level(path: str) -> int:
+    """What programs ask all the time would drown what people look for."""
+    is_polled = path.startswith("/local/") or path.endswith("/status")
+    return logging.DEBUG if is_polled else logging.INFO

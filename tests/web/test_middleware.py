@@ -117,6 +117,23 @@ async def test_what_polls_the_server_does_not_fill_the_log(
     assert caplog.records == []
 
 
+async def test_a_status_that_is_polled_does_not_fill_the_log(
+    http: Api, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "chowder_local.web.middleware")
+    await http.call("GET", "/v1/instances/some/status")
+    assert caplog.records == []
+
+
+async def test_a_path_cannot_begin_a_line_of_its_own_in_the_log(
+    http: Api, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "chowder_local.web.middleware")
+    await http.call("GET", "/v1/instances/a%0AERROR%20forged")
+    assert "\nERROR" not in caplog.text
+    assert "%0AERROR%20forged" in caplog.text
+
+
 async def test_a_defect_is_a_500_without_its_words_that_a_page_can_read(
     http: Api, caplog: pytest.LogCaptureFixture
 ) -> None:
