@@ -47,7 +47,7 @@ def run(settings: Settings, env: Mapping[str, str]) -> int:
         around = _surroundings(settings, env)
         app = create_app(settings, around)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve(app, bound, settings, around.base_url))
+            runner.run(_serve(app, bound, settings))
     return 0
 
 
@@ -56,7 +56,7 @@ def _surroundings(settings: Settings, env: Mapping[str, str]) -> Surroundings:
     return Surroundings(
         engine_address=find_engine(env),
         image=expected_tag(settings),
-        base_url=f"http://{_in_url(settings.host)}:{settings.port}",
+        base_url=settings.root_url,
         model_keys=default_model_keys(env, settings.offline),
         ca_bundle=None if ca_bundle is None else ca_bundle.read_bytes(),
     )
@@ -81,12 +81,12 @@ def _held_data_dir(settings: Settings) -> Iterator[None]:
         yield
 
 
-async def _serve(app: Starlette, bound: socket.socket, settings: Settings, base_url: str) -> None:
+async def _serve(app: Starlette, bound: socket.socket, settings: Settings) -> None:
     async with app.router.lifespan_context(app) as state:
         server = listener(with_state(app, state or {}))
         _stop_on_signals(server)
-        with _run_file(settings, base_url):
-            log.info("chowder-local %s listens on %s", __version__, base_url)
+        with _run_file(settings):
+            log.info("chowder-local %s listens on %s", __version__, settings.root_url)
             await server.serve(sockets=[bound])
             log.info("stopping; agents stay as they are")
 
@@ -103,13 +103,13 @@ def _stop_on_signals(server: Listener) -> None:
 
 
 @contextmanager
-def _run_file(settings: Settings, base_url: str) -> Iterator[None]:
+def _run_file(settings: Settings) -> Iterator[None]:
     """Tells the CLI what runs here."""
     facts = {
         "pid": os.getpid(),
         "host": settings.host,
         "port": settings.port,
-        "base_url": base_url,
+        "base_url": settings.root_url,
         "version": __version__,
     }
     write_private(settings.run_file, json.dumps(facts).encode())
@@ -117,10 +117,3 @@ def _run_file(settings: Settings, base_url: str) -> Iterator[None]:
         yield
     finally:
         settings.run_file.unlink(missing_ok=True)
-
-
-def _in_url(host: str) -> str:
-    """The host as a client on this machine writes it."""
-    if host in {"0.0.0.0", "::"}:  # noqa: S104 - recognised, not bound
-        return "127.0.0.1"
-    return f"[{host}]" if ":" in host else host

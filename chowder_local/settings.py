@@ -122,6 +122,13 @@ class Settings(BaseModel):
         }
 
     @property
+    def root_url(self) -> str:
+        """Where the server is found from this machine; the contract's calls are below `/v1`."""
+        # An address that stands for all of them can be listened on, but not called.
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+    @property
     def database_file(self) -> Path:
         """The SQLite store."""
         return self.data_dir / "chowder.db"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from chowder_local.cli.running import find_running, local_url
+from chowder_local.cli.running import find_running
 from chowder_local.errors import DataDirUnusable, ServerNotRunning
 from chowder_local.settings import Settings
 
@@ -42,7 +42,7 @@ class Context:
         try:
             return settings.default_key_file.read_text().strip()
         except FileNotFoundError:
-            raise ServerNotRunning(local_url(settings)) from None
+            raise ServerNotRunning(settings.root_url) from None
         except OSError as failure:
             raise DataDirUnusable(f"The key cannot be read: {failure}") from failure
 
@@ -53,7 +53,7 @@ class Context:
         settings = self.settings()
         running = find_running(settings)
         if running is None:
-            raise ServerNotRunning(local_url(settings))
+            raise ServerNotRunning(settings.root_url)
         return Client(running.root_url, self.key())
 
     def program(self) -> str:

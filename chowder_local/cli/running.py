@@ -88,13 +88,6 @@ def stop_running(settings: Settings, timeout_s: float = STOP_TIMEOUT_S) -> int |
     return running.pid
 
 
-def local_url(settings: Settings) -> str:
-    """Where a server with these settings would be found from this machine, without `/v1`."""
-    # An address that stands for all of them can be listened on, but not called.
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104
-    return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
-
-
 def _once_it_says_who_it_is(settings: Settings) -> RunningServer | None:
     """A server that is starting has the lock before it has written its run file."""
     deadline = time.monotonic() + START_TIMEOUT_S

@@ -9,7 +9,7 @@ import click
 
 from chowder_local.cli.context import Context, data_dir_option, json_option
 from chowder_local.cli.output import note, say, show_json, waiting
-from chowder_local.cli.running import find_running, is_locked, local_url, stop_running
+from chowder_local.cli.running import find_running, is_locked, stop_running
 from chowder_local.errors import ServerNotReady, ServerNotRunning
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def status(context: Context, as_json: bool) -> int:
     running = find_running(settings)
     try:
         if running is None:
-            raise ServerNotRunning(local_url(settings))
+            raise ServerNotRunning(settings.root_url)
         with Client(running.root_url) as client:
             health = client.health()
     except ServerNotRunning:
@@ -88,7 +88,7 @@ def env(context: Context, form: str) -> None:
     running = find_running(settings)
     if running is None:
         note("The server does not run now; start it with: chowder-local up --detach")
-    root_url = local_url(settings) if running is None else running.root_url
+    root_url = settings.root_url if running is None else running.root_url
     values = {"CHOWDER_BASE_URL": f"{root_url}/v1", "CHOWDER_KEY": key}
     if form == "json":
         show_json(values)

@@ -110,3 +110,16 @@ def test_every_provider_has_a_base_url_without_a_trailing_slash() -> None:
     urls = Settings.read({"CHOWDER_OPENAI_BASE_URL": "http://127.0.0.1:9/v1/"}).model_base_urls
     assert urls.keys() == set(ModelProvider)
     assert urls[ModelProvider.OPENAI] == "http://127.0.0.1:9/v1"
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:2469"),
+        ("0.0.0.0", "http://127.0.0.1:2469"),
+        ("::", "http://[::1]:2469"),
+        ("box.local", "http://box.local:2469"),
+    ],
+)
+def test_a_server_is_called_at_an_address_that_can_be_called(host: str, url: str) -> None:
+    assert Settings.read({}, host=host).root_url == url

@@ -12,7 +12,7 @@ import pytest
 from filelock import FileLock
 
 from chowder_local.cli import running
-from chowder_local.cli.running import find_running, is_locked, local_url, stop_running
+from chowder_local.cli.running import find_running, is_locked, stop_running
 from chowder_local.errors import DataDirUnusable, ServerNotReady, ServerStuck
 from chowder_local.settings import Settings
 
@@ -150,16 +150,3 @@ def test_a_server_that_ends_while_it_starts_is_no_server(
     answers = iter([True, True, False])
     monkeypatch.setattr(running, "is_locked", lambda settings: next(answers))
     assert stop_running(settings) is None
-
-
-@pytest.mark.parametrize(
-    ("host", "url"),
-    [
-        ("127.0.0.1", "http://127.0.0.1:2469"),
-        ("0.0.0.0", "http://127.0.0.1:2469"),
-        ("::", "http://[::1]:2469"),
-        ("box.local", "http://box.local:2469"),
-    ],
-)
-def test_a_server_is_called_at_an_address_that_can_be_called(host: str, url: str) -> None:
-    assert local_url(Settings.read({}, host=host)) == url
