@@ -18,6 +18,7 @@ from chowder_local.accounts.authentication import Authentication
 from chowder_local.accounts.default import ensure_default
 from chowder_local.accounts.lending import Lending
 from chowder_local.accounts.organizations import Organizations
+from chowder_local.domain import RELAY_HOSTNAME, RELAY_PORT
 from chowder_local.engine.docker import DockerEngine
 from chowder_local.engine.image_recipe import openclaw_version
 from chowder_local.engine.specs import Limits
@@ -60,8 +61,6 @@ if TYPE_CHECKING:
     from chowder_local.engine.networks import SandboxNetwork
     from chowder_local.settings import Settings
 
-RELAY_HOSTNAME = "relay.internal"
-RELAY_PORT = 2470
 # A gateway ends idle connections after five seconds; a message must not meet that moment.
 GATEWAY_KEEPALIVE_S = 4.0
 
@@ -73,17 +72,16 @@ class State(TypedDict):
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class Machine:
     """What the machine, rather than the operator, says about a server."""
 
     engine_address: EngineAddress
     image: str
-    base_url: str
     model_keys: Mapping[ModelProvider, str]
     ca_bundle: bytes | None = None
 
 
-def create_app(settings: Settings, around: Surroundings) -> Starlette:
+def create_app(settings: Settings, machine: Machine) -> Starlette:
     """The API; its lifespan opens the store, the engine and the relay, lowest first.
 
     The lifespan raises ChowderError if one of them cannot be had.
@@ -92,7 +90,7 @@ def create_app(settings: Settings, around: Surroundings) -> Starlette:
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[State]:
         async with AsyncExitStack() as stack:
-            yield {"services": await _open(settings, around, stack)}
+            yield {"services": await _open(settings, machine, stack)}
 
     return api(settings.cors_origins, lifespan)
 
@@ -109,14 +107,14 @@ def api(
     )
 
 
-async def _open(settings: Settings, around: Surroundings, stack: AsyncExitStack) -> Services:
+async def _open(settings: Settings, machine: Machine, stack: AsyncExitStack) -> Services:
     vault = await asyncio.to_thread(Vault.load, settings.secret_file)
     database = await stack.enter_async_context(Database.open(settings.database_file))
     meta = MetaQueries(database)
     organizations = Organizations(OrganizationQueries(database), vault, _now)
     authentication = Authentication(KeyQueries(database), _now)
     await ensure_default(
-        organizations, settings.default_key_file, around.model_keys, meta, authentication,
+        organizations, settings.default_key_file, machine.model_keys, meta, authentication,
         offline=settings.offline,
     )  # fmt: skip
     store_id = await meta.put_if_absent("store_id", secrets.token_hex(6))
@@ -124,14 +122,14 @@ async def _open(settings: Settings, around: Surroundings, stack: AsyncExitStack)
 
     engine = await stack.enter_async_context(
         DockerEngine.connect(
-            around.engine_address,
+            machine.engine_address,
             store_id,
             timeout_s=settings.engine_timeout_s,
             thread_count=settings.engine_threads,
         )
     )
     limits = Limits(settings.memory_limit_mb, settings.cpu_limit, settings.pids_limit)
-    network = await engine.prepare(around.image, limits, around.ca_bundle)
+    network = await engine.prepare(machine.image, limits, machine.ca_bundle)
 
     instances = InstanceQueries(database)
     model_failures = FailureLog()
@@ -177,7 +175,7 @@ async def _open(settings: Settings, around: Surroundings, stack: AsyncExitStack)
             reconciler=reconciler, failures=model_failures, gateway_of=gateway_of, clock=_now,
         ),
         engine=engine,
-        health=Health(_facts(settings, around, relay_url), engine, instances),
+        health=Health(_facts(settings, machine, relay_url), engine, instances),
         vault=vault,
         max_body_bytes=settings.max_body_bytes,
     )  # fmt: skip
@@ -209,12 +207,12 @@ def _gateway(client: httpx.AsyncClient, vault: Vault, sandbox_id: SandboxId, url
     return Gateway(client, url, vault.gateway_token(sandbox_id))
 
 
-def _facts(settings: Settings, around: Surroundings, relay_url: str) -> ServerFacts:
+def _facts(settings: Settings, machine: Machine, relay_url: str) -> ServerFacts:
     return ServerFacts(
         version=__version__,
         openclaw_version=openclaw_version(),
-        image=around.image,
-        base_url=around.base_url,
+        image=machine.image,
+        base_url=settings.root_url,
         data_dir=str(settings.data_dir),
         pid=os.getpid(),
         started_at=_now(),

@@ -24,6 +24,15 @@ class ModelProvider(StrEnum):
     GEMINI = "gemini"
 
 
+GATEWAY_PORT = 18789
+"""Where the gateway listens inside a sandbox."""
+
+RELAY_HOSTNAME = "relay.internal"
+"""What a sandbox calls the host that the model relay is on."""
+
+RELAY_PORT = 2470
+"""Where the relay listens at first, unless it is taken; a server then keeps the port it had."""
+
 OFFLINE_KEY = "offline"
 """The model key value that sends a provider's calls to the built-in offline model."""
 

@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 
 from chowder_local import __version__, logs
 from chowder_local.accounts.default import default_model_keys
-from chowder_local.app import Surroundings, create_app
+from chowder_local.app import Machine, create_app
 from chowder_local.engine.builds import trusted_bundle
 from chowder_local.engine.connection import find_engine
 from chowder_local.engine.image_recipe import expected_tag
@@ -44,19 +44,18 @@ def run(settings: Settings, env: Mapping[str, str]) -> int:
     """
     logs.configure(settings.log_level)
     with _held_data_dir(settings), bound_socket(settings.host, settings.port) as bound:
-        around = _surroundings(settings, env)
-        app = create_app(settings, around)
+        machine = _machine(settings, env)
+        app = create_app(settings, machine)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(app, bound, settings))
     return 0
 
 
-def _surroundings(settings: Settings, env: Mapping[str, str]) -> Surroundings:
+def _machine(settings: Settings, env: Mapping[str, str]) -> Machine:
     ca_bundle = trusted_bundle(settings.ca_bundle, env)
-    return Surroundings(
+    return Machine(
         engine_address=find_engine(env),
         image=expected_tag(settings),
-        base_url=settings.root_url,
         model_keys=default_model_keys(env, settings.offline),
         ca_bundle=None if ca_bundle is None else ca_bundle.read_bytes(),
     )

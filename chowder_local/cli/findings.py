@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from chowder_local import __version__
 from chowder_local.cli.output import size_of
+from chowder_local.domain import RELAY_PORT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 LITTLE_DATA_BYTES = 200e6
 LITTLE_ENGINE_BYTES = 4e9
 NO_ENGINE_BYTES = 1e9
-RELAY_PORT = 2470
 AGENT_MEMORY_BYTES = 1.3e9
 """What an agent takes after its first turn; its limit is a setting and higher."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
@@ -10,7 +9,7 @@ import anyio
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 from requests.exceptions import RequestException
 
-from chowder_local.domain import SandboxId, SandboxInfo, SandboxState
+from chowder_local.domain import GATEWAY_PORT, SandboxId, SandboxInfo, SandboxState
 from chowder_local.engine import labels, specs
 from chowder_local.engine.connection import open_client
 from chowder_local.engine.networks import SandboxNetwork, ensure_network
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
 
     from chowder_local.domain import SandboxSpec
     from chowder_local.engine.connection import EngineAddress
-
-log = logging.getLogger(__name__)
 
 PAUSE_ATTEMPTS = 5
 """Now and then a busy sandbox is not frozen at the first: the kernel does not catch all of it."""
@@ -284,7 +281,7 @@ def _next(stream: Iterator[bytes]) -> bytes | None:
 
 def _info(sandbox_id: SandboxId, attributes: dict[str, Any]) -> SandboxInfo:
     state = attributes["State"]
-    bindings = attributes["NetworkSettings"]["Ports"].get(f"{specs.GATEWAY_PORT}/tcp") or []
+    bindings = attributes["NetworkSettings"]["Ports"].get(f"{GATEWAY_PORT}/tcp") or []
     port = next((binding["HostPort"] for binding in bindings), None)
     return SandboxInfo(
         sandbox_id,

@@ -7,6 +7,7 @@ import tarfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from chowder_local.domain import GATEWAY_PORT, RELAY_HOSTNAME
 from chowder_local.engine import labels
 
 if TYPE_CHECKING:
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
 
     from chowder_local.domain import SandboxSpec
 
-GATEWAY_PORT = 18789
-RELAY_HOSTNAME = "relay.internal"
 HOME = "/data"
 STATE_DIR = f"{HOME}/.openclaw"
 CA_FILE = "chowder-ca.pem"

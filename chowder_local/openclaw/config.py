@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from chowder_local.domain import ModelProvider
+from chowder_local.domain import GATEWAY_PORT, ModelProvider
 from chowder_local.errors import ConfigRefused
 from chowder_local.openclaw.models import DEFAULT_MODELS, ModelRoute, provider_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-
-GATEWAY_PORT = 18789
 
 _APIS = {
     ModelProvider.ANTHROPIC: "anthropic-messages",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import logging
 import math
 import time
 from contextlib import asynccontextmanager
@@ -19,8 +18,6 @@ from chowder_local.openclaw.sessions import session_key
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
-
-log = logging.getLogger(__name__)
 
 PROBE_TIMEOUT_S = 2.0
 RPC_TIMEOUT_S = 30.0
