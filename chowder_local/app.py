@@ -16,21 +16,28 @@ from starlette.applications import Starlette
 from chowder_local import __version__
 from chowder_local.accounts.authentication import Authentication
 from chowder_local.accounts.default import ensure_default
+from chowder_local.accounts.keys import Keys
 from chowder_local.accounts.lending import Lending
 from chowder_local.accounts.organizations import Organizations
+from chowder_local.accounts.subscriptions import Subscriptions
 from chowder_local.domain import RELAY_HOSTNAME, RELAY_PORT
 from chowder_local.engine.docker import DockerEngine
 from chowder_local.engine.image_recipe import openclaw_version
-from chowder_local.engine.specs import Limits
-from chowder_local.errors import PortTaken, RelayPortTaken
+from chowder_local.engine.specs import STATE_DIR, Limits
+from chowder_local.errors.process import PortTaken, RelayPortTaken
 from chowder_local.instances.boots import Boots
 from chowder_local.instances.conversations import Conversations
 from chowder_local.instances.health import Health, ServerFacts
 from chowder_local.instances.lifecycle import Lifecycle
+from chowder_local.instances.live_config import LiveConfig
 from chowder_local.instances.locks import InstanceLocks
 from chowder_local.instances.readiness import Readiness
 from chowder_local.instances.reconcile import Reconciler
+from chowder_local.openclaw.channels import Channels
+from chowder_local.openclaw.control import Control
+from chowder_local.openclaw.files import Files
 from chowder_local.openclaw.gateway import Gateway
+from chowder_local.openclaw.skills import Skills
 from chowder_local.relay.failures import FailureLog
 from chowder_local.relay.service import Relay
 from chowder_local.store.database import Database
@@ -44,7 +51,7 @@ from chowder_local.tokens import Vault, write_private
 from chowder_local.upstream.forward import Forwarder, open_client
 from chowder_local.web import failures, middleware
 from chowder_local.web.listener import bound_socket, listening
-from chowder_local.web.openapi import documentation_routes
+from chowder_local.web.openapi.page import documentation_routes
 from chowder_local.web.relay import create_relay_app
 from chowder_local.web.routes import OPERATIONS, routes
 from chowder_local.web.state import Services
@@ -112,10 +119,12 @@ async def _open(settings: Settings, machine: Machine, stack: AsyncExitStack) -> 
     database = await stack.enter_async_context(Database.open(settings.database_file))
     meta = MetaQueries(database)
     organizations = Organizations(OrganizationQueries(database), vault, _now)
-    authentication = Authentication(KeyQueries(database), _now)
+    keys = KeyQueries(database)
+    stack.push_async_callback(keys.uses.write)
+    authentication = Authentication(keys, _now)
     await ensure_default(
         organizations, settings.default_key_file, machine.model_keys, meta, authentication,
-        offline=settings.offline,
+        offline=settings.offline, tier=settings.tier,
     )  # fmt: skip
     store_id = await meta.put_if_absent("store_id", secrets.token_hex(6))
     await asyncio.to_thread(write_private, settings.store_file, store_id.encode())
@@ -129,14 +138,20 @@ async def _open(settings: Settings, machine: Machine, stack: AsyncExitStack) -> 
         )
     )
     limits = Limits(settings.memory_limit_mb, settings.cpu_limit, settings.pids_limit)
-    network = await engine.prepare(machine.image, limits, machine.ca_bundle)
+    network = await engine.prepare(
+        machine.image, limits, machine.ca_bundle, settings.sandbox_environment
+    )
 
     instances = InstanceQueries(database)
     model_failures = FailureLog()
     relay = Relay(
         Lending(vault, instances, organizations),
         settings.model_base_urls,
-        Forwarder(await stack.enter_async_context(open_client(ca_bundle=settings.ca_bundle))),
+        Forwarder(
+            await stack.enter_async_context(open_client(ca_bundle=settings.ca_bundle)),
+            first_byte_timeout_s=settings.model_first_byte_timeout_s,
+            idle_timeout_s=settings.model_idle_timeout_s,
+        ),
         model_failures,
     )
     relay_port = await _listen(relay, network, meta, stack)
@@ -147,12 +162,18 @@ async def _open(settings: Settings, machine: Machine, stack: AsyncExitStack) -> 
         open_client(is_proxied=False, keepalive_s=GATEWAY_KEEPALIVE_S)
     )
     gateway_of = partial(_gateway, to_gateways, vault)
+    control = Control(engine, vault.gateway_token)
     group = await stack.enter_async_context(owned_tasks())
     readiness = Readiness(engine, gateway_of, boot_timeout_s=settings.boot_timeout_s)
     boots = Boots(
         instances=instances, organizations=organizations, engine=engine, readiness=readiness,
         vault=vault, relay_url=relay_url, concurrency=settings.boot_concurrency, clock=_now,
         group=group,
+    )  # fmt: skip
+    files = Files(engine, STATE_DIR, idle_timeout_s=settings.transfer_timeout_s)
+    live_config = LiveConfig(
+        instances=instances, engine=engine, boots=boots, readiness=readiness, files=files,
+        gateway_of=gateway_of, clock=_now,
     )  # fmt: skip
     locks = InstanceLocks()
     reconciler = Reconciler(
@@ -162,18 +183,24 @@ async def _open(settings: Settings, machine: Machine, stack: AsyncExitStack) -> 
     # Once before the first request, so that no list ever shows what a crash left behind.
     await reconciler.agree()
     group.create_task(reconciler.run(), name="reconciler")
+    group.create_task(keys.uses.run(), name="key uses")
     return Services(
         organizations=organizations,
         authentication=authentication,
+        keys=Keys(keys, instances, _now),
+        subscriptions=Subscriptions(organizations, vault, _now),
         lifecycle=Lifecycle(
             instances=instances, organizations=organizations, engine=engine, boots=boots,
-            readiness=readiness, locks=locks, gateway_of=gateway_of,
+            readiness=readiness, live_config=live_config, locks=locks, gateway_of=gateway_of,
             suspend_timeout_s=settings.suspend_timeout_s, clock=_now,
         ),
         conversations=Conversations(
             organizations=organizations, sessions=SessionQueries(database),
             reconciler=reconciler, failures=model_failures, gateway_of=gateway_of, clock=_now,
         ),
+        files=files,
+        skills=Skills(control, engine, gateway_of),
+        channels=Channels(engine, gateway_of, group),
         engine=engine,
         health=Health(_facts(settings, machine, relay_url), engine, instances),
         vault=vault,

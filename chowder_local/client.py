@@ -6,22 +6,19 @@ import ipaddress
 import json
 import time
 from contextlib import closing, contextmanager
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
 from urllib.parse import quote, urlsplit
 
 import httpx
 
-from chowder_local.errors import (
-    ApiRefused,
-    BootFailed,
-    ServerNotRunning,
-    ServerSilent,
-    StreamBroken,
-)
+from chowder_local.errors.process import ApiRefused, ServerNotRunning, ServerSilent
+from chowder_local.errors.sandboxes import BootFailed
+from chowder_local.errors.upstream import StreamBroken
 from chowder_local.upstream.sse import EventReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+    from datetime import datetime
     from types import TracebackType
 
 Json = dict[str, Any]
@@ -226,6 +223,59 @@ class Client:
                     yield event["delta"]
                 elif event.get("type") in {"response.failed", "error"}:
                     raise StreamBroken(_failure_of(event))
+
+    def files(self, instance_id: str, path: str = ".") -> list[Json]:
+        """The entries of a folder; paths are relative to the agent's OpenClaw home."""
+        found = self._call("GET", f"{_path(instance_id)}/files", params={"path": path})
+        return list(found["entries"])
+
+    def upload(self, instance_id: str, path: str, file: BinaryIO) -> None:
+        """Makes or replaces a file with all that `file` has, streamed.
+
+        If `path` is a folder or ends with "/", the name of `file` is used in it.
+        """
+        self._call(
+            "POST",
+            f"{_path(instance_id)}/files/upload",
+            data={"path": path},
+            files={"file": file},
+            timeout=self._turn_timeout,
+        )
+
+    def download(self, instance_id: str, path: str) -> Generator[bytes]:
+        """A file's bytes as they come. Raises ServerSilent when they break off."""
+        url = f"{_path(instance_id)}/files/download"
+        with self._stream("GET", url, params={"path": path}) as response:
+            yield from response.iter_bytes()
+
+    def keys(self) -> list[Json]:
+        """The organization's scoped keys, revoked and expired ones too; its own is not listed."""
+        return list(self._value("GET", "/v1/keys") or [])
+
+    def key(self, key_id: str) -> Json:
+        """One scoped key, with `instances`: what it may do with which of them."""
+        return self._call("GET", f"/v1/keys/{quote(key_id, safe='')}")
+
+    def create_key(
+        self,
+        name: str,
+        instance_ids: Sequence[str],
+        permissions: Sequence[str],
+        expires_at: datetime | None = None,
+    ) -> Json:
+        """A new scoped key; only this answer has its `raw_key`.
+
+        It gets each of the permissions (read, interact, configure, files, channels) for each of
+        the instances. A time without a zone is taken as UTC.
+        """
+        body: Json = {"name": name, "instance_ids": [*instance_ids], "permissions": [*permissions]}
+        if expires_at is not None:
+            body["expires_at"] = expires_at.isoformat()
+        return self._call("POST", "/v1/keys", json=body)
+
+    def revoke_key(self, key_id: str) -> None:
+        """Ends a scoped key: the next request with it is refused."""
+        self._call("DELETE", f"/v1/keys/{quote(key_id, safe='')}")
 
     def logs(self, instance_id: str, tail: int = 200, *, follow: bool = False) -> Generator[str]:
         """The last lines that the instance's sandbox printed; with `follow`, all later ones."""

@@ -60,6 +60,11 @@ class Tier(StrEnum):
         """How many instances that are not terminated; None is unlimited."""
         return {Tier.SHRIMP: 1, Tier.CRAB: 10, Tier.LOBSTER: 500, Tier.WHALE: None}[self]
 
+    @property
+    def is_paid(self) -> bool:
+        """Whether it goes with a subscription; what a signup gets does not."""
+        return self is not Tier.SHRIMP
+
 
 class Permission(StrEnum):
     """What a scoped key may do with an instance; none implies another."""
@@ -81,6 +86,8 @@ class Organization:
     created_at: datetime
     updated_at: datetime
     model_providers: tuple[ModelProvider, ...] = ()
+    stripe_customer_id: str | None = None
+    stripe_subscription_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -96,6 +103,12 @@ class ApiKey:
     expires_at: datetime | None = None
     last_used_at: datetime | None = None
     is_organization_key: bool = True
+    grants: Mapping[InstanceId, frozenset[Permission]] = field(default_factory=dict)
+    """What a scoped key may do with which instances; an organization key needs none."""
+
+    def is_good(self, now: datetime) -> bool:
+        """Whether it opens anything: neither revoked nor expired."""
+        return self.is_active and (self.expires_at is None or now < self.expires_at)
 
 
 @dataclass(frozen=True)
@@ -105,6 +118,15 @@ class Caller:
     organization_id: OrganizationId
     key_id: KeyId
     is_organization_key: bool = True
+    grants: Mapping[InstanceId, frozenset[Permission]] = field(default_factory=dict)
+
+    def sees(self, instance_id: InstanceId) -> bool:
+        """Whether the key is for an instance of its organization at all."""
+        return self.is_organization_key or instance_id in self.grants
+
+    def may(self, permission: Permission, instance_id: InstanceId) -> bool:
+        """Whether the key has a permission for an instance of its organization."""
+        return self.is_organization_key or permission in self.grants.get(instance_id, frozenset())
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from chowder_local.app import Machine, create_app
 from chowder_local.engine.builds import trusted_bundle
 from chowder_local.engine.connection import find_engine
 from chowder_local.engine.image_recipe import expected_tag
-from chowder_local.errors import DataDirLocked, DataDirUnusable
+from chowder_local.errors.process import DataDirLocked, DataDirUnusable
 from chowder_local.tokens import write_private
 from chowder_local.web.listener import bound_socket, listener, with_state
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Self
 from platformdirs import user_data_path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from chowder_local.domain import ModelProvider
-from chowder_local.errors import SettingsInvalid
+from chowder_local.domain import ModelProvider, Tier
+from chowder_local.errors.process import SettingsInvalid
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,6 +32,9 @@ class Settings(BaseModel):
     )
     offline: bool = Field(
         False, description="The default organization gets the offline model for every provider."
+    )
+    tier: Tier | None = Field(
+        None, description="Tier of the default organization: shrimp, crab, lobster or whale."
     )
     image: str | None = Field(
         None, description="Sandbox image to use instead of the one this version builds."
@@ -59,6 +62,12 @@ class Settings(BaseModel):
         30.0, gt=0, description="How long one call to the engine may take."
     )
     engine_threads: int = Field(8, ge=1, description="Calls to the engine at the same time.")
+    model_first_byte_timeout_s: float = Field(
+        60.0, gt=0, description="How long a model provider may take to begin its answer."
+    )
+    model_idle_timeout_s: float = Field(
+        300.0, gt=0, description="How long a model provider may be silent within its answer."
+    )
     anthropic_base_url: str = Field(
         "https://api.anthropic.com", description="Where the relay finds Anthropic."
     )
@@ -69,8 +78,19 @@ class Settings(BaseModel):
         "https://generativelanguage.googleapis.com/v1beta",
         description="Where the relay finds Gemini.",
     )
+    clawhub_url: str | None = Field(
+        None,
+        pattern="^https?://[^/]",
+        description=(
+            "Where sandboxes find ClawHub, if not at its own address; from a sandbox this "
+            "machine is `relay.internal`."
+        ),
+    )
     max_body_bytes: int = Field(
         64 * 1024 * 1024, ge=1024, description="Longest request body that the API takes."
+    )
+    transfer_timeout_s: float = Field(
+        60.0, gt=0, description="How long an upload or download of a file may stand still."
     )
     cors_origins: tuple[str, ...] = Field(
         (), description="Browser origins allowed besides loopback ones, separated by commas."
@@ -120,6 +140,11 @@ class Settings(BaseModel):
             ModelProvider.OPENAI: self.openai_base_url.rstrip("/"),
             ModelProvider.GEMINI: self.gemini_base_url.rstrip("/"),
         }
+
+    @property
+    def sandbox_environment(self) -> dict[str, str]:
+        """What OpenClaw is told by its environment when a sandbox boots."""
+        return {} if self.clawhub_url is None else {"OPENCLAW_CLAWHUB_URL": self.clawhub_url}
 
     @property
     def root_url(self) -> str:

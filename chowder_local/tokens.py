@@ -10,11 +10,12 @@ import secrets
 from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
-from cryptography.fernet import Fernet
+from cryptography.fernet import Fernet, InvalidToken
 
-from chowder_local.errors import DataDirUnusable
+from chowder_local.errors.process import DataDirUnusable
 
 if TYPE_CHECKING:
+    from datetime import datetime
     from pathlib import Path
 
 ORGANIZATION_PREFIX = "chd_org_"
@@ -44,6 +45,8 @@ class Vault:
     def __init__(self, secret: bytes) -> None:
         self._secret = secret
         self._fernet = Fernet(base64.urlsafe_b64encode(self._derive("at rest", "fernet")))
+        # Its own key, so that no ciphertext of the store can pass for a link.
+        self._links = Fernet(base64.urlsafe_b64encode(self._derive("link", "fernet")))
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -72,6 +75,18 @@ class Vault:
     def decrypt(self, ciphertext: bytes) -> str:
         """Back from the store; raises InvalidToken if another secret wrote it."""
         return self._fernet.decrypt(ciphertext).decode()
+
+    def seal(self, text: str, now: datetime) -> str:
+        """The text as a token for an address: nobody else can read or make it."""
+        return self._links.encrypt_at_time(text.encode(), int(now.timestamp())).decode()
+
+    def unseal(self, token: str, now: datetime, life_s: int) -> str | None:
+        """The text of a token that is no older than `life_s`, or None if it is not such a one."""
+        try:
+            sealed = token.encode("ascii")
+            return self._links.decrypt_at_time(sealed, life_s, int(now.timestamp())).decode()
+        except (InvalidToken, UnicodeEncodeError):
+            return None
 
     def gateway_token(self, sandbox_id: str) -> str:
         """The bearer token of one sandbox's gateway; derived, so that no crash can lose it."""

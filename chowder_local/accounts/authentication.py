@@ -6,7 +6,7 @@ import uuid
 from typing import TYPE_CHECKING
 
 from chowder_local.domain import ApiKey, Caller, KeyId, OrganizationId
-from chowder_local.errors import KeyInvalid, KeyMissing
+from chowder_local.errors.requests import KeyInvalid, KeyMissing
 from chowder_local.tokens import ORGANIZATION_PREFIX, digest, new_key, shown_prefix
 
 if TYPE_CHECKING:
@@ -29,17 +29,16 @@ class Authentication:
         """Whose key this is; raises KeyMissing, or KeyInvalid if it is not or no longer good."""
         if not raw_key:
             raise KeyMissing
-        # To look up a digest needs no constant time: who could steer the digest of a guess towards
-        # a stored one could as well guess the token.
         key = await self._keys.by_digest(digest(raw_key))
-        if key is None or not key.is_active:
+        now = self._clock()
+        if key is None or not key.is_good(now):
             raise KeyInvalid
-        if key.expires_at is not None and key.expires_at <= self._clock():
-            raise KeyInvalid
+        self._keys.note_use(key.id, now)
         return Caller(
             organization_id=key.organization_id,
             key_id=key.id,
             is_organization_key=key.is_organization_key,
+            grants=key.grants,
         )
 
     async def issue(self, organization_id: OrganizationId) -> str:

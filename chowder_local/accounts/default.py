@@ -8,7 +8,7 @@ import uuid
 from typing import TYPE_CHECKING
 
 from chowder_local.domain import OFFLINE_KEY, ModelProvider, OrganizationId, Tier
-from chowder_local.errors import KeyInvalid, KeyMissing, OrganizationNotFound
+from chowder_local.errors.requests import KeyInvalid, KeyMissing, OrganizationNotFound
 from chowder_local.tokens import write_private
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 NAME = "default"
+FIRST_TIER = Tier.WHALE
 META_NAME = "default_organization"
 
 _VARIABLES = {
@@ -48,21 +49,25 @@ async def ensure_default(
     authentication: Authentication,
     *,
     offline: bool,
+    tier: Tier | None = None,
 ) -> None:
     """Makes or heals the default organization and its key file, and puts the model keys anew.
 
     The offline model fills in at the first start only, unless `offline` asks for it: a key that
-    was set through the API since then is not to be lost because the environment has none.
+    was set through the API since then is not to be lost because the environment has none. So it
+    is with the tier: one that was moved to since then stays, unless `tier` asks for another.
     """
     # The id is decided before the row is made, so that a crash in between leaves no second one.
     decided = await meta.put_if_absent(META_NAME, str(uuid.uuid4()))
     organization_id = OrganizationId(decided)
     again = {provider: key for provider, key in model_keys.items() if offline or key != OFFLINE_KEY}
     try:
-        await organizations.change(organization_id, model_api_keys=again)
+        details = await organizations.change(organization_id, model_api_keys=again)
+        if tier not in {None, details.organization.tier}:
+            await organizations.move(organization_id, tier, is_paid_for=False)
     except OrganizationNotFound:
         _, raw_key = await organizations.signup(
-            NAME, tier=Tier.WHALE, model_keys=model_keys, organization_id=organization_id
+            NAME, tier=tier or FIRST_TIER, model_keys=model_keys, organization_id=organization_id
         )
         await asyncio.to_thread(write_private, default_key_file, raw_key.encode())
         return

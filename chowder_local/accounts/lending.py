@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from chowder_local.domain import InstanceStatus, ModelProvider, SandboxId
-from chowder_local.errors import RelayTokenInvalid
+from chowder_local.errors.upstream import RelayTokenInvalid
 from chowder_local.relay.service import Loan
 
 if TYPE_CHECKING:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import secrets
 import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ from cryptography.fernet import InvalidToken
 
 from chowder_local.accounts.authentication import organization_key
 from chowder_local.domain import Organization, OrganizationId, Tier
-from chowder_local.errors import OrganizationNotFound
+from chowder_local.errors.requests import OrganizationNotFound
 from chowder_local.tokens import digest
 
 if TYPE_CHECKING:
@@ -99,6 +100,25 @@ class Organizations:
         )
         return await self._detailed(changed)
 
+    async def move(
+        self, organization_id: OrganizationId, tier: Tier, *, is_paid_for: bool
+    ) -> OrganizationDetails:
+        """Moves to another tier, whatever it has: instances stay, and new ones meet the new limit.
+
+        What is paid for has a subscription and a customer who pays it, as Stripe would name them.
+        Raises OrganizationNotFound.
+        """
+        moved = await self._queries.subscribe(
+            organization_id,
+            tier,
+            customer_id=_local_id("cus") if is_paid_for else None,
+            subscription_id=_local_id("sub") if is_paid_for and tier.is_paid else None,
+            now=self._clock(),
+        )
+        details = await self._detailed(moved)
+        log.info("Organization %s moved to %s", organization_id, tier)
+        return details
+
     async def model_key(
         self, organization_id: OrganizationId, provider: ModelProvider
     ) -> str | None:
@@ -132,3 +152,7 @@ class Organizations:
             provider: self._vault.encrypt(key) if key else None
             for provider, key in stripped.items()
         }
+
+
+def _local_id(kind: str) -> str:
+    return f"{kind}_local_{secrets.token_hex(7)}"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from chowder_local.cli.running import find_running
-from chowder_local.errors import DataDirUnusable, ServerNotRunning
+from chowder_local.errors.process import DataDirUnusable, ServerNotRunning
 from chowder_local.settings import Settings
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ from chowder_local.cli.exits import FAILURE
 from chowder_local.cli.output import waiting
 from chowder_local.cli.running import RunningServer, find_running
 from chowder_local.client import Client
-from chowder_local.errors import ChowderError, DataDirUnusable, ServerNotReady
+from chowder_local.errors import ChowderError
+from chowder_local.errors.process import DataDirUnusable, ServerNotReady
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

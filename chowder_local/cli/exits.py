@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from chowder_local import errors
+from chowder_local.errors import ChowderError, process, sandboxes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -14,20 +14,20 @@ USAGE = 2
 INTERRUPTED = 130
 BROKEN_PIPE = 141
 
-EXIT_CODES: Mapping[type[errors.ChowderError], int] = {
-    errors.SettingsInvalid: USAGE,
-    errors.PortTaken: 3,
-    errors.DataDirLocked: 4,
-    errors.DataDirUnusable: 5,
-    errors.EngineUnavailable: 6,
-    errors.EngineRemote: 6,
-    errors.ImageMissing: 7,
-    errors.ImageBuildFailed: 7,
-    errors.ChowderError: FAILURE,
+EXIT_CODES: Mapping[type[ChowderError], int] = {
+    process.SettingsInvalid: USAGE,
+    process.PortTaken: 3,
+    process.DataDirLocked: 4,
+    process.DataDirUnusable: 5,
+    sandboxes.EngineUnavailable: 6,
+    sandboxes.EngineRemote: 6,
+    sandboxes.ImageMissing: 7,
+    sandboxes.ImageBuildFailed: 7,
+    ChowderError: FAILURE,
 }
 """Looked up along the class's bases; what has no row of its own is an ordinary failure."""
 
 
-def exit_code_of(failure: errors.ChowderError) -> int:
+def exit_code_of(failure: ChowderError) -> int:
     """The exit code that a failure ends the command with."""
     return next(EXIT_CODES[kind] for kind in type(failure).__mro__ if kind in EXIT_CODES)

@@ -26,6 +26,8 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "instances": ("instances", "List, create, stop, start and remove agents."),
     "chat": ("chat", "Talk to an agent."),
     "logs": ("instances", "Read what an agent's sandbox prints."),
+    "files": ("files", "List, read, fetch and send an agent's files."),
+    "keys": ("keys", "List, create and revoke scoped keys."),
     "image": ("image", "Build, list and remove the sandbox image."),
     "reset": ("reset", "Remove every agent and all data, after asking."),
 }

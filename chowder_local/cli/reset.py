@@ -10,7 +10,7 @@ from filelock import FileLock, Timeout
 from chowder_local.cli.context import Context, data_dir_option, json_option
 from chowder_local.cli.output import say, show_json, waiting
 from chowder_local.cli.running import stop_running
-from chowder_local.errors import DataDirLocked, DataDirUnusable
+from chowder_local.errors.process import DataDirLocked, DataDirUnusable
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
-from chowder_local.errors import DataDirUnusable, ServerNotReady, ServerStuck
+from chowder_local.errors.process import DataDirUnusable, ServerNotReady, ServerStuck
 
 if TYPE_CHECKING:
     from chowder_local.settings import Settings

@@ -12,6 +12,7 @@ from chowder_local import __version__
 from chowder_local.cli.context import Context, data_dir_option
 from chowder_local.cli.detached import healthy_server, start_detached, wait_until_ready
 from chowder_local.cli.output import note, say, waiting
+from chowder_local.domain import Tier
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,6 +31,11 @@ if TYPE_CHECKING:
     default=None,
     help="Use the built-in offline model even for providers whose key the environment has.",
 )
+@click.option(
+    "--tier",
+    type=click.Choice([str(tier) for tier in Tier]),
+    help="Tier of the default organization (whale), to meet its limits.  [env: CHOWDER_TIER]",
+)
 @click.option("--image", help="Sandbox image to use instead of ours.  [env: CHOWDER_IMAGE]")
 @click.option("-d", "--detach", is_flag=True, help="Return once the server is ready.")
 @click.pass_obj
@@ -38,6 +44,7 @@ def up(
     host: str | None,
     port: int | None,
     offline: bool | None,
+    tier: str | None,
     image: str | None,
     detach: bool,
 ) -> int:
@@ -48,9 +55,9 @@ def up(
     default organization gets the model keys in ANTHROPIC_API_KEY, OPENAI_API_KEY and
     GEMINI_API_KEY, and the built-in offline model for the other providers.
     """
-    settings = context.settings(host=host, port=port, offline=offline, image=image)
+    settings = context.settings(host=host, port=port, offline=offline, tier=tier, image=image)
     if running := healthy_server(settings):
-        _say_running(context, running, is_other=any((host, port, offline, image)))
+        _say_running(context, running, is_other=any((host, port, offline, tier, image)))
         return 0
     ensure_image(settings, context.env)
     if detach:
@@ -90,6 +97,8 @@ def _options(settings: Settings) -> list[str]:
     options = ["--host", settings.host, "--port", str(settings.port)]
     if settings.offline:
         options.append("--offline")
+    if settings.tier is not None:
+        options += ["--tier", settings.tier]
     if settings.image is not None:
         options += ["--image", settings.image]
     return options

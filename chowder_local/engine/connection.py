@@ -17,7 +17,7 @@ from docker.errors import DockerException
 from docker.tls import TLSConfig
 from requests.exceptions import RequestException
 
-from chowder_local.errors import EngineRemote, EngineUnavailable
+from chowder_local.errors.sandboxes import EngineRemote, EngineUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

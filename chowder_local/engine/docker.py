@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 import anyio
@@ -13,11 +14,18 @@ from chowder_local.domain import GATEWAY_PORT, SandboxId, SandboxInfo, SandboxSt
 from chowder_local.engine import labels, specs
 from chowder_local.engine.connection import open_client
 from chowder_local.engine.networks import SandboxNetwork, ensure_network
+from chowder_local.engine.processes import DockerProcess
 from chowder_local.engine.threads import Threads
-from chowder_local.errors import EngineUnavailable, ImageMissing, SandboxMissing
+from chowder_local.errors.sandboxes import (
+    EngineUnavailable,
+    ImageMissing,
+    SandboxMissing,
+    SandboxPaused,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    import socket
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 
     import docker
     from docker.models.containers import Container
@@ -42,10 +50,13 @@ _STATES = {
 class DockerEngine:
     """One server's view of an engine: it sees and touches only what bears the server's labels."""
 
-    def __init__(self, client: docker.DockerClient, threads: Threads, store_id: str) -> None:
+    def __init__(
+        self, client: docker.DockerClient, threads: Threads, store_id: str, timeout_s: float
+    ) -> None:
         self._client = client
         self._threads = threads
         self._store_id = store_id
+        self._timeout_s = timeout_s
         self._around: specs.Surroundings | None = None
 
     @classmethod
@@ -58,12 +69,16 @@ class DockerEngine:
             # A kept connection for each thread, or the SDK would throw the surplus away.
             client = await threads.run(open_client, address, timeout_s, thread_count)
             try:
-                yield cls(client, threads, store_id)
+                yield cls(client, threads, store_id, timeout_s)
             finally:
                 client.close()
 
     async def prepare(
-        self, image: str, limits: specs.Limits, ca_bundle: bytes | None
+        self,
+        image: str,
+        limits: specs.Limits,
+        ca_bundle: bytes | None,
+        environment: Mapping[str, str],
     ) -> SandboxNetwork:
         """Checks the image, makes the network; sandboxes can be booted from then on.
 
@@ -81,7 +96,13 @@ class DockerEngine:
 
         network = await self._threads.run(call)
         self._around = specs.Surroundings(
-            self._store_id, image, network.name, network.relay_address, limits, ca_bundle
+            self._store_id,
+            image,
+            network.name,
+            network.relay_address,
+            limits,
+            ca_bundle,
+            environment,
         )
         return network
 
@@ -206,6 +227,33 @@ class DockerEngine:
         finally:
             stream.close()
 
+    @asynccontextmanager
+    async def process(
+        self, sandbox_id: SandboxId, command: Sequence[str]
+    ) -> AsyncIterator[DockerProcess]:
+        """Runs a program in the sandbox as the agent's user; see `Processes` for its rules."""
+
+        def begin() -> tuple[str, Any]:
+            with _words(f"run a program in sandbox {sandbox_id}"):
+                container = self._find(sandbox_id)
+                if container is None:
+                    raise SandboxMissing(f"Sandbox {sandbox_id} is gone from the engine.")
+                if container.status == "paused":
+                    raise SandboxPaused
+                made = self._client.api.exec_create(container.id, list(command), stdin=True)
+                return made["Id"], self._client.api.exec_start(made["Id"], socket=True)
+
+        def inspect() -> Any:
+            with _words(f"ask after a program in sandbox {sandbox_id}"):
+                return self._client.api.exec_inspect(exec_id)
+
+        exec_id, file = await self._threads.run(begin)
+        connection = _socket_of(file)
+        try:
+            yield DockerProcess(connection, partial(self._threads.run, inspect), self._timeout_s)
+        finally:
+            connection.close()
+
     async def _act(
         self, sandbox_id: SandboxId, verb: str, action: Callable[[Container], None]
     ) -> None:
@@ -273,6 +321,15 @@ def _pause(container: Container) -> None:
         else:
             return
     container.pause()
+
+
+def _socket_of(file: Any) -> socket.socket:
+    """The socket behind what the SDK hands out, for use by the event loop and to be closed."""
+    connection: socket.socket = getattr(file, "_sock", file).dup()
+    # The SDK's own end hangs on its response, which complains when it is closed from below.
+    file._response.close()
+    connection.setblocking(False)
+    return connection
 
 
 def _next(stream: Iterator[bytes]) -> bytes | None:

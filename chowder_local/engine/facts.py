@@ -9,7 +9,7 @@ from docker.errors import DockerException
 from requests.exceptions import RequestException
 
 from chowder_local.engine.connection import find_engine, open_client
-from chowder_local.errors import EngineUnavailable
+from chowder_local.errors.sandboxes import EngineUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -24,7 +24,12 @@ from chowder_local.engine.builds import (
 from chowder_local.engine.commands import run_command
 from chowder_local.engine.connection import find_engine, open_client
 from chowder_local.engine.image_recipe import expected_tag, read_versions, recipe_dir
-from chowder_local.errors import EngineUnavailable, ImageBuildFailed, ImageKept, ImageMissing
+from chowder_local.errors.sandboxes import (
+    EngineUnavailable,
+    ImageBuildFailed,
+    ImageKept,
+    ImageMissing,
+)
 from chowder_local.settings import Settings
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from chowder_local.domain import GATEWAY_PORT, RELAY_HOSTNAME
@@ -19,6 +19,10 @@ HOME = "/data"
 STATE_DIR = f"{HOME}/.openclaw"
 CA_FILE = "chowder-ca.pem"
 AGENT_UID = 1000
+
+# Whether it runs is our business: when OpenClaw does not start, it must not have a model (that
+# somebody pays for) repair it, nor update itself. What needs a restart restarts in its process.
+_SUPERVISED = {"OPENCLAW_SUPERVISOR_MODE": "external", "OPENCLAW_NO_RESPAWN": "1"}
 
 
 @dataclass(frozen=True)
@@ -40,11 +44,12 @@ class Surroundings:
     relay_address: str
     limits: Limits
     ca_bundle: bytes | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 def container_options(spec: SandboxSpec, around: Surroundings) -> dict[str, Any]:
     """Arguments of the SDK's `containers.create`: no rights, bounded, only its volume writable."""
-    environment = {"HOME": HOME}
+    environment = {**around.environment, **_SUPERVISED, "HOME": HOME}
     if around.ca_bundle is not None:
         ca_file = f"{STATE_DIR}/{CA_FILE}"
         environment |= {"NODE_EXTRA_CA_CERTS": ca_file, "SSL_CERT_FILE": ca_file}

@@ -12,7 +12,7 @@ from requests.exceptions import RequestException
 
 from chowder_local.engine.connection import find_engine, open_client
 from chowder_local.engine.labels import is_of_store, store_filter
-from chowder_local.errors import EngineUnavailable
+from chowder_local.errors.sandboxes import EngineUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

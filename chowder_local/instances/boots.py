@@ -7,11 +7,13 @@ import logging
 from typing import TYPE_CHECKING
 
 from chowder_local.domain import InstanceStatus, SandboxSpec
-from chowder_local.errors import ChowderError, EngineUnavailable, ModelKeyMissing, SandboxMissing
+from chowder_local.errors import ChowderError
+from chowder_local.errors.requests import ModelKeyMissing
+from chowder_local.errors.sandboxes import EngineUnavailable, SandboxMissing
 from chowder_local.openclaw import config
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from datetime import datetime
 
     from chowder_local.accounts.organizations import Organizations
@@ -22,8 +24,6 @@ if TYPE_CHECKING:
     from chowder_local.tokens import Vault
 
 log = logging.getLogger(__name__)
-
-CONFIG_FILE = "openclaw.json"
 
 
 class Boots:
@@ -72,23 +72,23 @@ class Boots:
             task.cancel()
             await asyncio.wait([task])
 
-    async def boot(self, instance: Instance) -> str:
+    async def boot(self, instance: Instance, files: Mapping[str, bytes] | None = None) -> str:
         """Makes the instance's sandbox anew and gives its gateway's address when it is ready.
 
         An instance that was ready before keeps its volume; leftovers of one that never was
-        are swept away first. Raises ChowderError.
+        are swept away first. `files` are put on the volume. Raises ChowderError.
         """
         async with self._slots:
-            files = {}
+            content = dict(files or {})
             if instance.born_at is None:
-                files[CONFIG_FILE] = config.as_file(await self._first_config(instance))
+                content[config.CONFIG_FILE] = config.as_file(await self._first_config(instance))
                 await self._engine.remove(instance.sandbox_id)
             elif instance.sandbox_id not in await self._engine.volumes():
                 raise SandboxMissing(
                     f"The volume {instance.sandbox_id} with the agent's files and memory is gone "
                     "from the engine. Delete the instance and create a new one."
                 )
-            spec = SandboxSpec(instance.sandbox_id, files)
+            spec = SandboxSpec(instance.sandbox_id, content)
             return await self._readiness.wait(await self._engine.boot(spec))
 
     async def _first_config(self, instance: Instance) -> dict[str, object]:

@@ -11,17 +11,14 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from chowder_local.domain import InstanceStatus
-from chowder_local.errors import (
-    ChowderError,
-    GatewayUnavailable,
-    InstanceStateWrong,
-    MessageRefused,
-    ModelKeyMissing,
-    ProviderFailed,
-    StreamBroken,
-)
+from chowder_local.errors import ChowderError
+from chowder_local.errors.agents import AnswerUnfit, GatewayUnavailable, MessageRefused
+from chowder_local.errors.requests import InstanceStateWrong, ModelKeyMissing
+from chowder_local.errors.upstream import ProviderFailed, StreamBroken
+from chowder_local.instances.eyesight import Eyesight
 from chowder_local.instances.openings import Openings
 from chowder_local.openclaw import answers, models, requests
+from chowder_local.openclaw.events import EventWriter
 from chowder_local.openclaw.sessions import session_key
 from chowder_local.upstream import sse
 
@@ -43,6 +40,17 @@ log = logging.getLogger(__name__)
 FIRST_WORDS = "response.output_text.delta"
 OWN_WORDS = {"upstream provider timeout", "internal error"}
 """What OpenClaw says in place of a model call's error, which then carries no marker of ours."""
+PLAINER_WORDS = {
+    "invalid request": "input: an image or file of the message could not be taken. It may be "
+    "broken or too large (images 10 MB, files 5 MB), or be at an address that the agent does not "
+    "reach; it fetches nothing from private addresses.",
+    "upstream provider timeout": "the agent could not make sense of the model provider's answer, "
+    "or gave up waiting for it",
+    "invalid tool configuration": "tools: a function is called like one of the agent's own tools.",
+}
+"""What some of OpenClaw's own words are about; it writes the cause into its own log alone."""
+CHOICE_UNMET = "tool_choice"
+"""How OpenClaw's words begin when a model called none of the functions that it had to."""
 
 
 class Conversations:
@@ -65,6 +73,7 @@ class Conversations:
         self._gateway_of = gateway_of
         self._clock = clock
         self._openings = Openings()
+        self._eyesight = Eyesight()
 
     async def respond(
         self, instance: Instance, asked: Mapping[str, Any], session: str | None = None
@@ -72,15 +81,14 @@ class Conversations:
         """The agent's whole answer, as a Responses resource.
 
         Raises InstanceStateWrong, ModelUnknown, ModelKeyMissing, MessageRefused, ProviderFailed,
-        GatewayUnavailable. Cancelling it ends the agent's run.
+        AnswerUnfit, GatewayUnavailable. Cancelling it ends the agent's run.
         """
-        gateway, route = await self._open(instance, asked, session)
-        request = requests.gateway_request(asked)
+        gateway, route, turn = await self._open(instance, asked, session)
         known = partial(self._known, instance.sandbox_id, time.monotonic())
         async with self._openings.turn((instance.id, session)) as opened:
             try:
                 async with gateway.respond(
-                    request, model=route.openclaw_model, session=session
+                    turn.request, model=route.openclaw_model, session=session
                 ) as answer:
                     body = _json(await answer.aread())
             except GatewayUnavailable:
@@ -89,7 +97,7 @@ class Conversations:
             if not answer.is_success:
                 raise _failure(answer.status_code, body, known)
             opened()
-        return answers.resource(body, asked, int(time.time()))
+        return answers.resource(answers.settled(body, turn), asked, int(time.time()))
 
     async def stream(
         self, instance: Instance, asked: Mapping[str, Any], session: str | None = None
@@ -99,15 +107,16 @@ class Conversations:
         Raises as `respond` does until the first event; what fails later is an event.
         Closing it ends the agent's run.
         """
-        gateway, route = await self._open(instance, asked, session)
-        request = requests.gateway_request(asked)
+        gateway, route, turn = await self._open(instance, asked, session)
         known = partial(self._known, instance.sandbox_id, time.monotonic())
-        writer = answers.EventWriter(asked, time.time, partial(_reworded, known))
+        writer = EventWriter(asked, turn, time.time, partial(_reworded, known))
         has_begun = False
         try:
             async with (
                 self._openings.turn((instance.id, session)) as opened,
-                gateway.respond(request, model=route.openclaw_model, session=session) as answer,
+                gateway.respond(
+                    turn.request, model=route.openclaw_model, session=session
+                ) as answer,
             ):
                 if not answer.is_success:
                     raise _failure(answer.status_code, _json(await answer.aread()), known)
@@ -116,7 +125,8 @@ class Conversations:
                     if event.name == FIRST_WORDS or writer.is_over:
                         opened()
                     has_begun = True
-                    yield passed_on
+                    if passed_on:
+                        yield passed_on
             if not writer.is_over:
                 raise StreamBroken("the sandbox broke off")
         except (GatewayUnavailable, StreamBroken) as problem:
@@ -128,16 +138,20 @@ class Conversations:
 
     async def _open(
         self, instance: Instance, asked: Mapping[str, Any], session: str | None
-    ) -> tuple[Gateway, models.ModelRoute]:
+    ) -> tuple[Gateway, models.ModelRoute, requests.Turn]:
         if instance.status is not InstanceStatus.RUNNING or instance.gateway_url is None:
             raise InstanceStateWrong(instance.status, InstanceStatus.RUNNING)
         route = models.route(asked["model"])
         key = await self._organizations.model_key(instance.organization_id, route.provider)
         if key is None:
             raise ModelKeyMissing(route.provider)
+        turn = requests.turn(asked)
         if session is not None:
             await self._sessions.remember(instance.id, session, session_key(session), self._clock())
-        return self._gateway_of(instance.sandbox_id, instance.gateway_url), route
+        gateway = self._gateway_of(instance.sandbox_id, instance.gateway_url)
+        if turn.may_show_images:
+            await self._eyesight.give(instance.sandbox_id, gateway, route)
+        return gateway, route, turn
 
     def _known(self, sandbox_id: SandboxId, since_s: float, message: str) -> ChowderError | None:
         """The model call's failure that the gateway speaks of, if it is one that we remember."""
@@ -157,6 +171,9 @@ def _failure(status: int, body: Mapping[str, Any], known: Known) -> ChowderError
     message = str((body.get("error") or {}).get("message") or f"HTTP {status}")
     if (failure := known(message)) is not None:
         return failure
+    if message.startswith(CHOICE_UNMET):
+        return AnswerUnfit(f"The model called no function of those that it had to: {message}.")
+    message = PLAINER_WORDS.get(message, message)
     if status in {httpx.codes.BAD_REQUEST, httpx.codes.NOT_FOUND}:
         return MessageRefused(message)
     return GatewayUnavailable(message)
@@ -166,7 +183,8 @@ def _reworded(known: Known, error: Mapping[str, Any]) -> Mapping[str, Any]:
     """The error of a failed response, with the provider's own words if it was its failure."""
     failure = known(str(error.get("message")))
     if failure is None:
-        return error
+        message = str(error.get("message"))
+        return {**error, "message": PLAINER_WORDS.get(message, message)}
     code = "server_error"
     if isinstance(failure, ProviderFailed) and failure.status is not None:
         is_limit = failure.status == httpx.codes.TOO_MANY_REQUESTS

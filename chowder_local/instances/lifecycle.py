@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-import time
 import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,15 +17,10 @@ from chowder_local.domain import (
     SandboxId,
     SandboxState,
 )
-from chowder_local.errors import (
-    BootFailed,
-    ChowderError,
-    EngineUnavailable,
-    GatewayUnavailable,
-    InstanceNotFound,
-    InstanceStateWrong,
-    RpcRefused,
-)
+from chowder_local.errors import ChowderError
+from chowder_local.errors.agents import GatewayUnavailable, RpcRefused
+from chowder_local.errors.requests import InstanceNotFound, InstanceStateWrong
+from chowder_local.errors.sandboxes import BootFailed, EngineUnavailable
 from chowder_local.openclaw import config
 
 if TYPE_CHECKING:
@@ -36,6 +30,7 @@ if TYPE_CHECKING:
     from chowder_local.accounts.organizations import Organizations
     from chowder_local.domain import OrganizationId
     from chowder_local.instances.boots import Boots
+    from chowder_local.instances.live_config import LiveConfig
     from chowder_local.instances.locks import InstanceLocks
     from chowder_local.instances.ports import Engine
     from chowder_local.instances.readiness import Readiness
@@ -70,6 +65,7 @@ class Lifecycle:
         engine: Engine,
         boots: Boots,
         readiness: Readiness,
+        live_config: LiveConfig,
         locks: InstanceLocks,
         gateway_of: Callable[[SandboxId, str], Gateway],
         suspend_timeout_s: float,
@@ -80,6 +76,7 @@ class Lifecycle:
         self._engine = engine
         self._boots = boots
         self._readiness = readiness
+        self._live_config = live_config
         self._locks = locks
         self._gateway_of = gateway_of
         self._suspend_timeout_s = suspend_timeout_s
@@ -205,26 +202,17 @@ class Lifecycle:
 
     async def _configure(self, instance: Instance, patch: Mapping[str, Any]) -> None:
         if instance.status is InstanceStatus.RUNNING:
-            await self._patch_live(instance, instance.gateway_url, patch)
+            await self._live_config.change(instance, instance.gateway_url, patch)
         elif instance.status is InstanceStatus.STOPPED:
             # Only the agent itself can judge a configuration, so it is woken for that.
             url = await self._wake(instance)
             try:
-                await self._patch_live(instance, url, patch)
+                await self._live_config.change(instance, url, patch)
             finally:
                 await self._drain(instance, url)
                 await self._engine.pause(instance.sandbox_id)
         else:
             raise InstanceStateWrong(instance.status, "running or stopped")
-
-    async def _patch_live(
-        self, instance: Instance, url: str | None, patch: Mapping[str, Any]
-    ) -> None:
-        gateway = self._gateway(instance, url)
-        began_s = time.monotonic()
-        if await gateway.patch_config(patch):
-            await gateway.restarted(began_s)
-            await self._readiness.wait(await self._engine.inspect(instance.sandbox_id))
 
     async def _wake(self, instance: Instance) -> str:
         sandbox = await self._engine.inspect(instance.sandbox_id)

@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from chowder_local.domain import SandboxState
-from chowder_local.errors import BootFailed, EngineUnavailable
+from chowder_local.errors.sandboxes import BootFailed, EngineUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable

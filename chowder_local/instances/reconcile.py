@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from chowder_local.domain import InstanceStatus, SandboxInfo, SandboxState
-from chowder_local.errors import ChowderError, EngineUnavailable
+from chowder_local.errors import ChowderError
+from chowder_local.errors.sandboxes import EngineUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

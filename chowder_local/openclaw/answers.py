@@ -1,25 +1,72 @@
 """From what OpenClaw's gateway answers to what the Responses API promises (pure).
 
-Exact out: the asked-for model's id, and every member that the schema requires, in the whole
-answer and in each event of a stream.
+Exact out: the asked-for model's id, the output in the form that was asked for, and every member
+that the schema requires.
 """
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
-from chowder_local.errors import StreamBroken
-from chowder_local.openclaw.requests import EFFORTS
-from chowder_local.upstream import sse
+from chowder_local.openclaw.tools import LEFT_TO_THE_AGENT, function
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
-DONE = "[DONE]"
+    from chowder_local.openclaw.requests import Turn
+    from chowder_local.openclaw.structured import Format
 
-_TEXT_EVENTS = {"response.output_text.delta", "response.output_text.done"}
 _TRUNCATIONS = ("auto", "disabled")
+_EFFORTS = ("none", "low", "medium", "high", "xhigh")
+_SUMMARIES = ("concise", "detailed", "auto")
+_MODES = ("none", "auto", "required")
+
+
+def settled(response: Mapping[str, Any], turn: Turn) -> dict[str, Any]:
+    """The gateway's answer with the output that the client asked for. Raises AnswerUnfit."""
+    output = [renamed(each, turn.names) for each in response.get("output", [])]
+    calls = [each for each in output if each["type"] == "function_call"]
+    # Where a stream was to begin with words, there is a message even if none came.
+    messages = [each for each in output if each["type"] != "function_call" and _text_of(each)]
+    if turn.format is not None and response.get("status") == "completed":
+        calls, messages = _formatted(calls, messages, turn.format, f"msg_{response.get('id')}")
+    return {**response, "output": [*messages, *(calls[:1] if turn.is_single else calls)]}
+
+
+def renamed(given: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """An output item; a call goes by the client's name of the function."""
+    if given.get("type") != "function_call":
+        return dict(given)
+    name = given.get("name", "")
+    return {**given, "name": names.get(name, name)}
+
+
+def _formatted(
+    calls: list[dict[str, Any]], messages: list[dict[str, Any]], form: Format, id_: str
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The calls of a client's functions, or else the answer as a message of JSON alone."""
+    told = [each["arguments"] for each in calls if each["name"] == form.tool["name"]]
+    others = [each for each in calls if each["name"] != form.tool["name"]]
+    if others:
+        return others, messages
+    if told:
+        answer: str | None = form.told(told[-1])
+        text = ""
+    else:
+        text = "".join(map(_text_of, messages))
+        answer = form.written(text)
+    # Whoever says in words what was asked for in JSON will not do it.
+    content = (
+        {"type": "refusal", "refusal": text}
+        if answer is None
+        else {"type": "output_text", "text": answer}
+    )
+    message = {"type": "message", "id": id_, "role": "assistant", "status": "completed"}
+    return [], [{**message, "content": [content]}]
+
+
+def _text_of(message: Mapping[str, Any]) -> str:
+    return "".join(each.get("text", "") for each in message.get("content", []))
 
 
 def resource(response: Mapping[str, Any], asked: Mapping[str, Any], now_s: int) -> dict[str, Any]:
@@ -54,9 +101,9 @@ def resource(response: Mapping[str, Any], asked: Mapping[str, Any], now_s: int) 
         "frequency_penalty": 0.0,
         "presence_penalty": 0.0,
         "temperature": asked.get("temperature", 1.0),
-        "text": _without_nulls({"format": {"type": "text"}}, asked.get("text") or {}),
+        "text": _text(asked.get("text") or {}),
         "tool_choice": _tool_choice(asked.get("tool_choice", "auto")),
-        "tools": [_tool(tool) for tool in asked.get("tools") or []],
+        "tools": list(_tools(asked.get("tools") or [])),
         "top_logprobs": 0,
         "top_p": asked.get("top_p", 1.0),
         "truncation": _one_of(asked.get("truncation"), _TRUNCATIONS) or "disabled",
@@ -85,105 +132,42 @@ def part(given: Mapping[str, Any]) -> dict[str, Any]:
     return {"annotations": [], "logprobs": [], **given}
 
 
-class EventWriter:
-    """Rewrites the events of one stream, one after the other.
-
-    `reword` turns the error of a failed response into the one that the client shall see.
-    """
-
-    def __init__(
-        self,
-        asked: Mapping[str, Any],
-        clock_s: Callable[[], float],
-        reword: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict,
-    ) -> None:
-        self._asked = asked
-        self._clock_s = clock_s
-        self._reword = reword
-        self._sequence_number = 0
-        self.is_over = False
-        """Whether the stream has ended as it should; else it broke off."""
-
-    def write(self, data: str) -> bytes:
-        """The bytes that go to the client for one event's data. Raises StreamBroken."""
-        if data == DONE:
-            self.is_over = True
-            return sse.encode(data)
-        return b"".join(self._numbered(event) for event in _expanded(_event(data)))
-
-    def _numbered(self, event: dict[str, Any]) -> bytes:
-        self._complete(event)
-        event["sequence_number"] = self._sequence_number
-        self._sequence_number += 1
-        text = json.dumps(event, ensure_ascii=False, separators=(",", ":"))
-        return sse.encode(text, event["type"])
-
-    def failed(self, error: Mapping[str, Any]) -> bytes:
-        """The closing event of a stream whose gateway broke off."""
-        # Open Responses nests what OpenAI's own clients have always found at the top.
-        event = {"type": "error", "sequence_number": self._sequence_number, **error}
-        event["error"] = {"type": "server_error", **error}
-        return sse.encode(json.dumps(event), "error") + sse.encode(DONE)
-
-    def _complete(self, event: dict[str, Any]) -> None:
-        if "response" in event:
-            response = event["response"]
-            if response.get("error"):
-                response = response | {"error": self._reword(response["error"])}
-            event["response"] = resource(response, self._asked, int(self._clock_s()))
-        if "item" in event:
-            event["item"] = item(event["item"])
-        if "part" in event:
-            event["part"] = part(event["part"])
-        if event["type"] in _TEXT_EVENTS:
-            event.setdefault("logprobs", [])
-
-
-def _expanded(event: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The event; the start of a function call is followed by its arguments' own events.
-
-    The gateway has them whole in the first one, where no SDK looks for them.
-    """
-    call = event.get("item") or {}
-    if event["type"] != "response.output_item.added" or call.get("type") != "function_call":
-        yield event
-        return
-    arguments = call.get("arguments") or ""
-    where = {"item_id": call.get("id"), "output_index": event.get("output_index")}
-    kind = "response.function_call_arguments"
-    yield event | {"item": {**call, "arguments": "", "status": "in_progress"}}
-    yield {"type": f"{kind}.delta", **where, "delta": arguments}
-    yield {"type": f"{kind}.done", **where, "name": call.get("name"), "arguments": arguments}
-
-
-def _event(data: str) -> dict[str, Any]:
-    try:
-        event = json.loads(data)
-    except ValueError:
-        event = None
-    if not isinstance(event, dict) or not isinstance(event.get("type"), str):
-        raise StreamBroken("the sandbox sent something else than an event")
-    return event
-
-
 def _reasoning(asked: Mapping[str, Any]) -> dict[str, Any] | None:
-    effort = _one_of(asked.get("effort"), EFFORTS)
-    return None if effort is None else {"effort": effort, "summary": None}
+    effort = _one_of(asked.get("effort"), _EFFORTS)
+    summary = _one_of(asked.get("summary"), _SUMMARIES)
+    return {"effort": effort, "summary": summary} if effort or summary else None
 
 
-def _tool(asked: Mapping[str, Any]) -> dict[str, Any]:
-    return {"description": None, "parameters": None, "strict": None, **asked}
+def _tools(asked: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    for tool in asked:
+        # Only functions have a place in the published schema.
+        if tool.get("type") not in LEFT_TO_THE_AGENT and (given := function(tool)):
+            yield {"description": None, "parameters": None, "strict": None, **given}
 
 
 def _tool_choice(asked: Any) -> Any:
     """The choice as the Responses API writes it; some clients write it as Chat Completions does."""
-    if isinstance(asked, dict) and "function" in asked:
-        return {"type": "function", "name": asked["function"].get("name")}
-    return asked
+    if not isinstance(asked, dict):
+        return asked
+    kind = str(asked.get("type"))
+    inner = asked[kind] if isinstance(asked.get(kind), dict) else asked
+    if kind == "function":
+        return {"type": kind, "name": inner.get("name")}
+    tools = [
+        {"type": "function", "name": tool["name"]} for tool in _tools(inner.get("tools") or [])
+    ]
+    return {"type": kind, "mode": _one_of(inner.get("mode"), _MODES) or "auto", "tools": tools}
 
 
-def _without_nulls(default: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
-    return {**default, **{key: value for key, value in asked.items() if value is not None}}
+def _text(asked: Mapping[str, Any]) -> dict[str, Any]:
+    given = asked.get("format") or {"type": "text"}
+    whole = {key: value for key, value in asked.items() if value is not None}
+    if given.get("type") == "json_schema":
+        # Chat Completions has it one level deeper.
+        inner = given.get("json_schema")
+        given = {"description": None, **(inner if isinstance(inner, dict) else given)}
+        given |= {"type": "json_schema", "strict": bool(given.get("strict"))}
+    return {**whole, "format": given}
 
 
 def _one_of(asked: Any, understood: tuple[str, ...]) -> str | None:
@@ -193,12 +177,16 @@ def _one_of(asked: Any, understood: tuple[str, ...]) -> str | None:
 def _usage(given: Mapping[str, Any] | None) -> dict[str, Any]:
     usage = given or {}
     tokens_in, tokens_out = usage.get("input_tokens", 0), usage.get("output_tokens", 0)
-    cached = (usage.get("input_tokens_details") or {}).get("cached_tokens", 0)
+    cached = usage.get("input_tokens_details") or {}
     reasoned = (usage.get("output_tokens_details") or {}).get("reasoning_tokens", 0)
     return {
         "input_tokens": tokens_in,
         "output_tokens": tokens_out,
         "total_tokens": usage.get("total_tokens", tokens_in + tokens_out),
-        "input_tokens_details": {"cached_tokens": cached},
+        # Written ones are OpenAI's own addition to the published schema.
+        "input_tokens_details": {
+            "cached_tokens": cached.get("cached_tokens", 0),
+            "cache_write_tokens": cached.get("cache_write_tokens", 0),
+        },
         "output_tokens_details": {"reasoning_tokens": reasoned},
     }

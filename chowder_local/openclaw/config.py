@@ -6,20 +6,27 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from chowder_local.domain import GATEWAY_PORT, ModelProvider
-from chowder_local.errors import ConfigRefused
-from chowder_local.openclaw.models import DEFAULT_MODELS, ModelRoute, provider_id
+from chowder_local.errors.agents import ConfigRefused
+from chowder_local.openclaw import hold
+from chowder_local.openclaw.models import (
+    DEFAULT_MODELS,
+    KNOWN_MODELS,
+    ModelRoute,
+    described,
+    provider_id,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
+
+CONFIG_FILE = "openclaw.json"
+"""Where it is, relative to the agent's home."""
 
 _APIS = {
     ModelProvider.ANTHROPIC: "anthropic-messages",
     ModelProvider.OPENAI: "openai-responses",
     ModelProvider.GEMINI: "google-generative-ai",
 }
-
-_HELD = ("gateway.", "plugins.entries.admin-http-rpc.", "models.providers.chowder-")
-"""What the server's own hold on a sandbox hangs on, as beginnings of dotted paths."""
 
 
 def seed(
@@ -64,7 +71,7 @@ def seed(
                     "baseUrl": f"{relay_url}/{each}",
                     "apiKey": relay_token,
                     "timeoutSeconds": 600,
-                    "models": [],
+                    "models": [described(model) for model in KNOWN_MODELS[each]],
                 }
                 for each in ModelProvider
             }
@@ -86,11 +93,7 @@ def patch(overrides: Mapping[str, Any]) -> dict[str, Any]:
         for name in reversed(names[1:]):
             value = {name: value}
         nested = merged(nested, {names[0]: value}, keep_nulls=True)
-    for path in _leaves(nested):
-        if _is_held(path):
-            raise ConfigRefused(
-                f"The configuration path {path!r} belongs to chowder-local and cannot be set."
-            )
+    hold.check(nested)
     return nested
 
 
@@ -115,16 +118,3 @@ def merged(
 def as_file(config: Mapping[str, Any]) -> bytes:
     """The content of `openclaw.json`."""
     return json.dumps(config, indent=2, ensure_ascii=False).encode()
-
-
-def _leaves(nested: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    for key, value in nested.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}"
-
-
-def _is_held(path: str) -> bool:
-    """Whether setting a value there changes what is held, from above or from below."""
-    return any(f"{path}.".startswith(held) or held.startswith(f"{path}.") for held in _HELD)

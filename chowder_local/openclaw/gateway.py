@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import math
+import re
 import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -13,11 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from chowder_local.errors import ConfigRefused, GatewayUnavailable, MessageTooLarge, RpcRefused
+from chowder_local.errors.agents import (
+    ConfigNotApplied,
+    ConfigRefused,
+    GatewayUnavailable,
+    MessageTooLarge,
+    RpcRefused,
+)
 from chowder_local.openclaw.sessions import session_key
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Iterator, Mapping
 
 PROBE_TIMEOUT_S = 2.0
 RPC_TIMEOUT_S = 30.0
@@ -28,6 +35,8 @@ MAX_MESSAGE_BYTES = 20 * 1024 * 1024
 PROBE_INTERVAL_S = 0.1
 RESTART_TIMEOUT_S = 30.0
 """A restart begins some seconds after the patch that needs it, once running turns have ended."""
+
+_ARRAYS_LOST = re.compile(r"would remove entries from array path\(s\): (.+?)\. Pass replacePaths")
 
 
 @dataclass(frozen=True)
@@ -87,22 +96,39 @@ class Gateway:
     async def patch_config(self, patch: Mapping[str, Any]) -> bool:
         """Changes the running agent's configuration; True if it restarts itself for that.
 
-        Raises ConfigRefused with OpenClaw's words, and then nothing has changed.
+        Raises ConfigRefused with OpenClaw's words, and then nothing has changed; but
+        ConfigNotApplied if it has been written, and would be met again at the next start.
         """
-        raw = json.dumps(patch)
+        # OpenClaw would otherwise keep what a new array lacks, or refuse to lose it.
+        replaced = set(_array_paths(patch))
+        params: dict[str, Any] = {"raw": json.dumps(patch), "replacePaths": sorted(replaced)}
         for _ in range(PATCH_ATTEMPTS):
-            base_hash = (await self.call("config.get", {}))["hash"]
+            params["baseHash"] = (await self.call("config.get", {}))["hash"]
             try:
-                done = await self.call("config.patch", {"raw": raw, "baseHash": base_hash})
+                return await self._write_config(params)
             except RpcRefused as refused:
-                # Somebody else (the agent, a channel) wrote in between: read again.
-                if "changed since last load" in str(refused):
-                    continue
-                raise ConfigRefused(str(refused)) from refused
-            note = (done.get("sentinel") or {}).get("payload") or {}
-            stats = note.get("stats") or {}
-            return bool(stats.get("requiresRestart"))
+                # Of arrays that go with what a null deletes, only OpenClaw knows.
+                lost = set(_lost_arrays(str(refused))) - replaced
+                replaced |= lost
+                params["replacePaths"] = sorted(replaced)
+                # Or somebody else (the agent, a channel) wrote in between: read again.
+                if not lost and "changed since last load" not in str(refused):
+                    raise ConfigRefused(str(refused)) from refused
         raise GatewayUnavailable("the configuration changes faster than it can be patched")
+
+    async def _write_config(self, params: Mapping[str, Any]) -> bool:
+        try:
+            done = await self.call("config.patch", params)
+        except GatewayUnavailable as unavailable:
+            if "persisted but was not applied" in str(unavailable):
+                raise ConfigNotApplied(str(unavailable)) from unavailable
+            if "persisted and" in str(unavailable):
+                # It says so if it restarts itself at once, rather than a little later.
+                return True
+            raise
+        note = (done.get("sentinel") or {}).get("payload") or {}
+        stats = note.get("stats") or {}
+        return bool(stats.get("requiresRestart"))
 
     async def restarted(self, since_s: float) -> None:
         """Waits for a restart later than `since_s` by the monotonic clock, RESTART_TIMEOUT_S long.
@@ -164,6 +190,19 @@ class Gateway:
                 yield answer
         except httpx.TransportError as failure:
             raise GatewayUnavailable(_words(failure)) from failure
+
+
+def _array_paths(patch: Mapping[str, Any], above: str = "") -> Iterator[str]:
+    for key, value in patch.items():
+        if isinstance(value, dict):
+            yield from _array_paths(value, f"{above}{key}.")
+        elif isinstance(value, list):
+            yield f"{above}{key}"
+
+
+def _lost_arrays(refusal: str) -> list[str]:
+    found = _ARRAYS_LOST.search(refusal)
+    return [] if found is None else found[1].split(", ")
 
 
 def _suspension(answer: Mapping[str, Any]) -> Suspension:

@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from chowder_local.domain import OFFLINE_KEY
-from chowder_local.errors import (
-    ModelKeyMissing,
+from chowder_local.errors.requests import ModelKeyMissing
+from chowder_local.errors.upstream import (
     ProviderFailed,
     RelayTokenInvalid,
     StreamBroken,
     UpstreamFailed,
 )
 from chowder_local.relay import providers
+from chowder_local.relay.choices import insisted
 from chowder_local.relay.offline import model as offline
 from chowder_local.upstream import headers
 
@@ -105,11 +106,12 @@ class Relay:
             return self._failed(call, loan, ModelKeyMissing(call.provider))
         if loan.key == OFFLINE_KEY:
             return _offline(call)
+        call = replace(call, body=insisted(call.provider, call.body))
         try:
             answer = await self._open(call, loan.key)
         except UpstreamFailed as failed:
             return self._failed(call, loan, ProviderFailed(call.provider, None, str(failed)))
-        if answer.status >= 300:
+        if answer.status >= 300 or _is_page(answer):
             return self._failed(call, loan, await _failure(call, answer, loan.key))
         chunks = self._chunks(call, loan, answer)
         return ModelAnswer(answer.status, headers.back(answer.headers), chunks, answer.close)
@@ -153,6 +155,11 @@ class Relay:
             told = f"{told} {failure.words}"
         body = providers.error_body(call.provider, _CROSSING_STATUS, told)
         return _whole(_CROSSING_STATUS, "application/json", iter([body]))
+
+
+def _is_page(answer: Answer) -> bool:
+    """Whether something on the way answers with a page for people, as proxies do."""
+    return dict(answer.headers).get("content-type", "").startswith("text/html")
 
 
 async def _failure(call: ModelCall, answer: Answer, key: str) -> ProviderFailed:

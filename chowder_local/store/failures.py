@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import DBAPIError
 
-from chowder_local.errors import DataDirUnusable
+from chowder_local.errors.process import DataDirUnusable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,7 +14,7 @@ from chowder_local.domain import (
     OrganizationId,
     SandboxId,
 )
-from chowder_local.errors import InstanceLimitReached
+from chowder_local.errors.requests import InstanceLimitReached
 from chowder_local.store.recall import Recall
 from chowder_local.store.tables import InstanceRow
 

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import hmac
 from typing import TYPE_CHECKING
 
-from sqlmodel import select
+from sqlmodel import col, select
 
-from chowder_local.domain import ApiKey, KeyId, OrganizationId
+from chowder_local.domain import ApiKey, InstanceId, KeyId, OrganizationId, Permission
 from chowder_local.store.recall import Recall
-from chowder_local.store.tables import ApiKeyRow
+from chowder_local.store.tables import ApiKeyRow, KeyGrantRow
+from chowder_local.store.uses import KeyUses
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+    from sqlmodel.ext.asyncio.session import AsyncSession
+
     from chowder_local.store.database import Database
+
+Grants = dict[InstanceId, frozenset[Permission]]
 
 
 class KeyQueries:
@@ -19,22 +28,67 @@ class KeyQueries:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._recall = Recall[ApiKey](database)
+        self._recall = Recall[tuple[str, ApiKey]](database)
+        self.uses = KeyUses(database)
+        """Kept here, because no key is told without it; whoever opens the store runs it."""
 
     async def add(self, key: ApiKey, key_digest: str) -> None:
-        """Keeps a key of an organization that is there."""
+        """Keeps a key of an organization, and for instances, that are there."""
         async with self._database.writing() as session:
             session.add(row_of_key(key, key_digest))
+            # The rows name each other by id only, so their order is ours to keep.
+            await session.flush()
+            session.add_all(_grant_rows(key))
+
+    async def scoped(self, organization_id: OrganizationId) -> list[ApiKey]:
+        """Its scoped keys, revoked and expired ones too, oldest first, without their grants."""
+        async with self._database.reading() as session:
+            found = await session.exec(
+                select(ApiKeyRow)
+                .where(
+                    ApiKeyRow.organization_id == organization_id,
+                    col(ApiKeyRow.is_organization_key).is_(False),
+                )
+                .order_by(col(ApiKeyRow.created_at), col(ApiKeyRow.id))
+            )
+            return [self.uses.told(_key(row, {})) for row in found]
+
+    async def get(self, key_id: KeyId) -> ApiKey | None:
+        """The key, in whatever state."""
+        async with self._database.reading() as session:
+            row = await session.get(ApiKeyRow, key_id)
+            if row is None:
+                return None
+            return self.uses.told(_key(row, await _grants(session, row.id)))
+
+    async def revoke(self, key_id: KeyId) -> None:
+        """From its return on, nobody is let in with this key."""
+        async with self._database.writing() as session:
+            row = await session.get(ApiKeyRow, key_id)
+            if row is not None:
+                row.is_active = False
 
     async def by_digest(self, key_digest: str) -> ApiKey | None:
         """The key whose token has this digest, whether it is still good or not."""
-        return await self._recall.of(key_digest, lambda: self._by_digest(key_digest))
+        found = await self._recall.of(key_digest, lambda: self._by_digest(key_digest))
+        if found is None:
+            return None
+        stored_digest, key = found
+        # An index and a dict take longer for a longer common beginning, though whoever can steer
+        # a digest can guess the token as well. What lets in is this, which takes the same for all.
+        return key if hmac.compare_digest(stored_digest, key_digest) else None
 
-    async def _by_digest(self, key_digest: str) -> ApiKey | None:
+    def note_use(self, key_id: KeyId, now: datetime) -> None:
+        """A key has just let somebody in."""
+        self.uses.note(key_id, now)
+
+    async def _by_digest(self, key_digest: str) -> tuple[str, ApiKey] | None:
         async with self._database.reading() as session:
             found = await session.exec(select(ApiKeyRow).where(ApiKeyRow.sha256 == key_digest))
             row = found.one_or_none()
-            return None if row is None else _key(row)
+            if row is None:
+                return None
+            return row.sha256, _key(row, await _grants(session, row.id))
 
 
 def row_of_key(key: ApiKey, key_digest: str) -> ApiKeyRow:
@@ -53,7 +107,27 @@ def row_of_key(key: ApiKey, key_digest: str) -> ApiKeyRow:
     )
 
 
-def _key(row: ApiKeyRow) -> ApiKey:
+def _grant_rows(key: ApiKey) -> Iterable[KeyGrantRow]:
+    for instance_id, permissions in key.grants.items():
+        yield KeyGrantRow(
+            key_id=key.id,
+            instance_id=instance_id,
+            permissions=[each.value for each in Permission if each in permissions],
+        )
+
+
+async def _grants(session: AsyncSession, key_id: str) -> Grants:
+    found = await session.exec(
+        select(KeyGrantRow)
+        .where(KeyGrantRow.key_id == key_id)
+        .order_by(col(KeyGrantRow.instance_id))
+    )
+    return {
+        InstanceId(row.instance_id): frozenset(map(Permission, row.permissions)) for row in found
+    }
+
+
+def _key(row: ApiKeyRow, grants: Grants) -> ApiKey:
     return ApiKey(
         id=KeyId(row.id),
         organization_id=OrganizationId(row.organization_id),
@@ -64,4 +138,5 @@ def _key(row: ApiKeyRow) -> ApiKey:
         expires_at=row.expires_at,
         last_used_at=row.last_used_at,
         is_organization_key=row.is_organization_key,
+        grants=grants,
     )

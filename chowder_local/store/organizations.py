@@ -45,6 +45,8 @@ class OrganizationQueries:
                     tier=organization.tier.value,
                     created_at=organization.created_at,
                     updated_at=organization.updated_at,
+                    stripe_customer_id=organization.stripe_customer_id,
+                    stripe_subscription_id=organization.stripe_subscription_id,
                 )
             )
             # The rows name each other by id only, so their order is ours to keep.
@@ -99,6 +101,32 @@ class OrganizationQueries:
             await session.flush()
             return await _organization(session, organization_id)
 
+    async def subscribe(
+        self,
+        organization_id: OrganizationId,
+        tier: Tier,
+        *,
+        customer_id: str | None,
+        subscription_id: str | None,
+        now: datetime,
+    ) -> Organization | None:
+        """Moves it to a tier; it keeps the customer and subscription ids that it has.
+
+        Without a `subscription_id` it has no subscription afterwards.
+        """
+        async with self._database.writing() as session:
+            row = await session.get(OrganizationRow, organization_id)
+            if row is None:
+                return None
+            row.tier = tier.value
+            row.stripe_customer_id = row.stripe_customer_id or customer_id
+            row.stripe_subscription_id = subscription_id and (
+                row.stripe_subscription_id or subscription_id
+            )
+            row.updated_at = now
+            await session.flush()
+            return await _organization(session, organization_id)
+
 
 async def _put_model_keys(
     session: AsyncSession,
@@ -138,4 +166,6 @@ async def _organization(
         created_at=row.created_at,
         updated_at=row.updated_at,
         model_providers=tuple(ModelProvider(provider) for provider in providers),
+        stripe_customer_id=row.stripe_customer_id,
+        stripe_subscription_id=row.stripe_subscription_id,
     )

@@ -55,6 +55,8 @@ class OrganizationRow(Table, table=True):
     tier: str
     created_at: datetime = Field(sa_type=UtcDateTime)
     updated_at: datetime = Field(sa_type=UtcDateTime)
+    stripe_customer_id: str | None
+    stripe_subscription_id: str | None
 
 
 class ModelKeyRow(Table, table=True):
@@ -83,6 +85,16 @@ class ApiKeyRow(Table, table=True):
     created_at: datetime = Field(sa_type=UtcDateTime)
     expires_at: datetime | None = Field(sa_type=UtcDateTime)
     last_used_at: datetime | None = Field(sa_type=UtcDateTime)
+
+
+class KeyGrantRow(Table, table=True):
+    """What a scoped key may do with one instance."""
+
+    __tablename__: ClassVar[str] = "key_grant"
+
+    key_id: str = Field(primary_key=True, foreign_key="api_key.id")
+    instance_id: str = Field(primary_key=True, foreign_key="instance.id")
+    permissions: list[str] = Field(sa_type=JSON)
 
 
 class InstanceRow(Table, table=True):

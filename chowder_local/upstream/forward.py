@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from chowder_local.errors import StreamBroken, UpstreamFailed
+from chowder_local.errors.upstream import StreamBroken, UpstreamFailed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -47,10 +47,12 @@ class Answer:
     _response: httpx.Response
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """The body as it comes off the wire; raises StreamBroken if it breaks off."""
+        """The body as it comes off the wire; raises StreamBroken if it breaks off or stops."""
         try:
             async for chunk in self._response.aiter_raw():
                 yield chunk
+        except httpx.ReadTimeout as error:
+            raise StreamBroken("nothing has come for too long") from error
         except httpx.TransportError as error:
             raise StreamBroken(_words(error)) from error
 
@@ -60,18 +62,19 @@ class Answer:
 
 
 class Forwarder:
-    """Sends requests on; a stream may take as long as it likes once it has begun."""
+    """Sends requests on; a stream may take as long as it likes if only something comes."""
 
     def __init__(
         self,
         client: httpx.AsyncClient,
         *,
         connect_timeout_s: float = 10.0,
-        first_byte_timeout_s: float = 120.0,
+        first_byte_timeout_s: float = 60.0,
+        idle_timeout_s: float = 300.0,
     ) -> None:
         self._client = client
         self._first_byte_timeout_s = first_byte_timeout_s
-        self._timeout = httpx.Timeout(None, connect=connect_timeout_s)
+        self._timeout = httpx.Timeout(None, connect=connect_timeout_s, read=idle_timeout_s)
 
     async def open(
         self, method: str, url: str, headers: Sequence[tuple[str, str]], body: bytes

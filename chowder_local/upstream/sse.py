@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from chowder_local.errors import StreamBroken
+from chowder_local.errors.upstream import StreamBroken
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator

@@ -5,7 +5,8 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from chowder_local.errors import OrganizationKeyRequired
+from chowder_local.domain import Permission
+from chowder_local.errors.requests import OrganizationKeyRequired, PermissionMissing
 from chowder_local.web.state import services
 
 if TYPE_CHECKING:
@@ -18,22 +19,44 @@ if TYPE_CHECKING:
 
 
 class Access(Enum):
-    """What a route asks of the caller's key."""
+    """What a route asks of the caller's key; a permission is one for the path's instance."""
 
     ANYONE = "anyone"
+    ANY_KEY = "any key"
     ORGANIZATION = "organization"
+    READ = Permission.READ
+    INTERACT = Permission.INTERACT
+    CONFIGURE = Permission.CONFIGURE
+    FILES = Permission.FILES
+    CHANNELS = Permission.CHANNELS
+
+    @property
+    def permission(self) -> Permission | None:
+        """What a scoped key needs for the instance that the path names."""
+        return self.value if isinstance(self.value, Permission) else None
 
 
 def guarded(handler: Handler, access: Access) -> Handler:
-    """The handler behind its check; it finds the caller in `request.state`."""
+    """The handler behind its check; it finds the caller in `request.state`.
+
+    Behind a permission it finds the instance there, too.
+    """
     if access is Access.ANYONE:
         return handler
 
     async def checked(request: Request) -> Response:
         caller = await services(request).authentication.caller(_bearer_token(request))
-        if not caller.is_organization_key:
-            raise OrganizationKeyRequired
         request.state.caller = caller
+        if access is Access.ORGANIZATION and not caller.is_organization_key:
+            raise OrganizationKeyRequired
+        if access.permission is not None:
+            # First whether it is there: of another organization's nobody learns that it exists.
+            instance = await services(request).lifecycle.instance(
+                caller.organization_id, request.path_params["instance_id"]
+            )
+            if not caller.may(access.permission, instance.id):
+                raise PermissionMissing(access.permission)
+            request.state.instance = instance
         return await handler(request)
 
     return checked

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
-from chowder_local import errors
+from chowder_local.errors import ChowderError, agents, process, requests, sandboxes, upstream
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,47 +18,73 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-STATUSES: Mapping[type[errors.ChowderError], int] = {
-    errors.KeyMissing: 401,
-    errors.KeyInvalid: 401,
-    errors.OrganizationKeyRequired: 403,
-    errors.InstanceLimitReached: 402,
-    errors.InstanceNotFound: 404,
-    errors.OrganizationNotFound: 404,
-    errors.SandboxMissing: 404,
-    errors.InstanceStateWrong: 409,
-    errors.InputInvalid: 422,
-    errors.BodyTooLarge: 413,
-    errors.ModelUnknown: 400,
-    errors.ModelKeyMissing: 400,
-    errors.ConfigRefused: 400,
-    errors.MessageRefused: 400,
-    errors.MessageTooLarge: 413,
-    errors.GatewayUnavailable: 502,
-    errors.RpcRefused: 502,
-    errors.BootFailed: 502,
-    errors.EngineUnavailable: 502,
-    errors.UpstreamFailed: 502,
-    errors.StreamBroken: 502,
-    errors.DataDirUnusable: 500,
-    errors.ChowderError: 500,
+STATUSES: Mapping[type[ChowderError], int] = {
+    requests.KeyMissing: 401,
+    requests.KeyInvalid: 401,
+    requests.OrganizationKeyRequired: 403,
+    requests.PermissionMissing: 403,
+    requests.InstanceLimitReached: 402,
+    requests.InstanceNotFound: 404,
+    requests.OrganizationNotFound: 404,
+    requests.KeyNotFound: 404,
+    requests.LinkInvalid: 400,
+    sandboxes.SandboxMissing: 404,
+    requests.InstanceStateWrong: 409,
+    sandboxes.SandboxPaused: 409,
+    agents.ChannelNotFound: 404,
+    agents.PairingNotFound: 404,
+    agents.ChannelRefused: 400,
+    agents.ChannelUnreachable: 502,
+    requests.InputInvalid: 422,
+    requests.BodyTooLarge: 413,
+    requests.ModelUnknown: 400,
+    requests.ModelKeyMissing: 400,
+    agents.ConfigRefused: 400,
+    agents.ConfigNotApplied: 400,
+    agents.SkillNotFound: 404,
+    agents.SkillInstalled: 409,
+    agents.SkillRefused: 400,
+    agents.ClawHubUnavailable: 502,
+    agents.MessageRefused: 400,
+    agents.MessageTooLarge: 413,
+    # Not of those that clients try again: the agent has worked, and would do so once more.
+    agents.AnswerUnfit: 400,
+    agents.FileMissing: 404,
+    agents.FileRefused: 400,
+    agents.FileTooLarge: 413,
+    requests.ClientStalled: 400,
+    agents.SandboxFull: 502,
+    agents.GatewayUnavailable: 502,
+    agents.RpcRefused: 502,
+    sandboxes.BootFailed: 502,
+    sandboxes.EngineUnavailable: 502,
+    upstream.UpstreamFailed: 502,
+    upstream.StreamBroken: 502,
+    process.DataDirUnusable: 500,
+    ChowderError: 500,
 }
 """Looked up along the class's bases, so that a new error is a 500 until it has a row."""
 
-_PROXIED = (errors.GatewayUnavailable, errors.ProviderFailed, errors.RpcRefused)
+_PROXIED = (
+    agents.GatewayUnavailable,
+    upstream.ProviderFailed,
+    agents.RpcRefused,
+    agents.ClawHubUnavailable,
+    agents.ChannelUnreachable,
+)
 
 
 def handlers() -> Mapping[Any, ExceptionHandler]:
     """Exception handlers for the application."""
     return {
-        errors.ChowderError: _refused,
+        ChowderError: _refused,
         HTTPException: _http,
     }
 
 
 def stopping() -> JSONResponse:
     """The answer to a request that is not over when the server ends."""
-    failure = errors.GatewayUnavailable("the server is stopping")
+    failure = agents.GatewayUnavailable("the server is stopping")
     return JSONResponse({"detail": detail_of(failure)}, status_of(failure))
 
 
@@ -68,18 +94,18 @@ def defect() -> JSONResponse:
     return JSONResponse({"detail": "Internal server error."}, 500)
 
 
-def status_of(failure: errors.ChowderError) -> int:
+def status_of(failure: ChowderError) -> int:
     """The HTTP status of a failure."""
-    if isinstance(failure, errors.ProviderFailed):
+    if isinstance(failure, upstream.ProviderFailed):
         # The provider's own, so that a client's retry logic does what it would do there.
         is_error = failure.status is not None and 400 <= failure.status < 600
         return failure.status if is_error and failure.status is not None else 502
     return next(STATUSES[kind] for kind in type(failure).__mro__ if kind in STATUSES)
 
 
-def detail_of(failure: errors.ChowderError) -> Any:
+def detail_of(failure: ChowderError) -> Any:
     """What the answer's `detail` says of a failure."""
-    if isinstance(failure, errors.InputInvalid):
+    if isinstance(failure, requests.InputInvalid):
         return failure.problems
     if isinstance(failure, _PROXIED):
         return {"error": str(failure)}
@@ -87,14 +113,14 @@ def detail_of(failure: errors.ChowderError) -> Any:
 
 
 async def _refused(_: Request, raised: Exception) -> JSONResponse:
-    failure = cast("errors.ChowderError", raised)
+    failure = cast("ChowderError", raised)
     status = status_of(failure)
     headers = {}
-    if status == 401 and not isinstance(failure, errors.ProviderFailed):
+    if status == 401 and not isinstance(failure, upstream.ProviderFailed):
         headers["WWW-Authenticate"] = "Bearer"
-    if isinstance(failure, errors.ProviderFailed) and failure.retry_after:
+    if isinstance(failure, upstream.ProviderFailed) and failure.retry_after:
         headers["Retry-After"] = failure.retry_after
-    if status >= 500 and not isinstance(failure, errors.ProviderFailed):
+    if status >= 500 and not isinstance(failure, upstream.ProviderFailed):
         # A provider's words may quote the key that it refuses; ours never do.
         log.warning("%s: %s", failure.code, failure)
     return JSONResponse({"detail": detail_of(failure)}, status, headers)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
-from chowder_local.errors import PortTaken, SettingsInvalid
+from chowder_local.errors.process import PortTaken, SettingsInvalid
 from chowder_local.tasks import owned_tasks
 
 if TYPE_CHECKING:

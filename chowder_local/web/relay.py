@@ -12,7 +12,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from chowder_local.domain import ModelProvider
-from chowder_local.errors import BodyTooLarge, RelayTokenInvalid, StreamBroken
+from chowder_local.errors.requests import BodyTooLarge
+from chowder_local.errors.upstream import RelayTokenInvalid, StreamBroken
 from chowder_local.relay.providers import error_body
 from chowder_local.relay.service import ModelCall
 from chowder_local.web.bodies import read_body

@@ -7,25 +7,85 @@ from typing import TYPE_CHECKING
 
 from starlette.routing import Route
 
-from chowder_local.web import payloads as p
 from chowder_local.web.access import Access, guarded
 from chowder_local.web.local import instances as local_instances
 from chowder_local.web.local import server
-from chowder_local.web.v1 import instances, organization, responses
+from chowder_local.web.local import subscription as pages
+from chowder_local.web.payloads.channels import (
+    ChannelConnecting,
+    ChannelInfoView,
+    ChannelStatusView,
+    ChannelView,
+    ConnectionView,
+    Pairing,
+    PairingView,
+)
+from chowder_local.web.payloads.files import (
+    FileQuery,
+    FileUpload,
+    FileView,
+    FileWriting,
+    FolderQuery,
+    FolderView,
+)
+from chowder_local.web.payloads.instances import (
+    InstanceChange,
+    InstanceCreation,
+    InstanceStatusView,
+    InstanceView,
+)
+from chowder_local.web.payloads.keys import KeyCreation, KeyDetailsView, KeyView, NewKeyView
+from chowder_local.web.payloads.local import GatewayView, HealthView, LogQuery, ReadyView
+from chowder_local.web.payloads.organization import (
+    OrganizationChange,
+    OrganizationView,
+    Signup,
+    SignupView,
+)
+from chowder_local.web.payloads.responses import Message, ResponseView
+from chowder_local.web.payloads.skills import (
+    SkillChange,
+    SkillDetailsView,
+    SkillInstallation,
+    SkillInstallationView,
+    SkillQuery,
+    SkillView,
+)
+from chowder_local.web.payloads.subscription import CheckoutCreation, LinkView, SubscriptionView
+from chowder_local.web.v1 import (
+    channels,
+    files,
+    instances,
+    keys,
+    organization,
+    responses,
+    skills,
+    subscription,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from pydantic import BaseModel
+    from starlette.requests import Request
+    from starlette.responses import Response
 
     from chowder_local.web.access import Handler
 
-ANYONE, ORG = Access.ANYONE, Access.ORGANIZATION
+ANYONE, ANY_KEY, ORG = Access.ANYONE, Access.ANY_KEY, Access.ORGANIZATION
+READ, INTERACT, CONFIGURE = Access.READ, Access.INTERACT, Access.CONFIGURE
+FILES, CHANNELS = Access.FILES, Access.CHANNELS
+EVENTS = ("text/event-stream",)
 
 
 @dataclass(frozen=True)
 class Operation:
-    """One method of one path. `answer` is the body's model, a list of one, a media type or None."""
+    """One method of one path.
+
+    `answer` is the body's model, a list of one, a media type or None; `other_answers` are media
+    types that it may have instead. `errors` need not name what every such operation can answer:
+    401, 403 and 404 of its access, 413 and 422 of its body, 422 of its query.
+    """
 
     method: str
     path: str
@@ -36,41 +96,100 @@ class Operation:
     answer: type[BaseModel] | list[type[BaseModel]] | str | None = None
     status: int = 200
     errors: tuple[int, ...] = ()
-    query: tuple[str, ...] = ()
+    query: type[BaseModel] | None = None
+    body_type: str = "application/json"
+    other_answers: tuple[str, ...] = ()
 
     @property
     def tag(self) -> str:
         """The subject, for grouping in the documentation."""
-        return self.path.split("/")[2] if self.path.startswith("/v1/") else "local"
+        if not self.path.startswith("/v1/"):
+            return "local"
+        subject, *below = [word for word in self.path.split("/")[2:] if "{" not in word]
+        if "responses" in below:
+            return "messages"
+        return below[0] if below and below[0] in {"channels", "skills", "files"} else subject
 
 
 # fmt: off
 OPERATIONS: tuple[Operation, ...] = (
-    Operation("POST",   "/v1/organization/signup",                      organization.signup,     ANYONE, "Sign up",                 p.Signup,             p.SignupView, 201, (422,)),
-    Operation("GET",    "/v1/organization",                             organization.show,       ORG,    "Show the organization",   None,                 p.OrganizationView),
-    Operation("PATCH",  "/v1/organization",                             organization.change,     ORG,    "Change the organization", p.OrganizationChange, p.OrganizationView, 200, (422,)),
-    Operation("POST",   "/v1/instances",                                instances.create,        ORG,    "Create an instance",      p.InstanceCreation,   p.InstanceView, 201, (400, 402, 422)),
-    Operation("GET",    "/v1/instances",                                instances.index,         ORG,    "List instances",          None,                 [p.InstanceView]),
-    Operation("GET",    "/v1/instances/{instance_id}",                  instances.show,          ORG,    "Show an instance",        None,                 p.InstanceView, 200, (404,)),
-    Operation("PATCH",  "/v1/instances/{instance_id}",                  instances.change,        ORG,    "Change an instance",      p.InstanceChange,     p.InstanceView, 200, (400, 404, 409, 422, 502)),
-    Operation("DELETE", "/v1/instances/{instance_id}",                  instances.delete,        ORG,    "Delete an instance",      None,                 None, 204, (404, 502)),
-    Operation("GET",    "/v1/instances/{instance_id}/status",           instances.status,        ORG,    "Poll an instance",        None,                 p.InstanceStatusView, 200, (404,)),
-    Operation("POST",   "/v1/instances/{instance_id}/stop",             instances.stop,          ORG,    "Stop an instance",        None,                 p.InstanceView, 200, (404, 409, 502)),
-    Operation("POST",   "/v1/instances/{instance_id}/start",            instances.start,         ORG,    "Start an instance",       None,                 p.InstanceView, 200, (404, 409, 502)),
-    Operation("POST",   "/v1/instances/{instance_id}/responses",        responses.respond,       ORG,    "Send a message",          p.Message,            p.ResponseView, 200, (400, 404, 409, 413, 422, 502)),
+    Operation("POST",   "/v1/organization/signup",                      organization.signup,     ANYONE, "Sign up",                 Signup,             SignupView, 201),
+    Operation("GET",    "/v1/organization",                             organization.show,       ORG,    "Show the organization",   None,                 OrganizationView),
+    Operation("PATCH",  "/v1/organization",                             organization.change,     ORG,    "Change the organization", OrganizationChange, OrganizationView),
+    Operation("POST",   "/v1/instances",                                instances.create,        ORG,    "Create an instance",      InstanceCreation,   InstanceView, 201, (400, 402)),
+    Operation("GET",    "/v1/instances",                                instances.index,         ANY_KEY, "List instances",          None,                 [InstanceView]),
+    Operation("GET",    "/v1/instances/{instance_id}",                  instances.show,          READ,   "Show an instance",        None,                 InstanceView),
+    Operation("PATCH",  "/v1/instances/{instance_id}",                  instances.change,        CONFIGURE, "Change an instance",      InstanceChange,     InstanceView, 200, (400, 409, 502)),
+    Operation("DELETE", "/v1/instances/{instance_id}",                  instances.delete,        ORG,    "Delete an instance",      None,                 None, 204, (502,)),
+    Operation("GET",    "/v1/instances/{instance_id}/status",           instances.status,        READ,   "Poll an instance",        None,                 InstanceStatusView),
+    Operation("POST",   "/v1/instances/{instance_id}/stop",             instances.stop,          ORG,    "Stop an instance",        None,                 InstanceView, 200, (409, 502)),
+    Operation("POST",   "/v1/instances/{instance_id}/start",            instances.start,         ORG,    "Start an instance",       None,                 InstanceView, 200, (409, 502)),
+    Operation("POST",   "/v1/instances/{instance_id}/responses",        responses.respond,       INTERACT, "Send a message",          Message,            ResponseView, 200, (400, 409, 502), other_answers=EVENTS),
     Operation("POST",   "/v1/instances/{instance_id}/session/{session_id:path}/responses",
-                                                                        responses.respond,       ORG,    "Send a message to a session", p.Message,        p.ResponseView, 200, (400, 404, 409, 413, 422, 502)),
-    Operation("GET",    "/local/health",                                server.health,           ANYONE, "How the server is",       None,                 p.HealthView),
-    Operation("GET",    "/local/ready",                                 server.ready,            ANYONE, "Whether calls are taken", None,                 p.ReadyView),
-    Operation("GET",    "/local/instances/{instance_id}/logs",          local_instances.logs,    ORG,    "Read a sandbox's log",    None,                 "text/plain", 200, (404, 422, 502), ("tail", "follow")),
-    Operation("GET",    "/local/instances/{instance_id}/gateway",       local_instances.gateway, ORG,    "Reach a gateway directly", None,                p.GatewayView, 200, (404,)),
+                                                                        responses.respond,       INTERACT, "Send a message to a session", Message,        ResponseView, 200, (400, 409, 502), other_answers=EVENTS),
+    Operation("GET",    "/v1/instances/{instance_id}/channels",         channels.index,          CHANNELS, "List channels",         None,               [ChannelView], 200, (409, 502)),
+    Operation("GET",    "/v1/instances/{instance_id}/channels/{channel}",
+                                                                        channels.info,           ANYONE, "Show what a channel takes", None,           ChannelInfoView, 200, (404,)),
+    Operation("POST",   "/v1/instances/{instance_id}/channels/{channel}/connect",
+                                                                        channels.connect,        CHANNELS, "Connect a channel",     ChannelConnecting,  ConnectionView, 200, (400, 409, 502)),
+    Operation("GET",    "/v1/instances/{instance_id}/channels/{channel}/status",
+                                                                        channels.status,         CHANNELS, "Look at a channel",     None,               ChannelStatusView, 200, (409, 502)),
+    Operation("POST",   "/v1/instances/{instance_id}/channels/{channel}/pair",
+                                                                        channels.pair,           CHANNELS, "Let a sender in",       Pairing,            PairingView, 200, (400, 409, 502)),
+    Operation("POST",   "/v1/instances/{instance_id}/channels/{channel}/disconnect",
+                                                                        channels.disconnect,     CHANNELS, "Disconnect a channel",  None,               None, 204, (409, 502)),
+    Operation("GET",    "/v1/instances/{instance_id}/files",            files.index,             FILES,  "List a folder",           None,               FolderView, 200, (400, 409, 502), FolderQuery),
+    Operation("GET",    "/v1/instances/{instance_id}/files/content",    files.read,              FILES,  "Read a text file",        None,               FileView, 200, (400, 409, 413, 502), FileQuery),
+    Operation("PUT",    "/v1/instances/{instance_id}/files/content",    files.write,             FILES,  "Write a text file",       FileWriting,        None, 204, (400, 409, 502)),
+    Operation("POST",   "/v1/instances/{instance_id}/files/upload",     files.upload,            FILES,  "Upload a file",           FileUpload,         None, 204, (400, 409, 502), body_type="multipart/form-data"),
+    Operation("GET",    "/v1/instances/{instance_id}/files/download",   files.download,          FILES,  "Download a file",         None,               "application/octet-stream", 200, (400, 409, 502), FileQuery),
+    Operation("GET",    "/v1/instances/{instance_id}/skills",           skills.index,            CONFIGURE, "List skills",          None,               [SkillView], 200, (409, 502), SkillQuery),
+    Operation("POST",   "/v1/instances/{instance_id}/skills/install",   skills.install,          CONFIGURE, "Install a skill",      SkillInstallation,  SkillInstallationView, 200, (400, 409, 502)),
+    Operation("GET",    "/v1/instances/{instance_id}/skills/{skill_name:path}",
+                                                                        skills.show,             CONFIGURE, "Show a skill",         None,               SkillDetailsView, 200, (409, 502)),
+    Operation("PATCH",  "/v1/instances/{instance_id}/skills/{skill_name:path}",
+                                                                        skills.change,           CONFIGURE, "Change a skill",       SkillChange,        None, 204, (400, 409, 502)),
+    Operation("POST",   "/v1/keys",                                     keys.create,             ORG,    "Create a key",            KeyCreation,        NewKeyView, 201, (404,)),
+    Operation("GET",    "/v1/keys",                                     keys.index,              ORG,    "List keys",               None,               [KeyView]),
+    Operation("GET",    "/v1/keys/{key_id}",                            keys.show,               ORG,    "Show a key",              None,               KeyDetailsView),
+    Operation("DELETE", "/v1/keys/{key_id}",                            keys.revoke,             ORG,    "Revoke a key",            None,               None, 204),
+    Operation("GET",    "/v1/subscription",                             subscription.show,       ORG,    "Show the subscription",   None,               SubscriptionView),
+    Operation("POST",   "/v1/subscription/checkout",                    subscription.checkout,   ORG,    "Begin a checkout",        CheckoutCreation,   LinkView),
+    Operation("POST",   "/v1/subscription/portal",                      subscription.portal,     ORG,    "Open the portal",         None,               LinkView),
+    Operation("GET",    "/local/health",                                server.health,           ANYONE, "How the server is",       None,                 HealthView),
+    Operation("GET",    "/local/ready",                                 server.ready,            ANYONE, "Whether calls are taken", None,                 ReadyView),
+    Operation("GET",    "/local/instances/{instance_id}/logs",          local_instances.logs,    ORG,    "Read a sandbox's log",    None,                 "text/plain", 200, (502,), LogQuery),
+    Operation("GET",    "/local/instances/{instance_id}/gateway",       local_instances.gateway, ORG,    "Reach a gateway directly", None,                GatewayView),
 )
+
+PAGES: tuple[Operation, ...] = (
+    Operation("GET",    "/local/checkout",                              pages.checkout,          ANYONE, "Look at a checkout",      None,               "text/html"),
+    Operation("POST",   "/local/checkout",                              pages.pay,               ANYONE, "Pay nothing",             None,               None, 303),
+    Operation("GET",    "/local/portal",                                pages.portal,            ANYONE, "Look at the portal",      None,               "text/html"),
+    Operation("POST",   "/local/portal",                                pages.choose,            ANYONE, "Choose a tier",           None,               None, 303),
+)
+"""For people with a browser, who follow links; no part of the API's description."""
 # fmt: on
 
 
-def routes(operations: Iterable[Operation] = OPERATIONS) -> list[Route]:
-    """Starlette's routes for the table; each is guarded as its row says."""
+def routes(operations: Iterable[Operation] = OPERATIONS + PAGES) -> list[Route]:
+    """Starlette's routes for the table, one a path; each handler is guarded as its row says."""
+    paths: dict[str, dict[str, Handler]] = {}
+    for each in operations:
+        guarded_handler = guarded(each.handler, each.access)
+        paths.setdefault(each.path, {})[each.method] = guarded_handler
+    # With a route for each method, a refusal would name that of the path's first one alone.
     return [
-        Route(each.path, guarded(each.handler, each.access), methods=[each.method])
-        for each in operations
+        Route(path, _chosen(handlers), methods=list(handlers)) for path, handlers in paths.items()
     ]
+
+
+def _chosen(handlers: Mapping[str, Handler]) -> Handler:
+    """The handler for whatever method a request has."""
+
+    async def handler(request: Request) -> Response:
+        # Starlette lets HEAD in wherever GET is.
+        method = "GET" if request.method == "HEAD" else request.method
+        return await handlers[method](request)
+
+    return handler

@@ -5,16 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
+from chowder_local.domain import InstanceStatus
+from chowder_local.errors.requests import InstanceStateWrong
+
 if TYPE_CHECKING:
     from starlette.requests import Request
 
     from chowder_local.accounts.authentication import Authentication
+    from chowder_local.accounts.keys import Keys
     from chowder_local.accounts.organizations import Organizations
+    from chowder_local.accounts.subscriptions import Subscriptions
     from chowder_local.domain import Caller, Instance
     from chowder_local.instances.conversations import Conversations
     from chowder_local.instances.health import Health
     from chowder_local.instances.lifecycle import Lifecycle
     from chowder_local.instances.ports import Engine
+    from chowder_local.openclaw.channels import Channels
+    from chowder_local.openclaw.files import Files
+    from chowder_local.openclaw.skills import Skills
     from chowder_local.tokens import Vault
 
 
@@ -24,8 +32,13 @@ class Services:
 
     organizations: Organizations
     authentication: Authentication
+    keys: Keys
+    subscriptions: Subscriptions
     lifecycle: Lifecycle
     conversations: Conversations
+    files: Files
+    skills: Skills
+    channels: Channels
     engine: Engine
     health: Health
     vault: Vault
@@ -42,8 +55,24 @@ def caller(request: Request) -> Caller:
     return cast("Caller", request.state.caller)
 
 
+def instance(request: Request) -> Instance:
+    """The instance that the path names; only there behind a route that needs a permission."""
+    return cast("Instance", request.state.instance)
+
+
+def running_instance(request: Request) -> Instance:
+    """The same, if its agent can be asked something now. Raises InstanceStateWrong."""
+    found = instance(request)
+    if found.status is not InstanceStatus.RUNNING:
+        raise InstanceStateWrong(found.status, InstanceStatus.RUNNING)
+    return found
+
+
 async def instance_of(request: Request) -> Instance:
-    """The instance that the path names. Raises InstanceNotFound."""
+    """The instance that the path names, for a caller with an organization key.
+
+    Raises InstanceNotFound.
+    """
     return await services(request).lifecycle.instance(
         caller(request).organization_id, request.path_params["instance_id"]
     )

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 
     from starlette.requests import Request
-    from starlette.types import Send
+    from starlette.types import Receive, Scope, Send
 
 T = TypeVar("T")
 
@@ -25,13 +25,14 @@ EVENT_STREAM = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 class ClosingStream(StreamingResponse):
     """A streaming response that closes its generator whenever and however it ends.
 
-    Starlette leaves that to the garbage collector if the client goes while bytes are sent.
+    Starlette leaves that to the garbage collector if the client goes while bytes are sent, or
+    before the first.
     """
 
-    async def stream_response(self, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Sends all chunks."""
         async with aclosing(self.body_iterator):  # type: ignore[type-var]  # ours is a generator
-            await super().stream_response(send)
+            await super().__call__(scope, receive, send)
 
 
 async def event_stream(request: Request, events: AsyncIterator[bytes]) -> Response:

@@ -8,7 +8,7 @@ import http from "node:http";
 const home = "/tmp/warm";
 const token = "only-for-the-image-build-0123456789";
 const gateway = "http://127.0.0.1:18789";
-const deadlineMs = 240_000;
+const deadlineMs = 600_000;
 
 let log = "";
 function fail(words) {

@@ -10,7 +10,8 @@ import pytest
 from chowder_local.engine import images
 from chowder_local.engine.connection import find_engine, open_client
 from chowder_local.engine.image_recipe import expected_tag, read_versions, recipe_dir
-from chowder_local.errors import ImageBuildFailed, ImageKept, ImageMissing
+from chowder_local.errors.sandboxes import ImageBuildFailed, ImageKept, ImageMissing
+from chowder_local.openclaw.channel_table import CHANNELS
 from chowder_local.settings import Settings
 
 if TYPE_CHECKING:
@@ -90,6 +91,16 @@ def test_the_tools_of_an_agent_are_there(client: docker.DockerClient, tag: str) 
     assert inside(client, tag, f"for name in {' '.join(names)}; do command -v $name; done").count(
         "/"
     ) >= len(names)
+
+
+def test_every_channel_is_where_openclaw_looks_with_what_it_needs(
+    client: docker.DockerClient, tag: str
+) -> None:
+    extensions = "/opt/openclaw/node_modules/openclaw/dist/extensions"
+    files = (f"{extensions}/{name}/openclaw.plugin.json" for name in CHANNELS)
+    # A link, because OpenClaw takes all below its own folder for ES modules.
+    folders = (f"{extensions}/{name}/node_modules/." for name in CHANNELS if name != "telegram")
+    inside(client, tag, f"ls {' '.join((*files, *folders))}")
 
 
 def test_nothing_of_the_build_is_left(client: docker.DockerClient, tag: str) -> None:

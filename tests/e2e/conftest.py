@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from chowder_local.engine.connection import find_engine, open_client
 from tests.e2e.api import Api
+from tests.e2e.clawhub import ClawHub
 from tests.e2e.containers import containers, names_of_sandboxes, networks, volumes
 from tests.e2e.serving import ServerProcess
 from tests.e2e.stand_in import StandIn
@@ -46,14 +48,23 @@ def stand_in() -> Iterator[StandIn]:
 
 
 @pytest.fixture(scope="session")
+def clawhub() -> Iterator[ClawHub]:
+    """What the server's sandboxes take for ClawHub."""
+    with ClawHub() as clawhub:
+        yield clawhub
+
+
+@pytest.fixture(scope="session")
 def only_server(
     tmp_path_factory: pytest.TempPathFactory,
     engine: docker.DockerClient,
     stand_in: StandIn,
+    clawhub: ClawHub,
     request: pytest.FixtureRequest,
 ) -> Iterator[ServerProcess]:
     """The server of the run; `server` is what tests ask for."""
     settings = stand_in.settings | {
+        "CHOWDER_CLAWHUB_URL": clawhub.url,
         "CHOWDER_SUSPEND_TIMEOUT_S": "3",
         "CHOWDER_RECONCILE_INTERVAL_S": "1",
     }
@@ -94,6 +105,12 @@ def instance(api: Api, shared_id: str) -> str:
     """An agent for tests that do not change its state; its main conversation is everybody's."""
     api.until(shared_id, "running")
     return shared_id
+
+
+@pytest.fixture
+def conversation(server: ServerProcess, instance: str) -> str:
+    """The base URL that leads an SDK to a conversation of the test's own with that agent."""
+    return f"{server.base_url}/instances/{instance}/session/{uuid.uuid4()}"
 
 
 @pytest.fixture(scope="session")
@@ -141,6 +158,12 @@ def live_instance(live: Api) -> str:
     instance_id: str = found[0]["id"] if found else live.created("live")
     live.until(instance_id, "running")
     return instance_id
+
+
+@pytest.fixture
+def live_conversation(server: ServerProcess, live_instance: str) -> str:
+    """The base URL that leads an SDK to a conversation of the test's own with that agent."""
+    return f"{server.base_url}/instances/{live_instance}/session/{uuid.uuid4()}"
 
 
 def assert_nothing_left(engine: docker.DockerClient, store_id: str) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.e2e.api import BOOT_TIMEOUT_S
 from tests.e2e.conftest import OVERRIDES
 from tests.e2e.containers import config_of, container_of
+from tests.e2e.waiting import eventually
 
 if TYPE_CHECKING:
     import docker
@@ -79,6 +82,10 @@ def test_what_openclaw_refuses_changes_nothing(
         ({"agents.defaults.nonsense": 1}, 'Unrecognized key: "nonsense"'),
         ({"agents.defaults.timeoutSeconds": "soon"}, "expected number"),
         ({"gateway.port": 1}, "gateway.port"),
+        ({"plugins.allow": ["telegram"]}, "plugins.allow"),
+        ({"env.vars": {"OPENCLAW_STATE_DIR": "/tmp"}}, "env.vars.OPENCLAW_STATE_DIR"),
+        # OpenClaw writes this one before it finds out that it cannot live with it.
+        ({"hooks.enabled": True}, "hooks.enabled requires hooks.token"),
     ):
         body = {"name": "renamed", "openclaw_config": overrides}
         answer = api.patch(f"instances/{instance}", json=body)
@@ -87,6 +94,62 @@ def test_what_openclaw_refuses_changes_nothing(
     shown = api.get(f"instances/{instance}").json()
     assert (shown["name"], shown["openclaw_config"]) == ("shared", OVERRIDES)
     assert config_of(container_of(engine, api, instance)) == before
+    assert api.say(instance, "Still there?", session="config")
+
+
+def test_names_with_dots_are_set_in_nested_objects_and_null_deletes(
+    api: Api, engine: docker.DockerClient, spare: str
+) -> None:
+    def models() -> Any:
+        defaults = config_of(container_of(engine, api, spare))["agents"]["defaults"]
+        return defaults.get("models")
+
+    for settings in ({"alias": "four"}, None):
+        model = {"chowder-openai/gpt-4.1": settings}
+        overrides: dict[str, Any] = {"agents": {"defaults": {"models": model}}}
+        answer = api.patch(f"instances/{spare}", json={"openclaw_config": overrides})
+        assert answer.status_code == 200, answer.text
+        assert (models() or {}) == ({} if settings is None else model)
+    # Arrays are replaced as a whole, and go with what they are in.
+    for patterns in (["a", "b"], ["c"]):
+        overrides = {"logging.redactPatterns": patterns}
+        answer = api.patch(f"instances/{spare}", json={"openclaw_config": overrides})
+        assert answer.status_code == 200, answer.text
+        logging = config_of(container_of(engine, api, spare))["logging"]
+        assert logging["redactPatterns"] == patterns
+    removed = {"openclaw_config": {"agents.defaults.models": None, "logging": None}}
+    assert api.patch(f"instances/{spare}", json=removed).status_code == 200
+    assert models() is None
+
+
+UNUSABLE: dict[str, dict[str, Any]] = {
+    'Unrecognized key: "nonsense"': {"agents.defaults.nonsense": 1},
+    "hooks.enabled requires hooks.token": {"hooks.enabled": True},
+}
+"""By OpenClaw's words for why: what it refuses at once, and what it finds out on its way up."""
+
+
+def test_an_agent_that_cannot_start_with_its_configuration_says_why(api: Api) -> None:
+    made = {
+        words: api.created("misconfigured", openclaw_config=overrides)
+        for words, overrides in UNUSABLE.items()
+    }
+
+    def failure(instance_id: str) -> Any:
+        instance = api.get(f"instances/{instance_id}").json()
+        return instance["error_message"] if instance["status"] == "error" else None
+
+    for words, instance_id in made.items():
+        message = eventually(partial(failure, instance_id), "its boot has failed", BOOT_TIMEOUT_S)
+        assert words in message
+        # It does not set about repairing itself with a model that somebody pays for.
+        assert "riage" not in sandbox_log(api, instance_id)
+        assert api.delete(f"instances/{instance_id}").status_code == 204
+
+
+def sandbox_log(api: Api, instance_id: str) -> str:
+    root = str(api.base_url).removesuffix("/v1/")
+    return api.get(f"{root}/local/instances/{instance_id}/logs").text
 
 
 def test_an_agent_can_be_renamed_in_any_state(api: Api, spare: str) -> None:

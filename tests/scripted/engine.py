@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from chowder_local.domain import SandboxId, SandboxInfo, SandboxState
-from chowder_local.errors import EngineUnavailable, SandboxMissing
+from chowder_local.errors.sandboxes import EngineUnavailable, SandboxMissing
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

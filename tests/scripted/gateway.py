@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     Handler = Callable[["Asked", Receive, Send], Awaitable[None]]
+    RpcAnswer = tuple[int, dict[str, Any]]
 
 MESSAGE = {
     "type": "message",
@@ -58,8 +59,8 @@ class ScriptedGateway:
     busy_rounds: int = 0
     """How often a suspension is asked about before the running turn has ended."""
     requires_restart: bool = False
-    rpc_answers: dict[str, tuple[int, dict[str, Any]]] = field(default_factory=dict)
-    """By method: what is answered instead of what OpenClaw would."""
+    rpc_answers: dict[str, RpcAnswer | list[RpcAnswer]] = field(default_factory=dict)
+    """By method: what is answered instead, or one after the other with the last for good."""
     handler: Handler | None = None
     """Answers messages; None is a friendly answer, streamed if so asked."""
     messages: list[Asked] = field(default_factory=list)
@@ -102,7 +103,10 @@ class ScriptedGateway:
     def _rpc(self, method: str, params: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         self.rpc_calls.append((method, params))
         if method in self.rpc_answers:
-            return self.rpc_answers[method]
+            answers = self.rpc_answers[method]
+            if isinstance(answers, tuple):
+                return answers
+            return answers.pop(0) if len(answers) > 1 else answers[0]
         if method == "config.get":
             return ok({"hash": "hmac-sha256:v1:abc"})
         if method == "config.patch":

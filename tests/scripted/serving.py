@@ -48,7 +48,8 @@ class _Server(uvicorn.Server):
 @asynccontextmanager
 async def serve(app: ASGIApp) -> AsyncIterator[str]:
     """Serves an application on a free port of the loopback; gives its URL."""
-    with socket.socket() as listener:
+    # asyncio sends small writes at once only on sockets that say they are TCP, others wait 40 ms.
+    with socket.socket(proto=socket.IPPROTO_TCP) as listener:
         listener.bind(("127.0.0.1", 0))
         server = _Server(
             uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=1)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from chowder_local.accounts.authentication import Authentication
 from chowder_local.accounts.organizations import Organizations
+from chowder_local.accounts.subscriptions import Subscriptions
 from chowder_local.domain import (
     Instance,
     InstanceId,
@@ -22,10 +23,16 @@ from chowder_local.instances.boots import Boots
 from chowder_local.instances.conversations import Conversations
 from chowder_local.instances.health import Health, ServerFacts
 from chowder_local.instances.lifecycle import InstanceDraft, Lifecycle
+from chowder_local.instances.live_config import LiveConfig
 from chowder_local.instances.locks import InstanceLocks
 from chowder_local.instances.readiness import Readiness
 from chowder_local.instances.reconcile import Reconciler
+from chowder_local.openclaw.channels import Channels
+from chowder_local.openclaw.config import CONFIG_FILE
+from chowder_local.openclaw.control import Control
+from chowder_local.openclaw.files import Files
 from chowder_local.openclaw.gateway import Gateway
+from chowder_local.openclaw.skills import Skills
 from chowder_local.relay.failures import FailureLog
 from chowder_local.store.database import Database
 from chowder_local.store.instances import InstanceQueries
@@ -35,8 +42,11 @@ from chowder_local.store.sessions import SessionQueries
 from chowder_local.tasks import owned_tasks
 from chowder_local.tokens import Vault
 from chowder_local.upstream.forward import open_client
+from tests.scripted.database import empty_database
 from tests.scripted.engine import ScriptedEngine
 from tests.scripted.gateway import ScriptedGateway
+from tests.scripted.local_processes import LocalProcesses
+from tests.scripted.programs import ScriptedPrograms
 from tests.scripted.serving import eventually, serve
 
 if TYPE_CHECKING:
@@ -49,6 +59,7 @@ if TYPE_CHECKING:
 MODEL_KEYS = {ModelProvider.ANTHROPIC: "sk-ant", ModelProvider.OPENAI: "offline"}
 RELAY_URL = "http://relay.internal:2470"
 MAX_BODY_BYTES = 64 * 1024
+TRANSFER_TIMEOUT_S = 5.0
 
 
 class Clock:
@@ -77,6 +88,7 @@ class World:
     keys: KeyQueries
     organizations: Organizations
     authentication: Authentication
+    subscriptions: Subscriptions
     model_failures: FailureLog
     locks: InstanceLocks
     readiness: Readiness
@@ -84,6 +96,12 @@ class World:
     reconciler: Reconciler
     lifecycle: Lifecycle
     conversations: Conversations
+    processes: LocalProcesses
+    home: Path
+    files: Files
+    programs: ScriptedPrograms
+    skills: Skills
+    channels: Channels
     health: Health
     tasks: asyncio.TaskGroup
     organization_id: OrganizationId
@@ -143,7 +161,7 @@ async def open_world(
     """A world with an organization that has keys for two of the three providers."""
     clock, gateway, vault = Clock(), ScriptedGateway(), Vault(b"s" * 32)
     async with (
-        Database.open(tmp_path / "chowder.db") as database,
+        Database.open(empty_database(tmp_path)) as database,
         serve(gateway) as url,
         open_client(is_proxied=False) as client,
         owned_tasks() as tasks,
@@ -157,11 +175,22 @@ async def open_world(
         def gateway_of(sandbox_id: SandboxId, url: str) -> Gateway:
             return _gateway(client, vault, sandbox_id, url)
 
+        programs = ScriptedPrograms()
+        control = Control(programs, vault.gateway_token)
         readiness = Readiness(engine, gateway_of, boot_timeout_s=boot_timeout_s)
         locks, failures = InstanceLocks(), FailureLog()
+        # No step of the way to it may be a link.
+        processes, home = LocalProcesses(), tmp_path.resolve() / "home"
+        home.mkdir()
+        (home / CONFIG_FILE).write_text("{}")
         boots = Boots(
             instances=instances, organizations=organizations, engine=engine, readiness=readiness,
             vault=vault, relay_url=RELAY_URL, concurrency=concurrency, clock=clock, group=tasks,
+        )  # fmt: skip
+        files = Files(processes, str(home), idle_timeout_s=TRANSFER_TIMEOUT_S)
+        live_config = LiveConfig(
+            instances=instances, engine=engine, boots=boots, readiness=readiness, files=files,
+            gateway_of=gateway_of, clock=clock,
         )  # fmt: skip
         reconciler = Reconciler(
             instances=instances, engine=engine, boots=boots, locks=locks,
@@ -177,6 +206,7 @@ async def open_world(
             keys=keys,
             organizations=organizations,
             authentication=Authentication(keys, clock),
+            subscriptions=Subscriptions(organizations, vault, clock),
             model_failures=failures,
             locks=locks,
             readiness=readiness,
@@ -184,13 +214,19 @@ async def open_world(
             reconciler=reconciler,
             lifecycle=Lifecycle(
                 instances=instances, organizations=organizations, engine=engine, boots=boots,
-                readiness=readiness, locks=locks, gateway_of=gateway_of,
+                readiness=readiness, live_config=live_config, locks=locks, gateway_of=gateway_of,
                 suspend_timeout_s=suspend_timeout_s, clock=clock,
             ),
             conversations=Conversations(
                 organizations=organizations, sessions=sessions, reconciler=reconciler,
                 failures=failures, gateway_of=gateway_of, clock=clock,
             ),
+            processes=processes,
+            home=home,
+            programs=programs,
+            skills=Skills(control, programs, gateway_of),
+            channels=Channels(programs, gateway_of, tasks, connect_timeout_s=1.0),
+            files=files,
             health=Health(_facts(clock), engine, instances),
             tasks=tasks,
             organization_id=details.organization.id,

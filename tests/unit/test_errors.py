@@ -8,13 +8,14 @@ from typing import Any, get_type_hints
 
 import pytest
 
-from chowder_local import errors
-from chowder_local.errors import ChowderError
+from chowder_local.errors import ChowderError, agents, process, requests, sandboxes, upstream
 
+MODULES = (agents, process, requests, sandboxes, upstream)
 KINDS = [
     kind
-    for _, kind in inspect.getmembers(errors, inspect.isclass)
-    if issubclass(kind, ChowderError) and kind is not ChowderError
+    for module in MODULES
+    for _, kind in inspect.getmembers(module, inspect.isclass)
+    if issubclass(kind, ChowderError) and kind.__module__ == module.__name__
 ]
 
 SAMPLES: dict[str, Any] = {
@@ -59,28 +60,28 @@ def test_the_tree_is_shallow() -> None:
 
 
 def test_the_contracts_words_are_exact() -> None:
-    assert str(errors.InstanceLimitReached(1, 1)) == (
+    assert str(requests.InstanceLimitReached(1, 1)) == (
         "Instance limit reached (1/1). Upgrade your subscription."
     )
-    assert str(errors.InstanceNotFound()) == "Instance not found."
-    assert str(errors.GatewayUnavailable("no route")) == "Gateway unavailable – no route"
+    assert str(requests.InstanceNotFound()) == "Instance not found."
+    assert str(agents.GatewayUnavailable("no route")) == "Gateway unavailable – no route"
 
 
 def test_a_missing_model_key_says_which_and_how_to_set_it() -> None:
-    words = str(errors.ModelKeyMissing("openai"))
+    words = str(requests.ModelKeyMissing("openai"))
     assert 'PATCH /v1/organization {"model_api_keys": {"openai": "…"}}' in words
     assert "offline" in words
 
 
 def test_a_providers_failure_keeps_what_it_said() -> None:
-    failed = errors.ProviderFailed("openai", 429, "Slow down.", retry_after="7")
+    failed = upstream.ProviderFailed("openai", 429, "Slow down.", retry_after="7")
     assert (failed.status, failed.words, failed.retry_after) == (429, "Slow down.", "7")
-    assert "did not answer" in str(errors.ProviderFailed("openai", None, "No route."))
+    assert "did not answer" in str(upstream.ProviderFailed("openai", None, "No route."))
 
 
 def test_problems_of_an_input_are_kept() -> None:
     problem = {"loc": ["body", "name"], "msg": "Field required", "type": "missing"}
-    assert errors.InputInvalid([problem]).problems == [problem]
+    assert requests.InputInvalid([problem]).problems == [problem]
 
 
 def test_codes_are_declared_for_type_checkers() -> None:

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from chowder_local.domain import ModelProvider
-from chowder_local.errors import SettingsInvalid
+from chowder_local.errors.process import SettingsInvalid
 from chowder_local.settings import Settings
 
 

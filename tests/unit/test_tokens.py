@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import re
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 from cryptography.fernet import InvalidToken
 
-from chowder_local.errors import DataDirUnusable
+from chowder_local.errors.process import DataDirUnusable
 from chowder_local.tokens import (
     ORGANIZATION_PREFIX,
     SCOPED_PREFIX,
@@ -149,3 +151,25 @@ def test_a_full_disk_is_told_in_words_and_leaves_the_old_file(
 def test_a_directory_that_is_not_there_is_told_in_words(tmp_path: Path) -> None:
     with pytest.raises(DataDirUnusable, match="cannot be written: No such file"):
         write_private(tmp_path / "gone" / "default.key", b"new")
+
+
+def test_a_sealed_text_comes_back_while_it_is_fresh() -> None:
+    vault, now = Vault(b"s" * 32), datetime(2026, 5, 4, tzinfo=UTC)
+    token = vault.seal("Ærø", now)
+    assert vault.unseal(token, now + timedelta(seconds=60), 60) == "Ærø"
+    assert vault.unseal(token, now + timedelta(seconds=61), 60) is None
+
+
+def test_nothing_else_passes_for_a_sealed_text() -> None:
+    vault, now = Vault(b"s" * 32), datetime(2026, 5, 4, tzinfo=UTC)
+    token = vault.seal("text", now)
+    changed = token[:20] + ("A" if token[20] != "A" else "B") + token[21:]
+    others = Vault(b"o" * 32).seal("text", now)
+    kept = vault.encrypt("text").decode()
+    for wrong in (changed, token[:-4], others, kept, "", "Ærø"):
+        assert vault.unseal(wrong, now, 60) is None
+
+
+def test_a_sealed_text_can_be_a_part_of_an_address() -> None:
+    token = Vault(b"s" * 32).seal("text" * 100, datetime(2026, 5, 4, tzinfo=UTC))
+    assert re.fullmatch(r"[A-Za-z0-9_=-]+", token)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
+from chowder_local.accounts.keys import Keys
 from chowder_local.app import State, api
 from chowder_local.domain import ApiKey, KeyId
 from chowder_local.tokens import digest
@@ -37,18 +38,28 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         yield world
 
 
-@pytest.fixture
-def app(world: World) -> ASGIApp:
-    services = Services(
+def services_of(world: World) -> Services:
+    """What handlers may call, from a world's parts."""
+    return Services(
         organizations=world.organizations,
         authentication=world.authentication,
+        keys=Keys(world.keys, world.instances, world.clock),
+        subscriptions=world.subscriptions,
         lifecycle=world.lifecycle,
         conversations=world.conversations,
+        files=world.files,
+        skills=world.skills,
+        channels=world.channels,
         engine=world.engine,
         health=world.health,
         vault=world.vault,
         max_body_bytes=MAX_BODY_BYTES,
     )
+
+
+@pytest.fixture
+def app(world: World) -> ASGIApp:
+    services = services_of(world)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[State]:

@@ -1,72 +1,224 @@
-"""Who may call what."""
+"""Who may call what: every route with every kind of key, each cell with the status it must have."""
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from chowder_local.domain import InstanceId, Permission, Tier
 from chowder_local.tokens import ORGANIZATION_PREFIX, SCOPED_PREFIX
 from chowder_local.web.access import Access
-from chowder_local.web.routes import OPERATIONS, Operation
+from chowder_local.web.routes import OPERATIONS, PAGES, Operation
 
 if TYPE_CHECKING:
     from tests.web.conftest import Api
 
-OPEN = [each for each in OPERATIONS if each.access is Access.ANYONE]
-GUARDED = [each for each in OPERATIONS if each.access is not Access.ANYONE]
+ROUTES = OPERATIONS + PAGES
+INSIDE = re.compile(r"/(channels|skills|files)\b")
+
+COLUMNS = ("bad", "else", "read", "intr", "conf", "file", "chan", "all", "other", "org")
+"""What a cell is about. The keys of a row are used from left to right on one agent, which runs;
+but where what answers is inside the sandbox, it is stopped: 409 is then what is past the checks.
+
+bad     no key, or one that is malformed, unknown, revoked or expired: all of them alike
+else    a scoped key with every permission, but for another agent of the organization
+read …  a scoped key for the agent with this one permission
+all     a scoped key for the agent with every permission
+other   another organization's key
+org     the organization's key
+"""
+
+TABLE = """
+                                                    bad else read intr conf file chan  all other org
+POST   /v1/organization/signup                      201  201  201  201  201  201  201  201  201  201
+GET    /v1/organization                             401  403  403  403  403  403  403  403  200  200
+PATCH  /v1/organization                             401  403  403  403  403  403  403  403  200  200
+POST   /v1/instances                                401  403  403  403  403  403  403  403  201  201
+GET    /v1/instances                                401  200  200  200  200  200  200  200  200  200
+GET    /v1/instances/{instance_id}                  401  403  200  403  403  403  403  200  404  200
+PATCH  /v1/instances/{instance_id}                  401  403  403  403  200  403  403  200  404  200
+DELETE /v1/instances/{instance_id}                  401  403  403  403  403  403  403  403  404  204
+GET    /v1/instances/{instance_id}/status           401  403  200  403  403  403  403  200  404  200
+POST   /v1/instances/{instance_id}/stop             401  403  403  403  403  403  403  403  404  200
+POST   /v1/instances/{instance_id}/start            401  403  403  403  403  403  403  403  404  409
+POST   /v1/instances/{instance_id}/responses        401  403  403  200  403  403  403  200  404  200
+POST   /v1/instances/{instance_id}/session/{session_id:path}/responses
+                                                    401  403  403  200  403  403  403  200  404  200
+GET    /v1/instances/{instance_id}/channels         401  403  403  403  403  403  409  409  404  409
+GET    /v1/instances/{instance_id}/channels/{channel}
+                                                    200  200  200  200  200  200  200  200  200  200
+POST   /v1/instances/{instance_id}/channels/{channel}/connect
+                                                    401  403  403  403  403  403  409  409  404  409
+GET    /v1/instances/{instance_id}/channels/{channel}/status
+                                                    401  403  403  403  403  403  409  409  404  409
+POST   /v1/instances/{instance_id}/channels/{channel}/pair
+                                                    401  403  403  403  403  403  409  409  404  409
+POST   /v1/instances/{instance_id}/channels/{channel}/disconnect
+                                                    401  403  403  403  403  403  409  409  404  409
+GET    /v1/instances/{instance_id}/files            401  403  403  403  403  409  403  409  404  409
+GET    /v1/instances/{instance_id}/files/content    401  403  403  403  403  409  403  409  404  409
+PUT    /v1/instances/{instance_id}/files/content    401  403  403  403  403  409  403  409  404  409
+POST   /v1/instances/{instance_id}/files/upload     401  403  403  403  403  409  403  409  404  409
+GET    /v1/instances/{instance_id}/files/download   401  403  403  403  403  409  403  409  404  409
+GET    /v1/instances/{instance_id}/skills           401  403  403  403  409  403  403  409  404  409
+POST   /v1/instances/{instance_id}/skills/install   401  403  403  403  409  403  403  409  404  409
+GET    /v1/instances/{instance_id}/skills/{skill_name:path}
+                                                    401  403  403  403  409  403  403  409  404  409
+PATCH  /v1/instances/{instance_id}/skills/{skill_name:path}
+                                                    401  403  403  403  409  403  403  409  404  409
+POST   /v1/keys                                     401  403  403  403  403  403  403  403  404  201
+GET    /v1/keys                                     401  403  403  403  403  403  403  403  200  200
+GET    /v1/keys/{key_id}                            401  403  403  403  403  403  403  403  404  200
+DELETE /v1/keys/{key_id}                            401  403  403  403  403  403  403  403  404  204
+GET    /v1/subscription                             401  403  403  403  403  403  403  403  200  200
+POST   /v1/subscription/checkout                    401  403  403  403  403  403  403  403  200  200
+POST   /v1/subscription/portal                      401  403  403  403  403  403  403  403  200  200
+GET    /local/health                                200  200  200  200  200  200  200  200  200  200
+GET    /local/ready                                 200  200  200  200  200  200  200  200  200  200
+GET    /local/instances/{instance_id}/logs          401  403  403  403  403  403  403  403  404  200
+GET    /local/instances/{instance_id}/gateway       401  403  403  403  403  403  403  403  404  200
+GET    /local/checkout                              200  200  200  200  200  200  200  200  200  200
+POST   /local/checkout                              303  303  303  303  303  303  303  303  303  303
+GET    /local/portal                                200  200  200  200  200  200  200  200  200  200
+POST   /local/portal                                303  303  303  303  303  303  303  303  303  303
+"""
+
+MESSAGE = {"model": "gpt-4o", "input": "Hi"}
+REQUESTS: dict[str, dict[str, Any]] = {
+    "POST /v1/organization/signup": {"json": {"name": "Cellar"}},
+    "PATCH /v1/organization": {"json": {"name": "Cellar"}},
+    "POST /v1/instances": {"json": {"name": "Bea"}},
+    "PATCH /v1/instances/{instance_id}": {"json": {"name": "Bea"}},
+    "POST /v1/instances/{instance_id}/responses": {"json": MESSAGE},
+    "POST /v1/instances/{instance_id}/session/{session_id:path}/responses": {"json": MESSAGE},
+    "POST /v1/instances/{instance_id}/channels/{channel}/connect": {
+        "json": {"config": {"token": "x"}}
+    },
+    "POST /v1/instances/{instance_id}/channels/{channel}/pair": {"json": {"code": "ABCD2345"}},
+    "GET /v1/instances/{instance_id}/files/content": {"params": {"path": "a"}},
+    "PUT /v1/instances/{instance_id}/files/content": {"json": {"path": "a", "content": "b"}},
+    "POST /v1/instances/{instance_id}/files/upload": {
+        "data": {"path": "a"},
+        "files": {"file": ("a", b"b")},
+    },
+    "GET /v1/instances/{instance_id}/files/download": {"params": {"path": "a"}},
+    "POST /v1/instances/{instance_id}/skills/install": {"json": {"slug": "weather"}},
+    "PATCH /v1/instances/{instance_id}/skills/{skill_name:path}": {"json": {"enabled": True}},
+    "POST /v1/keys": {
+        "json": {"name": "ci", "instance_ids": ["{instance_id}"], "permissions": ["read"]}
+    },
+    "POST /v1/subscription/checkout": {"json": {"tier": "crab"}},
+    "GET /local/checkout": {"params": {"session": "{checkout}"}},
+    "POST /local/checkout": {"params": {"session": "{checkout}"}},
+    "GET /local/portal": {"params": {"session": "{portal}"}},
+    "POST /local/portal": {"params": {"session": "{portal}", "tier": "shrimp"}},
+}
+"""What is sent, so that whoever is let in succeeds; a route that takes nothing is not here."""
+
+PERMISSIONS = dict(zip(("read", "intr", "conf", "file", "chan"), Permission, strict=True))
 
 
-def address(operation: Operation) -> str:
-    path = operation.path.replace("{instance_id}", "some-instance")
-    return path.replace("{session_id:path}", "some-session")
+def rows() -> dict[str, list[int]]:
+    """The table's cells, by route."""
+    found: dict[str, list[int]] = {}
+    # A path that leaves no room has its cells in the next line.
+    lines = re.sub(r"\n\s+(?=\d)", " ", TABLE).strip().splitlines()
+    assert lines[0].split() == list(COLUMNS)
+    for line in lines[1:]:
+        method, path, *cells = line.split()
+        assert len(cells) == len(COLUMNS), line
+        found[f"{method} {path}"] = [int(cell) for cell in cells]
+    return found
 
 
-def name(operation: Operation) -> str:
+def route(operation: Operation) -> str:
     return f"{operation.method} {operation.path}"
 
 
-def test_only_these_routes_need_no_key() -> None:
-    assert {name(each) for each in OPEN} == {
-        "POST /v1/organization/signup",
-        "GET /local/health",
-        "GET /local/ready",
+def filled(value: Any, names: dict[str, str]) -> Any:
+    """The value with each `{name}` in it replaced, wherever that is."""
+    if isinstance(value, str):
+        return re.sub(r"\{(\w+)(:\w+)?\}", lambda found: names[found[1]], value)
+    if isinstance(value, dict):
+        return {key: filled(each, names) for key, each in value.items()}
+    return [filled(each, names) for each in value] if isinstance(value, list) else value
+
+
+async def names_in_paths(http: Api, instance_id: str) -> dict[str, str]:
+    subscriptions, organization_id = http.world.subscriptions, http.world.organization_id
+    spare = await scoped(http, InstanceId(instance_id), Permission.READ, name="spare")
+    return {
+        "instance_id": instance_id,
+        "session_id": "ticket-1",
+        "key_id": spare,
+        "channel": "telegram",
+        "skill_name": "weather",
+        "checkout": subscriptions.checkout_session(organization_id, Tier.LOBSTER),
+        "portal": subscriptions.portal_session(organization_id),
     }
 
 
-@pytest.mark.parametrize("operation", GUARDED, ids=name)
-async def test_a_route_needs_a_key(http: Api, operation: Operation) -> None:
-    answer = await http.call(operation.method, address(operation), key=None)
-    assert answer.status_code == 401
-    assert answer.json() == {
-        "detail": "Missing API key. Send it as 'Authorization: Bearer chd_org_…'."
+async def scoped(http: Api, instance_id: InstanceId, *permissions: Permission, **more: Any) -> str:
+    """A key of the organization for one instance."""
+    raw_key = f"{SCOPED_PREFIX}{len(permissions)}{''.join(permissions)}{instance_id}{len(more)}"
+    grants = {instance_id: frozenset(permissions)}
+    await http.add_key(raw_key, is_organization_key=False, grants=grants, **more)
+    return raw_key
+
+
+async def keys_of(http: Api, agent: InstanceId, another: InstanceId) -> dict[str, list[str]]:
+    """By column, the values of the header that are tried; an empty one stands for none."""
+    expired = {"expires_at": http.world.clock.now}
+    await http.add_key("chd_org_revoked", is_active=False)
+    await http.add_key("chd_org_expired", **expired)
+    bad = [
+        f"{ORGANIZATION_PREFIX}unknown",
+        f"{SCOPED_PREFIX}unknown",
+        "chd_org_revoked",
+        "chd_org_expired",
+        await scoped(http, agent, *Permission, is_active=False),
+        await scoped(http, agent, *Permission, **expired, name="expired"),
+    ]
+    malformed = ["", "Bearer", "Bearer ", f"Basic {http.world.key}", http.world.key]
+    good = {
+        "else": await scoped(http, another, *Permission),
+        "all": await scoped(http, agent, *Permission),
+        "other": await http.other_key(),
+        "org": http.world.key,
     }
-    assert answer.headers["WWW-Authenticate"] == "Bearer"
+    for column, permission in PERMISSIONS.items():
+        good[column] = await scoped(http, agent, permission)
+    return {
+        "bad": [*malformed, *(f"Bearer {key}" for key in bad)],
+        **{column: [f"Bearer {key}"] for column, key in good.items()},
+    }
 
 
-@pytest.mark.parametrize("operation", GUARDED, ids=name)
-async def test_a_route_needs_a_key_that_we_gave_out(http: Api, operation: Operation) -> None:
-    answer = await http.call(operation.method, address(operation), key=f"{ORGANIZATION_PREFIX}no")
-    assert answer.status_code == 401
-    assert answer.json() == {"detail": "Invalid API key."}
+def test_every_route_has_a_row_and_every_row_a_route() -> None:
+    assert sorted(rows()) == sorted(route(each) for each in ROUTES)
 
 
-@pytest.mark.parametrize("operation", GUARDED, ids=name)
-async def test_a_scoped_key_does_not_open_what_needs_an_organizations(
-    http: Api, operation: Operation
-) -> None:
-    scoped = f"{SCOPED_PREFIX}key"
-    await http.add_key(scoped, is_organization_key=False)
-    answer = await http.call(operation.method, address(operation), key=scoped)
-    assert answer.status_code == 403
-    assert answer.json() == {"detail": "This call needs an organization key."}
-
-
-@pytest.mark.parametrize("operation", OPEN, ids=name)
-async def test_an_open_route_asks_for_no_key(http: Api, operation: Operation) -> None:
-    answer = await http.call(operation.method, address(operation), key=None)
-    assert answer.status_code != 401
+@pytest.mark.parametrize("operation", ROUTES, ids=route)
+async def test_each_kind_of_key_gets_what_the_table_says(http: Api, operation: Operation) -> None:
+    world, is_inside = http.world, bool(INSIDE.search(operation.path))
+    agent = await (world.stopped() if is_inside else world.created())
+    headers = await keys_of(http, agent.id, (await world.created()).id)
+    names = await names_in_paths(http, agent.id)
+    path = filled(operation.path, names)
+    request = filled(REQUESTS.get(route(operation), {}), names)
+    found: dict[str, set[int]] = {}
+    for column in COLUMNS:
+        for header in headers[column]:
+            carried = {"Authorization": header} if header else {}
+            answer = await http.call(operation.method, path, key=None, headers=carried, **request)
+            found.setdefault(column, set()).add(answer.status_code)
+            if answer.status_code == 401:
+                assert answer.headers["WWW-Authenticate"] == "Bearer"
+    expected = zip(COLUMNS, rows()[route(operation)], strict=True)
+    assert found == {column: {status} for column, status in expected}
 
 
 @pytest.mark.parametrize(
@@ -75,7 +227,9 @@ async def test_an_open_route_asks_for_no_key(http: Api, operation: Operation) ->
 async def test_a_header_without_a_bearer_token_is_no_key(http: Api, header: str) -> None:
     answer = await http.get("/v1/organization", key=None, headers={"Authorization": header})
     assert answer.status_code == 401
-    assert answer.json()["detail"].startswith("Missing API key.")
+    assert answer.json() == {
+        "detail": "Missing API key. Send it as 'Authorization: Bearer chd_org_…'."
+    }
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
@@ -85,10 +239,46 @@ async def test_the_schemes_name_may_be_written_in_any_case(http: Api, scheme: st
     assert answer.status_code == 200
 
 
-async def test_a_revoked_key_is_invalid(http: Api) -> None:
-    await http.add_key("chd_org_revoked", is_active=False)
-    answer = await http.get("/v1/organization", key="chd_org_revoked")
+async def test_a_refusal_says_what_is_missing(http: Api) -> None:
+    agent = await http.world.created()
+    reader = await scoped(http, agent.id, Permission.READ)
+    path = f"/v1/instances/{agent.id}"
+    told = {
+        "DELETE": "This call needs an organization key.",
+        "PATCH": "This key lacks the 'configure' permission for this instance.",
+    }
+    for method, words in told.items():
+        answer = await http.call(method, path, key=reader)
+        assert (answer.status_code, answer.json()) == (403, {"detail": words})
+    answer = await http.get("/v1/organization", key="chd_org_unknown")
     assert (answer.status_code, answer.json()) == (401, {"detail": "Invalid API key."})
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [each for each in ROUTES if "{instance_id}" in each.path and each.access is not Access.ANYONE],
+    ids=route,
+)
+async def test_an_instance_that_is_not_there_is_not_found(http: Api, operation: Operation) -> None:
+    agent = await http.world.created()
+    names = await names_in_paths(http, agent.id) | {"instance_id": "none"}
+    path = filled(operation.path, names)
+    request = filled(REQUESTS.get(route(operation), {}), names)
+    assert (await http.call(operation.method, path, **request)).status_code == 404
+    key = await scoped(http, agent.id, *Permission)
+    expected = 404 if operation.access.permission else 403
+    assert (await http.call(operation.method, path, key=key, **request)).status_code == expected
+
+
+async def test_a_scoped_key_sees_its_own_instances_in_the_list(http: Api) -> None:
+    agent, another = await http.world.created(), await http.world.created()
+    listed = (await http.get("/v1/instances")).json()
+    assert {each["id"] for each in listed} == {agent.id, another.id}
+    # Which of the permissions it has does not matter.
+    key = await scoped(http, another.id, Permission.FILES)
+    assert [each["id"] for each in (await http.get("/v1/instances", key=key)).json()] == [
+        another.id
+    ]
 
 
 async def test_a_key_is_good_until_it_expires(http: Api) -> None:

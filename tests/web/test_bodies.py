@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from chowder_local.web.bodies import DEPTH_MAX, JSON
 from chowder_local.web.routes import OPERATIONS, Operation
 from tests.scripted.world import MAX_BODY_BYTES
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from tests.web.conftest import Api
 
-WITH_BODY = [each for each in OPERATIONS if each.body is not None]
+WITH_BODY = [each for each in OPERATIONS if each.body is not None and each.body_type == JSON]
 
 Call = tuple[str, str, dict[str, Any]]
 
@@ -26,6 +27,15 @@ ORGANIZATION: Call = ("PATCH", "/v1/organization", {})
 CREATION: Call = ("POST", "/v1/instances", {"name": "Ada"})
 CHANGE: Call = ("PATCH", "/v1/instances/{id}", {})
 MESSAGE: Call = ("POST", "/v1/instances/{id}/responses", {"model": "gpt-4o", "input": "Hi"})
+KEY: Call = ("POST", "/v1/keys", {"name": "k", "instance_ids": ["x"], "permissions": ["read"]})
+CHECKOUT: Call = ("POST", "/v1/subscription/checkout", {"tier": "crab"})
+FILE: Call = ("PUT", "/v1/instances/{id}/files/content", {"path": "a.md", "content": ""})
+INSTALLATION: Call = ("POST", "/v1/instances/{id}/skills/install", {"slug": "weather"})
+SKILL: Call = ("PATCH", "/v1/instances/{id}/skills/weather", {"enabled": True})
+CONNECTING: Call = (
+    "POST", "/v1/instances/{id}/channels/telegram/connect", {"config": {"token": "1:x"}}
+)  # fmt: skip
+PAIRING: Call = ("POST", "/v1/instances/{id}/channels/telegram/pair", {"code": "ABCD2345"})
 
 LONG = "x" * 129
 BREAKING: list[tuple[Call, dict[str, Any], list[Any], str]] = [
@@ -47,6 +57,9 @@ BREAKING: list[tuple[Call, dict[str, Any], list[Any], str]] = [
     (CREATION, {"openclaw_config": "x"}, ["openclaw_config"], "dict_type"),
     (CREATION, {"openclaw_config": [1]}, ["openclaw_config"], "dict_type"),
     (CREATION, {"region": 1}, ["region"], "string_type"),
+    (CREATION, {"region": LONG}, ["region"], "string_too_long"),
+    (CREATION, {"sandbox_provider": LONG}, ["sandbox_provider"], "string_too_long"),
+    (CREATION, {"openclaw_version": LONG}, ["openclaw_version"], "string_too_long"),
     (CHANGE, {"name": ""}, ["name"], "string_too_short"),
     (CHANGE, {"name": LONG}, ["name"], "string_too_long"),
     (CHANGE, {"openclaw_config": 1}, ["openclaw_config"], "dict_type"),
@@ -59,13 +72,55 @@ BREAKING: list[tuple[Call, dict[str, Any], list[Any], str]] = [
     (MESSAGE, {"input": None}, ["input"], "string_type"),
     (MESSAGE, {"input": ["Hi"]}, ["input"], "dict_type"),
     (MESSAGE, {"stream": "maybe"}, ["stream"], "bool_parsing"),
+    (KEY, {"name": LONG}, ["name"], "string_too_long"),
+    (KEY, {"instance_ids": []}, ["instance_ids"], "too_short"),
+    (KEY, {"instance_ids": ["x"] * 1001}, ["instance_ids"], "too_long"),
+    (KEY, {"instance_ids": [5]}, ["instance_ids", 0], "string_type"),
+    (KEY, {"permissions": []}, ["permissions"], "too_short"),
+    (KEY, {"permissions": ["read", "everything"]}, ["permissions", 1], "enum"),
+    (KEY, {"expires_at": "tomorrow"}, ["expires_at"], "datetime_from_date_parsing"),
+    (CHECKOUT, {"tier": "whale"}, ["tier"], "literal_error"),
+    (FILE, {"path": "x" * 4097}, ["path"], "string_too_long"),
+    (FILE, {"path": 5}, ["path"], "string_type"),
+    (FILE, {"content": None}, ["content"], "string_type"),
+    (INSTALLATION, {"slug": "../weather"}, ["slug"], "string_pattern_mismatch"),
+    (INSTALLATION, {"slug": "x" * 257}, ["slug"], "string_too_long"),
+    (INSTALLATION, {"env": {"A B": "x"}}, ["env"], "string_pattern_mismatch"),
+    (INSTALLATION, {"env": {"A": 5}}, ["env"], "string_type"),
+    (SKILL, {"enabled": "maybe"}, ["enabled"], "bool_parsing"),
+    (SKILL, {"apiKey": 5}, ["apiKey"], "string_type"),
+    (SKILL, {"env": {"A": "x\x00"}}, ["env"], "string_pattern_mismatch"),
+    (SKILL, {"config": "x"}, ["config"], "dict_type"),
+    (CONNECTING, {"config": "x"}, ["config"], "dict_type"),
+    (CONNECTING, {"config": {}}, ["config", "token"], "missing"),
+    (PAIRING, {"code": ""}, ["code"], "string_pattern_mismatch"),
+    (PAIRING, {"code": "x" * 65}, ["code"], "string_too_long"),
+    (PAIRING, {"code": "--help"}, ["code"], "string_pattern_mismatch"),
 ]
 MISSING = [
     (SIGNUP, "name"),
     (CREATION, "name"),
     (MESSAGE, "model"),
     (MESSAGE, "input"),
+    (KEY, "name"),
+    (KEY, "instance_ids"),
+    (KEY, "permissions"),
+    (CHECKOUT, "tier"),
+    (FILE, "path"),
+    (FILE, "content"),
+    (INSTALLATION, "slug"),
+    (CONNECTING, "config"),
+    (PAIRING, "code"),
 ]
+
+
+def address_of(operation: Operation) -> str:
+    """The path with all but the instance filled in."""
+    named = {"session_id": "s", "skill_name": "weather", "channel": "telegram"}
+    path = operation.path.replace("{instance_id}", "{id}")
+    for name, value in named.items():
+        path = path.replace(f"{{{name}:path}}", value).replace(f"{{{name}}}", value)
+    return path
 
 
 async def address(http: Api, path: str) -> str:
@@ -146,9 +201,8 @@ def described(operation: Operation) -> str:
 async def test_a_body_that_is_no_json_object_is_refused_everywhere(
     http: Api, operation: Operation, body: bytes, kind: str
 ) -> None:
-    path = operation.path.replace("{session_id:path}", "s")
     answer = await http.call(
-        operation.method, await address(http, path.replace("{instance_id}", "{id}")), content=body
+        operation.method, await address(http, address_of(operation)), content=body
     )
     (problem,) = problems(answer)
     assert problem["type"] == kind
@@ -161,15 +215,77 @@ async def test_a_whole_pair_of_surrogates_is_the_text_it_stands_for(http: Api) -
     assert answer.json()["organization"]["name"] == "🦞"
 
 
-@pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", ""])
-async def test_the_content_type_is_not_insisted_on(http: Api, content_type: str) -> None:
-    answer = await http.post(
-        "/v1/organization/signup",
-        content=b'{"name": "Kitchen"}',
-        headers={"Content-Type": content_type},
-        key=None,
-    )
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        None,
+        "application/json",
+        "Application/JSON; charset=utf-8",
+        "application/merge-patch+json",
+        "application/vnd.api+json",
+    ],
+)
+async def test_json_is_taken_when_it_is_said_to_be_that_or_nothing_is_said(
+    http: Api, content_type: str | None
+) -> None:
+    answer = await signup_with(http, {} if content_type is None else {"Content-Type": content_type})
     assert answer.status_code == 201
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x",
+     "application/jsonp", "text/json", "nonsense"],
+)  # fmt: skip
+async def test_what_is_said_to_be_no_json_is_refused_with_a_word_of_what_to_do(
+    http: Api, content_type: str
+) -> None:
+    answer = await signup_with(http, {"Content-Type": content_type})
+    assert problems(answer) == [
+        {
+            "loc": ["body"],
+            "msg": "Input should be JSON, sent with Content-Type: application/json",
+            "type": "model_attributes_type",
+        }
+    ]
+
+
+async def test_a_page_has_to_say_that_it_sends_json(http: Api) -> None:
+    """Of a page that says so, its browser asks first whether it may."""
+    answer = await signup_with(http, {"Origin": "https://evil.example"})
+    assert problems(answer)[0]["type"] == "model_attributes_type"
+
+
+async def signup_with(http: Api, headers: dict[str, str]) -> httpx.Response:
+    body = b'{"name": "Kitchen"}'
+    return await http.post("/v1/organization/signup", content=body, headers=headers, key=None)
+
+
+@pytest.mark.parametrize(("depth", "status"), [(150, 201), (DEPTH_MAX + 2, 422), (950, 422)])
+@pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}")])
+async def test_content_is_nested_only_so_deep(
+    http: Api, depth: int, status: int, opening: str, closing: str
+) -> None:
+    nested = opening * depth + "1" + closing * depth
+    body = f'{{"name": "x", "more": {nested}}}'
+    answer = await http.post("/v1/organization/signup", content=body.encode(), key=None)
+    assert answer.status_code == status
+    if status == 422:
+        assert problems(answer)[0]["type"] == "json_invalid"
+
+
+@pytest.mark.parametrize("name", ["\x00", "a\nb", "\u2028", "\x1b[31m", "\uffff", "' OR 1=1 --"])
+async def test_any_text_is_a_name_and_comes_back_as_it_was(http: Api, name: str) -> None:
+    answer = await http.post("/v1/organization/signup", json={"name": name}, key=None)
+    assert answer.json()["organization"]["name"] == name
+
+
+@pytest.mark.parametrize("instance_id", ["no-uuid", "%00", "%ff", "x" * 5000, "a%0Ab", "'"])
+@pytest.mark.parametrize("below", ["", "/status", "/responses", "/files"])
+async def test_what_is_no_id_names_nothing(http: Api, instance_id: str, below: str) -> None:
+    method = "POST" if below == "/responses" else "GET"
+    answer = await http.call(method, f"/v1/instances/{instance_id}{below}", json={})
+    assert (answer.status_code, answer.json()) == (404, {"detail": "Instance not found."})
 
 
 async def test_members_that_nobody_knows_are_ignored(http: Api) -> None:
@@ -190,9 +306,9 @@ async def test_a_body_up_to_the_limit_is_taken(http: Api) -> None:
 
 @pytest.mark.parametrize("operation", WITH_BODY, ids=described)
 async def test_a_body_over_the_limit_is_refused(http: Api, operation: Operation) -> None:
-    path = operation.path.replace("{session_id:path}", "s").replace("{instance_id}", "{id}")
     body = sized(MAX_BODY_BYTES + 1)
-    answer = await http.call(operation.method, await address(http, path), content=body)
+    path = await address(http, address_of(operation))
+    answer = await http.call(operation.method, path, content=body)
     assert answer.status_code == 413
     assert answer.json() == {"detail": f"The request body is larger than {MAX_BODY_BYTES} bytes."}
 
@@ -213,7 +329,7 @@ async def test_a_body_without_a_length_is_not_read_beyond_the_limit(http: Api) -
 
 def test_every_call_with_a_body_is_tried_here() -> None:
     tried = {json.dumps([method, path]) for method, path, _ in
-             (SIGNUP, ORGANIZATION, CREATION, CHANGE, MESSAGE)}  # fmt: skip
-    known = {json.dumps([each.method, each.path.replace("{instance_id}", "{id}")])
+             [call for call, *_ in BREAKING]}  # fmt: skip
+    known = {json.dumps([each.method, address_of(each)])
              for each in WITH_BODY if "session" not in each.path}  # fmt: skip
     assert tried == known

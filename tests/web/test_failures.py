@@ -6,43 +6,43 @@ import re
 
 import pytest
 
-from chowder_local import errors
+from chowder_local.errors import ChowderError, agents, process, requests, sandboxes, upstream
 from chowder_local.web.failures import STATUSES, detail_of, status_of
 
 
-def all_below(kind: type[errors.ChowderError]) -> set[type[errors.ChowderError]]:
+def all_below(kind: type[ChowderError]) -> set[type[ChowderError]]:
     return {kind}.union(*(all_below(each) for each in kind.__subclasses__()))
 
 
-EVERY = sorted(all_below(errors.ChowderError), key=lambda kind: kind.__name__)
+EVERY = sorted(all_below(ChowderError), key=lambda kind: kind.__name__)
 
-NEVER_ANSWERED: set[type[errors.ChowderError]] = {
+NEVER_ANSWERED: set[type[ChowderError]] = {
     # Before there is a server, or instead of one.
-    errors.DataDirLocked,
-    errors.EngineRemote,
-    errors.ImageMissing,
-    errors.PortTaken,
-    errors.RelayPortTaken,
-    errors.SettingsInvalid,
+    process.DataDirLocked,
+    sandboxes.EngineRemote,
+    sandboxes.ImageMissing,
+    process.PortTaken,
+    process.RelayPortTaken,
+    process.SettingsInvalid,
     # The command line's own.
-    errors.ApiRefused,
-    errors.ImageBuildFailed,
-    errors.ImageKept,
-    errors.ServerNotReady,
-    errors.ServerNotRunning,
-    errors.ServerSilent,
-    errors.ServerStuck,
+    process.ApiRefused,
+    sandboxes.ImageBuildFailed,
+    sandboxes.ImageKept,
+    process.ServerNotReady,
+    process.ServerNotRunning,
+    process.ServerSilent,
+    process.ServerStuck,
     # The model relay's, which words its refusals as the provider would.
-    errors.RelayTokenInvalid,
+    upstream.RelayTokenInvalid,
     # Its status is the provider's own.
-    errors.ProviderFailed,
+    upstream.ProviderFailed,
 }
 """Failures without a row. This list may only shrink."""
 
 
 @pytest.mark.parametrize("kind", EVERY)
 def test_every_failure_that_can_reach_a_client_has_its_status(
-    kind: type[errors.ChowderError],
+    kind: type[ChowderError],
 ) -> None:
     assert (kind in STATUSES) != (kind in NEVER_ANSWERED)
 
@@ -58,7 +58,7 @@ def test_every_failure_has_a_code_of_its_own() -> None:
 
 
 def test_a_failure_that_is_new_is_a_500_until_it_has_a_row() -> None:
-    class BrandNew(errors.ChowderError):
+    class BrandNew(ChowderError):
         """Has no row."""
 
     assert status_of(BrandNew("Oh.")) == 500
@@ -73,34 +73,34 @@ def test_a_failure_that_is_new_is_a_500_until_it_has_a_row() -> None:
 def test_a_providers_failure_keeps_its_status_if_it_is_one(
     status: int | None, expected: int
 ) -> None:
-    assert status_of(errors.ProviderFailed("openai", status, "words")) == expected
+    assert status_of(upstream.ProviderFailed("openai", status, "words")) == expected
 
 
 @pytest.mark.parametrize(
     "failure",
     [
-        errors.GatewayUnavailable("gone"),
-        errors.ProviderFailed("openai", 503, "Down."),
-        errors.RpcRefused("no"),
+        agents.GatewayUnavailable("gone"),
+        upstream.ProviderFailed("openai", 503, "Down."),
+        agents.RpcRefused("no"),
     ],
 )
 def test_what_fails_behind_the_proxy_has_the_contracts_shape(
-    failure: errors.ChowderError,
+    failure: ChowderError,
 ) -> None:
     assert detail_of(failure) == {"error": str(failure)}
 
 
 def test_a_gateways_failure_reads_as_the_contract_has_it() -> None:
-    assert detail_of(errors.GatewayUnavailable("x")) == {"error": "Gateway unavailable – x"}
+    assert detail_of(agents.GatewayUnavailable("x")) == {"error": "Gateway unavailable – x"}
 
 
 def test_an_invalid_request_lists_its_problems() -> None:
     problem = {"loc": ["body", "name"], "msg": "Field required", "type": "missing"}
-    assert detail_of(errors.InputInvalid([problem])) == [problem]
+    assert detail_of(requests.InputInvalid([problem])) == [problem]
 
 
 def test_every_other_failure_is_one_sentence() -> None:
-    assert detail_of(errors.InstanceNotFound()) == "Instance not found."
-    assert detail_of(errors.InstanceLimitReached(1, 1)) == (
+    assert detail_of(requests.InstanceNotFound()) == "Instance not found."
+    assert detail_of(requests.InstanceLimitReached(1, 1)) == (
         "Instance limit reached (1/1). Upgrade your subscription."
     )

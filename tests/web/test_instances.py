@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from chowder_local.domain import InstanceStatus, ModelProvider, SandboxState
-from chowder_local.errors import EngineUnavailable
+from chowder_local.errors.sandboxes import EngineUnavailable
+from chowder_local.web.access import Access
 from chowder_local.web.routes import OPERATIONS, Operation
 from tests.scripted.engine import Hold
 from tests.scripted.gateway import refused
@@ -20,7 +21,9 @@ MEMBERS = {
     "openclaw_version", "openclaw_config", "gateway_url", "region", "error_message", "created_at",
     "updated_at",
 }  # fmt: skip
-OF_AN_INSTANCE = [each for each in OPERATIONS if "{instance_id}" in each.path]
+OF_AN_INSTANCE = [
+    each for each in OPERATIONS if "{instance_id}" in each.path and each.access is not Access.ANYONE
+]
 BODIES: dict[str, Any] = {
     "PATCH": {"name": "Bea"},
     "POST": {"model": "gpt-4o", "input": "Hi"},

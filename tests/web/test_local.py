@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from chowder_local.domain import InstanceStatus
-from chowder_local.errors import EngineUnavailable
+from chowder_local.errors.sandboxes import EngineUnavailable
 
 if TYPE_CHECKING:
     from tests.web.conftest import Api
@@ -53,7 +53,7 @@ async def test_a_log_can_be_followed(http: Api, follow: str) -> None:
     assert http.world.engine.made("follow_log") == 1
 
 
-@pytest.mark.parametrize("follow", ["0", "false", "", "no"])
+@pytest.mark.parametrize("follow", ["0", "false", "no"])
 async def test_a_log_is_not_followed_unless_asked(http: Api, follow: str) -> None:
     instance = await http.world.created()
     await http.get(f"/local/instances/{instance.id}/logs?follow={follow}")
@@ -68,6 +68,15 @@ async def test_a_number_of_lines_that_makes_no_sense_is_a_422(http: Api, tail: s
     (problem,) = answer.json()["detail"]
     assert problem["loc"] == ["query", "tail"]
     assert set(problem) == {"loc", "msg", "type"}
+
+
+@pytest.mark.parametrize("follow", ["", "maybe", "2"])
+async def test_a_follow_that_is_neither_true_nor_false_is_a_422(http: Api, follow: str) -> None:
+    instance = await http.world.created()
+    answer = await http.get(f"/local/instances/{instance.id}/logs", params={"follow": follow})
+    assert answer.status_code == 422
+    (problem,) = answer.json()["detail"]
+    assert (problem["loc"], problem["type"]) == (["query", "follow"], "bool_parsing")
 
 
 async def test_the_owner_learns_how_to_reach_the_gateway(http: Api) -> None:

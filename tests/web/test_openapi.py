@@ -6,14 +6,18 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from openapi_schema_validator import OAS31Validator, oas31_format_checker
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from chowder_local import __version__
 from chowder_local.web.access import Access
-from chowder_local.web.openapi import document
+from chowder_local.web.openapi.document import document
+from chowder_local.web.openapi.examples import UNKNOWN
 from chowder_local.web.routes import OPERATIONS, Operation
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.web.conftest import Api
 
 DOCUMENT = document(OPERATIONS)
@@ -41,6 +45,7 @@ def test_it_describes_exactly_what_the_table_has() -> None:
     assert in_document == {(each.method, each.path.replace(":path}", "}")) for each in OPERATIONS}
     assert DOCUMENT["openapi"].startswith("3.1")
     assert DOCUMENT["info"]["version"] == __version__
+    assert DOCUMENT["servers"]
 
 
 def test_every_operation_has_an_id_of_its_own() -> None:
@@ -52,8 +57,9 @@ def test_every_operation_has_an_id_of_its_own() -> None:
 def test_an_operation_says_whether_it_needs_a_key(operation: Operation) -> None:
     answers = described(operation)["responses"]
     needs_key = operation.access is not Access.ANYONE
+    needs_more = needs_key and operation.access is not Access.ANY_KEY
     assert ("security" in described(operation)) == needs_key
-    assert ("401" in answers) == ("403" in answers) == needs_key
+    assert (("401" in answers), ("403" in answers)) == (needs_key, needs_more)
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=name)
@@ -65,6 +71,91 @@ def test_an_operation_tells_its_parameters_body_and_answers(operation: Operation
     assert {str(operation.status), *map(str, operation.errors)} <= set(known["responses"])
     assert known["summary"]
     assert known["description"]
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=name)
+def test_a_parameter_is_explained_and_has_a_schema(operation: Operation) -> None:
+    for parameter in described(operation)["parameters"]:
+        assert parameter["description"], parameter["name"]
+        assert "anyOf" in parameter["schema"] or parameter["schema"]["type"]
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=name)
+def test_what_can_break_a_bound_says_so(operation: Operation) -> None:
+    answers = described(operation)["responses"]
+    takes = operation.body is not None or bool(operation.query)
+    assert ("422" in answers) == takes
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=name)
+def test_an_operation_of_an_instance_says_that_there_may_be_none(operation: Operation) -> None:
+    if "{" in operation.path and operation.access is not Access.ANYONE:
+        assert "404" in described(operation)["responses"]
+
+
+def contents() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every body and answer: what it is called, and what the document says of it."""
+    for operation in OPERATIONS:
+        known = described(operation)
+        bodies = {"body": known.get("requestBody", {})} | known["responses"]
+        for what, body in bodies.items():
+            target = body.get("$ref", "").removeprefix("#/components/responses/")
+            found = DOCUMENT["components"]["responses"][target] if target else body
+            for media_type, content in found.get("content", {}).items():
+                yield f"{name(operation)} {what} {media_type}", content
+
+
+CONTENTS = dict(contents())
+
+
+@pytest.mark.parametrize("what", sorted(CONTENTS))
+def test_a_body_or_answer_has_examples_that_fit_its_schema(what: str) -> None:
+    content = CONTENTS[what]
+    examples = [each["value"] for each in content.get("examples", {}).values()]
+    examples += [content["example"]] if "example" in content else []
+    assert examples
+    if "application/json" not in what:
+        return
+    schema = {**content["schema"], "components": DOCUMENT["components"]}
+    for example in examples:
+        assert UNKNOWN not in texts(example), f"a text has no example of its own: {example}"
+        problems = OAS31Validator(schema, format_checker=oas31_format_checker).iter_errors(example)
+        assert [problem.message for problem in problems] == []
+
+
+def texts(content: Any) -> Iterator[str]:
+    """All texts in some content."""
+    if isinstance(content, str):
+        yield content
+    elif isinstance(content, (dict, list)):
+        for each in content.values() if isinstance(content, dict) else content:
+            yield from texts(each)
+
+
+def test_every_subject_is_explained() -> None:
+    assert {each["name"] for each in DOCUMENT["tags"]} == {each.tag for each in OPERATIONS}
+    assert all(each["description"] for each in DOCUMENT["tags"])
+
+
+def test_no_answer_is_an_object_that_nobody_described() -> None:
+    free = {
+        f"{model}.{member}"
+        for model, schema in DOCUMENT["components"]["schemas"].items()
+        for member, known in schema.get("properties", {}).items()
+        if model.endswith("View") and is_free(known)
+    }
+    # Whatever the user configured, and what nobody but OpenClaw knows.
+    assert free <= {"InstanceView.openclaw_config", "ChannelStatusView.details"}
+
+
+def is_free(schema: dict[str, Any]) -> bool:
+    choices = schema.get("anyOf", [schema])
+    return any(
+        each.get("type", "object") == "object"
+        and not {"$ref", "properties"} & set(each)
+        and not isinstance(each.get("additionalProperties"), dict)
+        for each in choices
+    )
 
 
 async def test_the_server_gives_the_document_to_anyone(http: Api) -> None:

@@ -10,7 +10,7 @@ import pytest
 from openresponses_types.types import ResponseResource
 
 from chowder_local.domain import InstanceStatus
-from chowder_local.errors import ProviderFailed
+from chowder_local.errors.upstream import ProviderFailed
 from chowder_local.openclaw.sessions import session_key
 from tests.scripted import gateway as scripted
 
@@ -105,10 +105,11 @@ async def test_only_a_running_instance_can_be_talked_to(
     [
         ({"model": "llama3"}, "Unknown model 'llama3'"),
         ({"model": "gemini-2.0-flash"}, "No API key for gemini is set"),
-        ({"tools": [{"type": "web_search"}]}, "'web_search' is not available"),
-        ({"tools": 5}, "tools must be an array"),
+        ({"tools": [{"type": "mcp"}]}, "'mcp' is not available"),
+        ({"background": True}, "background: "),
+        ({"tool_choice": "required"}, "tool_choice: "),
         ({"input": [{"role": "user", "content": 5}]}, "must be an array"),
-        ({"text": {"format": {"type": "json_schema"}}}, "'json_schema' is not supported"),
+        ({"text": {"format": {"type": "json_schema"}}}, "must be of type 'object'"),
     ],
 )
 async def test_what_cannot_be_honoured_is_a_400_in_words(
@@ -117,6 +118,57 @@ async def test_what_cannot_be_honoured_is_a_400_in_words(
     answer = await send(http, ASKED | {"stream": is_streamed} | asked)
     assert answer.status_code == 400
     assert words in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("member", "value", "where"),
+    [
+        ("input", "", []),
+        ("input", [], []),
+        ("input", 5, ["str"]),
+        ("input", ["Hi"], ["str"]),
+        ("instructions", ["x"], []),
+        ("tools", 5, []),
+        ("tools", ["web_search"], [0]),
+        ("tools", [{"name": "f"}], [0, "type"]),
+        ("tools", [{"type": "function"}], [0]),
+        ("tools", [{"type": "function", "name": ""}], [0]),
+        ("tools", [{"type": "function", "function": {"name": 5}}], [0]),
+        ("tools", [{"type": "function", "name": "f", "parameters": []}], [0, "parameters"]),
+        ("tool_choice", 5, ["str"]),
+        ("text", "low", []),
+        ("reasoning", "high", []),
+        ("metadata", {"a": 5}, ["a"]),
+        ("max_output_tokens", 0, []),
+        ("max_tool_calls", 0, []),
+        ("temperature", "hot", []),
+        ("temperature", 2.1, []),
+        ("top_p", -0.1, []),
+        ("previous_response_id", 5, []),
+        ("parallel_tool_calls", "perhaps", []),
+        ("store", "perhaps", []),
+        ("stream", "perhaps", []),
+        ("user", 5, []),
+        ("include", "everything", []),
+        ("service_tier", 5, []),
+    ],
+)
+async def test_a_member_of_the_wrong_kind_is_a_422_that_names_it(
+    http: Api, member: str, value: Any, where: list[Any]
+) -> None:
+    answer = await send(http, ASKED | {member: value})
+    assert answer.status_code == 422, answer.text
+    assert answer.json()["detail"][0]["loc"] == ["body", member, *where]
+
+
+async def test_a_null_asks_for_the_default(http: Api) -> None:
+    members = [
+        "instructions", "tools", "tool_choice", "text", "reasoning", "metadata", "temperature",
+        "top_p", "max_output_tokens", "max_tool_calls", "previous_response_id", "store", "user",
+        "parallel_tool_calls", "include", "stream",
+    ]  # fmt: skip
+    answer = await send(http, ASKED | dict.fromkeys(members))
+    assert answer.status_code == 200, answer.text
 
 
 @pytest.mark.parametrize("is_streamed", [False, True])

@@ -12,7 +12,7 @@ import pytest
 import uvicorn
 
 from chowder_local.domain import InstanceId, ModelProvider, OrganizationId, SandboxId
-from chowder_local.errors import RelayTokenInvalid
+from chowder_local.errors.upstream import RelayTokenInvalid
 from chowder_local.relay.failures import FailureLog
 from chowder_local.relay.service import Loan, Relay
 from chowder_local.upstream.forward import Forwarder, open_client

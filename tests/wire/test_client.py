@@ -5,19 +5,17 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from chowder_local.client import Client
-from chowder_local.errors import (
-    ApiRefused,
-    BootFailed,
-    ServerNotRunning,
-    ServerSilent,
-    StreamBroken,
-)
+from chowder_local.errors.process import ApiRefused, ServerNotRunning, ServerSilent
+from chowder_local.errors.sandboxes import BootFailed
+from chowder_local.errors.upstream import StreamBroken
 
 Answer = Callable[[BaseHTTPRequestHandler], None]
 
@@ -37,7 +35,8 @@ class Script:
     def answer(self, request: BaseHTTPRequestHandler) -> None:
         call = f"{request.command} {request.path}"
         body = request.rfile.read(int(request.headers.get("Content-Length", 0)))
-        self.asked.append((call, json.loads(body) if body else None))
+        is_form = "form" in request.headers.get("Content-Type", "")
+        self.asked.append((call, body if is_form else json.loads(body) if body else None))
         self.keys.append(request.headers.get("Authorization"))
         answers = self.answers[call]
         (answers.pop(0) if len(answers) > 1 else answers[0])(request)
@@ -128,6 +127,26 @@ def test_each_call_is_the_contracts(script: Script, client: Client) -> None:
     assert [body for call, body in script.asked if body] == [
         {"name": "a", "model_provider": "openai", "openclaw_config": {"x.y": 1}},
         {"name": "b", "model_provider": "anthropic"},
+    ]
+
+
+def test_keys_are_made_listed_shown_and_revoked(script: Script, client: Client) -> None:
+    one = {"id": "k 1", "raw_key": "chd_sk_x"}
+    script.on("GET /v1/keys", value([one]))
+    script.on("GET /v1/keys/k%201", value(one))
+    script.on("POST /v1/keys", value(one, 201))
+    script.on("DELETE /v1/keys/k%201", content(b"", 204))
+    assert client.keys() == [one]
+    assert client.key("k 1") == one
+    assert (
+        client.create_key("ci", ["i"], ("read", "files"), datetime(2027, 1, 1, tzinfo=UTC)) == one
+    )
+    assert client.create_key("ci", ("i", "j"), ["read"]) == one
+    client.revoke_key("k 1")
+    first = {"name": "ci", "instance_ids": ["i"], "permissions": ["read", "files"]}
+    assert [body for _, body in script.asked if body] == [
+        {**first, "expires_at": "2027-01-01T00:00:00+00:00"},
+        {"name": "ci", "instance_ids": ["i", "j"], "permissions": ["read"]},
     ]
 
 
@@ -318,3 +337,33 @@ def test_a_proxy_of_the_environment_does_not_stand_before_this_machine(
             assert client.health() == {"status": "ok"}
     with Client("http://agents.invalid") as client, pytest.raises(ServerNotRunning):
         client.health()
+
+
+def test_files_are_listed_sent_and_fetched(script: Script, tmp_path: Path) -> None:
+    entry = {"name": "x", "path": "a/x"}
+    script.on("GET /v1/instances/i-1/files?path=a", value({"path": "a", "entries": [entry]}))
+    script.on("POST /v1/instances/i-1/files/upload", content(b"", 204))
+    script.on("GET /v1/instances/i-1/files/download?path=a%2Fx", content(b"\x00\xff"))
+    (tmp_path / "x.bin").write_bytes(b"\x00sent")
+    with Client(script.root_url, "k") as client:
+        assert client.files("i-1", "a") == [entry]
+        with (tmp_path / "x.bin").open("rb") as file:
+            client.upload("i-1", "a/", file)
+        assert b"".join(client.download("i-1", "a/x")) == b"\x00\xff"
+    form = script.asked[1][1]
+    assert b'name="path"\r\n\r\na/\r\n' in form
+    assert b'name="file"; filename="x.bin"' in form
+    assert b"\r\n\r\n\x00sent\r\n" in form
+
+
+def test_a_download_that_breaks_off_is_no_whole_one(script: Script) -> None:
+    def broken(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(200)
+        request.send_header("Content-Length", "10")
+        request.end_headers()
+        request.wfile.write(b"12345")
+        request.close_connection = True
+
+    script.on("GET /v1/instances/i-1/files/download?path=x", broken)
+    with Client(script.root_url, "k") as client, pytest.raises(ServerSilent, match="broke off"):
+        list(client.download("i-1", "x"))

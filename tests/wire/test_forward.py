@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import certifi
 import pytest
 
-from chowder_local.errors import StreamBroken, UpstreamFailed
+from chowder_local.errors.upstream import StreamBroken, UpstreamFailed
 from chowder_local.upstream.forward import Forwarder, open_client
 
 if TYPE_CHECKING:
@@ -99,6 +99,18 @@ async def test_a_server_that_is_silent_is_given_up(serve: Serve) -> None:
     async with serve(silent) as url, open_client(is_proxied=False) as client:
         with pytest.raises(UpstreamFailed, match=r"no answer within 0\.05 seconds"):
             await read(Forwarder(client, first_byte_timeout_s=0.05), url)
+
+
+async def test_a_stream_that_stops_is_given_up(serve: Serve) -> None:
+    async def stopping(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"half", "more_body": True})
+        await receive()
+
+    async with serve(stopping) as url, open_client(is_proxied=False) as client:
+        with pytest.raises(StreamBroken, match="nothing has come for too long"):
+            await read(Forwarder(client, idle_timeout_s=0.05), url)
 
 
 async def test_a_stream_that_breaks_off_is_told(serve: Serve) -> None:

@@ -14,7 +14,7 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 
-from chowder_local.errors import PortTaken, SettingsInvalid
+from chowder_local.errors.process import PortTaken, SettingsInvalid
 from chowder_local.web.listener import GRACE_S, bound_socket, listener, listening, with_state
 
 if TYPE_CHECKING:

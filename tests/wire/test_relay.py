@@ -14,7 +14,9 @@ from llmock.main import create_app as create_stand_in
 from llmock.simulation import MockResponseSettings
 
 from chowder_local.domain import ModelProvider, SandboxId
-from chowder_local.errors import ModelKeyMissing, ProviderFailed
+from chowder_local.errors.requests import ModelKeyMissing
+from chowder_local.errors.upstream import ProviderFailed
+from chowder_local.relay.choices import ANY_TOOL
 from chowder_local.relay.providers import error_words
 
 if TYPE_CHECKING:
@@ -194,6 +196,31 @@ async def test_a_providers_failure_crosses_as_a_marked_400(
     assert error_words(answers[0].content).startswith("relay-failure-")
     assert "No" not in answers[0].text
     assert len(upstream.requests) == len(statuses)
+
+
+async def test_a_page_for_people_is_a_failure(
+    serve: Serve, open_relay: OpenRelay, http: httpx.AsyncClient
+) -> None:
+    page = answer(200, b"<html>Log in first.</html>", content_type="text/html; charset=utf-8")
+    async with serve(Upstream(page)) as url, open_relay(KEY, url) as relay:
+        answered = await post(http, relay.url, ANTHROPIC)
+
+    failure = relay.failures.find(answered.text)
+    assert isinstance(failure, ProviderFailed)
+    assert "Log in first" in failure.words
+
+
+async def test_a_demand_of_the_system_prompt_becomes_the_providers_own(
+    serve: Serve, open_relay: OpenRelay, http: httpx.AsyncClient
+) -> None:
+    call = {"system": ANY_TOOL, "messages": [], "tools": [{"name": "f"}]}
+    upstream = Upstream(answer(200, {}))
+    async with serve(upstream) as url, open_relay(KEY, url) as relay:
+        url = f"{relay.url}/anthropic/v1/messages"
+        await http.post(url, json=call, headers=TOKEN_HEADERS[ANTHROPIC])
+
+    (got,) = upstream.requests
+    assert json.loads(got["body"]) == call | {"tool_choice": {"type": "any"}}
 
 
 async def test_a_prompt_that_is_too_long_is_told_to_openclaw(

@@ -13,7 +13,7 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from chowder_local.errors import GatewayUnavailable
+from chowder_local.errors.agents import GatewayUnavailable
 from chowder_local.web import failures, middleware
 from chowder_local.web.streams import ClosingStream, event_stream, while_connected
 from tests.scripted.serving import eventually, serve

@@ -1,4 +1,4 @@
-"""The smallest arguments that a tool's JSON schema lets pass."""
+"""The smallest value that a JSON schema lets pass."""
 
 from __future__ import annotations
 
@@ -7,46 +7,130 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_MAX_DEPTH = 8
+_MAX_DEPTH = 12
+_FORMATS = {
+    "date": "2026-01-01",
+    "date-time": "2026-01-01T00:00:00Z",
+    "time": "00:00:00Z",
+    "duration": "P1D",
+    "email": "someone@example.com",
+    "hostname": "example.com",
+    "ipv4": "192.0.2.1",
+    "ipv6": "2001:db8::1",
+    "uri": "https://example.com",
+    "url": "https://example.com",
+    "uuid": "00000000-0000-4000-8000-000000000000",
+}
 
 
 def minimal(schema: Mapping[str, Any]) -> dict[str, Any]:
     """An object with the required properties, each with the plainest value of its type."""
-    return _object(schema, _MAX_DEPTH)
+    return _Values(schema).object(schema, _MAX_DEPTH)
 
 
-def _object(schema: Mapping[str, Any], depth: int) -> dict[str, Any]:
-    properties = schema.get("properties")
-    known = properties if isinstance(properties, dict) else {}
-    return {name: _value(known.get(name), depth - 1) for name in schema.get("required") or []}
+def fits(schema: Mapping[str, Any], value: Mapping[str, Any]) -> bool:
+    """Whether an object has what is required and nothing that is unknown; not how it is inside."""
+    properties = schema.get("properties") or {}
+    return set(schema.get("required") or []) <= value.keys() <= properties.keys()
 
 
-def _value(schema: Any, depth: int) -> Any:
-    if not isinstance(schema, dict) or depth <= 0:
-        return ""
-    for key in ("const", "default"):
-        if key in schema:
-            return schema[key]
-    for key in ("enum", "examples"):
-        if schema.get(key):
-            return schema[key][0]
-    for key in ("anyOf", "oneOf", "allOf"):
-        if schema.get(key):
-            return _value(schema[key][0], depth - 1)
-    return _of_type(schema, depth)
+class _Values:
+    """Values for the parts of one schema, which its references lead to."""
+
+    def __init__(self, root: Mapping[str, Any]) -> None:
+        self._root = root
+
+    def object(self, schema: Mapping[str, Any], depth: int) -> dict[str, Any]:
+        properties = schema.get("properties")
+        known = properties if isinstance(properties, dict) else {}
+        names = list(schema.get("required") or [])
+        # Whatever is optional makes up the number, if there is one.
+        missing = int(schema.get("minProperties") or 0) - len(names)
+        names += [name for name in known if name not in names][: max(0, missing)]
+        return {name: self.value(known.get(name), depth - 1) for name in names}
+
+    def value(self, schema: Any, depth: int) -> Any:
+        if not isinstance(schema, dict) or depth <= 0:
+            return ""
+        if "$ref" in schema:
+            return self.value(self._referenced(str(schema["$ref"])), depth - 1)
+        if given := [schema[key] for key in ("const", "default") if key in schema]:
+            return given[0]
+        if listed := schema.get("enum") or schema.get("examples"):
+            return listed[0]
+        if schemas := schema.get("anyOf") or schema.get("oneOf"):
+            return self._one_of(schemas, depth)
+        if schema.get("allOf"):
+            return self.value(self._merged(schema), depth - 1)
+        return self._of_type(schema, depth)
+
+    def _referenced(self, reference: str) -> Any:
+        found: Any = self._root
+        for step in reference.removeprefix("#").strip("/").split("/"):
+            name = step.replace("~1", "/").replace("~0", "~")
+            found = found.get(name) if name and isinstance(found, dict) else found
+        return found
+
+    def _one_of(self, schemas: list[Any], depth: int) -> Any:
+        # What refers to itself would go on for ever, if there is a way out.
+        if depth <= _MAX_DEPTH // 2 and (plain := [each for each in schemas if _is_null(each)]):
+            schemas = plain
+        return self.value(schemas[0], depth - 1)
+
+    def _merged(self, schema: Mapping[str, Any]) -> dict[str, Any]:
+        merged: dict[str, Any] = {key: part for key, part in schema.items() if key != "allOf"}
+        for each in schema["allOf"]:
+            part = self._referenced(str(each["$ref"])) if "$ref" in each else each
+            properties = {**merged.get("properties", {}), **part.get("properties", {})}
+            required = [*merged.get("required", []), *part.get("required", [])]
+            merged |= part
+            if properties:
+                merged |= {"properties": properties, "required": list(dict.fromkeys(required))}
+        return merged
+
+    def _of_type(self, schema: Mapping[str, Any], depth: int) -> Any:
+        kind = schema.get("type")
+        if isinstance(kind, list):
+            kind = kind[0] if kind else None
+        # Gemini's schemas shout their types.
+        kind = str(kind or ("object" if "properties" in schema else "string")).lower()
+        if kind == "object":
+            return self.object(schema, depth)
+        if kind == "array":
+            return self._array(schema, depth)
+        if kind in {"integer", "number"}:
+            return _number(schema, is_whole=kind == "integer")
+        plain: dict[str, Any] = {"boolean": False, "null": None}
+        return plain.get(kind, _text(schema))
+
+    def _array(self, schema: Mapping[str, Any], depth: int) -> list[Any]:
+        if before := schema.get("prefixItems"):
+            return [self.value(each, depth - 1) for each in before]
+        return [self.value(schema.get("items"), depth - 1)] * int(schema.get("minItems") or 0)
 
 
-def _of_type(schema: Mapping[str, Any], depth: int) -> Any:
-    kind = schema.get("type")
-    if isinstance(kind, list):
-        kind = kind[0] if kind else None
-    # Gemini's schemas shout their types.
-    kind = str(kind or ("object" if "properties" in schema else "string")).lower()
-    if kind == "object":
-        return _object(schema, depth)
-    if kind == "array":
-        return [_value(schema.get("items"), depth - 1)] * int(schema.get("minItems") or 0)
-    if kind in {"integer", "number"}:
-        return schema.get("minimum", 1)
-    plain: dict[str, Any] = {"boolean": False, "null": None}
-    return plain.get(kind, "text"[: schema.get("maxLength")])
+def _is_null(schema: Any) -> bool:
+    return isinstance(schema, dict) and schema.get("type") == "null"
+
+
+def _number(schema: Mapping[str, Any], *, is_whole: bool) -> Any:
+    """The smallest number that is allowed; 1 or, if that is too much, the largest."""
+    step = schema.get("multipleOf") or (1 if is_whole else 0.5)
+    if "minimum" in schema or "exclusiveMinimum" in schema:
+        above = schema.get("exclusiveMinimum")
+        at_least = schema.get("minimum", above if above is not None else 0)
+        number = -(-at_least // step) * step
+        return number + step if above is not None and number <= above else number
+    number = step if step > 1 else 1
+    if (at_most := schema.get("maximum")) is not None and number > at_most:
+        number = at_most // step * step
+    if (below := schema.get("exclusiveMaximum")) is not None and number >= below:
+        number = -(-below // step) * step - step
+    return number
+
+
+def _text(schema: Mapping[str, Any]) -> str:
+    if found := _FORMATS.get(str(schema.get("format"))):
+        return found
+    text = "text"[: schema.get("maxLength")]
+    return text.ljust(int(schema.get("minLength") or 0), "x")

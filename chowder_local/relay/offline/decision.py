@@ -7,7 +7,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from chowder_local.relay.offline.arguments import minimal
+from chowder_local.relay.choices import ANSWER_TOOL, demanded
+from chowder_local.relay.offline.arguments import fits, minimal
 from chowder_local.relay.offline.conversation import (
     Called,
     Choice,
@@ -22,9 +23,9 @@ if TYPE_CHECKING:
     from chowder_local.relay.offline.conversation import Conversation
 
 _MAX_QUOTE = 2000
+# The one argument of an answer that may be any JSON object: its text.
+_ANY_OBJECT = "json"
 _ASKED_FOR = re.compile(r"\bcall\s+[`'\"]?([A-Za-z_][\w.-]*)[`'\"]?\s*", re.IGNORECASE)
-# How OpenClaw tells a model what a client's `tool_choice` says.
-_MUST_CALL = re.compile(r"You must call (?:the (\S+) tool|one of the available tools) before resp")
 _TOOLING = re.compile(r"^## Tooling$(.*?)(?=^## |\Z)", re.DOTALL | re.MULTILINE)
 _OWN_TOOL = re.compile(r"^- (\S+?)(?=[:\s]|$)", re.MULTILINE)
 
@@ -42,6 +43,10 @@ def decide(conversation: Conversation) -> Reply:
     view = _seen(conversation)
     if view.returned is None and (call := _call(conversation, view)):
         return Reply(call=call)
+    # An answer that came back was no good, and there is no other.
+    is_tried = view.returned is not None and view.returned.name == ANSWER_TOOL
+    if not is_tried and (tool := _answer_tool(conversation)):
+        return Reply(call=_structured(conversation, view, tool))
     return Reply(_answer(view))
 
 
@@ -90,7 +95,7 @@ def _call(conversation: Conversation, view: _View) -> Called | None:
             return Called(
                 id_, tool.name, minimal(tool.parameters) if arguments is None else arguments
             )
-    if choice.mode == "required":
+    if choice.mode == "required" and not _answer_tool(conversation):
         tool = _offered(conversation, choice.name) or _first_of_client(conversation)
         arguments = _object_in(said)
         return Called(id_, tool.name, minimal(tool.parameters) if arguments is None else arguments)
@@ -98,10 +103,27 @@ def _call(conversation: Conversation, view: _View) -> Called | None:
 
 
 def _choice(conversation: Conversation) -> Choice:
-    told = _MUST_CALL.search(conversation.system)
-    if told and conversation.choice.mode == "auto":
-        return Choice("required", told[1])
+    is_told, name = demanded(conversation.system)
+    if is_told and conversation.choice.mode == "auto":
+        return Choice("required", name)
     return conversation.choice
+
+
+def _answer_tool(conversation: Conversation) -> Tool | None:
+    """What the answer has to be given with, if it is to be a structured one."""
+    return _offered(conversation, ANSWER_TOOL) if demanded(conversation.system)[0] else None
+
+
+def _structured(conversation: Conversation, view: _View, tool: Tool) -> Called:
+    """The object in the person's words if it is one that is wanted, else the smallest one."""
+    arguments = minimal(tool.parameters)
+    if list(arguments) == [_ANY_OBJECT]:
+        arguments = {_ANY_OBJECT: json.dumps({"answer": _answer(view)}, ensure_ascii=False)}
+    elif (said := _object_in(view.messages[-1] if view.messages else "")) is not None and fits(
+        tool.parameters, said
+    ):
+        arguments = said
+    return Called(f"call_{conversation.digest[:24]}", tool.name, arguments)
 
 
 def _offered(conversation: Conversation, name: str | None) -> Tool | None:

@@ -8,13 +8,13 @@ from starlette.responses import JSONResponse, Response
 
 from chowder_local.instances.lifecycle import InstanceDraft
 from chowder_local.web.bodies import parse
-from chowder_local.web.payloads import (
+from chowder_local.web.payloads.instances import (
     InstanceChange,
     InstanceCreation,
     InstanceStatusView,
     InstanceView,
 )
-from chowder_local.web.state import caller, instance_of, services
+from chowder_local.web.state import caller, instance, services
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -31,19 +31,20 @@ async def create(request: Request) -> JSONResponse:
 
 
 async def index(request: Request) -> JSONResponse:
-    """The organization's instances that are not terminated."""
+    """The instances that are not terminated: the organization's, or those the key is for."""
     found = await services(request).lifecycle.all(caller(request).organization_id)
-    return JSONResponse([InstanceView.of(each).model_dump(mode="json") for each in found])
+    seen = filter(lambda each: caller(request).sees(each.id), found)
+    return JSONResponse([InstanceView.of(each).model_dump(mode="json") for each in seen])
 
 
 async def show(request: Request) -> JSONResponse:
     """One instance."""
-    return _shown(await instance_of(request))
+    return _shown(instance(request))
 
 
 async def status(request: Request) -> JSONResponse:
     """One instance's status, light enough to poll."""
-    view = InstanceStatusView.of(await instance_of(request))
+    view = InstanceStatusView.of(instance(request))
     return JSONResponse(view.model_dump(mode="json"))
 
 

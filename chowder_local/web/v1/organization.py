@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING
 from starlette.responses import JSONResponse
 
 from chowder_local.web.bodies import parse
-from chowder_local.web.payloads import OrganizationChange, OrganizationView, Signup, SignupView
+from chowder_local.web.payloads.organization import (
+    OrganizationChange,
+    OrganizationView,
+    Signup,
+    SignupView,
+)
 from chowder_local.web.state import caller, services
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from docker.errors import APIError
 
 from chowder_local.engine.connection import find_engine
 from chowder_local.engine.facts import ask_engine
-from chowder_local.errors import EngineUnavailable
+from chowder_local.errors.sandboxes import EngineUnavailable
 
 pytestmark = pytest.mark.docker
 

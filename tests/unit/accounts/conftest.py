@@ -16,6 +16,7 @@ from chowder_local.store.keys import KeyQueries
 from chowder_local.store.meta import MetaQueries
 from chowder_local.store.organizations import OrganizationQueries
 from chowder_local.tokens import Vault
+from tests.scripted.database import empty_database
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -35,6 +36,7 @@ class Accounts:
     """What a server has of this layer, wired as the server wires it."""
 
     database: Database
+    path: Path
     vault: Vault
     clock: Clock
 
@@ -56,5 +58,6 @@ def anyio_backend() -> str:
 @pytest.fixture
 async def accounts(tmp_path: Path) -> AsyncIterator[Accounts]:
     vault = Vault.load(tmp_path / "secret.key")
-    async with Database.open(tmp_path / "chowder.db") as database:
-        yield Accounts(database, vault, Clock())
+    path = empty_database(tmp_path)
+    async with Database.open(path) as database:
+        yield Accounts(database, path, vault, Clock())

@@ -10,7 +10,7 @@ import pytest
 
 from chowder_local.accounts.authentication import organization_key
 from chowder_local.domain import ApiKey, Caller
-from chowder_local.errors import KeyInvalid, KeyMissing
+from chowder_local.errors.requests import KeyInvalid, KeyMissing
 from chowder_local.tokens import digest
 
 if TYPE_CHECKING:

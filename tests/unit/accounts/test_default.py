@@ -27,6 +27,7 @@ async def start(
     key_file: Path,
     model_keys: Mapping[ModelProvider, str] = OFFLINE,
     offline: bool = False,
+    tier: Tier | None = None,
 ) -> OrganizationId:
     """What a start does; whose key is in the file then, and that it works."""
     await ensure_default(
@@ -36,6 +37,7 @@ async def start(
         accounts.meta,
         accounts.authentication,
         offline=offline,
+        tier=tier,
     )
     caller = await accounts.authentication.caller(key_file.read_text())
     assert caller.is_organization_key
@@ -148,3 +150,35 @@ async def test_a_crash_before_the_key_was_written_heals(accounts: Any, key_file:
     await accounts.meta.put(META_NAME, decided)
     await accounts.organizations.signup("default", tier=Tier.WHALE, organization_id=decided)
     assert await start(accounts, key_file) == decided
+
+
+async def tier_of(accounts: Any, organization_id: OrganizationId) -> Tier:
+    tier: Tier = (await accounts.organizations.details(organization_id)).organization.tier
+    return tier
+
+
+async def test_the_first_start_makes_what_was_asked_for(accounts: Any, key_file: Path) -> None:
+    organization_id = await start(accounts, key_file, tier=Tier.SHRIMP)
+    assert await tier_of(accounts, organization_id) is Tier.SHRIMP
+
+
+async def test_a_later_start_moves_to_the_tier_that_it_asks_for(
+    accounts: Any, key_file: Path
+) -> None:
+    organization_id = await start(accounts, key_file)
+    await start(accounts, key_file, tier=Tier.CRAB)
+    assert await tier_of(accounts, organization_id) is Tier.CRAB
+    # One that asks for none changes nothing.
+    await start(accounts, key_file)
+    assert await tier_of(accounts, organization_id) is Tier.CRAB
+
+
+async def test_a_start_that_asks_for_the_tier_it_has_keeps_its_subscription(
+    accounts: Any, key_file: Path
+) -> None:
+    organization_id = await start(accounts, key_file)
+    paid = await accounts.organizations.move(organization_id, Tier.CRAB, is_paid_for=True)
+    await start(accounts, key_file, tier=Tier.CRAB)
+    after = await accounts.organizations.details(organization_id)
+    subscription = after.organization.stripe_subscription_id
+    assert subscription == paid.organization.stripe_subscription_id

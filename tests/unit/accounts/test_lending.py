@@ -8,7 +8,7 @@ import pytest
 
 from chowder_local.accounts.lending import Lending
 from chowder_local.domain import Instance, InstanceId, InstanceStatus, ModelProvider, SandboxId
-from chowder_local.errors import RelayTokenInvalid
+from chowder_local.errors.upstream import RelayTokenInvalid
 from chowder_local.relay.service import Lender, Loan
 from chowder_local.tokens import Vault
 

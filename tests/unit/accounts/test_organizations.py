@@ -10,7 +10,7 @@ import pytest
 
 from chowder_local.accounts.organizations import Organizations
 from chowder_local.domain import ModelProvider, OrganizationId, Tier
-from chowder_local.errors import OrganizationNotFound
+from chowder_local.errors.requests import OrganizationNotFound
 from chowder_local.store.organizations import OrganizationQueries
 from chowder_local.tokens import Vault
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from chowder_local.cli.context import Context
-from chowder_local.errors import DataDirUnusable, ServerNotRunning
+from chowder_local.errors.process import DataDirUnusable, ServerNotRunning
 
 
 def test_an_option_wins_over_the_environment(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from chowder_local import __version__
 from chowder_local.cli import main as module
 from chowder_local.cli.main import COMMANDS, chowder_local, main, run
-from chowder_local.errors import EngineUnavailable
+from chowder_local.errors.sandboxes import EngineUnavailable
 
 Raising = Callable[[BaseException], None]
 

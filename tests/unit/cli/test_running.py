@@ -13,7 +13,7 @@ from filelock import FileLock
 
 from chowder_local.cli import running
 from chowder_local.cli.running import find_running, is_locked, stop_running
-from chowder_local.errors import DataDirUnusable, ServerNotReady, ServerStuck
+from chowder_local.errors.process import DataDirUnusable, ServerNotReady, ServerStuck
 from chowder_local.settings import Settings
 
 HOLDS_THE_LOCK = """

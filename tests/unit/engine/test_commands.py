@@ -9,7 +9,7 @@ import time
 import pytest
 
 from chowder_local.engine.commands import run_command
-from chowder_local.errors import ImageBuildFailed
+from chowder_local.errors.sandboxes import ImageBuildFailed
 
 ENV = {"PATH": os.defpath}
 

@@ -14,7 +14,7 @@ import pytest
 
 from chowder_local.engine import connection
 from chowder_local.engine.connection import EngineAddress, find_engine, open_client, usual_sockets
-from chowder_local.errors import EngineRemote, EngineUnavailable
+from chowder_local.errors.sandboxes import EngineRemote, EngineUnavailable
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from chowder_local.domain import SandboxId
 from chowder_local.engine.docker import PAUSE_ATTEMPTS, DockerEngine
 from chowder_local.engine.labels import sandbox_labels
 from chowder_local.engine.threads import Threads
-from chowder_local.errors import EngineUnavailable
+from chowder_local.errors.sandboxes import EngineUnavailable
 
 if TYPE_CHECKING:
     import docker
@@ -42,7 +42,7 @@ class Restless:
 async def pause(container: Restless) -> None:
     client = SimpleNamespace(containers=SimpleNamespace(get=lambda _: container))
     with Threads(1, "engine") as threads:
-        engine = DockerEngine(cast("docker.DockerClient", client), threads, STORE_ID)
+        engine = DockerEngine(cast("docker.DockerClient", client), threads, STORE_ID, 5.0)
         await engine.pause(SANDBOX_ID)
 
 

@@ -16,6 +16,7 @@ from chowder_local.engine.image_recipe import (
     recipe_dir,
     tag_of,
 )
+from chowder_local.openclaw.channel_table import CHANNELS
 from chowder_local.settings import Settings
 
 if TYPE_CHECKING:
@@ -99,12 +100,21 @@ def test_package_json_and_lock_agree_with_the_versions() -> None:
     assert lock["packages"]["node_modules/openclaw"]["version"] == wanted
 
 
-def test_the_npm_lock_pins_by_hash_and_names_no_registry() -> None:
-    lock = json.loads((recipe_dir() / "package-lock.json").read_text())
+@pytest.mark.parametrize("place", [".", "channels"])
+def test_the_npm_locks_pin_by_hash_and_name_no_registry(place: str) -> None:
+    lock = json.loads((recipe_dir() / place / "package-lock.json").read_text())
     # What is bundled comes inside a package that is pinned.
     entries = lock["packages"].items()
     packages = [entry for path, entry in entries if path and not entry.get("inBundle")]
     assert all("integrity" in entry and "resolved" not in entry for entry in packages)
+
+
+def test_every_channel_that_openclaw_ships_separately_is_pinned_exactly() -> None:
+    folder = recipe_dir() / "channels"
+    wanted = json.loads((folder / "package.json").read_text())["dependencies"]
+    lock = json.loads((folder / "package-lock.json").read_text())["packages"]
+    assert set(wanted) == {f"@openclaw/{name}" for name in CHANNELS if name != "telegram"}
+    assert wanted == {name: lock[f"node_modules/{name}"]["version"] for name in wanted}
 
 
 def test_openclaws_own_retries_are_off_in_the_seed() -> None:

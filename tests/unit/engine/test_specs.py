@@ -84,7 +84,17 @@ def test_docker_never_restarts_a_sandbox_on_its_own() -> None:
 
 
 def test_the_environment_holds_no_secret_and_no_certificates_unless_they_are_given() -> None:
-    assert options()["environment"] == {"HOME": "/data"}
+    assert options()["environment"] == {
+        "HOME": "/data",
+        "OPENCLAW_SUPERVISOR_MODE": "external",
+        "OPENCLAW_NO_RESPAWN": "1",
+    }
+
+
+def test_the_surroundings_may_add_to_the_environment_but_not_take_from_it() -> None:
+    environment = options(environment={"OPENCLAW_CLAWHUB_URL": "http://hub", "HOME": "/"})
+    assert environment["environment"]["OPENCLAW_CLAWHUB_URL"] == "http://hub"
+    assert environment["environment"]["HOME"] == "/data"
     assert files_of(SPEC, around()) == {"openclaw.json": b"{}"}
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from chowder_local.domain import InstanceStatus, ModelProvider, SandboxInfo, SandboxState
-from chowder_local.errors import EngineUnavailable
+from chowder_local.errors.sandboxes import EngineUnavailable
 from tests.scripted.engine import Hold
 from tests.scripted.serving import eventually
 from tests.scripted.world import World, open_world

@@ -9,16 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from chowder_local.domain import InstanceStatus, SandboxState
-from chowder_local.errors import (
-    ChowderError,
-    EngineUnavailable,
-    GatewayUnavailable,
-    InstanceStateWrong,
-    MessageRefused,
-    ModelKeyMissing,
-    ModelUnknown,
-    ProviderFailed,
-)
+from chowder_local.errors.agents import AnswerUnfit, GatewayUnavailable, MessageRefused
+from chowder_local.errors.requests import InstanceStateWrong, ModelKeyMissing, ModelUnknown
+from chowder_local.errors.sandboxes import EngineUnavailable
+from chowder_local.errors.upstream import ProviderFailed
 from chowder_local.openclaw.sessions import session_key
 from chowder_local.upstream import sse
 from tests.scripted import gateway as scripted
@@ -28,6 +22,7 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Send
 
     from chowder_local.domain import Instance
+    from chowder_local.errors import ChowderError
     from tests.scripted.gateway import Asked, Handler
     from tests.scripted.world import World
 
@@ -182,7 +177,7 @@ async def test_only_a_running_instance_is_talked_to(
     [
         ({"model": "llama3"}, ModelUnknown),
         ({"model": "gemini-2.0-flash"}, ModelKeyMissing),
-        ({"tools": [{"type": "web_search"}]}, MessageRefused),
+        ({"tools": [{"type": "mcp"}]}, MessageRefused),
     ],
 )
 async def test_what_cannot_work_is_refused_before_the_gateway_is_asked(
@@ -305,8 +300,17 @@ async def test_an_engine_that_is_down_as_well_hides_no_failure_of_the_gateway(
         (401, {"error": {"message": "Unauthorized"}}, GatewayUnavailable, "Unauthorized"),
         (500, failed("internal error"), GatewayUnavailable, "internal error"),
         (502, failed("upstream provider error"), GatewayUnavailable, "upstream provider error"),
+        (408, failed("upstream provider timeout"), GatewayUnavailable, "could not make sense of"),
         (503, {}, GatewayUnavailable, "HTTP 503"),
         (503, {"error": None}, GatewayUnavailable, "HTTP 503"),
+        (400, {"error": {"message": "invalid request"}}, MessageRefused, "an image or file of the"),
+        (
+            400,
+            failed("invalid tool configuration", "invalid_request_error"),
+            MessageRefused,
+            "called like one of the agent's own tools",
+        ),
+        (502, failed("tool_choice=required was not satisfied"), AnswerUnfit, "called no function"),
     ],
 )
 async def test_a_refusal_comes_back_in_the_gateways_words(
@@ -320,6 +324,70 @@ async def test_a_refusal_comes_back_in_the_gateways_words(
     world.gateway.handler = scripted.failing(status, body)
     with pytest.raises(failure, match=words):
         await ask(world, await world.created(), is_streamed)
+
+
+# Answers in a form
+
+
+SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+STRUCTURED = ASKED | {
+    "text": {"format": {"type": "json_schema", "name": "place", "schema": SCHEMA}}
+}
+
+
+def told(arguments: str) -> dict[str, Any]:
+    """An answer whose model has called the answer's function."""
+    call = {"type": "function_call", "id": "call_1", "call_id": "toolu_1", "name": "final_answer"}
+    return scripted.RESPONSE | {"output": [call | {"arguments": arguments}]}
+
+
+async def test_a_structured_answer_is_asked_for_with_a_function_and_comes_back_as_text(
+    world: World,
+) -> None:
+    world.gateway.handler = scripted.failing(200, told('{"city":"Rome"}'))
+    answer = await respond(world, await world.created(), STRUCTURED)
+    assert answer["output"][0]["content"][0]["text"] == '{"city":"Rome"}'
+    (tool,) = world.gateway.messages[0].body["tools"]
+    assert tool["parameters"] == SCHEMA
+
+
+async def test_a_structured_answer_that_does_not_fit_is_a_failure_with_words(world: World) -> None:
+    world.gateway.handler = scripted.failing(200, told('{"city":5}'))
+    with pytest.raises(AnswerUnfit, match="does not fit"):
+        await respond(world, await world.created(), STRUCTURED)
+
+
+async def test_a_structured_answer_that_is_streamed_comes_as_text(world: World) -> None:
+    completed = {"type": "response.completed", "response": told('{"city":"Rome"}')}
+    world.gateway.handler = streaming(
+        {"type": "response.created", "response": scripted.STARTED},
+        scripted.DELTA,
+        completed,
+        "[DONE]",
+    )
+    events = await stream(world, await world.created(), STRUCTURED | {"stream": True})
+    deltas = [event["delta"] for event in events[:-1] if event["type"].endswith("text.delta")]
+    assert deltas == ['{"city":"Rome"}']
+
+
+# Images
+
+
+IMAGE = {"type": "input_image", "image_url": "https://x.example/y.png"}
+SHOWN = ASKED | {"input": [{"role": "user", "content": [IMAGE]}]}
+
+
+async def test_a_model_is_made_known_as_one_that_sees_with_the_first_image_it_is_sent(
+    world: World,
+) -> None:
+    instance = await world.created()
+    await respond(world, instance)
+    assert world.gateway.called("config.patch") == []
+    for _ in range(2):
+        await respond(world, instance, SHOWN)
+    (patch,) = world.gateway.called("config.patch")
+    models = json.loads(patch["raw"])["models"]["providers"]["chowder-anthropic"]["models"]
+    assert [(model["id"], model["input"]) for model in models] == [(CLAUDE, ["text", "image"])]
 
 
 # Failures of the model's provider

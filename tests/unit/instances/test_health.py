@@ -3,7 +3,7 @@
 import json
 
 from chowder_local.domain import InstanceStatus
-from chowder_local.errors import EngineUnavailable
+from chowder_local.errors.sandboxes import EngineUnavailable
 from tests.scripted.world import World
 
 

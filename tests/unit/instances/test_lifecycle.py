@@ -10,17 +10,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from chowder_local.domain import Instance, InstanceStatus, OrganizationId, SandboxState, Tier
-from chowder_local.errors import (
-    BootFailed,
-    ChowderError,
-    ConfigRefused,
-    EngineUnavailable,
-    GatewayUnavailable,
-    InstanceLimitReached,
-    InstanceNotFound,
-    InstanceStateWrong,
-    SandboxMissing,
-)
+from chowder_local.errors import ChowderError
+from chowder_local.errors.agents import ConfigRefused, GatewayUnavailable
+from chowder_local.errors.requests import InstanceLimitReached, InstanceNotFound, InstanceStateWrong
+from chowder_local.errors.sandboxes import BootFailed, EngineUnavailable, SandboxMissing
 from chowder_local.instances.lifecycle import InstanceDraft
 from tests.scripted.engine import Hold
 from tests.scripted.gateway import refused

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from chowder_local.domain import SandboxId, SandboxInfo, SandboxState
-from chowder_local.errors import BootFailed, EngineUnavailable
+from chowder_local.errors.sandboxes import BootFailed, EngineUnavailable
 from chowder_local.instances.readiness import telling_lines
 from tests.scripted.serving import eventually
 from tests.scripted.world import World, open_world

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from chowder_local.domain import InstanceId, InstanceStatus, SandboxId, SandboxState
-from chowder_local.errors import EngineUnavailable
+from chowder_local.errors.sandboxes import EngineUnavailable
 from chowder_local.instances.reconcile import DEATHS_ALLOWED, DEATHS_WINDOW_S
 from tests.scripted.engine import Hold
 from tests.scripted.serving import eventually

@@ -4,74 +4,25 @@ import json
 from typing import Any
 
 import pytest
+from openai.types.responses import Response
 from openresponses_types import types as spec
-from pydantic import BaseModel
 
-from chowder_local.errors import StreamBroken
-from chowder_local.openclaw.answers import EventWriter, resource
-from chowder_local.upstream import sse
-
-NOW_S = 1_800_000_000
-MODEL = "claude-sonnet-4-20250514"
-ASKED = {"model": MODEL, "input": "Hi"}
-PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}}
-
-# As the gateway writes them: no annotations, no sequence numbers, hardly a member too many.
-USAGE = {
-    "input_tokens": 12003,
-    "output_tokens": 42,
-    "total_tokens": 12045,
-    "input_tokens_details": {"cached_tokens": 100, "cache_write_tokens": 7},
-    "output_tokens_details": {"reasoning_tokens": 3},
-}
-NO_USAGE = {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}
-MESSAGE = {
-    "type": "message",
-    "id": "msg_1",
-    "role": "assistant",
-    "content": [{"type": "output_text", "text": "Hello there."}],
-    "phase": "final_answer",
-    "status": "completed",
-}
-CALL = {
-    "type": "function_call",
-    "id": "call_9",
-    "call_id": "toolu_1",
-    "name": "get_weather",
-    "arguments": '{"city":"Oslo"}',
-}
-
-
-def answered(**members: Any) -> dict[str, Any]:
-    whole = {
-        "id": "resp_1",
-        "object": "response",
-        "created_at": NOW_S - 5,
-        "status": "completed",
-        "model": "openclaw",
-        "output": [MESSAGE],
-        "usage": USAGE,
-    }
-    return whole | members
-
-
-ANSWERS = {
-    "plain": answered(),
-    "tool call": answered(output=[MESSAGE | {"phase": "commentary"}, CALL]),
-    "cut short": answered(
-        status="incomplete",
-        output=[MESSAGE | {"status": "incomplete"}],
-        incomplete_details={"reason": "max_output_tokens"},
-    ),
-    "failed": answered(
-        status="failed",
-        output=[],
-        usage=NO_USAGE,
-        error={"code": "api_error", "message": "upstream provider error"},
-    ),
-    "under way": answered(status="in_progress", output=[], usage=NO_USAGE),
-    "without usage": answered(usage=None),
-}
+from chowder_local.errors.agents import AnswerUnfit
+from chowder_local.openclaw.answers import resource, settled
+from chowder_local.openclaw.requests import Turn
+from chowder_local.openclaw.structured import Format
+from tests.scripted.answers import (
+    ANSWERS,
+    ASKED,
+    CALL,
+    MESSAGE,
+    MODEL,
+    NO_USAGE,
+    NOW_S,
+    PARAMETERS,
+    USAGE,
+    answered,
+)
 
 HABITS: dict[str, dict[str, Any]] = {
     "nothing": {},
@@ -104,8 +55,25 @@ HABITS: dict[str, dict[str, Any]] = {
     "a tool with a name alone": {"tools": [{"type": "function", "name": "f"}]},
     "a chosen tool": {"tool_choice": {"type": "function", "name": "f"}},
     "a tool chosen as in chat": {"tool_choice": {"type": "function", "function": {"name": "f"}}},
-    "an effort that is not passed on": {"reasoning": {"effort": "minimal"}},
+    "an effort of OpenAI's own": {"reasoning": {"effort": "minimal"}},
+    "no effort": {"reasoning": {"effort": "none"}},
     "reasoning without an effort": {"reasoning": {"summary": "auto"}},
+    "allowed tools": {
+        "tools": [{"type": "function", "name": "f"}, {"type": "web_search"}],
+        "tool_choice": {
+            "type": "allowed_tools",
+            "mode": "auto",
+            "tools": [{"type": "function", "name": "f"}, {"type": "web_search"}],
+        },
+    },
+    "allowed tools as in chat": {
+        "tool_choice": {
+            "type": "allowed_tools",
+            "allowed_tools": {"mode": "required", "tools": [{"type": "function", "name": "f"}]},
+        },
+    },
+    "a tool as in chat": {"tools": [{"type": "function", "function": {"name": "f"}}]},
+    "any JSON": {"text": {"format": {"type": "json_object"}}},
     "a verbosity alone": {"text": {"verbosity": "high"}},
     "a format that is null": {"text": {"format": None}},
     "a truncation of no meaning": {"truncation": "later"},
@@ -134,7 +102,7 @@ def test_an_answer_says_what_was_asked_for() -> None:
         "temperature", "text", "tool_choice", "top_p", "truncation",
     }  # fmt: skip
     assert {key: whole[key] for key in echoed} == {key: asked[key] for key in echoed}
-    assert whole["reasoning"] == {"effort": "low", "summary": None}
+    assert whole["reasoning"] == {"effort": "low", "summary": "auto"}
     assert whole["tools"] == [
         {
             "type": "function",
@@ -181,13 +149,13 @@ def test_a_function_call_has_a_status() -> None:
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        (USAGE, (12003, 42, 12045, 100, 3)),
-        ({"input_tokens": 2, "output_tokens": 3}, (2, 3, 5, 0, 0)),
-        (NO_USAGE, (0, 0, 0, 0, 0)),
-        (None, (0, 0, 0, 0, 0)),
+        (USAGE, (12003, 42, 12045, 100, 3, 7)),
+        ({"input_tokens": 2, "output_tokens": 3}, (2, 3, 5, 0, 0, 0)),
+        (NO_USAGE, (0, 0, 0, 0, 0, 0)),
+        (None, (0, 0, 0, 0, 0, 0)),
     ],
 )
-def test_usage_has_exactly_the_schemas_members(
+def test_usage_has_exactly_the_members_that_schema_and_sdk_insist_on(
     given: dict[str, Any] | None, expected: tuple[int, ...]
 ) -> None:
     usage = resource(answered(usage=given), ASKED, NOW_S)["usage"]
@@ -195,7 +163,7 @@ def test_usage_has_exactly_the_schemas_members(
         "input_tokens": expected[0],
         "output_tokens": expected[1],
         "total_tokens": expected[2],
-        "input_tokens_details": {"cached_tokens": expected[3]},
+        "input_tokens_details": {"cached_tokens": expected[3], "cache_write_tokens": expected[5]},
         "output_tokens_details": {"reasoning_tokens": expected[4]},
     }
 
@@ -225,196 +193,99 @@ def test_an_answer_made_whole_leaves_the_gateways_as_it_was() -> None:
     assert json.dumps(given) == before
 
 
-# Streams, event by event, in the gateway's order.
+JSON_SCHEMA = {"type": "json_schema", "name": "place", "schema": PARAMETERS, "strict": None}
 
-STARTED = answered(status="in_progress", output=[], usage=NO_USAGE)
-AT = {"item_id": "msg_1", "output_index": 0, "content_index": 0}
-OPENING: list[dict[str, Any]] = [
-    {"type": "response.created", "response": STARTED},
-    {"type": "response.in_progress", "response": STARTED},
-    {
-        "type": "response.output_item.added",
-        "output_index": 0,
-        "item": {
-            "type": "message",
-            "id": "msg_1",
-            "role": "assistant",
-            "content": [],
-            "status": "in_progress",
-        },
-    },
-    {"type": "response.content_part.added", **AT, "part": {"type": "output_text", "text": ""}},
-    {"type": "response.output_text.delta", **AT, "delta": "Hello "},
-    {"type": "response.output_text.delta", **AT, "delta": "there."},
-]
-CLOSING: list[dict[str, Any]] = [
-    {"type": "response.output_text.done", **AT, "text": "Hello there."},
-    {
-        "type": "response.content_part.done",
-        **AT,
-        "part": {"type": "output_text", "text": "Hello there."},
-    },
-    {"type": "response.output_item.done", "output_index": 0, "item": MESSAGE},
-]
-CALLING: list[dict[str, Any]] = [
-    {"type": "response.output_item.added", "output_index": 1, "item": CALL},
-    {
-        "type": "response.output_item.done",
-        "output_index": 1,
-        "item": CALL | {"status": "completed"},
-    },
-]
-STREAMS = {
-    "plain": [*OPENING, *CLOSING, {"type": "response.completed", "response": answered()}],
-    "tool call": [
-        *OPENING,
-        *CLOSING,
-        *CALLING,
-        {"type": "response.completed", "response": ANSWERS["tool call"]},
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        JSON_SCHEMA,
+        JSON_SCHEMA | {"json_schema": 5},
+        {"type": "json_schema", "json_schema": JSON_SCHEMA},
     ],
-    "cut short": [
-        *OPENING,
-        *CLOSING,
-        {"type": "response.incomplete", "response": ANSWERS["cut short"]},
-    ],
-    "failed": [*OPENING, {"type": "response.failed", "response": ANSWERS["failed"]}],
-}
-JUDGES: dict[str, type[BaseModel]] = {
-    "response.created": spec.ResponseCreatedStreamingEvent,
-    "response.in_progress": spec.ResponseInProgressStreamingEvent,
-    "response.completed": spec.ResponseCompletedStreamingEvent,
-    "response.incomplete": spec.ResponseIncompleteStreamingEvent,
-    "response.failed": spec.ResponseFailedStreamingEvent,
-    "response.output_item.added": spec.ResponseOutputItemAddedStreamingEvent,
-    "response.output_item.done": spec.ResponseOutputItemDoneStreamingEvent,
-    "response.content_part.added": spec.ResponseContentPartAddedStreamingEvent,
-    "response.content_part.done": spec.ResponseContentPartDoneStreamingEvent,
-    "response.output_text.delta": spec.ResponseOutputTextDeltaStreamingEvent,
-    "response.output_text.done": spec.ResponseOutputTextDoneStreamingEvent,
-    "response.function_call_arguments.delta": spec.ResponseFunctionCallArgumentsDeltaStreamingEvent,
-    "response.function_call_arguments.done": spec.ResponseFunctionCallArgumentsDoneStreamingEvent,
-    "error": spec.ErrorStreamingEvent,
-}
+)
+def test_a_schema_that_was_asked_for_is_told_as_openais_clients_know_it(
+    given: dict[str, Any],
+) -> None:
+    whole = resource(answered(), ASKED | {"text": {"format": given, "verbosity": None}}, NOW_S)
+    told = whole["text"]["format"]
+    assert (told["schema"], told["strict"], told["description"]) == (PARAMETERS, False, None)
+    assert Response.model_validate(whole).text
+    # The published schema has no room for one, which cannot be meant.
+    told["schema"] = None
+    judged = spec.ResponseResource.model_validate(whole).text.format
+    assert isinstance(judged, spec.JsonSchemaResponseFormat)
+    assert judged.name == "place"
 
 
-def writer(**options: Any) -> EventWriter:
-    return EventWriter(ASKED, lambda: NOW_S + 0.9, **options)
+TURN = Turn({})
+STRUCTURED = Turn({}, format=Format(PARAMETERS))
+TOLD = CALL | {"name": "final_answer"}
 
 
-def written(data: str, through: EventWriter) -> dict[str, Any]:
-    """The one event that comes out, judged by its schema."""
-    (event,) = all_written(data, through)
-    return event
+def output(turn: Turn, *items: dict[str, Any], status: str = "completed") -> list[dict[str, Any]]:
+    whole = settled(answered(output=list(items), status=status), turn)
+    return list(resource(whole, ASKED, NOW_S)["output"])
 
 
-def all_written(data: str, through: EventWriter) -> list[dict[str, Any]]:
-    """The events that come out, each judged by its schema."""
-    contents = []
-    for event in sse.EventReader().feed(through.write(data)):
-        content: dict[str, Any] = json.loads(event.data or "")
-        assert event.name == content["type"]
-        JUDGES[content["type"]].model_validate(content)
-        contents.append(content)
-    return contents
+def test_a_message_without_words_is_none() -> None:
+    empty = MESSAGE | {"content": [{"type": "output_text", "text": ""}]}
+    assert [each["type"] for each in output(TURN, empty, CALL)] == ["function_call"]
+    assert [each["type"] for each in output(TURN, MESSAGE, CALL)] == ["message", "function_call"]
 
 
-@pytest.mark.parametrize("events", STREAMS.values(), ids=STREAMS.keys())
-def test_every_event_of_a_stream_is_one_of_the_schema(events: list[dict[str, Any]]) -> None:
-    through = writer()
-    out = [each for event in events for each in all_written(json.dumps(event), through)]
-    said = [event["type"] for event in out if "function_call_arguments" not in event["type"]]
-    assert said == [event["type"] for event in events]
-    assert [event["sequence_number"] for event in out] == list(range(len(out)))
-    named = [event["response"]["model"] for event in out if "response" in event]
-    assert set(named) == {MODEL}
+def test_a_function_goes_by_the_clients_name_again() -> None:
+    turn = Turn({}, names={"client_read": "read"})
+    calls = output(turn, CALL | {"name": "client_read"}, CALL)
+    assert [call["name"] for call in calls] == ["read", "get_weather"]
 
 
-def test_the_start_of_a_function_call_is_followed_by_its_arguments() -> None:
-    added = {"type": "response.output_item.added", "output_index": 1, "item": CALL}
-    started, delta, done = all_written(json.dumps(added), writer())
-    assert started["item"] == CALL | {"arguments": "", "status": "in_progress"}
-    assert (delta["item_id"], delta["delta"]) == (CALL["id"], CALL["arguments"])
-    assert (done["output_index"], done["arguments"]) == (1, CALL["arguments"])
+def test_of_calls_one_at_a_time_the_first_counts() -> None:
+    turn = Turn({}, is_single=True)
+    assert [call["call_id"] for call in output(turn, CALL, CALL | {"call_id": "2"})] == ["toolu_1"]
 
 
-def test_a_streams_texts_come_through_unchanged() -> None:
-    through = writer()
-    out = [written(json.dumps(event), through) for event in STREAMS["plain"]]
-    deltas = [event["delta"] for event in out if event["type"] == "response.output_text.delta"]
-    assert deltas == ["Hello ", "there."]
-    assert out[-1]["response"]["output"][0]["content"][0]["text"] == "Hello there."
-    assert out[-1]["response"]["completed_at"] == NOW_S
-
-
-def test_text_is_written_as_it_is_read() -> None:
-    delta = {"type": "response.output_text.delta", **AT, "delta": "Zoë 🦞\n\ndata: x"}
-    out = writer().write(json.dumps(delta))
-    assert "Zoë 🦞".encode() in out
-    assert out.count(b"\n\n") == 1
-    assert json.loads(sse.parse(out).data or "")["delta"] == "Zoë 🦞\n\ndata: x"
-
-
-def test_the_end_mark_goes_through_and_tells_that_the_stream_is_over() -> None:
-    through = writer()
-    assert not through.is_over
-    assert through.write("[DONE]") == b"data: [DONE]\n\n"
-    assert through.is_over
-
-
-def test_the_error_of_a_failed_response_is_put_in_the_callers_words() -> None:
-    reworded: list[Any] = []
-
-    def reword(error: Any) -> dict[str, str]:
-        reworded.append(error)
-        return {"code": "rate_limit_exceeded", "message": "Slow down."}
-
-    through = writer(reword=reword)
-    out = [written(json.dumps(event), through) for event in STREAMS["failed"]]
-    assert reworded == [{"code": "api_error", "message": "upstream provider error"}]
-    assert out[-1]["response"]["error"] == {
-        "code": "rate_limit_exceeded",
-        "message": "Slow down.",
+def test_arguments_of_the_answers_function_are_the_answers_text() -> None:
+    (message,) = output(STRUCTURED, MESSAGE | {"phase": "commentary"}, TOLD)
+    judged = spec.Message.model_validate(message)
+    assert (judged.id, judged.status.value) == ("msg_resp_1", "completed")
+    (part,) = message["content"]
+    assert part == {
+        "type": "output_text",
+        "text": CALL["arguments"],
+        "annotations": [],
+        "logprobs": [],
     }
 
 
-def test_a_stream_that_broke_off_ends_with_an_error_that_every_client_finds() -> None:
-    through = writer()
-    for event in OPENING:
-        written(json.dumps(event), through)
-    broken = {"code": "gateway_unavailable", "message": "It broke off.", "param": None}
-    reader = sse.EventReader()
-    error, done = reader.feed(through.failed(broken))
-    content = json.loads(error.data or "")
-    judged = spec.ErrorStreamingEvent.model_validate(content)
-    assert judged.error.message == "It broke off."
-    assert error.name == content["type"] == "error"
-    # OpenAI's own clients look for these at the top.
-    assert {key: content[key] for key in broken} == broken
-    assert content["sequence_number"] == len(OPENING)
-    assert done.data == "[DONE]"
+def test_the_last_of_several_answers_counts() -> None:
+    (message,) = output(STRUCTURED, TOLD, TOLD | {"arguments": '{"city":"Rome"}'})
+    assert message["content"][0]["text"] == '{"city":"Rome"}'
 
 
-@pytest.mark.parametrize("data", ["", "{", "nonsense", "[]", "null", "{}", '{"type": 5}'])
-def test_what_is_no_event_breaks_the_stream(data: str) -> None:
-    with pytest.raises(StreamBroken, match="something else than an event"):
-        writer().write(data)
+def test_a_clients_function_comes_before_the_answer() -> None:
+    items = output(STRUCTURED, MESSAGE, CALL, TOLD)
+    assert [each["type"] for each in items] == ["message", "function_call"]
 
 
-def test_an_event_that_nobody_knows_yet_comes_through_with_its_number() -> None:
-    out = writer().write('{"type":"response.new","x":1}')
-    assert json.loads(sse.parse(out).data or "") == {
-        "type": "response.new",
-        "x": 1,
-        "sequence_number": 0,
-    }
+def test_an_answer_in_text_that_fits_is_taken() -> None:
+    fits = MESSAGE | {"content": [{"type": "output_text", "text": '{"city": "Rome"}'}]}
+    (message,) = output(STRUCTURED, fits)
+    assert message["content"][0]["text"] == '{"city": "Rome"}'
 
 
-def test_each_kind_of_event_that_the_gateway_sends_has_a_judge() -> None:
-    sent: set[str] = {event["type"] for events in STREAMS.values() for event in events}
-    ours = {"error", *(kind for kind in JUDGES if "function_call_arguments" in kind)}
-    assert sent | ours == JUDGES.keys()
+def test_words_instead_of_the_answer_are_a_refusal() -> None:
+    (message,) = output(STRUCTURED, MESSAGE)
+    assert message["content"] == [{"type": "refusal", "refusal": "Hello there."}]
+    spec.Message.model_validate(message)
 
 
-def test_an_error_without_a_rewording_stays_as_it_is() -> None:
-    out = written(json.dumps(STREAMS["failed"][-1]), writer())
-    assert out["response"]["error"]["message"] == "upstream provider error"
+def test_an_answer_that_does_not_fit_is_a_failure() -> None:
+    with pytest.raises(AnswerUnfit, match="country"):
+        output(Turn({}, format=Format({**PARAMETERS, "required": ["country"]})), TOLD)
+
+
+@pytest.mark.parametrize("status", ["incomplete", "failed"])
+def test_an_answer_that_is_not_whole_stays_as_it_is(status: str) -> None:
+    (message,) = output(STRUCTURED, MESSAGE, status=status)
+    assert message["content"][0]["text"] == "Hello there."

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chowder_local.errors import (
+from chowder_local.errors.agents import (
+    ConfigNotApplied,
     ConfigRefused,
     GatewayUnavailable,
     MessageTooLarge,
@@ -89,6 +90,49 @@ async def test_a_patch_tells_whether_the_gateway_restarts(requires_restart: bool
     scripted = ScriptedGateway(requires_restart=requires_restart)
     async with reaching(scripted) as gateway:
         assert await gateway.patch_config({"a": 1}) is requires_restart
+
+
+async def test_an_array_is_replaced_and_not_merged() -> None:
+    scripted = ScriptedGateway()
+    async with reaching(scripted) as gateway:
+        await gateway.patch_config({"a": {"b": [1], "c": {"d": []}}, "e": 1})
+    (asked,) = scripted.called("config.patch")
+    assert asked["replacePaths"] == ["a.b", "a.c.d"]
+
+
+async def test_arrays_below_what_is_deleted_may_go_with_it() -> None:
+    lost = "config.patch would remove entries from array path(s): a.b, a.c. Pass replacePaths with"
+    scripted = ScriptedGateway(rpc_answers={"config.patch": refused(lost)})
+    async with reaching(scripted) as gateway:
+        with pytest.raises(ConfigRefused, match="would remove"):
+            await gateway.patch_config({"a": None})
+    first, second = scripted.called("config.patch")
+    assert first["replacePaths"] == []
+    assert second["replacePaths"] == ["a.b", "a.c"]
+
+
+NOT_APPLIED = "config.patch persisted but was not applied to the active Gateway (failed)"
+RESTARTING = "config.patch persisted and was accepted for restart; wait for the Gateway"
+
+
+async def test_a_patch_that_was_written_and_cannot_be_used_is_told_from_a_refusal() -> None:
+    scripted = ScriptedGateway(rpc_answers={"config.patch": refused(NOT_APPLIED, 503)})
+    async with reaching(scripted) as gateway:
+        with pytest.raises(ConfigNotApplied, match="not applied"):
+            await gateway.patch_config({"a": 1})
+
+
+async def test_a_gateway_that_restarts_itself_at_once_has_taken_the_patch() -> None:
+    scripted = ScriptedGateway(rpc_answers={"config.patch": refused(RESTARTING, 503)})
+    async with reaching(scripted) as gateway:
+        assert await gateway.patch_config({"a": 1})
+
+
+async def test_a_gateway_that_cannot_be_patched_now_is_unavailable() -> None:
+    scripted = ScriptedGateway(rpc_answers={"config.patch": refused("suspending", 503)})
+    async with reaching(scripted) as gateway:
+        with pytest.raises(GatewayUnavailable, match="suspending"):
+            await gateway.patch_config({"a": 1})
 
 
 async def test_a_restart_is_over_when_turns_are_taken_for_less_time_than_was_waited() -> None:

@@ -1,10 +1,18 @@
 """Which provider a model id leads to."""
 
+from typing import Any
+
 import pytest
 
 from chowder_local.domain import ModelProvider
-from chowder_local.errors import ModelUnknown
-from chowder_local.openclaw.models import DEFAULT_MODELS, ModelRoute, provider_id, route
+from chowder_local.errors.requests import ModelUnknown
+from chowder_local.openclaw.models import (
+    DEFAULT_MODELS,
+    ModelRoute,
+    provider_id,
+    route,
+    sight_patch,
+)
 
 ANTHROPIC, OPENAI, GEMINI = ModelProvider
 
@@ -60,3 +68,48 @@ def test_openclaw_is_told_a_provider_that_it_has_no_ideas_of_its_own_about() -> 
         GEMINI: "chowder-gemini/gemini-2.0-flash",
     }
     assert len({provider_id(provider) for provider in ModelProvider}) == len(ModelProvider)
+
+
+KNOWN = {"id": "gpt-4o", "name": "gpt-4o", "input": ["text", "image"], "maxTokens": 16_384}
+
+
+def config(*models: dict[str, Any]) -> dict[str, Any]:
+    return {"models": {"providers": {"chowder-openai": {"models": list(models)}}}}
+
+
+def test_a_model_is_made_known_as_one_that_sees() -> None:
+    assert sight_patch(config(), ModelRoute(OPENAI, "gpt-4o")) == config(KNOWN)
+    assert sight_patch({}, ModelRoute(OPENAI, "gpt-4o")) == config(KNOWN)
+
+
+def test_the_models_that_are_known_stay_known() -> None:
+    other = KNOWN | {"id": "gpt-5"}
+    assert sight_patch(config(other), ModelRoute(OPENAI, "gpt-4o")) == config(other, KNOWN)
+
+
+def test_a_model_that_is_known_to_see_needs_nothing() -> None:
+    assert sight_patch(config(KNOWN), ModelRoute(OPENAI, "gpt-4o")) is None
+
+
+def test_a_model_that_is_known_for_text_alone_is_known_better() -> None:
+    blind = KNOWN | {"input": ["text"]}
+    assert sight_patch(config(blind), ModelRoute(OPENAI, "gpt-4o")) == config(KNOWN)
+
+
+@pytest.mark.parametrize(
+    ("route_", "longest"),
+    [
+        (ModelRoute(ANTHROPIC, "claude-sonnet-4-20250514"), 32_000),
+        (ModelRoute(ANTHROPIC, "claude-3-5-haiku-latest"), 8192),
+        (ModelRoute(ANTHROPIC, "claude-3-opus-20240229"), 4096),
+        (ModelRoute(GEMINI, "gemini-2.0-flash"), 8192),
+        (ModelRoute(GEMINI, "gemini-3-pro"), 65_536),
+        (ModelRoute(OPENAI, "gpt-4-turbo"), 4096),
+        (ModelRoute(OPENAI, "o3"), 32_768),
+    ],
+)
+def test_an_answer_may_be_as_long_as_the_model_can(route_: ModelRoute, longest: int) -> None:
+    patch = sight_patch({}, route_)
+    assert patch is not None
+    (model,) = patch["models"]["providers"][provider_id(route_.provider)]["models"]
+    assert model["maxTokens"] == longest

@@ -1,7 +1,8 @@
 """Failures that are found again by a marker."""
 
 from chowder_local.domain import SandboxId
-from chowder_local.errors import ModelKeyMissing, ProviderFailed
+from chowder_local.errors.requests import ModelKeyMissing
+from chowder_local.errors.upstream import ProviderFailed
 from chowder_local.relay.failures import FailureLog
 
 ONE, OTHER = SandboxId("one"), SandboxId("other")

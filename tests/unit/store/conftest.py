@@ -10,6 +10,7 @@ import pytest
 from chowder_local.domain import ApiKey, KeyId, Organization, OrganizationId, Tier
 from chowder_local.store.database import Database
 from chowder_local.store.organizations import OrganizationQueries
+from tests.scripted.database import empty_database
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -25,7 +26,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture
 async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    async with Database.open(tmp_path / "chowder.db") as database:
+    async with Database.open(empty_database(tmp_path)) as database:
         yield database
 
 

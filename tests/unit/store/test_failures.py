@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from chowder_local.errors import DataDirUnusable
+from chowder_local.errors.process import DataDirUnusable
 from chowder_local.store.failures import in_words, unwritable
 
 PATH = Path("/data/chowder.db")

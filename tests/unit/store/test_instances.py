@@ -18,7 +18,7 @@ from chowder_local.domain import (
     OrganizationId,
     SandboxId,
 )
-from chowder_local.errors import InstanceLimitReached
+from chowder_local.errors.requests import InstanceLimitReached
 from chowder_local.store.instances import InstanceQueries
 from chowder_local.store.organizations import OrganizationQueries
 

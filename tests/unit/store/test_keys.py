@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy.exc import IntegrityError
 
-from chowder_local.domain import ApiKey, KeyId
+from chowder_local.domain import (
+    ApiKey,
+    Instance,
+    InstanceId,
+    InstanceStatus,
+    KeyId,
+    ModelProvider,
+    OrganizationId,
+    Permission,
+    SandboxId,
+)
+from chowder_local.store.instances import InstanceQueries
 from chowder_local.store.keys import KeyQueries
 
 if TYPE_CHECKING:
@@ -33,6 +44,26 @@ def key(organization: Organization) -> ApiKey:
     )
 
 
+@pytest.fixture
+async def instance_ids(
+    database: Database, organization: Organization
+) -> tuple[InstanceId, InstanceId]:
+    first, second = InstanceId("instance-1"), InstanceId("instance-2")
+    for instance_id in (first, second):
+        instance = Instance(
+            id=instance_id,
+            organization_id=organization.id,
+            name="Ada",
+            status=InstanceStatus.RUNNING,
+            model_provider=ModelProvider.ANTHROPIC,
+            sandbox_id=SandboxId(f"sandbox-of-{instance_id}"),
+            created_at=organization.created_at,
+            updated_at=organization.created_at,
+        )
+        await InstanceQueries(database).add(instance, limit=None)
+    return first, second
+
+
 async def test_a_key_comes_back_as_it_was_put(database: Database, key: ApiKey) -> None:
     await KeyQueries(database).add(key, "digest-2")
     assert await KeyQueries(database).by_digest("digest-2") == key
@@ -54,3 +85,63 @@ async def test_two_keys_never_share_a_digest(database: Database, key: ApiKey) ->
     await keys.add(key, "digest-2")
     with pytest.raises(IntegrityError):
         await keys.add(replace(key, id=KeyId("key-3")), "digest-2")
+
+
+async def test_grants_come_back_with_their_key(
+    database: Database, key: ApiKey, instance_ids: tuple[InstanceId, InstanceId]
+) -> None:
+    one, two = instance_ids
+    grants = {one: frozenset({Permission.READ, Permission.FILES}), two: frozenset(Permission)}
+    granted = replace(key, grants=grants)
+    await KeyQueries(database).add(granted, "digest-2")
+    keys = KeyQueries(database)
+    assert await keys.by_digest("digest-2") == granted
+    assert await keys.get(key.id) == granted
+
+
+async def test_a_key_whose_instance_is_not_there_is_not_kept(
+    database: Database, key: ApiKey
+) -> None:
+    keys = KeyQueries(database)
+    with pytest.raises(IntegrityError):
+        await keys.add(replace(key, grants={InstanceId("no"): frozenset(Permission)}), "digest-2")
+    assert await keys.get(key.id) is None
+
+
+async def test_the_scoped_keys_are_listed_in_order_and_no_others(
+    database: Database, key: ApiKey
+) -> None:
+    keys = KeyQueries(database)
+    later = replace(key, id=KeyId("a"), created_at=key.created_at + timedelta(seconds=1))
+    await keys.add(later, "digest-3")
+    await keys.add(key, "digest-2")
+    assert await keys.scoped(key.organization_id) == [key, later]
+    assert await keys.scoped(OrganizationId("org-2")) == []
+
+
+async def test_a_revoked_key_is_inactive_for_the_very_next_question(
+    database: Database, key: ApiKey
+) -> None:
+    keys = KeyQueries(database)
+    await keys.add(replace(key, is_active=True), "digest-2")
+    before = await keys.by_digest("digest-2")
+    await keys.revoke(key.id)
+    after = await keys.by_digest("digest-2")
+    assert before is not None
+    assert after is not None
+    assert (before.is_active, after.is_active) == (True, False)
+
+
+async def test_to_revoke_what_is_not_there_does_nothing(database: Database) -> None:
+    await KeyQueries(database).revoke(KeyId("no"))
+
+
+async def test_a_use_is_told_before_it_is_written(database: Database, key: ApiKey) -> None:
+    keys = KeyQueries(database)
+    await keys.add(key, "digest-2")
+    generation = database.generation
+    used_at = key.created_at + timedelta(days=2)
+    keys.note_use(key.id, used_at)
+    assert await keys.get(key.id) == replace(key, last_used_at=used_at)
+    assert await keys.scoped(key.organization_id) == [replace(key, last_used_at=used_at)]
+    assert database.generation == generation

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from sqlalchemy.exc import IntegrityError
 
-from chowder_local.domain import ApiKey, KeyId, ModelProvider, OrganizationId
+from chowder_local.domain import ApiKey, KeyId, ModelProvider, OrganizationId, Tier
 from chowder_local.store.keys import KeyQueries
 from chowder_local.store.organizations import OrganizationQueries
+from tests.unit.store.conftest import NOW
 
 if TYPE_CHECKING:
     from chowder_local.domain import Organization
     from chowder_local.store.database import Database
 
+LATER = NOW + timedelta(hours=1)
 ANTHROPIC, OPENAI, GEMINI = ModelProvider.ANTHROPIC, ModelProvider.OPENAI, ModelProvider.GEMINI
 
 
@@ -85,3 +87,30 @@ async def test_what_is_not_there_is_not_changed(
         now=organization.created_at,
     )
     assert changed is None
+
+
+async def test_a_subscription_keeps_its_ids_until_it_ends(
+    database: Database, organization: Organization
+) -> None:
+    queries = OrganizationQueries(database)
+
+    async def moved(tier: Tier, customer: str | None, subscription: str | None) -> Any:
+        found = await queries.subscribe(
+            organization.id, tier, customer_id=customer, subscription_id=subscription, now=LATER
+        )
+        assert found == await queries.get(organization.id)
+        assert found is not None
+        assert found.updated_at == LATER
+        return found.tier, found.stripe_customer_id, found.stripe_subscription_id
+
+    assert await moved(Tier.CRAB, "cus-1", "sub-1") == (Tier.CRAB, "cus-1", "sub-1")
+    assert await moved(Tier.LOBSTER, "cus-2", "sub-2") == (Tier.LOBSTER, "cus-1", "sub-1")
+    assert await moved(Tier.SHRIMP, "cus-3", None) == (Tier.SHRIMP, "cus-1", None)
+    assert await moved(Tier.WHALE, "cus-4", "sub-4") == (Tier.WHALE, "cus-1", "sub-4")
+
+
+async def test_an_organization_that_is_not_there_moves_nowhere(database: Database) -> None:
+    moved = await OrganizationQueries(database).subscribe(
+        OrganizationId("no"), Tier.CRAB, customer_id=None, subscription_id=None, now=LATER
+    )
+    assert moved is None

@@ -14,7 +14,8 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, inspect
 
-from chowder_local.errors import DataDirUnusable
+from chowder_local.errors.process import DataDirUnusable
+from chowder_local.store import schema
 from chowder_local.store.schema import MIGRATIONS, REVISION, prepare
 from chowder_local.store.tables import METADATA
 
@@ -65,6 +66,28 @@ def test_preparing_again_keeps_what_is_there(path: Path) -> None:
     prepare(path)
     with closing(sqlite3.connect(path)) as file:
         assert file.execute("SELECT * FROM meta").fetchall() == [("a", "b")]
+
+
+def test_an_older_schema_is_brought_up_and_keeps_what_is_there(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schema, "REVISION", "0001")
+    prepare(path)
+    monkeypatch.undo()
+    moment = "2026-05-04 03:02:01.000000"
+    organization = ("org-1", "Kitchen", "crab", moment, moment)
+    key = ("key-1", "org-1", "default", "chd_org_abcd", "digest", 1, 1, moment, None, None)
+    with closing(sqlite3.connect(path)) as file, file:
+        file.execute(f"INSERT INTO organization VALUES {organization}")
+        file.execute("INSERT INTO api_key VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", key)
+    prepare(path)
+    with closing(sqlite3.connect(path)) as file:
+        assert file.execute("SELECT * FROM organization").fetchall() == [
+            (*organization, None, None)
+        ]
+        assert file.execute("SELECT * FROM api_key").fetchall() == [key]
+        assert file.execute("SELECT * FROM key_grant").fetchall() == []
+        assert file.execute("SELECT version_num FROM alembic_version").fetchall() == [(REVISION,)]
 
 
 def test_a_newer_schema_is_refused_and_left_alone(path: Path) -> None:

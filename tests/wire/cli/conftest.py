@@ -27,7 +27,8 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         call = f"{self.command} {self.path}"
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        self.server.asked.append((call, json.loads(body) if body else None))
+        is_form = "form" in self.headers.get("Content-Type", "")
+        self.server.asked.append((call, body if is_form else json.loads(body) if body else None))
         answer = self.server.table.get(call, (404, {"detail": f"{call} is not in the script."}))
         status, value = answer if isinstance(answer, tuple) else (200, answer)
         self.send_response(status)

@@ -15,7 +15,7 @@ from chowder_local.cli.detached import (
     start_detached,
     wait_until_ready,
 )
-from chowder_local.errors import DataDirUnusable, ServerNotReady
+from chowder_local.errors.process import DataDirUnusable, ServerNotReady
 from chowder_local.settings import Settings
 
 SERVES = """

@@ -15,7 +15,7 @@ from chowder_local.cli.findings import Finding, Level
 from chowder_local.cli.main import run
 from chowder_local.engine.connection import EngineAddress
 from chowder_local.engine.facts import EngineFacts
-from chowder_local.errors import EngineUnavailable
+from chowder_local.errors.sandboxes import EngineUnavailable
 from chowder_local.settings import Settings
 
 Serve = Callable[[dict[str, Any]], tuple[dict[str, str], list[Any]]]

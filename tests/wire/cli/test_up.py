@@ -141,3 +141,12 @@ def test_real_keys_for_all_leave_nothing_offline(tmp_path: Path) -> None:
     names = ("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "GEMINI_API_KEY")
     words = module._models(Settings.read({}, data_dir=tmp_path), dict.fromkeys(names, "k"))
     assert words == "anthropic, openai, gemini: key from the environment"
+
+
+def test_what_options_chose_is_passed_on_to_a_detached_server(tmp_path: Path) -> None:
+    chosen = {"port": 3000, "offline": True, "tier": "shrimp", "image": "my:1"}
+    settings = Settings.read({}, data_dir=tmp_path, **chosen)
+    options = module._options(settings)
+    assert options == [
+        "--host", "127.0.0.1", "--port", "3000", "--offline", "--tier", "shrimp", "--image", "my:1",
+    ]  # fmt: skip

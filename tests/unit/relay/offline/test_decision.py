@@ -158,3 +158,61 @@ def test_ids_depend_on_the_request_only() -> None:
 
     assert call is not None
     assert call.id == "call_" + "d" * 24
+
+
+MUST_ANSWER = "You must call the final_answer tool before responding."
+MAY_CALL = "You must call one of the available tools before responding."
+ANSWER = Tool("final_answer", CITY)
+ANY_ANSWER = Tool(
+    "final_answer", {"properties": {"json": {"type": "string"}}, "required": ["json"]}
+)
+
+
+@pytest.mark.parametrize("system", [MUST_ANSWER, MAY_CALL])
+def test_a_structured_answer_is_the_smallest_one(system: str) -> None:
+    told = asked("Where?", system=OPENCLAW + system, tools=(EXEC, WEATHER, ANSWER))
+    assert call_of(told) == ("final_answer", {"city": "text"})
+
+
+def test_a_structured_answer_is_what_the_person_says_if_that_fits() -> None:
+    told = asked('Say {"city": "Rome"}.', system=MUST_ANSWER, tools=(ANSWER,))
+    assert call_of(told) == ("final_answer", {"city": "Rome"})
+    other = asked('Say {"town": "Rome"}.', system=MUST_ANSWER, tools=(ANSWER,))
+    assert call_of(other) == ("final_answer", {"city": "text"})
+
+
+def test_a_structured_answer_of_any_shape_quotes_the_person() -> None:
+    told = asked("Hey!", system=MUST_ANSWER, tools=(ANY_ANSWER,))
+    assert call_of(told) == (
+        "final_answer",
+        {"json": '{"answer": "[offline] Turn 1. You said: \\"Hey!\\""}'},
+    )
+
+
+def test_tools_that_the_person_asks_for_come_before_a_structured_answer() -> None:
+    text = 'call exec {"command": "ls"}'
+    begun = asked(text, system=OPENCLAW + MUST_ANSWER, tools=(EXEC, ANSWER))
+    assert call_of(begun) == ("exec", {"command": "ls"})
+    turns = (Called("1", "exec"), Returned("1", "a.txt"))
+    done = asked(text, *turns, system=OPENCLAW + MUST_ANSWER, tools=(EXEC, ANSWER))
+    assert call_of(done) == ("final_answer", {"city": "text"})
+
+
+def test_a_structured_answer_that_was_refused_is_not_tried_again() -> None:
+    turns = (Called("1", "final_answer"), Returned("1", "city: too short"))
+    again = asked("Where?", *turns, system=MUST_ANSWER, tools=(ANSWER,))
+    assert decide(again).text.endswith('Tool final_answer answered: "city: too short"')
+
+
+def test_without_the_rule_the_answers_tool_is_a_tool_like_others() -> None:
+    assert call_of(asked("Hey!", tools=(ANSWER,))) is None
+
+
+def test_a_demand_in_words_stands_beside_one_of_the_providers() -> None:
+    told = asked(
+        "Hey!",
+        system="You must call the b tool before responding.",
+        tools=(WEATHER, Tool("b")),
+        choice=Choice("auto"),
+    )
+    assert call_of(told) == ("b", {})

@@ -1,0 +1,104 @@
+"""The rules of scoped keys: for which instances they may be, until when, and who sees them."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from chowder_local.domain import ApiKey, InstanceId, KeyId
+from chowder_local.errors.requests import InputInvalid, InstanceNotFound, KeyNotFound
+from chowder_local.tokens import SCOPED_PREFIX, digest, new_key, shown_prefix
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from datetime import datetime
+
+    from chowder_local.domain import OrganizationId, Permission
+    from chowder_local.store.instances import InstanceQueries
+    from chowder_local.store.keys import KeyQueries
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class KeyDraft:
+    """What a user asks for: each of the permissions for each of the instances."""
+
+    name: str
+    instance_ids: Sequence[str]
+    permissions: Sequence[Permission]
+    expires_at: datetime | None = None
+
+
+class Keys:
+    """Scoped keys only: an organization's own key is not among them, so nobody locks himself out.
+
+    An expired key comes back as inactive, like a revoked one.
+    """
+
+    def __init__(
+        self, keys: KeyQueries, instances: InstanceQueries, clock: Callable[[], datetime]
+    ) -> None:
+        self._keys = keys
+        self._instances = instances
+        self._clock = clock
+
+    async def create(self, organization_id: OrganizationId, draft: KeyDraft) -> tuple[ApiKey, str]:
+        """A new key and its raw token, which nobody can tell again.
+
+        Raises InstanceNotFound if it has no such instance (any more), and InputInvalid for an
+        expiry that is over.
+        """
+        now = self._clock()
+        if draft.expires_at is not None and draft.expires_at <= now:
+            raise InputInvalid([_NOT_IN_THE_FUTURE])
+        wanted = {InstanceId(each) for each in draft.instance_ids}
+        living = await self._instances.of_organization(organization_id)
+        if not wanted <= {instance.id for instance in living}:
+            raise InstanceNotFound
+        raw_key = new_key(SCOPED_PREFIX)
+        key = ApiKey(
+            id=KeyId(str(uuid.uuid4())),
+            organization_id=organization_id,
+            name=draft.name,
+            prefix=shown_prefix(raw_key),
+            created_at=now,
+            expires_at=draft.expires_at,
+            is_organization_key=False,
+            grants=dict.fromkeys(sorted(wanted), frozenset(draft.permissions)),
+        )
+        await self._keys.add(key, digest(raw_key))
+        log.info("Organization %s got key %s", organization_id, key.id)
+        return key, raw_key
+
+    async def all(self, organization_id: OrganizationId) -> list[ApiKey]:
+        """All that it ever got, oldest first, without their grants."""
+        return [self._told(key) for key in await self._keys.scoped(organization_id)]
+
+    async def get(self, organization_id: OrganizationId, key_id: str) -> ApiKey:
+        """One of them, with its grants. Raises KeyNotFound, for others' ones too."""
+        key = await self._keys.get(KeyId(key_id))
+        if key is None or key.is_organization_key or key.organization_id != organization_id:
+            raise KeyNotFound
+        return self._told(key)
+
+    async def revoke(self, organization_id: OrganizationId, key_id: str) -> None:
+        """The next request with it is refused; one that was let in before goes on to its end.
+
+        To revoke again changes nothing. Raises KeyNotFound.
+        """
+        key = await self.get(organization_id, key_id)
+        await self._keys.revoke(key.id)
+        log.info("Organization %s revoked key %s", organization_id, key.id)
+
+    def _told(self, key: ApiKey) -> ApiKey:
+        return replace(key, is_active=key.is_good(self._clock()))
+
+
+_NOT_IN_THE_FUTURE = {
+    "loc": ["body", "expires_at"],
+    "msg": "Input should be in the future",
+    "type": "datetime_future",
+}

@@ -1,0 +1,156 @@
+"""Errors: what an agent's gateway, channels, skills and files do not do."""
+
+from __future__ import annotations
+
+from chowder_local.errors import ChowderError
+
+
+class GatewayUnavailable(ChowderError):
+    """An agent's gateway does not answer."""
+
+    code = "gateway_unavailable"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"Gateway unavailable – {reason}")
+
+
+class RpcRefused(ChowderError):
+    """A gateway refuses a control call; the words are its own."""
+
+    code = "rpc_refused"
+
+
+class ConfigRefused(ChowderError):
+    """OpenClaw does not take a configuration; the words are its own."""
+
+    code = "config_refused"
+
+
+class ConfigNotApplied(ConfigRefused):
+    """OpenClaw has written a configuration that it then cannot use; the words are its own."""
+
+    code = "config_not_applied"
+
+
+class MessageRefused(ChowderError):
+    """The gateway does not take a message; the words are its own."""
+
+    code = "message_refused"
+
+
+class MessageTooLarge(MessageRefused):
+    """The gateway takes no message of this size."""
+
+    code = "message_too_large"
+
+    def __init__(self) -> None:
+        super().__init__("The message is larger than the agent's gateway takes.")
+
+
+class AnswerUnfit(ChowderError):
+    """A model did not answer in the form that was demanded; the words say how."""
+
+    code = "answer_unfit"
+
+
+class ChannelNotFound(ChowderError):
+    """OpenClaw has no such channel."""
+
+    code = "channel_not_found"
+
+    def __init__(self) -> None:
+        super().__init__("Channel not found.")
+
+
+class PairingNotFound(ChowderError):
+    """Nobody waits to be let in with such a code."""
+
+    code = "pairing_not_found"
+
+    def __init__(self) -> None:
+        super().__init__("No pending pairing request has this code.")
+
+
+class ChannelRefused(ChowderError):
+    """A messenger does not take what it is given; the words are OpenClaw's."""
+
+    code = "channel_refused"
+
+
+class ChannelUnreachable(ChowderError):
+    """A messenger is set up, but not connected; the words are OpenClaw's."""
+
+    code = "channel_unreachable"
+
+    def __init__(self, channel: str, reason: str | None) -> None:
+        words = (reason or "OpenClaw does not say why").rstrip(".")
+        super().__init__(f"{channel} is set up, but not connected yet: {words}.")
+
+
+class SkillNotFound(ChowderError):
+    """The agent, or ClawHub, has no such skill."""
+
+    code = "skill_not_found"
+
+    def __init__(self, words: str = "Skill not found.") -> None:
+        super().__init__(words)
+
+
+class SkillInstalled(ChowderError):
+    """The agent has a skill of that name in its workspace already."""
+
+    code = "skill_installed"
+
+    def __init__(self, slug: str) -> None:
+        super().__init__(f"Skill {slug!r} is installed already.")
+
+
+class SkillRefused(ChowderError):
+    """OpenClaw does not install a skill; the words are its own."""
+
+    code = "skill_refused"
+
+
+class ClawHubUnavailable(ChowderError):
+    """ClawHub cannot be reached from a sandbox, or does not do what it should."""
+
+    code = "claw_hub_unavailable"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"ClawHub unavailable – {reason}. Nothing was installed.")
+
+
+class FileMissing(ChowderError):
+    """An agent has no such file or folder."""
+
+    code = "file_missing"
+
+    def __init__(self) -> None:
+        super().__init__("File not found.")
+
+
+class FileRefused(ChowderError):
+    """A path cannot be used for what is asked; the words say why."""
+
+    code = "file_refused"
+
+
+class FileTooLarge(ChowderError):
+    """A file is too long to be read as text."""
+
+    code = "file_too_large"
+
+    def __init__(self, path: str, limit_bytes: int) -> None:
+        super().__init__(
+            f"{path} is longer than the {limit_bytes} bytes that can be read as text; "
+            "GET …/files/download gives files of any size."
+        )
+
+
+class SandboxFull(ChowderError):
+    """No space is left where an agent's files are."""
+
+    code = "sandbox_full"
+
+    def __init__(self) -> None:
+        super().__init__("No space is left for the agent's files; nothing was changed.")

@@ -1,0 +1,153 @@
+"""Errors: what a request may not do, or says wrongly."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from chowder_local.errors import ChowderError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+class KeyMissing(ChowderError):
+    """The request carries no bearer token."""
+
+    code = "key_missing"
+
+    def __init__(self) -> None:
+        super().__init__("Missing API key. Send it as 'Authorization: Bearer chd_org_…'.")
+
+
+class KeyInvalid(ChowderError):
+    """The bearer token is unknown, revoked or expired."""
+
+    code = "key_invalid"
+
+    def __init__(self) -> None:
+        super().__init__("Invalid API key.")
+
+
+class OrganizationKeyRequired(ChowderError):
+    """A scoped key was used where an organization key is needed."""
+
+    code = "organization_key_required"
+
+    def __init__(self) -> None:
+        super().__init__("This call needs an organization key.")
+
+
+class PermissionMissing(ChowderError):
+    """A scoped key lacks the permission that a call needs for that instance."""
+
+    code = "permission_missing"
+
+    def __init__(self, permission: str) -> None:
+        super().__init__(f"This key lacks the '{permission}' permission for this instance.")
+
+
+class InstanceLimitReached(ChowderError):
+    """The organization's tier allows no further instance."""
+
+    code = "instance_limit_reached"
+
+    def __init__(self, count: int, limit: int) -> None:
+        super().__init__(f"Instance limit reached ({count}/{limit}). Upgrade your subscription.")
+
+
+class InstanceNotFound(ChowderError):
+    """No such instance in the caller's organization."""
+
+    code = "instance_not_found"
+
+    def __init__(self) -> None:
+        super().__init__("Instance not found.")
+
+
+class OrganizationNotFound(ChowderError):
+    """No such organization."""
+
+    code = "organization_not_found"
+
+    def __init__(self) -> None:
+        super().__init__("Organization not found.")
+
+
+class KeyNotFound(ChowderError):
+    """No such scoped key in the caller's organization."""
+
+    code = "key_not_found"
+
+    def __init__(self) -> None:
+        super().__init__("Key not found.")
+
+
+class LinkInvalid(ChowderError):
+    """The address of a page is not one that we gave out, or it has expired."""
+
+    code = "link_invalid"
+
+    def __init__(self) -> None:
+        super().__init__("This link has expired, or it is not whole.")
+
+
+class InstanceStateWrong(ChowderError):
+    """The instance is in a state in which the call makes no sense."""
+
+    code = "instance_state_wrong"
+
+    def __init__(self, status: str, wanted: str) -> None:
+        super().__init__(f"Instance is {status}, but must be {wanted} for this.")
+
+
+class InputInvalid(ChowderError):
+    """A request's body, path or query breaks a bound; `problems` are FastAPI-shaped."""
+
+    code = "input_invalid"
+
+    def __init__(self, problems: Sequence[Mapping[str, Any]]) -> None:
+        super().__init__("The request is not valid.")
+        self.problems = [dict(problem) for problem in problems]
+
+
+class BodyTooLarge(ChowderError):
+    """A request's body is longer than the server takes."""
+
+    code = "body_too_large"
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(f"The request body is larger than {limit_bytes} bytes.")
+
+
+class ClientStalled(ChowderError):
+    """A client that uploads has sent nothing for too long."""
+
+    code = "client_stalled"
+
+    def __init__(self, waited_s: float) -> None:
+        super().__init__(f"The upload has not moved for {waited_s:g} s; nothing was changed.")
+
+
+class ModelUnknown(ChowderError):
+    """The asked-for model belongs to no provider we know."""
+
+    code = "model_unknown"
+
+    def __init__(self, model: str) -> None:
+        super().__init__(
+            f"Unknown model {model!r}. Understood are claude-* (anthropic), gpt-*, o1*, o3*, o4*, "
+            "chatgpt-* (openai), gemini-* (gemini) and provider/model."
+        )
+
+
+class ModelKeyMissing(ChowderError):
+    """The organization has no key for the provider that a message or instance needs."""
+
+    code = "model_key_missing"
+
+    def __init__(self, provider: str) -> None:
+        super().__init__(
+            f"No API key for {provider} is set on the organization. Set one with "
+            f'PATCH /v1/organization {{"model_api_keys": {{"{provider}": "…"}}}}; '
+            'the value "offline" selects the built-in offline model.'
+        )

@@ -1,0 +1,70 @@
+"""Errors: the container engine, the sandbox image, and sandboxes."""
+
+from __future__ import annotations
+
+from chowder_local.errors import ChowderError
+
+
+class EngineUnavailable(ChowderError):
+    """The container engine cannot be reached or does not do what it should."""
+
+    code = "engine_unavailable"
+
+
+class EngineRemote(ChowderError):
+    """The engine found is on another machine, where ports and relay would not meet."""
+
+    code = "engine_remote"
+
+    def __init__(self, host: str) -> None:
+        super().__init__(
+            f"The container engine at {host} is on another machine; sandbox ports and the "
+            "model relay live beside the engine. Run chowder-local there and tunnel its port."
+        )
+
+
+class ImageMissing(ChowderError):
+    """The sandbox image is not on the engine."""
+
+    code = "image_missing"
+
+    def __init__(self, image: str) -> None:
+        super().__init__(
+            f"The sandbox image {image} is not there. Build it with: chowder-local image build"
+        )
+
+
+class ImageBuildFailed(ChowderError):
+    """The sandbox image could not be built."""
+
+    code = "image_build_failed"
+
+
+class ImageKept(ChowderError):
+    """An image is not removed, because it is not ours or in use."""
+
+    code = "image_kept"
+
+    def __init__(self, image: str, reason: str) -> None:
+        super().__init__(f"The image {image} is kept: {reason}.")
+
+
+class SandboxMissing(ChowderError):
+    """A sandbox, or the volume it lives on, is gone from the engine."""
+
+    code = "sandbox_missing"
+
+
+class SandboxPaused(ChowderError):
+    """A sandbox is frozen, so nothing can be run in it; its instance has just been stopped."""
+
+    code = "sandbox_paused"
+
+    def __init__(self) -> None:
+        super().__init__("Instance is stopped, but must be running for this.")
+
+
+class BootFailed(ChowderError):
+    """A sandbox did not become ready; the message quotes what its log says."""
+
+    code = "boot_failed"

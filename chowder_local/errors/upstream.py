@@ -1,0 +1,49 @@
+"""Errors: calls to model providers, and answers that break off."""
+
+from __future__ import annotations
+
+from chowder_local.errors import ChowderError
+
+
+class ProviderFailed(ChowderError):
+    """A model provider refused or failed a call; `status` is what it answered, if anything."""
+
+    code = "provider_failed"
+
+    def __init__(
+        self, provider: str, status: int | None, words: str, retry_after: str | None = None
+    ) -> None:
+        answered = f"answered {status}" if status is not None else "did not answer"
+        super().__init__(f"The model provider {provider} {answered}: {words}")
+        self.provider = provider
+        self.status = status
+        self.words = words
+        self.retry_after = retry_after
+
+
+class RelayTokenInvalid(ChowderError):
+    """A call of the model relay carries no token of ours."""
+
+    code = "relay_token_invalid"
+
+    def __init__(self) -> None:
+        super().__init__("Invalid relay token.")
+
+
+class UpstreamFailed(ChowderError):
+    """No answer came from where a request was forwarded; the words say why.
+
+    `is_sent` is False when the request cannot have had an effect there.
+    """
+
+    code = "upstream_failed"
+
+    def __init__(self, words: str, *, is_sent: bool) -> None:
+        super().__init__(words)
+        self.is_sent = is_sent
+
+
+class StreamBroken(ChowderError):
+    """An answer that had begun broke off, or cannot be read; the words say how."""
+
+    code = "stream_broken"

@@ -1,0 +1,290 @@
+"""The messengers of running agents: OpenClaw connects them, and is asked how they are."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from chowder_local.errors.agents import (
+    ChannelRefused,
+    ChannelUnreachable,
+    ConfigNotApplied,
+    GatewayUnavailable,
+    PairingNotFound,
+    RpcRefused,
+)
+from chowder_local.errors.requests import InputInvalid
+from chowder_local.openclaw.channel_table import CHANNELS, ConnectionType, missing, settings
+from chowder_local.openclaw.config import merged, patch
+from chowder_local.openclaw.inside import Program
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from chowder_local.domain import Instance, SandboxId
+    from chowder_local.openclaw.channel_table import Channel
+    from chowder_local.openclaw.gateway import Gateway
+    from chowder_local.openclaw.inside import Processes
+
+CONNECT_TIMEOUT_S = 15.0
+LOOK_INTERVAL_S = 0.25
+QR_TIMEOUT_S = 20.0
+SCAN_TIMEOUT_S = 180.0
+"""For how long a QR code, and those that follow it, can be scanned."""
+SCAN_CALL_S = 20.0
+PAIR_TIMEOUT_S = 60.0
+APPROVE = "pairing.approve"
+
+_PNG = "data:image/png;base64,"
+_ALREADY_LINKED = "already linked"
+_NO_SUCH_CODE = "No pending pairing request"
+
+
+class ConnectionStatus(StrEnum):
+    """How far a connection has come."""
+
+    CONNECTED = "connected"
+    AWAITING_SCAN = "awaiting_scan"
+
+
+@dataclass(frozen=True)
+class ChannelState:
+    """A channel as OpenClaw sees it; `account` and `issues` are its own words about it."""
+
+    channel: str
+    is_enabled: bool
+    account: Mapping[str, Any] = field(default_factory=dict)
+    issues: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether messages come through."""
+        if not self.account.get("running"):
+            return False
+        # Channels that are called, rather than calling, have no connection to tell of.
+        connected = self.account.get("connected")
+        return connected is True or (connected is None and self._is_ready)
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether OpenClaw has given up until something is changed."""
+        account = self.account
+        return account.get("terminalDisconnect") is True or account.get("configured") is False
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether a try to connect has failed, even if OpenClaw goes on trying."""
+        account = self.account
+        return bool(account.get("lastError")) or account.get("lifecycle") == "recovering"
+
+    @property
+    def reason(self) -> str | None:
+        """Why it is not connected, if OpenClaw tells."""
+        if self.is_connected:
+            return None
+        if self.is_enabled and not self.account:
+            return "OpenClaw does not run this channel; the sandbox's log says why."
+        also = CHANNELS[self.channel].also
+        if also and self.account.get("configured") is False:
+            return f"OpenClaw also needs {also}."
+        told = (
+            self.account.get("lastError"),
+            *(each.get("message") for each in self.issues),
+            self.account.get("stateReason"),
+            self.account.get("lifecycle"),
+        )
+        return next((str(words) for words in told if words), None)
+
+    @property
+    def _is_ready(self) -> bool:
+        return not self.account.get("lastError") and self.account.get("lifecycle") == "ready"
+
+
+@dataclass(frozen=True)
+class Connection:
+    """What came of connecting; the QR code is a PNG image in a data URL."""
+
+    channel: str
+    status: ConnectionStatus
+    message: str
+    qr: str | None = None
+
+    @property
+    def qr_base64(self) -> str | None:
+        """The image alone."""
+        return None if self.qr is None else self.qr.removeprefix(_PNG)
+
+
+class Channels:
+    """Connects and disconnects the channels of running agents."""
+
+    def __init__(
+        self,
+        processes: Processes,
+        gateway_of: Callable[[SandboxId, str], Gateway],
+        group: asyncio.TaskGroup,
+        *,
+        connect_timeout_s: float = CONNECT_TIMEOUT_S,
+    ) -> None:
+        self._approving = Program(processes, "approve.mjs")
+        self._gateway_of = gateway_of
+        self._group = group
+        self._connect_timeout_s = connect_timeout_s
+
+    async def enabled(self, instance: Instance) -> Mapping[str, bool]:
+        """Every channel, and whether it is switched on. Raises GatewayUnavailable."""
+        configured = await _configured(self._gateway(instance))
+        return {name: _is_enabled(configured.get(name)) for name in CHANNELS}
+
+    async def state(self, instance: Instance, channel: Channel) -> ChannelState:
+        """How a channel is. Raises GatewayUnavailable."""
+        return await _state(self._gateway(instance), channel)
+
+    async def connect(
+        self, instance: Instance, channel: Channel, given: Mapping[str, Any]
+    ) -> Connection:
+        """Lays credentials over those that are there, and waits some seconds for the channel.
+
+        Raises InputInvalid for what is missing, ConfigRefused, ChannelRefused, ChannelUnreachable
+        and GatewayUnavailable. Of the last four only the first leaves everything as it was.
+        """
+        gateway = self._gateway(instance)
+        configured = (await _configured(gateway)).get(channel.name) or {}
+        change = settings(channel, given)
+        if lacking := missing(channel, merged(configured, change)):
+            raise InputInvalid([_missing(name) for name in lacking])
+        started_s = time.monotonic()
+        wanted = merged(_policy(channel), change, keep_nulls=True) | {"enabled": True}
+        # What is written, but not applied, OpenClaw tries to apply again; the wait below tells.
+        with contextlib.suppress(ConfigNotApplied):
+            if await gateway.patch_config(patch({"channels": {channel.name: wanted}})):
+                await gateway.restarted(started_s)
+        if not given and _is_enabled(configured):
+            # Nothing has changed, so OpenClaw sees no cause to try again.
+            with contextlib.suppress(RpcRefused):
+                await gateway.call("channels.start", {"channel": channel.name})
+        if channel.connection_type is ConnectionType.INTERACTIVE:
+            return await self._link(gateway, channel)
+        return await self._until_connected(gateway, channel)
+
+    async def disconnect(self, instance: Instance, channel: Channel) -> None:
+        """Switches a channel off; its credentials are kept. Raises GatewayUnavailable."""
+        gateway = self._gateway(instance)
+        if _is_enabled((await _configured(gateway)).get(channel.name)):
+            try:
+                await gateway.patch_config({"channels": {channel.name: {"enabled": False}}})
+            except ConfigNotApplied:
+                await gateway.call("channels.stop", {"channel": channel.name})
+
+    async def pair(self, instance: Instance, channel: Channel, code: str) -> str:
+        """Lets the sender in who was given the code; what OpenClaw says to that.
+
+        Raises PairingNotFound, ChannelRefused, GatewayUnavailable.
+        """
+        question = {"method": APPROVE, "params": {"channel": channel.name, "code": code}}
+        try:
+            answer = await self._approving.ask(
+                instance.sandbox_id, question, timeout_s=PAIR_TIMEOUT_S
+            )
+        except TimeoutError:
+            raise GatewayUnavailable("the pairing code's approval takes too long") from None
+        said = str(answer.get("output") or "")
+        if answer.get("status") == 0:
+            return said
+        if _NO_SUCH_CODE in said:
+            raise PairingNotFound
+        raise ChannelRefused(f"{channel.name} takes no code: {_last_line(said)}")
+
+    def _gateway(self, instance: Instance) -> Gateway:
+        if instance.gateway_url is None:
+            raise GatewayUnavailable("the sandbox has no address")
+        return self._gateway_of(instance.sandbox_id, instance.gateway_url)
+
+    async def _until_connected(self, gateway: Gateway, channel: Channel) -> Connection:
+        ends_s = time.monotonic() + self._connect_timeout_s
+        while True:
+            state = await _state(gateway, channel)
+            if state.is_connected:
+                message = f"{channel.name} is connected."
+                return Connection(channel.name, ConnectionStatus.CONNECTED, message)
+            if state.is_refused:
+                raise ChannelRefused(f"{channel.name} is not connected: {state.reason}")
+            if state.has_failed or time.monotonic() > ends_s:
+                raise ChannelUnreachable(channel.name, state.reason)
+            await asyncio.sleep(LOOK_INTERVAL_S)
+
+    async def _link(self, gateway: Gateway, channel: Channel) -> Connection:
+        """Has a QR code made for a person to scan, unless one was scanned before."""
+        try:
+            begun = await gateway.call(
+                "web.login.start",
+                {"channel": channel.name, "timeoutMs": int(QR_TIMEOUT_S * 1000)},
+            )
+        except RpcRefused as refused:
+            raise ChannelUnreachable(channel.name, str(refused)) from refused
+        message, qr = str(begun.get("message") or ""), begun.get("qrDataUrl")
+        if isinstance(qr, str):
+            self._group.create_task(_scanned(gateway, channel), name=f"scan {channel.name}")
+            return Connection(channel.name, ConnectionStatus.AWAITING_SCAN, message, qr)
+        if begun.get("connected") or _ALREADY_LINKED in message:
+            return await self._until_connected(gateway, channel)
+        raise ChannelUnreachable(channel.name, message)
+
+
+async def _scanned(gateway: Gateway, channel: Channel) -> None:
+    """Waits for a scan: OpenClaw starts the channel for whoever waits, and only then."""
+    ends_s = time.monotonic() + SCAN_TIMEOUT_S
+    with contextlib.suppress(GatewayUnavailable, RpcRefused):
+        while (asked_s := time.monotonic()) < ends_s:
+            waited = await gateway.call(
+                "web.login.wait", {"channel": channel.name, "timeoutMs": int(SCAN_CALL_S * 1000)}
+            )
+            # An answer before its time is the end of it.
+            if waited.get("connected") or time.monotonic() - asked_s < SCAN_CALL_S / 2:
+                return
+
+
+async def _configured(gateway: Gateway) -> Mapping[str, Any]:
+    """What is written about each channel; secrets are there, but cannot be read."""
+    answer = await gateway.call("config.get", {})
+    channels = (answer.get("sourceConfig") or {}).get("channels")
+    return channels if isinstance(channels, dict) else {}
+
+
+async def _state(gateway: Gateway, channel: Channel) -> ChannelState:
+    is_enabled = _is_enabled((await _configured(gateway)).get(channel.name))
+    status = await gateway.call("channels.status", {})
+    accounts = (status.get("channelAccounts") or {}).get(channel.name) or [{}]
+    first = (status.get("channelDefaultAccountId") or {}).get(channel.name)
+    account = next((each for each in accounts if each.get("accountId") == first), accounts[0])
+    issues = status.get("statusIssues") or ()
+    return ChannelState(
+        channel=channel.name,
+        is_enabled=is_enabled,
+        account=account,
+        issues=tuple(each for each in issues if each.get("channel") == channel.name),
+    )
+
+
+def _is_enabled(configured: Any) -> bool:
+    """OpenClaw takes a channel that is configured for enabled unless it says otherwise."""
+    return isinstance(configured, dict) and configured.get("enabled", True) is not False
+
+
+def _policy(channel: Channel) -> dict[str, Any]:
+    policy: Any = "pairing"
+    for name in reversed(channel.dm_policy):
+        policy = {name: policy}
+    return dict(policy)
+
+
+def _missing(name: str) -> dict[str, Any]:
+    return {"loc": ["body", "config", name], "msg": "Field required", "type": "missing"}
+
+
+def _last_line(said: str) -> str:
+    return (said.splitlines() or ["it says nothing"])[-1].strip()

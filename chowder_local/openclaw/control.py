@@ -1,0 +1,62 @@
+"""Calls of the gateway's own protocol that its HTTP side does not take."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from chowder_local.domain import GATEWAY_PORT
+from chowder_local.errors.agents import GatewayUnavailable, RpcRefused
+from chowder_local.openclaw.inside import Program
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from chowder_local.domain import SandboxId
+    from chowder_local.openclaw.inside import Processes
+
+CALL_TIMEOUT_S = 30.0
+
+
+class Control:
+    """Calls gateways from inside their sandboxes, in 0.1–0.3 s each.
+
+    OpenClaw's command line does the same in seconds; from outside, a gateway asks for a device
+    that was paired by hand.
+    """
+
+    def __init__(self, processes: Processes, token_of: Callable[[SandboxId], str]) -> None:
+        self._program = Program(processes, "call.mjs")
+        self._token_of = token_of
+
+    async def call(
+        self,
+        sandbox_id: SandboxId,
+        method: str,
+        params: Mapping[str, Any],
+        *,
+        timeout_s: float = CALL_TIMEOUT_S,
+    ) -> dict[str, Any]:
+        """The call's payload.
+
+        Raises RpcRefused with the gateway's words, GatewayUnavailable, EngineUnavailable,
+        SandboxMissing, SandboxPaused.
+        """
+        request = {
+            "token": self._token_of(sandbox_id),
+            "port": GATEWAY_PORT,
+            "method": method,
+            "params": params,
+        }
+        try:
+            answer = await self._program.ask(sandbox_id, request, timeout_s=timeout_s)
+        except TimeoutError:
+            raise GatewayUnavailable(f"no answer to {method} within {timeout_s:.0f} s") from None
+        error = answer.get("error") or {}
+        if answer.get("ok"):
+            payload = answer.get("payload")
+            return payload if isinstance(payload, dict) else {}
+        message = str(error.get("message") or "the call failed")
+        # With a payload it is not the gateway that is unavailable: the call itself says no.
+        if error.get("code") in {"UNREACHABLE", "UNAVAILABLE"} and not answer.get("payload"):
+            raise GatewayUnavailable(message)
+        raise RpcRefused(message)

@@ -1,0 +1,181 @@
+"""The events of a streamed answer, from the gateway's to those that the Responses API promises."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from chowder_local.errors.agents import AnswerUnfit
+from chowder_local.errors.upstream import StreamBroken
+from chowder_local.openclaw import answers
+from chowder_local.upstream import sse
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from chowder_local.openclaw.requests import Turn
+
+DONE = "[DONE]"
+
+_TEXT_EVENTS = {"response.output_text.delta", "response.output_text.done"}
+_TERMINAL = {"response.completed", "response.incomplete", "response.failed"}
+_BEGINNINGS = {"response.created", "response.in_progress"}
+_ADDED = "response.output_item.added"
+_DONE = "response.output_item.done"
+
+Event = dict[str, Any]
+
+
+class EventWriter:
+    """Rewrites the events of one stream, one after the other.
+
+    `reword` turns the error of a failed response into the one that the client shall see.
+    """
+
+    def __init__(
+        self,
+        asked: Mapping[str, Any],
+        turn: Turn,
+        clock_s: Callable[[], float],
+        reword: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict,
+    ) -> None:
+        self._asked = asked
+        self._turn = turn
+        self._clock_s = clock_s
+        self._reword = reword
+        self._sequence_number = 0
+        self._held: list[Event] = []
+        self._is_wordless = False
+        self._calls = 0
+        self.is_over = False
+        """Whether the stream has ended as it should; else it broke off."""
+
+    def write(self, data: str) -> bytes:
+        """The bytes that go to the client for one event's data. Raises StreamBroken."""
+        if data == DONE:
+            self.is_over = True
+            return sse.encode(data)
+        return b"".join(self._numbered(event) for event in self._told(_event(data)))
+
+    def failed(self, error: Mapping[str, Any]) -> bytes:
+        """The closing event of a stream whose gateway broke off."""
+        # Open Responses nests what OpenAI's own clients have always found at the top.
+        event = {"type": "error", "sequence_number": self._sequence_number, **error}
+        event["error"] = {"type": "server_error", **error}
+        return sse.encode(json.dumps(event), "error") + sse.encode(DONE)
+
+    def _told(self, event: Event) -> Iterator[Event]:
+        kind = event["type"]
+        if kind in _TERMINAL:
+            yield from self._ended(event)
+        elif self._turn.format is None:
+            yield from self._spoken(event)
+        elif kind in _BEGINNINGS or not kind.startswith("response."):
+            # Of an answer in a format nothing is told before all of it is known to fit.
+            yield event
+
+    def _ended(self, event: Event) -> Iterator[Event]:
+        response = event["response"]
+        try:
+            response = answers.settled(response, self._turn)
+        except AnswerUnfit as problem:
+            error = {"code": "server_error", "message": str(problem)}
+            response = {**response, "status": "failed", "output": [], "error": error}
+            event = event | {"type": "response.failed"}
+        if self._turn.format is not None:
+            for index, item in enumerate(response["output"]):
+                yield from _unrolled(answers.item(item), index)
+        yield event | {"response": response}
+
+    def _spoken(self, event: Event) -> Iterator[Event]:
+        """The event, unless it tells of a message without words or of a call too many.
+
+        The gateway begins every stream with a message, also where only a call follows.
+        """
+        kind, item = event["type"], event.get("item") or {}
+        if item.get("type") == "function_call":
+            yield from self._called(event)
+        elif kind in (_ADDED, "response.content_part.added"):
+            self._held.append(event)
+        elif kind == "response.output_text.done" and not event.get("text"):
+            self._held, self._is_wordless = [], True
+        elif not (self._is_wordless and kind.startswith(("response.content_part.", _DONE))):
+            yield from self._held
+            self._held = []
+            yield event
+
+    def _called(self, event: Event) -> Iterator[Event]:
+        is_new = event["type"] == _ADDED
+        self._calls += is_new
+        if self._turn.is_single and self._calls > 1:
+            return
+        item = answers.renamed(event["item"], self._turn.names)
+        index = event.get("output_index", 0) - self._is_wordless
+        if is_new:
+            # The gateway has the arguments whole in this event, where no SDK looks for them.
+            yield from _begun_call(item, index)
+        else:
+            yield event | {"output_index": index, "item": item}
+
+    def _numbered(self, event: Event) -> bytes:
+        self._complete(event)
+        event["sequence_number"] = self._sequence_number
+        self._sequence_number += 1
+        text = json.dumps(event, ensure_ascii=False, separators=(",", ":"))
+        return sse.encode(text, event["type"])
+
+    def _complete(self, event: Event) -> None:
+        if "response" in event:
+            response = event["response"]
+            if response.get("error"):
+                response = response | {"error": self._reword(response["error"])}
+            event["response"] = answers.resource(response, self._asked, int(self._clock_s()))
+        if "item" in event:
+            event["item"] = answers.item(event["item"])
+        if "part" in event:
+            event["part"] = answers.part(event["part"])
+        if event["type"] in _TEXT_EVENTS:
+            event.setdefault("logprobs", [])
+
+
+def _unrolled(item: Event, index: int) -> Iterator[Event]:
+    """A whole item as the events that it would have come in."""
+    if item["type"] == "function_call":
+        yield from _begun_call(item, index)
+    else:
+        begun = item | {"content": [], "status": "in_progress"}
+        yield {"type": _ADDED, "output_index": index, "item": begun}
+        for number, part in enumerate(item["content"]):
+            where = {"item_id": item["id"], "output_index": index, "content_index": number}
+            yield from _unrolled_part(part, where)
+    yield {"type": _DONE, "output_index": index, "item": item}
+
+
+def _unrolled_part(part: Event, where: Mapping[str, Any]) -> Iterator[Event]:
+    member = "refusal" if part["type"] == "refusal" else "text"
+    kind = "refusal" if member == "refusal" else "output_text"
+    text = part[member]
+    yield {"type": "response.content_part.added", **where, "part": part | {member: ""}}
+    yield {"type": f"response.{kind}.delta", **where, "delta": text}
+    yield {"type": f"response.{kind}.done", **where, member: text}
+    yield {"type": "response.content_part.done", **where, "part": part}
+
+
+def _begun_call(item: Event, index: int) -> Iterator[Event]:
+    arguments = item.get("arguments") or ""
+    where = {"item_id": item.get("id"), "output_index": index}
+    kind = "response.function_call_arguments"
+    begun = {**item, "arguments": "", "status": "in_progress"}
+    yield {"type": _ADDED, "output_index": index, "item": begun}
+    yield {"type": f"{kind}.delta", **where, "delta": arguments}
+    yield {"type": f"{kind}.done", **where, "name": item.get("name"), "arguments": arguments}
+
+
+def _event(data: str) -> Event:
+    try:
+        event = json.loads(data)
+    except ValueError:
+        event = None
+    if not isinstance(event, dict) or not isinstance(event.get("type"), str):
+        raise StreamBroken("the sandbox sent something else than an event")
+    return event

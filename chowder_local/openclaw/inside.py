@@ -1,0 +1,99 @@
+"""What is asked of an engine to act inside a sandbox: to run a program there and speak with it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from importlib import resources
+from typing import TYPE_CHECKING, Any, Protocol
+
+from chowder_local.errors.agents import GatewayUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from contextlib import AbstractAsyncContextManager
+
+    from chowder_local.domain import SandboxId
+
+MAX_ANSWER_BYTES = 16 * 1024 * 1024
+
+
+class Process(Protocol):
+    """A program that runs in a sandbox as the agent's user; what it says is not to be trusted."""
+
+    async def write(self, chunk: bytes) -> None:
+        """Puts bytes into its standard input; waits while it does not read them."""
+
+    async def close_input(self) -> None:
+        """Ends its standard input."""
+
+    async def read(self) -> bytes:
+        """The next bytes of its standard output; empty when it has ended."""
+
+    async def exit_code(self) -> int | None:
+        """How it ended; None if it has not. Only to be asked after `read` gave the end."""
+
+    @property
+    def complaint(self) -> str:
+        """The end of what it wrote to its standard error so far."""
+
+
+class Processes(Protocol):
+    """Runs programs inside running sandboxes."""
+
+    def process(
+        self, sandbox_id: SandboxId, command: Sequence[str]
+    ) -> AbstractAsyncContextManager[Process]:
+        """Runs a program; leaving the block closes its input and hears it no more.
+
+        The program must read from its standard input before it writes: what it says before is
+        lost. Secrets go there, too, because a command is there for all processes to see.
+        Raises EngineUnavailable, SandboxMissing, SandboxPaused.
+        """
+
+
+class Program:
+    """One of our own small node programs, which answers a line of JSON with a line of JSON.
+
+    It is sent along with each question, so that a sandbox needs to have nothing of ours.
+    """
+
+    def __init__(self, processes: Processes, name: str) -> None:
+        self._processes = processes
+        text = (resources.files("chowder_local.openclaw.programs") / name).read_text("utf-8")
+        self._command = ("node", "--input-type=module", "--eval", text)
+
+    async def ask(
+        self, sandbox_id: SandboxId, question: Mapping[str, Any], *, timeout_s: float
+    ) -> dict[str, Any]:
+        """Its answer.
+
+        Raises GatewayUnavailable for an answer that is none, TimeoutError, EngineUnavailable,
+        SandboxMissing, SandboxPaused.
+        """
+        async with (
+            asyncio.timeout(timeout_s),
+            self._processes.process(sandbox_id, self._command) as process,
+        ):
+            await process.write(json.dumps(question).encode() + b"\n")
+            return _answer(await _all(process), process)
+
+
+async def _all(process: Process) -> bytes:
+    said = bytearray()
+    while chunk := await process.read():
+        said += chunk
+        if len(said) > MAX_ANSWER_BYTES:
+            raise GatewayUnavailable("the sandbox answered more than can be read")
+    return bytes(said)
+
+
+def _answer(said: bytes, process: Process) -> dict[str, Any]:
+    try:
+        answer = json.loads(said)
+    except ValueError:
+        words = process.complaint.splitlines()[-1:] or ["nothing"]
+        raise GatewayUnavailable(f"the call into the sandbox ended with: {words[0]}") from None
+    if not isinstance(answer, dict):
+        raise GatewayUnavailable("the call into the sandbox answered with something else")
+    return answer

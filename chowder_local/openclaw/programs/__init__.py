@@ -1,0 +1,1 @@
+"""Programs that the server runs inside sandboxes; their text travels with each call."""

@@ -1,0 +1,20 @@
+// Approves a pairing code by OpenClaw's command line: its protocol knows requests, but not codes.
+// In: one line of JSON {params: {channel, code}}. Out: one line of JSON {status, output}.
+import { spawn } from "node:child_process";
+import { createInterface } from "node:readline";
+
+const { value: line } = await createInterface({ input: process.stdin })[Symbol.asyncIterator]().next();
+const { channel, code } = JSON.parse(line).params;
+
+let output = "";
+const child = spawn("openclaw", ["pairing", "approve", "--channel", channel, code], {
+  env: { ...process.env, NO_COLOR: "1" },
+  stdio: ["ignore", "pipe", "pipe"],
+});
+for (const stream of [child.stdout, child.stderr]) {
+  stream.setEncoding("utf8").on("data", (text) => (output += text));
+}
+child.once("error", (error) => (output += error.message));
+child.once("close", (status) => {
+  process.stdout.write(`${JSON.stringify({ status, output: output.trim() })}\n`, () => process.exit(0));
+});

@@ -1,0 +1,22 @@
+// Whether ClawHub can be reached from inside the sandbox, where OpenClaw's client would go. That
+// client itself tries four times, over 14 s or more, before it says that it cannot.
+// In: one line of JSON {slug, timeoutMs}. Out: one line of JSON {url, status | error}.
+import { createInterface } from "node:readline";
+
+const { value: line } = await createInterface({ input: process.stdin })[Symbol.asyncIterator]().next();
+const { slug, timeoutMs } = JSON.parse(line);
+const url = (
+  process.env.OPENCLAW_CLAWHUB_URL || process.env.CLAWHUB_URL || "https://clawhub.ai"
+).replace(/\/+$/, "");
+
+function end(answer) {
+  process.stdout.write(`${JSON.stringify({ url, ...answer })}\n`, () => process.exit(0));
+}
+
+try {
+  const address = `${url}/api/v1/skills/${encodeURIComponent(slug)}`;
+  const answer = await fetch(address, { signal: AbortSignal.timeout(timeoutMs) });
+  end({ status: answer.status });
+} catch (failure) {
+  end({ error: failure.cause?.message || failure.message });
+}

@@ -1,0 +1,200 @@
+"""What an agent has been taught: OpenClaw's list of skills, its ClawHub client, its settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from chowder_local.errors.agents import (
+    ClawHubUnavailable,
+    GatewayUnavailable,
+    RpcRefused,
+    SkillInstalled,
+    SkillNotFound,
+    SkillRefused,
+)
+from chowder_local.openclaw.inside import Program
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from chowder_local.domain import Instance, SandboxId
+    from chowder_local.openclaw.control import Control
+    from chowder_local.openclaw.gateway import Gateway
+    from chowder_local.openclaw.inside import Processes
+
+REACH_TIMEOUT_S = 5.0
+PROGRAM_TIMEOUT_S = REACH_TIMEOUT_S + 5.0
+INSTALL_TIMEOUT_S = 120.0
+
+# OpenClaw gives no code for most of what can go wrong here, so its words must do.
+_UNKNOWN = "not found on ClawHub"
+_INSTALLED = "Skill already exists"
+_UNAVAILABLE = (
+    "fetch failed", "timed out", "temporarily unavailable", "rate limit", "response stalled",
+    "malformed JSON", "authentication failed", "denied access", "trust check failed",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Skill:
+    """A skill as OpenClaw sees it; `key` names its settings in the configuration."""
+
+    name: str
+    description: str
+    source: str
+    is_ready: bool
+    path: str
+    key: str
+    folder: str
+    required_env: tuple[str, ...] = ()
+    missing_env: tuple[str, ...] = ()
+    missing_programs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Installation:
+    """What came of an installation."""
+
+    skill: str
+    output: str
+    env_applied: tuple[str, ...]
+    required_env: tuple[str, ...]
+    missing_env: tuple[str, ...]
+    message: str
+
+
+class Skills:
+    """Lists, installs and configures the skills of running agents."""
+
+    def __init__(
+        self,
+        control: Control,
+        processes: Processes,
+        gateway_of: Callable[[SandboxId, str], Gateway],
+    ) -> None:
+        self._control = control
+        self._gateway_of = gateway_of
+        self._reaching = Program(processes, "reach.mjs")
+
+    async def all(self, instance: Instance, *, is_ready_only: bool = False) -> list[Skill]:
+        """The agent's skills by name. Raises GatewayUnavailable, RpcRefused, SandboxPaused."""
+        status = await self._control.call(instance.sandbox_id, "skills.status", {})
+        found = map(_skill, filter(_is_object, status.get("skills") or []))
+        return sorted(
+            (each for each in found if each.is_ready or not is_ready_only),
+            key=lambda each: each.name,
+        )
+
+    async def one(self, instance: Instance, name: str) -> Skill:
+        """One of them. Raises SkillNotFound, too."""
+        for each in await self.all(instance):
+            if each.name == name:
+                return each
+        raise SkillNotFound
+
+    async def install(self, instance: Instance, slug: str, env: Mapping[str, str]) -> Installation:
+        """Installs a skill from ClawHub and gives it what it needs of the environment.
+
+        Raises ClawHubUnavailable, SkillNotFound, SkillInstalled, SkillRefused: nothing was
+        installed then. Raises GatewayUnavailable, too.
+        """
+        await self._reach(instance.sandbox_id, slug)
+        try:
+            done = await self._control.call(
+                instance.sandbox_id,
+                "skills.install",
+                {"source": "clawhub", "slug": slug},
+                timeout_s=INSTALL_TIMEOUT_S,
+            )
+        except RpcRefused as refused:
+            _explain(str(refused), slug)
+        folder = str(done.get("targetDir") or "")
+        skill = await self._installed(instance, folder)
+        if env and skill is not None:
+            await self._configure(instance, skill, {"env": dict(env)})
+            skill = await self._installed(instance, folder)
+        return _installation(done, skill, tuple(env) if skill is not None else ())
+
+    async def change(self, instance: Instance, name: str, change: Mapping[str, Any]) -> None:
+        """Lays settings (`enabled`, `apiKey`, `env`, `config`) over a skill's; null removes.
+
+        Raises SkillNotFound, and ConfigRefused with OpenClaw's words.
+        """
+        await self._configure(instance, await self.one(instance, name), change)
+
+    async def _installed(self, instance: Instance, folder: str) -> Skill | None:
+        found = await self.all(instance)
+        return next((each for each in found if each.folder == folder), None)
+
+    async def _configure(self, instance: Instance, skill: Skill, change: Mapping[str, Any]) -> None:
+        if instance.gateway_url is None:
+            raise GatewayUnavailable("the sandbox has no address")
+        gateway = self._gateway_of(instance.sandbox_id, instance.gateway_url)
+        await gateway.patch_config({"skills": {"entries": {skill.key: dict(change)}}})
+
+    async def _reach(self, sandbox_id: SandboxId, slug: str) -> None:
+        question = {"slug": slug.rpartition("/")[2], "timeoutMs": int(REACH_TIMEOUT_S * 1000)}
+        try:
+            answer = await self._reaching.ask(sandbox_id, question, timeout_s=PROGRAM_TIMEOUT_S)
+        except TimeoutError:
+            raise GatewayUnavailable("the sandbox does not tell whether it is online") from None
+        if (error := answer.get("error")) is not None:
+            raise ClawHubUnavailable(f"{answer.get('url')} cannot be reached: {error}")
+        if (status := int(answer.get("status") or 0)) >= 500:
+            raise ClawHubUnavailable(f"{answer.get('url')} answered {status}")
+
+
+def _skill(entry: Mapping[str, Any]) -> Skill:
+    missing = entry.get("missing") or {}
+    return Skill(
+        name=str(entry.get("name") or ""),
+        description=str(entry.get("description") or ""),
+        source=str(entry.get("source") or ""),
+        is_ready=entry.get("eligible") is True and not entry.get("blockedByAgentFilter"),
+        path=str(entry.get("filePath") or ""),
+        key=str(entry.get("skillKey") or entry.get("name") or ""),
+        folder=str(entry.get("baseDir") or ""),
+        required_env=_names(entry.get("requirements"), "env"),
+        missing_env=_names(missing, "env"),
+        missing_programs=_names(missing, "bins") + _names(missing, "anyBins"),
+    )
+
+
+def _names(lists: Any, kind: str) -> tuple[str, ...]:
+    return tuple(map(str, lists.get(kind) or ())) if isinstance(lists, dict) else ()
+
+
+def _is_object(entry: Any) -> bool:
+    return isinstance(entry, dict)
+
+
+def _explain(words: str, slug: str) -> NoReturn:
+    if _UNKNOWN in words:
+        raise SkillNotFound(f"Skill {slug!r} not found on ClawHub.")
+    if _INSTALLED in words:
+        raise SkillInstalled(slug)
+    if any(each in words for each in _UNAVAILABLE):
+        raise ClawHubUnavailable(words)
+    raise SkillRefused(words)
+
+
+def _installation(
+    done: Mapping[str, Any], skill: Skill | None, env_applied: tuple[str, ...]
+) -> Installation:
+    said = [done.get(part) for part in ("message", "stdout", "stderr", "warning")]
+    message = f"{done.get('message') or 'Installed'}."
+    if skill is None:
+        message += " OpenClaw does not list it: its SKILL.md has no name or description."
+    elif skill.missing_env:
+        message += f" It needs {', '.join(skill.missing_env)} to be set before it is ready."
+    elif skill.missing_programs:
+        message += f" It needs {', '.join(skill.missing_programs)}, which the sandbox lacks."
+    return Installation(
+        skill=skill.name if skill is not None else str(done.get("slug") or ""),
+        output="\n".join(str(each) for each in said if each),
+        env_applied=env_applied,
+        required_env=skill.required_env if skill is not None else (),
+        missing_env=skill.missing_env if skill is not None else (),
+        message=message,
+    )

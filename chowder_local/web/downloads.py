@@ -1,0 +1,57 @@
+"""Answers that are files: their headers, and their bytes as they come."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from chowder_local.errors import ChowderError
+from chowder_local.web.streams import ClosingStream
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Mapping
+
+    from starlette.types import Message, Send
+
+log = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/octet-stream"
+
+
+class FileStream(ClosingStream):
+    """A file of known length; if it breaks off, so does the connection, which clients notice."""
+
+    def __init__(
+        self, chunks: AsyncGenerator[bytes, None], headers: Mapping[str, str], idle_timeout_s: float
+    ) -> None:
+        super().__init__(chunks, headers=headers)
+        self._idle_timeout_s = idle_timeout_s
+
+    async def stream_response(self, send: Send) -> None:
+        """Sends all chunks, as long as the client takes them."""
+
+        async def send_in_time(message: Message) -> None:
+            async with asyncio.timeout(self._idle_timeout_s):
+                await send(message)
+
+        try:
+            await super().stream_response(send_in_time)
+        except ChowderError as broken:
+            log.warning("a download broke off: %s", broken)
+        except TimeoutError:
+            log.warning("a download was given up: its client takes nothing any more")
+
+
+def attachment(name: str, size: int) -> dict[str, str]:
+    """The headers of a file that is to be kept, not shown (RFC 6266)."""
+    # The first is for clients that do not know the second.
+    plain = "".join(each if " " <= each <= "~" and each not in '"\\%' else "_" for each in name)
+    full = quote(name, safe="")
+    return {
+        "Content-Type": MEDIA_TYPE,
+        "Content-Length": str(size),
+        "Content-Disposition": f"attachment; filename=\"{plain}\"; filename*=UTF-8''{full}",
+        "X-Content-Type-Options": "nosniff",
+    }

@@ -1,0 +1,166 @@
+"""The OpenAPI document, made from the route table (pure)."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from pydantic.json_schema import models_json_schema
+
+from chowder_local import __version__
+from chowder_local.web.access import Access
+from chowder_local.web.openapi import failures
+from chowder_local.web.openapi.examples import example_of
+from chowder_local.web.openapi.parameters import parameters_of, path_of
+from chowder_local.web.openapi.words import ABOUT, EVENT, KEY, MEDIA_EXAMPLES, SUMMARY, TAGS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from typing import Literal
+
+    from pydantic import BaseModel
+
+    from chowder_local.web.routes import Operation
+
+    Mode = Literal["validation", "serialization"]
+
+_REQUEST_ID = {"X-Request-Id": {"$ref": "#/components/headers/RequestId"}}
+
+
+def document(operations: Iterable[Operation]) -> dict[str, Any]:
+    """The whole document as plain data."""
+    table = list(operations)
+    schemas = _schemas(table)
+    paths: dict[str, dict[str, Any]] = {}
+    for operation in table:
+        described = _operation(operation, schemas)
+        paths.setdefault(path_of(operation), {})[operation.method.lower()] = described
+    used = {operation.tag for operation in table}
+    # A query's model is told by its parameters alone.
+    queries = {each.query.__name__ for each in table if each.query is not None}
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "chowder-local",
+            "version": __version__,
+            "summary": SUMMARY,
+            "description": ABOUT,
+        },
+        "servers": [{"url": "/", "description": "The server that this document is from."}],
+        "tags": [
+            {"name": name, "description": words} for name, words in TAGS.items() if name in used
+        ],
+        "paths": paths,
+        "components": {
+            "schemas": {name: each for name, each in schemas.items() if name not in queries},
+            "responses": failures.components(table),
+            "headers": {
+                "RequestId": {
+                    "description": "The request's id, which the server's log has, too.",
+                    "required": True,
+                    "schema": {"type": "string", "pattern": "^[0-9a-f]{32}$"},
+                }
+            },
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "description": KEY}},
+        },
+    }
+
+
+def _operation(operation: Operation, schemas: Mapping[str, Any]) -> dict[str, Any]:
+    words = (operation.handler.__doc__ or "").strip()
+    described: dict[str, Any] = {
+        "summary": operation.summary,
+        "description": f"{words}\n\n{_who(operation.access)}",
+        "operationId": _operation_id(operation),
+        "tags": [operation.tag],
+        "parameters": parameters_of(operation, schemas),
+    }
+    if operation.access is not Access.ANYONE:
+        described["security"] = [{"key": []}]
+    if operation.body is not None:
+        content = _content(operation.body_type, _ref(operation.body), schemas)
+        described["requestBody"] = {"required": True, "content": content}
+    described["responses"] = {
+        str(operation.status): _answer(operation, schemas),
+        **failures.answers(operation),
+    }
+    return described
+
+
+def _who(access: Access) -> str:
+    if access is Access.ANYONE:
+        return "Needs no key."
+    if access is Access.ANY_KEY:
+        return "Needs any key."
+    if access.permission is None:
+        return "Needs an organization key."
+    return f"Needs an organization key, or one with the permission `{access.permission}`."
+
+
+def _operation_id(operation: Operation) -> str:
+    return "_".join(re.findall(r"[a-z]+", operation.summary.lower()))
+
+
+def _answer(operation: Operation, schemas: Mapping[str, Any]) -> dict[str, Any]:
+    answer = operation.answer
+    content: dict[str, Any] = {}
+    if isinstance(answer, str):
+        content |= _content(answer, _text(answer), schemas)
+    elif isinstance(answer, list):
+        content |= _content(
+            "application/json", {"type": "array", "items": _ref(answer[0])}, schemas
+        )
+    elif answer is not None:
+        content |= _content("application/json", _ref(answer), schemas)
+    for media_type in operation.other_answers:
+        content |= _content(media_type, _text(media_type), schemas)
+    described: dict[str, Any] = {"description": operation.summary, "headers": dict(_REQUEST_ID)}
+    if content:
+        described["content"] = content
+    return described
+
+
+def _content(media_type: str, schema: dict[str, Any], schemas: Mapping[str, Any]) -> dict[str, Any]:
+    example = MEDIA_EXAMPLES.get(media_type) or example_of(schema, schemas)
+    return {media_type: {"schema": schema, "example": example}}
+
+
+def _text(media_type: str) -> dict[str, Any]:
+    if media_type == "text/event-stream":
+        # Before OpenAPI 3.2, a stream's schema is that of each of its events.
+        return EVENT
+    if media_type.startswith("text/"):
+        return {"type": "string"}
+    return {"type": "string", "format": "binary"}
+
+
+def _schemas(operations: list[Operation]) -> dict[str, Any]:
+    models: dict[tuple[type[BaseModel], Mode], None] = {}
+    for operation in operations:
+        answer = operation.answer[0] if isinstance(operation.answer, list) else operation.answer
+        for taken in (operation.body, operation.query):
+            if taken is not None:
+                models[taken, "validation"] = None
+        if isinstance(answer, type):
+            models[answer, "serialization"] = None
+    for model in failures.MODELS:
+        models[model, "serialization"] = None
+    _, schema = models_json_schema(list(models), ref_template="#/components/schemas/{model}")
+    schemas: dict[str, Any] = schema["$defs"]
+    _close_patterns(schemas)
+    return schemas
+
+
+def _close_patterns(part: Any) -> None:
+    """Says that a mapping's keys have to fit their pattern, which pydantic leaves open."""
+    if isinstance(part, dict):
+        if "patternProperties" in part:
+            part["additionalProperties"] = False
+        part = list(part.values())
+    if isinstance(part, list):
+        for each in part:
+            _close_patterns(each)
+
+
+def _ref(model: type[BaseModel]) -> dict[str, Any]:
+    return {"$ref": f"#/components/schemas/{model.__name__}"}

@@ -1,0 +1,1 @@
+"""What is taken, with its bounds, and what is answered: one module a subject."""

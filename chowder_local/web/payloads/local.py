@@ -1,0 +1,65 @@
+"""Bodies: what only the local server tells."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, Field
+
+from chowder_local.domain import InstanceStatus
+
+LINES_MAX = 100_000
+
+
+class LogQuery(BaseModel):
+    """Which part of a log."""
+
+    tail: int = Field(200, ge=1, le=LINES_MAX, description="So many of the last lines.")
+    follow: bool = Field(False, description="Whether to go on with what is printed from now on.")
+
+
+class GatewayView(BaseModel):
+    """How this machine reaches an agent's gateway directly."""
+
+    gateway_url: Annotated[str | None, Field(examples=["http://127.0.0.1:32768"])]
+    token: Annotated[str, Field(examples=["9f2c4e…"])]
+
+
+class ReadyView(BaseModel):
+    """The server takes calls."""
+
+    ready: bool
+
+
+class EngineHealth(BaseModel):
+    """Whether the container engine answers."""
+
+    reachable: bool
+    version: Annotated[str | None, Field(examples=["Docker 28.3"])]
+    error: Annotated[str | None, Field(description="Why it does not.", examples=[None])]
+
+
+class RelayHealth(BaseModel):
+    """Where sandboxes find the model relay."""
+
+    url: Annotated[str, Field(examples=["http://relay.internal:2470"])]
+
+
+class HealthView(BaseModel):
+    """What the server says of itself."""
+
+    status: Literal["ok", "degraded"]
+    version: Annotated[str, Field(examples=["1.2.3"])]
+    openclaw_version: Annotated[str, Field(examples=["2026.9.6"])]
+    image: Annotated[str, Field(description="The sandbox image.", examples=["chowder-sandbox:1"])]
+    base_url: Annotated[str, Field(examples=["http://127.0.0.1:2469"])]
+    data_dir: Annotated[str, Field(examples=["/home/me/.local/share/chowder-local"])]
+    pid: Annotated[int, Field(description="The server's process.", examples=[4242])]
+    started_at: datetime
+    engine: EngineHealth
+    relay: RelayHealth
+    instances: Annotated[
+        dict[InstanceStatus, int],
+        Field(description="How many there are in each status.", examples=[{"running": 2}]),
+    ]

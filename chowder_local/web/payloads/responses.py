@@ -1,0 +1,127 @@
+"""Bodies: messages in the OpenAI Responses format."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+# It travels in a header, where anything else would end the request or begin another.
+ModelId = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[\x21-\x7e]+$")]
+
+MESSAGE_EXAMPLE = {
+    "type": "message",
+    "id": "msg_0a1b2c",
+    "role": "assistant",
+    "status": "completed",
+    "content": [{"type": "output_text", "text": "Hello!", "annotations": [], "logprobs": []}],
+}
+
+
+def _filled(given: str | list[dict[str, Any]]) -> str | list[dict[str, Any]]:
+    if not given:
+        raise ValueError("It should not be empty")
+    return given
+
+
+class ToolGiven(BaseModel):
+    """A tool that the agent may call besides its own; functions have a name and parameters."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: Annotated[str, Field(min_length=1, examples=["function"])]
+    name: Annotated[str | None, Field(examples=["get_weather"])] = None
+    description: str | None = None
+    parameters: Annotated[
+        dict[str, Any] | None, Field(description="A JSON schema of the arguments.")
+    ] = None
+
+    @model_validator(mode="after")
+    def _has_a_name(self) -> Self:
+        # Chat Completions has it one level deeper.
+        inner = (self.model_extra or {}).get("function")
+        name = inner.get("name") if isinstance(inner, dict) else self.name
+        if self.type == "function" and not (isinstance(name, str) and name):
+            raise ValueError("A function should have a name")
+        return self
+
+
+class Message(BaseModel):
+    """A request in the OpenAI Responses format; members not listed here are taken, too."""
+
+    model_config = ConfigDict(extra="allow")
+
+    model: Annotated[ModelId, Field(examples=["claude-sonnet-4-20250514"])]
+    input: Annotated[
+        str | list[dict[str, Any]],
+        Field(
+            description="What is said: text, or items of the Responses format.",
+            examples=["Hey! Who are you and what can you do?"],
+        ),
+        AfterValidator(_filled),
+    ]
+    stream: Annotated[bool | None, Field(description="Answers with server-sent events.")] = None
+    instructions: Annotated[
+        str | None, Field(description="What the agent is told for this message alone.")
+    ] = None
+    tools: list[ToolGiven] | None = None
+    tool_choice: Annotated[
+        str | dict[str, Any] | None,
+        Field(description="auto, none, required, or an object that names a function."),
+    ] = None
+    parallel_tool_calls: bool | None = None
+    text: Annotated[
+        dict[str, Any] | None,
+        Field(description="The answer's `format`: text, json_object or json_schema."),
+    ] = None
+    previous_response_id: Annotated[
+        str | None,
+        Field(description="Taken and told; a conversation always goes on where it is."),
+    ] = None
+    max_output_tokens: Annotated[int | None, Field(ge=1)] = None
+    max_tool_calls: Annotated[int | None, Field(ge=1)] = None
+    temperature: Annotated[float | None, Field(ge=0, le=2)] = None
+    top_p: Annotated[float | None, Field(ge=0, le=1)] = None
+    reasoning: dict[str, Any] | None = None
+    metadata: dict[str, str] | None = None
+    store: bool | None = None
+    user: str | None = None
+    include: list[str] | None = None
+    truncation: str | None = None
+    service_tier: str | None = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
+
+
+class ItemView(BaseModel):
+    """Something that the agent said, called or thought; `type` tells its other members."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str
+
+
+class UsageView(BaseModel):
+    """How many tokens it took."""
+
+    model_config = ConfigDict(extra="allow")
+
+    input_tokens: Annotated[int, Field(examples=[812])]
+    output_tokens: Annotated[int, Field(examples=[6])]
+    total_tokens: Annotated[int, Field(examples=[818])]
+
+
+class ResponseView(BaseModel):
+    """A resource of the OpenAI Responses format, with all the members that this requires."""
+
+    model_config = ConfigDict(extra="allow")
+
+    id: Annotated[str, Field(examples=["resp_0a1b2c"])]
+    object: Literal["response"]
+    created_at: Annotated[int, Field(description="In seconds.", examples=[1_777_777_777])]
+    status: Literal["completed", "incomplete", "failed", "in_progress"]
+    model: Annotated[
+        str, Field(description="As it was asked for.", examples=["claude-sonnet-4-20250514"])
+    ]
+    output: Annotated[list[ItemView], Field(examples=[[MESSAGE_EXAMPLE]])]
+    usage: UsageView | None

@@ -1,0 +1,74 @@
+"""Handlers: an agent's files."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse, Response
+
+from chowder_local.web.bodies import parse, parse_query, validated
+from chowder_local.web.downloads import FileStream, attachment
+from chowder_local.web.payloads.files import (
+    FileQuery,
+    FileView,
+    FileWriting,
+    FolderQuery,
+    FolderView,
+)
+from chowder_local.web.state import running_instance, services
+from chowder_local.web.streams import CLIENT_CLOSED_REQUEST
+from chowder_local.web.uploads import form_of, steady
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+
+async def index(request: Request) -> Response:
+    """What is in a folder, sorted by name. A symbolic link is shown as what it is."""
+    query = parse_query(request, FolderQuery)
+    folder = await services(request).files.folder(running_instance(request).sandbox_id, query.path)
+    content = await asyncio.to_thread(FolderView.rendered, folder)
+    return Response(content, media_type="application/json")
+
+
+async def read(request: Request) -> Response:
+    """A text file's content; what is not UTF-8, or over 10 MiB, can be downloaded."""
+    query = parse_query(request, FileQuery)
+    content = await services(request).files.text(running_instance(request).sandbox_id, query.path)
+    return JSONResponse(FileView(path=query.path, content=content).model_dump())
+
+
+async def write(request: Request) -> Response:
+    """Makes or replaces a text file, at once and whole, with the folders above it."""
+    body = await parse(request, FileWriting)
+    sandbox_id = running_instance(request).sandbox_id
+    await services(request).files.write_text(sandbox_id, body.path, body.content)
+    return Response(status_code=204)
+
+
+async def upload(request: Request) -> Response:
+    """Makes or replaces a file of any size; nothing is changed before all of it is there."""
+    form = form_of(request)
+    files = services(request).files
+    try:
+        async with files.writing(running_instance(request).sandbox_id) as writing:
+            await form.read(steady(request.stream(), files.idle_timeout_s), writing.write)
+            target = validated(FileQuery, {"path": form.path}, "body")
+            await writing.place(target.path, form.file_name)
+    except ClientDisconnect:
+        return Response(status_code=CLIENT_CLOSED_REQUEST)
+    return Response(status_code=204)
+
+
+async def download(request: Request) -> Response:
+    """A file's bytes."""
+    query = parse_query(request, FileQuery)
+    files = services(request).files
+    found = await files.download(running_instance(request).sandbox_id, query.path)
+    headers = attachment(found.name, found.size)
+    if request.method == "HEAD":
+        await found.chunks.aclose()
+        return Response(headers=headers)
+    return FileStream(found.chunks, headers, files.idle_timeout_s)

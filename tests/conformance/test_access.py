@@ -1,0 +1,239 @@
+"""Keys: who may do what, in which order that is checked, and when a key ends."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.conformance.shapes import (
+    GRANT,
+    INSTANCE,
+    KEY,
+    KEY_DETAILS,
+    NEW_KEY,
+    PERMISSIONS,
+    answered,
+    fits,
+    invalid,
+    listed,
+    refused,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.conformance.client import Client
+
+    NewKey = Callable[..., dict[str, Any]]
+
+NOT_FOUND = "Instance not found."
+NOWHERE = str(uuid.UUID(int=0))
+
+OF_INSTANCE: list[tuple[str, str, str, Any]] = [
+    ("read", "GET", "", None),
+    ("read", "GET", "/status", None),
+    ("interact", "POST", "/responses", {}),
+    ("interact", "POST", "/session/a-session/responses", {}),
+    ("configure", "PATCH", "", {}),
+    ("configure", "GET", "/skills", None),
+    ("configure", "GET", "/skills/no-such-skill", None),
+    ("configure", "POST", "/skills/install", {}),
+    ("configure", "PATCH", "/skills/no-such-skill", {"enabled": "neither"}),
+    ("files", "GET", "/files", None),
+    ("files", "GET", "/files/content?path=openclaw.json", None),
+    ("files", "PUT", "/files/content", {}),
+    ("files", "POST", "/files/upload", None),
+    ("files", "GET", "/files/download?path=openclaw.json", None),
+    ("channels", "GET", "/channels", None),
+    ("channels", "POST", "/channels/telegram/connect", {}),
+    ("channels", "GET", "/channels/telegram/status", None),
+    ("channels", "POST", "/channels/telegram/pair", {}),
+]
+"""What a permission opens; with these bodies no call changes anything."""
+
+OF_ORGANIZATION: list[tuple[str, str, Any]] = [
+    ("GET", "organization", None),
+    ("PATCH", "organization", {}),
+    ("POST", "instances", {}),
+    ("POST", "keys", {}),
+    ("GET", "keys", None),
+    ("GET", f"keys/{NOWHERE}", None),
+    ("DELETE", f"keys/{NOWHERE}", None),
+    ("GET", "subscription", None),
+    ("POST", "subscription/checkout", {}),
+    ("POST", "subscription/portal", None),
+    ("POST", "instances/{id}/stop", None),
+    ("POST", "instances/{id}/start", None),
+    ("DELETE", "instances/{id}", None),
+]
+"""What needs an organization key; with these bodies no call but the last three changes anything."""
+
+
+def call(client: Client, method: str, path: str, body: Any) -> Any:
+    return client.request(method, path, **({} if body is None else {"json": body}))
+
+
+ALL = [
+    *((method, f"instances/{{id}}{below}", body) for _, method, below, body in OF_INSTANCE),
+    *OF_ORGANIZATION,
+    ("GET", "instances", None),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "body"), ALL)
+@pytest.mark.parametrize("key", [None, "nonsense", "chd_org_nonsense", "chd_sk_nonsense"])
+def test_without_a_good_key_a_call_is_refused(
+    api: Client, method: str, path: str, body: Any, key: str | None
+) -> None:
+    with api.with_key(key) as client:
+        refused(call(client, method, path.replace("{id}", NOWHERE), body), 401)
+
+
+@pytest.mark.parametrize(("needed", "method", "below", "body"), OF_INSTANCE)
+def test_a_permission_opens_its_calls_and_no_other(
+    agent: str, scoped: dict[str, Client], needed: str, method: str, below: str, body: Any
+) -> None:
+    for permission, client in scoped.items():
+        answer = call(client, method, f"instances/{agent}{below}", body)
+        if permission == needed:
+            assert answer.status_code in {200, 204, 404, 422}, answer.text
+        else:
+            refused(answer, 403)
+
+
+@pytest.mark.parametrize(("method", "path", "body"), OF_ORGANIZATION)
+def test_a_scoped_key_opens_nothing_of_the_organizations(
+    agent: str, scoped: dict[str, Client], method: str, path: str, body: Any
+) -> None:
+    for client in scoped.values():
+        refused(call(client, method, path.replace("{id}", agent), body), 403)
+
+
+def test_a_scoped_key_sees_its_own_instance(agent: str, scoped: dict[str, Client]) -> None:
+    seen = [each["id"] for each in listed(scoped["read"].get("instances"), INSTANCE)]
+    assert seen == [agent]
+
+
+@pytest.mark.parametrize("instance_id", [NOWHERE, "no-uuid"])
+@pytest.mark.parametrize(("method", "below", "body"), [row[1:] for row in OF_INSTANCE])
+def test_an_instance_that_is_not_there_is_not_found_before_the_body_is_judged(
+    api: Client, instance_id: str, method: str, below: str, body: Any
+) -> None:
+    refused(call(api, method, f"instances/{instance_id}{below}", body), 404, words=NOT_FOUND)
+
+
+@pytest.mark.stays
+@pytest.mark.parametrize(("method", "below", "body"), [row[1:] for row in OF_INSTANCE])
+def test_an_instance_of_another_organization_is_not_found(
+    newcomer: Client, creation: dict[str, Any], method: str, below: str, body: Any
+) -> None:
+    answer = call(newcomer, method, f"instances/{creation['id']}{below}", body)
+    refused(answer, 404, words=NOT_FOUND)
+
+
+@pytest.mark.stays
+@pytest.mark.parametrize(
+    ("method", "below"), [("POST", "/stop"), ("POST", "/start"), ("DELETE", "")]
+)
+def test_an_instance_of_another_organization_cannot_be_ended(
+    newcomer: Client, creation: dict[str, Any], method: str, below: str
+) -> None:
+    answer = newcomer.request(method, f"instances/{creation['id']}{below}")
+    refused(answer, 404, words=NOT_FOUND)
+
+
+@pytest.mark.stays
+def test_a_key_of_another_organization_is_not_found(
+    newcomer: Client, agent: str, new_key: NewKey
+) -> None:
+    key = new_key(agent, "read")
+    refused(newcomer.get(f"keys/{key['id']}"), 404)
+    refused(newcomer.delete(f"keys/{key['id']}"), 404)
+
+
+def test_a_new_key_is_shown_with_its_token_this_once(
+    api: Client, agent: str, new_key: NewKey
+) -> None:
+    key = new_key(agent, "read", "interact")
+    fits(key, NEW_KEY)
+    assert key["raw_key"].startswith("chd_sk_")
+    assert key["raw_key"].startswith(key["key_prefix"])
+    assert (key["is_active"], key["expires_at"], key["last_used_at"]) == (True, None, None)
+
+    shown = answered(api.get(f"keys/{key['id']}"), 200, KEY_DETAILS)
+    for grant in shown["instances"]:
+        fits(grant, GRANT)
+    assert [grant["instance_id"] for grant in shown["instances"]] == [agent]
+    assert set(shown["instances"][0]["permissions"]) == {"read", "interact"}
+
+    (found,) = [each for each in listed(api.get("keys"), KEY) if each["id"] == key["id"]]
+    assert found == {name: shown[name] for name in KEY}
+
+
+def test_a_key_that_was_used_says_when(api: Client, agent: str, new_key: NewKey) -> None:
+    key = new_key(agent, "read")
+    with api.with_key(key["raw_key"]) as client:
+        answered(client.get(f"instances/{agent}/status"), 200)
+    assert answered(api.get(f"keys/{key['id']}"), 200)["last_used_at"] is not None
+
+
+def test_a_revoked_key_opens_nothing_at_once(api: Client, agent: str, new_key: NewKey) -> None:
+    key = new_key(agent, "read")
+    with api.with_key(key["raw_key"]) as client:
+        answered(client.get(f"instances/{agent}"), 200)
+        answered(api.delete(f"keys/{key['id']}"), 204)
+        refused(client.get(f"instances/{agent}"), 401)
+    assert answered(api.get(f"keys/{key['id']}"), 200)["is_active"] is False
+    (found,) = [each for each in listed(api.get("keys"), KEY) if each["id"] == key["id"]]
+    assert found["is_active"] is False
+
+
+def test_a_key_ends_when_it_expires(api: Client, agent: str, new_key: NewKey) -> None:
+    ends_at = datetime.now(UTC) + timedelta(seconds=3)
+    key = new_key(agent, "read", expires_at=ends_at.isoformat())
+    with api.with_key(key["raw_key"]) as client:
+        answered(client.get(f"instances/{agent}"), 200)
+        while datetime.now(UTC) < ends_at + timedelta(seconds=1):
+            time.sleep(0.2)
+        refused(client.get(f"instances/{agent}"), 401)
+    assert answered(api.get(f"keys/{key['id']}"), 200)["is_active"] is False
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("name", ""),
+        ("name", "x" * 129),
+        ("instance_ids", "text"),
+        ("permissions", ["everything"]),
+        ("permissions", "read"),
+        ("expires_at", "tomorrow"),
+    ],
+)
+def test_a_key_that_breaks_a_bound_is_refused(
+    api: Client, agent: str, field: str, value: Any
+) -> None:
+    body = {"name": "never made", "instance_ids": [agent], "permissions": ["read"]}
+    invalid(api.post("keys", json=body | {field: value}), "body", field)
+
+
+@pytest.mark.parametrize("field", ["name", "instance_ids", "permissions"])
+def test_a_key_needs_a_name_instances_and_permissions(api: Client, agent: str, field: str) -> None:
+    body = {"name": "never made", "instance_ids": [agent], "permissions": ["read"]}
+    del body[field]
+    (problem,) = invalid(api.post("keys", json=body), "body", field)
+    assert problem["type"] == "missing"
+
+
+def test_a_key_that_is_not_there_is_not_found(api: Client) -> None:
+    for key_id in (NOWHERE, "no-uuid"):
+        refused(api.get(f"keys/{key_id}"), 404)
+        refused(api.delete(f"keys/{key_id}"), 404)
+
+
+def test_every_permission_is_tried_here() -> None:
+    assert {needed for needed, *_ in OF_INSTANCE} == set(PERMISSIONS)

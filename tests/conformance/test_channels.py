@@ -1,0 +1,120 @@
+"""Channels; none is ever connected with what would reach anybody."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.conformance.shapes import (
+    CHANNEL,
+    CHANNEL_INFO,
+    CHANNEL_STATUS,
+    CONNECTION,
+    answered,
+    invalid,
+    listed,
+    refused,
+)
+
+if TYPE_CHECKING:
+    from tests.conformance.client import Client
+
+FIELDS: dict[str, set[str]] = {
+    "telegram": {"token"},
+    "discord": {"token"},
+    "slack": {"bot_token", "app_token"},
+    "whatsapp": set(),
+    "googlechat": {"audience_type", "audience"},
+    "signal": {"account"},
+    "matrix": {"homeserver", "access_token"},
+    "msteams": {"app_id", "app_password"},
+    "mattermost": {"base_url", "bot_token"},
+    "nostr": {"private_key"},
+    "line": {"channel_access_token", "channel_secret"},
+}
+WRONG_TOKEN = "1:conformance-no-such-token"
+
+
+def kind(channel: str) -> str:
+    return "interactive" if channel == "whatsapp" else "token"
+
+
+def test_all_channels_are_listed(api: Client, agent: str) -> None:
+    channels = listed(api.get(f"instances/{agent}/channels"), CHANNEL)
+    found = {each["channel"]: each["connection_type"] for each in channels}
+    assert found == {channel: kind(channel) for channel in FIELDS}
+    assert len(channels) == len(found)
+
+
+@pytest.mark.parametrize("channel", sorted(FIELDS))
+def test_what_a_channel_needs_is_told_to_anyone(
+    anyone: Client, creation: dict[str, Any], channel: str
+) -> None:
+    path = f"instances/{creation['id']}/channels/{channel}"
+    info = answered(anyone.get(path), 200, CHANNEL_INFO)
+    assert (info["channel"], info["connection_type"]) == (channel, kind(channel))
+    assert set(info["required_fields"]) == FIELDS[channel]
+    assert all(info["required_fields"].values())
+
+
+def test_an_unknown_channel_is_not_found(api: Client, anyone: Client, agent: str) -> None:
+    path = f"instances/{agent}/channels/pigeon"
+    refused(anyone.get(path), 404)
+    refused(api.get(f"{path}/status"), 404)
+    refused(api.post(f"{path}/connect", json={"config": {"token": "x"}}), 404)
+    refused(api.post(f"{path}/pair", json={"code": "ABCD2345"}), 404)
+    refused(api.post(f"{path}/disconnect"), 404)
+
+
+@pytest.mark.parametrize(
+    ("channel", "field"),
+    [(channel, field) for channel, fields in sorted(FIELDS.items()) for field in sorted(fields)],
+)
+def test_a_missing_field_is_named(api: Client, agent: str, channel: str, field: str) -> None:
+    config = dict.fromkeys(FIELDS[channel] - {field}, "x")
+    path = f"instances/{agent}/channels/{channel}/connect"
+    answer = api.post(path, json={"config": config})
+    assert answer.status_code == 422, answer.text
+    assert field in answer.text
+
+
+def test_a_connection_needs_a_config(api: Client, agent: str) -> None:
+    invalid(api.post(f"instances/{agent}/channels/telegram/connect", json={}), "body", "config")
+
+
+def test_a_pairing_needs_a_code(api: Client, agent: str) -> None:
+    invalid(api.post(f"instances/{agent}/channels/telegram/pair", json={}), "body", "code")
+
+
+@pytest.mark.parametrize("channel", sorted(set(FIELDS) - {"telegram"}))
+def test_a_channel_that_nobody_connected_says_so(api: Client, agent: str, channel: str) -> None:
+    status = answered(api.get(f"instances/{agent}/channels/{channel}/status"), 200, CHANNEL_STATUS)
+    assert (status["channel"], status["enabled"]) == (channel, False)
+    assert status["connected"] is False
+
+
+def test_a_channel_is_connected_and_disconnected(api: Client, agent: str) -> None:
+    path = f"instances/{agent}/channels/telegram"
+    answer = api.post(f"{path}/connect", json={"config": {"token": WRONG_TOKEN}})
+    if answer.status_code != 200:
+        # A service may ask the messenger first, which does not know this token.
+        refused(answer, 400, 409, 502)
+        return
+    assert answered(answer, 200, CONNECTION)["channel"] == "telegram"
+    status = answered(api.get(f"{path}/status"), 200, CHANNEL_STATUS)
+    assert (status["enabled"], status["connected"]) == (True, False)
+    enabled = {
+        each["channel"]
+        for each in listed(api.get(f"instances/{agent}/channels"), CHANNEL)
+        if each["enabled"]
+    }
+    assert enabled == {"telegram"}
+
+    answered(api.post(f"{path}/disconnect"), 204)
+    assert answered(api.get(f"{path}/status"), 200, CHANNEL_STATUS)["enabled"] is False
+
+
+def test_a_pairing_code_that_was_never_given_out_is_refused(api: Client, agent: str) -> None:
+    answer = api.post(f"instances/{agent}/channels/telegram/pair", json={"code": "ZZZZ9999"})
+    assert 400 <= answer.status_code < 500, answer.text

@@ -1,0 +1,61 @@
+"""What no call answers: unknown paths and methods, and pages of other origins."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.conformance.shapes import answered, refused
+
+if TYPE_CHECKING:
+    from tests.conformance.client import Client
+
+ORIGIN = "http://localhost:5173"
+
+
+@pytest.mark.parametrize("path", ["nowhere", "instances/x/nowhere", "organization/nowhere"])
+@pytest.mark.parametrize("method", ["GET", "POST", "PATCH", "PUT", "DELETE"])
+def test_an_unknown_path_is_not_found(api: Client, method: str, path: str) -> None:
+    refused(api.request(method, path), 404)
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("PUT", "organization"),
+        ("GET", "organization/signup"),
+        ("PUT", "instances"),
+        ("PATCH", "instances/x/status"),
+        ("GET", "instances/x/responses"),
+    ],
+)
+def test_a_method_that_a_path_has_not_is_not_allowed(api: Client, method: str, path: str) -> None:
+    refused(api.request(method, path), 405)
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PATCH", "PUT", "DELETE"])
+def test_a_page_on_the_developers_machine_may_ask(anyone: Client, method: str) -> None:
+    headers = {
+        "Origin": ORIGIN,
+        "Access-Control-Request-Method": method,
+        "Access-Control-Request-Headers": "authorization,content-type",
+    }
+    answer = anyone.request("OPTIONS", "instances", headers=headers)
+    assert answer.status_code in {200, 204}
+    assert answer.headers["Access-Control-Allow-Origin"] in {ORIGIN, "*"}
+    assert method in answer.headers["Access-Control-Allow-Methods"]
+    allowed = answer.headers["Access-Control-Allow-Headers"].lower()
+    assert "*" in allowed or {"authorization", "content-type"} <= set(
+        allowed.replace(" ", "").split(",")
+    )
+
+
+def test_a_page_can_read_answers_and_refusals(api: Client, anyone: Client) -> None:
+    headers = {"Origin": ORIGIN}
+    good = api.get("organization", headers=headers)
+    answered(good, 200)
+    bad = anyone.get("organization", headers=headers)
+    refused(bad, 401)
+    for answer in (good, bad):
+        assert answer.headers["Access-Control-Allow-Origin"] in {ORIGIN, "*"}

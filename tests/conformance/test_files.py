@@ -1,0 +1,104 @@
+"""Files: written, listed, read, and sent there and back as they are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.conformance.shapes import (
+    ENTRY,
+    FILE,
+    FOLDER,
+    answered,
+    fits,
+    invalid,
+    is_recent,
+    refused,
+)
+
+if TYPE_CHECKING:
+    from tests.conformance.client import Client
+
+FOLDER_PATH = "workspace/conformance"
+TEXT = "Hello, \u00fcber \U0001f99e\n"
+BYTES = bytes(range(256)) * 4096
+
+
+def test_the_root_is_the_agents_home(api: Client, agent: str) -> None:
+    listing = answered(api.get(f"instances/{agent}/files"), 200, FOLDER)
+    assert listing == answered(api.get(f"instances/{agent}/files?path=."), 200)
+    kinds = {entry["name"]: entry["is_dir"] for entry in listing["entries"]}
+    assert (kinds["openclaw.json"], kinds["workspace"]) == (False, True)
+    for entry in listing["entries"]:
+        fits(entry, ENTRY)
+
+
+def test_what_is_written_is_listed_and_read(api: Client, agent: str) -> None:
+    files, path = f"instances/{agent}/files", f"{FOLDER_PATH}/deep/er/\u00fcber \U0001f99e.md"
+    answered(api.put(f"{files}/content", json={"path": path, "content": TEXT}), 204)
+
+    read = answered(api.get(f"{files}/content", params={"path": path}), 200, FILE)
+    assert read == {"path": path, "content": TEXT}
+
+    folder = path.rpartition("/")[0]
+    listing = answered(api.get(files, params={"path": folder}), 200, FOLDER)
+    assert listing["path"] == folder
+    (entry,) = listing["entries"]
+    fits(entry, ENTRY)
+    assert (entry["path"], entry["name"]) == (path, path.rpartition("/")[2])
+    assert (entry["is_dir"], entry["size"]) == (False, len(TEXT.encode()))
+    assert is_recent(entry["mod_time"])
+
+
+def test_a_file_can_be_written_anew(api: Client, agent: str) -> None:
+    files, path = f"instances/{agent}/files", f"{FOLDER_PATH}/anew.md"
+    for content in (TEXT, "", "shorter"):
+        answered(api.put(f"{files}/content", json={"path": path, "content": content}), 204)
+        read = answered(api.get(f"{files}/content", params={"path": path}), 200)
+        assert read["content"] == content
+
+
+def test_bytes_come_back_as_they_were_sent(api: Client, agent: str) -> None:
+    files, path = f"instances/{agent}/files", f"{FOLDER_PATH}/bytes.bin"
+    sent = api.post(f"{files}/upload", data={"path": path}, files={"file": ("b.bin", BYTES)})
+    answered(sent, 204)
+    answer = api.get(f"{files}/download", params={"path": path})
+    assert answer.status_code == 200
+    assert answer.headers["Content-Disposition"].startswith("attachment")
+    assert answer.content == BYTES
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["../outside", "/etc/passwd", "workspace/../../outside", "workspace/../../../etc/passwd"],
+)
+def test_nothing_outside_of_the_root_is_touched(api: Client, agent: str, path: str) -> None:
+    files = f"instances/{agent}/files"
+    for answer in (
+        api.get(files, params={"path": path}),
+        api.get(f"{files}/content", params={"path": path}),
+        api.get(f"{files}/download", params={"path": path}),
+        api.put(f"{files}/content", json={"path": path, "content": "x"}),
+        api.post(f"{files}/upload", data={"path": path}, files={"file": ("x", b"x")}),
+    ):
+        assert 400 <= answer.status_code < 500, f"{answer.status_code}: {answer.text[:200]}"
+
+
+def test_a_file_that_is_not_there_is_not_found(api: Client, agent: str) -> None:
+    files, params = f"instances/{agent}/files", {"path": f"{FOLDER_PATH}/nowhere.md"}
+    refused(api.get(files, params=params), 404)
+    refused(api.get(f"{files}/content", params=params), 404)
+    refused(api.get(f"{files}/download", params=params), 404)
+
+
+def test_a_path_is_needed(api: Client, agent: str) -> None:
+    files = f"instances/{agent}/files"
+    invalid(api.get(f"{files}/content"), "query", "path")
+    invalid(api.get(f"{files}/download"), "query", "path")
+    invalid(api.put(f"{files}/content", json={"content": "x"}), "body", "path")
+    invalid(api.put(f"{files}/content", json={"path": "x"}), "body", "content")
+    invalid(api.post(f"{files}/upload", files={"file": ("x", b"x")}), "body", "path")
+    invalid(
+        api.post(f"{files}/upload", data={"path": "x"}, files={"no": ("x", b"")}), "body", "file"
+    )

@@ -1,0 +1,127 @@
+"""Messages in the OpenAI Responses format. Most of these call a model."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.conformance.client import MODEL, text_of
+from tests.conformance.shapes import answered, invalid, refused
+
+if TYPE_CHECKING:
+    from tests.conformance.client import Client
+
+costs = pytest.mark.costs
+
+
+def check_response(response: dict[str, Any], model: str = MODEL) -> None:
+    """Fails unless this is a completed answer with text."""
+    assert response["id"].startswith("resp_")
+    assert (response["object"], response["status"]) == ("response", "completed")
+    assert response["model"] == model
+    messages = [item for item in response["output"] if item["type"] == "message"]
+    assert messages
+    assert {item["role"] for item in messages} == {"assistant"}
+    assert text_of(response)
+    usage = response["usage"]
+    assert usage["total_tokens"] == usage["input_tokens"] + usage["output_tokens"]
+
+
+@costs
+def test_a_message_is_answered(api: Client, agent: str) -> None:
+    check_response(answered(api.message(agent, input="Say hello."), 200))
+
+
+@costs
+def test_a_message_may_be_a_list_of_items(api: Client, agent: str) -> None:
+    item = {
+        "type": "message",
+        "role": "user",
+        "content": [{"type": "input_text", "text": "Say hello."}],
+    }
+    check_response(answered(api.message(agent, "items", input=[item]), 200))
+
+
+@costs
+def test_other_members_of_the_format_are_taken(api: Client, agent: str) -> None:
+    answer = api.message(
+        agent, "more", input="Say hello.", instructions="Be brief.", max_output_tokens=512,
+        metadata={"ticket": "42"}, user="someone", store=True, temperature=0.5,
+    )  # fmt: skip
+    check_response(answered(answer, 200))
+
+
+@costs
+def test_the_main_conversation_remembers(api: Client, agent: str) -> None:
+    word = f"word{secrets.token_hex(3)}"
+    api.say(agent, f"Remember this word: {word}")
+    assert word in api.say(agent, "Which word did I ask you to remember? Repeat it exactly.")
+
+
+@costs
+def test_a_conversation_outlives_stop_and_start(api: Client, agent: str) -> None:
+    word = f"word{secrets.token_hex(3)}"
+    api.say(agent, f"Remember this word: {word}", "outlives")
+    answered(api.post(f"instances/{agent}/stop"), 200)
+    answered(api.post(f"instances/{agent}/start"), 200)
+    told = api.say(agent, "Which word did I ask you to remember? Repeat it exactly.", "outlives")
+    assert word in told
+
+
+@costs
+@pytest.mark.parametrize(
+    "session", ["project-alpha", "Project-Alpha", "user@example.com", "a/b", "\u00fcber \U0001f99e"]
+)
+def test_conversations_are_isolated(api: Client, agent: str, session: str) -> None:
+    word = f"word{secrets.token_hex(3)}"
+    api.say(agent, f"Remember this word: {word}", session)
+    question = "Which word did I ask you to remember? Repeat it exactly."
+    assert word not in api.say(agent, question, f"other than {session}")
+    assert word in api.say(agent, question, session)
+
+
+@costs
+def test_an_answer_is_streamed(api: Client, agent: str) -> None:
+    events = list(api.events(agent, "Say hello.", "streamed"))
+    types = [event["type"] for event in events]
+    assert types[0] == "response.created"
+    assert types[-1] == "response.completed"
+    text = "".join(e["delta"] for e in events if e["type"] == "response.output_text.delta")
+    check_response(events[-1]["response"])
+    assert text == text_of(events[-1]["response"])
+
+
+@costs
+def test_each_message_may_name_another_model(api: Client, agent: str) -> None:
+    providers = answered(api.get("organization"), 200)["model_providers"]
+    if "openai" not in providers:
+        pytest.skip("The organization has no key for a second model provider.")
+    word = f"word{secrets.token_hex(3)}"
+    api.say(agent, f"Remember this word: {word}", "models")
+    question = "Which word did I ask you to remember? Repeat it exactly."
+    response = answered(api.message(agent, "models", input=question, model="gpt-4o-mini"), 200)
+    check_response(response, "gpt-4o-mini")
+    assert word in text_of(response)
+
+
+@pytest.mark.parametrize("session", [None, "a-session"])
+@pytest.mark.parametrize("missing", ["model", "input"])
+def test_a_message_needs_a_model_and_an_input(
+    api: Client, agent: str, session: str | None, missing: str
+) -> None:
+    body = {"model": MODEL, "input": "Hello"}
+    del body[missing]
+    path = f"instances/{agent}/session/{session}/responses" if session else (
+        f"instances/{agent}/responses"
+    )  # fmt: skip
+    problems = invalid(api.post(path, json=body), "body", missing)
+    assert "missing" in [each["type"] for each in problems]
+
+
+def test_a_model_that_nobody_knows_is_refused(api: Client, agent: str) -> None:
+    answer = api.message(agent, input="Hello", model="no-such-model")
+    assert 400 <= answer.status_code < 500
+    if answer.status_code != 422:
+        refused(answer, answer.status_code)

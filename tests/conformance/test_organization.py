@@ -1,0 +1,145 @@
+"""Signing up, what an organization is, and its subscription."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.conformance.shapes import (
+    LINK,
+    ORGANIZATION,
+    SIGNUP,
+    SUBSCRIPTION,
+    TIERS,
+    answered,
+    fits,
+    invalid,
+    is_recent,
+    refused,
+)
+
+if TYPE_CHECKING:
+    from tests.conformance.client import Client
+
+LIMIT_REACHED = "Instance limit reached (1/1). Upgrade your subscription."
+
+
+def test_an_organization_is_shown(api: Client) -> None:
+    organization = answered(api.get("organization"), 200, ORGANIZATION)
+    assert organization["instance_limit"] == TIERS[organization["subscription_tier"]]
+
+
+def test_a_change_of_nothing_changes_nothing(api: Client) -> None:
+    before = answered(api.get("organization"), 200)
+    after = answered(api.patch("organization", json={}), 200, ORGANIZATION)
+    changing = {"updated_at", "instance_count"}
+    assert {k: v for k, v in after.items() if k not in changing} == {
+        k: v for k, v in before.items() if k not in changing
+    }
+
+
+@pytest.mark.parametrize("name", ["", "x" * 129, 5, None, ["x"]])
+def test_a_name_that_breaks_its_bounds_is_refused(api: Client, anyone: Client, name: Any) -> None:
+    invalid(anyone.post("organization/signup", json={"name": name}), "body", "name")
+    if name is not None:
+        invalid(api.patch("organization", json={"name": name}), "body", "name")
+
+
+def test_a_signup_needs_a_name(anyone: Client) -> None:
+    (problem,) = invalid(anyone.post("organization/signup", json={}), "body", "name")
+    assert problem["type"] == "missing"
+
+
+def test_a_model_key_is_for_a_known_provider(api: Client) -> None:
+    invalid(api.patch("organization", json={"model_api_keys": {"nobody": "x"}}), "body")
+
+
+@pytest.mark.stays
+def test_a_newcomer_begins_with_one_instance_and_no_model_key(newcomer: Client) -> None:
+    organization = answered(newcomer.get("organization"), 200, ORGANIZATION)
+    assert organization["subscription_tier"] == "shrimp"
+    assert organization["instance_limit"] == 1
+    assert organization["model_providers"] == []
+    assert is_recent(organization["created_at"])
+
+
+@pytest.mark.stays
+def test_a_signup_answers_the_organization_and_its_key(anyone: Client) -> None:
+    name = "conformance \u00e4\U0001f99e"
+    answer = anyone.post("organization/signup", json={"name": name})
+    content = answered(answer, 201, SIGNUP)
+    fits(content["organization"], ORGANIZATION)
+    assert content["organization"]["name"] == name
+    assert content["api_key"].startswith("chd_org_")
+    with anyone.with_key(content["api_key"]) as client:
+        assert answered(client.get("organization"), 200)["id"] == content["organization"]["id"]
+
+
+@pytest.mark.stays
+def test_model_keys_are_merged_removed_and_never_shown(newcomer: Client) -> None:
+    def change(**keys: str) -> list[str]:
+        answer = newcomer.patch("organization", json={"model_api_keys": keys})
+        providers: list[str] = answered(answer, 200, ORGANIZATION)["model_providers"]
+        assert "sk-conformance" not in answer.text
+        return sorted(providers)
+
+    assert change(openai="sk-conformance-1") == ["openai"]
+    assert change(gemini="sk-conformance-2") == ["gemini", "openai"]
+    assert change(openai="") == ["gemini"]
+    assert change(gemini="") == []
+
+
+@pytest.mark.stays
+def test_an_organization_can_be_renamed(newcomer: Client) -> None:
+    before = answered(newcomer.get("organization"), 200)
+    after = answered(newcomer.patch("organization", json={"name": "renamed"}), 200, ORGANIZATION)
+    assert (after["id"], after["name"]) == (before["id"], "renamed")
+    answered(newcomer.patch("organization", json={"name": before["name"]}), 200)
+
+
+@pytest.mark.stays
+def test_an_instance_without_a_model_key_ends_in_error_and_counts_until_it_is_deleted(
+    newcomer: Client,
+) -> None:
+    first = newcomer.created(name="no key", model_provider="gemini")
+    assert first.status_code == 201, first.text
+    instance_id = first.json()["id"]
+    assert newcomer.until(instance_id, "error", "running") == "error"
+    shown = answered(newcomer.get(f"instances/{instance_id}"), 200)
+    assert "gemini" in shown["error_message"].lower()
+
+    refused(newcomer.created(name="one too many"), 402, words=LIMIT_REACHED)
+    assert answered(newcomer.get("organization"), 200)["instance_count"] == 1
+
+    answered(newcomer.delete(f"instances/{instance_id}"), 204)
+    assert answered(newcomer.get("organization"), 200)["instance_count"] == 0
+
+
+def test_the_subscription_says_what_the_organization_says(api: Client) -> None:
+    subscription = answered(api.get("subscription"), 200, SUBSCRIPTION)
+    organization = answered(api.get("organization"), 200)
+    assert subscription["tier"] == organization["subscription_tier"]
+    assert subscription["instance_limit"] == organization["instance_limit"]
+
+
+@pytest.mark.stays
+@pytest.mark.parametrize("tier", ["crab", "lobster"])
+def test_a_checkout_is_a_page_to_open(newcomer: Client, tier: str) -> None:
+    link = answered(newcomer.post("subscription/checkout", json={"tier": tier}), 200, LINK)
+    assert link["url"].startswith("http")
+
+
+@pytest.mark.parametrize("tier", ["shrimp", "whale", "", 1])
+def test_there_is_no_checkout_of_other_tiers(api: Client, tier: Any) -> None:
+    invalid(api.post("subscription/checkout", json={"tier": tier}), "body", "tier")
+
+
+@pytest.mark.stays
+def test_the_portal_is_a_page_to_open(newcomer: Client) -> None:
+    answer = newcomer.post("subscription/portal")
+    if answer.status_code != 200:
+        # Without anything ever paid for, a payment service may know no customer.
+        refused(answer, 400, 404)
+        return
+    assert answered(answer, 200, LINK)["url"].startswith("http")

@@ -1,0 +1,94 @@
+"""Skills: listed, shown, switched, installed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.conformance.shapes import (
+    INSTALLATION,
+    SKILL,
+    SKILL_DETAILS,
+    answered,
+    invalid,
+    listed,
+    refused,
+)
+
+if TYPE_CHECKING:
+    from tests.conformance.client import Client
+
+SLUG = "weather"
+NAMELESS = "no-such-skill-conformance"
+
+
+def test_skills_are_listed(api: Client, agent: str) -> None:
+    skills = listed(api.get(f"instances/{agent}/skills"), SKILL)
+    assert skills
+    names = [each["name"] for each in skills]
+    assert len(set(names)) == len(names)
+
+
+def test_those_that_are_ready_are_some_of_them(api: Client, agent: str) -> None:
+    path = f"instances/{agent}/skills"
+    every = listed(api.get(path), SKILL)
+    assert every == listed(api.get(f"{path}?eligible_only=false"), SKILL)
+    ready = listed(api.get(f"{path}?eligible_only=true"), SKILL)
+    assert {each["name"] for each in ready} <= {each["name"] for each in every}
+    assert all(each["ready"] for each in ready)
+
+
+def test_a_skill_is_shown_with_its_path(api: Client, agent: str) -> None:
+    first = listed(api.get(f"instances/{agent}/skills"), SKILL)[0]
+    shown = answered(api.get(f"instances/{agent}/skills/{first['name']}"), 200, SKILL_DETAILS)
+    assert {name: shown[name] for name in SKILL} == first
+
+
+def test_a_skill_that_is_not_there_is_not_found(api: Client, agent: str) -> None:
+    path = f"instances/{agent}/skills/{NAMELESS}"
+    refused(api.get(path), 404)
+
+
+def test_a_skill_can_be_switched_off_and_on(api: Client, agent: str) -> None:
+    ready = listed(api.get(f"instances/{agent}/skills?eligible_only=true"), SKILL)
+    if not ready:
+        pytest.skip("The agent has no skill that is ready.")
+    path = f"instances/{agent}/skills/{ready[0]['name']}"
+    answered(api.patch(path, json={"enabled": False}), 204)
+    assert answered(api.get(path), 200, SKILL_DETAILS)["ready"] is False
+    answered(api.patch(path, json={"enabled": True}), 204)
+    assert answered(api.get(path), 200, SKILL_DETAILS)["ready"] is True
+
+
+def test_settings_of_a_skill_are_taken(api: Client, agent: str) -> None:
+    first = listed(api.get(f"instances/{agent}/skills"), SKILL)[0]
+    body = {"env": {"CONFORMANCE": "1"}, "config": {"conformance": True}}
+    answered(api.patch(f"instances/{agent}/skills/{first['name']}", json=body), 204)
+
+
+@pytest.mark.parametrize(
+    "body", [{"enabled": "neither"}, {"env": "text"}, {"env": {"A": 5}}, {"config": "text"}]
+)
+def test_settings_that_make_no_sense_are_refused(
+    api: Client, agent: str, body: dict[str, Any]
+) -> None:
+    first = listed(api.get(f"instances/{agent}/skills"), SKILL)[0]
+    invalid(api.patch(f"instances/{agent}/skills/{first['name']}", json=body), "body", *body)
+
+
+def test_an_installation_needs_a_slug(api: Client, agent: str) -> None:
+    invalid(api.post(f"instances/{agent}/skills/install", json={}), "body", "slug")
+
+
+def test_a_skill_that_clawhub_has_not_is_not_installed(api: Client, agent: str) -> None:
+    answer = api.post(f"instances/{agent}/skills/install", json={"slug": NAMELESS})
+    refused(answer, 400, 404, 409, 502)
+
+
+def test_a_skill_is_installed_from_clawhub(api: Client, agent: str) -> None:
+    answer = api.post(f"instances/{agent}/skills/install", json={"slug": SLUG})
+    if answer.status_code == 502:
+        pytest.skip(f"ClawHub cannot be reached from there: {refused(answer, 502)}")
+    installed = answered(answer, 200, INSTALLATION)
+    answered(api.get(f"instances/{agent}/skills/{installed['skill']}"), 200, SKILL_DETAILS)

@@ -1,0 +1,132 @@
+"""A stand-in for Telegram's Bot API, on a socket that sandboxes reach."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any, Self
+
+from chowder_local.domain import RELAY_HOSTNAME
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+TOKEN = "123456:planted-bot-token-9e17c4"
+LONGEST_POLL_S = 1.0
+BOT = {"id": 123456, "is_bot": True, "first_name": "Bot", "username": "the_bot"}
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call of a method that the bot made."""
+
+    method: str
+    params: dict[str, Any]
+
+
+class BotApi:
+    """Has one bot, and people who write to it."""
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+        self._updates: list[dict[str, Any]] = []
+        self._changed = threading.Condition()
+        self._is_closing = False
+        # All addresses: a sandbox comes in by the bridge, or by loopback where there is none.
+        self._server = ThreadingHTTPServer(("0.0.0.0", 0), self._handler())
+        self._thread = threading.Thread(target=self._server.serve_forever, name="bot api")
+
+    @property
+    def url(self) -> str:
+        """Where a sandbox finds it: at the host, as the relay."""
+        return f"http://{RELAY_HOSTNAME}:{self._server.server_port}"
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._changed:
+            self._is_closing = True
+            self._changed.notify_all()
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def write(self, person: int, text: str) -> None:
+        """A private message to the bot."""
+        with self._changed:
+            number = len(self._updates) + 1
+            message = {
+                "message_id": number,
+                "date": int(time.time()),
+                "chat": {"id": person, "type": "private", "first_name": "Ada"},
+                "from": {"id": person, "is_bot": False, "first_name": "Ada"},
+                "text": text,
+            }
+            self._updates.append({"update_id": number, "message": message})
+            self._changed.notify_all()
+
+    def texts(self, person: int) -> list[str]:
+        """What the bot has written to somebody."""
+        return [
+            str(call.params["text"])
+            for call in self.calls
+            if str(call.params.get("chat_id")) == str(person) and "text" in call.params
+        ]
+
+    def answer(self, token: str, method: str, params: dict[str, Any]) -> tuple[int, Any]:
+        """The status and result of a call."""
+        if token != TOKEN:
+            return 401, "Unauthorized"
+        if method == "getMe":
+            return 200, BOT
+        if method == "getUpdates":
+            return 200, self._poll(int(params.get("offset") or 0))
+        self.calls.append(Call(method, params))
+        if method.startswith(("send", "edit")) and "chat_id" in params:
+            chat = {"id": int(params["chat_id"]), "type": "private"}
+            number = 1000 + len(self.calls)
+            return 200, {"message_id": number, "date": int(time.time()), "chat": chat}
+        return 200, True
+
+    def _poll(self, offset: int) -> list[dict[str, Any]]:
+        def unseen() -> Iterator[dict[str, Any]]:
+            return (each for each in self._updates if each["update_id"] >= offset)
+
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_closing or any(unseen()), LONGEST_POLL_S)
+            return list(unseen())
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        api = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                _, bot, method = self.path.split("/", 2)
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                is_json = "json" in self.headers.get("Content-Type", "")
+                params = json.loads(body) if body and is_json else {}
+                status, result = api.answer(bot.removeprefix("bot"), method, params)
+                said = {"ok": True, "result": result}
+                if status != 200:
+                    said = {"ok": False, "error_code": status, "description": result}
+                content = json.dumps(said).encode()
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            def do_GET(self) -> None:
+                self.do_POST()
+
+            def log_message(self, *_: object) -> None:
+                """Nobody reads it."""
+
+        return Handler

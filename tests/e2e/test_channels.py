@@ -1,0 +1,144 @@
+"""The messengers of a real agent: telegram to the end, the others as far as one gets offline."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.e2e.api import Api
+from tests.e2e.bots import TOKEN, BotApi
+from tests.e2e.waiting import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import httpx
+
+    from tests.e2e.serving import ServerProcess
+
+ADA = 555
+REPLY_TIMEOUT_S = 60.0
+PLAUSIBLE: dict[str, dict[str, Any]] = {
+    "discord": {"token": "MTIzNDU2Nzg5MDEyMzQ1Njc4.GplAnT.ed-token-3b9d2e1f"},
+    "slack": {"bot_token": "xoxb-1-2-planted", "app_token": "xapp-1-A-2-planted"},
+    "googlechat": {"audience_type": "app-url", "audience": "https://a.example/googlechat"},
+    "signal": {"account": "+15550100"},
+    "matrix": {"homeserver": "https://matrix.invalid", "access_token": "syt_planted"},
+    "msteams": {"app_id": "00000000-0000-4000-8000-000000000001", "app_password": "planted"},
+    "mattermost": {"base_url": "https://mattermost.invalid", "bot_token": "planted"},
+    "nostr": {"private_key": "67dea2ed018072d675f5415ecfaed7d2597555e202d85b3d65ea4e58d2d92ffa"},
+    "line": {"channel_access_token": "planted", "channel_secret": "planted"},
+}
+
+
+@pytest.fixture(scope="module")
+def messenger_id(only_server: ServerProcess) -> str:
+    """An agent of these tests' own: a channel that fails shows in a gateway's readiness."""
+    only_server.ensure_up()
+    with Api(only_server.base_url, only_server.key) as api:
+        return api.created("messengers")
+
+
+@pytest.fixture
+def agent(api: Api, messenger_id: str) -> str:
+    api.until(messenger_id, "running")
+    return messenger_id
+
+
+@pytest.fixture
+def bots() -> Iterator[BotApi]:
+    with BotApi() as bots:
+        yield bots
+
+
+def connect(api: Api, agent: str, channel: str, config: dict[str, Any]) -> httpx.Response:
+    return api.post(f"instances/{agent}/channels/{channel}/connect", json={"config": config})
+
+
+def status(api: Api, agent: str, channel: str) -> dict[str, Any]:
+    answer = api.get(f"instances/{agent}/channels/{channel}/status")
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def disconnect(api: Api, agent: str, channel: str) -> None:
+    answer = api.post(f"instances/{agent}/channels/{channel}/disconnect")
+    assert answer.status_code == 204, answer.text
+    assert not status(api, agent, channel)["enabled"]
+
+
+def test_telegram_from_a_stranger_to_an_answer(
+    api: Api, agent: str, bots: BotApi, server: ServerProcess
+) -> None:
+    path = f"instances/{agent}/channels/telegram"
+    config = {"token": TOKEN, "api_root": bots.url}
+    answer = connect(api, agent, "telegram", config)
+    assert (answer.status_code, answer.json().get("status")) == (200, "connected"), answer.text
+    assert status(api, agent, "telegram")["connected"] is True
+
+    bots.write(ADA, "Is anybody there?")
+
+    def code_given() -> str | None:
+        found = re.search(r"\b[A-HJ-NP-Z2-9]{8}\b", " ".join(bots.texts(ADA)))
+        return found and found[0]
+
+    code = eventually(code_given, "the stranger is given a code", REPLY_TIMEOUT_S)
+    assert api.post(f"{path}/pair", json={"code": "ZZZZZZZZ"}).status_code == 404
+    paired = api.post(f"{path}/pair", json={"code": code.lower()})
+    assert paired.status_code == 200, paired.text
+    assert (paired.json()["status"], str(ADA) in paired.json()["output"]) == ("approved", True)
+
+    bots.write(ADA, "What is it like inside?")
+    eventually(
+        lambda: any("What is it like inside?" in text for text in bots.texts(ADA)),
+        "the agent answers",
+        REPLY_TIMEOUT_S,
+    )
+
+    disconnect(api, agent, "telegram")
+    assert status(api, agent, "telegram")["connected"] is False
+    again = connect(api, agent, "telegram", {})
+    assert (again.status_code, again.json().get("status")) == (200, "connected"), again.text
+
+    wrong = connect(api, agent, "telegram", {"token": "123456:another"})
+    assert wrong.status_code == 400, wrong.text
+    assert "nauthorized" in wrong.json()["detail"]
+    found = status(api, agent, "telegram")
+    assert (found["enabled"], found["connected"]) == (True, False)
+    assert "nauthorized" in found["details"]["reason"]
+    disconnect(api, agent, "telegram")
+    assert TOKEN not in server.log()
+
+
+@pytest.mark.parametrize("channel", sorted(PLAUSIBLE))
+def test_a_channel_is_run_by_openclaw_with_what_it_is_given(
+    api: Api, agent: str, channel: str
+) -> None:
+    answer = connect(api, agent, channel, PLAUSIBLE[channel])
+    found = status(api, agent, channel)
+    assert found["enabled"]
+    assert found["details"]["account"], "OpenClaw does not know the channel"
+    assert (answer.status_code == 200) is found["connected"], answer.text
+    if not found["connected"]:
+        assert answer.status_code in {400, 502}, answer.text
+        assert found["details"]["reason"]
+    for secret in PLAUSIBLE[channel].values():
+        if "planted" in secret:
+            assert secret not in answer.text
+            assert secret not in str(found)
+    disconnect(api, agent, channel)
+
+
+def test_whatsapp_out_of_reach_says_so(api: Api, agent: str) -> None:
+    answer = connect(api, agent, "whatsapp", {})
+    if answer.status_code == 200:
+        # Somewhere with the Internet.
+        assert answer.json()["status"] == "awaiting_scan"
+        assert answer.json()["qr_data"].startswith("data:image/png;base64,")
+    else:
+        assert answer.status_code == 502, answer.text
+        assert "web.whatsapp.com" in answer.json()["detail"]["error"]
+    disconnect(api, agent, "whatsapp")

@@ -1,0 +1,87 @@
+"""What `openai` for Python does beyond creating, streaming and calling: conversations, types."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from typing import TYPE_CHECKING
+
+import pytest
+from openai import AsyncOpenAI, OpenAI
+from pydantic import BaseModel
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.e2e.serving import ServerProcess
+
+pytestmark = [pytest.mark.docker, pytest.mark.slow]
+
+MODEL = "gpt-4o"
+ASKED = 'Which place? {"city": "Oslo", "people": 700000}'
+
+
+class Place(BaseModel):
+    city: str
+    people: int
+
+
+OSLO = Place(city="Oslo", people=700_000)
+
+
+@pytest.fixture
+def client(server: ServerProcess, conversation: str) -> Iterator[OpenAI]:
+    with OpenAI(base_url=conversation, api_key=server.key, max_retries=0) as client:
+        yield client
+
+
+def test_a_conversation_goes_on_with_and_without_a_response_id(client: OpenAI) -> None:
+    first = client.responses.create(model=MODEL, input="My name is Ada.")
+    second = client.responses.create(
+        model=MODEL, input="What is my name?", previous_response_id=first.id
+    )
+    assert 'Before that: "My name is Ada."' in second.output_text
+    assert second.previous_response_id == first.id
+    third = client.responses.create(model=MODEL, input="And now?")
+    assert 'Before that: "What is my name?"' in third.output_text
+
+
+def test_the_main_conversation_goes_on_too(server: ServerProcess, instance: str) -> None:
+    base_url = f"{server.base_url}/instances/{instance}"
+    said = f"Remember {uuid.uuid4()}."
+    with OpenAI(base_url=base_url, api_key=server.key, max_retries=0) as client:
+        client.responses.create(model=MODEL, input=said)
+        again = client.responses.create(model=MODEL, input="What was it?")
+    assert f'Before that: "{said}"' in again.output_text
+
+
+def test_the_asynchronous_client_streams(server: ServerProcess, conversation: str) -> None:
+    async def streamed() -> tuple[str, str]:
+        async with (
+            AsyncOpenAI(base_url=conversation, api_key=server.key, max_retries=0) as client,
+            client.responses.stream(model=MODEL, input="Tell me a story.") as stream,
+        ):
+            deltas = [e.delta async for e in stream if e.type == "response.output_text.delta"]
+            return "".join(deltas), (await stream.get_final_response()).output_text
+
+    deltas, whole = asyncio.run(streamed())
+    assert deltas == whole
+    assert "Tell me a story." in whole
+
+
+def test_an_answer_that_fits_a_type_is_parsed_whole_and_streamed(client: OpenAI) -> None:
+    whole = client.responses.parse(model=MODEL, input=ASKED, text_format=Place)
+    assert whole.output_parsed == OSLO
+    with client.responses.stream(model=MODEL, input=ASKED, text_format=Place) as stream:
+        deltas = [e.delta for e in stream if e.type == "response.output_text.delta"]
+        final = stream.get_final_response()
+    assert final.output_parsed == OSLO
+    assert "".join(deltas) == final.output_text
+
+
+def test_a_response_carries_the_id_that_the_servers_log_has(
+    client: OpenAI, server: ServerProcess
+) -> None:
+    response = client.responses.create(model=MODEL, input="Hello!")
+    assert response._request_id is not None
+    assert response._request_id in server.log()

@@ -1,0 +1,166 @@
+"""Skills of a real agent: from a stand-in for ClawHub, and as a folder in its workspace."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.e2e.api import Api
+    from tests.e2e.clawhub import ClawHub
+    from tests.e2e.serving import ServerProcess
+    from tests.e2e.stand_in import StandIn
+
+pytestmark = [pytest.mark.docker, pytest.mark.slow]
+
+SECONDS = 8.0
+"""Within seconds: OpenClaw's own client takes fourteen, or twenty."""
+
+
+def skill_text(name: str, description: str, **metadata: Any) -> str:
+    lines = ["---", f"name: {name}", f"description: {description}"]
+    if metadata:
+        lines.append(f"metadata: {json.dumps({'openclaw': metadata})}")
+    return "\n".join([*lines, "---", f"# {name}", ""])
+
+
+@pytest.fixture
+def slug() -> str:
+    """A name that no other test has used."""
+    return f"skill-{secrets.token_hex(4)}"
+
+
+@pytest.fixture
+def skills(live_instance: str) -> str:
+    return f"instances/{live_instance}/skills"
+
+
+def listed(api: Api, skills: str, name: str) -> dict[str, Any] | None:
+    answer = api.get(skills)
+    assert answer.status_code == 200, answer.text
+    return next((each for each in answer.json() if each["name"] == name), None)
+
+
+def installed(api: Api, skills: str, slug: str, **more: Any) -> dict[str, Any]:
+    answer = api.post(f"{skills}/install", json={"slug": slug, **more})
+    assert answer.status_code == 200, answer.text
+    made: dict[str, Any] = answer.json()
+    return made
+
+
+def prompt(live: Api, instance_id: str, stand_in: StandIn) -> str:
+    """What the model is told when a conversation begins."""
+    stand_in.requests.clear()
+    live.say(instance_id, "Hello.", session=secrets.token_hex(4))
+    return "\n".join(each.body for each in stand_in.requests)
+
+
+def test_openclaws_own_skills_are_listed(api: Api, instance: str) -> None:
+    found = api.get(f"instances/{instance}/skills").json()
+    usable = api.get(f"instances/{instance}/skills?eligible_only=true").json()
+    assert len(found) > len(usable) > 5
+    assert usable == [each for each in found if each["ready"]]
+    weather = api.get(f"instances/{instance}/skills/weather").json()
+    assert weather["source"] == "openclaw-bundled"
+    assert weather["path"].endswith("/skills/weather/SKILL.md")
+    unknown = api.get(f"instances/{instance}/skills/no-such-skill")
+    assert (unknown.status_code, unknown.json()) == (404, {"detail": "Skill not found."})
+
+
+def test_a_skill_from_clawhub_is_used_until_it_is_disabled(
+    live: Api, live_instance: str, skills: str, clawhub: ClawHub, stand_in: StandIn, slug: str
+) -> None:
+    clawhub.skills[slug] = skill_text(slug, "Knows where the keys are.")
+    made = installed(live, skills, slug)
+    assert (made["skill"], made["status"], made["required_env"]) == (slug, "installed", [])
+    assert listed(live, skills, slug) == {
+        "name": slug,
+        "description": "Knows where the keys are.",
+        "source": "openclaw-workspace",
+        "ready": True,
+    }
+    assert "Knows where the keys are." in prompt(live, live_instance, stand_in)
+    again = live.post(f"{skills}/install", json={"slug": slug})
+    assert (again.status_code, again.json()["detail"]) == (
+        409,
+        f"Skill '{slug}' is installed already.",
+    )
+    assert live.patch(f"{skills}/{slug}", json={"enabled": False}).status_code == 204
+    assert (listed(live, skills, slug) or {})["ready"] is False
+    assert slug not in prompt(live, live_instance, stand_in)
+    assert live.patch(f"{skills}/{slug}", json={"enabled": None}).status_code == 204
+    assert (listed(live, skills, slug) or {})["ready"] is True
+
+
+def test_a_skill_is_ready_once_it_has_what_it_needs(
+    live: Api, skills: str, clawhub: ClawHub, server: ServerProcess, slug: str
+) -> None:
+    requires = {"env": ["PAGER_KEY", "PAGER_ROOM"]}
+    clawhub.skills[slug] = skill_text(slug, "Pages.", requires=requires, primaryEnv="PAGER_KEY")
+    made = installed(live, skills, slug, env={"PAGER_ROOM": "planted-room"})
+    assert made["status"] == "installed_missing_env"
+    assert (made["env_applied"], made["required_env"]) == (["PAGER_ROOM"], requires["env"])
+    assert "PAGER_KEY" in made["message"]
+    assert live.get(f"{skills}/{slug}").json()["ready"] is False
+    changed = live.patch(f"{skills}/{slug}", json={"apiKey": "planted-key"})
+    assert changed.status_code == 204, changed.text
+    assert live.get(f"{skills}/{slug}").json()["ready"] is True
+    assert live.patch(f"{skills}/{slug}", json={"env": {"PAGER_ROOM": ""}}).status_code == 204
+    assert live.get(f"{skills}/{slug}").json()["ready"] is False
+    for secret in ("planted-room", "planted-key"):
+        assert secret not in server.log()
+
+
+def test_what_clawhub_does_not_have_is_not_found(
+    live: Api, skills: str, slug: str, clawhub: ClawHub
+) -> None:
+    answer = live.post(f"{skills}/install", json={"slug": slug})
+    assert answer.status_code == 404
+    assert answer.json()["detail"] == f"Skill '{slug}' not found on ClawHub."
+    assert listed(live, skills, slug) is None
+
+
+def test_a_clawhub_that_fails_is_told_within_seconds(
+    live: Api, skills: str, slug: str, clawhub: ClawHub
+) -> None:
+    clawhub.skills[slug] = skill_text(slug, "Never arrives.")
+    began = time.monotonic()
+    with clawhub.failing(503):
+        answer = live.post(f"{skills}/install", json={"slug": slug})
+    assert answer.status_code == 502
+    assert "answered 503. Nothing was installed." in answer.json()["detail"]["error"]
+    with clawhub.gone():
+        answer = live.post(f"{skills}/install", json={"slug": slug})
+    assert answer.status_code == 502
+    assert "cannot be reached" in answer.json()["detail"]["error"]
+    assert time.monotonic() - began < SECONDS
+    assert listed(live, skills, slug) is None
+
+
+def test_a_folder_in_the_workspace_is_a_skill_at_once(
+    live: Api, live_instance: str, skills: str, stand_in: StandIn, slug: str
+) -> None:
+    file = {
+        "path": f"workspace/skills/{slug}/SKILL.md",
+        "content": skill_text(slug, "Can juggle seven balls."),
+    }
+    written = live.put(f"instances/{live_instance}/files/content", json=file)
+    assert written.status_code == 204, written.text
+    found = listed(live, skills, slug)
+    assert found is not None
+    assert (found["source"], found["ready"]) == ("openclaw-workspace", True)
+    assert "Can juggle seven balls." in prompt(live, live_instance, stand_in)
+
+
+def test_a_skill_survives_a_stop(live: Api, live_instance: str, skills: str, slug: str) -> None:
+    content = skill_text(slug, "Stays.")
+    file = {"path": f"workspace/skills/{slug}/SKILL.md", "content": content}
+    assert live.put(f"instances/{live_instance}/files/content", json=file).status_code == 204
+    live.stop(live_instance)
+    assert live.get(skills).status_code == 409
+    live.start(live_instance)
+    assert listed(live, skills, slug) is not None

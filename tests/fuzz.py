@@ -1,0 +1,253 @@
+"""Runs schemathesis against a server and its OpenAPI document, and tells what it found."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import schemathesis
+from pydantic import TypeAdapter, ValidationError
+from schemathesis.core.failures import AcceptedNegativeData
+from schemathesis.engine import events, from_schema
+from schemathesis.hooks import unregister
+
+from chowder_local.web.openapi.examples import UUID
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from schemathesis import BaseSchema
+    from schemathesis.core.failures import Failure
+    from schemathesis.engine.recorder import ScenarioRecorder
+
+    AnyCase = schemathesis.Case[Any]
+
+SEED = 20260504
+PHASES = ("examples", "coverage", "fuzzing", "stateful")
+SHOWN_BYTES = 300
+
+CHECKS = {
+    # What is terminated can still be looked at, and says so: the contract keeps its row.
+    "use_after_free": {"enabled": False},
+}
+"""What is judged otherwise than schemathesis would, with the reason."""
+
+
+def taking(label: str, *statuses: int) -> dict[str, Any]:
+    """Lets an operation refuse what its schema allows, for what no schema can say."""
+    usual = ["2xx", "3xx", 401, 403, 404, 409]
+    checks = {"positive_data_acceptance": {"expected-statuses": [*usual, *statuses]}}
+    return {"include-name": label, "checks": checks}
+
+
+REFUSALS = [
+    # The tier's limit is reached in the course of the run.
+    taking("POST /v1/instances", 400, 402),
+    # Whether OpenClaw takes a configuration is known to it alone.
+    taking("PATCH /v1/instances/{instance_id}", 400),
+    # Models that nobody has, items that make no sense to OpenClaw, functions without a name.
+    taking("POST /v1/instances/{instance_id}/responses", 400, 422),
+    taking("POST /v1/instances/{instance_id}/session/{session_id}/responses", 400, 422),
+    # A time that is over.
+    taking("POST /v1/keys", 422),
+    # What a channel needs besides its token, and what else OpenClaw has to say of it.
+    taking("POST /v1/instances/{instance_id}/channels/{channel}/connect", 400, 422),
+    # What is at the end of a path, and names that are too long in bytes.
+    taking("GET /v1/instances/{instance_id}/files", 400),
+    taking("GET /v1/instances/{instance_id}/files/content", 400),
+    taking("PUT /v1/instances/{instance_id}/files/content", 400),
+    taking("POST /v1/instances/{instance_id}/files/upload", 400),
+    taking("GET /v1/instances/{instance_id}/files/download", 400),
+]
+"""What valid requests may be refused for, by operation."""
+
+
+@dataclass
+class Findings:
+    """What came of a run."""
+
+    cases: Counter[str] = field(default_factory=Counter)
+    """How many requests each operation got."""
+    statuses: dict[str, Counter[int]] = field(default_factory=dict)
+    """By operation: how often each status was answered."""
+    failures: dict[str, str] = field(default_factory=dict)
+    """By what fails how: one request of which that is true."""
+
+    def __str__(self) -> str:
+        statuses: Counter[int] = sum(self.statuses.values(), Counter())
+        counts = ", ".join(f"{status}: {count}" for status, count in sorted(statuses.items()))
+        return (
+            f"{len(self.statuses)} operations, {sum(self.cases.values())} cases, "
+            f"{len(self.failures)} failures; answers {counts}"
+        )
+
+    def told(self) -> str:
+        """The failures in full."""
+        return "\n\n".join(f"{what}\n{sample}" for what, sample in self.failures.items())
+
+    @property
+    def never_successful(self) -> set[str]:
+        """Operations none of whose requests came to anything."""
+        return {
+            label
+            for label, counts in self.statuses.items()
+            if not any(status < 400 for status in counts)
+        }
+
+    def note(self, event: events.EngineEvent) -> None:
+        """Takes in what the run tells. Raises what has ended it."""
+        if isinstance(event, events.ScenarioFinished):
+            self._note_scenario(event.recorder)
+        elif isinstance(event, events.NonFatalError):
+            self.failures[event.label] = repr(event.value)
+        elif isinstance(event, events.FatalError):
+            raise event.exception
+
+    def _note_scenario(self, recorder: ScenarioRecorder) -> None:
+        for case_id, interaction in recorder.interactions.items():
+            label = recorder.cases[case_id].value.operation.label
+            self.cases[label] += 1
+            # Other methods than the document's are tried as well, and are not the operation's.
+            is_its_own = interaction.request.method == label.partition(" ")[0]
+            if interaction.response is not None and is_its_own:
+                counts = self.statuses.setdefault(label, Counter())
+                counts[interaction.response.status_code] += 1
+        for case_id, checks in recorder.checks.items():
+            for check in checks:
+                if check.failure_info is None:
+                    continue
+                answer = recorder.interactions[case_id].response
+                said = b"" if answer is None else (answer.content or b"")[:SHOWN_BYTES]
+                what = f"{recorder.cases[case_id].value.operation.label}: {check.name}: {said!r}"
+                found = check.failure_info
+                self.failures.setdefault(what, f"{found.failure}\n{found.code_sample}")
+
+
+def fuzz(
+    root_url: str,
+    key: str,
+    *,
+    operations: Sequence[Mapping[str, Any]],
+    instance_id: str,
+    max_examples: int,
+    phases: Sequence[str],
+    excluded: Sequence[str] = (),
+    is_learning: bool = True,
+) -> Findings:
+    """What the operations of a server answer to requests made from its document.
+
+    `operations` are schemathesis' own settings for some of them. Where the document's examples
+    have an id, `instance_id` is sent. What the server answered is used in later requests if
+    `is_learning`. Deterministic, but for what the server does.
+    """
+    document = httpx.get(f"{root_url}/openapi.json", trust_env=False).json()
+    close_answers(document)
+    config = schemathesis.Config.from_dict(
+        {
+            "base-url": root_url,
+            "headers": {"Authorization": f"Bearer {key}"},
+            **_settings(max_examples, phases, is_learning=is_learning),
+            "operations": [*operations, *REFUSALS],
+        }
+    )
+    schema: BaseSchema = schemathesis.openapi.from_dict(document, config=config)
+    for label in excluded:
+        schema = schema.exclude(name=label)
+
+    @schema.hook
+    def filter_failure(_: Any, failure: Failure, case: AnyCase, __: Any) -> bool:
+        return not (isinstance(failure, AcceptedNegativeData) and _is_valid(failure, case.body))
+
+    @schemathesis.hook
+    def before_call(_: Any, case: AnyCase, kwargs: dict[str, Any]) -> None:
+        case.body = _placed(case.body, instance_id)
+        # An agent whose configuration is overwritten with anything is broken, and 502 says so.
+        if isinstance(case.body, dict) and "openclaw.json" in str(case.body.get("path")):
+            case.body["path"] = "workspace/other.json"
+
+    findings = Findings()
+    try:
+        for event in from_schema(schema).execute():
+            findings.note(event)
+    finally:
+        unregister(before_call)
+    return findings
+
+
+def _settings(max_examples: int, phases: Sequence[str], *, is_learning: bool) -> dict[str, Any]:
+    learning = {"extra-data-sources": {"responses": is_learning}}
+    return {
+        "seed": SEED,
+        # What an earlier run has seen must not change this one.
+        "cache": {"enabled": False},
+        "continue-on-failure": True,
+        "request-timeout": 30,
+        "generation": {
+            "max-examples": max_examples,
+            "deterministic": True,
+            "no-shrink": True,
+            "database": "none",
+        },
+        "phases": {
+            **{name: {"enabled": name in phases, **learning} for name in PHASES},
+            # Values of earlier answers take the place of invalid ones there.
+            "stateful": {"enabled": "stateful" in phases, "generation": {"mode": "positive"}},
+        },
+        "checks": CHECKS,
+    }
+
+
+def close_answers(document: dict[str, Any]) -> None:
+    """Lets the document's answers have no members but those that it names.
+
+    To clients it does not promise that there will never be more.
+    """
+    schemas = document["components"]["schemas"]
+    operations = [each for path in document["paths"].values() for each in path.values()]
+    answers = [answer for each in operations for answer in each["responses"].values()]
+    seen: set[str] = set()
+    rest: list[Any] = [document["components"]["responses"]]
+    # A stream's events are read with more members than the document speaks of.
+    rest += [answer.get("content", {}).get("application/json") for answer in answers]
+    while rest:
+        part = rest.pop()
+        if isinstance(part, list):
+            rest += part
+        if not isinstance(part, dict):
+            continue
+        rest += part.values()
+        if "properties" in part:
+            part.setdefault("additionalProperties", False)
+        name = str(part.get("$ref", "")).removeprefix("#/components/schemas/")
+        if name in schemas and name not in seen:
+            seen.add(name)
+            rest.append(schemas[name])
+
+
+def _is_valid(failure: AcceptedNegativeData, body: Any) -> bool:
+    """Whether what should have been refused is good after all."""
+    # A file's content is changed into another one, which is as good.
+    if "positive test case" in failure.message:
+        return True
+    # Pydantic, and so FastAPI, reads 0 and "yes" as truth values, and truth values as numbers.
+    wrong = re.findall(r"in body - (\w+): Incorrect type", failure.message)
+    return bool(wrong) and all(_is_truth(body.get(name)) for name in wrong)
+
+
+def _is_truth(value: Any) -> bool:
+    try:
+        TypeAdapter(bool).validate_python(value)
+    except ValidationError:
+        return False
+    return True
+
+
+def _placed(body: Any, instance_id: str) -> Any:
+    if isinstance(body, dict):
+        return {name: _placed(each, instance_id) for name, each in body.items()}
+    if isinstance(body, list):
+        return [_placed(each, instance_id) for each in body]
+    return instance_id if body == UUID else body

@@ -1,0 +1,83 @@
+"""Programs that are meant for a sandbox, run on this machine: only where they run is untrue."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from asyncio.subprocess import PIPE
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING
+
+import anyio
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from chowder_local.domain import SandboxId
+
+READ_BYTES = 256 * 1024
+
+
+class LocalProcess:
+    """A child of the test's own process."""
+
+    def __init__(self, child: asyncio.subprocess.Process) -> None:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        self.child = child
+        self._input, self._output = child.stdin, child.stdout
+
+    async def write(self, chunk: bytes) -> None:
+        self._input.write(chunk)
+        await self._input.drain()
+
+    async def close_input(self) -> None:
+        self._input.close()
+
+    async def read(self) -> bytes:
+        return await self._output.read(READ_BYTES)
+
+    async def exit_code(self) -> int | None:
+        return await self.child.wait()
+
+    @property
+    def complaint(self) -> str:
+        return ""
+
+    async def leave(self) -> None:
+        """Closes both ends and waits, so that what the program leaves behind can be looked at."""
+        self._input.close()
+        while await self.read():
+            pass
+        await self.child.wait()
+        with suppress(BrokenPipeError, ConnectionResetError):
+            await self._input.wait_closed()
+
+
+class LocalProcesses:
+    """What `Processes` asks for; Python programs only."""
+
+    def __init__(self) -> None:
+        self.failing: Exception | None = None
+        self.running = 0
+        self.most_running = 0
+
+    @asynccontextmanager
+    async def process(self, _: SandboxId, command: Sequence[str]) -> AsyncIterator[LocalProcess]:
+        if self.failing is not None:
+            raise self.failing
+        interpreter, *arguments = command
+        assert interpreter == "/usr/bin/python3"
+        child = await asyncio.create_subprocess_exec(
+            sys.executable, *arguments, stdin=PIPE, stdout=PIPE
+        )
+        self.running += 1
+        self.most_running = max(self.most_running, self.running)
+        process = LocalProcess(child)
+        try:
+            yield process
+        finally:
+            # A real one is left at once, even by what is being cancelled.
+            with anyio.CancelScope(shield=True):
+                await process.leave()
+            self.running -= 1

@@ -1,0 +1,199 @@
+"""Scoped keys: for which instances, until when, and who sees them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from chowder_local.accounts.keys import KeyDraft, Keys
+from chowder_local.domain import (
+    Instance,
+    InstanceId,
+    InstanceStatus,
+    ModelProvider,
+    OrganizationId,
+    Permission,
+    SandboxId,
+)
+from chowder_local.errors.requests import InputInvalid, InstanceNotFound, KeyInvalid, KeyNotFound
+from chowder_local.tokens import digest
+
+if TYPE_CHECKING:
+    from tests.unit.accounts.conftest import Accounts
+
+READ, FILES = Permission.READ, Permission.FILES
+
+
+@pytest.fixture
+def keys(accounts: Accounts) -> Keys:
+    return Keys(accounts.keys, accounts.instances, accounts.clock)
+
+
+@pytest.fixture
+async def organization_id(accounts: Accounts) -> OrganizationId:
+    details, _ = await accounts.organizations.signup("Kitchen")
+    return details.organization.id
+
+
+async def placed(
+    accounts: Accounts,
+    organization_id: OrganizationId,
+    number: int = 1,
+    status: InstanceStatus = InstanceStatus.RUNNING,
+) -> InstanceId:
+    instance = Instance(
+        id=InstanceId(f"instance-{number}"),
+        organization_id=organization_id,
+        name="Ada",
+        status=status,
+        model_provider=ModelProvider.ANTHROPIC,
+        sandbox_id=SandboxId(f"sandbox-{number}"),
+        created_at=accounts.clock.now,
+        updated_at=accounts.clock.now,
+    )
+    await accounts.instances.add(instance, limit=None)
+    return instance.id
+
+
+async def test_a_new_key_may_do_each_thing_with_each_instance(
+    accounts: Accounts, keys: Keys, organization_id: OrganizationId
+) -> None:
+    one, two = [await placed(accounts, organization_id, number) for number in (1, 2)]
+    draft = KeyDraft("ci", [two, one, two], [FILES, READ, FILES])
+    key, raw_key = await keys.create(organization_id, draft)
+    assert raw_key.startswith("chd_sk_")
+    assert raw_key.startswith(key.prefix)
+    caller = await accounts.authentication.caller(raw_key)
+    assert (caller.key_id, caller.is_organization_key) == (key.id, False)
+    assert caller.grants == {one: {READ, FILES}, two: {READ, FILES}}
+    found = await keys.get(organization_id, key.id)
+    assert found == replace(key, last_used_at=accounts.clock.now)
+
+
+async def test_the_store_keeps_the_hash_and_not_the_token(
+    accounts: Accounts, keys: Keys, organization_id: OrganizationId
+) -> None:
+    instance_id = await placed(accounts, organization_id)
+    key, raw_key = await keys.create(organization_id, KeyDraft("ci", [instance_id], [READ]))
+    assert await accounts.keys.by_digest(digest(raw_key)) == key
+    with_log = [accounts.path, accounts.path.with_name(f"{accounts.path.name}-wal")]
+    kept = b"".join(file.read_bytes() for file in with_log if file.exists())
+    assert digest(raw_key).encode() in kept
+    assert raw_key.encode() not in kept
+
+
+@pytest.mark.parametrize("status", list(InstanceStatus))
+async def test_every_instance_that_lives_can_have_keys(
+    accounts: Accounts, keys: Keys, organization_id: OrganizationId, status: InstanceStatus
+) -> None:
+    instance_id = await placed(accounts, organization_id, status=status)
+    draft = KeyDraft("ci", [instance_id], [READ])
+    if status is InstanceStatus.TERMINATED:
+        with pytest.raises(InstanceNotFound):
+            await keys.create(organization_id, draft)
+    else:
+        assert await keys.create(organization_id, draft)
+
+
+async def test_one_foreign_instance_is_enough_to_be_refused(
+    accounts: Accounts, keys: Keys, organization_id: OrganizationId
+) -> None:
+    own = await placed(accounts, organization_id)
+    details, _ = await accounts.organizations.signup("Cellar")
+    foreign = await placed(accounts, details.organization.id, 2)
+    for wrong in (foreign, "unknown", ""):
+        with pytest.raises(InstanceNotFound):
+            await keys.create(organization_id, KeyDraft("ci", [own, wrong], [READ]))
+    assert await keys.all(organization_id) == []
+
+
+async def test_a_key_ends_when_it_was_told_to(
+    accounts: Accounts, keys: Keys, organization_id: OrganizationId
+) -> None:
+    instance_id = await placed(accounts, organization_id)
+    expires_at = accounts.clock.now + timedelta(seconds=1)
+    draft = KeyDraft("ci", [instance_id], [READ], expires_at)
+    key, raw_key = await keys.create(organization_id, draft)
+    assert (await keys.get(organization_id, key.id)).is_active
+    accounts.clock.now = expires_at
+    with pytest.raises(KeyInvalid):
+        await accounts.authentication.caller(raw_key)
+    (listed,) = await keys.all(organization_id)
+    assert (listed.is_active, listed.expires_at) == (False, expires_at)
+    assert not (await keys.get(organization_id, key.id)).is_active
+
+
+@pytest.mark.parametrize("ago", [timedelta(0), timedelta(days=1)])
+async def test_a_key_that_ends_before_it_begins_is_refused(
+    accounts: Accounts, keys: Keys, organization_id: OrganizationId, ago: timedelta
+) -> None:
+    instance_id = await placed(accounts, organization_id)
+    draft = KeyDraft("ci", [instance_id], [READ], accounts.clock.now - ago)
+    with pytest.raises(InputInvalid) as refused:
+        await keys.create(organization_id, draft)
+    assert refused.value.problems[0]["loc"] == ["body", "expires_at"]
+
+
+async def test_a_revoked_key_stays_and_opens_nothing(
+    accounts: Accounts, keys: Keys, organization_id: OrganizationId
+) -> None:
+    instance_id = await placed(accounts, organization_id)
+    key, raw_key = await keys.create(organization_id, KeyDraft("ci", [instance_id], [READ]))
+    assert (await accounts.authentication.caller(raw_key)).key_id == key.id
+    for _ in range(2):
+        await keys.revoke(organization_id, key.id)
+        with pytest.raises(KeyInvalid):
+            await accounts.authentication.caller(raw_key)
+    assert [each.is_active for each in await keys.all(organization_id)] == [False]
+
+
+async def test_an_organizations_own_key_is_no_scoped_one(
+    accounts: Accounts, keys: Keys, organization_id: OrganizationId
+) -> None:
+    raw_key = await accounts.authentication.issue(organization_id)
+    own = (await accounts.authentication.caller(raw_key)).key_id
+    assert await keys.all(organization_id) == []
+    with pytest.raises(KeyNotFound):
+        await keys.get(organization_id, own)
+    with pytest.raises(KeyNotFound):
+        await keys.revoke(organization_id, own)
+    assert (await accounts.authentication.caller(raw_key)).key_id == own
+
+
+async def test_another_organizations_key_is_not_there(
+    accounts: Accounts, keys: Keys, organization_id: OrganizationId
+) -> None:
+    details, _ = await accounts.organizations.signup("Cellar")
+    other = details.organization.id
+    instance_id = await placed(accounts, other)
+    key, raw_key = await keys.create(other, KeyDraft("ci", [instance_id], [READ]))
+    for wrong in (key.id, "unknown"):
+        with pytest.raises(KeyNotFound):
+            await keys.get(organization_id, wrong)
+        with pytest.raises(KeyNotFound):
+            await keys.revoke(organization_id, wrong)
+    assert (await accounts.authentication.caller(raw_key)).key_id == key.id
+
+
+async def test_the_last_use_is_told_at_once_and_refused_ones_are_none(
+    accounts: Accounts, keys: Keys, organization_id: OrganizationId
+) -> None:
+    instance_id = await placed(accounts, organization_id)
+    key, raw_key = await keys.create(organization_id, KeyDraft("ci", [instance_id], [READ]))
+
+    async def last_use() -> Any:
+        (listed,) = await keys.all(organization_id)
+        return listed.last_used_at
+
+    assert await last_use() is None
+    await accounts.authentication.caller(raw_key)
+    used_at = accounts.clock.now
+    assert await last_use() == used_at
+    await keys.revoke(organization_id, key.id)
+    accounts.clock.now += timedelta(minutes=1)
+    with pytest.raises(KeyInvalid):
+        await accounts.authentication.caller(raw_key)
+    assert await last_use() == used_at

@@ -1,0 +1,598 @@
+"""The program that touches an agent's files: what it does, and every way to lead it astray."""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import os
+import resource
+import shutil
+import socket
+import stat
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager, suppress
+from importlib import resources
+from subprocess import PIPE
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from chowder_local.openclaw.programs import files as program
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it runs in sandboxes only")
+
+TEXT = (resources.files("chowder_local.openclaw.programs") / "files.py").read_text("utf-8")
+SECRET = b"root:x:0:0"
+ODD_NAMES = ["naïve.txt", "nai\u0308ve.txt", "日本語", "😀", " ", "-rf", "a\nb", 'q"\\', "..."]
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    # No step of the way to it may be a link.
+    home = tmp_path.resolve() / "home"
+    home.mkdir()
+    return home
+
+
+@pytest.fixture
+def outside(tmp_path: Path) -> Path:
+    """A folder that nobody may reach, with a file that nobody may read."""
+    outside = tmp_path.resolve() / "outside"
+    outside.mkdir()
+    (outside / "passwd").write_bytes(SECRET)
+    return outside
+
+
+def line(**fields: Any) -> bytes:
+    return json.dumps(fields).encode() + b"\n"
+
+
+def upload(home: Path, parts: list[str], content: bytes, into: str | None = None) -> bytes:
+    chunk = len(content).to_bytes(4, "big") + content if content else b""
+    target = line(parts=parts, into=into)
+    return line(op="write", root=str(home)) + chunk + bytes(4) + target
+
+
+def run(said: bytes) -> tuple[dict[str, Any], bytes]:
+    sink = io.BytesIO()
+    program.main(io.BytesIO(said), sink)
+    header, _, content = sink.getvalue().partition(b"\n")
+    return json.loads(header), content
+
+
+def write(home: Path, path: str, content: bytes = b"new", into: str | None = None) -> Any:
+    return run(upload(home, path.split("/"), content, into))[0]
+
+
+def read(home: Path, path: str, **more: Any) -> tuple[dict[str, Any], bytes]:
+    return run(line(op="read", root=str(home), parts=path.split("/"), **more))
+
+
+def listed(home: Path, *parts: str) -> list[Any]:
+    header, content = run(line(op="list", root=str(home), parts=list(parts)))
+    assert header == {"size": len(content)}
+    rows: list[Any] = json.loads(content)
+    return rows
+
+
+def everything(home: Path) -> dict[str, Any]:
+    """All that there is below a folder, with mode and content."""
+    return {
+        str(each.relative_to(home)): (
+            each.lstat().st_mode,
+            each.read_bytes() if each.is_file() and not each.is_symlink() else None,
+        )
+        for each in home.rglob("*")
+    }
+
+
+def started() -> subprocess.Popen[bytes]:
+    """The program as it is run in a sandbox: from its text, with nothing of ours."""
+    command = [sys.executable, "-I", "-S", "-c", TEXT]
+    return subprocess.Popen(command, stdin=PIPE, stdout=PIPE)
+
+
+def alone(said: bytes) -> subprocess.CompletedProcess[bytes]:
+    """How it ends when its input has ended."""
+    command = [sys.executable, "-I", "-S", "-c", TEXT]
+    return subprocess.run(command, input=said, capture_output=True, timeout=20, check=False)
+
+
+def test_it_needs_nothing_but_its_text_and_fits_into_an_argument(home: Path) -> None:
+    assert len(TEXT.encode()) < 128 * 1024
+    ended = alone(upload(home, ["a", "b.txt"], b"hello"))
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, b'{"size": 0}\n', b"")
+    with started() as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        child.stdin.write(line(op="read", root=str(home), parts=["a", "b.txt"]))
+        child.stdin.flush()
+        assert child.stdout.read() == b'{"size": 5}\nhello'
+    assert child.returncode == 0
+
+
+def test_an_answer_that_nobody_takes_any_more_ends_the_program(home: Path) -> None:
+    (home / "x").write_bytes(bytes(1024 * 1024))
+    with started() as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        child.stdin.write(line(op="read", root=str(home), parts=["x"]))
+        child.stdin.flush()
+        assert child.stdout.read(13) == b'{"size": 1048'
+        child.stdin.close()
+        assert child.wait(timeout=20) == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"x", bytes(range(256)) * 5000, b"\r\n\x00\xff"])
+def test_what_was_written_is_read_byte_for_byte(home: Path, content: bytes) -> None:
+    assert write(home, "a/b/c.bin", content) == {"size": 0}
+    assert read(home, "a/b/c.bin") == ({"size": len(content)}, content)
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_any_name_is_taken_as_it_is(home: Path, name: str) -> None:
+    write(home, name)
+    assert os.listdir(home) == [name]
+    assert [row[0] for row in listed(home)] == [name]
+    assert read(home, name)[1] == b"new"
+
+
+def test_a_new_file_and_its_folders_are_the_users_own_with_the_usual_modes(home: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        write(home, "a/b/c.txt")
+    finally:
+        os.umask(before)
+    modes = [stat.filemode(os.stat(home / path).st_mode) for path in ("a", "a/b", "a/b/c.txt")]
+    assert modes == ["drwxr-xr-x", "drwxr-xr-x", "-rw-r--r--"]
+
+
+def test_a_file_that_is_replaced_keeps_its_mode_but_no_special_bits(home: Path) -> None:
+    (home / "run.sh").write_bytes(b"old")
+    (home / "run.sh").chmod(0o4750)
+    write(home, "run.sh")
+    assert (home / "run.sh").read_bytes() == b"new"
+    assert stat.S_IMODE((home / "run.sh").stat().st_mode) == 0o750
+
+
+def test_a_file_is_replaced_whole_so_that_readers_of_the_old_one_keep_it(home: Path) -> None:
+    (home / "x").write_bytes(b"old")
+    with (home / "x").open("rb") as opened:
+        write(home, "x")
+        assert opened.read() == b"old"
+    assert os.listdir(home) == ["x"]
+
+
+@pytest.mark.parametrize("path", ["folder", "folder/"])
+def test_a_file_with_a_name_goes_into_a_folder(home: Path, path: str) -> None:
+    (home / "folder").mkdir()
+    assert write(home, path, into="x.txt") == {"size": 0}
+    assert (home / "folder/x.txt").read_bytes() == b"new"
+
+
+def test_a_path_with_a_slash_at_its_end_is_made_a_folder(home: Path) -> None:
+    assert write(home, "deep/er/", into="x.txt") == {"size": 0}
+    assert (home / "deep/er/x.txt").read_bytes() == b"new"
+    assert write(home, "deep/er/")["error"] == "refused"
+
+
+def test_the_root_itself_is_a_folder(home: Path) -> None:
+    assert run(upload(home, [], b"new", "x.txt"))[0] == {"size": 0}
+    assert (home / "x.txt").read_bytes() == b"new"
+    assert run(upload(home, [], b"new"))[0] == {"error": "refused", "words": ". is a directory."}
+
+
+def test_a_folder_is_listed_by_name_with_mode_size_and_time(home: Path) -> None:
+    (home / "b.txt").write_bytes(b"12345")
+    (home / "b.txt").chmod(0o640)
+    os.utime(home / "b.txt", (0, 1_700_000_000.9))
+    (home / "a").mkdir(mode=0o700)
+    (first, second) = listed(home)
+    assert first[:2] == ["a", stat.S_IFDIR | 0o700]
+    assert second == ["b.txt", stat.S_IFREG | 0o640, 5, 1_700_000_000]
+    assert listed(home, "a") == []
+
+
+def test_a_link_is_listed_as_what_it_is(home: Path, outside: Path) -> None:
+    (home / "link").symlink_to(outside)
+    ((name, mode, *_),) = listed(home)
+    assert (name, stat.filemode(mode)[0]) == ("link", "l")
+
+
+def test_a_name_that_is_not_utf_8_does_not_stop_a_list(home: Path) -> None:
+    (home / "ok").touch()
+    with open(os.fsencode(home) + b"/bad\xff\xfename", "wb"):
+        pass
+    assert [row[0] for row in listed(home)] == ["bad\ufffd\ufffdname", "ok"]
+
+
+def test_thousands_of_entries_are_listed(home: Path) -> None:
+    for number in range(5000):
+        (home / f"{number:05}").touch()
+    assert [row[0] for row in listed(home)] == [f"{number:05}" for number in range(5000)]
+
+
+def test_a_list_without_bounds_is_refused(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(program, "MAX_ENTRIES", 2)
+    for name in "ab":
+        (home / name).touch()
+    assert len(listed(home)) == 2
+    (home / "c").touch()
+    header, _ = run(line(op="list", root=str(home), parts=[]))
+    assert header == {"error": "refused", "words": ". has over 2 entries."}
+
+
+@pytest.mark.parametrize("op", ["list", "read"])
+@pytest.mark.parametrize("path", ["nowhere", "nowhere/deeper"])
+def test_what_is_not_there_is_missing(home: Path, op: str, path: str) -> None:
+    header, _ = run(line(op=op, root=str(home), parts=path.split("/")))
+    assert header["error"] == "missing"
+
+
+def test_a_folder_is_no_file_and_a_file_no_folder(home: Path) -> None:
+    (home / "folder").mkdir()
+    (home / "file").touch()
+    said = {"error": "refused", "words": "folder is a directory."}
+    assert read(home, "folder")[0] == said
+    assert write(home, "folder") == said
+    said = {"error": "refused", "words": "file is not a directory."}
+    assert run(line(op="list", root=str(home), parts=["file"]))[0] == said
+    assert read(home, "file/x")[0] == said
+    assert write(home, "file/x/y") == said
+
+
+def test_a_file_over_the_limit_is_not_read(home: Path) -> None:
+    (home / "x").write_bytes(b"12345")
+    assert read(home, "x", limit=5)[1] == b"12345"
+    assert read(home, "x", limit=4)[0] == {"error": "too_large", "words": "x"}
+
+
+def test_what_the_agent_itself_may_not_do_is_refused(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    # To root, who may run these tests, everything is allowed.
+    monkeypatch.setattr(os, "mkdir", refuse)
+    assert write(home, "folder/x") == {
+        "error": "refused",
+        "words": "The agent's own user has no permission for that.",
+    }
+
+
+@pytest.mark.parametrize(
+    "parts", [["..", "outside", "passwd"], ["a", "..", "x"], ["."], ["/etc/passwd"], ["a\0b"], [""]]
+)
+@pytest.mark.parametrize("op", ["list", "read", "write"])
+def test_only_names_are_taken_even_from_the_server(
+    home: Path, outside: Path, op: str, parts: list[str]
+) -> None:
+    said = upload(home, parts, b"new") if op == "write" else line(
+        op=op, root=str(home), parts=parts
+    )  # fmt: skip
+    before = everything(home.parent)
+    header, content = run(said)
+    assert (header["error"], content) == ("refused", b"")
+    assert everything(home.parent) == before
+
+
+def test_a_name_is_not_longer_than_file_systems_take(home: Path) -> None:
+    assert write(home, "ä" * 127) == {"size": 0}
+    for path in ["ä" * 128, "new/" + "a" * 256]:
+        assert write(home, path)["error"] == "refused"
+        assert read(home, path)[0]["error"] == "refused"
+    assert os.listdir(home) == ["ä" * 127]
+
+
+def test_a_path_may_be_longer_than_the_system_takes_at_once(home: Path) -> None:
+    deep = "/".join(["d" * 100] * 60)
+    assert write(home, f"{deep}/x") == {"size": 0}
+    assert read(home, f"{deep}/x")[1] == b"new"
+
+
+@pytest.mark.parametrize("target", ["../outside", "/", "inside", "."])
+def test_no_link_is_followed_on_the_way_wherever_it_leads(
+    home: Path, outside: Path, target: str
+) -> None:
+    (home / "inside").mkdir()
+    (home / "inside/passwd").write_bytes(b"inside")
+    (home / "link").symlink_to(target)
+    words = "link is a symbolic link, and links are not followed."
+    before = everything(home.parent)
+    assert read(home, "link/passwd") == ({"error": "refused", "words": words}, b"")
+    assert write(home, "link/passwd") == {"error": "refused", "words": words}
+    assert write(home, "link/deep/er") == {"error": "refused", "words": words}
+    header, _ = run(line(op="list", root=str(home), parts=["link"]))
+    assert header == {"error": "refused", "words": words}
+    assert everything(home.parent) == before
+
+
+@pytest.mark.parametrize("target", ["../outside/passwd", "../outside/new", "file", "link"])
+@pytest.mark.parametrize("into", [None, "x.txt"])
+def test_no_link_is_followed_at_the_end(
+    home: Path, outside: Path, target: str, into: str | None
+) -> None:
+    (home / "file").write_bytes(b"inside")
+    (home / "link").symlink_to(target)
+    words = "link is a symbolic link, and links are not followed."
+    before = everything(home.parent)
+    assert read(home, "link") == ({"error": "refused", "words": words}, b"")
+    assert write(home, "link", into=into) == {"error": "refused", "words": words}
+    assert everything(home.parent) == before
+
+
+def test_a_root_that_was_made_a_link_leads_nowhere(home: Path, outside: Path) -> None:
+    home.rmdir()
+    home.symlink_to(outside)
+    before = everything(outside)
+    assert read(home, "passwd")[0]["error"] == "refused"
+    assert write(home, "passwd")["error"] == "refused"
+    assert everything(outside) == before
+
+
+@contextmanager
+def special(path: Path) -> Iterator[None]:
+    """A FIFO or a socket."""
+    if path.name == "fifo":
+        os.mkfifo(path)
+        yield
+    else:
+        with socket.socket(socket.AF_UNIX) as bound:
+            # The address of a socket is short; the path to it may not be.
+            bound.bind(path.name)
+            yield
+
+
+@pytest.mark.parametrize("name", ["fifo", "socket"])
+def test_what_is_no_regular_file_is_refused_and_waited_for_by_nobody(
+    home: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(home)
+    with special(home / name):
+        words = f"{name} is not a regular file."
+        assert read(home, name)[0] == {"error": "refused", "words": words}
+        assert write(home, name) == {"error": "refused", "words": words}
+        # Swapped in after it was looked at.
+        monkeypatch.setattr(program, "must_be_file", blind_at_first())
+        assert read(home, name)[0] == {"error": "refused", "words": words}
+    assert name in os.listdir(home)
+
+
+def blind_at_first() -> Callable[[os.stat_result, list[str]], None]:
+    real, is_seeing = program.must_be_file, iter([False, True])
+
+    def look(info: os.stat_result, parts: list[str]) -> None:
+        if next(is_seeing):
+            real(info, parts)
+
+    return look
+
+
+def test_input_that_ends_anywhere_before_its_end_changes_nothing(home: Path) -> None:
+    (home / "x").write_bytes(b"old")
+    before = everything(home)
+    whole = upload(home, ["a", "x"], b"new content")
+    for cut in range(len(whole)):
+        with pytest.raises(program.Vanished):
+            run(whole[:cut])
+        assert everything(home) == before
+    run(whole)
+    assert everything(home) != before
+
+
+def test_a_client_that_vanishes_ends_the_program_without_words(home: Path) -> None:
+    ended = alone(upload(home, ["x"], b"new")[:-1])
+    assert (ended.returncode, ended.stdout, ended.stderr) == (1, b"", b"")
+    assert os.listdir(home) == []
+
+
+@contextmanager
+def longest_file(length: int) -> Iterator[None]:
+    """To write more is refused by the system, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (length, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_is_told_after_all_was_taken_and_leaves_nothing(home: Path) -> None:
+    (home / "x").write_bytes(b"old")
+    content = bytes(1024 * 1024)
+    chunk = len(content).to_bytes(4, "big") + content
+    said = line(op="write", root=str(home)) + chunk * 8 + bytes(4) + line(parts=["x"])
+    with longest_file(len(content) * 2):
+        header, _ = run(said)
+    assert header["error"] == "full"
+    assert everything(home) == {"x": ((home / "x").stat().st_mode, b"old")}
+
+
+def test_a_disk_that_fails_at_the_end_leaves_nothing(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fsync(_: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    assert write(home, "x") == {"error": "failed", "words": "Input/output error"}
+    assert os.listdir(home) == []
+
+
+def test_long_content_is_brought_to_the_disk_in_steps(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(program, "SYNC_BYTES", 2)
+    monkeypatch.setattr(os, "fdatasync", synced.append)
+    said = line(op="write", root=str(home)) + b"\0\0\0\1x" * 5 + bytes(4) + line(parts=["x"])
+    run(said)
+    assert len(synced) == 2
+    assert (home / "x").read_bytes() == b"xxxxx"
+
+
+@pytest.mark.parametrize("failing", [os.O_TMPFILE, program.FOLDER])
+def test_a_disk_that_fails_is_told_in_its_words(
+    home: Path, monkeypatch: pytest.MonkeyPatch, failing: int
+) -> None:
+    real = os.open
+
+    def fail(path: str, flags: int, *arguments: Any, **more: Any) -> int:
+        if flags & failing == failing and path != "/" and path in {".", "a"}:
+            raise OSError(errno.EIO, "Input/output error")
+        return real(path, flags, *arguments, **more)
+
+    monkeypatch.setattr(os, "open", fail)
+    assert write(home, "a/x") == {"error": "failed", "words": "Input/output error"}
+    assert everything(home) == {}
+
+
+@pytest.fixture
+def without_unnamed_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.open
+
+    def refuse(path: str, flags: int, *arguments: Any, **more: Any) -> int:
+        if flags & os.O_TMPFILE == os.O_TMPFILE:
+            raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+        return real(path, flags, *arguments, **more)
+
+    monkeypatch.setattr(os, "open", refuse)
+
+
+@pytest.mark.usefixtures("without_unnamed_files")
+def test_a_file_system_without_unnamed_files_serves_as_well(home: Path) -> None:
+    assert write(home, "a/x") == {"size": 0}
+    assert (home / "a/x").read_bytes() == b"new"
+    assert write(home, "a")["error"] == "refused"
+    with pytest.raises(program.Vanished):
+        run(upload(home, ["y"], b"new")[:-1])
+    assert sorted(everything(home)) == ["a", "a/x"]
+
+
+def test_a_folder_that_takes_the_place_at_the_last_moment_stays(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "fchmod", lambda *_: (home / "x").mkdir())
+    assert write(home, "x") == {"error": "refused", "words": "x is a directory."}
+    assert os.listdir(home) == ["x"]
+
+
+def test_a_folder_that_is_taken_away_again_and_again_ends_the_walk(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "mkdir", lambda *_, **__: None)
+    assert write(home, "a/x")["words"] == "a does not stay in place."
+
+
+def test_an_entry_that_goes_while_its_folder_is_listed_is_left_out(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (home / "x").touch()
+
+    def gone(_: object) -> None:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(program, "row_of", gone)
+    assert listed(home) == []
+
+
+def test_a_file_that_grows_while_it_is_sent_is_sent_as_it_was(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (home / "x").write_bytes(b"12345")
+    real = program.answer
+
+    def grow(sink: io.BytesIO, **fields: Any) -> None:
+        real(sink, **fields)
+        with (home / "x").open("ab") as opened:
+            opened.write(b"678")
+
+    monkeypatch.setattr(program, "answer", grow)
+    assert read(home, "x") == ({"size": 5}, b"12345")
+
+
+def test_a_file_that_shrinks_while_it_is_sent_ends_the_program(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (home / "x").write_bytes(b"12345")
+    monkeypatch.setattr(program, "answer", lambda *_, **__: os.truncate(home / "x", 2))
+    with pytest.raises(program.Vanished):
+        read(home, "x")
+
+
+class Swapping(threading.Thread):
+    """Swaps what is at a path for a link and back, as fast as it can, until told to end."""
+
+    def __init__(self, path: Path, make: Callable[[Path], None], target: Path) -> None:
+        super().__init__()
+        self._path, self._make, self._target = path, make, target
+        self._is_over = threading.Event()
+
+    def run(self) -> None:
+        # Whoever writes there at the same time may be faster at each step.
+        while not self._is_over.is_set():
+            self._clear()
+            with suppress(OSError):
+                os.symlink(self._target, self._path)
+            self._clear()
+            with suppress(OSError):
+                self._make(self._path)
+
+    def _clear(self) -> None:
+        with suppress(OSError):
+            os.unlink(self._path)
+        shutil.rmtree(self._path, ignore_errors=True)
+
+    def __enter__(self) -> Swapping:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over.set()
+        self.join()
+
+
+def test_a_folder_that_is_swapped_for_a_link_all_the_time_lets_nobody_out(
+    home: Path, outside: Path
+) -> None:
+    def make(folder: Path) -> None:
+        folder.mkdir()
+        (folder / "passwd").write_bytes(b"inside")
+
+    before = everything(outside)
+    outcomes = set()
+    with Swapping(home / "folder", make, outside):
+        for _ in range(1500):
+            outcomes.add(read(home, "folder/passwd")[1])
+            outcomes.add(write(home, "folder/new").get("error"))
+            outcomes.add(run(line(op="list", root=str(home), parts=["folder"]))[1][:12])
+    assert SECRET not in outcomes
+    assert {None, "refused"} <= outcomes, "the swaps were never met"
+    assert everything(outside) == before
+
+
+def test_a_file_that_is_swapped_for_a_link_after_it_was_looked_at_is_refused(
+    home: Path, outside: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (home / "link").symlink_to(outside / "passwd")
+    monkeypatch.setattr(program, "must_be_file", blind_at_first())
+    assert read(home, "link") == ({"error": "refused", "words": "link is not a regular file."}, b"")
+
+
+def test_a_link_that_takes_the_place_at_the_last_moment_is_replaced_itself(
+    home: Path, outside: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = everything(outside)
+    monkeypatch.setattr(os, "fchmod", lambda *_: (home / "x").symlink_to(outside / "passwd"))
+    assert write(home, "x") == {"size": 0}
+    assert (home / "x").read_bytes() == b"new"
+    assert not (home / "x").is_symlink()
+    assert everything(outside) == before

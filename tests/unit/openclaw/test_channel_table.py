@@ -1,0 +1,104 @@
+"""What each messenger takes, and how that is written in OpenClaw's configuration."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from chowder_local.openclaw.channel_table import (
+    CHANNELS,
+    ConnectionType,
+    camel_case,
+    missing,
+    settings,
+)
+
+REQUIRED = {
+    "telegram": {"token": "botToken"},
+    "discord": {"token": "token"},
+    "slack": {"bot_token": "botToken", "app_token": "appToken"},
+    "whatsapp": {},
+    "googlechat": {"audience_type": "audienceType", "audience": "audience"},
+    "signal": {"account": "account"},
+    "matrix": {"homeserver": "homeserver", "access_token": "accessToken"},
+    "msteams": {"app_id": "appId", "app_password": "appPassword"},
+    "mattermost": {"base_url": "baseUrl", "bot_token": "botToken"},
+    "nostr": {"private_key": "privateKey"},
+    "line": {"channel_access_token": "channelAccessToken", "channel_secret": "channelSecret"},
+}
+
+
+def test_every_channel_has_its_fields_by_openclaws_names() -> None:
+    found = {
+        name: {field.name: field.openclaw_key for field in channel.required}
+        for name, channel in CHANNELS.items()
+    }
+    assert found == REQUIRED
+
+
+def test_only_whatsapp_is_connected_by_a_person() -> None:
+    interactive = {
+        name
+        for name, channel in CHANNELS.items()
+        if channel.connection_type is ConnectionType.INTERACTIVE
+    }
+    assert interactive == {"whatsapp"}
+
+
+def test_every_field_says_what_it_is() -> None:
+    fields = [field for channel in CHANNELS.values() for field in channel.required]
+    assert all(field.description.endswith(".") for field in fields)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("api_root", "apiRoot"),
+        ("apiRoot", "apiRoot"),
+        ("dm", "dm"),
+        ("group_allow_from", "groupAllowFrom"),
+        ("mediaMax_mb", "mediaMaxMb"),
+        ("", ""),
+    ],
+)
+def test_names_become_openclaws(name: str, expected: str) -> None:
+    assert camel_case(name) == expected
+
+
+def test_fields_are_mapped_and_others_pass() -> None:
+    given = {"token": "t", "api_root": "http://bots.test", "network": {"proxy_url": 1}}
+    assert settings(CHANNELS["telegram"], given) == {
+        "botToken": "t",
+        "apiRoot": "http://bots.test",
+        "network": {"proxy_url": 1},
+    }
+    assert settings(CHANNELS["discord"], {"token": "t"}) == {"token": "t"}
+
+
+@pytest.mark.parametrize("name", sorted(REQUIRED))
+def test_all_that_is_required_is_missed_at_first_and_nothing_in_the_end(name: str) -> None:
+    channel = CHANNELS[name]
+    assert list(missing(channel, {})) == list(REQUIRED[name])
+    assert missing(channel, dict.fromkeys(REQUIRED[name].values(), "x")) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "configured", "lacking"),
+    [
+        ("telegram", {"botToken": ""}, ["token"]),
+        ("telegram", {"botToken": None}, ["token"]),
+        ("telegram", {"tokenFile": "/data/token"}, []),
+        ("slack", {"botToken": "x", "signingSecret": "y"}, []),
+        ("matrix", {"homeserver": "x", "userId": "@a:b", "password": "y"}, []),
+        ("matrix", {"homeserver": "x", "userId": "@a:b"}, ["password"]),
+        ("matrix", {"password": "y"}, ["homeserver", "user_id"]),
+        ("msteams", {"appId": "x", "useManagedIdentity": True}, []),
+        ("msteams", {"appId": "x", "useManagedIdentity": False}, ["app_password"]),
+        ("line", {"tokenFile": "x", "secretFile": "y"}, []),
+    ],
+)
+def test_some_fields_have_others_instead(
+    name: str, configured: dict[str, Any], lacking: list[str]
+) -> None:
+    assert missing(CHANNELS[name], configured) == lacking

@@ -1,0 +1,332 @@
+"""Streams, event by event, in the gateway's order; the published schema's models are the judge."""
+
+import json
+from typing import Any
+
+import pytest
+from openresponses_types import types as spec
+from pydantic import BaseModel
+
+from chowder_local.errors.upstream import StreamBroken
+from chowder_local.openclaw.events import EventWriter
+from chowder_local.openclaw.requests import Turn
+from chowder_local.openclaw.structured import Format
+from chowder_local.upstream import sse
+from tests.scripted.answers import (
+    ANSWERS,
+    ASKED,
+    CALL,
+    MESSAGE,
+    MODEL,
+    NO_USAGE,
+    NOW_S,
+    PARAMETERS,
+    answered,
+)
+
+STARTED = answered(status="in_progress", output=[], usage=NO_USAGE)
+AT = {"item_id": "msg_1", "output_index": 0, "content_index": 0}
+OPENING: list[dict[str, Any]] = [
+    {"type": "response.created", "response": STARTED},
+    {"type": "response.in_progress", "response": STARTED},
+    {
+        "type": "response.output_item.added",
+        "output_index": 0,
+        "item": {
+            "type": "message",
+            "id": "msg_1",
+            "role": "assistant",
+            "content": [],
+            "status": "in_progress",
+        },
+    },
+    {"type": "response.content_part.added", **AT, "part": {"type": "output_text", "text": ""}},
+    {"type": "response.output_text.delta", **AT, "delta": "Hello "},
+    {"type": "response.output_text.delta", **AT, "delta": "there."},
+]
+CLOSING: list[dict[str, Any]] = [
+    {"type": "response.output_text.done", **AT, "text": "Hello there."},
+    {
+        "type": "response.content_part.done",
+        **AT,
+        "part": {"type": "output_text", "text": "Hello there."},
+    },
+    {"type": "response.output_item.done", "output_index": 0, "item": MESSAGE},
+]
+CALLING: list[dict[str, Any]] = [
+    {"type": "response.output_item.added", "output_index": 1, "item": CALL},
+    {
+        "type": "response.output_item.done",
+        "output_index": 1,
+        "item": CALL | {"status": "completed"},
+    },
+]
+STREAMS = {
+    "plain": [*OPENING, *CLOSING, {"type": "response.completed", "response": answered()}],
+    "tool call": [
+        *OPENING,
+        *CLOSING,
+        *CALLING,
+        {"type": "response.completed", "response": ANSWERS["tool call"]},
+    ],
+    "cut short": [
+        *OPENING,
+        *CLOSING,
+        {"type": "response.incomplete", "response": ANSWERS["cut short"]},
+    ],
+    "failed": [*OPENING, {"type": "response.failed", "response": ANSWERS["failed"]}],
+}
+JUDGES: dict[str, type[BaseModel]] = {
+    "response.created": spec.ResponseCreatedStreamingEvent,
+    "response.in_progress": spec.ResponseInProgressStreamingEvent,
+    "response.completed": spec.ResponseCompletedStreamingEvent,
+    "response.incomplete": spec.ResponseIncompleteStreamingEvent,
+    "response.failed": spec.ResponseFailedStreamingEvent,
+    "response.output_item.added": spec.ResponseOutputItemAddedStreamingEvent,
+    "response.output_item.done": spec.ResponseOutputItemDoneStreamingEvent,
+    "response.content_part.added": spec.ResponseContentPartAddedStreamingEvent,
+    "response.content_part.done": spec.ResponseContentPartDoneStreamingEvent,
+    "response.output_text.delta": spec.ResponseOutputTextDeltaStreamingEvent,
+    "response.output_text.done": spec.ResponseOutputTextDoneStreamingEvent,
+    "response.function_call_arguments.delta": spec.ResponseFunctionCallArgumentsDeltaStreamingEvent,
+    "response.function_call_arguments.done": spec.ResponseFunctionCallArgumentsDoneStreamingEvent,
+    "response.refusal.delta": spec.ResponseRefusalDeltaStreamingEvent,
+    "response.refusal.done": spec.ResponseRefusalDoneStreamingEvent,
+    "error": spec.ErrorStreamingEvent,
+}
+
+
+def writer(**options: Any) -> EventWriter:
+    return EventWriter(ASKED, options.pop("turn", Turn({})), lambda: NOW_S + 0.9, **options)
+
+
+def written(data: str, through: EventWriter) -> dict[str, Any]:
+    """The one event that comes out, judged by its schema."""
+    (event,) = all_written(data, through)
+    return event
+
+
+def all_written(data: str, through: EventWriter) -> list[dict[str, Any]]:
+    """The events that come out, each judged by its schema."""
+    contents = []
+    for event in sse.EventReader().feed(through.write(data)):
+        content: dict[str, Any] = json.loads(event.data or "")
+        assert event.name == content["type"]
+        JUDGES[content["type"]].model_validate(content)
+        contents.append(content)
+    return contents
+
+
+def told(events: list[dict[str, Any]], through: EventWriter) -> list[dict[str, Any]]:
+    return [each for event in events for each in all_written(json.dumps(event), through)]
+
+
+@pytest.mark.parametrize("events", STREAMS.values(), ids=STREAMS.keys())
+def test_every_event_of_a_stream_is_one_of_the_schema(events: list[dict[str, Any]]) -> None:
+    through = writer()
+    out = told(events, through)
+    said = [event["type"] for event in out if "function_call_arguments" not in event["type"]]
+    assert said == [event["type"] for event in events]
+    assert [event["sequence_number"] for event in out] == list(range(len(out)))
+    named = [event["response"]["model"] for event in out if "response" in event]
+    assert set(named) == {MODEL}
+
+
+def test_the_start_of_a_function_call_is_followed_by_its_arguments() -> None:
+    added = {"type": "response.output_item.added", "output_index": 1, "item": CALL}
+    started, delta, done = all_written(json.dumps(added), writer())
+    assert started["item"] == CALL | {"arguments": "", "status": "in_progress"}
+    assert (delta["item_id"], delta["delta"]) == (CALL["id"], CALL["arguments"])
+    assert (done["output_index"], done["arguments"]) == (1, CALL["arguments"])
+
+
+def test_a_streams_texts_come_through_unchanged() -> None:
+    through = writer()
+    out = told(STREAMS["plain"], through)
+    deltas = [event["delta"] for event in out if event["type"] == "response.output_text.delta"]
+    assert deltas == ["Hello ", "there."]
+    assert out[-1]["response"]["output"][0]["content"][0]["text"] == "Hello there."
+    assert out[-1]["response"]["completed_at"] == NOW_S
+
+
+def test_text_is_written_as_it_is_read() -> None:
+    delta = {"type": "response.output_text.delta", **AT, "delta": "Zoë 🦞\n\ndata: x"}
+    out = writer().write(json.dumps(delta))
+    assert "Zoë 🦞".encode() in out
+    assert out.count(b"\n\n") == 1
+    assert json.loads(sse.parse(out).data or "")["delta"] == "Zoë 🦞\n\ndata: x"
+
+
+def test_the_end_mark_goes_through_and_tells_that_the_stream_is_over() -> None:
+    through = writer()
+    assert not through.is_over
+    assert through.write("[DONE]") == b"data: [DONE]\n\n"
+    assert through.is_over
+
+
+def test_the_error_of_a_failed_response_is_put_in_the_callers_words() -> None:
+    reworded: list[Any] = []
+
+    def reword(error: Any) -> dict[str, str]:
+        reworded.append(error)
+        return {"code": "rate_limit_exceeded", "message": "Slow down."}
+
+    through = writer(reword=reword)
+    out = told(STREAMS["failed"], through)
+    assert reworded == [{"code": "api_error", "message": "upstream provider error"}]
+    assert out[-1]["response"]["error"] == {
+        "code": "rate_limit_exceeded",
+        "message": "Slow down.",
+    }
+
+
+def test_a_stream_that_broke_off_ends_with_an_error_that_every_client_finds() -> None:
+    through = writer()
+    told(OPENING, through)
+    broken = {"code": "gateway_unavailable", "message": "It broke off.", "param": None}
+    reader = sse.EventReader()
+    error, done = reader.feed(through.failed(broken))
+    content = json.loads(error.data or "")
+    judged = spec.ErrorStreamingEvent.model_validate(content)
+    assert judged.error.message == "It broke off."
+    assert error.name == content["type"] == "error"
+    # OpenAI's own clients look for these at the top.
+    assert {key: content[key] for key in broken} == broken
+    assert content["sequence_number"] == len(OPENING)
+    assert done.data == "[DONE]"
+
+
+@pytest.mark.parametrize("data", ["", "{", "nonsense", "[]", "null", "{}", '{"type": 5}'])
+def test_what_is_no_event_breaks_the_stream(data: str) -> None:
+    with pytest.raises(StreamBroken, match="something else than an event"):
+        writer().write(data)
+
+
+def test_an_event_that_nobody_knows_yet_comes_through_with_its_number() -> None:
+    out = writer().write('{"type":"response.new","x":1}')
+    assert json.loads(sse.parse(out).data or "") == {
+        "type": "response.new",
+        "x": 1,
+        "sequence_number": 0,
+    }
+
+
+def test_each_kind_of_event_that_the_gateway_sends_has_a_judge() -> None:
+    sent: set[str] = {event["type"] for events in STREAMS.values() for event in events}
+    ours = {"error", *(kind for kind in JUDGES if "function_call_arg" in kind or "refusal" in kind)}
+    assert sent | ours == JUDGES.keys()
+
+
+def test_an_error_without_a_rewording_stays_as_it_is() -> None:
+    out = written(json.dumps(STREAMS["failed"][-1]), writer())
+    assert out["response"]["error"]["message"] == "upstream provider error"
+
+
+# A call alone: the gateway begins with a message all the same.
+WORDLESS = MESSAGE | {"content": [{"type": "output_text", "text": ""}]}
+CALL_ALONE: list[dict[str, Any]] = [
+    *OPENING[:4],
+    {"type": "response.output_text.done", **AT, "text": ""},
+    {"type": "response.content_part.done", **AT, "part": {"type": "output_text", "text": ""}},
+    {"type": "response.output_item.done", "output_index": 0, "item": WORDLESS},
+    *CALLING,
+    {"type": "response.completed", "response": answered(output=[WORDLESS, CALL])},
+]
+CALL_EVENTS = [
+    "response.output_item.added",
+    "response.function_call_arguments.delta",
+    "response.function_call_arguments.done",
+    "response.output_item.done",
+]
+
+
+def test_of_a_call_without_words_nothing_but_the_call_is_told() -> None:
+    out = told(CALL_ALONE, writer())
+    kinds = [event["type"] for event in out]
+    begun = ["response.created", "response.in_progress"]
+    assert kinds == [*begun, *CALL_EVENTS, "response.completed"]
+    assert {event["output_index"] for event in out if "output_index" in event} == {0}
+    assert [item["type"] for item in out[-1]["response"]["output"]] == ["function_call"]
+    assert [event["sequence_number"] for event in out] == list(range(len(out)))
+
+
+def test_the_begin_of_a_message_is_told_with_its_first_words() -> None:
+    through = writer()
+    assert [event["type"] for event in told(OPENING[:4], through)] == [
+        "response.created",
+        "response.in_progress",
+    ]
+    assert [event["type"] for event in told(OPENING[4:5], through)] == [
+        "response.output_item.added",
+        "response.content_part.added",
+        "response.output_text.delta",
+    ]
+
+
+def test_a_function_goes_by_the_clients_name_in_every_event() -> None:
+    named = json.loads(json.dumps(CALL_ALONE).replace("get_weather", "client_read"))
+    out = told(named, writer(turn=Turn({}, names={"client_read": "read"})))
+    assert "client_read" not in json.dumps(out)
+    assert out[-1]["response"]["output"][0]["name"] == "read"
+
+
+def test_of_calls_one_at_a_time_the_first_is_told() -> None:
+    second = [
+        json.loads(json.dumps(event).replace("toolu_1", "toolu_2")) | {"output_index": 2}
+        for event in CALLING
+    ]
+    end = {"type": "response.completed", "response": answered(output=[WORDLESS, CALL, CALL])}
+    out = told([*CALL_ALONE[:-1], *second, end], writer(turn=Turn({}, is_single=True)))
+    assert "toolu_2" not in json.dumps(out)
+    assert len(out[-1]["response"]["output"]) == 1
+
+
+STRUCTURED = Turn({}, format=Format(PARAMETERS))
+ANSWER = CALL | {"name": "final_answer"}
+
+
+def ended(*items: dict[str, Any], status: str = "completed") -> list[dict[str, Any]]:
+    response = answered(output=list(items), status=status)
+    return [*CALL_ALONE[:-1], {"type": f"response.{status}", "response": response}]
+
+
+def test_an_answer_in_a_format_is_streamed_as_text() -> None:
+    out = told(ended(WORDLESS, ANSWER), writer(turn=STRUCTURED))
+    assert [event["type"] for event in out] == [event["type"] for event in STREAMS["plain"][:5]] + [
+        event["type"] for event in STREAMS["plain"][6:]
+    ]
+    assert out[4]["delta"] == out[5]["text"] == CALL["arguments"]
+    assert out[7]["item"] == out[8]["response"]["output"][0]
+    assert [event["sequence_number"] for event in out] == list(range(len(out)))
+
+
+def test_a_clients_function_beside_a_format_is_streamed_as_a_call() -> None:
+    out = told(ended(WORDLESS, CALL), writer(turn=STRUCTURED))
+    assert [event["type"] for event in out][2:-1] == CALL_EVENTS
+    assert out[-1]["response"]["output"][0]["name"] == "get_weather"
+
+
+def test_words_instead_of_the_answer_are_streamed_as_a_refusal() -> None:
+    out = told(ended(MESSAGE), writer(turn=STRUCTURED))
+    assert out[4]["type"] == "response.refusal.delta"
+    assert out[5]["refusal"] == "Hello there."
+    assert out[-1]["response"]["output"][0]["content"][0]["type"] == "refusal"
+
+
+def test_an_answer_that_does_not_fit_fails_the_response() -> None:
+    out = told(ended(ANSWER | {"arguments": "5"}), writer(turn=STRUCTURED))
+    assert [event["type"] for event in out][2:] == ["response.failed"]
+    response = out[-1]["response"]
+    assert (response["status"], response["output"]) == ("failed", [])
+    assert "not an object" in response["error"]["message"]
+
+
+def test_a_failure_in_a_format_is_a_failure() -> None:
+    out = told(STREAMS["failed"], writer(turn=STRUCTURED))
+    assert [event["type"] for event in out][2:] == ["response.failed"]
+
+
+def test_what_is_no_event_of_a_response_is_passed_on_in_a_format_too() -> None:
+    error = {"type": "error", "code": "x", "message": "y", "param": None}
+    event = error | {"error": {"type": "server_error", **error}}
+    assert [each["type"] for each in told([event], writer(turn=STRUCTURED))] == ["error"]

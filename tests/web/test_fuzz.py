@@ -1,0 +1,157 @@
+"""Every operation does what the OpenAPI document says, for thousands of requests made from it."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+from anyio.from_thread import start_blocking_portal
+
+from chowder_local.app import State, api
+from chowder_local.openclaw.channels import APPROVE
+from chowder_local.web.listener import with_state
+from chowder_local.web.routes import OPERATIONS
+from tests.fuzz import fuzz
+from tests.scripted.gateway import ok
+from tests.scripted.programs import REACH, done
+from tests.scripted.serving import serve
+from tests.scripted.world import open_world
+from tests.web.conftest import services_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+    from pathlib import Path
+
+    from starlette.applications import Starlette
+
+MAX_EXAMPLES = 10
+ENDING = [
+    "POST /v1/instances/{instance_id}/stop",
+    "POST /v1/instances/{instance_id}/start",
+    "DELETE /v1/instances/{instance_id}",
+]
+"""What no other operation should meet the effects of."""
+
+SKILL = {
+    "name": "weather",
+    "description": "Says how the weather is.",
+    "source": "openclaw-managed",
+    "eligible": True,
+    "filePath": "/data/.openclaw/skills/weather/SKILL.md",
+    "baseDir": "/data/.openclaw/skills/weather",
+    "skillKey": "weather",
+}
+PROGRAMS = {
+    REACH: {"url": "https://clawhub.ai", "status": 200},
+    "skills.status": done(skills=[SKILL]),
+    APPROVE: {"status": 0, "output": "Approved telegram sender 555."},
+    "skills.install": done(
+        ok=True, message="Installed", slug="weather", targetDir=SKILL["baseDir"]
+    ),
+}
+"""What is answered inside of every sandbox."""
+CALLS = {
+    "config.get": ok({"hash": "1", "sourceConfig": {"channels": {"telegram": {"botToken": "…"}}}}),
+    "channels.status": ok(
+        {"channelAccounts": {"telegram": [{"running": True, "connected": True}]}}
+    ),
+}
+"""What every gateway answers."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A server on a socket, and what its organization has there."""
+
+    url: str
+    key: str
+    other_key: str
+    instance_id: str
+    stopping_id: str
+    deleted_id: str
+
+    def new_key(self) -> str:
+        """The id of a new scoped key."""
+        body = {"name": "fuzz", "instance_ids": [self.instance_id], "permissions": ["read"]}
+        headers = {"Authorization": f"Bearer {self.key}"}
+        answer = httpx.post(f"{self.url}/v1/keys", json=body, headers=headers)
+        key_id: str = answer.json()["id"]
+        return key_id
+
+
+@asynccontextmanager
+async def open_place(tmp_path: Path) -> AsyncIterator[Place]:
+    async with open_world(tmp_path) as world:
+        services = services_of(world)
+
+        @asynccontextmanager
+        async def lifespan(_: Starlette) -> AsyncIterator[State]:
+            yield {"services": services}
+
+        ids = [(await world.created(name=name)).id for name in ("used", "stopping", "deleted")]
+        world.programs.answers |= PROGRAMS
+        world.gateway.rpc_answers |= CALLS
+        _, other_key = await world.organizations.signup("Others")
+        app = with_state(api([], lifespan), {"services": services})
+        async with serve(app) as url:
+            yield Place(url, world.key, other_key, *ids)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    """In a thread of its own: schemathesis blocks the test's."""
+    with (
+        start_blocking_portal("asyncio") as portal,
+        portal.wrap_async_context_manager(open_place(tmp_path)) as place,
+    ):
+        yield place
+
+
+def test_no_operation_answers_otherwise_than_the_document_says(
+    place: Place, record_testsuite_property: Callable[[str, object], None]
+) -> None:
+    findings = fuzz(
+        place.url,
+        place.key,
+        instance_id=place.instance_id,
+        max_examples=MAX_EXAMPLES,
+        phases=("examples", "coverage", "fuzzing", "stateful"),
+        operations=[
+            {
+                "include-path-regex": r"\{instance_id\}",
+                "exclude-name": ENDING,
+                "parameters": {
+                    "path.instance_id": place.instance_id,
+                    "path.channel": "telegram",
+                },
+            },
+            {
+                "include-name": ENDING[:2],
+                "parameters": {"path.instance_id": place.stopping_id},
+            },
+            {
+                "include-name": ENDING[2],
+                "parameters": {"path.instance_id": place.deleted_id},
+            },
+            {
+                "include-name": "GET /v1/keys/{key_id}",
+                "parameters": {"path.key_id": place.new_key()},
+            },
+            {
+                "include-name": "DELETE /v1/keys/{key_id}",
+                "parameters": {"path.key_id": place.new_key()},
+            },
+            # Another's, so that the agents' own one keeps its model keys.
+            {
+                "include-path": "/v1/organization",
+                "headers": {"Authorization": f"Bearer {place.other_key}"},
+            },
+        ],
+    )
+    record_testsuite_property("findings", str(findings))
+    assert not findings.failures, f"{findings}\n\n{findings.told()}"
+    assert len(findings.statuses) == len(OPERATIONS)
+    assert not findings.never_successful

@@ -1,0 +1,112 @@
+"""`files` against a scripted server."""
+
+import io
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chowder_local.cli.main import run
+
+Serve = Callable[[dict[str, Any]], tuple[dict[str, str], list[Any]]]
+Output = pytest.CaptureFixture[str]
+
+LIST = "GET /v1/instances"
+INSTANCE = {"id": "0a1b2c3d-4e5f", "name": "fish"}
+FILES = "/v1/instances/0a1b2c3d-4e5f/files"
+FOLDER = {
+    "name": "notes",
+    "path": "workspace/notes",
+    "is_dir": True,
+    "size": 4096,
+    "mod_time": "2026-11-24T10:11:12Z",
+    "permissions": "drwxr-xr-x",
+}
+FILE = {**FOLDER, "name": "[x].md", "is_dir": False, "size": 1234, "permissions": "-rw-r--r--"}
+DOWNLOAD = f"GET {FILES}/download?path=workspace%2Fx.bin"
+CONTENT = b"\x00\xff\r\n"
+
+
+def test_a_folder_is_a_table(serve: Serve, capsys: Output) -> None:
+    listing = {"path": "workspace", "entries": [FOLDER, FILE]}
+    env, _ = serve({LIST: [INSTANCE], f"GET {FILES}?path=workspace": listing})
+    assert run(["files", "ls", "fish", "workspace"], env) == 0
+    _, folder, file = capsys.readouterr().out.splitlines()
+    assert folder.split() == ["drwxr-xr-x", "2026-11-24", "10:11", "notes/"]
+    assert file.split() == ["-rw-r--r--", "1", "kB", "2026-11-24", "10:11", "[x].md"]
+
+
+def test_the_home_is_listed_when_no_path_is_given(serve: Serve, capsys: Output) -> None:
+    env, _ = serve({LIST: [INSTANCE], f"GET {FILES}?path=.": {"path": ".", "entries": []}})
+    assert run(["files", "ls", "0a1b"], env) == 0
+    assert capsys.readouterr().err == "There is nothing in it.\n"
+
+
+def test_a_folder_for_a_script_is_the_apis(serve: Serve, capsys: Output) -> None:
+    listing = {"path": ".", "entries": [FOLDER, FILE]}
+    env, _ = serve({LIST: [INSTANCE], f"GET {FILES}?path=.": listing})
+    assert run(["files", "ls", "fish", "--json"], env) == 0
+    assert json.loads(capsys.readouterr().out) == [FOLDER, FILE]
+
+
+def test_a_file_is_printed_byte_for_byte(
+    serve: Serve, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    env, _ = serve({LIST: [INSTANCE], DOWNLOAD: CONTENT})
+    assert run(["files", "cat", "fish", "workspace/x.bin"], env) == 0
+    assert capsysbinary.readouterr().out == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("target", "becomes"), [([], "x.bin"), (["folder"], "folder/x.bin"), (["y"], "y")]
+)
+def test_a_file_is_fetched(
+    serve: Serve,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    target: list[str],
+    becomes: str,
+) -> None:
+    env, _ = serve({LIST: [INSTANCE], DOWNLOAD: CONTENT})
+    (tmp_path / "here/folder").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+    assert run(["files", "get", "fish", "workspace/x.bin", *target], env) == 0
+    found = [each for each in (tmp_path / "here").rglob("*") if each.is_file()]
+    assert found == [tmp_path / "here" / becomes]
+    assert found[0].read_bytes() == CONTENT
+
+
+def test_what_cannot_be_fetched_leaves_what_was_there(
+    serve: Serve, tmp_path: Path, capsys: Output
+) -> None:
+    env, _ = serve({LIST: [INSTANCE], DOWNLOAD: (404, {"detail": "File not found."})})
+    target = tmp_path / "target"
+    target.mkdir()
+    (target / "x.bin").write_bytes(b"old")
+    assert run(["files", "get", "fish", "workspace/x.bin", str(target)], env) == 1
+    assert "File not found." in capsys.readouterr().err
+    assert [each.read_bytes() for each in target.iterdir()] == [b"old"]
+
+
+@pytest.mark.parametrize(
+    ("path", "sent"), [([], b"workspace/"), (["workspace/y.bin"], b"workspace/y.bin")]
+)
+def test_a_file_is_sent(serve: Serve, tmp_path: Path, path: list[str], sent: bytes) -> None:
+    env, asked = serve({LIST: [INSTANCE], f"POST {FILES}/upload": (204, b"")})
+    source = tmp_path / "x.bin"
+    source.write_bytes(CONTENT)
+    assert run(["files", "put", "fish", str(source), *path], env) == 0
+    form = asked[-1][1]
+    assert b'name="path"\r\n\r\n' + sent + b"\r\n" in form
+    assert b'name="file"; filename="x.bin"' in form
+    assert b"\r\n\r\n" + CONTENT + b"\r\n" in form
+
+
+def test_what_is_piped_in_is_sent(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    env, asked = serve({LIST: [INSTANCE], f"POST {FILES}/upload": (204, b"")})
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(CONTENT)))
+    assert run(["files", "put", "fish", "-", "workspace/y.bin"], env) == 0
+    assert CONTENT in asked[-1][1]

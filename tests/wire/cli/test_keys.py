@@ -1,0 +1,102 @@
+"""`keys` against a scripted server."""
+
+import io
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from chowder_local.cli.main import run
+
+Serve = Callable[[dict[str, Any]], tuple[dict[str, str], list[Any]]]
+Output = pytest.CaptureFixture[str]
+
+FISH: dict[str, Any] = {"id": "0a1b2c3d-4e5f", "name": "fish"}
+ONE: dict[str, Any] = {
+    "id": "11112222-3333",
+    "name": "page",
+    "key_prefix": "chd_sk_abcde",
+    "is_active": True,
+    "expires_at": None,
+    "last_used_at": "2026-11-24T10:11:12.5Z",
+}
+OLD = {**ONE, "id": "44445555-6666", "is_active": False, "expires_at": "2026-11-01T00:00:00Z"}
+LIST = "GET /v1/keys"
+
+
+def test_the_list_is_a_table(serve: Serve, capsys: Output) -> None:
+    env, _ = serve({LIST: [OLD, ONE]})
+    assert run(["keys", "ls"], env) == 0
+    _, old, one = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert old == ["44445555", "page", "chd_sk_abcde…", "inactive", "2026-11-01", "00:00",
+                   "2026-11-24", "10:11"]  # fmt: skip
+    assert one == ["11112222", "page", "chd_sk_abcde…", "active", "-", "2026-11-24", "10:11"]
+
+
+def test_an_empty_list_says_how_to_get_one(serve: Serve, capsys: Output) -> None:
+    env, _ = serve({LIST: []})
+    assert run(["keys", "ls"], env) == 0
+    assert "keys create NAME" in capsys.readouterr().err
+
+
+def test_the_list_for_a_script_is_the_apis(serve: Serve, capsys: Output) -> None:
+    env, _ = serve({LIST: [ONE]})
+    assert run(["keys", "ls", "--json"], env) == 0
+    assert json.loads(capsys.readouterr().out) == [ONE]
+
+
+def test_create_prints_the_key_alone(serve: Serve, capsys: Output) -> None:
+    made = {**ONE, "raw_key": "chd_sk_abcdefgh"}
+    env, asked = serve({"GET /v1/instances": [FISH], "POST /v1/keys": (201, made)})
+    words = ["keys", "create", "page", "-i", "fish", "-p", "read", "-p", "interact"]
+    assert run([*words, "--expires-at", "2027-01-01"], env) == 0
+    printed, notes = capsys.readouterr()
+    assert printed == "chd_sk_abcdefgh\n"
+    assert "not shown again" in notes
+    assert asked[-1] == (
+        "POST /v1/keys",
+        {
+            "name": "page",
+            "instance_ids": [FISH["id"]],
+            "permissions": ["read", "interact"],
+            "expires_at": "2027-01-01T00:00:00",
+        },
+    )
+    assert run([*words, "--json"], env) == 0
+    assert json.loads(capsys.readouterr().out) == made
+    assert "expires_at" not in asked[-1][1]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["-i", "fish"], ["-p", "read"], ["-i", "fish", "-p", "write"],
+     ["-i", "fish", "-p", "read", "--expires-at", "soon"]],
+)  # fmt: skip
+def test_a_key_for_nothing_or_of_no_sense_is_wrong_usage(
+    serve: Serve, capsys: Output, options: list[str]
+) -> None:
+    env, asked = serve({})
+    assert run(["keys", "create", "page", *options], env) == 2
+    assert asked == []
+
+
+def test_revoke_asks_first(serve: Serve, capsys: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+    call = f"DELETE /v1/keys/{ONE['id']}"
+    env, asked = serve({LIST: [OLD, ONE], call: (204, b"")})
+    monkeypatch.setattr(sys, "stdin", io.StringIO("n\n"))
+    assert run(["keys", "revoke", "page"], env) == 1
+    assert f"Revoke page ({ONE['id']})?" in capsys.readouterr().err
+    assert [each for each, _ in asked] == [LIST]
+    assert run(["keys", "revoke", "page", "--yes"], env) == 0
+    assert asked[-1][0] == call
+    assert capsys.readouterr().err == "page is revoked.\n"
+
+
+def test_an_inactive_key_is_meant_by_its_id_only(serve: Serve, capsys: Output) -> None:
+    env, _ = serve({LIST: [OLD], f"DELETE /v1/keys/{OLD['id']}": (204, b"")})
+    for wanted in ("page", "4444"):
+        assert run(["keys", "revoke", wanted, "--yes"], env) == 1
+        assert f"No key is called {wanted!r}" in capsys.readouterr().err
+    assert run(["keys", "revoke", OLD["id"], "--yes"], env) == 0
