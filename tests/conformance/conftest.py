@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -59,7 +60,13 @@ def anyone(api: Client) -> Iterator[Client]:
 
 
 @pytest.fixture(scope="session")
-def creation(api: Client) -> dict[str, Any]:
+def began_at() -> datetime:
+    """When the run made its agent; tests that look at it may come much later."""
+    return datetime.now(UTC)
+
+
+@pytest.fixture(scope="session")
+def creation(api: Client, began_at: datetime) -> dict[str, Any]:
     """What was answered when the run's one agent was created."""
     answer = api.created(name=NAME, openclaw_config={"agents.defaults.thinkingDefault": "off"})
     if answer.status_code == 402:

@@ -53,11 +53,12 @@ def is_time(value: Any) -> bool:
     return time.utcoffset() == timedelta(0)
 
 
-def is_recent(value: Any) -> bool:
-    """A time that is about now; machines' clocks differ."""
-    return is_time(value) and abs(datetime.now(UTC) - datetime.fromisoformat(value)) < timedelta(
-        minutes=10
-    )
+def is_recent(value: Any, now: datetime | None = None) -> bool:
+    """A time that is about now, or was then; machines' clocks differ."""
+    distance = timedelta.max
+    if is_time(value):
+        distance = abs((now or datetime.now(UTC)) - datetime.fromisoformat(value))
+    return distance < timedelta(minutes=10)
 
 
 def is_mode(value: Any) -> bool:

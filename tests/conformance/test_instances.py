@@ -18,10 +18,14 @@ from tests.conformance.shapes import (
 )
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from tests.conformance.client import Client
 
 
-def test_a_new_instance_is_provisioning(api: Client, creation: dict[str, Any]) -> None:
+def test_a_new_instance_is_provisioning(
+    api: Client, creation: dict[str, Any], began_at: datetime
+) -> None:
     fits(creation, INSTANCE)
     assert creation["status"] == "provisioning"
     assert creation["model_provider"] == "anthropic"
@@ -30,7 +34,7 @@ def test_a_new_instance_is_provisioning(api: Client, creation: dict[str, Any]) -
     assert creation["openclaw_config"] == {"agents.defaults.thinkingDefault": "off"}
     nulls = ("sandbox_id", "gateway_url", "region", "error_message")
     assert [name for name in nulls if creation[name] is not None] == []
-    assert is_recent(creation["created_at"])
+    assert is_recent(creation["created_at"], began_at)
     assert creation["organization_id"] == answered(api.get("organization"), 200)["id"]
 
 

@@ -6,10 +6,9 @@ import json
 import threading
 import time
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
-from chowder_local.domain import RELAY_HOSTNAME
+from tests.e2e.on_host import Asked, OnHost
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,34 +26,20 @@ class Call:
     params: dict[str, Any]
 
 
-class BotApi:
+class BotApi(OnHost):
     """Has one bot, and people who write to it."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.calls: list[Call] = []
         self._updates: list[dict[str, Any]] = []
         self._changed = threading.Condition()
         self._is_closing = False
-        # All addresses: a sandbox comes in by the bridge, or by loopback where there is none.
-        self._server = ThreadingHTTPServer(("0.0.0.0", 0), self._handler())
-        self._thread = threading.Thread(target=self._server.serve_forever, name="bot api")
 
-    @property
-    def url(self) -> str:
-        """Where a sandbox finds it: at the host, as the relay."""
-        return f"http://{RELAY_HOSTNAME}:{self._server.server_port}"
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def closing(self) -> None:
         with self._changed:
             self._is_closing = True
             self._changed.notify_all()
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
 
     def write(self, person: int, text: str) -> None:
         """A private message to the bot."""
@@ -78,8 +63,17 @@ class BotApi:
             if str(call.params.get("chat_id")) == str(person) and "text" in call.params
         ]
 
-    def answer(self, token: str, method: str, params: dict[str, Any]) -> tuple[int, Any]:
-        """The status and result of a call."""
+    def answer(self, asked: Asked) -> tuple[int, bytes]:
+        _, bot, method = asked.path.split("/", 2)
+        is_json = "json" in asked.content_type
+        params = json.loads(asked.body) if asked.body and is_json else {}
+        status, result = self._done(bot.removeprefix("bot"), method, params)
+        said = {"ok": True, "result": result}
+        if status != 200:
+            said = {"ok": False, "error_code": status, "description": result}
+        return status, json.dumps(said).encode()
+
+    def _done(self, token: str, method: str, params: dict[str, Any]) -> tuple[int, Any]:
         if token != TOKEN:
             return 401, "Unauthorized"
         if method == "getMe":
@@ -100,33 +94,3 @@ class BotApi:
         with self._changed:
             self._changed.wait_for(lambda: self._is_closing or any(unseen()), LONGEST_POLL_S)
             return list(unseen())
-
-    def _handler(self) -> type[BaseHTTPRequestHandler]:
-        api = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                _, bot, method = self.path.split("/", 2)
-                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                is_json = "json" in self.headers.get("Content-Type", "")
-                params = json.loads(body) if body and is_json else {}
-                status, result = api.answer(bot.removeprefix("bot"), method, params)
-                said = {"ok": True, "result": result}
-                if status != 200:
-                    said = {"ok": False, "error_code": status, "description": result}
-                content = json.dumps(said).encode()
-                self.send_response(status)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(content)))
-                self.end_headers()
-                self.wfile.write(content)
-
-            def do_GET(self) -> None:
-                self.do_POST()
-
-            def log_message(self, *_: object) -> None:
-                """Nobody reads it."""
-
-        return Handler
