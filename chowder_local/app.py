@@ -26,6 +26,7 @@ from chowder_local.engine.image_recipe import openclaw_version
 from chowder_local.engine.specs import STATE_DIR, Limits
 from chowder_local.errors.process import PortTaken, RelayPortTaken
 from chowder_local.instances.boots import Boots
+from chowder_local.instances.config_judge import ConfigJudge
 from chowder_local.instances.conversations import Conversations
 from chowder_local.instances.health import Health, ServerFacts
 from chowder_local.instances.lifecycle import Lifecycle
@@ -191,8 +192,9 @@ async def _open(settings: Settings, machine: Machine, stack: AsyncExitStack) -> 
         subscriptions=Subscriptions(organizations, vault, _now),
         lifecycle=Lifecycle(
             instances=instances, organizations=organizations, engine=engine, boots=boots,
-            readiness=readiness, live_config=live_config, locks=locks, gateway_of=gateway_of,
-            suspend_timeout_s=settings.suspend_timeout_s, clock=_now,
+            readiness=readiness, live_config=live_config, config_judge=ConfigJudge(engine),
+            locks=locks, gateway_of=gateway_of, clock=_now,
+            suspend_timeout_s=settings.suspend_timeout_s,
         ),
         conversations=Conversations(
             organizations=organizations, sessions=SessionQueries(database),

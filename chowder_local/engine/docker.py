@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 PAUSE_ATTEMPTS = 5
 """Now and then a busy sandbox is not frozen at the first: the kernel does not catch all of it."""
 
+NOT_PREPARED = "The engine is not prepared yet; try again in a moment."
+
 _STATES = {
     "created": SandboxState.CREATED,
     "running": SandboxState.RUNNING,
@@ -117,10 +119,31 @@ class DockerEngine:
 
         return await self._threads.run(call)
 
+    async def file_of_image(self, path: str) -> bytes | None:
+        """A file of the image that sandboxes are made of; None if it has no such file."""
+        if self._around is None:
+            raise EngineUnavailable(NOT_PREPARED)
+        image = self._around.image
+
+        def call() -> bytes | None:
+            with _words(f"read {path} of the sandbox image"):
+                # Never started: an engine shows a file of a container only.
+                container = self._client.containers.create(
+                    image, ["true"], network_mode="none", labels=labels.store_labels(self._store_id)
+                )
+                try:
+                    return specs.only_file(b"".join(container.get_archive(path)[0]))
+                except NotFound:
+                    return None
+                finally:
+                    container.remove(force=True, v=True)
+
+        return await self._threads.run(call)
+
     async def boot(self, spec: SandboxSpec) -> SandboxInfo:
         """Makes and starts the container, replacing one of that id; its volume, if any, is kept."""
         if self._around is None:
-            raise EngineUnavailable("The engine is not prepared yet; try again in a moment.")
+            raise EngineUnavailable(NOT_PREPARED)
         options = specs.container_options(spec, self._around)
         files = specs.files_of(spec, self._around)
 

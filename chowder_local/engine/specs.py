@@ -100,3 +100,11 @@ def archive(files: Mapping[str, bytes]) -> bytes:
             entry.uid = entry.gid = AGENT_UID
             tar.addfile(entry, io.BytesIO(content))
     return buffer.getvalue()
+
+
+def only_file(content: bytes) -> bytes | None:
+    """What is in a tar of one file; None if it is of something else."""
+    with tarfile.open(fileobj=io.BytesIO(content)) as tar:
+        entry = tar.next()
+        file = None if entry is None or not entry.isfile() else tar.extractfile(entry)
+        return None if file is None else file.read()

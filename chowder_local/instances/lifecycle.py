@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from chowder_local.accounts.organizations import Organizations
     from chowder_local.domain import OrganizationId
     from chowder_local.instances.boots import Boots
+    from chowder_local.instances.config_judge import ConfigJudge
     from chowder_local.instances.live_config import LiveConfig
     from chowder_local.instances.locks import InstanceLocks
     from chowder_local.instances.ports import Engine
@@ -66,6 +67,7 @@ class Lifecycle:
         boots: Boots,
         readiness: Readiness,
         live_config: LiveConfig,
+        config_judge: ConfigJudge,
         locks: InstanceLocks,
         gateway_of: Callable[[SandboxId, str], Gateway],
         suspend_timeout_s: float,
@@ -77,6 +79,7 @@ class Lifecycle:
         self._boots = boots
         self._readiness = readiness
         self._live_config = live_config
+        self._config_judge = config_judge
         self._locks = locks
         self._gateway_of = gateway_of
         self._suspend_timeout_s = suspend_timeout_s
@@ -84,7 +87,7 @@ class Lifecycle:
 
     async def create(self, organization_id: OrganizationId, draft: InstanceDraft) -> Instance:
         """A new instance, `provisioning`. Raises InstanceLimitReached, ConfigRefused."""
-        config.patch(draft.openclaw_config or {})
+        await self._config_judge.check(config.patch(draft.openclaw_config or {}))
         organization = (await self._organizations.details(organization_id)).organization
         now = self._clock()
         instance = Instance(

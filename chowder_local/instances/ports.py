@@ -16,6 +16,9 @@ class Engine(Protocol):
     async def version(self) -> str:
         """The engine's name and version; that it answers at all is the point."""
 
+    async def file_of_image(self, path: str) -> bytes | None:
+        """A file of the image that sandboxes are made of; None if it has no such file."""
+
     async def boot(self, spec: SandboxSpec) -> SandboxInfo:
         """Makes and starts a sandbox, replacing one of that id; its volume, if any, is kept."""
 

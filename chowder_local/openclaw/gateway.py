@@ -30,12 +30,14 @@ PROBE_TIMEOUT_S = 2.0
 RPC_TIMEOUT_S = 30.0
 CONNECT_TIMEOUT_S = 5.0
 PATCH_ATTEMPTS = 5
+LONGEST_TURN_WAIT_S = 60.0
 MAX_MESSAGE_BYTES = 20 * 1024 * 1024
 """What OpenClaw takes at `/v1/responses` unless it is configured otherwise."""
 PROBE_INTERVAL_S = 0.1
 RESTART_TIMEOUT_S = 30.0
 """A restart begins some seconds after the patch that needs it, once running turns have ended."""
 
+_RATE_LIMITED = re.compile(r"rate limit exceeded .*retry after (\d+)s")
 _ARRAYS_LOST = re.compile(r"would remove entries from array path\(s\): (.+?)\. Pass replacePaths")
 
 
@@ -118,7 +120,7 @@ class Gateway:
 
     async def _write_config(self, params: Mapping[str, Any]) -> bool:
         try:
-            done = await self.call("config.patch", params)
+            done = await self._in_turn("config.patch", params)
         except GatewayUnavailable as unavailable:
             if "persisted but was not applied" in str(unavailable):
                 raise ConfigNotApplied(str(unavailable)) from unavailable
@@ -129,6 +131,18 @@ class Gateway:
         note = (done.get("sentinel") or {}).get("payload") or {}
         stats = note.get("stats") or {}
         return bool(stats.get("requiresRestart"))
+
+    async def _in_turn(self, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
+        """A call of a method that OpenClaw takes some thirty times a minute and no more."""
+        try:
+            return await self.call(method, params)
+        except GatewayUnavailable as unavailable:
+            limited = _RATE_LIMITED.search(str(unavailable))
+            if limited is None:
+                raise
+        # It says when it will take the next one; whoever asked would only have to ask again.
+        await asyncio.sleep(min(int(limited[1]), LONGEST_TURN_WAIT_S))
+        return await self.call(method, params)
 
     async def restarted(self, since_s: float) -> None:
         """Waits for a restart later than `since_s` by the monotonic clock, RESTART_TIMEOUT_S long.

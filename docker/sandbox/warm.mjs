@@ -1,5 +1,6 @@
 // Fills Node's compile cache during the image build: boots a gateway on throw-away state, lets it
 // take one turn a wire format against a stand-in model, and stops it, so that sandboxes boot faster.
+// It also notes the JSON schema of the configuration, by which overrides are judged before a boot.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdir, rm, writeFile } from "node:fs/promises";
@@ -8,6 +9,7 @@ import http from "node:http";
 const home = "/tmp/warm";
 const token = "only-for-the-image-build-0123456789";
 const gateway = "http://127.0.0.1:18789";
+const schemaFile = process.argv[2];
 const deadlineMs = 600_000;
 
 let log = "";
@@ -120,6 +122,25 @@ for (const name of ["chowder-anthropic/m", "chowder-openai/m", "chowder-gemini/m
   }
 }
 await post("/api/v1/admin/rpc", { method: "config.get", params: {} });
+
+// Titles, descriptions and defaults are for people; without them it is half as long.
+function bare(schema) {
+  if (Array.isArray(schema)) return schema.map(bare);
+  if (schema === null || typeof schema !== "object") return schema;
+  const { title, description, default: _, properties, ...rest } = schema;
+  for (const key of Object.keys(rest)) {
+    if (key !== "const" && key !== "enum") rest[key] = bare(rest[key]);
+  }
+  if (properties === undefined) return rest;
+  // What is called `title` in here is a setting's name.
+  const named = Object.entries(properties).map(([name, below]) => [name, bare(below)]);
+  return { ...rest, properties: Object.fromEntries(named) };
+}
+
+const told = await post("/api/v1/admin/rpc", { method: "config.schema", params: {} });
+const schema = JSON.parse(told.text).payload?.schema;
+if (!schema?.properties?.agents) fail(`no schema in ${told.text.slice(0, 2000)}`);
+await writeFile(schemaFile, JSON.stringify(bare(schema)));
 // The command line is what deletes sessions; its code is another bundle.
 await once(spawn("openclaw", ["sessions", "delete", "agent:main:none", "--yes", "--json"], {
   env,

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from chowder_local.domain import ModelProvider
 from chowder_local.engine import images
 from chowder_local.engine.connection import find_engine, open_client
 from chowder_local.engine.image_recipe import expected_tag, read_versions, recipe_dir
 from chowder_local.errors.sandboxes import ImageBuildFailed, ImageKept, ImageMissing
+from chowder_local.openclaw import config
 from chowder_local.openclaw.channel_table import CHANNELS
+from chowder_local.openclaw.config_schema import SCHEMA_FILE, judge
 from chowder_local.settings import Settings
 
 if TYPE_CHECKING:
@@ -101,6 +105,30 @@ def test_every_channel_is_where_openclaw_looks_with_what_it_needs(
     # A link, because OpenClaw takes all below its own folder for ES modules.
     folders = (f"{extensions}/{name}/node_modules/." for name in CHANNELS if name != "telegram")
     inside(client, tag, f"ls {' '.join((*files, *folders))}")
+
+
+def test_openclaws_schema_of_its_configuration_is_there_and_fits_what_we_give_it(
+    client: docker.DockerClient, tag: str
+) -> None:
+    assert inside(client, tag, f"stat -c '%U %a' {SCHEMA_FILE}") == "root 644"
+    schema = json.loads(inside(client, tag, f"cat {SCHEMA_FILE}"))
+    ours = config.seed(
+        gateway_token="t" * 32,
+        relay_url="http://relay:1",
+        relay_token="t" * 32,
+        provider=ModelProvider.ANTHROPIC,
+    )
+    assert judge(schema, ours) == []
+    for overrides, words in (
+        ({"nonsense": 1}, '<root>: Unrecognized key: "nonsense"'),
+        ({"agents.defaults.nonsense": 1}, 'agents.defaults: Unrecognized key: "nonsense"'),
+        ({"channels.telegram.nonsense": 1}, 'channels.telegram: Unrecognized key: "nonsense"'),
+        (
+            {"agents.defaults.timeoutSeconds": "soon"},
+            "agents.defaults.timeoutSeconds: Invalid input: expected number, received string",
+        ),
+    ):
+        assert judge(schema, config.patch(overrides)) == [words]
 
 
 def test_nothing_of_the_build_is_left(client: docker.DockerClient, tag: str) -> None:

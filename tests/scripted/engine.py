@@ -31,6 +31,7 @@ class ScriptedEngine:
         self.found: dict[SandboxId, SandboxInfo] = {}
         self.having_volumes: set[SandboxId] = set()
         self.files: dict[SandboxId, dict[str, bytes]] = {}
+        self.image_files: dict[str, bytes] = {}
         self.calls: list[tuple[str, str]] = []
         self.failing: dict[str, Exception] = {}
         self.holds: dict[str, Hold] = {}
@@ -59,6 +60,10 @@ class ScriptedEngine:
     async def version(self) -> str:
         await self._call("version")
         return "Scripted 1.0"
+
+    async def file_of_image(self, path: str) -> bytes | None:
+        await self._call("file_of_image")
+        return self.image_files.get(path)
 
     async def boot(self, spec: SandboxSpec) -> SandboxInfo:
         await self._fail("boot", spec.id)

@@ -20,6 +20,7 @@ from chowder_local.domain import (
     Tier,
 )
 from chowder_local.instances.boots import Boots
+from chowder_local.instances.config_judge import ConfigJudge
 from chowder_local.instances.conversations import Conversations
 from chowder_local.instances.health import Health, ServerFacts
 from chowder_local.instances.lifecycle import InstanceDraft, Lifecycle
@@ -214,8 +215,9 @@ async def open_world(
             reconciler=reconciler,
             lifecycle=Lifecycle(
                 instances=instances, organizations=organizations, engine=engine, boots=boots,
-                readiness=readiness, live_config=live_config, locks=locks, gateway_of=gateway_of,
-                suspend_timeout_s=suspend_timeout_s, clock=clock,
+                readiness=readiness, live_config=live_config, config_judge=ConfigJudge(engine),
+                locks=locks, gateway_of=gateway_of, clock=clock,
+                suspend_timeout_s=suspend_timeout_s,
             ),
             conversations=Conversations(
                 organizations=organizations, sessions=sessions, reconciler=reconciler,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chowder_local.domain import InstanceStatus, ModelProvider, SandboxState
+from chowder_local.domain import InstanceStatus, ModelProvider, SandboxState, Tier
 from chowder_local.errors.sandboxes import EngineUnavailable
+from chowder_local.openclaw.config_schema import SCHEMA_FILE
 from chowder_local.web.access import Access
 from chowder_local.web.routes import OPERATIONS, Operation
 from tests.scripted.engine import Hold
@@ -206,6 +208,21 @@ async def test_a_configuration_that_openclaw_refuses_is_a_400_in_its_words(http:
     body = {"openclaw_config": {"agents.nonsense": 1}}
     answer = await http.patch(f"/v1/instances/{instance.id}", json=body)
     assert (answer.status_code, answer.json()) == (400, {"detail": words})
+
+
+async def test_a_configuration_that_openclaw_would_refuse_makes_no_instance_and_takes_no_place(
+    http: Api,
+) -> None:
+    _, key = await http.world.organizations.signup("Small", tier=Tier.SHRIMP)
+    schema = {"type": "object", "additionalProperties": {"type": "string"}}
+    http.world.engine.image_files[SCHEMA_FILE] = json.dumps(schema).encode()
+    body: dict[str, Any] = {"name": "Ada", "openclaw_config": {"a": 1}}
+    answer = await http.post("/v1/instances", json=body, key=key)
+    words = "invalid config: a: Invalid input: expected string, received number"
+    assert (answer.status_code, answer.json()) == (400, {"detail": words})
+    assert (await http.get("/v1/instances", key=key)).json() == []
+    body["openclaw_config"] = {"a": "b"}
+    assert (await http.post("/v1/instances", json=body, key=key)).status_code == 201
 
 
 @pytest.mark.parametrize("config", [{"gateway.port": 1}, {"a..b": 1}])

@@ -15,6 +15,7 @@ from chowder_local.engine.specs import (
     archive,
     container_options,
     files_of,
+    only_file,
 )
 
 SPEC = SandboxSpec(SandboxId("chowder-3f9c0a1b2c3d"), {"openclaw.json": b"{}"})
@@ -116,3 +117,14 @@ def test_files_are_packed_so_that_only_the_agent_reads_them(files: dict[str, byt
     assert {(entry.uid, entry.gid, entry.mode) for entry in entries} <= {
         (AGENT_UID, AGENT_UID, 0o600)
     }
+
+
+def test_a_file_is_unpacked_and_a_folder_is_none() -> None:
+    assert only_file(archive({"schema.json": b"{}"})) == b"{}"
+    assert only_file(archive({})) is None
+    folder = io.BytesIO()
+    with tarfile.open(fileobj=folder, mode="w") as tar:
+        entry = tarfile.TarInfo("schema.json")
+        entry.type = tarfile.DIRTYPE
+        tar.addfile(entry)
+    assert only_file(folder.getvalue()) is None

@@ -18,12 +18,13 @@ from chowder_local.errors.agents import (
 )
 from chowder_local.openclaw.gateway import MAX_MESSAGE_BYTES, PATCH_ATTEMPTS, Gateway
 from chowder_local.upstream.forward import open_client
-from tests.scripted.gateway import ScriptedGateway, refused
+from tests.scripted.gateway import ScriptedGateway, ok, refused
 from tests.scripted.serving import eventually, serve
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+LIMITED = "rate limit exceeded for config.patch; retry after 0s"
 STALE = "config changed since last load; re-run config.get and retry"
 
 
@@ -31,6 +32,22 @@ STALE = "config changed since last load; re-run config.get and retry"
 async def reaching(scripted: Any) -> AsyncIterator[Gateway]:
     async with serve(scripted) as url, open_client(is_proxied=False) as client:
         yield Gateway(client, url, "gw-token")
+
+
+async def test_a_patch_waits_its_turn_where_openclaw_limits_their_rate() -> None:
+    answers = [refused(LIMITED, 503), ok({})]
+    scripted = ScriptedGateway(rpc_answers={"config.patch": answers})
+    async with reaching(scripted) as gateway:
+        assert await gateway.patch_config({"logging": {"level": "debug"}}) is False
+    assert len(scripted.called("config.patch")) == 2
+
+
+async def test_a_patch_that_gets_no_turn_is_told() -> None:
+    scripted = ScriptedGateway(rpc_answers={"config.patch": refused(LIMITED, 503)})
+    async with reaching(scripted) as gateway:
+        with pytest.raises(GatewayUnavailable, match="rate limit"):
+            await gateway.patch_config({"logging": {"level": "debug"}})
+    assert len(scripted.called("config.patch")) == 2
 
 
 async def test_a_gateway_that_is_not_there_is_not_started() -> None:
