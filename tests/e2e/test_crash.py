@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from tests.e2e.api import CLAUDE, responses_path
+from tests.e2e.api import BOOT_TIMEOUT_S, CLAUDE, responses_path
 from tests.e2e.containers import container_of, names_of_sandboxes
 from tests.e2e.stand_in import Slow
 from tests.e2e.waiting import eventually
@@ -244,15 +244,19 @@ def test_a_boot_that_fails_says_why_in_openclaws_words_and_can_be_deleted(
     api: Api, server: ServerProcess, engine: docker.DockerClient
 ) -> None:
     before = our_sandboxes(engine, server)
-    instance_id = api.created("misconfigured", openclaw_config={"nonsense.key": 1})
+    # No schema tells this one; OpenClaw finds it out on its way up.
+    instance_id = api.created("misconfigured", openclaw_config={"hooks.enabled": True})
 
     def failed() -> dict[str, Any] | None:
         instance: dict[str, Any] = api.get(f"instances/{instance_id}").json()
         return None if instance["status"] == "provisioning" else instance
 
-    instance = eventually(failed, "the boot has failed")
+    instance = eventually(failed, "the boot has failed", BOOT_TIMEOUT_S)
     assert instance["status"] == "error"
-    assert 'Unrecognized key: "nonsense"' in instance["error_message"]
+    assert "hooks.enabled requires hooks.token" in instance["error_message"]
+    # It does not set about repairing itself with a model that somebody pays for.
+    root = str(api.base_url).removesuffix("/v1/")
+    assert "riage" not in api.get(f"{root}/local/instances/{instance_id}/logs").text
     assert instance["gateway_url"] is None
     for move in ("stop", "start"):
         assert api.post(f"instances/{instance_id}/{move}").status_code == 409
