@@ -69,9 +69,19 @@ def test_an_unknown_channel_is_not_found(api: Client, anyone: Client, agent: str
 
 @pytest.mark.parametrize(
     ("channel", "field"),
-    [(channel, field) for channel, fields in sorted(FIELDS.items()) for field in sorted(fields)],
+    [
+        (channel, field)
+        for channel, fields in sorted(FIELDS.items())
+        for field in sorted(fields)
+        # Another test connects it, and what was set once need not be given again.
+        if channel != "telegram"
+    ],
 )
 def test_a_missing_field_is_named(api: Client, agent: str, channel: str, field: str) -> None:
+    is_missed(api, agent, channel, field)
+
+
+def is_missed(api: Client, agent: str, channel: str, field: str) -> None:
     config = dict.fromkeys(FIELDS[channel] - {field}, "x")
     path = f"instances/{agent}/channels/{channel}/connect"
     answer = api.post(path, json={"config": config})
@@ -95,6 +105,7 @@ def test_a_channel_that_nobody_connected_says_so(api: Client, agent: str, channe
 
 
 def test_a_channel_is_connected_and_disconnected(api: Client, agent: str) -> None:
+    is_missed(api, agent, "telegram", "token")
     path = f"instances/{agent}/channels/telegram"
     answer = api.post(f"{path}/connect", json={"config": {"token": WRONG_TOKEN}})
     if answer.status_code != 200:
