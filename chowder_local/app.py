@@ -32,13 +32,19 @@ from chowder_local.instances.health import Health, ServerFacts
 from chowder_local.instances.lifecycle import Lifecycle
 from chowder_local.instances.live_config import LiveConfig
 from chowder_local.instances.locks import InstanceLocks
+from chowder_local.instances.pool import Pool
 from chowder_local.instances.readiness import Readiness
 from chowder_local.instances.reconcile import Reconciler
+from chowder_local.instances.releases import Releases
+from chowder_local.instances.room import Room
+from chowder_local.instances.seeds import Seeds
+from chowder_local.instances.spares import Spares
 from chowder_local.openclaw.channels import Channels
 from chowder_local.openclaw.control import Control
 from chowder_local.openclaw.files import Files
 from chowder_local.openclaw.gateway import Gateway
 from chowder_local.openclaw.skills import Skills
+from chowder_local.openclaw.warmup import WarmUp
 from chowder_local.relay.failures import FailureLog
 from chowder_local.relay.service import Relay
 from chowder_local.store.database import Database
@@ -47,6 +53,7 @@ from chowder_local.store.keys import KeyQueries
 from chowder_local.store.meta import MetaQueries
 from chowder_local.store.organizations import OrganizationQueries
 from chowder_local.store.sessions import SessionQueries
+from chowder_local.store.spares import SpareQueries
 from chowder_local.tasks import owned_tasks
 from chowder_local.tokens import Vault, write_private
 from chowder_local.upstream.forward import Forwarder, open_client
@@ -122,6 +129,8 @@ async def _open(settings: Settings, machine: Machine, stack: AsyncExitStack) -> 
     organizations = Organizations(OrganizationQueries(database), vault, _now)
     keys = KeyQueries(database)
     stack.push_async_callback(keys.uses.write)
+    sessions = SessionQueries(database)
+    stack.push_async_callback(sessions.uses.write)
     authentication = Authentication(keys, _now)
     await ensure_default(
         organizations, settings.default_key_file, machine.model_keys, meta, authentication,
@@ -143,10 +152,10 @@ async def _open(settings: Settings, machine: Machine, stack: AsyncExitStack) -> 
         machine.image, limits, machine.ca_bundle, settings.sandbox_environment
     )
 
-    instances = InstanceQueries(database)
+    instances, spare_queries = InstanceQueries(database), SpareQueries(database)
     model_failures = FailureLog()
     relay = Relay(
-        Lending(vault, instances, organizations),
+        Lending(vault, instances, spare_queries, organizations),
         settings.model_base_urls,
         Forwarder(
             await stack.enter_async_context(open_client(ca_bundle=settings.ca_bundle)),
@@ -166,25 +175,40 @@ async def _open(settings: Settings, machine: Machine, stack: AsyncExitStack) -> 
     control = Control(engine, vault.gateway_token)
     group = await stack.enter_async_context(owned_tasks())
     readiness = Readiness(engine, gateway_of, boot_timeout_s=settings.boot_timeout_s)
+    locks = InstanceLocks()
+    seeds, releases = Seeds(vault, relay_url), Releases(instances, engine, locks)
+    spares = Spares(
+        spares=spare_queries, engine=engine, readiness=readiness, seeds=seeds,
+        warm_up=WarmUp(engine, control), gateway_of=gateway_of, clock=_now,
+    )  # fmt: skip
+    room = Room(
+        engine=engine, instances=instances, spares=spares, spare_queries=spare_queries,
+        releases=releases, max_awake=settings.max_awake,
+    )  # fmt: skip
     boots = Boots(
         instances=instances, organizations=organizations, engine=engine, readiness=readiness,
-        vault=vault, relay_url=relay_url, concurrency=settings.boot_concurrency, clock=_now,
+        seeds=seeds, spares=spares, room=room, concurrency=settings.boot_concurrency, clock=_now,
         group=group,
     )  # fmt: skip
+    pool = Pool(
+        size=settings.pool_size, spares=spares, queries=spare_queries, boots=boots, room=room
+    )
     files = Files(engine, STATE_DIR, idle_timeout_s=settings.transfer_timeout_s)
     live_config = LiveConfig(
         instances=instances, engine=engine, boots=boots, readiness=readiness, files=files,
         gateway_of=gateway_of, clock=_now,
     )  # fmt: skip
-    locks = InstanceLocks()
     reconciler = Reconciler(
-        instances=instances, engine=engine, boots=boots, locks=locks,
-        interval_s=settings.reconcile_interval_s, clock=_now,
+        instances=instances, engine=engine, boots=boots, locks=locks, releases=releases,
+        spares=spare_queries, interval_s=settings.reconcile_interval_s,
+        release_after_s=settings.release_after_s, clock=_now,
     )  # fmt: skip
     # Once before the first request, so that no list ever shows what a crash left behind.
     await reconciler.agree()
     group.create_task(reconciler.run(), name="reconciler")
+    group.create_task(pool.run(), name="pool")
     group.create_task(keys.uses.run(), name="key uses")
+    group.create_task(sessions.uses.run(), name="session uses")
     return Services(
         organizations=organizations,
         authentication=authentication,
@@ -192,19 +216,23 @@ async def _open(settings: Settings, machine: Machine, stack: AsyncExitStack) -> 
         subscriptions=Subscriptions(organizations, vault, _now),
         lifecycle=Lifecycle(
             instances=instances, organizations=organizations, engine=engine, boots=boots,
-            readiness=readiness, live_config=live_config, config_judge=ConfigJudge(engine),
-            locks=locks, gateway_of=gateway_of, clock=_now,
+            pool=pool, readiness=readiness, live_config=live_config,
+            config_judge=ConfigJudge(engine), locks=locks, gateway_of=gateway_of, clock=_now,
             suspend_timeout_s=settings.suspend_timeout_s,
         ),
+        boots=boots,
         conversations=Conversations(
-            organizations=organizations, sessions=SessionQueries(database),
+            organizations=organizations, sessions=sessions,
             reconciler=reconciler, failures=model_failures, gateway_of=gateway_of, clock=_now,
         ),
         files=files,
         skills=Skills(control, engine, gateway_of),
         channels=Channels(engine, gateway_of, group),
         engine=engine,
-        health=Health(_facts(settings, machine, relay_url), engine, instances),
+        health=Health(
+            _facts(settings, machine, relay_url), engine, instances, spare_queries, pool, boots,
+            room,
+        ),
         vault=vault,
         max_body_bytes=settings.max_body_bytes,
     )  # fmt: skip

@@ -130,7 +130,8 @@ class Client:
         timeout_s: float = 300.0,
         on_status: Callable[[str], None] | None = None,
     ) -> Json:
-        """The instance once it is `running`; `on_status` hears the status at each poll.
+        """The instance once it is `running`; `on_status` hears the status at each poll,
+        and the place in the queue for a boot.
 
         Raises BootFailed with the instance's `error_message` if it gets into `error`, and when it
         is neither running nor failed after `timeout_s` seconds; it goes on booting then.
@@ -138,9 +139,11 @@ class Client:
         deadline = time.monotonic() + timeout_s
         pause_s = FIRST_PAUSE_S
         while True:
-            status = str(self.status(instance_id)["status"])
+            with self._stream("GET", f"{_path(instance_id)}/status") as response:
+                status = str(json.loads(response.read())["status"])
+                position = response.headers.get("X-Queue-Position")
             if on_status is not None:
-                on_status(status)
+                on_status(status if position is None else f"{status}, number {position} in line")
             if status == "running":
                 return self.instance(instance_id)
             if status != "provisioning":

@@ -37,6 +37,15 @@ OFFLINE_KEY = "offline"
 """The model key value that sends a provider's calls to the built-in offline model."""
 
 
+AGENT_MEMORY_BYTES = 1_300_000_000
+"""What an agent takes after some turns; its limit is a setting and higher."""
+
+
+def places_in(memory_bytes: int) -> int:
+    """How many agents can be in so much memory at once."""
+    return memory_bytes // AGENT_MEMORY_BYTES
+
+
 class InstanceStatus(StrEnum):
     """`provisioning → running ⇄ stopped`, `error`, `terminated`."""
 
@@ -120,10 +129,6 @@ class Caller:
     is_organization_key: bool = True
     grants: Mapping[InstanceId, frozenset[Permission]] = field(default_factory=dict)
 
-    def sees(self, instance_id: InstanceId) -> bool:
-        """Whether the key is for an instance of its organization at all."""
-        return self.is_organization_key or instance_id in self.grants
-
     def may(self, permission: Permission, instance_id: InstanceId) -> bool:
         """Whether the key has a permission for an instance of its organization."""
         return self.is_organization_key or permission in self.grants.get(instance_id, frozenset())
@@ -151,6 +156,17 @@ class Instance:
     """When it was first ready; until then its volume holds nothing that anyone was promised."""
 
 
+@dataclass(frozen=True)
+class Spare:
+    """A blank sandbox that waits for an instance; `likeness` tells all that it was made of."""
+
+    sandbox_id: SandboxId
+    likeness: str
+    created_at: datetime
+    gateway_url: str | None = None
+    """Where its gateway is once it may be claimed; None while it is being made."""
+
+
 class SandboxState(StrEnum):
     """What the engine says of a sandbox's container."""
 
@@ -167,6 +183,8 @@ class SandboxSpec:
 
     id: SandboxId
     files: Mapping[str, bytes] = field(default_factory=dict)
+    is_spare: bool = False
+    """Nobody waits for a spare: it gives way to every other sandbox until it is parked."""
 
 
 @dataclass(frozen=True)
@@ -178,3 +196,11 @@ class SandboxInfo:
     gateway_url: str | None = None
     exit_code: int | None = None
     is_oom_killed: bool = False
+
+
+@dataclass(frozen=True)
+class EngineMemory:
+    """What the engine's machine has; `available_bytes` is None where it cannot be seen."""
+
+    total_bytes: int
+    available_bytes: int | None = None

@@ -52,6 +52,17 @@ class Settings(BaseModel):
         180.0, gt=0, description="How long a sandbox may take to be ready."
     )
     boot_concurrency: int = Field(2, ge=1, description="Sandboxes that boot at the same time.")
+    pool_size: int = Field(
+        2, ge=0, description="Blank agents kept ready, where there is memory for them; 0 for none."
+    )
+    max_awake: int | None = Field(
+        None,
+        ge=1,
+        description="Agents in memory at once, if not as many as the engine's machine can hold.",
+    )
+    release_after_s: float = Field(
+        900.0, gt=0, description="How long a stopped agent stays in memory; then only on disk."
+    )
     suspend_timeout_s: float = Field(
         10.0, gt=0, description="How long a stop waits for the turn that is running."
     )

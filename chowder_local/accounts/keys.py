@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import uuid
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from chowder_local.errors.requests import InputInvalid, InstanceNotFound, KeyNot
 from chowder_local.tokens import SCOPED_PREFIX, digest, new_key, shown_prefix
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import AsyncGenerator, Callable, Sequence
     from datetime import datetime
 
     from chowder_local.domain import OrganizationId, Permission
@@ -55,8 +56,7 @@ class Keys:
         if draft.expires_at is not None and draft.expires_at <= now:
             raise InputInvalid([_NOT_IN_THE_FUTURE])
         wanted = {InstanceId(each) for each in draft.instance_ids}
-        living = await self._instances.of_organization(organization_id)
-        if not wanted <= {instance.id for instance in living}:
+        if not await self._instances.has_all(organization_id, wanted):
             raise InstanceNotFound
         raw_key = new_key(SCOPED_PREFIX)
         key = ApiKey(
@@ -73,9 +73,11 @@ class Keys:
         log.info("Organization %s got key %s", organization_id, key.id)
         return key, raw_key
 
-    async def all(self, organization_id: OrganizationId) -> list[ApiKey]:
-        """All that it ever got, oldest first, without their grants."""
-        return [self._told(key) for key in await self._keys.scoped(organization_id)]
+    async def all(self, organization_id: OrganizationId) -> AsyncGenerator[list[ApiKey]]:
+        """All that it ever got, oldest first, without their grants, in pages."""
+        async with aclosing(self._keys.scoped(organization_id)) as pages:
+            async for keys in pages:
+                yield [self._told(key) for key in keys]
 
     async def get(self, organization_id: OrganizationId, key_id: str) -> ApiKey:
         """One of them, with its grants. Raises KeyNotFound, for others' ones too."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from chowder_local.domain import InstanceStatus, ModelProvider, SandboxId
+from chowder_local.domain import OFFLINE_KEY, InstanceStatus, ModelProvider, SandboxId
 from chowder_local.errors.upstream import RelayTokenInvalid
 from chowder_local.relay.service import Loan
 
 if TYPE_CHECKING:
     from chowder_local.accounts.organizations import Organizations
     from chowder_local.store.instances import InstanceQueries
+    from chowder_local.store.spares import SpareQueries
     from chowder_local.tokens import Vault
 
 
@@ -18,21 +19,29 @@ class Lending:
     """The relay's lender; see `Lender` in relay/service.py."""
 
     def __init__(
-        self, vault: Vault, instances: InstanceQueries, organizations: Organizations
+        self,
+        vault: Vault,
+        instances: InstanceQueries,
+        spares: SpareQueries,
+        organizations: Organizations,
     ) -> None:
         self._vault = vault
         self._instances = instances
+        self._spares = spares
         self._organizations = organizations
 
     async def lend(self, relay_token: str, provider: ModelProvider) -> Loan:
         """The key, read anew for each call, so that a changed one counts at once.
 
-        Raises RelayTokenInvalid if we never gave the token out, or its instance is terminated.
+        A spare, which is nobody's yet, gets the offline model. Raises RelayTokenInvalid if we
+        never gave the token out, or its instance is terminated.
         """
-        sandbox = self._vault.sandbox_of(relay_token)
-        instance = None
-        if sandbox is not None:
-            instance = await self._instances.by_sandbox(SandboxId(sandbox))
+        if (found := self._vault.sandbox_of(relay_token)) is None:
+            raise RelayTokenInvalid
+        sandbox_id = SandboxId(found)
+        instance = await self._instances.by_sandbox(sandbox_id)
+        if instance is None and await self._spares.has(sandbox_id):
+            return Loan(None, None, sandbox_id, OFFLINE_KEY)
         if instance is None or instance.status is InstanceStatus.TERMINATED:
             raise RelayTokenInvalid
         return Loan(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from chowder_local import __version__
 from chowder_local.cli.output import size_of
-from chowder_local.domain import RELAY_PORT
+from chowder_local.domain import RELAY_PORT, places_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 LITTLE_DATA_BYTES = 200e6
 LITTLE_ENGINE_BYTES = 4e9
 NO_ENGINE_BYTES = 1e9
-AGENT_MEMORY_BYTES = 1.3e9
-"""What an agent takes after its first turn; its limit is a setting and higher."""
 
 
 class Level(StrEnum):
@@ -106,7 +104,7 @@ def engine(facts: EngineFacts) -> Iterator[Finding]:
 
 def memory(facts: EngineFacts, running_count: int | None) -> Finding:
     """How many agents the engine's machine has memory for."""
-    room = int(facts.memory_bytes / AGENT_MEMORY_BYTES)
+    room = places_in(facts.memory_bytes)
     words = f"{size_of(facts.memory_bytes)} and {facts.cpu_count} processors: about {room} agents"
     if running_count is not None:
         words += f", {running_count} there now"

@@ -113,4 +113,10 @@ def _lines(health: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Image", str(health.get("image"))),
         ("Relay", str((health.get("relay") or {}).get("url"))),
         ("Agents", agents or "none"),
+        ("Spares", _spares(health.get("pool") or {})),
     ]
+
+
+def _spares(pool: Mapping[str, Any]) -> str:
+    words = f"{pool.get('ready', 0)} of {pool.get('size', 0)} ready"
+    return words if not pool.get("error") else f"{words}; {pool['error']}"

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 import anyio
-from docker.errors import APIError, DockerException, ImageNotFound, NotFound
-from requests.exceptions import RequestException
+from docker.errors import APIError, ImageNotFound, NotFound
 
-from chowder_local.domain import GATEWAY_PORT, SandboxId, SandboxInfo, SandboxState
+from chowder_local.domain import EngineMemory, SandboxId, SandboxInfo, SandboxState
 from chowder_local.engine import labels, specs
 from chowder_local.engine.connection import open_client
+from chowder_local.engine.containers import info_of, info_of_row
+from chowder_local.engine.failures import in_words
+from chowder_local.engine.memory import memory_of
 from chowder_local.engine.networks import SandboxNetwork, ensure_network
 from chowder_local.engine.processes import DockerProcess
 from chowder_local.engine.threads import Threads
@@ -36,17 +38,10 @@ if TYPE_CHECKING:
 PAUSE_ATTEMPTS = 5
 """Now and then a busy sandbox is not frozen at the first: the kernel does not catch all of it."""
 
-NOT_PREPARED = "The engine is not prepared yet; try again in a moment."
+STOP_TIMEOUT_S = 10
+"""OpenClaw ends within a second when it is told to."""
 
-_STATES = {
-    "created": SandboxState.CREATED,
-    "running": SandboxState.RUNNING,
-    "restarting": SandboxState.RUNNING,
-    "paused": SandboxState.PAUSED,
-    "exited": SandboxState.EXITED,
-    "dead": SandboxState.EXITED,
-    "removing": SandboxState.EXITED,
-}
+NOT_PREPARED = "The engine is not prepared yet; try again in a moment."
 
 
 class DockerEngine:
@@ -60,6 +55,7 @@ class DockerEngine:
         self._store_id = store_id
         self._timeout_s = timeout_s
         self._around: specs.Surroundings | None = None
+        self._likeness = ""
 
     @classmethod
     @asynccontextmanager
@@ -87,16 +83,16 @@ class DockerEngine:
         Raises ImageMissing, EngineUnavailable.
         """
 
-        def call() -> SandboxNetwork:
-            with _words("look for the sandbox image"):
+        def call() -> tuple[str, SandboxNetwork]:
+            with in_words("look for the sandbox image"):
                 try:
-                    self._client.images.get(image)
+                    image_id = str(self._client.images.get(image).id)
                 except ImageNotFound:
                     raise ImageMissing(image) from None
-            with _words("make the sandbox network"):
-                return ensure_network(self._client, self._store_id)
+            with in_words("make the sandbox network"):
+                return image_id, ensure_network(self._client, self._store_id)
 
-        network = await self._threads.run(call)
+        image_id, network = await self._threads.run(call)
         self._around = specs.Surroundings(
             self._store_id,
             image,
@@ -106,13 +102,19 @@ class DockerEngine:
             ca_bundle,
             environment,
         )
+        self._likeness = specs.likeness(image_id, self._around)
         return network
+
+    @property
+    def likeness(self) -> str:
+        """Tells apart sandboxes that were made of another image, or otherwise, than one now."""
+        return self._likeness
 
     async def version(self) -> str:
         """The engine's name and version; that it answers at all is the point."""
 
         def call() -> str:
-            with _words("ask the engine for its version"):
+            with in_words("ask the engine for its version"):
                 answer = self._client.version()
                 platform = answer.get("Platform", {}).get("Name") or "Docker Engine"
                 return f"{platform} {answer.get('Version', '')}".strip()
@@ -126,7 +128,7 @@ class DockerEngine:
         image = self._around.image
 
         def call() -> bytes | None:
-            with _words(f"read {path} of the sandbox image"):
+            with in_words(f"read {path} of the sandbox image"):
                 # Never started: an engine shows a file of a container only.
                 container = self._client.containers.create(
                     image, ["true"], network_mode="none", labels=labels.store_labels(self._store_id)
@@ -148,7 +150,7 @@ class DockerEngine:
         files = specs.files_of(spec, self._around)
 
         def call() -> SandboxInfo:
-            with _words(f"boot sandbox {spec.id}"):
+            with in_words(f"boot sandbox {spec.id}"):
                 self._discard(spec.id)
                 self._ensure_volume(spec.id)
                 container = self._client.containers.create(**options)
@@ -156,7 +158,7 @@ class DockerEngine:
                     container.put_archive(specs.STATE_DIR, specs.archive(files))
                 container.start()
                 container.reload()
-                return _info(spec.id, container.attrs)
+                return info_of(spec.id, container.attrs)
 
         return await self._threads.run(call)
 
@@ -164,11 +166,11 @@ class DockerEngine:
         """The sandbox as it is now; MISSING if its container is gone."""
 
         def call() -> SandboxInfo:
-            with _words(f"inspect sandbox {sandbox_id}"):
+            with in_words(f"inspect sandbox {sandbox_id}"):
                 container = self._find(sandbox_id)
                 if container is None:
                     return SandboxInfo(sandbox_id, SandboxState.MISSING)
-                return _info(sandbox_id, container.attrs)
+                return info_of(sandbox_id, container.attrs)
 
         return await self._threads.run(call)
 
@@ -176,11 +178,11 @@ class DockerEngine:
         """Every sandbox of ours, in one call to the engine, however many there are."""
 
         def call() -> dict[SandboxId, SandboxInfo]:
-            with _words("list the sandboxes"):
+            with in_words("list the sandboxes"):
                 rows = self._client.api.containers(
                     all=True, filters=labels.store_filter(self._store_id)
                 )
-                found = (_info_of_row(row) for row in rows)
+                found = (info_of_row(row) for row in rows)
                 return {info.id: info for info in found if info is not None}
 
         return await self._threads.run(call)
@@ -189,7 +191,7 @@ class DockerEngine:
         """The ids of all sandboxes that have a volume, with or without a container."""
 
         def call() -> set[SandboxId]:
-            with _words("list the volumes"):
+            with in_words("list the volumes"):
                 found = self._client.volumes.list(filters=labels.store_filter(self._store_id))
                 return {SandboxId(str(volume.name)) for volume in found}
 
@@ -203,11 +205,40 @@ class DockerEngine:
         """Lets a paused sandbox go on where it was."""
         await self._act(sandbox_id, "unpause", lambda container: container.unpause())
 
+    async def park(self, sandbox_id: SandboxId) -> None:
+        """Freezes a spare that is made; once it goes on it is like any other sandbox."""
+
+        def act(container: Container) -> None:
+            container.update(cpu_shares=specs.CPU_SHARES)
+            _pause(container)
+
+        await self._act(sandbox_id, "park", act)
+
+    async def release(self, sandbox_id: SandboxId) -> None:
+        """Ends a paused sandbox in good order: its memory is free, its volume stays."""
+
+        def act(container: Container) -> None:
+            # A frozen process would not even hear that it is to end.
+            if container.status == "paused":
+                container.unpause()
+            container.stop(timeout=STOP_TIMEOUT_S)
+
+        await self._act(sandbox_id, "release", act)
+
+    async def memory(self) -> EngineMemory:
+        """What the machine that sandboxes run on has, and has left."""
+
+        def call() -> EngineMemory:
+            with in_words("ask the engine for its memory"):
+                return memory_of(self._client)
+
+        return await self._threads.run(call)
+
     async def remove(self, sandbox_id: SandboxId) -> None:
         """Destroys container and volume; nothing happens if they are gone already."""
 
         def call() -> None:
-            with _words(f"remove sandbox {sandbox_id}"):
+            with in_words(f"remove sandbox {sandbox_id}"):
                 self._discard(sandbox_id)
                 found = self._client.volumes.list(
                     filters=labels.sandbox_filter(self._store_id, sandbox_id)
@@ -221,7 +252,7 @@ class DockerEngine:
         """The last lines that the sandbox printed; empty if it is gone."""
 
         def call() -> str:
-            with _words(f"read the log of sandbox {sandbox_id}"):
+            with in_words(f"read the log of sandbox {sandbox_id}"):
                 container = self._find(sandbox_id)
                 if container is None:
                     return ""
@@ -236,7 +267,7 @@ class DockerEngine:
         """
 
         def call() -> Any:
-            with _words(f"follow the log of sandbox {sandbox_id}"):
+            with in_words(f"follow the log of sandbox {sandbox_id}"):
                 container = self._find(sandbox_id)
                 if container is None:
                     raise SandboxMissing(f"Sandbox {sandbox_id} is gone from the engine.")
@@ -257,7 +288,7 @@ class DockerEngine:
         """Runs a program in the sandbox as the agent's user; see `Processes` for its rules."""
 
         def begin() -> tuple[str, Any]:
-            with _words(f"run a program in sandbox {sandbox_id}"):
+            with in_words(f"run a program in sandbox {sandbox_id}"):
                 container = self._find(sandbox_id)
                 if container is None:
                     raise SandboxMissing(f"Sandbox {sandbox_id} is gone from the engine.")
@@ -267,7 +298,7 @@ class DockerEngine:
                 return made["Id"], self._client.api.exec_start(made["Id"], socket=True)
 
         def inspect() -> Any:
-            with _words(f"ask after a program in sandbox {sandbox_id}"):
+            with in_words(f"ask after a program in sandbox {sandbox_id}"):
                 return self._client.api.exec_inspect(exec_id)
 
         exec_id, file = await self._threads.run(begin)
@@ -281,7 +312,7 @@ class DockerEngine:
         self, sandbox_id: SandboxId, verb: str, action: Callable[[Container], None]
     ) -> None:
         def call() -> None:
-            with _words(f"{verb} sandbox {sandbox_id}"):
+            with in_words(f"{verb} sandbox {sandbox_id}"):
                 container = self._find(sandbox_id)
                 if container is None:
                     raise SandboxMissing(f"Sandbox {sandbox_id} is gone from the engine.")
@@ -318,22 +349,6 @@ class DockerEngine:
         )
 
 
-@contextmanager
-def _words(doing: str) -> Iterator[None]:
-    """Turns what the SDK raises into EngineUnavailable with words for a person."""
-    try:
-        yield
-    except NotFound as gone:
-        raise SandboxMissing(f"Could not {doing}: {gone.explanation or gone}.") from gone
-    except APIError as refused:
-        reason = refused.explanation or str(refused)
-        raise EngineUnavailable(f"The engine could not {doing}: {reason}.") from refused
-    except (DockerException, RequestException, OSError) as failure:
-        raise EngineUnavailable(
-            f"The container engine does not answer (could not {doing}). Is it running?"
-        ) from failure
-
-
 def _pause(container: Container) -> None:
     for _ in range(PAUSE_ATTEMPTS - 1):
         try:
@@ -357,30 +372,3 @@ def _socket_of(file: Any) -> socket.socket:
 
 def _next(stream: Iterator[bytes]) -> bytes | None:
     return next(stream, None)
-
-
-def _info(sandbox_id: SandboxId, attributes: dict[str, Any]) -> SandboxInfo:
-    state = attributes["State"]
-    bindings = attributes["NetworkSettings"]["Ports"].get(f"{GATEWAY_PORT}/tcp") or []
-    port = next((binding["HostPort"] for binding in bindings), None)
-    return SandboxInfo(
-        sandbox_id,
-        _STATES[state["Status"]],
-        gateway_url=None if port is None else f"http://127.0.0.1:{port}",
-        exit_code=state.get("ExitCode"),
-        is_oom_killed=bool(state.get("OOMKilled")),
-    )
-
-
-def _info_of_row(row: dict[str, Any]) -> SandboxInfo | None:
-    """From one row of the engine's list, which tells less than an inspection."""
-    sandbox_id = labels.sandbox_of(row.get("Labels"))
-    if sandbox_id is None:
-        return None
-    ports = (port.get("PublicPort") for port in row.get("Ports") or [])
-    port = next(filter(None, ports), None)
-    return SandboxInfo(
-        SandboxId(sandbox_id),
-        _STATES[row["State"]],
-        gateway_url=None if port is None else f"http://127.0.0.1:{port}",
-    )

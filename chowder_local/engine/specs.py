@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
 import tarfile
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from chowder_local.domain import GATEWAY_PORT, RELAY_HOSTNAME
+from chowder_local.domain import GATEWAY_PORT, RELAY_HOSTNAME, SandboxId, SandboxSpec
 from chowder_local.engine import labels
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from chowder_local.domain import SandboxSpec
-
 HOME = "/data"
 STATE_DIR = f"{HOME}/.openclaw"
 CA_FILE = "chowder-ca.pem"
 AGENT_UID = 1000
+CPU_SHARES = 1024
+"""What a container has by default."""
+SPARE_CPU_SHARES = 256
+"""A quarter of what any other sandbox gets, as long as others want to have it."""
 
 # Whether it runs is our business: when OpenClaw does not start, it must not have a model (that
 # somebody pays for) repair it, nor update itself. What needs a restart restarts in its process.
@@ -69,6 +73,7 @@ def container_options(spec: SandboxSpec, around: Surroundings) -> dict[str, Any]
         "mem_limit": memory,
         # Equal to the memory limit: a sandbox gets no swap, so that it cannot grind the host.
         "memswap_limit": memory,
+        "cpu_shares": SPARE_CPU_SHARES if spec.is_spare else CPU_SHARES,
         "nano_cpus": int(around.limits.cpus * 1e9),
         "pids_limit": around.limits.pids,
         "network": around.network,
@@ -79,6 +84,14 @@ def container_options(spec: SandboxSpec, around: Surroundings) -> dict[str, Any]
         "restart_policy": {"Name": "no"},
         "log_config": {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}},
     }
+
+
+def likeness(image_id: str, around: Surroundings) -> str:
+    """A digest of all that sandboxes made in these surroundings have in common."""
+    spec = SandboxSpec(SandboxId("any"))
+    files = {path: content.hex() for path, content in files_of(spec, around).items()}
+    made_of = [image_id, container_options(spec, around), files]
+    return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
 
 
 def files_of(spec: SandboxSpec, around: Surroundings) -> dict[str, bytes]:

@@ -64,6 +64,18 @@ class SandboxPaused(ChowderError):
         super().__init__("Instance is stopped, but must be running for this.")
 
 
+class HostFull(ChowderError):
+    """The engine's machine has no memory for one more sandbox, and none can be freed."""
+
+    code = "host_full"
+
+    def __init__(self, places: int) -> None:
+        super().__init__(
+            f"This machine has memory for {places} agents at a time, and as many are awake. "
+            "Stop or delete one and try again, or allow more with CHOWDER_MAX_AWAKE."
+        )
+
+
 class BootFailed(ChowderError):
     """A sandbox did not become ready; the message quotes what its log says."""
 

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from chowder_local.domain import InstanceStatus, SandboxSpec
 from chowder_local.errors import ChowderError
 from chowder_local.errors.requests import ModelKeyMissing
-from chowder_local.errors.sandboxes import EngineUnavailable, SandboxMissing
+from chowder_local.errors.sandboxes import EngineUnavailable, HostFull, SandboxMissing
 from chowder_local.openclaw import config
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
     from datetime import datetime
 
     from chowder_local.accounts.organizations import Organizations
-    from chowder_local.domain import Instance, InstanceId
+    from chowder_local.domain import Instance, InstanceId, Spare
     from chowder_local.instances.ports import Engine
     from chowder_local.instances.readiness import Readiness
+    from chowder_local.instances.room import Room
+    from chowder_local.instances.seeds import Seeds
+    from chowder_local.instances.spares import Spares
     from chowder_local.store.instances import InstanceQueries
-    from chowder_local.tokens import Vault
 
 log = logging.getLogger(__name__)
 
@@ -36,8 +39,9 @@ class Boots:
         organizations: Organizations,
         engine: Engine,
         readiness: Readiness,
-        vault: Vault,
-        relay_url: str,
+        seeds: Seeds,
+        spares: Spares,
+        room: Room,
         concurrency: int,
         clock: Callable[[], datetime],
         group: asyncio.TaskGroup,
@@ -46,25 +50,45 @@ class Boots:
         self._organizations = organizations
         self._engine = engine
         self._readiness = readiness
-        self._vault = vault
-        self._relay_url = relay_url
+        self._seeds = seeds
+        self._spares = spares
+        self._room = room
         # A boot is bound by the processor: more at once would only make all of them late.
         self._slots = asyncio.Semaphore(concurrency)
         self._clock = clock
         self._group = group
         self._under_way: dict[InstanceId, asyncio.Task[None]] = {}
+        self._queue: dict[InstanceId, None] = {}
 
-    def begin(self, instance: Instance) -> None:
-        """Boots an instance that is `provisioning`, unless that is under way."""
+    def begin(self, instance: Instance, spare: Spare | None = None) -> None:
+        """Boots an instance that is `provisioning`, unless that is under way.
+
+        With a spare that it has claimed, it need not be booted, only woken.
+        """
         if instance.id in self._under_way:
             return
-        task = self._group.create_task(self._provision(instance), name=f"boot {instance.id}")
+        work = self._provision(instance, spare)
+        task = self._group.create_task(work, name=f"boot {instance.id}")
         self._under_way[instance.id] = task
         task.add_done_callback(lambda _: self._under_way.pop(instance.id, None))
 
     def is_under_way(self, instance_id: InstanceId) -> bool:
         """Whether a boot that was begun has not ended."""
         return instance_id in self._under_way
+
+    @property
+    def under_way_count(self) -> int:
+        """How many instances are on their way to `running`, those that wait for it included."""
+        return len(self._under_way)
+
+    @property
+    def queue_length(self) -> int:
+        """How many of them wait for their boot to begin."""
+        return len(self._queue)
+
+    def position(self, instance_id: InstanceId) -> int | None:
+        """Its place among those that wait for their boot to begin, from 1; None if it does not."""
+        return next((n for n, each in enumerate(self._queue, 1) if each == instance_id), None)
 
     async def abandon(self, instance_id: InstanceId) -> None:
         """Ends a boot that is under way; when this returns, it does nothing more."""
@@ -78,10 +102,10 @@ class Boots:
         An instance that was ready before keeps its volume; leftovers of one that never was
         are swept away first. `files` are put on the volume. Raises ChowderError.
         """
-        async with self._slots:
+        async with self._room.kept_for(instance.sandbox_id), self._turn(instance.id):
             content = dict(files or {})
             if instance.born_at is None:
-                content[config.CONFIG_FILE] = config.as_file(await self._first_config(instance))
+                content[config.CONFIG_FILE] = await self._first_config(instance)
                 await self._engine.remove(instance.sandbox_id)
             elif instance.sandbox_id not in await self._engine.volumes():
                 raise SandboxMissing(
@@ -91,23 +115,39 @@ class Boots:
             spec = SandboxSpec(instance.sandbox_id, content)
             return await self._readiness.wait(await self._engine.boot(spec))
 
-    async def _first_config(self, instance: Instance) -> dict[str, object]:
+    @asynccontextmanager
+    async def _turn(self, instance_id: InstanceId) -> AsyncIterator[None]:
+        self._queue[instance_id] = None
+        try:
+            await self._slots.acquire()
+        finally:
+            self._queue.pop(instance_id, None)
+        try:
+            yield
+        finally:
+            self._slots.release()
+
+    async def _first_config(self, instance: Instance) -> bytes:
         provider = instance.model_provider
         if await self._organizations.model_key(instance.organization_id, provider) is None:
             raise ModelKeyMissing(provider)
-        return config.seed(
-            gateway_token=self._vault.gateway_token(instance.sandbox_id),
-            relay_url=self._relay_url,
-            relay_token=self._vault.relay_token(instance.sandbox_id),
-            provider=provider,
-            overrides=instance.openclaw_config,
-        )
+        return self._seeds.of(instance.sandbox_id, provider, instance.openclaw_config)
 
-    async def _provision(self, instance: Instance) -> None:
+    async def _woken(self, instance: Instance, spare: Spare) -> str | None:
+        try:
+            return await self._spares.wake(instance, spare)
+        except ChowderError as failure:
+            # Nobody was promised that it is a warm one.
+            log.warning("instance %s: its spare is no good: %s", instance.id, failure)
+            return None
+
+    async def _provision(self, instance: Instance, spare: Spare | None) -> None:
         log.info("instance %s: booting sandbox %s", instance.id, instance.sandbox_id)
         try:
-            gateway_url = await self.boot(instance)
-        except EngineUnavailable as unavailable:
+            gateway_url = None if spare is None else await self._woken(instance, spare)
+            if gateway_url is None:
+                gateway_url = await self.boot(instance)
+        except (EngineUnavailable, HostFull) as unavailable:
             log.warning("instance %s: boot put off: %s", instance.id, unavailable)
             await self._put_off(instance, str(unavailable))
         except ChowderError as failure:
@@ -135,7 +175,7 @@ class Boots:
             # Nobody was promised anything yet; whoever asked for it may ask again.
             await self._fail(instance, words)
             return
-        # Its files are there, so the reconciler tries again until the engine is back.
+        # Its files are there, so the reconciler tries again until the engine is back, or has room.
         await self._instances.change(
             instance.id,
             only_from={InstanceStatus.PROVISIONING},

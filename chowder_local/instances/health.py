@@ -10,8 +10,12 @@ from chowder_local.errors.sandboxes import EngineUnavailable
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from chowder_local.instances.boots import Boots
+    from chowder_local.instances.pool import Pool
     from chowder_local.instances.ports import Engine
+    from chowder_local.instances.room import Room
     from chowder_local.store.instances import InstanceQueries
+    from chowder_local.store.spares import SpareQueries
 
 
 @dataclass(frozen=True)
@@ -31,16 +35,31 @@ class ServerFacts:
 class Health:
     """Asks the parts how they are, each time anew."""
 
-    def __init__(self, facts: ServerFacts, engine: Engine, instances: InstanceQueries) -> None:
+    def __init__(
+        self,
+        facts: ServerFacts,
+        engine: Engine,
+        instances: InstanceQueries,
+        spares: SpareQueries,
+        pool: Pool,
+        boots: Boots,
+        room: Room,
+    ) -> None:
         self._facts = facts
         self._engine = engine
         self._instances = instances
+        self._spares = spares
+        self._pool = pool
+        self._boots = boots
+        self._room = room
 
     async def report(self) -> dict[str, Any]:
         """`status` is `ok`, or `degraded` while the engine does not answer."""
         engine: dict[str, Any] = {"reachable": True, "version": None, "error": None}
+        places = None
         try:
             engine["version"] = await self._engine.version()
+            places = await self._room.places()
         except EngineUnavailable as unavailable:
             engine |= {"reachable": False, "error": str(unavailable)}
         facts = asdict(self._facts)
@@ -51,6 +70,13 @@ class Health:
             "started_at": self._facts.started_at.isoformat(),
             "engine": engine,
             "relay": {"url": relay_url},
+            "places": places,
+            "boots": {"under_way": self._boots.under_way_count, "queued": self._boots.queue_length},
+            "pool": {
+                "size": self._pool.size,
+                "ready": sum(each.gateway_url is not None for each in await self._spares.all()),
+                "error": self._pool.problem,
+            },
             "instances": {
                 str(status): count for status, count in (await self._instances.counts()).items()
             },

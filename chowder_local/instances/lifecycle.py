@@ -20,19 +20,20 @@ from chowder_local.domain import (
 from chowder_local.errors import ChowderError
 from chowder_local.errors.agents import GatewayUnavailable, RpcRefused
 from chowder_local.errors.requests import InstanceNotFound, InstanceStateWrong
-from chowder_local.errors.sandboxes import BootFailed, EngineUnavailable
+from chowder_local.errors.sandboxes import BootFailed, EngineUnavailable, HostFull
 from chowder_local.openclaw import config
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import AsyncGenerator, Callable, Mapping
     from datetime import datetime
 
     from chowder_local.accounts.organizations import Organizations
-    from chowder_local.domain import OrganizationId
+    from chowder_local.domain import Caller, OrganizationId
     from chowder_local.instances.boots import Boots
     from chowder_local.instances.config_judge import ConfigJudge
     from chowder_local.instances.live_config import LiveConfig
     from chowder_local.instances.locks import InstanceLocks
+    from chowder_local.instances.pool import Pool
     from chowder_local.instances.ports import Engine
     from chowder_local.instances.readiness import Readiness
     from chowder_local.openclaw.gateway import Gateway
@@ -65,6 +66,7 @@ class Lifecycle:
         organizations: Organizations,
         engine: Engine,
         boots: Boots,
+        pool: Pool,
         readiness: Readiness,
         live_config: LiveConfig,
         config_judge: ConfigJudge,
@@ -77,6 +79,7 @@ class Lifecycle:
         self._organizations = organizations
         self._engine = engine
         self._boots = boots
+        self._pool = pool
         self._readiness = readiness
         self._live_config = live_config
         self._config_judge = config_judge
@@ -89,6 +92,7 @@ class Lifecycle:
         """A new instance, `provisioning`. Raises InstanceLimitReached, ConfigRefused."""
         await self._config_judge.check(config.patch(draft.openclaw_config or {}))
         organization = (await self._organizations.details(organization_id)).organization
+        has_key = draft.model_provider in organization.model_providers
         now = self._clock()
         instance = Instance(
             id=InstanceId(str(uuid.uuid4())),
@@ -99,8 +103,15 @@ class Lifecycle:
             updated_at=now,
             **vars(draft),
         )
-        await self._instances.add(instance, organization.tier.instance_limit)
-        self._boots.begin(instance)
+        instance, spare = await self._instances.add(
+            instance,
+            organization.tier.instance_limit,
+            # Without a key it comes to nothing, and a spare would be lost on it.
+            likeness=self._pool.likeness if has_key else None,
+        )
+        self._boots.begin(instance, spare)
+        if spare is not None:
+            self._pool.claimed()
         return instance
 
     async def instance(self, organization_id: OrganizationId, instance_id: str) -> Instance:
@@ -110,9 +121,11 @@ class Lifecycle:
             raise InstanceNotFound
         return instance
 
-    async def all(self, organization_id: OrganizationId) -> list[Instance]:
-        """The organization's instances that are not terminated, oldest first."""
-        return await self._instances.of_organization(organization_id)
+    def all(self, caller: Caller) -> AsyncGenerator[list[Instance]]:
+        """The instances that a key is for and that are not terminated, oldest first, in pages."""
+        if caller.is_organization_key:
+            return self._instances.of_organization(caller.organization_id)
+        return self._instances.of_key(caller.key_id)
 
     async def change(
         self,
@@ -166,8 +179,8 @@ class Lifecycle:
             instance = await self._in_status(instance, InstanceStatus.STOPPED)
             try:
                 gateway_url = await self._wake(instance)
-            except EngineUnavailable:
-                # It may be started once the engine is back; until then nothing is lost.
+            except (EngineUnavailable, HostFull):
+                # It may be started once the engine is back or has room; nothing is lost.
                 raise
             except ChowderError as failure:
                 await self._move(instance, InstanceStatus.ERROR, error_message=str(failure))

@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from chowder_local.domain import SandboxId, SandboxInfo, SandboxSpec
+    from chowder_local.domain import EngineMemory, SandboxId, SandboxInfo, SandboxSpec
 
 
 class Engine(Protocol):
     """Runs sandboxes. Every call raises EngineUnavailable if the engine does not do it."""
+
+    @property
+    def likeness(self) -> str:
+        """Tells apart sandboxes that were made of another image, or otherwise, than one now."""
 
     async def version(self) -> str:
         """The engine's name and version; that it answers at all is the point."""
@@ -36,6 +40,15 @@ class Engine(Protocol):
 
     async def unpause(self, sandbox_id: SandboxId) -> None:
         """Lets a paused sandbox go on. Raises SandboxMissing, too."""
+
+    async def park(self, sandbox_id: SandboxId) -> None:
+        """Freezes a spare that is made; once it goes on it is like any other sandbox."""
+
+    async def release(self, sandbox_id: SandboxId) -> None:
+        """Ends a paused sandbox in good order: its memory is free, its volume stays."""
+
+    async def memory(self) -> EngineMemory:
+        """What the machine that sandboxes run on has, and has left."""
 
     async def remove(self, sandbox_id: SandboxId) -> None:
         """Destroys a sandbox and its volume; nothing happens if they are gone."""

@@ -20,12 +20,16 @@ if TYPE_CHECKING:
     from chowder_local.instances.boots import Boots
     from chowder_local.instances.locks import InstanceLocks
     from chowder_local.instances.ports import Engine
+    from chowder_local.instances.releases import Releases
     from chowder_local.store.instances import InstanceQueries
+    from chowder_local.store.spares import SpareQueries
 
 log = logging.getLogger(__name__)
 
 DEATHS_ALLOWED = 3
 DEATHS_WINDOW_S = 300.0
+ROUNDS_TO_VOLUMES = 60
+"""How seldom volumes are listed: there may be thousands, of stopped instances."""
 CHECKS = 5
 CHECK_INTERVAL_S = 0.1
 
@@ -40,14 +44,21 @@ class Reconciler:
         engine: Engine,
         boots: Boots,
         locks: InstanceLocks,
+        releases: Releases,
+        spares: SpareQueries,
         interval_s: float,
+        release_after_s: float,
         clock: Callable[[], datetime],
     ) -> None:
         self._instances = instances
         self._engine = engine
         self._boots = boots
         self._locks = locks
+        self._releases = releases
+        self._spares = spares
         self._interval_s = interval_s
+        self._release_after_s = release_after_s
+        self._rounds = 0
         self._clock = clock
         self._deaths: defaultdict[InstanceId, deque[datetime]] = defaultdict(
             lambda: deque(maxlen=DEATHS_ALLOWED)
@@ -73,19 +84,26 @@ class Reconciler:
             # The engine first: a row is written before its sandbox is made, so whatever is
             # seen here and has no row afterwards is nobody's.
             found = await self._engine.sandboxes()
-            volumes = await self._engine.volumes()
+            volumes = set() if self._rounds % ROUNDS_TO_VOLUMES else await self._engine.volumes()
         except EngineUnavailable as unavailable:
             self._note(str(unavailable))
             raise
         self._note(None)
-        living = await self._instances.living()
-        for instance in living:
+        self._rounds += 1
+        # Spares before instances: one that is claimed in between is then seen as both, not neither.
+        spares = {spare.sandbox_id for spare in await self._spares.all()}
+        owners = await self._instances.owners(found)
+        owned = {each.sandbox_id for each in owners} | await self._instances.owned(volumes)
+        rows = {each.id: each for each in [*owners, *await self._instances.awake()]}
+        for instance in rows.values():
             sandbox = found.get(instance.sandbox_id)
-            # Whoever holds the lock is about to move it, maybe for minutes: the next round looks.
-            if self._is_off(instance, sandbox) and not self._locks.is_held(instance.id):
-                with _put_off(instance.sandbox_id):
+            with _put_off(instance.sandbox_id):
+                # Whoever holds the lock moves it, maybe for minutes: the next round looks.
+                if self._is_off(instance, sandbox) and not self._locks.is_held(instance.id):
                     await self._settle_one(instance)
-        for sandbox_id in (found.keys() | volumes) - {row.sandbox_id for row in living}:
+                elif self._is_to_be_released(instance, sandbox):
+                    await self._releases.release(instance)
+        for sandbox_id in (found.keys() | volumes) - spares - owned:
             log.info("removing sandbox %s, which no instance has", sandbox_id)
             with _put_off(sandbox_id):
                 await self._engine.remove(sandbox_id)
@@ -122,6 +140,12 @@ class Reconciler:
             return state is not SandboxState.RUNNING or moved
         # A stopped one may well be gone: its volume is what counts, and `start` boots it.
         return instance.status is InstanceStatus.STOPPED and state is SandboxState.RUNNING
+
+    def _is_to_be_released(self, instance: Instance, sandbox: SandboxInfo | None) -> bool:
+        if instance.status is not InstanceStatus.STOPPED or sandbox is None:
+            return False
+        stopped_s = (self._clock() - instance.updated_at).total_seconds()
+        return sandbox.state is SandboxState.PAUSED and stopped_s >= self._release_after_s
 
     async def _settle(self, instance: Instance, sandbox: SandboxInfo) -> None:
         log.info("instance %s is %s, its sandbox %s", instance.id, instance.status, sandbox.state)

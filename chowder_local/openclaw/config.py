@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 CONFIG_FILE = "openclaw.json"
 """Where it is, relative to the agent's home."""
 
+BLANK_PROVIDER = ModelProvider.ANTHROPIC
+"""Whose model an agent uses by default as long as it is nobody's."""
+
 _APIS = {
     ModelProvider.ANTHROPIC: "anthropic-messages",
     ModelProvider.OPENAI: "openai-responses",
@@ -78,6 +81,13 @@ def seed(
         },
     }
     return merged(config, patch(overrides or {}))
+
+
+def blank_patch(provider: ModelProvider, overrides: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What makes of a blank agent's configuration the one that `seed` gives; may be nothing."""
+    default = ModelRoute(provider, DEFAULT_MODELS[provider]).openclaw_model
+    own = {} if provider is BLANK_PROVIDER else {"agents.defaults.model.primary": default}
+    return merged(patch(own), patch(overrides or {}), keep_nulls=True)
 
 
 def patch(overrides: Mapping[str, Any]) -> dict[str, Any]:

@@ -41,9 +41,9 @@ _CROSSING_STATUS = 400
 
 @dataclass(frozen=True)
 class Loan:
-    """Who calls, and with whose key; None if the organization has set none."""
+    """Who calls, nobody if it is a spare, and with whose key; None if none is set."""
 
-    organization_id: OrganizationId
+    organization_id: OrganizationId | None
     instance_id: InstanceId | None
     sandbox_id: SandboxId
     key: str | None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from contextlib import aclosing
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
 
 from sqlmodel import col, func, select
 
@@ -13,21 +15,32 @@ from chowder_local.domain import (
     ModelProvider,
     OrganizationId,
     SandboxId,
+    Spare,
 )
 from chowder_local.errors.requests import InstanceLimitReached
 from chowder_local.store.recall import Recall
-from chowder_local.store.tables import InstanceRow
+from chowder_local.store.tables import METADATA, InstanceRow, KeyGrantRow, SpareRow
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import AsyncGenerator, Collection, Iterator, Mapping, Sequence
     from datetime import datetime
 
-    from sqlalchemy import ColumnElement
+    from sqlalchemy import ColumnElement, Row
+    from sqlmodel.ext.asyncio.session import AsyncSession
 
+    from chowder_local.domain import KeyId
     from chowder_local.store.database import Database
 
 LIVING = tuple(status.value for status in InstanceStatus if status is not InstanceStatus.TERMINATED)
-"""As a list, not as "is not terminated": SQLite's indexes serve IN and do not serve <>."""
+"""For lists, which have nothing better to go by: SQLite's indexes serve IN, and never <>."""
+_IS_LIVING = col(InstanceRow.status) != InstanceStatus.TERMINATED.value
+"""For rows that are asked for by their ids: a status is not to look like a shorter way to them."""
+AWAKE = (InstanceStatus.PROVISIONING.value, InstanceStatus.RUNNING.value)
+BATCH_SIZE = 500
+"""Of values in one statement; SQLite takes no more than some ten thousand."""
+_TABLE = METADATA.tables["instance"]
+
+Value = TypeVar("Value")
 
 
 class InstanceChanges(TypedDict, total=False):
@@ -48,11 +61,14 @@ class InstanceQueries:
         self._database = database
         self._recall = Recall[Instance](database)
 
-    async def add(self, instance: Instance, limit: int | None) -> None:
+    async def add(
+        self, instance: Instance, limit: int | None, likeness: str | None = None
+    ) -> tuple[Instance, Spare | None]:
         """Keeps a new instance, unless its organization has `limit` living ones already.
 
-        Raises InstanceLimitReached. Count and insert are one transaction, so that racing calls
-        cannot pass the limit together.
+        If a spare of that likeness is ready, the instance gets its sandbox. Raises
+        InstanceLimitReached. All of it is one transaction, so that racing calls can neither pass
+        the limit together, nor claim one spare twice.
         """
         async with self._database.writing() as session:
             if limit is not None:
@@ -63,7 +79,11 @@ class InstanceQueries:
                 count = (await session.exec(counted)).one()
                 if count >= limit:
                     raise InstanceLimitReached(count, limit)
+            spare = None if likeness is None else await _claimed(session, likeness)
+            if spare is not None:
+                instance = replace(instance, sandbox_id=spare.sandbox_id)
             session.add(_row(instance))
+            return instance, spare
 
     async def get(self, instance_id: InstanceId) -> Instance | None:
         """The instance, in whatever status."""
@@ -77,25 +97,61 @@ class InstanceQueries:
             ("sandbox", sandbox_id), lambda: self._one(col(InstanceRow.sandbox_id) == sandbox_id)
         )
 
-    async def of_organization(self, organization_id: OrganizationId) -> list[Instance]:
-        """Its living instances, oldest first."""
+    async def owners(self, sandbox_ids: Collection[SandboxId]) -> list[Instance]:
+        """The living instances that the sandboxes belong to."""
+        found: list[Instance] = []
         async with self._database.reading() as session:
-            rows = await session.exec(
-                select(InstanceRow)
-                .where(
-                    InstanceRow.organization_id == organization_id,
-                    col(InstanceRow.status).in_(LIVING),
+            for some in _batched(sorted(sandbox_ids)):
+                rows = await session.exec(
+                    select(InstanceRow).where(col(InstanceRow.sandbox_id).in_(some), _IS_LIVING)
                 )
-                .order_by(col(InstanceRow.created_at), col(InstanceRow.id))
-            )
-            return [_instance(row) for row in rows]
+                found += [_instance(row) for row in rows]
+        return found
 
-    async def living(self) -> list[Instance]:
-        """Every instance that is not terminated, oldest first."""
+    async def owned(self, sandbox_ids: Collection[SandboxId]) -> set[SandboxId]:
+        """Those of the sandboxes that belong to living instances, which may be thousands."""
+        found: set[SandboxId] = set()
+        async with self._database.reading() as session:
+            for some in _batched(sorted(sandbox_ids)):
+                ids = await session.exec(
+                    select(InstanceRow.sandbox_id).where(
+                        col(InstanceRow.sandbox_id).in_(some), _IS_LIVING
+                    )
+                )
+                found |= {SandboxId(each) for each in ids}
+        return found
+
+    def of_organization(self, organization_id: OrganizationId) -> AsyncGenerator[list[Instance]]:
+        """Its living instances, oldest first, in pages; close the iterator to stop early."""
+        return self._pages(
+            col(InstanceRow.organization_id) == organization_id, col(InstanceRow.status).in_(LIVING)
+        )
+
+    def of_key(self, key_id: KeyId) -> AsyncGenerator[list[Instance]]:
+        """The living instances that a scoped key is for, in the same way."""
+        granted = select(KeyGrantRow.instance_id).where(KeyGrantRow.key_id == key_id)
+        return self._pages(col(InstanceRow.id).in_(granted), _IS_LIVING)
+
+    async def has_all(
+        self, organization_id: OrganizationId, instance_ids: Collection[InstanceId]
+    ) -> bool:
+        """Whether these, each named once, are all living instances of the organization."""
+        found: list[str] = []
+        async with self._database.reading() as session:
+            for some in _batched(sorted(instance_ids)):
+                found += await session.exec(
+                    select(InstanceRow.organization_id).where(
+                        col(InstanceRow.id).in_(some), _IS_LIVING
+                    )
+                )
+        return found == [organization_id] * len(instance_ids)
+
+    async def awake(self) -> list[Instance]:
+        """Every instance that runs or is about to, oldest first."""
         async with self._database.reading() as session:
             rows = await session.exec(
                 select(InstanceRow)
-                .where(col(InstanceRow.status).in_(LIVING))
+                .where(col(InstanceRow.status).in_(AWAKE))
                 .order_by(col(InstanceRow.created_at), col(InstanceRow.id))
             )
             return [_instance(row) for row in rows]
@@ -130,10 +186,34 @@ class InstanceQueries:
             counted = {InstanceStatus(status): count for status, count in rows}
             return {status: counted.get(status, 0) for status in InstanceStatus}
 
+    async def _pages(self, *conditions: ColumnElement[bool]) -> AsyncGenerator[list[Instance]]:
+        found = _TABLE.select().where(*conditions).order_by(_TABLE.c.created_at, _TABLE.c.id)
+        async with aclosing(self._database.pages(found)) as pages:
+            async for rows in pages:
+                yield [_instance(row) for row in rows]
+
     async def _one(self, condition: ColumnElement[bool]) -> Instance | None:
         async with self._database.reading() as session:
             row = (await session.exec(select(InstanceRow).where(condition))).one_or_none()
             return None if row is None else _instance(row)
+
+
+async def _claimed(session: AsyncSession, likeness: str) -> Spare | None:
+    claimed = await session.exec(
+        select(SpareRow)
+        .where(SpareRow.likeness == likeness, col(SpareRow.gateway_url).is_not(None))
+        .order_by(col(SpareRow.created_at), col(SpareRow.sandbox_id))
+        .limit(1)
+    )
+    if (row := claimed.one_or_none()) is None:
+        return None
+    await session.delete(row)
+    return Spare(SandboxId(row.sandbox_id), row.likeness, row.created_at, row.gateway_url)
+
+
+def _batched(values: Sequence[Value]) -> Iterator[Sequence[Value]]:
+    for start in range(0, len(values), BATCH_SIZE):
+        yield values[start : start + BATCH_SIZE]
 
 
 def _columns(fields: InstanceChanges) -> dict[str, Any]:
@@ -166,7 +246,7 @@ def _row(instance: Instance) -> InstanceRow:
     )
 
 
-def _instance(row: InstanceRow) -> Instance:
+def _instance(row: InstanceRow | Row[Any]) -> Instance:
     return Instance(
         id=InstanceId(row.id),
         organization_id=OrganizationId(row.organization_id),

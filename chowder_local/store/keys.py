@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import hmac
-from typing import TYPE_CHECKING
+from contextlib import aclosing
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
-from sqlmodel import col, select
+from sqlmodel import col, select, update
 
 from chowder_local.domain import ApiKey, InstanceId, KeyId, OrganizationId, Permission
 from chowder_local.store.recall import Recall
-from chowder_local.store.tables import ApiKeyRow, KeyGrantRow
-from chowder_local.store.uses import KeyUses
+from chowder_local.store.tables import METADATA, ApiKeyRow, KeyGrantRow
+from chowder_local.store.uses import Uses
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import AsyncGenerator, Iterable
     from datetime import datetime
 
+    from sqlalchemy import Row, Update
     from sqlmodel.ext.asyncio.session import AsyncSession
 
     from chowder_local.store.database import Database
 
 Grants = dict[InstanceId, frozenset[Permission]]
+
+_TABLE = METADATA.tables["api_key"]
 
 
 class KeyQueries:
@@ -29,7 +34,7 @@ class KeyQueries:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._recall = Recall[tuple[str, ApiKey]](database)
-        self.uses = KeyUses(database)
+        self.uses = Uses(database, "keys", _use)
         """Kept here, because no key is told without it; whoever opens the store runs it."""
 
     async def add(self, key: ApiKey, key_digest: str) -> None:
@@ -40,18 +45,22 @@ class KeyQueries:
             await session.flush()
             session.add_all(_grant_rows(key))
 
-    async def scoped(self, organization_id: OrganizationId) -> list[ApiKey]:
-        """Its scoped keys, revoked and expired ones too, oldest first, without their grants."""
-        async with self._database.reading() as session:
-            found = await session.exec(
-                select(ApiKeyRow)
-                .where(
-                    ApiKeyRow.organization_id == organization_id,
-                    col(ApiKeyRow.is_organization_key).is_(False),
-                )
-                .order_by(col(ApiKeyRow.created_at), col(ApiKeyRow.id))
+    async def scoped(self, organization_id: OrganizationId) -> AsyncGenerator[list[ApiKey]]:
+        """Its scoped keys, revoked and expired ones too, oldest first, without their grants.
+
+        They come in pages; close the iterator to stop early.
+        """
+        found = (
+            _TABLE.select()
+            .where(
+                _TABLE.c.organization_id == organization_id,
+                _TABLE.c.is_organization_key.is_(False),
             )
-            return [self.uses.told(_key(row, {})) for row in found]
+            .order_by(_TABLE.c.created_at, _TABLE.c.id)
+        )
+        async with aclosing(self._database.pages(found)) as pages:
+            async for rows in pages:
+                yield [self._told(_key(row, {})) for row in rows]
 
     async def get(self, key_id: KeyId) -> ApiKey | None:
         """The key, in whatever state."""
@@ -59,7 +68,7 @@ class KeyQueries:
             row = await session.get(ApiKeyRow, key_id)
             if row is None:
                 return None
-            return self.uses.told(_key(row, await _grants(session, row.id)))
+            return self._told(_key(row, await _grants(session, row.id)))
 
     async def revoke(self, key_id: KeyId) -> None:
         """From its return on, nobody is let in with this key."""
@@ -81,6 +90,9 @@ class KeyQueries:
     def note_use(self, key_id: KeyId, now: datetime) -> None:
         """A key has just let somebody in."""
         self.uses.note(key_id, now)
+
+    def _told(self, key: ApiKey) -> ApiKey:
+        return replace(key, last_used_at=self.uses.told(key.id, key.last_used_at))
 
     async def _by_digest(self, key_digest: str) -> tuple[str, ApiKey] | None:
         async with self._database.reading() as session:
@@ -107,6 +119,10 @@ def row_of_key(key: ApiKey, key_digest: str) -> ApiKeyRow:
     )
 
 
+def _use(key_id: KeyId, used_at: datetime) -> Update:
+    return update(ApiKeyRow).where(col(ApiKeyRow.id) == key_id).values(last_used_at=used_at)
+
+
 def _grant_rows(key: ApiKey) -> Iterable[KeyGrantRow]:
     for instance_id, permissions in key.grants.items():
         yield KeyGrantRow(
@@ -127,7 +143,7 @@ async def _grants(session: AsyncSession, key_id: str) -> Grants:
     }
 
 
-def _key(row: ApiKeyRow, grants: Grants) -> ApiKey:
+def _key(row: ApiKeyRow | Row[Any], grants: Grants) -> ApiKey:
     return ApiKey(
         id=KeyId(row.id),
         organization_id=OrganizationId(row.organization_id),

@@ -11,7 +11,7 @@ from chowder_local.errors.process import DataDirUnusable
 from chowder_local.store.driver import BUSY_TIMEOUT_S
 from chowder_local.store.failures import in_words, unwritable
 
-REVISION = "0002"
+REVISION = "0003"
 """The newest migration; a file that has it is opened without importing Alembic."""
 
 MIGRATIONS = Path(__file__).parent / "migrations"

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import timedelta
+import asyncio
+from collections import OrderedDict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from sqlmodel import col, select
+from sqlalchemy import func
+from sqlalchemy.dialects.sqlite import insert
+from sqlmodel import col, select, update
 
 from chowder_local.domain import InstanceId
 from chowder_local.store.tables import SessionRow
+from chowder_local.store.uses import Uses
 
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from sqlalchemy import Update
+
     from chowder_local.store.database import Database
 
-_RESOLUTION = timedelta(minutes=1)
+CAPACITY = 10_000
+
+Identity = tuple[InstanceId, str]
 
 
 @dataclass(frozen=True)
@@ -29,36 +37,55 @@ class RememberedSession:
     created_at: datetime
     last_used_at: datetime
 
+    @property
+    def identity(self) -> Identity:
+        """What no two of them share."""
+        return self.instance_id, self.session_key
+
 
 class SessionQueries:
     """The conversations that were used, by instance."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, capacity: int = CAPACITY) -> None:
         self._database = database
+        self._capacity = capacity
+        # One that falls out is merely written once more.
+        self._names: OrderedDict[Identity, str] = OrderedDict()
+        self._new: dict[Identity, RememberedSession] = {}
+        self._new_lock = asyncio.Lock()
+        self.uses = Uses(database, "conversations", _use)
+        """Kept here, because no session is told without it; whoever opens the store runs it."""
 
     async def remember(
         self, instance_id: InstanceId, name: str, session_key: str, now: datetime
     ) -> None:
-        """Keeps that a conversation is used, exact to a minute."""
-        identity = (instance_id, session_key)
-        async with self._database.reading() as session:
-            row = await session.get(SessionRow, identity)
-        # Every message comes by here, and a write makes it wait for the disk.
-        if row is not None and row.name == name and now - row.last_used_at < _RESOLUTION:
+        """Keeps that a conversation is used; of a new one the name is safe when this returns."""
+        used = RememberedSession(instance_id, name, session_key, now, now)
+        if self._names.get(used.identity) == name:
+            # Every message comes by here, and a write would make it wait for the disk.
+            self._names.move_to_end(used.identity)
+            self.uses.note(used.identity, now)
             return
-        async with self._database.writing() as session:
-            row = await session.get(SessionRow, identity)
-            if row is None:
-                row = SessionRow(
-                    instance_id=instance_id,
-                    session_key=session_key,
-                    name=name,
-                    created_at=now,
-                    last_used_at=now,
-                )
-            row.name = name
-            row.last_used_at = max(now, row.last_used_at)
-            session.add(row)
+        self._new[used.identity] = used
+        try:
+            async with self._new_lock:
+                if self._new.get(used.identity) is used:
+                    await self._write(list(self._new.values()))
+        finally:
+            if self._new.get(used.identity) is used:
+                del self._new[used.identity]
+
+    async def _write(self, opened: list[RememberedSession]) -> None:
+        """Writes what waits, so that those who came during one write share the next."""
+        async with self._database.writing(is_recalled=False) as session:
+            await session.exec(_KEPT, params=[asdict(each) for each in opened])
+        for each in opened:
+            self._names[each.identity] = each.name
+            self._names.move_to_end(each.identity)
+            if self._new.get(each.identity) is each:
+                del self._new[each.identity]
+        while len(self._names) > self._capacity:
+            self._names.popitem(last=False)
 
     async def of_instance(self, instance_id: InstanceId) -> list[RememberedSession]:
         """An instance's named conversations, last used first."""
@@ -66,15 +93,41 @@ class SessionQueries:
             rows = await session.exec(
                 select(SessionRow)
                 .where(SessionRow.instance_id == instance_id)
-                .order_by(col(SessionRow.last_used_at).desc(), col(SessionRow.session_key))
+                .order_by(col(SessionRow.session_key))
             )
-            return [
+            kept = [
                 RememberedSession(
                     instance_id=InstanceId(row.instance_id),
                     name=row.name,
                     session_key=row.session_key,
                     created_at=row.created_at,
-                    last_used_at=row.last_used_at,
+                    last_used_at=self.uses.told(
+                        (InstanceId(row.instance_id), row.session_key), row.last_used_at
+                    ),
                 )
                 for row in rows
             ]
+        return sorted(kept, key=lambda each: each.last_used_at, reverse=True)
+
+
+_NEW = insert(SessionRow)
+_KEPT = _NEW.on_conflict_do_update(
+    index_elements=["instance_id", "session_key"],
+    set_={
+        "name": _NEW.excluded.name,
+        # The clock may have been set back since.
+        "last_used_at": func.max(col(SessionRow.last_used_at), _NEW.excluded.last_used_at),
+    },
+)
+
+
+def _use(identity: Identity, used_at: datetime) -> Update:
+    instance_id, session_key = identity
+    return (
+        update(SessionRow)
+        .where(
+            col(SessionRow.instance_id) == instance_id,
+            col(SessionRow.session_key) == session_key,
+        )
+        .values(last_used_at=used_at)
+    )

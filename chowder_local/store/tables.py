@@ -125,6 +125,17 @@ class InstanceRow(Table, table=True):
     updated_at: datetime = Field(sa_type=UtcDateTime)
 
 
+class SpareRow(Table, table=True):
+    """A blank sandbox; the row goes in the transaction in which an instance takes its place."""
+
+    __tablename__: ClassVar[str] = "spare"
+
+    sandbox_id: str = Field(primary_key=True)
+    likeness: str
+    gateway_url: str | None
+    created_at: datetime = Field(sa_type=UtcDateTime)
+
+
 class SessionRow(Table, table=True):
     """The readable name of a conversation whose key OpenClaw cannot be given as it is."""
 

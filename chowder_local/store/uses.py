@@ -1,47 +1,56 @@
-"""When each key was last used: known at once, written now and then."""
+"""When each key and each conversation was last used: known at once, written now and then."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import replace
-from typing import TYPE_CHECKING
-
-from sqlmodel import col, update
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from chowder_local.errors.process import DataDirUnusable
-from chowder_local.store.tables import ApiKeyRow
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
     from datetime import datetime
 
-    from chowder_local.domain import ApiKey, KeyId
+    from sqlalchemy import Update
+
     from chowder_local.store.database import Database
 
 log = logging.getLogger(__name__)
 
 WRITE_INTERVAL_S = 10.0
 
+Used = TypeVar("Used", bound="Hashable")
+Kept = TypeVar("Kept", bound="datetime | None")
 
-class KeyUses:
+
+class Uses(Generic[Used]):
     """Collects what every request would otherwise write, and what every list has to tell.
 
-    A server that is killed forgets the uses of its last ten seconds.
+    A server that is killed forgets the uses of its last ten seconds. `written` is the statement
+    that keeps one use.
     """
 
-    def __init__(self, database: Database, interval_s: float = WRITE_INTERVAL_S) -> None:
+    def __init__(
+        self,
+        database: Database,
+        what: str,
+        written: Callable[[Used, datetime], Update],
+        interval_s: float = WRITE_INTERVAL_S,
+    ) -> None:
         self._database = database
+        self._what = what
+        self._written = written
         self._interval_s = interval_s
-        self._unwritten: dict[KeyId, datetime] = {}
+        self._unwritten: dict[Used, datetime] = {}
 
-    def note(self, key_id: KeyId, now: datetime) -> None:
-        """A key was used just now."""
-        self._unwritten[key_id] = now
+    def note(self, used: Used, now: datetime) -> None:
+        """It was used just now."""
+        self._unwritten[used] = now
 
-    def told(self, key: ApiKey) -> ApiKey:
-        """The key as the store has it, with its true last use."""
-        used_at = self._unwritten.get(key.id)
-        return key if used_at is None else replace(key, last_used_at=used_at)
+    def told(self, used: Used, kept: Kept) -> datetime | Kept:
+        """Its true last use, of which the store has `kept`."""
+        return self._unwritten.get(used, kept)
 
     async def run(self) -> None:
         """Writes again and again, until cancelled; a server that nobody uses writes nothing."""
@@ -55,17 +64,14 @@ class KeyUses:
         if not writing:
             return
         try:
-            async with self._database.writing() as session:
-                for key_id, used_at in writing.items():
-                    await session.exec(
-                        update(ApiKeyRow)
-                        .where(col(ApiKeyRow.id) == key_id)
-                        .values(last_used_at=used_at)
-                    )
+            # What is recalled does not tell when it was used, and stays as it is.
+            async with self._database.writing(is_recalled=False) as session:
+                for used, used_at in writing.items():
+                    await session.exec(self._written(used, used_at))
         except DataDirUnusable as problem:
-            log.warning("writing when keys were used put off: %s", problem)
+            log.warning("writing when %s were used put off: %s", self._what, problem)
             return
         # Kept until here, so that a list in between tells it; a newer use stays.
-        for key_id, used_at in writing.items():
-            if self._unwritten.get(key_id) == used_at:
-                del self._unwritten[key_id]
+        for used, used_at in writing.items():
+            if self._unwritten.get(used) == used_at:
+                del self._unwritten[used]

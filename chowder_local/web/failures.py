@@ -31,6 +31,8 @@ STATUSES: Mapping[type[ChowderError], int] = {
     sandboxes.SandboxMissing: 404,
     requests.InstanceStateWrong: 409,
     sandboxes.SandboxPaused: 409,
+    # Nothing is broken: it is what else the caller has awake that is in the way.
+    sandboxes.HostFull: 409,
     agents.ChannelNotFound: 404,
     agents.PairingNotFound: 404,
     agents.ChannelRefused: 400,

@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 LOOPBACK_ORIGIN = r"https?://(localhost|[a-z0-9-]+\.localhost|127\.0\.0\.1|\[::1\])(:\d+)?"
 REQUEST_ID_HEADER = "X-Request-Id"
+QUEUE_POSITION_HEADER = "X-Queue-Position"
 
 
 def stack(cors_origins: Sequence[str]) -> list[Middleware]:
@@ -36,7 +37,12 @@ def stack(cors_origins: Sequence[str]) -> list[Middleware]:
             allow_origin_regex=LOOPBACK_ORIGIN,
             allow_methods=["GET", "POST", "PATCH", "PUT", "DELETE", "OPTIONS"],
             allow_headers=["*"],
-            expose_headers=[REQUEST_ID_HEADER, "Content-Disposition", "Retry-After"],
+            expose_headers=[
+                REQUEST_ID_HEADER,
+                QUEUE_POSITION_HEADER,
+                "Content-Disposition",
+                "Retry-After",
+            ],
             max_age=600,
         ),
         Middleware(Defects),

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from chowder_local.accounts.organizations import Organizations
     from chowder_local.accounts.subscriptions import Subscriptions
     from chowder_local.domain import Caller, Instance
+    from chowder_local.instances.boots import Boots
     from chowder_local.instances.conversations import Conversations
     from chowder_local.instances.health import Health
     from chowder_local.instances.lifecycle import Lifecycle
@@ -35,6 +36,7 @@ class Services:
     keys: Keys
     subscriptions: Subscriptions
     lifecycle: Lifecycle
+    boots: Boots
     conversations: Conversations
     files: Files
     skills: Skills

@@ -114,17 +114,17 @@ def conversation(server: ServerProcess, instance: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def spares() -> list[str]:
+def patients() -> list[str]:
     """The id of the agent for tests which change an agent's state, once it is made."""
     return []
 
 
 @pytest.fixture
-def spare(api: Api, spares: list[str]) -> str:
+def patient(api: Api, patients: list[str]) -> str:
     """A running agent that a test may stop, kill and wake as it likes, but not break."""
-    if not spares:
-        spares.append(api.created("spare"))
-    (instance_id,) = spares
+    if not patients:
+        patients.append(api.created("patient"))
+    (instance_id,) = patients
     if api.status(instance_id) == "stopped":
         started = api.post(f"instances/{instance_id}/start")
         assert started.status_code == 200, started.text

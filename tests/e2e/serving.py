@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TAIL_LINES = 60
+# Spares are for the tests of spares, and what a machine has must not decide about the others.
+DEFAULTS = {"CHOWDER_POOL_SIZE": "0", "CHOWDER_MAX_AWAKE": "16"}
 UP_TIMEOUT_S = 60.0
 DOWN_TIMEOUT_S = 30.0
 
@@ -42,7 +44,7 @@ class ServerProcess:
     def __init__(self, data_dir: Path, settings: Mapping[str, str]) -> None:
         self.data_dir = data_dir
         self.port = free_port()
-        self.env = bare_environment() | dict(settings)
+        self.env = bare_environment() | DEFAULTS | dict(settings)
         self._log_file = data_dir.with_suffix(".log")
         self._process: subprocess.Popen[bytes] | None = None
 

@@ -155,17 +155,17 @@ def test_a_page_that_is_closed_ends_its_model_call(
 
 
 def test_a_page_reads_why_its_call_was_refused(
-    page: Page, api: Api, server: ServerProcess, spare: str
+    page: Page, api: Api, server: ServerProcess, patient: str
 ) -> None:
-    key = scoped_key(api, spare)
-    api.stop(spare)
-    messages = f"{server.base_url}/instances/{spare}/responses"
+    key = scoped_key(api, patient)
+    api.stop(patient)
+    messages = f"{server.base_url}/instances/{patient}/responses"
     unknown = f"{server.base_url}/instances/{uuid.uuid4()}"
     refused = {
         401: call(page, messages, "chd_sk_wrong", HELLO),
         403: call(page, f"{server.base_url}/organization", key),
         404: call(page, unknown, key),
-        405: call(page, f"{server.base_url}/instances/{spare}/status", key, HELLO),
+        405: call(page, f"{server.base_url}/instances/{patient}/status", key, HELLO),
         409: call(page, messages, key, HELLO),
         422: call(page, messages, key, {"model": "gpt-4o"}),
     }

@@ -132,10 +132,10 @@ def test_an_unknown_agent_is_every_sdks_not_found_error(server: ServerProcess) -
 
 
 def test_a_stopped_agent_is_every_sdks_conflict_error(
-    api: Api, server: ServerProcess, spare: str
+    api: Api, server: ServerProcess, patient: str
 ) -> None:
-    api.stop(spare)
-    assert_all_fail(f"{server.base_url}/instances/{spare}", server.key, 409)
+    api.stop(patient)
+    assert_all_fail(f"{server.base_url}/instances/{patient}", server.key, 409)
 
 
 @pytest.mark.parametrize("status", [402, 429])

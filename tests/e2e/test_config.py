@@ -40,34 +40,34 @@ def changed(api: Api, instance_id: str, level: str) -> dict[str, Any]:
 
 
 def test_a_running_agent_is_changed_live_and_a_stopped_one_stays_stopped(
-    api: Api, engine: docker.DockerClient, spare: str
+    api: Api, engine: docker.DockerClient, patient: str
 ) -> None:
-    before = container_of(engine, api, spare).attrs["State"]["StartedAt"]
-    assert changed(api, spare, "low")["status"] == "running"
-    assert thinking(engine, api, spare) == "low"
-    api.stop(spare)
-    assert changed(api, spare, "high")["status"] == "stopped"
-    assert container_of(engine, api, spare).status == "paused"
-    api.start(spare)
-    assert thinking(engine, api, spare) == "high"
-    assert api.say(spare, "Do you think?")
-    assert container_of(engine, api, spare).attrs["State"]["StartedAt"] == before
+    before = container_of(engine, api, patient).attrs["State"]["StartedAt"]
+    assert changed(api, patient, "low")["status"] == "running"
+    assert thinking(engine, api, patient) == "low"
+    api.stop(patient)
+    assert changed(api, patient, "high")["status"] == "stopped"
+    assert container_of(engine, api, patient).status == "paused"
+    api.start(patient)
+    assert thinking(engine, api, patient) == "high"
+    assert api.say(patient, "Do you think?")
+    assert container_of(engine, api, patient).attrs["State"]["StartedAt"] == before
 
 
 def test_a_change_that_restarts_the_gateway_returns_when_it_takes_messages(
-    api: Api, engine: docker.DockerClient, spare: str
+    api: Api, engine: docker.DockerClient, patient: str
 ) -> None:
-    now = config_of(container_of(engine, api, spare))["memory"]["search"].get("enabled", True)
+    now = config_of(container_of(engine, api, patient))["memory"]["search"].get("enabled", True)
     body = {"openclaw_config": {"memory.search.enabled": not now}}
-    answer = api.patch(f"instances/{spare}", json=body)
+    answer = api.patch(f"instances/{patient}", json=body)
     assert answer.status_code == 200, answer.text
     # No restart is still to come: the gateway can be stopped in peace, and wakes as it was.
-    assert api.say(spare, "Are you back?")
-    before = container_of(engine, api, spare).attrs["State"]["StartedAt"]
-    api.stop(spare)
-    api.start(spare)
-    assert container_of(engine, api, spare).attrs["State"]["StartedAt"] == before
-    said = container_of(engine, api, spare).logs().decode()
+    assert api.say(patient, "Are you back?")
+    before = container_of(engine, api, patient).attrs["State"]["StartedAt"]
+    api.stop(patient)
+    api.start(patient)
+    assert container_of(engine, api, patient).attrs["State"]["StartedAt"] == before
+    said = container_of(engine, api, patient).logs().decode()
     assert said.rindex("Are you back?") > said.rindex("restart mode: in-process restart")
 
 
@@ -95,27 +95,27 @@ def test_what_openclaw_refuses_changes_nothing(
 
 
 def test_names_with_dots_are_set_in_nested_objects_and_null_deletes(
-    api: Api, engine: docker.DockerClient, spare: str
+    api: Api, engine: docker.DockerClient, patient: str
 ) -> None:
     def models() -> Any:
-        defaults = config_of(container_of(engine, api, spare))["agents"]["defaults"]
+        defaults = config_of(container_of(engine, api, patient))["agents"]["defaults"]
         return defaults.get("models")
 
     for settings in ({"alias": "four"}, None):
         model = {"chowder-openai/gpt-4.1": settings}
         overrides: dict[str, Any] = {"agents": {"defaults": {"models": model}}}
-        answer = api.patch(f"instances/{spare}", json={"openclaw_config": overrides})
+        answer = api.patch(f"instances/{patient}", json={"openclaw_config": overrides})
         assert answer.status_code == 200, answer.text
         assert (models() or {}) == ({} if settings is None else model)
     # Arrays are replaced as a whole, and go with what they are in.
     for patterns in (["a", "b"], ["c"]):
         overrides = {"logging.redactPatterns": patterns}
-        answer = api.patch(f"instances/{spare}", json={"openclaw_config": overrides})
+        answer = api.patch(f"instances/{patient}", json={"openclaw_config": overrides})
         assert answer.status_code == 200, answer.text
-        logging = config_of(container_of(engine, api, spare))["logging"]
+        logging = config_of(container_of(engine, api, patient))["logging"]
         assert logging["redactPatterns"] == patterns
     removed = {"openclaw_config": {"agents.defaults.models": None, "logging": None}}
-    assert api.patch(f"instances/{spare}", json=removed).status_code == 200
+    assert api.patch(f"instances/{patient}", json=removed).status_code == 200
     assert models() is None
 
 
@@ -140,9 +140,9 @@ def test_what_openclaw_is_known_to_refuse_makes_no_instance(
     assert [each["id"] for each in api.get("instances").json()] == before
 
 
-def test_an_agent_can_be_renamed_in_any_state(api: Api, spare: str) -> None:
-    answer = api.patch(f"instances/{spare}", json={"name": "other"})
+def test_an_agent_can_be_renamed_in_any_state(api: Api, patient: str) -> None:
+    answer = api.patch(f"instances/{patient}", json={"name": "other"})
     assert (answer.status_code, answer.json()["name"]) == (200, "other")
-    api.stop(spare)
-    answer = api.patch(f"instances/{spare}", json={"name": "spare"})
-    assert (answer.json()["name"], answer.json()["status"]) == ("spare", "stopped")
+    api.stop(patient)
+    answer = api.patch(f"instances/{patient}", json={"name": "patient"})
+    assert (answer.json()["name"], answer.json()["status"]) == ("patient", "stopped")

@@ -63,27 +63,27 @@ def test_switching_the_model_keeps_the_conversation(api: Api, instance: str) -> 
 
 
 def test_the_main_conversation_outlives_the_server_and_a_stop(
-    api: Api, server: ServerProcess, spare: str
+    api: Api, server: ServerProcess, patient: str
 ) -> None:
-    api.say(spare, "Mind the gap.")
+    api.say(patient, "Mind the gap.")
     server.down()
     server.up()
-    assert 'Before that: "Mind the gap."' in api.say(spare, "After the restart.")
-    api.stop(spare)
-    api.start(spare)
-    assert 'Before that: "After the restart."' in api.say(spare, "After the stop.")
+    assert 'Before that: "Mind the gap."' in api.say(patient, "After the restart.")
+    api.stop(patient)
+    api.start(patient)
+    assert 'Before that: "After the restart."' in api.say(patient, "After the stop.")
 
 
 def test_a_stopped_agent_stays_stopped_over_a_restart_and_remembers(
-    api: Api, server: ServerProcess, spare: str
+    api: Api, server: ServerProcess, patient: str
 ) -> None:
-    api.say(spare, "Good night.")
-    api.stop(spare)
+    api.say(patient, "Good night.")
+    api.stop(patient)
     server.down()
     server.up()
-    assert api.status(spare) == "stopped"
-    api.start(spare)
-    assert 'Before that: "Good night."' in api.say(spare, "Good morning.")
+    assert api.status(patient) == "stopped"
+    api.start(patient)
+    assert 'Before that: "Good night."' in api.say(patient, "Good morning.")
 
 
 def test_two_messages_at_once_to_one_session_are_both_answered(api: Api, instance: str) -> None:
@@ -123,19 +123,19 @@ def test_a_message_that_is_too_large_for_the_agent_is_refused(api: Api, instance
     assert "larger" in answer.json()["detail"]
 
 
-def test_of_two_racing_stops_one_wins(api: Api, spare: str) -> None:
+def test_of_two_racing_stops_one_wins(api: Api, patient: str) -> None:
     with ThreadPoolExecutor() as pool:
-        stops = list(pool.map(lambda _: api.post(f"instances/{spare}/stop"), range(2)))
+        stops = list(pool.map(lambda _: api.post(f"instances/{patient}/stop"), range(2)))
     assert sorted(answer.status_code for answer in stops) == [200, 409]
     with ThreadPoolExecutor() as pool:
-        starts = list(pool.map(lambda _: api.post(f"instances/{spare}/start"), range(2)))
+        starts = list(pool.map(lambda _: api.post(f"instances/{patient}/start"), range(2)))
     assert sorted(answer.status_code for answer in starts) == [200, 409]
 
 
-def test_a_stopped_agent_takes_no_message(api: Api, spare: str) -> None:
-    api.stop(spare)
+def test_a_stopped_agent_takes_no_message(api: Api, patient: str) -> None:
+    api.stop(patient)
     for session in (None, "some"):
-        answer = api.message(spare, "Hello?", session=session)
+        answer = api.message(patient, "Hello?", session=session)
         assert answer.status_code == 409
         assert "stopped" in answer.json()["detail"]
 

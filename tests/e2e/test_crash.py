@@ -133,46 +133,46 @@ def test_a_sandbox_killed_in_the_middle_of_a_turn_is_a_502_and_heals(
 
 
 def test_a_sandbox_that_ended_while_the_server_was_down_is_made_again(
-    api: Api, server: ServerProcess, spare: str, engine: docker.DockerClient
+    api: Api, server: ServerProcess, patient: str, engine: docker.DockerClient
 ) -> None:
-    api.say(spare, "Do not forget me.")
-    killed = container_of(engine, api, spare)
+    api.say(patient, "Do not forget me.")
+    killed = container_of(engine, api, patient)
     server.down()
     killed.kill()
     server.up()
-    assert rows(api)[spare] == "provisioning"
-    api.until(spare, "running")
-    assert container_of(engine, api, spare).id != killed.id
-    assert 'Before that: "Do not forget me."' in api.say(spare, "Still there?")
+    assert rows(api)[patient] == "provisioning"
+    api.until(patient, "running")
+    assert container_of(engine, api, patient).id != killed.id
+    assert 'Before that: "Do not forget me."' in api.say(patient, "Still there?")
 
 
 @pytest.mark.parametrize("end", ["kill", "remove"])
 def test_a_stopped_sandbox_that_has_ended_boots_at_start(
-    api: Api, spare: str, engine: docker.DockerClient, end: str
+    api: Api, patient: str, engine: docker.DockerClient, end: str
 ) -> None:
-    api.say(spare, "See you.")
-    api.stop(spare)
-    container = container_of(engine, api, spare)
+    api.say(patient, "See you.")
+    api.stop(patient)
+    container = container_of(engine, api, patient)
     if end == "kill":
         container.kill()
     else:
         container.remove(force=True)
-    assert api.status(spare) == "stopped"
-    started = api.post(f"instances/{spare}/start")
+    assert api.status(patient) == "stopped"
+    started = api.post(f"instances/{patient}/start")
     assert (started.status_code, started.json()["status"]) == (200, "running")
-    assert 'Before that: "See you."' in api.say(spare, "Here I am.")
+    assert 'Before that: "See you."' in api.say(patient, "Here I am.")
 
 
 def test_a_sandbox_that_somebody_paused_or_woke_is_put_right(
-    api: Api, spare: str, engine: docker.DockerClient
+    api: Api, patient: str, engine: docker.DockerClient
 ) -> None:
-    container_of(engine, api, spare).pause()
-    eventually(lambda: container_of(engine, api, spare).status == "running", "it is unpaused", 30)
-    assert api.say(spare, "Awake?")
-    api.stop(spare)
-    container_of(engine, api, spare).unpause()
-    eventually(lambda: container_of(engine, api, spare).status == "paused", "it is paused", 30)
-    assert api.status(spare) == "stopped"
+    container_of(engine, api, patient).pause()
+    eventually(lambda: container_of(engine, api, patient).status == "running", "it is unpaused", 30)
+    assert api.say(patient, "Awake?")
+    api.stop(patient)
+    container_of(engine, api, patient).unpause()
+    eventually(lambda: container_of(engine, api, patient).status == "paused", "it is paused", 30)
+    assert api.status(patient) == "stopped"
 
 
 def test_a_client_that_leaves_a_stream_ends_the_run(

@@ -211,10 +211,10 @@ def test_clients_that_vanish_leave_nothing_behind(
     assert (entry["name"], entry["size"]) == ("large", 1024**3)
 
 
-def test_a_stopped_agent_gives_and_takes_no_files(api: Api, spare: str) -> None:
-    files = f"instances/{spare}/files"
+def test_a_stopped_agent_gives_and_takes_no_files(api: Api, patient: str) -> None:
+    files = f"instances/{patient}/files"
     put(api, files, "workspace/kept.txt", "kept")
-    api.stop(spare)
+    api.stop(patient)
     words = {"detail": "Instance is stopped, but must be running for this."}
     path = {"path": "workspace/kept.txt"}
     for answer in (
@@ -225,5 +225,5 @@ def test_a_stopped_agent_gives_and_takes_no_files(api: Api, spare: str) -> None:
         api.post(f"{files}/upload", files={"file": b"new"}, data=path),
     ):
         assert (answer.status_code, answer.json()) == (409, words)
-    api.start(spare)
+    api.start(patient)
     assert text_at(api, files, "workspace/kept.txt") == "kept"

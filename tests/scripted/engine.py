@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from chowder_local.domain import SandboxId, SandboxInfo, SandboxState
+from chowder_local.domain import EngineMemory, SandboxId, SandboxInfo, SandboxState
 from chowder_local.errors.sandboxes import EngineUnavailable, SandboxMissing
 
 if TYPE_CHECKING:
@@ -36,6 +36,10 @@ class ScriptedEngine:
         self.failing: dict[str, Exception] = {}
         self.holds: dict[str, Hold] = {}
         self.log = ""
+        self.likeness = "like-this"
+        self.memory_found = EngineMemory(64_000_000_000, 32_000_000_000)
+        self.spares: list[SandboxId] = []
+        """What was booted as a spare."""
         self.booted = SandboxInfo(SandboxId(""), SandboxState.RUNNING, gateway_url)
         """What a sandbox is like once it was booted, but for its id."""
 
@@ -68,6 +72,8 @@ class ScriptedEngine:
     async def boot(self, spec: SandboxSpec) -> SandboxInfo:
         await self._fail("boot", spec.id)
         self.having_volumes.add(spec.id)
+        if spec.is_spare:
+            self.spares.append(spec.id)
         self.files.setdefault(spec.id, {}).update(spec.files)
         self.found[spec.id] = replace(self.booted, id=spec.id)
         await self._hold("boot")
@@ -91,6 +97,16 @@ class ScriptedEngine:
     async def unpause(self, sandbox_id: SandboxId) -> None:
         await self._turn("unpause", sandbox_id, SandboxState.RUNNING)
 
+    async def park(self, sandbox_id: SandboxId) -> None:
+        await self._turn("park", sandbox_id, SandboxState.PAUSED)
+
+    async def release(self, sandbox_id: SandboxId) -> None:
+        await self._turn("release", sandbox_id, SandboxState.EXITED)
+
+    async def memory(self) -> EngineMemory:
+        await self._call("memory")
+        return self.memory_found
+
     async def remove(self, sandbox_id: SandboxId) -> None:
         await self._fail("remove", sandbox_id)
         self.found.pop(sandbox_id, None)
@@ -111,7 +127,8 @@ class ScriptedEngine:
         known = self.found.get(sandbox_id)
         if known is None:
             raise SandboxMissing(f"Sandbox {sandbox_id} is gone from the engine.")
-        wanted = SandboxState.RUNNING if name == "pause" else SandboxState.PAUSED
+        is_freezing = state is SandboxState.PAUSED
+        wanted = SandboxState.RUNNING if is_freezing else SandboxState.PAUSED
         if known.state is not wanted:
             raise EngineUnavailable(f"The engine could not {name} a sandbox that is {known.state}.")
         self.found[sandbox_id] = replace(known, state=state)

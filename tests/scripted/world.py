@@ -26,20 +26,27 @@ from chowder_local.instances.health import Health, ServerFacts
 from chowder_local.instances.lifecycle import InstanceDraft, Lifecycle
 from chowder_local.instances.live_config import LiveConfig
 from chowder_local.instances.locks import InstanceLocks
+from chowder_local.instances.pool import Pool
 from chowder_local.instances.readiness import Readiness
 from chowder_local.instances.reconcile import Reconciler
+from chowder_local.instances.releases import Releases
+from chowder_local.instances.room import Room
+from chowder_local.instances.seeds import Seeds
+from chowder_local.instances.spares import Spares
 from chowder_local.openclaw.channels import Channels
 from chowder_local.openclaw.config import CONFIG_FILE
 from chowder_local.openclaw.control import Control
 from chowder_local.openclaw.files import Files
 from chowder_local.openclaw.gateway import Gateway
 from chowder_local.openclaw.skills import Skills
+from chowder_local.openclaw.warmup import WarmUp
 from chowder_local.relay.failures import FailureLog
 from chowder_local.store.database import Database
 from chowder_local.store.instances import InstanceQueries
 from chowder_local.store.keys import KeyQueries
 from chowder_local.store.organizations import OrganizationQueries
 from chowder_local.store.sessions import SessionQueries
+from chowder_local.store.spares import SpareQueries
 from chowder_local.tasks import owned_tasks
 from chowder_local.tokens import Vault
 from chowder_local.upstream.forward import open_client
@@ -94,6 +101,11 @@ class World:
     locks: InstanceLocks
     readiness: Readiness
     boots: Boots
+    spares: Spares
+    spare_queries: SpareQueries
+    room: Room
+    pool: Pool
+    releases: Releases
     reconciler: Reconciler
     lifecycle: Lifecycle
     conversations: Conversations
@@ -158,6 +170,9 @@ async def open_world(
     suspend_timeout_s: float = 10.0,
     concurrency: int = 2,
     interval_s: float = 0.001,
+    pool_size: int = 0,
+    max_awake: int | None = None,
+    release_after_s: float = 900.0,
 ) -> AsyncIterator[World]:
     """A world with an organization that has keys for two of the three providers."""
     clock, gateway, vault = Clock(), ScriptedGateway(), Vault(b"s" * 32)
@@ -184,18 +199,31 @@ async def open_world(
         processes, home = LocalProcesses(), tmp_path.resolve() / "home"
         home.mkdir()
         (home / CONFIG_FILE).write_text("{}")
+        spare_queries, releases = SpareQueries(database), Releases(instances, engine, locks)
+        seeds = Seeds(vault, RELAY_URL)
+        spares = Spares(
+            spares=spare_queries, engine=engine, readiness=readiness, seeds=seeds,
+            warm_up=WarmUp(programs, control), gateway_of=gateway_of, clock=clock,
+        )  # fmt: skip
+        room = Room(
+            engine=engine, instances=instances, spares=spares, spare_queries=spare_queries,
+            releases=releases, max_awake=max_awake,
+        )  # fmt: skip
         boots = Boots(
             instances=instances, organizations=organizations, engine=engine, readiness=readiness,
-            vault=vault, relay_url=RELAY_URL, concurrency=concurrency, clock=clock, group=tasks,
+            seeds=seeds, spares=spares, room=room, concurrency=concurrency, clock=clock,
+            group=tasks,
         )  # fmt: skip
+        pool = Pool(size=pool_size, spares=spares, queries=spare_queries, boots=boots, room=room)
         files = Files(processes, str(home), idle_timeout_s=TRANSFER_TIMEOUT_S)
         live_config = LiveConfig(
             instances=instances, engine=engine, boots=boots, readiness=readiness, files=files,
             gateway_of=gateway_of, clock=clock,
         )  # fmt: skip
         reconciler = Reconciler(
-            instances=instances, engine=engine, boots=boots, locks=locks,
-            interval_s=interval_s, clock=clock,
+            instances=instances, engine=engine, boots=boots, locks=locks, releases=releases,
+            spares=spare_queries, interval_s=interval_s, release_after_s=release_after_s,
+            clock=clock,
         )  # fmt: skip
         yield World(
             clock=clock,
@@ -212,11 +240,16 @@ async def open_world(
             locks=locks,
             readiness=readiness,
             boots=boots,
+            spares=spares,
+            spare_queries=spare_queries,
+            room=room,
+            pool=pool,
+            releases=releases,
             reconciler=reconciler,
             lifecycle=Lifecycle(
                 instances=instances, organizations=organizations, engine=engine, boots=boots,
-                readiness=readiness, live_config=live_config, config_judge=ConfigJudge(engine),
-                locks=locks, gateway_of=gateway_of, clock=clock,
+                pool=pool, readiness=readiness, live_config=live_config,
+                config_judge=ConfigJudge(engine), locks=locks, gateway_of=gateway_of, clock=clock,
                 suspend_timeout_s=suspend_timeout_s,
             ),
             conversations=Conversations(
@@ -229,7 +262,9 @@ async def open_world(
             skills=Skills(control, programs, gateway_of),
             channels=Channels(programs, gateway_of, tasks, connect_timeout_s=1.0),
             files=files,
-            health=Health(_facts(clock), engine, instances),
+            health=Health(
+                _facts(clock), engine, instances, spare_queries, pool, boots, room
+            ),
             tasks=tasks,
             organization_id=details.organization.id,
             key=key,

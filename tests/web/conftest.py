@@ -46,6 +46,7 @@ def services_of(world: World) -> Services:
         keys=Keys(world.keys, world.instances, world.clock),
         subscriptions=world.subscriptions,
         lifecycle=world.lifecycle,
+        boots=world.boots,
         conversations=world.conversations,
         files=world.files,
         skills=world.skills,

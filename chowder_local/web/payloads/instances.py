@@ -70,8 +70,10 @@ class InstanceView(BaseModel):
     @classmethod
     def of(cls, instance: Instance) -> Self:
         """The view of an instance."""
-        known = {name: getattr(instance, name) for name in cls.model_fields}
-        return cls(**known | {"sandbox_id": instance.sandbox_id if instance.born_at else None})
+        view = cls.model_validate(instance, from_attributes=True)
+        if instance.born_at is None:
+            view.sandbox_id = None
+        return view
 
 
 class InstanceStatusView(BaseModel):

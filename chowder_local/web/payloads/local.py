@@ -46,6 +46,23 @@ class RelayHealth(BaseModel):
     url: Annotated[str, Field(examples=["http://relay.internal:2470"])]
 
 
+class BootsHealth(BaseModel):
+    """How many instances are on their way, and how many of them wait for their turn."""
+
+    under_way: int
+    queued: int
+
+
+class PoolHealth(BaseModel):
+    """Spares: blank agents that wait for an instance."""
+
+    size: Annotated[int, Field(description="How many are wanted.", examples=[2])]
+    ready: Annotated[int, Field(description="How many may be claimed.", examples=[2])]
+    error: Annotated[
+        str | None, Field(description="Why the last one could not be made.", examples=[None])
+    ]
+
+
 class HealthView(BaseModel):
     """What the server says of itself."""
 
@@ -59,6 +76,12 @@ class HealthView(BaseModel):
     started_at: datetime
     engine: EngineHealth
     relay: RelayHealth
+    places: Annotated[
+        int | None,
+        Field(description="Agents that the machine has memory for, if known.", examples=[12]),
+    ]
+    boots: BootsHealth
+    pool: PoolHealth
     instances: Annotated[
         dict[InstanceStatus, int],
         Field(description="How many there are in each status.", examples=[{"running": 2}]),

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 from starlette.responses import JSONResponse, Response
 
 from chowder_local.instances.lifecycle import InstanceDraft
+from chowder_local.web.arrays import array
 from chowder_local.web.bodies import parse
+from chowder_local.web.middleware import QUEUE_POSITION_HEADER
 from chowder_local.web.payloads.instances import (
     InstanceChange,
     InstanceCreation,
@@ -30,11 +32,9 @@ async def create(request: Request) -> JSONResponse:
     return _shown(instance, 201)
 
 
-async def index(request: Request) -> JSONResponse:
+async def index(request: Request) -> Response:
     """The instances that are not terminated: the organization's, or those the key is for."""
-    found = await services(request).lifecycle.all(caller(request).organization_id)
-    seen = filter(lambda each: caller(request).sees(each.id), found)
-    return JSONResponse([InstanceView.of(each).model_dump(mode="json") for each in seen])
+    return await array(services(request).lifecycle.all(caller(request)), InstanceView.of)
 
 
 async def show(request: Request) -> JSONResponse:
@@ -43,9 +43,13 @@ async def show(request: Request) -> JSONResponse:
 
 
 async def status(request: Request) -> JSONResponse:
-    """One instance's status, light enough to poll."""
-    view = InstanceStatusView.of(instance(request))
-    return JSONResponse(view.model_dump(mode="json"))
+    """One instance's status, light enough to poll, and its place among those that wait to boot."""
+    found = instance(request)
+    view = InstanceStatusView.of(found)
+    position = services(request).boots.position(found.id)
+    # A header, because clients know the body: it is the hosted service's.
+    headers = None if position is None else {QUEUE_POSITION_HEADER: str(position)}
+    return JSONResponse(view.model_dump(mode="json"), headers=headers)
 
 
 async def change(request: Request) -> JSONResponse:

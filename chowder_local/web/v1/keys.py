@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from starlette.responses import JSONResponse, Response
 
 from chowder_local.accounts.keys import KeyDraft
+from chowder_local.web.arrays import array
 from chowder_local.web.bodies import parse
 from chowder_local.web.payloads.keys import KeyCreation, KeyDetailsView, KeyView, NewKeyView
 from chowder_local.web.state import caller, services
@@ -23,13 +24,13 @@ async def create(request: Request) -> JSONResponse:
     return JSONResponse(NewKeyView.of_new(key, raw_key).model_dump(mode="json"), 201)
 
 
-async def index(request: Request) -> JSONResponse:
+async def index(request: Request) -> Response:
     """The organization's scoped keys, revoked and expired ones too, oldest first.
 
     Its own key is not among them: it cannot be revoked.
     """
-    found = await services(request).keys.all(caller(request).organization_id)
-    return JSONResponse([KeyView.of(each).model_dump(mode="json") for each in found])
+    found = services(request).keys.all(caller(request).organization_id)
+    return await array(found, KeyView.of)
 
 
 async def show(request: Request) -> JSONResponse:

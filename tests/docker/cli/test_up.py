@@ -34,7 +34,8 @@ def env(tmp_path: Path) -> dict[str, str]:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("CHOWDER_", "ANTHROPIC_"))}
-    return {**kept, "CHOWDER_DATA_DIR": str(tmp_path / "data"), "CHOWDER_PORT": str(port)}
+    own = {"CHOWDER_DATA_DIR": str(tmp_path / "data"), "CHOWDER_PORT": str(port)}
+    return {**kept, **own, "CHOWDER_POOL_SIZE": "0"}
 
 
 @pytest.fixture

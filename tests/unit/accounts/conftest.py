@@ -15,6 +15,7 @@ from chowder_local.store.instances import InstanceQueries
 from chowder_local.store.keys import KeyQueries
 from chowder_local.store.meta import MetaQueries
 from chowder_local.store.organizations import OrganizationQueries
+from chowder_local.store.spares import SpareQueries
 from chowder_local.tokens import Vault
 from tests.scripted.database import empty_database
 
@@ -44,6 +45,7 @@ class Accounts:
         self.keys = KeyQueries(self.database)
         self.meta = MetaQueries(self.database)
         self.instances = InstanceQueries(self.database)
+        self.spares = SpareQueries(self.database)
         self.authentication = Authentication(self.keys, self.clock)
         self.organizations = Organizations(
             OrganizationQueries(self.database), self.vault, self.clock

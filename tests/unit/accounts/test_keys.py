@@ -20,6 +20,7 @@ from chowder_local.domain import (
 )
 from chowder_local.errors.requests import InputInvalid, InstanceNotFound, KeyInvalid, KeyNotFound
 from chowder_local.tokens import digest
+from tests.scripted.pages import all_of
 
 if TYPE_CHECKING:
     from tests.unit.accounts.conftest import Accounts
@@ -107,7 +108,7 @@ async def test_one_foreign_instance_is_enough_to_be_refused(
     for wrong in (foreign, "unknown", ""):
         with pytest.raises(InstanceNotFound):
             await keys.create(organization_id, KeyDraft("ci", [own, wrong], [READ]))
-    assert await keys.all(organization_id) == []
+    assert await all_of(keys.all(organization_id)) == []
 
 
 async def test_a_key_ends_when_it_was_told_to(
@@ -121,7 +122,7 @@ async def test_a_key_ends_when_it_was_told_to(
     accounts.clock.now = expires_at
     with pytest.raises(KeyInvalid):
         await accounts.authentication.caller(raw_key)
-    (listed,) = await keys.all(organization_id)
+    (listed,) = await all_of(keys.all(organization_id))
     assert (listed.is_active, listed.expires_at) == (False, expires_at)
     assert not (await keys.get(organization_id, key.id)).is_active
 
@@ -147,7 +148,7 @@ async def test_a_revoked_key_stays_and_opens_nothing(
         await keys.revoke(organization_id, key.id)
         with pytest.raises(KeyInvalid):
             await accounts.authentication.caller(raw_key)
-    assert [each.is_active for each in await keys.all(organization_id)] == [False]
+    assert [each.is_active for each in await all_of(keys.all(organization_id))] == [False]
 
 
 async def test_an_organizations_own_key_is_no_scoped_one(
@@ -155,7 +156,7 @@ async def test_an_organizations_own_key_is_no_scoped_one(
 ) -> None:
     raw_key = await accounts.authentication.issue(organization_id)
     own = (await accounts.authentication.caller(raw_key)).key_id
-    assert await keys.all(organization_id) == []
+    assert await all_of(keys.all(organization_id)) == []
     with pytest.raises(KeyNotFound):
         await keys.get(organization_id, own)
     with pytest.raises(KeyNotFound):
@@ -185,7 +186,7 @@ async def test_the_last_use_is_told_at_once_and_refused_ones_are_none(
     key, raw_key = await keys.create(organization_id, KeyDraft("ci", [instance_id], [READ]))
 
     async def last_use() -> Any:
-        (listed,) = await keys.all(organization_id)
+        (listed,) = await all_of(keys.all(organization_id))
         return listed.last_used_at
 
     assert await last_use() is None

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from chowder_local.accounts.lending import Lending
-from chowder_local.domain import Instance, InstanceId, InstanceStatus, ModelProvider, SandboxId
+from chowder_local.domain import (
+    OFFLINE_KEY,
+    Instance,
+    InstanceId,
+    InstanceStatus,
+    ModelProvider,
+    SandboxId,
+    Spare,
+)
 from chowder_local.errors.upstream import RelayTokenInvalid
 from chowder_local.relay.service import Lender, Loan
 from chowder_local.tokens import Vault
@@ -37,7 +45,7 @@ async def instance(accounts: Any) -> Instance:
 
 @pytest.fixture
 def lender(accounts: Any) -> Lender:
-    return Lending(accounts.vault, accounts.instances, accounts.organizations)
+    return Lending(accounts.vault, accounts.instances, accounts.spares, accounts.organizations)
 
 
 @pytest.fixture
@@ -68,6 +76,18 @@ async def test_a_terminated_instances_sandbox_is_lent_nothing(
     await accounts.instances.change(
         instance.id, now=accounts.clock(), status=InstanceStatus.TERMINATED
     )
+    with pytest.raises(RelayTokenInvalid):
+        await lender.lend(token, OPENAI)
+
+
+async def test_a_spare_is_lent_the_offline_model_until_it_is_dropped(
+    accounts: Any, lender: Lender
+) -> None:
+    spare = Spare(SandboxId("chowder-9"), "alike", accounts.clock())
+    token = accounts.vault.relay_token(spare.sandbox_id)
+    await accounts.spares.add(spare)
+    assert await lender.lend(token, OPENAI) == Loan(None, None, spare.sandbox_id, OFFLINE_KEY)
+    await accounts.spares.drop(spare.sandbox_id)
     with pytest.raises(RelayTokenInvalid):
         await lender.lend(token, OPENAI)
 

@@ -10,7 +10,11 @@ import pytest
 
 from chowder_local.domain import InstanceId, InstanceStatus, SandboxId, SandboxState
 from chowder_local.errors.sandboxes import EngineUnavailable
-from chowder_local.instances.reconcile import DEATHS_ALLOWED, DEATHS_WINDOW_S
+from chowder_local.instances.reconcile import (
+    DEATHS_ALLOWED,
+    DEATHS_WINDOW_S,
+    ROUNDS_TO_VOLUMES,
+)
 from tests.scripted.engine import Hold
 from tests.scripted.serving import eventually
 
@@ -76,7 +80,7 @@ async def test_a_second_round_has_nothing_to_do(
     world.engine.calls.clear()
     await world.reconciler.agree()
     assert await world.settled(instance) == settled
-    assert [name for name, _ in world.engine.calls] == ["sandboxes", "volumes"]
+    assert [name for name, _ in world.engine.calls] == ["sandboxes"]
 
 
 @pytest.mark.parametrize("state", list(SandboxState))
@@ -87,6 +91,15 @@ async def test_a_sandbox_that_no_instance_has_is_removed_with_its_volume(
     await world.reconciler.agree()
     assert world.engine.found == {}
     assert world.engine.having_volumes == set()
+
+
+async def test_a_volume_without_a_container_is_found_by_a_later_round(world: World) -> None:
+    for _ in range(ROUNDS_TO_VOLUMES):
+        await world.reconciler.agree()
+    world.engine.having_volumes.add(STRANGER)
+    await world.reconciler.agree()
+    assert world.engine.having_volumes == set()
+    assert world.engine.made("volumes") == 2
 
 
 async def test_a_sandbox_whose_row_was_written_while_the_engine_was_asked_is_left_alone(

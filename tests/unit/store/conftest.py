@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chowder_local.domain import ApiKey, KeyId, Organization, OrganizationId, Tier
+from chowder_local.domain import (
+    ApiKey,
+    Instance,
+    InstanceId,
+    InstanceStatus,
+    KeyId,
+    ModelProvider,
+    Organization,
+    OrganizationId,
+    SandboxId,
+    Tier,
+)
 from chowder_local.store.database import Database
+from chowder_local.store.instances import InstanceQueries
 from chowder_local.store.organizations import OrganizationQueries
 from tests.scripted.database import empty_database
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
+
+    from sqlmodel.ext.asyncio.session import AsyncSession
 
 NOW = datetime(2026, 5, 4, 3, 2, 1, 987654, tzinfo=UTC)
 
@@ -31,6 +47,22 @@ async def database(tmp_path: Path) -> AsyncIterator[Database]:
 
 
 @pytest.fixture
+def writes(database: Database, monkeypatch: pytest.MonkeyPatch) -> list[None]:
+    """Grows by one with each transaction that writes."""
+    begun: list[None] = []
+    writing = database.writing
+
+    @asynccontextmanager
+    async def counted(*, is_recalled: bool = True) -> AsyncIterator[AsyncSession]:
+        begun.append(None)
+        async with writing(is_recalled=is_recalled) as session:
+            yield session
+
+    monkeypatch.setattr(database, "writing", counted)
+    return begun
+
+
+@pytest.fixture
 async def organization(database: Database) -> Organization:
     organization = Organization(
         id=OrganizationId("org-1"), name="Kitchen", tier=Tier.CRAB, created_at=NOW, updated_at=NOW
@@ -44,3 +76,27 @@ async def organization(database: Database) -> Organization:
     )
     await OrganizationQueries(database).add(organization, key, "digest-1", {})
     return organization
+
+
+@pytest.fixture
+def instances(database: Database) -> InstanceQueries:
+    return InstanceQueries(database)
+
+
+@pytest.fixture
+def make(organization: Organization) -> Callable[..., Instance]:
+    def make(number: int, **fields: Any) -> Instance:
+        at = organization.created_at + timedelta(seconds=number)
+        instance = Instance(
+            id=InstanceId(f"instance-{number}"),
+            organization_id=organization.id,
+            name=f"cook {number}",
+            status=InstanceStatus.PROVISIONING,
+            model_provider=ModelProvider.ANTHROPIC,
+            sandbox_id=SandboxId(f"chowder-{number}"),
+            created_at=at,
+            updated_at=at,
+        )
+        return replace(instance, **fields)
+
+    return make

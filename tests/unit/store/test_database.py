@@ -10,7 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from contextlib import closing
+from contextlib import aclosing, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,12 +21,15 @@ from sqlmodel import select
 from chowder_local.errors import ChowderError
 from chowder_local.errors.process import DataDirUnusable
 from chowder_local.errors.requests import InstanceNotFound
+from chowder_local.store import database as database_module
 from chowder_local.store.database import Database
 from chowder_local.store.meta import MetaQueries
-from chowder_local.store.tables import InstanceRow, MetaRow
+from chowder_local.store.tables import METADATA, InstanceRow, MetaRow
 
 if TYPE_CHECKING:
     from sqlmodel.ext.asyncio.session import AsyncSession
+
+DEADLINE_S = 10.0
 
 
 async def sql(session: AsyncSession, statement: str) -> Any:
@@ -68,6 +71,35 @@ async def test_every_connection_is_safe(database: Database, pragma: str, value: 
     async with database.writing() as session:
         written = await sql(session, f"PRAGMA {pragma}")
     assert (read, written) == (value, value)
+
+
+async def test_pages_that_nobody_reads_to_the_end_give_their_reader_back(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_module, "PAGE_SIZE", 1)
+    meta = MetaQueries(database)
+    for name in "abc":
+        await meta.put(name, name)
+    question = METADATA.tables["meta"].select()
+    # More often than there are readers.
+    for _ in range(10):
+        async with asyncio.timeout(DEADLINE_S), aclosing(database.pages(question)) as pages:
+            assert len(await anext(pages)) == 1
+    assert await meta.get("a") == "a"
+
+
+async def test_pages_are_of_one_state_of_the_database(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_module, "PAGE_SIZE", 1)
+    meta = MetaQueries(database)
+    for name in "abc":
+        await meta.put(name, "before")
+    seen = []
+    async for page in database.pages(METADATA.tables["meta"].select()):
+        seen += [row.value for row in page]
+        await meta.put("c", "after")
+    assert seen == ["before"] * 3
 
 
 async def test_closing_leaves_one_file(tmp_path: Path) -> None:
@@ -158,6 +190,7 @@ async def test_a_second_process_that_writes_is_waited_for(
 WRITER = """
 import asyncio, sys
 from pathlib import Path
+from chowder_local.store import database as database_module
 from chowder_local.store.database import Database
 from chowder_local.store.meta import MetaQueries
 

@@ -5,28 +5,34 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from sqlalchemy.exc import IntegrityError, StatementError
 
 from chowder_local.domain import (
+    ApiKey,
     Instance,
     InstanceId,
     InstanceStatus,
-    ModelProvider,
+    KeyId,
     OrganizationId,
+    Permission,
     SandboxId,
 )
 from chowder_local.errors.requests import InstanceLimitReached
-from chowder_local.store.instances import InstanceQueries
+from chowder_local.store import database as database_module
+from chowder_local.store import instances as instances_module
+from chowder_local.store.keys import KeyQueries
 from chowder_local.store.organizations import OrganizationQueries
+from tests.scripted.pages import all_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from chowder_local.domain import Organization
     from chowder_local.store.database import Database
+    from chowder_local.store.instances import InstanceQueries
 
 PROVISIONING, RUNNING, STOPPED, TERMINATED = (
     InstanceStatus.PROVISIONING,
@@ -34,30 +40,6 @@ PROVISIONING, RUNNING, STOPPED, TERMINATED = (
     InstanceStatus.STOPPED,
     InstanceStatus.TERMINATED,
 )
-
-
-@pytest.fixture
-def instances(database: Database) -> InstanceQueries:
-    return InstanceQueries(database)
-
-
-@pytest.fixture
-def make(organization: Organization) -> Callable[..., Instance]:
-    def make(number: int, **fields: Any) -> Instance:
-        at = organization.created_at + timedelta(seconds=number)
-        instance = Instance(
-            id=InstanceId(f"instance-{number}"),
-            organization_id=organization.id,
-            name=f"cook {number}",
-            status=PROVISIONING,
-            model_provider=ModelProvider.ANTHROPIC,
-            sandbox_id=SandboxId(f"chowder-{number}"),
-            created_at=at,
-            updated_at=at,
-        )
-        return replace(instance, **fields)
-
-    return make
 
 
 async def test_an_instance_comes_back_as_it_was_put(
@@ -96,7 +78,7 @@ async def test_racing_adds_cannot_pass_the_limit_together(
     answers = [task.result() for task in adding]
     refused = "Instance limit reached (10/10). Upgrade your subscription."
     assert (answers.count("added"), answers.count(refused)) == (10, 40)
-    assert len(await instances.living()) == 10
+    assert len(await instances.awake()) == 10
 
 
 async def test_stopped_instances_count_and_terminated_ones_do_not(
@@ -127,23 +109,70 @@ async def test_lists_are_oldest_first_and_leave_out_the_terminated(
     for number in (3, 1, 2):
         await instances.add(make(number, status=TERMINATED if number == 2 else RUNNING), None)
     expected = [make(1, status=RUNNING), make(3, status=RUNNING)]
-    assert await instances.of_organization(make(1).organization_id) == expected
-    assert await instances.living() == expected
-    assert await instances.of_organization(OrganizationId("other")) == []
+    assert await all_of(instances.of_organization(make(1).organization_id)) == expected
+    assert await instances.awake() == expected
+    assert await all_of(instances.of_organization(OrganizationId("other"))) == []
 
 
-async def test_lists_read_no_terminated_rows(
-    database: Database, instances: InstanceQueries, make: Callable[..., Instance]
+async def test_a_list_of_many_pages_is_whole_and_in_order(
+    instances: InstanceQueries, make: Callable[..., Instance], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await instances.add(make(1), None)
-    statuses = "('provisioning', 'running', 'stopped', 'error')"
-    async with database.reading() as session:
-        connection = await session.connection()
-        for where in (f"organization_id = 'x' AND status IN {statuses}", f"status IN {statuses}"):
-            plan = await connection.exec_driver_sql(
-                f"EXPLAIN QUERY PLAN SELECT * FROM instance WHERE {where} ORDER BY created_at, id"
-            )
-            assert "SEARCH instance USING INDEX" in str(plan.all())
+    monkeypatch.setattr(database_module, "PAGE_SIZE", 2)
+    for number in (4, 2, 5, 1, 3):
+        await instances.add(make(number), None)
+    pages = [page async for page in instances.of_organization(make(1).organization_id)]
+    assert [len(page) for page in pages] == [2, 2, 1]
+    assert [each for page in pages for each in page] == [make(number) for number in range(1, 6)]
+
+
+async def test_a_key_lists_the_living_instances_that_it_is_for(
+    database: Database,
+    organization: Organization,
+    instances: InstanceQueries,
+    make: Callable[..., Instance],
+) -> None:
+    for number in (3, 2, 1):
+        await instances.add(make(number), None)
+    await instances.add(make(4, status=TERMINATED), None)
+    granted = [make(number).id for number in (1, 3, 4)]
+    key = ApiKey(
+        id=KeyId("scoped"),
+        organization_id=organization.id,
+        name="page",
+        prefix="chd_sk_abcd",
+        created_at=organization.created_at,
+        is_organization_key=False,
+        grants=dict.fromkeys(granted, frozenset({Permission.FILES})),
+    )
+    await KeyQueries(database).add(key, "digest-2")
+    assert await all_of(instances.of_key(key.id)) == [make(1), make(3)]
+    assert await all_of(instances.of_key(KeyId("other"))) == []
+
+
+async def test_an_organization_has_all_only_of_its_own_living_instances(
+    instances: InstanceQueries, make: Callable[..., Instance], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(instances_module, "BATCH_SIZE", 2)
+    for number in (1, 2, 3):
+        await instances.add(make(number), None)
+    await instances.add(make(4, status=TERMINATED), None)
+    own, ids = make(1).organization_id, [make(number).id for number in (1, 2, 3)]
+    assert await instances.has_all(own, ids)
+    assert not await instances.has_all(own, [*ids, make(4).id])
+    assert not await instances.has_all(own, [*ids, InstanceId("unknown")])
+    assert not await instances.has_all(OrganizationId("other"), ids)
+
+
+async def test_sandboxes_of_living_instances_are_owned_and_no_others(
+    instances: InstanceQueries, make: Callable[..., Instance], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(instances_module, "BATCH_SIZE", 2)
+    living, ended = [make(number) for number in (1, 2, 3)], make(4, status=TERMINATED)
+    for instance in (*living, ended):
+        await instances.add(instance, None)
+    sandbox_ids = {each.sandbox_id for each in (*living, ended)} | {SandboxId("nobodys")}
+    assert await instances.owned(sandbox_ids) == {each.sandbox_id for each in living}
+    assert await instances.owners(sandbox_ids) == living
 
 
 async def test_one_of_racing_changes_from_a_status_wins(

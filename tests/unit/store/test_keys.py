@@ -22,6 +22,7 @@ from chowder_local.domain import (
 )
 from chowder_local.store.instances import InstanceQueries
 from chowder_local.store.keys import KeyQueries
+from tests.scripted.pages import all_of
 
 if TYPE_CHECKING:
     from chowder_local.domain import Organization
@@ -115,8 +116,8 @@ async def test_the_scoped_keys_are_listed_in_order_and_no_others(
     later = replace(key, id=KeyId("a"), created_at=key.created_at + timedelta(seconds=1))
     await keys.add(later, "digest-3")
     await keys.add(key, "digest-2")
-    assert await keys.scoped(key.organization_id) == [key, later]
-    assert await keys.scoped(OrganizationId("org-2")) == []
+    assert await all_of(keys.scoped(key.organization_id)) == [key, later]
+    assert await all_of(keys.scoped(OrganizationId("org-2"))) == []
 
 
 async def test_a_revoked_key_is_inactive_for_the_very_next_question(
@@ -143,5 +144,5 @@ async def test_a_use_is_told_before_it_is_written(database: Database, key: ApiKe
     used_at = key.created_at + timedelta(days=2)
     keys.note_use(key.id, used_at)
     assert await keys.get(key.id) == replace(key, last_used_at=used_at)
-    assert await keys.scoped(key.organization_id) == [replace(key, last_used_at=used_at)]
+    assert await all_of(keys.scoped(key.organization_id)) == [replace(key, last_used_at=used_at)]
     assert database.generation == generation

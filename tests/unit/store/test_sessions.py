@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from chowder_local.domain import Instance, InstanceId, InstanceStatus, ModelProvider, SandboxId
+from chowder_local.errors.process import DataDirUnusable
 from chowder_local.store.instances import InstanceQueries
 from chowder_local.store.sessions import RememberedSession, SessionQueries
 
@@ -57,14 +58,88 @@ async def test_the_last_used_comes_first(database: Database, now: datetime) -> N
     assert remembered[0].last_used_at == now + timedelta(minutes=2)
 
 
-async def test_a_busy_session_is_written_once_a_minute(database: Database, now: datetime) -> None:
+async def test_a_session_that_is_in_use_is_not_written_with_every_message(
+    database: Database, now: datetime, writes: list[None]
+) -> None:
+    sessions = SessionQueries(database)
+    for minutes in range(3):
+        await sessions.remember(INSTANCE, "a", "key-a", now + timedelta(minutes=minutes))
+    assert len(writes) == 1
+    await sessions.uses.write()
+    assert len(writes) == 2
+    (kept,) = await SessionQueries(database).of_instance(INSTANCE)
+    assert (kept.created_at, kept.last_used_at) == (now, now + timedelta(minutes=2))
+
+
+async def test_a_new_sessions_name_is_in_the_file_before_its_message_goes_on(
+    database: Database, now: datetime
+) -> None:
+    await SessionQueries(database).remember(INSTANCE, "a", "key-a", now)
+    (kept,) = await SessionQueries(database).of_instance(INSTANCE)
+    assert kept.name == "a"
+
+
+async def test_a_server_that_starts_anew_keeps_when_a_session_began(
+    database: Database, now: datetime
+) -> None:
+    # At the second start the clock has been set back.
+    for minutes, latest in ((5, 5), (0, 5), (9, 9)):
+        at = now + timedelta(minutes=minutes)
+        await SessionQueries(database).remember(INSTANCE, "a", "key-a", at)
+        (kept,) = await SessionQueries(database).of_instance(INSTANCE)
+        assert kept.created_at == now + timedelta(minutes=5)
+        assert kept.last_used_at == now + timedelta(minutes=latest)
+
+
+async def test_sessions_that_open_at_once_share_their_writes(
+    database: Database, now: datetime, writes: list[None]
+) -> None:
+    sessions = SessionQueries(database)
+    async with asyncio.TaskGroup() as tasks:
+        for number in range(64):
+            tasks.create_task(sessions.remember(INSTANCE, f"{number}", f"key-{number}", now))
+    assert len(await SessionQueries(database).of_instance(INSTANCE)) == 64
+    assert len(writes) == 2
+
+
+async def test_a_session_that_cannot_be_kept_fails_its_own_message_and_no_other(
+    database: Database, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sessions = SessionQueries(database)
+
+    def full(**_: bool) -> None:
+        raise DataDirUnusable("The disk is full.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(database, "writing", full)
+        with pytest.raises(DataDirUnusable):
+            await sessions.remember(INSTANCE, "a", "key-a", now)
+    await sessions.remember(INSTANCE, "b", "key-b", now)
+    assert [each.name for each in await sessions.of_instance(INSTANCE)] == ["b"]
+    await sessions.remember(INSTANCE, "a", "key-a", now)
+    assert [each.name for each in await sessions.of_instance(INSTANCE)] == ["a", "b"]
+
+
+async def test_a_session_that_was_long_forgotten_is_written_again(
+    database: Database, now: datetime, writes: list[None]
+) -> None:
+    sessions = SessionQueries(database, capacity=2)
+    for name in ("a", "b", "a", "c", "a", "b"):
+        await sessions.remember(INSTANCE, name, f"key-{name}", now)
+    # The second "b" only: "a" was used more lately, and "c" once.
+    assert len(writes) == 4
+    assert len(await sessions.of_instance(INSTANCE)) == 3
+
+
+async def test_a_new_session_makes_nobody_ask_the_file_again(
+    database: Database, now: datetime
+) -> None:
+    known = database.generation
     sessions = SessionQueries(database)
     await sessions.remember(INSTANCE, "a", "key-a", now)
-    written = database.generation
-    await sessions.remember(INSTANCE, "a", "key-a", now + timedelta(seconds=59))
-    assert database.generation == written
-    await sessions.remember(INSTANCE, "a", "key-a", now + timedelta(seconds=60))
-    assert database.generation == written + 1
+    await sessions.remember(INSTANCE, "a", "key-a", now)
+    await sessions.uses.write()
+    assert database.generation == known
 
 
 async def test_racing_messages_remember_one_session(database: Database, now: datetime) -> None:

@@ -1,0 +1,135 @@
+"""The command `scripts/bench`: the only reader of the environment and the arguments."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from subprocess import SubprocessError
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+import httpx
+from docker.errors import DockerException
+from rich.console import Console
+
+from benchmarks import containers, machine, report
+from benchmarks.bench import opened
+from benchmarks.catalogue import ROWS
+from benchmarks.results import Outcome
+from benchmarks.waiting import NotMeasured
+from chowder_local.cli.output import note, say, waiting
+from chowder_local.cli.up import ensure_image
+from chowder_local.engine.connection import find_engine, open_client
+from chowder_local.engine.image_recipe import expected_tag
+from chowder_local.errors import ChowderError
+from chowder_local.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from benchmarks.bench import Bench
+
+FILE = click.Path(dir_okay=False, writable=True, path_type=Path)
+UNSEEN_WIDTH = 180
+UNMEASURED = (NotMeasured, ChowderError, httpx.HTTPError, DockerException, SubprocessError)
+"""What ends a row, but not the run: the other rows are measured all the same."""
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("rows", nargs=-1, type=click.Choice(list(ROWS)), metavar="[ROW]...")
+@click.option("--rounds", type=click.IntRange(min=1), help="Rounds, instead of each row's own.")
+@click.option("--json", "json_file", type=FILE, help="Write everything, single values included.")
+@click.option("--markdown", "markdown_file", type=FILE, help="Write the table for the README.")
+@click.option("--list", "is_list", is_flag=True, help="Say what rows there are.")
+@click.option("--keep-image", is_flag=True, help="Leave stock OpenClaw's image for the next run.")
+@click.option("--sweep", is_flag=True, help="Remove what killed runs left on the engine.")
+@click.pass_obj
+def bench(
+    env: Mapping[str, str],
+    rows: tuple[str, ...],
+    rounds: int | None,
+    json_file: Path | None,
+    markdown_file: Path | None,
+    is_list: bool,
+    keep_image: bool,
+    sweep: bool,
+) -> int:
+    """Measure ROWs, or all: ours and what it is compared with by turns, in one run.
+
+    Ends with 1 if a row could not be measured; a goal that is missed is no failure.
+    """
+    if is_list:
+        for name, row in ROWS.items():
+            say(f"{name:15} {row.summary}")
+        return 0
+    if sweep:
+        return _sweep(env)
+    settings = Settings.read(env)
+    ensure_image(settings, env)
+    with (
+        waiting("starting") as progress,
+        opened(env, progress, rounds, keep_image=keep_image) as run,
+    ):
+        facts = machine.facts(run.client, expected_tag(settings))
+        outcomes = [_measured(run, name, progress) for name in rows or ROWS]
+    width = None if sys.stdout.isatty() else UNSEEN_WIDTH
+    console = Console(highlight=False, width=width)
+    console.print(report.table(outcomes))
+    console.print(f"\n{report.words(facts)}", markup=False)
+    options = {"rows": list(rows or ROWS), "rounds": rounds}
+    if json_file is not None:
+        told: dict[str, Any] = report.as_json(outcomes, facts, options)
+        json_file.write_text(json.dumps(told, indent=2, ensure_ascii=False), encoding="utf-8")
+    if markdown_file is not None:
+        markdown_file.write_text(report.markdown(outcomes, facts), encoding="utf-8")
+    return int(any(outcome.problem for outcome in outcomes))
+
+
+def _measured(run: Bench, name: str, progress: Callable[[str], None]) -> Outcome:
+    row = ROWS[name]
+    run.hear = lambda words: progress(f"{name}: {words}")
+    try:
+        outcome = row.measure(run)
+    except UNMEASURED as reason:
+        words = str(reason) or type(reason).__name__
+        note(f"{name}: not measured: {words}")
+        return Outcome(name, row.summary, problem=words)
+    return outcome
+
+
+def _sweep(env: Mapping[str, str]) -> int:
+    client = open_client(find_engine(env))
+    try:
+        count = containers.remove_all(client) + containers.remove_images(client)
+        say(f"Removed {count} containers and images.")
+    finally:
+        client.close()
+    return 0
+
+
+def _interrupted(*_: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def main() -> NoReturn:
+    """Runs the command line; Ctrl-C and SIGTERM clean up as the end does."""
+    signal.signal(signal.SIGTERM, _interrupted)
+    try:
+        code = bench.main(prog_name="scripts/bench", obj=dict(os.environ), standalone_mode=False)
+    except ChowderError as failure:
+        note(f"Error: {failure}")
+        sys.exit(1)
+    except click.ClickException as refusal:
+        refusal.show()
+        sys.exit(refusal.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        note("Interrupted; what the run had made is removed.")
+        sys.exit(130)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""What a run has at hand for its rows: the engine, a folder, servers; all of it is taken away."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import tempfile
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks import containers
+from benchmarks.servers import Server, free_port, server_environment
+from benchmarks.waiting import until
+from chowder_local.engine.connection import find_engine, open_client
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    import docker
+    from docker.models.containers import Container
+
+ROOT = Path(__file__).parents[1]
+ENGINE_TIMEOUT_S = 120.0
+LISTEN_TIMEOUT_S = 20.0
+END_TIMEOUT_S = 10.0
+
+
+@dataclass
+class Bench:
+    """One run; what is entered on a row's own stack ends with the row."""
+
+    env: Mapping[str, str]
+    client: docker.DockerClient
+    folder: Path
+    run: str
+    hear: Callable[[str], None]
+    rounds: int | None = None
+    _servers: int = field(default=0)
+
+    def rounds_or(self, usual: int) -> int:
+        """As many rounds as the person wants, or as are usual for a row."""
+        return self.rounds or usual
+
+    @contextmanager
+    def server(self, *, is_up: bool = True, **settings: str) -> Iterator[Server]:
+        """A server on a data directory of its own; settings are written without their prefix.
+
+        It has no spares unless told. An `ANTHROPIC_API_KEY` among the settings makes it call
+        that provider; otherwise all models are offline.
+        """
+        self._servers += 1
+        key = settings.pop("ANTHROPIC_API_KEY", None)
+        chosen = {"CHOWDER_POOL_SIZE": "0", "CHOWDER_LOG_LEVEL": "warning"}
+        chosen |= {f"CHOWDER_{name}": value for name, value in settings.items()}
+        if key is not None:
+            chosen["ANTHROPIC_API_KEY"] = key
+        env = server_environment(self.env, chosen)
+        data_dir = self.folder / f"server-{self._servers}"
+        with Server(data_dir, env, is_offline=key is None) as server:
+            if is_up:
+                self.hear("starting a server")
+                server.up()
+            yield server
+
+    def sandbox(self, instance: Mapping[str, str]) -> Container:
+        """The container of an instance."""
+        return self.client.containers.get(instance["sandbox_id"])
+
+    @contextmanager
+    def python(self, module: str, host: str = "127.0.0.1") -> Iterator[int]:
+        """One of our own little servers as a process; its port."""
+        port = free_port()
+        process = subprocess.Popen(  # noqa: S603 - our own command line
+            [sys.executable, "-m", module, host, str(port)],
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        try:
+            until(lambda: listens(host, port), f"{module} listens", LISTEN_TIMEOUT_S)
+            yield port
+        finally:
+            process.terminate()
+            process.wait(END_TIMEOUT_S)
+
+
+@contextmanager
+def opened(
+    env: Mapping[str, str], hear: Callable[[str], None], rounds: int | None, *, keep_image: bool
+) -> Iterator[Bench]:
+    """A run; when it is left, nothing of it is."""
+    with ExitStack() as stack:
+        client = open_client(find_engine(env), timeout_s=ENGINE_TIMEOUT_S)
+        stack.callback(client.close)
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="chowder-bench-"))
+        run = containers.run_label()
+        if not keep_image:
+            stack.callback(containers.remove_images, client)
+        stack.callback(containers.remove_all, client, run)
+        # Stock OpenClaw's own user reads and writes below it.
+        Path(folder).chmod(0o711)
+        yield Bench(env, client, Path(folder), run, hear, rounds)
+
+
+def listens(host: str, port: int) -> bool:
+    """Whether a connection is taken there."""
+    with socket.socket() as probe:
+        return probe.connect_ex((host, port)) == 0

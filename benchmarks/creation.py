@@ -1,0 +1,133 @@
+"""Rows: how long until a new agent runs, from a spare and from nothing."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from benchmarks import containers
+from benchmarks.fleet import fleet
+from benchmarks.results import Goal, Measure, Outcome, Rule
+from benchmarks.samples import alternately, column, middle
+from benchmarks.stock_openclaw import started, stock
+from benchmarks.waiting import NotMeasured, ms_since
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from benchmarks.bench import Bench
+    from benchmarks.samples import Sample, Samples
+    from benchmarks.servers import Server
+    from benchmarks.stock_openclaw import Stock
+
+WARM_ROUNDS = 10
+COLD_ROUNDS = 5
+
+
+def warm(bench: Bench) -> Outcome:
+    """A create that a spare waits for, beside the engine's unpause of an agent like it."""
+    rounds = bench.rounds_or(WARM_ROUNDS)
+    with bench.server(POOL_SIZE="1") as server:
+        server.wait_for_pool(1)
+        frozen = bench.sandbox(server.create()[0])
+
+        def ours() -> Sample:
+            # Nobody is measured while the next spare boots.
+            server.wait_for_pool(1)
+            instance, took_ms = server.create()
+            server.delete(instance)
+            return {"ms": took_ms}
+
+        def peer() -> Sample:
+            server.wait_for_pool(1)
+            frozen.pause()
+            began_s = time.perf_counter()
+            frozen.unpause()
+            return {"ms": ms_since(began_s)}
+
+        taken = alternately({"ours": ours, "unpause": peer}, rounds, 1, bench.hear)
+    created, unpaused = column(taken["ours"], "ms"), column(taken["unpause"], "ms")
+    measure = Measure(
+        "POST /v1/instances → running",
+        "ms",
+        middle(created),
+        middle(unpaused),
+        "the engine's unpause",
+        Goal(Rule.AT_MOST, 250),
+        rounds=rounds,
+        samples={"ours": created, "unpause": unpaused},
+    )
+    note = "Warm creates are measured while no spare is being made."
+    return Outcome("create-warm", "Create, warm", (measure,), 1, (note,))
+
+
+def cold(bench: Bench) -> Outcome:
+    """A create without a spare, beside stock OpenClaw by `docker run` and by its own fleet."""
+    rounds = bench.rounds_or(COLD_ROUNDS)
+    notes = [
+        "Stock OpenClaw: npm's package on the same base image, with the smallest configuration "
+        "that serves `/v1/responses`, 2 GiB as our sandboxes have, and no other option. "
+        "CPU-s are the container's, of ours with those of the server.",
+    ]
+    with ExitStack() as stack:
+        server = stack.enter_context(bench.server())
+        plain = stack.enter_context(stock(bench))
+        subjects: dict[str, Callable[[], Sample]] = {
+            "ours": lambda: _ours(bench, server),
+            "docker run": lambda: _plain(plain),
+        }
+        try:
+            tenants = stack.enter_context(fleet(plain))
+            bench.hear("trying openclaw fleet")
+            tenants.created()
+        except NotMeasured as reason:
+            notes.append(f"`openclaw fleet` was not measured: {reason}.")
+        else:
+            subjects["fleet"] = tenants.created
+            notes.append(
+                "`openclaw fleet create`: the command in a container with the engine's socket, on "
+                "the image of stock OpenClaw; CPU-s are the command's and the tenant's together."
+            )
+        taken = alternately(subjects, rounds, 1, bench.hear)
+    peers = [("docker run", "stock by docker run", Goal(Rule.RATIO_AT_MOST, 0.75))]
+    measures = _compared(taken, peers, rounds)
+    if "fleet" in taken:
+        measures += _compared(taken, [("fleet", "openclaw fleet", None)], rounds)
+    return Outcome("create-cold", "Create, cold", tuple(measures), 1, tuple(notes))
+
+
+def _ours(bench: Bench, server: Server) -> Sample:
+    before_s = server.used_s()
+    instance, took_ms = server.create()
+    used_s = containers.cpu_s(bench.sandbox(instance)) + server.used_s() - before_s
+    server.delete(instance)
+    return {"wall_s": took_ms / 1000, "cpu_s": used_s}
+
+
+def _plain(stock: Stock) -> Sample:
+    agent = started(stock)
+    containers.remove(agent.container)
+    return {"wall_s": agent.ready_ms / 1000, "cpu_s": agent.boot_cpu_s}
+
+
+def _compared(
+    taken: Samples, peers: Sequence[tuple[str, str, Goal | None]], rounds: int
+) -> list[Measure]:
+    measures = []
+    for peer, peer_name, goal in peers:
+        for metric, unit, what in (("cpu_s", "CPU-s", "processor"), ("wall_s", "s", "wall")):
+            mine, theirs = column(taken["ours"], metric), column(taken[peer], metric)
+            measures.append(
+                Measure(
+                    f"create → running, {what}",
+                    unit,
+                    middle(mine),
+                    middle(theirs),
+                    peer_name,
+                    goal,
+                    rounds=rounds,
+                    samples={"ours": mine, peer: theirs},
+                )
+            )
+    return measures

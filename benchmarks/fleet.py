@@ -1,0 +1,111 @@
+"""OpenClaw's own `openclaw fleet`, which makes tenants' containers on one machine, as a peer."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from docker.errors import APIError, NotFound
+
+from benchmarks import containers
+from benchmarks.servers import free_port
+from benchmarks.stock_openclaw import READY_TIMEOUT_S, answers
+from benchmarks.waiting import NotMeasured, until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from docker.models.containers import Container
+
+    from benchmarks.bench import Bench
+    from benchmarks.samples import Sample
+    from benchmarks.stock_openclaw import Stock
+
+SOCKET = Path("/var/run/docker.sock")
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """An operator's surroundings: a container that has OpenClaw, the `docker` command and its
+    socket, on the host's network, so that it sees the engine as a host with OpenClaw would.
+    """
+
+    bench: Bench
+    image: str
+    operator: Container
+
+    def created(self) -> Sample:
+        """One tenant by `fleet create`, until its gateway takes turns and the command is over."""
+        tenant, port = f"bench-{secrets.token_hex(4)}", free_port()
+        used_before_s = containers.cpu_s(self.operator)
+        began_s = time.perf_counter()
+        try:
+            self._fleet("create", tenant, "--image", self.image, "--port", str(port))
+            until(
+                lambda: answers(f"http://127.0.0.1:{port}/startupz"),
+                "a tenant of openclaw fleet takes turns",
+                READY_TIMEOUT_S,
+            )
+            wall_s = time.perf_counter() - began_s
+            cell = self.bench.client.containers.get(f"openclaw-cell-{tenant}")
+            command_cpu_s = containers.cpu_s(self.operator) - used_before_s
+            return {"wall_s": wall_s, "cpu_s": containers.cpu_s(cell) + command_cpu_s}
+        finally:
+            self._remove(tenant)
+
+    def _fleet(self, *words: str) -> None:
+        code, said = self.operator.exec_run(["openclaw", "fleet", *words])
+        if code != 0:
+            text = bytes(said).decode(errors="replace")  # type: ignore[arg-type]  # not streamed
+            raise NotMeasured(f"openclaw fleet {words[0]}: {text[-400:]}")
+
+    def _remove(self, tenant: str) -> None:
+        """Container and network by their names, which are fleet's own; data go with our folder."""
+        client = self.bench.client
+        # It may never have come to be.
+        with suppress(NotFound):
+            containers.remove(client.containers.get(f"openclaw-cell-{tenant}"))
+        for network in client.networks.list(names=[f"openclaw-cell-{tenant}-net"]):
+            network.remove()
+
+
+@contextmanager
+def fleet(stock: Stock) -> Iterator[Fleet]:
+    """Fleet with stock OpenClaw's image. Raises NotMeasured where it cannot work."""
+    bench = stock.bench
+    command = shutil.which("docker", path=bench.env.get("PATH"))
+    if command is None or not SOCKET.is_socket():
+        raise NotMeasured(f"openclaw fleet needs the docker command, and its engine at {SOCKET}")
+    # Bind mounts are the host's: what fleet calls a folder has to be the same one there.
+    state = bench.folder / "fleet"
+    state.mkdir(mode=0o700)
+    places = {str(SOCKET): str(SOCKET), command: "/usr/local/bin/docker", str(state): str(state)}
+    try:
+        operator = bench.client.containers.run(
+            stock.tag,
+            ["tail", "-f", "/dev/null"],
+            detach=True,
+            init=True,
+            user="0:0",
+            network_mode="host",
+            labels={containers.LABEL: bench.run},
+            environment={
+                "OPENCLAW_STATE_DIR": str(state),
+                "HOME": str(state),
+                "DOCKER_HOST": f"unix://{SOCKET}",
+            },
+            volumes={ours: {"bind": theirs, "mode": "rw"} for ours, theirs in places.items()},
+        )
+    except APIError as refused:
+        raise NotMeasured(f"openclaw fleet's surroundings: {refused.explanation}") from refused
+    try:
+        yield Fleet(bench, stock.tag, operator)
+    finally:
+        # What it wrote is root's and its tenants', and the folder is ours to remove.
+        operator.exec_run(["find", str(state), "-mindepth", "1", "-delete"])
+        containers.remove(operator)

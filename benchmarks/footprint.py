@@ -1,0 +1,187 @@
+"""Rows: what an agent holds of the machine's memory, and what the server does while it streams."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+from benchmarks import containers
+from benchmarks.model_stand_in import asked_for
+from benchmarks.results import Goal, Measure, Outcome, Rule
+from benchmarks.samples import alternately, column, middle
+from benchmarks.servers import CALL_TIMEOUT_S, MODEL
+from benchmarks.stock_openclaw import started, stock
+from benchmarks.waiting import NotMeasured, until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from docker.models.containers import Container
+
+    from benchmarks.bench import Bench
+    from benchmarks.samples import Sample
+    from benchmarks.servers import Server
+    from benchmarks.stock_openclaw import Stock
+
+MEMORY_ROUNDS = 3
+READINGS = 10
+READING_INTERVAL_S = 0.5
+RELEASE_TIMEOUT_S = 60.0
+
+ANSWER_ROUNDS = 3
+PIECE_BYTES = 1000
+SHORT_PIECES, LONG_PIECES = 100, 1500
+RSS_INTERVAL_S = 0.01
+
+
+def agent_memory(bench: Bench) -> Outcome:
+    """What an agent holds after its first turn, beside stock; and once it is released."""
+    rounds = bench.rounds_or(MEMORY_ROUNDS)
+    with (
+        bench.server(RELEASE_AFTER_S="1", RECONCILE_INTERVAL_S="1") as server,
+        stock(bench) as peer,
+    ):
+        subjects: dict[str, Callable[[], Sample]] = {
+            "ours": lambda: _ours(bench, server),
+            "stock": lambda: _stock(peer),
+        }
+        taken = alternately(subjects, rounds, 0, bench.hear)
+    measures = []
+    for metric, what, goal in (
+        ("after", "after the first turn", Goal(Rule.RATIO_AT_MOST, 0.75)),
+        ("ready", "when it is ready", None),
+    ):
+        mine, theirs = column(taken["ours"], metric), column(taken["stock"], metric)
+        samples = {"ours": mine, "stock": theirs}
+        measures.append(
+            Measure(
+                what, "MB", middle(mine), middle(theirs), "stock OpenClaw", goal,
+                rounds=rounds, samples=samples,
+            )
+        )  # fmt: skip
+    released = column(taken["ours"], "released")
+    measures.append(
+        Measure(
+            "stopped and released", "MB", middle(released),
+            goal=Goal(Rule.AT_MOST, 0), rounds=rounds, samples={"ours": released},
+        )
+    )  # fmt: skip
+    note = (
+        "Memory is what `docker stats` shows (without inactive page cache), the median of "
+        f"{READINGS} readings in {READINGS * READING_INTERVAL_S:g} s; agents were created cold."
+    )
+    return Outcome("memory", "Memory of an agent", tuple(measures), 0, (note,))
+
+
+def server_memory(bench: Bench) -> Outcome:
+    """The server's own memory while it passes on a long answer, beside a short one."""
+    rounds = bench.rounds_or(ANSWER_ROUNDS)
+    with (
+        bench.python("benchmarks.model_stand_in") as port,
+        bench.server(
+            ANTHROPIC_API_KEY="benchmark", ANTHROPIC_BASE_URL=f"http://127.0.0.1:{port}/anthropic"
+        ) as server,
+    ):
+        bench.hear("booting an agent")
+        instance, _ = server.create()
+        server.say(instance, "Hello.")
+        subjects: dict[str, Callable[[], Sample]] = {
+            "long": lambda: _streamed(server, instance, LONG_PIECES),
+            "short": lambda: _streamed(server, instance, SHORT_PIECES),
+        }
+        taken = alternately(subjects, rounds, 1, bench.hear)
+    long, short = column(taken["long"], "peak"), column(taken["short"], "peak")
+    size_mb = LONG_PIECES * PIECE_BYTES / containers.MB
+    measure = Measure(
+        f"peak RSS of the server, answer of {size_mb:g} MB",
+        "MB",
+        middle(long),
+        middle(short),
+        f"answer of {SHORT_PIECES * PIECE_BYTES / containers.MB:g} MB",
+        Goal(Rule.RATIO_AT_MOST, 1.1),
+        rounds=rounds,
+        samples={"long": long, "short": short},
+    )
+    note = "The server's peak RSS is read every 10 ms; it does the relay's part of the answer, too."
+    return Outcome("server-memory", "Memory of the server", (measure,), 1, (note,))
+
+
+def _ours(bench: Bench, server: Server) -> Sample:
+    instance, _ = server.create()
+    sandbox = bench.sandbox(instance)
+    sample = _readings(sandbox, lambda: server.say(instance, "Hello."))
+    server.call("POST", f"/v1/instances/{instance['id']}/stop")
+
+    def is_released() -> bool:
+        sandbox.reload()
+        return bool(sandbox.status == "exited")
+
+    until(is_released, "a stopped agent is released", RELEASE_TIMEOUT_S)
+    sample["released"] = containers.memory_mb(sandbox)
+    server.delete(instance)
+    return sample
+
+
+def _stock(stock: Stock) -> Sample:
+    agent = started(stock)
+    sample = _readings(agent.container, lambda: agent.say("Hello."))
+    containers.remove(agent.container)
+    return sample
+
+
+def _readings(container: Container, turn: Callable[[], object]) -> Sample:
+    ready_mb = _usual_mb(container)
+    turn()
+    return {"ready": ready_mb, "after": _usual_mb(container)}
+
+
+def _usual_mb(container: Container) -> float:
+    """It goes up and down by itself: readings over some seconds, not one."""
+    readings = []
+    for _ in range(READINGS):
+        readings.append(containers.memory_mb(container))
+        time.sleep(READING_INTERVAL_S)
+    return middle(readings)
+
+
+def _streamed(server: Server, instance: Mapping[str, Any], pieces: int) -> Sample:
+    body = {"model": MODEL, "input": asked_for(pieces, PIECE_BYTES, 0), "stream": True}
+    # A conversation of its own each time, or the history would grow with every answer.
+    session = f"answer-{time.monotonic_ns()}"
+    url = f"{server.url}/v1/instances/{instance['id']}/session/{session}/responses"
+    length, tail = 0, b""
+    with (
+        _peak_of(server) as peak,
+        httpx.stream(
+            "POST", url, json=body, headers=server.headers, timeout=CALL_TIMEOUT_S, trust_env=False
+        ) as answer,
+    ):
+        for chunk in answer.iter_raw():
+            length += len(chunk)
+            tail = (tail + chunk)[-1000:]
+    if length < pieces * PIECE_BYTES or b"[DONE]" not in tail:
+        raise NotMeasured(f"a long answer broke off: {tail.decode(errors='replace')}")
+    return {"peak": peak()}
+
+
+@contextmanager
+def _peak_of(server: Server) -> Iterator[Callable[[], float]]:
+    process = server.process
+    readings = [process.memory_info().rss]
+    is_over = threading.Event()
+
+    def read() -> None:
+        while not is_over.wait(RSS_INTERVAL_S):
+            readings.append(process.memory_info().rss)
+
+    reader = threading.Thread(target=read, name="rss")
+    reader.start()
+    try:
+        yield lambda: max(readings) / containers.MB
+    finally:
+        is_over.set()
+        reader.join()

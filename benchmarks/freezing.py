@@ -1,0 +1,63 @@
+"""Row: stopping and starting an agent, beside the engine's pause and unpause of the same one."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from benchmarks.results import Goal, Measure, Outcome, Rule
+from benchmarks.samples import alternately, column, middle
+from benchmarks.waiting import ms_since
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from benchmarks.bench import Bench
+    from benchmarks.samples import Sample
+
+ROUNDS = 20
+BOUND_MS = 100
+
+
+def stop_start(bench: Bench) -> Outcome:
+    """Both calls in each round, on an agent that has taken a turn."""
+    rounds = bench.rounds_or(ROUNDS)
+    with bench.server() as server:
+        bench.hear("booting an agent")
+        instance, _ = server.create()
+        server.say(instance, "Hello.")
+        sandbox = bench.sandbox(instance)
+        path = f"/v1/instances/{instance['id']}"
+
+        def ours() -> Sample:
+            return {
+                "stop": _took(lambda: server.call("POST", f"{path}/stop")),
+                "start": _took(lambda: server.call("POST", f"{path}/start")),
+            }
+
+        def peer() -> Sample:
+            return {"stop": _took(sandbox.pause), "start": _took(sandbox.unpause)}
+
+        taken = alternately({"ours": ours, "engine": peer}, rounds, 2, bench.hear)
+    measures = []
+    for call, peer_name in (("stop", "the engine's pause"), ("start", "the engine's unpause")):
+        mine, theirs = column(taken["ours"], call), column(taken["engine"], call)
+        measures.append(
+            Measure(
+                f"POST …/{call}",
+                "ms",
+                middle(mine),
+                middle(theirs),
+                peer_name,
+                Goal(Rule.AT_MOST, BOUND_MS),
+                rounds=rounds,
+                samples={"ours": mine, "engine": theirs},
+            )
+        )
+    return Outcome("stop-start", "Stop and start", tuple(measures), 2)
+
+
+def _took(call: Callable[[], object]) -> float:
+    began_s = time.perf_counter()
+    call()
+    return ms_since(began_s)

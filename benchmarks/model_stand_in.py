@@ -1,0 +1,110 @@
+"""A model provider for stock OpenClaw and for long answers: the offline model, or as long as told.
+
+Run as `python -m benchmarks.model_stand_in HOST PORT`. A message that says, e.g., `stream 100
+pieces of 20 bytes every 50 ms` is answered so; anything else as the built-in offline model would.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import uvloop
+from starlette.applications import Starlette
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from chowder_local.domain import ModelProvider
+from chowder_local.relay.offline import model
+from chowder_local.upstream.sse import encode
+from chowder_local.web.listener import bound_socket, listener
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from typing import Any
+
+    from starlette.requests import Request
+
+_ASKED = re.compile(r"stream (\d+) pieces of (\d+) bytes every (\d+) ms")
+
+
+def asked_for(pieces: int, size_bytes: int, interval_ms: int) -> str:
+    """The message that is answered so."""
+    return f"stream {pieces} pieces of {size_bytes} bytes every {interval_ms} ms"
+
+
+def asked_last(body: bytes) -> tuple[int, int, int] | None:
+    """What the request's last words demand: pieces, bytes of each, milliseconds between."""
+    # Two messages: after a person's words, OpenClaw adds one of its own.
+    last = json.dumps(json.loads(body)["messages"][-2:])
+    found = _ASKED.findall(last)
+    return (int(found[-1][0]), int(found[-1][1]), int(found[-1][2])) if found else None
+
+
+async def messages(request: Request) -> Response:
+    """Anthropic's `POST /v1/messages`."""
+    body = await request.body()
+    if told := asked_last(body):
+        pieces, size_bytes, interval_ms = told
+        chunks = _long(pieces, size_bytes, interval_ms / 1000)
+        return StreamingResponse(chunks, media_type="text/event-stream")
+    answer = model.answer(ModelProvider.ANTHROPIC, "v1/messages", "", body, int(time.time()))
+    return StreamingResponse(
+        answer.chunks, status_code=answer.status, media_type=answer.content_type
+    )
+
+
+async def _long(pieces: int, size_bytes: int, interval_s: float) -> AsyncIterator[bytes]:
+    yield b"".join(_events(_beginning()))
+    text = ("word " * (size_bytes // 5 + 1))[:size_bytes]
+    delta = {"type": "text_delta", "text": text}
+    piece = b"".join(_events([{"type": "content_block_delta", "index": 0, "delta": delta}]))
+    for _ in range(pieces):
+        yield piece
+        # Also with no interval: others are to have their turn.
+        await asyncio.sleep(interval_s)
+    yield b"".join(_events(_ending()))
+
+
+def _events(events: list[dict[str, Any]]) -> Iterator[bytes]:
+    for event in events:
+        yield encode(json.dumps(event), event["type"])
+
+
+def _beginning() -> list[dict[str, Any]]:
+    message: dict[str, Any] = {
+        "id": "msg_1", "type": "message", "role": "assistant", "model": "m", "content": [],
+        "stop_reason": None, "stop_sequence": None,
+        "usage": {"input_tokens": 1, "output_tokens": 1},
+    }  # fmt: skip
+    return [
+        {"type": "message_start", "message": message},
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+    ]
+
+
+def _ending() -> list[dict[str, Any]]:
+    delta = {"stop_reason": "end_turn", "stop_sequence": None}
+    return [
+        {"type": "content_block_stop", "index": 0},
+        {"type": "message_delta", "delta": delta, "usage": {"output_tokens": 4}},
+        {"type": "message_stop"},
+    ]
+
+
+def main(host: str, port: int) -> None:
+    """Serves until the process is ended."""
+    app = Starlette(routes=[Route("/anthropic/v1/messages", messages, methods=["POST"])])
+    with (
+        bound_socket(host, port) as bound,
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
+        runner.run(listener(app).serve(sockets=[bound]))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))

@@ -1,0 +1,104 @@
+"""Rows: the rate of light requests, and whether it depends on how much the store holds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from benchmarks import load, rows
+from benchmarks.load import Target
+from benchmarks.results import Goal, Measure, Outcome, Rule
+from benchmarks.samples import alternately, column, middle
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from benchmarks.bench import Bench
+    from benchmarks.samples import Sample
+    from benchmarks.servers import Server
+
+ROUNDS = 7
+WINDOW_S = 2.0
+CONNECTIONS = 16
+FEW, MANY, SESSIONS, ENDED, KEYS = 10, 10_000, 100_000, 10_000, 1_000
+
+
+def status(bench: Bench) -> Outcome:
+    """`GET …/status` beside an empty Starlette route with the same settings."""
+    rounds = bench.rounds_or(ROUNDS)
+    with (
+        bench.server(is_up=False) as server,
+        bench.python("benchmarks.empty_app") as empty_port,
+    ):
+        rows.fill(server.data_dir, FEW, FEW)
+        server.up()
+        ours, empty = _status_of(server), Target(empty_port, "/")
+        subjects: dict[str, Callable[[], Sample]] = {
+            "ours": lambda: {"per s": load.run(ours, CONNECTIONS, WINDOW_S).per_s},
+            "empty route": lambda: {"per s": load.run(empty, CONNECTIONS, WINDOW_S).per_s},
+        }
+        taken = alternately(subjects, rounds, 1, bench.hear)
+    mine, theirs = column(taken["ours"], "per s"), column(taken["empty route"], "per s")
+    measure = Measure(
+        f"GET …/status, {CONNECTIONS} connections",
+        "requests/s",
+        middle(mine),
+        middle(theirs),
+        "an empty Starlette route, same uvicorn settings",
+        Goal(Rule.RATIO_AT_LEAST, 0.5),
+        rounds=rounds,
+        samples={"ours": mine, "empty route": theirs},
+    )
+    note = f"A round of requests/s lasts {WINDOW_S:g} s; the generator is another process."
+    return Outcome("status", "GET …/status", (measure,), 1, (note,))
+
+
+def scale(bench: Bench) -> Outcome:
+    """List and status of an organization with ten agents, alone and among ten thousand."""
+    rounds = bench.rounds_or(ROUNDS)
+    with bench.server(is_up=False) as small, bench.server(is_up=False) as large:
+        bench.hear("filling two stores")
+        rows.fill(small.data_dir, FEW, FEW, own=FEW)
+        rows.fill(large.data_dir, MANY, SESSIONS, own=FEW, terminated=ENDED, keys=KEYS)
+        small.up()
+        large.up()
+        subjects: dict[str, Callable[[], Sample]] = {
+            "many": lambda: _asked(large),
+            "few": lambda: _asked(small),
+        }
+        taken = alternately(subjects, rounds, 1, bench.hear)
+    measures = []
+    for metric, what in (
+        ("list", f"GET /v1/instances, {FEW} listed"),
+        ("status", "GET …/status"),
+    ):
+        many, few = column(taken["many"], metric), column(taken["few"], metric)
+        measures.append(
+            Measure(
+                what,
+                "ms",
+                middle(many),
+                middle(few),
+                f"{FEW} rows",
+                Goal(Rule.RATIO_AT_MOST, 1.5),
+                rounds=rounds,
+                samples={"many": many, "few": few},
+            )
+        )
+    note = (
+        f"The large store has {MANY:,} living agents ({FEW} of them the asking organization's), "
+        f"{ENDED:,} terminated ones of the same organization, {SESSIONS:,} sessions, {KEYS:,} keys."
+    )
+    return Outcome("scale", f"With {MANY:,} rows", tuple(measures), 1, (note,))
+
+
+def _status_of(server: Server) -> Target:
+    return Target(server.port, f"/v1/instances/{rows.instance_id(0)}/status", server.headers)
+
+
+def _asked(server: Server) -> Sample:
+    listed = load.run(Target(server.port, "/v1/instances", server.headers), 1, WINDOW_S / 2)
+    looked = load.run(_status_of(server), 1, WINDOW_S / 2)
+    return {
+        "list": middle(listed.durations_s) * 1000,
+        "status": middle(looked.durations_s) * 1000,
+    }

@@ -1,0 +1,193 @@
+"""A chowder-local server of a benchmark's own, as a process: started, asked, and taken away."""
+
+from __future__ import annotations
+
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Any, Self
+
+import httpx
+import psutil
+
+from benchmarks.waiting import NotMeasured, ms_since, until
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from benchmarks.samples import Sample
+
+MODEL = "claude-sonnet-4-20250514"
+KEPT = ("CHOWDER_IMAGE", "CHOWDER_BASE_IMAGE", "CHOWDER_CA_BUNDLE", "CHOWDER_BOOT_TIMEOUT_S")
+"""Settings of the person's that say with what, and not how, the server works."""
+FOREIGN = ("CHOWDER_", "ANTHROPIC_", "OPENAI_", "GEMINI_")
+UP_TIMEOUT_S = 60.0
+DOWN_TIMEOUT_S = 30.0
+BOOT_TIMEOUT_S = 240.0
+CALL_TIMEOUT_S = 120.0
+
+
+def free_port() -> int:
+    """A port of the loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def server_environment(env: Mapping[str, str], settings: Mapping[str, str]) -> dict[str, str]:
+    """An environment in which only these settings, and no key of anybody's, count."""
+    bare = {name: value for name, value in env.items() if not name.startswith(FOREIGN)}
+    return bare | {name: env[name] for name in KEPT if name in env} | dict(settings)
+
+
+class Server:
+    """`chowder-local up` in a process group of its own, so that Ctrl-C is for us to handle."""
+
+    def __init__(self, data_dir: Path, env: Mapping[str, str], *, is_offline: bool = True) -> None:
+        self.data_dir = data_dir
+        self.port = free_port()
+        self._env = dict(env)
+        self._options = ["--port", str(self.port)] + (["--offline"] if is_offline else [])
+        self._log_file = data_dir.with_suffix(".log")
+        self._process: subprocess.Popen[bytes] | None = None
+        self._http = httpx.Client(timeout=CALL_TIMEOUT_S, trust_env=False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self.down()
+            if self.data_dir.exists():
+                self._reset()
+        finally:
+            self._http.close()
+
+    @property
+    def url(self) -> str:
+        """The server's root."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Who asks: the default organization."""
+        return {"Authorization": f"Bearer {(self.data_dir / 'default.key').read_text()}"}
+
+    @property
+    def process(self) -> psutil.Process:
+        """The running process."""
+        if self._process is None:
+            raise NotMeasured("the server does not run")
+        return psutil.Process(self._process.pid)
+
+    def up(self) -> Sample:
+        """Starts it; how long until it took calls, and what of the processor that took."""
+        began_s = time.perf_counter()
+        with self._log_file.open("ab") as log:
+            self._process = process = subprocess.Popen(  # noqa: S603 - our own command line
+                [*self._command(), "up", *self._options],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=self._env,
+                start_new_session=True,
+            )
+
+        def is_ready() -> bool:
+            if process.poll() is not None:
+                raise NotMeasured(f"the server ended at once: {self._last_words()}")
+            try:
+                return self._http.get(f"{self.url}/local/ready").is_success
+            except httpx.TransportError:
+                return False
+
+        until(is_ready, "the server is up", UP_TIMEOUT_S)
+        wall_ms = ms_since(began_s)
+        return {"wall_s": wall_ms / 1000, "cpu_s": self.used_s()}
+
+    def down(self) -> None:
+        """Ends it as Ctrl-C would; agents stay."""
+        process, self._process = self._process, None
+        if process is None or process.poll() is not None:
+            return
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(DOWN_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def call(self, method: str, path: str, body: Any = None) -> Any:
+        """The JSON that a call gives. Raises NotMeasured with the refusal's words."""
+        answer = self._http.request(method, self.url + path, json=body, headers=self.headers)
+        if not answer.is_success:
+            raise NotMeasured(f"{method} {path}: {answer.status_code} {answer.text[:300]}")
+        return answer.json() if answer.content else None
+
+    def used_s(self) -> float:
+        """Processor time that the server's process has used."""
+        used = self.process.cpu_times()
+        return float(used.user + used.system)
+
+    def create(self) -> tuple[dict[str, Any], float]:
+        """A new instance once it runs, and how many milliseconds that took from the call on."""
+        began_s = time.perf_counter()
+        body = {"name": f"bench-{secrets.token_hex(3)}", "model_provider": "anthropic"}
+        path = f"/v1/instances/{self.call('POST', '/v1/instances', body)['id']}"
+
+        def is_running() -> bool:
+            status = self.call("GET", f"{path}/status")["status"]
+            if status not in {"provisioning", "running"}:
+                raise NotMeasured(f"the instance is {status}: {self.call('GET', path)}")
+            return bool(status == "running")
+
+        until(is_running, "the instance runs", BOOT_TIMEOUT_S)
+        took_ms = ms_since(began_s)
+        return self.call("GET", path), took_ms
+
+    def delete(self, instance: Mapping[str, Any]) -> None:
+        """Destroys an instance."""
+        self.call("DELETE", f"/v1/instances/{instance['id']}")
+
+    def say(self, instance: Mapping[str, Any], words: str) -> float:
+        """Sends a message to the main conversation; milliseconds until the whole answer was in."""
+        began_s = time.perf_counter()
+        body = {"model": MODEL, "input": words}
+        self.call("POST", f"/v1/instances/{instance['id']}/responses", body)
+        return ms_since(began_s)
+
+    def wait_for_pool(self, size: int) -> None:
+        """Until so many spares are ready."""
+
+        def is_full() -> bool:
+            pool = self.call("GET", "/local/health")["pool"]
+            if pool["error"]:
+                raise NotMeasured(f"no spare could be made: {pool['error']}")
+            return bool(pool["ready"] >= size)
+
+        until(is_full, "the warm pool is full", BOOT_TIMEOUT_S)
+
+    def _reset(self) -> None:
+        done = subprocess.run(  # noqa: S603 - our own command line
+            [*self._command(), "reset", "--yes"],
+            env=self._env,
+            capture_output=True,
+            text=True,
+            start_new_session=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise NotMeasured(f"a server was not taken away: {done.stderr.strip()[-300:]}")
+
+    def _command(self) -> list[str]:
+        # -P: what lies in the current folder must not pass for one of our modules.
+        python = [sys.executable, "-P", "-m", "chowder_local"]
+        return [*python, "--data-dir", str(self.data_dir)]
+
+    def _last_words(self) -> str:
+        return " ".join(self._log_file.read_text(errors="replace").splitlines()[-5:])

@@ -1,0 +1,77 @@
+"""Row: from `up` to a server that takes calls, beside importing what it is made of."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import psutil
+
+from benchmarks.results import Goal, Measure, Outcome, Rule
+from benchmarks.samples import alternately, column, middle
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from benchmarks.bench import Bench
+    from benchmarks.samples import Sample
+
+ROUNDS = 10
+DEPENDENCIES = (
+    "aiosqlite", "click", "cryptography.fernet", "docker", "filelock", "httptools", "httpx",
+    "jsonschema_rs", "multipart", "platformdirs", "psutil", "pydantic", "sqlalchemy.ext.asyncio",
+    "sqlmodel", "starlette.applications", "uvicorn", "uvloop",
+)  # fmt: skip
+"""What the running server imports of others, all at once."""
+
+
+def up(bench: Bench) -> Outcome:
+    """`up` on a data directory that has been used before, and on a new one."""
+    rounds = bench.rounds_or(ROUNDS)
+    with bench.server() as server:
+        server.down()
+
+        def again() -> Sample:
+            sample = server.up()
+            server.down()
+            return sample
+
+        def new() -> Sample:
+            with bench.server(is_up=False) as fresh:
+                return fresh.up()
+
+        subjects: dict[str, Callable[[], Sample]] = {
+            "up": again,
+            "up, new data directory": new,
+            "imports": _imports,
+        }
+        taken = alternately(subjects, rounds, 1, bench.hear)
+    measures = []
+    for subject, goal in (("up", Goal(Rule.AT_MOST, 1.5)), ("up, new data directory", None)):
+        for metric, unit, what in (("wall_s", "s", "wall"), ("cpu_s", "CPU-s", "processor")):
+            mine, theirs = column(taken[subject], metric), column(taken["imports"], metric)
+            measures.append(
+                Measure(
+                    f"{subject} → healthy, {what}", unit, middle(mine), middle(theirs),
+                    "importing the dependencies", goal if metric == "wall_s" else None,
+                    rounds=rounds, samples={"ours": mine, "imports": theirs},
+                )
+            )  # fmt: skip
+    return Outcome("up", "`up` → healthy", tuple(measures), 1)
+
+
+def _imports() -> Sample:
+    began_s = time.perf_counter()
+    before = psutil.Process().cpu_times()
+    subprocess.run(  # noqa: S603 - our own command line
+        [sys.executable, "-c", f"import {', '.join(DEPENDENCIES)}"],
+        check=True,
+        start_new_session=True,
+    )
+    after = psutil.Process().cpu_times()
+    used_s = (after.children_user - before.children_user) + (
+        after.children_system - before.children_system
+    )
+    return {"wall_s": time.perf_counter() - began_s, "cpu_s": used_s}

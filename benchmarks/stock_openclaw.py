@@ -1,0 +1,223 @@
+"""Stock OpenClaw in a plain container: how its image is made, and how one is started."""
+
+from __future__ import annotations
+
+import io
+import json
+import secrets
+import socket
+import tarfile
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+from docker.errors import ImageNotFound
+
+from benchmarks import containers
+from benchmarks.servers import MODEL
+from benchmarks.waiting import NotMeasured, ms_since, until
+from chowder_local.engine.builds import (
+    build_arguments,
+    build_command,
+    command_env,
+    lines_that_matter,
+    readable,
+    trusted_bundle,
+)
+from chowder_local.engine.commands import run_command
+from chowder_local.engine.connection import find_engine
+from chowder_local.engine.image_recipe import read_versions, recipe_dir
+from chowder_local.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from docker.models.containers import Container
+
+    from benchmarks.bench import Bench
+
+PORT = 18789
+STATE = "home/node/.openclaw"
+UID = 1000
+MEMORY = "2g"
+"""What our sandboxes and fleet's cells may use: OpenClaw fits itself to what there is."""
+READY_TIMEOUT_S = 240.0
+TURN_TIMEOUT_S = 120.0
+
+
+@dataclass(frozen=True)
+class Stock:
+    """The image, and where its agents find a model."""
+
+    bench: Bench
+    tag: str
+    model_url: str
+    model_address: str
+
+
+@dataclass(frozen=True)
+class Agent:
+    """A container in which stock OpenClaw takes turns."""
+
+    container: Container
+    url: str
+    token: str
+    ready_ms: float
+    boot_cpu_s: float
+
+    def say(self, words: str) -> float:
+        """Sends a message; milliseconds until the whole answer was in. Raises NotMeasured."""
+        began_s = time.perf_counter()
+        answer = httpx.post(
+            f"{self.url}/v1/responses",
+            json={"model": "openclaw", "input": words},
+            headers={"Authorization": f"Bearer {self.token}"},
+            timeout=TURN_TIMEOUT_S,
+            trust_env=False,
+        )
+        if answer.status_code != httpx.codes.OK or "[offline]" not in answer.text:
+            raise NotMeasured(f"stock OpenClaw: {answer.status_code} {answer.text[:300]}")
+        return ms_since(began_s)
+
+
+@contextmanager
+def stock(bench: Bench) -> Iterator[Stock]:
+    """Stock OpenClaw's image, and a stand-in model that its containers reach."""
+    tag = built(bench)
+    bind, address = _model_place(bench)
+    with bench.python("benchmarks.model_stand_in", bind) as port:
+        yield Stock(bench, tag, f"http://model.internal:{port}/anthropic", address)
+
+
+def built(bench: Bench) -> str:
+    """The image's tag; it is built unless it is there. Raises NotMeasured."""
+    versions = read_versions(recipe_dir())
+    tag = f"chowder-local/benchmark-stock:{versions['OPENCLAW_VERSION']}"
+    if _has(bench, tag):
+        return tag
+    bench.hear("building the image of stock OpenClaw (about a minute)")
+    command = build_command(
+        folder=Path(__file__).with_name("stock"),
+        tag=tag,
+        arguments=build_arguments(_base(bench, versions["NODE_VERSION"]), versions, bench.env),
+        ca_bundle=trusted_bundle(Settings.read(bench.env).ca_bundle, bench.env),
+        no_cache=False,
+    )
+
+    def hear(line: str) -> None:
+        if (words := readable(line)) is not None:
+            bench.hear(words)
+
+    code, lines = run_command(command, command_env(find_engine(bench.env), bench.env), hear)
+    if code != 0:
+        raise NotMeasured(f"stock OpenClaw: {' | '.join(lines_that_matter(lines))}")
+    return tag
+
+
+def started(stock: Stock) -> Agent:
+    """A fresh one, by what `docker run` does, once it takes turns. Raises NotMeasured."""
+    bench, token = stock.bench, secrets.token_hex(16)
+    began_s = time.perf_counter()
+    container = bench.client.containers.create(
+        stock.tag,
+        labels={containers.LABEL: bench.run},
+        # The stub does not know that no number lets the engine choose one.
+        ports={f"{PORT}/tcp": ("127.0.0.1", None)},  # type: ignore[dict-item]
+        extra_hosts={"model.internal": stock.model_address},
+        mem_limit=MEMORY,
+    )
+    container.put_archive("/", _config_archive(stock.model_url, token))
+    container.start()
+    container.reload()
+    published = (container.ports[f"{PORT}/tcp"] or [{}])[0]
+    url = f"http://127.0.0.1:{published['HostPort']}"
+
+    def is_ready() -> bool:
+        return answers(f"{url}/startupz") or _ended(container)
+
+    until(is_ready, "stock OpenClaw takes turns", READY_TIMEOUT_S)
+    return Agent(container, url, token, ms_since(began_s), containers.cpu_s(container))
+
+
+def answers(url: str) -> bool:
+    """Whether a probe's answer is 200."""
+    try:
+        return httpx.get(url, trust_env=False, timeout=5).status_code == httpx.codes.OK
+    except httpx.TransportError:
+        return False
+
+
+def config(model_url: str, token: str) -> dict[str, Any]:
+    """The least with which stock OpenClaw answers `/v1/responses` from a model of ours."""
+    return {
+        "gateway": {
+            "mode": "local",
+            "auth": {"mode": "token", "token": token},
+            "http": {"endpoints": {"responses": {"enabled": True}}},
+        },
+        "agents": {"defaults": {"model": {"primary": f"bench/{MODEL}"}}},
+        "models": {
+            "providers": {
+                "bench": {
+                    "api": "anthropic-messages",
+                    "baseUrl": model_url,
+                    "apiKey": "none",
+                    "models": [],
+                }
+            }
+        },
+    }
+
+
+def _config_archive(model_url: str, token: str) -> bytes:
+    content = json.dumps(config(model_url, token)).encode()
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        entry = tarfile.TarInfo(f"{STATE}/openclaw.json")
+        entry.size, entry.mode, entry.uid, entry.gid = len(content), 0o600, UID, UID
+        tar.addfile(entry, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def _ended(container: Container) -> bool:
+    container.reload()
+    if container.status == "running":
+        return False
+    raise NotMeasured(f"stock OpenClaw ended: {container.logs(tail=5).decode(errors='replace')}")
+
+
+def _base(bench: Bench, node_version: str) -> str:
+    """The image that the sandbox's own was built on."""
+    wanted = Settings.read(bench.env).base_image
+    made = f"chowder-local/base:trixie-node{node_version}"
+    return made if not _has(bench, wanted) and _has(bench, made) else wanted
+
+
+def _has(bench: Bench, tag: str) -> bool:
+    try:
+        bench.client.images.get(tag)
+    except ImageNotFound:
+        return False
+    return True
+
+
+def _model_place(bench: Bench) -> tuple[str, str]:
+    """Where the stand-in listens, and by what address a plain container reaches that."""
+    attributes = bench.client.networks.get("bridge").attrs or {}
+    for part in attributes["IPAM"]["Config"]:
+        if (gateway := part.get("Gateway")) and _is_ours(gateway):
+            return gateway, gateway
+    # The engine is in a virtual machine, which forwards its name for the host to our loopback.
+    return "127.0.0.1", "host-gateway"
+
+
+def _is_ours(address: str) -> bool:
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
+        try:
+            probe.bind((address, 0))
+        except OSError:
+            return False
+    return True

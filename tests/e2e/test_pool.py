@@ -1,0 +1,189 @@
+"""Agents that are there before anybody asks, and stopped ones that are only on disk."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from tests.e2e.api import Api
+from tests.e2e.conftest import assert_nothing_left
+from tests.e2e.containers import config_of, container_of, inside
+from tests.e2e.serving import ServerProcess
+from tests.e2e.waiting import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import docker
+    from docker.models.containers import Container
+
+pytestmark = [pytest.mark.docker, pytest.mark.slow]
+
+SPARE_TIMEOUT_S = 180.0
+OVERRIDES = {"agents.defaults.thinkingDefault": "off"}
+HOME = "/data/.openclaw"
+
+
+@pytest.fixture(scope="module")
+def pooled(
+    tmp_path_factory: pytest.TempPathFactory,
+    engine: docker.DockerClient,
+    request: pytest.FixtureRequest,
+) -> Iterator[ServerProcess]:
+    """A server that keeps one spare, and lets go of what was stopped a second ago."""
+    settings = {
+        "CHOWDER_POOL_SIZE": "1",
+        "CHOWDER_RELEASE_AFTER_S": "1",
+        "CHOWDER_RECONCILE_INTERVAL_S": "1",
+    }
+    server = ServerProcess(tmp_path_factory.mktemp("pool") / "data", settings)
+    server.up()
+    store_id = server.store_id
+    yield server
+    server.reset()
+    assert_nothing_left(engine, store_id)
+    assert "Traceback" not in server.log(), "the server met a defect of ours"
+
+
+@pytest.fixture
+def api(pooled: ServerProcess) -> Iterator[Api]:
+    with Api(pooled.base_url, pooled.key) as api:
+        yield api
+
+
+def spare_of(pooled: ServerProcess, engine: docker.DockerClient) -> Container:
+    """The spare, once it is ready: the one sandbox that no instance has."""
+    url = pooled.base_url.replace("/v1", "/local/health")
+    eventually(
+        lambda: httpx.get(url).json()["pool"]["ready"] == 1, "a spare is ready", SPARE_TIMEOUT_S
+    )
+    with Api(pooled.base_url, pooled.key) as api:
+        taken = {row["sandbox_id"] for row in api.get("instances").json()}
+    label = f"dev.chowder-local.store={pooled.store_id}"
+    found = engine.containers.list(filters={"label": label, "status": "paused"})
+    (spare,) = (each for each in found if each.name not in taken)
+    return spare
+
+
+def made_of(container: Container) -> dict[str, Any]:
+    """What the engine was asked for, without what is a container's own."""
+    container.reload()
+    name = str(container.name)
+    asked = {key: container.attrs[key] for key in ("Config", "HostConfig", "Args", "Path")}
+    # A limit that is spelt out is the limit that there is by default.
+    text = json.dumps(asked, sort_keys=True).replace(name, "NAME")
+    known: dict[str, Any] = json.loads(text)
+    return known
+
+
+def without_tokens(config: dict[str, Any], container: Container) -> dict[str, Any]:
+    # When OpenClaw wrote the file the last time is no part of what it says.
+    text = json.dumps({key: value for key, value in config.items() if key != "meta"})
+    token = config["gateway"]["auth"]["token"]
+    relay_token = config["models"]["providers"]["chowder-openai"]["apiKey"]
+    known: dict[str, Any] = json.loads(text.replace(token, "TOKEN").replace(relay_token, "RELAY"))
+    return known
+
+
+def workspace_of(container: Container) -> str:
+    files = f"find {HOME}/workspace -type f -not -path '*/.git/*'"
+    code, said = inside(container, f"{files} | sort | xargs sha256sum")
+    assert code == 0, said
+    return said
+
+
+def tool(pooled: ServerProcess, instance_id: str, name: str, **args: Any) -> dict[str, Any]:
+    """What a tool of the agent's own says when the gateway is asked for it."""
+    with Api(pooled.base_url, pooled.key) as api:
+        root = pooled.base_url.removesuffix("/v1")
+        known = api.get(f"{root}/local/instances/{instance_id}/gateway").json()
+    answer = httpx.post(
+        f"{known['gateway_url']}/tools/invoke",
+        headers={"Authorization": f"Bearer {known['token']}"},
+        json={"tool": name, "args": args},
+        timeout=60,
+    )
+    assert answer.status_code == 200, answer.text
+    details: dict[str, Any] = answer.json()["result"]["details"]
+    return details
+
+
+def test_a_claimed_agent_is_like_one_that_was_booted_for_its_instance(
+    pooled: ServerProcess, api: Api, engine: docker.DockerClient
+) -> None:
+    spare = spare_of(pooled, engine)
+    claimed_id = api.created("claimed", model_provider="openai", openclaw_config=OVERRIDES)
+    api.until(claimed_id, "running")
+    claimed = container_of(engine, api, claimed_id)
+    assert claimed.id == spare.id
+    pooled.down()
+    pooled.env["CHOWDER_POOL_SIZE"] = "0"
+    pooled.up()
+    booted_id = api.created("booted", model_provider="openai", openclaw_config=OVERRIDES)
+    api.until(booted_id, "running")
+    booted = container_of(engine, api, booted_id)
+
+    assert made_of(claimed) == made_of(booted)
+    configs = [without_tokens(config_of(each), each) for each in (claimed, booted)]
+    assert configs[0] == configs[1]
+    assert configs[0]["agents"]["defaults"]["model"]["primary"] == "chowder-openai/gpt-4o"
+    assert configs[0]["agents"]["defaults"]["thinkingDefault"] == "off"
+    for each_id in (claimed_id, booted_id):
+        assert tool(pooled, each_id, "sessions_list", limit=100)["sessions"] == []
+    # Both have had no turn that anybody knows of; the workspace is made by the first.
+    answers = [api.say(each_id, "Hello there.") for each_id in (claimed_id, booted_id)]
+    assert answers[0] == answers[1] == '[offline] Turn 1. You said: "Hello there."'
+    assert workspace_of(claimed) == workspace_of(booted)
+    found = tool(pooled, claimed_id, "memory_search", query="hello")
+    assert "warm-up" not in json.dumps(found)
+    code, said = inside(claimed, f"find {HOME} -name '*.deleted.*'")
+    assert (code, said) == (0, "")
+
+    pooled.down()
+    pooled.env["CHOWDER_POOL_SIZE"] = "1"
+    pooled.up()
+    for each_id in (claimed_id, booted_id):
+        assert api.delete(f"instances/{each_id}").status_code == 204
+
+
+def test_a_restarted_server_keeps_its_spare_and_a_killed_one_is_replaced(
+    pooled: ServerProcess, api: Api, engine: docker.DockerClient
+) -> None:
+    spare = spare_of(pooled, engine)
+    pooled.kill()
+    pooled.up()
+    assert spare_of(pooled, engine).id == spare.id
+    spare.kill()
+    pooled.down()
+    pooled.up()
+    other = spare_of(pooled, engine)
+    assert other.id != spare.id
+    instance_id = api.created("claimed")
+    api.until(instance_id, "running")
+    assert container_of(engine, api, instance_id).id == other.id
+    assert api.delete(f"instances/{instance_id}").status_code == 204
+
+
+def test_a_stopped_agent_gives_its_memory_back_and_starts_with_what_it_knew(
+    pooled: ServerProcess, api: Api, engine: docker.DockerClient
+) -> None:
+    spare_of(pooled, engine)
+    instance_id = api.created("sleeper")
+    api.until(instance_id, "running")
+    api.say(instance_id, "The tide turns at noon.")
+    api.stop(instance_id)
+    container = container_of(engine, api, instance_id)
+
+    def has_ended() -> bool:
+        container.reload()
+        return container.status == "exited"
+
+    eventually(has_ended, "it is let go")
+    assert container.attrs["State"]["ExitCode"] == 0
+    assert api.status(instance_id) == "stopped"
+    api.start(instance_id)
+    assert 'Before that: "The tide turns at noon."' in api.say(instance_id, "Still there?")
+    assert api.delete(f"instances/{instance_id}").status_code == 204

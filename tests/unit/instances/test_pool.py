@@ -1,0 +1,243 @@
+"""Spares are made, kept, claimed and replaced."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from chowder_local.domain import (
+    EngineMemory,
+    InstanceStatus,
+    ModelProvider,
+    SandboxState,
+    Spare,
+)
+from chowder_local.errors.sandboxes import EngineUnavailable
+from chowder_local.instances.lifecycle import InstanceDraft
+from chowder_local.instances.pool import Pool
+from chowder_local.openclaw.sessions import session_key
+from chowder_local.openclaw.warmup import SESSION, TURN_COUNT
+from tests.scripted.gateway import failing, refused
+from tests.scripted.programs import done
+from tests.scripted.serving import POLL_S, eventually
+from tests.scripted.world import World, open_world
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+PAUSED, RUNNING = SandboxState.PAUSED, SandboxState.RUNNING
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    async with open_world(tmp_path, pool_size=2) as world:
+        world.programs.answers["sessions.delete"] = done()
+        yield world
+
+
+async def full(world: World) -> list[Spare]:
+    """The spares once there is nothing more to do."""
+    while await world.pool.settle():
+        pass
+    return await world.spare_queries.all()
+
+
+async def ready(world: World, count: int) -> None:
+    """Waits until so many spares may be claimed."""
+    for _ in range(1000):
+        if (await world.health.report())["pool"]["ready"] == count:
+            return
+        await asyncio.sleep(POLL_S)
+    raise AssertionError(f"the pool has not {count} spares")
+
+
+async def test_as_many_spares_as_wanted_are_made_and_frozen(world: World) -> None:
+    spares = await full(world)
+    assert len(spares) == 2
+    assert {world.engine.state(each.sandbox_id) for each in spares} == {PAUSED}
+    assert sorted(world.engine.spares) == sorted(each.sandbox_id for each in spares)
+    assert {each.gateway_url for each in spares} == {world.engine.gateway_url}
+
+
+async def test_a_spare_has_had_a_turn_of_which_nothing_is_left(world: World) -> None:
+    await full(world)
+    assert len(world.gateway.messages) == 2 * TURN_COUNT
+    key = session_key(SESSION)
+    assert {each.headers["x-openclaw-session-key"] for each in world.gateway.messages} == {key}
+    assert [params["key"] for params in world.programs.called("sessions.delete")] == [key, key]
+
+
+async def test_a_create_claims_a_spare_and_nothing_is_booted(world: World) -> None:
+    oldest = (await full(world))[0]
+    boots = world.engine.made("boot")
+    instance = await world.created()
+    assert instance.status is InstanceStatus.RUNNING
+    assert instance.sandbox_id == oldest.sandbox_id
+    assert instance.gateway_url == world.engine.gateway_url
+    assert world.engine.state(instance.sandbox_id) is RUNNING
+    assert world.engine.made("boot") == boots
+    assert world.gateway.called("config.patch") == []
+
+
+async def test_a_claimed_spare_is_replaced(world: World) -> None:
+    await full(world)
+    instance = await world.created()
+    spares = await full(world)
+    assert len(spares) == 2
+    assert instance.sandbox_id not in {each.sandbox_id for each in spares}
+
+
+async def test_the_pool_is_filled_again_in_the_background(world: World) -> None:
+    world.tasks.create_task(world.pool.run())
+    await ready(world, 2)
+    await world.created()
+    await ready(world, 2)
+    assert len(world.engine.spares) == 3
+
+
+async def test_what_differs_from_blank_is_one_patch(world: World) -> None:
+    await full(world)
+    boots = world.engine.made("boot")
+    await world.created(
+        model_provider=ModelProvider.OPENAI,
+        openclaw_config={"agents.defaults.thinkingDefault": "off"},
+    )
+    (patched,) = world.gateway.called("config.patch")
+    assert json.loads(patched["raw"]) == {
+        "agents": {
+            "defaults": {"model": {"primary": "chowder-openai/gpt-4o"}, "thinkingDefault": "off"}
+        }
+    }
+    assert world.engine.made("boot") == boots
+
+
+async def test_a_patch_that_is_refused_is_left_to_a_boot(world: World) -> None:
+    await full(world)
+    world.gateway.rpc_answers["config.patch"] = refused("invalid config")
+    boots = world.engine.made("boot")
+    instance = await world.created(model_provider=ModelProvider.OPENAI)
+    assert instance.status is InstanceStatus.RUNNING
+    assert world.engine.made("boot") == boots + 1
+    config = json.loads(world.engine.files[instance.sandbox_id]["openclaw.json"])
+    assert config["agents"]["defaults"]["model"]["primary"] == "chowder-openai/gpt-4o"
+
+
+async def test_a_spare_that_does_not_wake_costs_a_boot_and_nothing_else(world: World) -> None:
+    await full(world)
+    world.engine.failing["unpause"] = EngineUnavailable("The engine is on holiday.")
+    instance = await world.created()
+    assert instance.status is InstanceStatus.RUNNING
+    assert world.engine.state(instance.sandbox_id) is RUNNING
+
+
+async def test_who_has_no_model_key_gets_no_spare(world: World) -> None:
+    spares = await full(world)
+    instance = await world.created(model_provider=ModelProvider.GEMINI)
+    assert instance.status is InstanceStatus.ERROR
+    assert await world.spare_queries.all() == spares
+
+
+@pytest.mark.parametrize("state", [SandboxState.EXITED, SandboxState.MISSING, RUNNING])
+async def test_a_spare_that_is_not_as_it_was_left_is_replaced(
+    world: World, state: SandboxState
+) -> None:
+    dead, living = await full(world)
+    world.engine.put(dead.sandbox_id, state)
+    spares = await full(world)
+    assert len(spares) == 2
+    assert living in spares
+    assert dead.sandbox_id not in world.engine.found
+
+
+@pytest.mark.parametrize("what", ["image", "crash"])
+async def test_spares_of_another_make_or_half_made_are_replaced(world: World, what: str) -> None:
+    old = await full(world)
+    if what == "image":
+        world.engine.likeness = "another"
+    else:
+        for each in old:
+            await world.spare_queries.drop(each.sandbox_id)
+            await world.spare_queries.add(replace(each, gateway_url=None))
+    new = await full(world)
+    assert len(new) == 2
+    assert not {each.sandbox_id for each in old} & {each.sandbox_id for each in new}
+    assert world.engine.found.keys() == {each.sandbox_id for each in new}
+
+
+async def test_no_spare_of_another_make_is_claimed(world: World) -> None:
+    old = await full(world)
+    world.engine.likeness = "another"
+    instance = await world.created()
+    assert instance.sandbox_id not in {each.sandbox_id for each in old}
+
+
+async def test_the_reconciler_takes_spares_for_somebodys(world: World) -> None:
+    spares = await full(world)
+    await world.reconciler.agree()
+    assert world.engine.found.keys() == {each.sandbox_id for each in spares}
+
+
+async def test_a_spare_that_cannot_be_made_is_told_and_tried_again(world: World) -> None:
+    world.gateway.handler = failing(500, {"error": {"message": "no"}})
+    assert not await world.pool.settle()
+    problem = (await world.health.report())["pool"]["error"]
+    assert problem == "Gateway unavailable – the warm-up was not answered"
+    world.gateway.handler = None
+    assert len(await full(world)) == 2
+    assert (await world.health.report())["pool"]["error"] is None
+    assert len(world.engine.found) == 2
+
+
+async def test_the_loop_outlives_what_goes_wrong(world: World) -> None:
+    world.engine.failing["memory"] = EngineUnavailable("The engine is on holiday.")
+    world.tasks.create_task(world.pool.run())
+    await eventually(lambda: world.engine.made("memory") > 0, "a look was taken")
+    del world.engine.failing["memory"]
+    world.pool.claimed()
+    await eventually(lambda: len(world.engine.spares) == 2, "spares are made")
+
+
+async def test_nobody_who_waits_for_a_boot_waits_for_a_spare(world: World) -> None:
+    world.gateway.is_started = False
+    await world.lifecycle.create(world.organization_id, InstanceDraft("Ada"))
+    assert not await world.pool.settle()
+    assert world.engine.spares == []
+    world.gateway.is_started = True
+
+
+async def test_a_smaller_pool_lets_the_surplus_go(world: World) -> None:
+    oldest, _ = await full(world)
+    small = Pool(
+        size=1,
+        spares=world.spares,
+        queries=world.spare_queries,
+        boots=world.boots,
+        room=world.room,
+    )
+    assert not await small.settle()
+    assert [each.sandbox_id for each in await world.spare_queries.all()] == [oldest.sandbox_id]
+    assert len(world.engine.found) == 1
+
+
+@pytest.mark.parametrize(
+    ("total", "available"),
+    [(5_000_000_000, None), (64_000_000_000, 2_000_000_000)],
+    ids=["small machine", "busy machine"],
+)
+async def test_where_memory_is_scarce_no_spare_is_made(
+    world: World, total: int, available: int | None
+) -> None:
+    world.engine.memory_found = EngineMemory(total, available)
+    assert await full(world) == []
+
+
+async def test_a_claim_while_spares_are_looked_at_wins(world: World) -> None:
+    spare = (await full(world))[0]
+    await world.spare_queries.drop(spare.sandbox_id)
+    assert not await world.spares.discard(spare)
+    assert world.engine.state(spare.sandbox_id) is PAUSED

@@ -1,0 +1,130 @@
+"""What SQLite reads for each question: with ever more rows, no more than is asked for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from sqlalchemy import Engine, event
+
+from chowder_local.domain import InstanceId, InstanceStatus, KeyId, ModelProvider, SandboxId
+from chowder_local.store.keys import KeyQueries
+from chowder_local.store.organizations import OrganizationQueries
+from chowder_local.store.sessions import SessionQueries
+from tests.scripted.pages import all_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from chowder_local.domain import Instance, Organization
+    from chowder_local.store.database import Database
+    from chowder_local.store.instances import InstanceQueries
+
+MANY = range(100)
+"""With fewer values SQLite would choose the right way by itself."""
+LIVING_OF_ITS_OWN = (
+    "SEARCH instance USING INDEX ix_instance_organization_id_status "
+    "(organization_id=? AND status=?)"
+)
+
+
+@pytest.fixture
+def asked() -> Iterator[list[tuple[str, Any]]]:
+    """The statements that are executed, with their values."""
+    statements: list[tuple[str, Any]] = []
+
+    def executing(_c: Any, _cursor: Any, statement: str, values: Any, *_: Any) -> None:
+        statements.append((statement, values))
+
+    event.listen(Engine, "before_cursor_execute", executing)
+    yield statements
+    event.remove(Engine, "before_cursor_execute", executing)
+
+
+async def plan(database: Database, asked: list[tuple[str, Any]]) -> list[str]:
+    """What SQLite does for what was asked so far, which is forgotten."""
+    planned = [each for each in asked if each[0].startswith(("SELECT", "UPDATE", "DELETE"))]
+    steps: list[str] = []
+    async with database.reading() as session:
+        connection = await session.connection()
+        for statement, values in planned:
+            explained = await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)
+            steps += [row.detail for row in explained]
+    asked.clear()
+    return steps
+
+
+async def test_a_list_reads_the_living_instances_of_its_own_organization(
+    database: Database, instances: InstanceQueries, organization: Organization, asked: list[Any]
+) -> None:
+    await all_of(instances.of_organization(organization.id))
+    assert LIVING_OF_ITS_OWN in await plan(database, asked)
+
+
+async def test_a_scoped_keys_list_reads_the_instances_that_it_is_for(
+    database: Database, instances: InstanceQueries, asked: list[Any]
+) -> None:
+    await all_of(instances.of_key(KeyId("key-1")))
+    searched = [step for step in await plan(database, asked) if step.startswith("S")]
+    assert searched == [
+        "SEARCH instance USING INDEX sqlite_autoindex_instance_1 (id=?)",
+        "SEARCH key_grant USING COVERING INDEX sqlite_autoindex_key_grant_1 (key_id=?)",
+    ]
+
+
+async def test_many_instances_are_found_one_by_one(
+    database: Database, instances: InstanceQueries, organization: Organization, asked: list[Any]
+) -> None:
+    await instances.owners([SandboxId(f"sandbox-{n}") for n in MANY])
+    await instances.owned([SandboxId(f"sandbox-{n}") for n in MANY])
+    by_sandbox = "SEARCH instance USING INDEX sqlite_autoindex_instance_2 (sandbox_id=?)"
+    assert await plan(database, asked) == [by_sandbox, by_sandbox]
+    await instances.has_all(organization.id, [InstanceId(f"instance-{n}") for n in MANY])
+    by_id = "SEARCH instance USING INDEX sqlite_autoindex_instance_1 (id=?)"
+    assert await plan(database, asked) == [by_id]
+    await instances.awake()
+    by_status = "SEARCH instance USING INDEX ix_instance_status (status=?)"
+    assert by_status in await plan(database, asked)
+
+
+async def test_instances_are_counted_without_reading_them(
+    database: Database,
+    instances: InstanceQueries,
+    organization: Organization,
+    make: Callable[..., Instance],
+    asked: list[Any],
+) -> None:
+    await OrganizationQueries(database).instance_count(organization.id)
+    of_its_own = LIVING_OF_ITS_OWN.replace("INDEX", "COVERING INDEX")
+    assert await plan(database, asked) == [of_its_own]
+    await instances.counts()
+    assert await plan(database, asked) == ["SCAN instance USING COVERING INDEX ix_instance_status"]
+    await instances.add(make(1), limit=1)
+    assert of_its_own in await plan(database, asked)
+
+
+async def test_everything_else_is_found_and_not_looked_for(
+    database: Database,
+    instances: InstanceQueries,
+    organization: Organization,
+    make: Callable[..., Instance],
+    asked: list[Any],
+) -> None:
+    instance, keys, now = make(1), KeyQueries(database), make(1).created_at
+    await instances.add(instance, limit=None)
+    await instances.get(instance.id)
+    await instances.by_sandbox(instance.sandbox_id)
+    await instances.change(instance.id, now=now, status=InstanceStatus.RUNNING)
+    await keys.by_digest("digest-1")
+    await keys.get(KeyId("key-1"))
+    await keys.revoke(KeyId("key-1"))
+    await all_of(keys.scoped(organization.id))
+    keys.note_use(KeyId("key-1"), now)
+    await keys.uses.write()
+    await OrganizationQueries(database).get(organization.id)
+    await OrganizationQueries(database).model_key(organization.id, ModelProvider.OPENAI)
+    await SessionQueries(database).remember(instance.id, "s", "agent:main:s-73", now)
+    await SessionQueries(database).of_instance(instance.id)
+    steps = await plan(database, asked)
+    assert [step for step in steps if "SCAN" in step] == []
+    assert len([step for step in steps if "SEARCH" in step]) >= 13

@@ -1,0 +1,62 @@
+"""The load generator counts whole answers, and takes no refusal for one."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING
+
+import pytest
+
+from benchmarks import load
+from benchmarks.load import Target
+from benchmarks.waiting import NotMeasured
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+BODY = b"x" * 300_000
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        status = 200 if self.headers["Authorization"] == "Bearer key" else 401
+        self.server.answered.append(self.path)  # type: ignore[attr-defined]
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(BODY)))
+        self.end_headers()
+        self.wfile.write(BODY)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's
+        pass
+
+
+@contextmanager
+def serving() -> Iterator[ThreadingHTTPServer]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.answered = []  # type: ignore[attr-defined]
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_every_whole_answer_counts_and_no_other() -> None:
+    with serving() as server:
+        target = Target(server.server_port, "/a", {"Authorization": "Bearer key"})
+        found = load.run(target, connections=2, seconds=1)
+    asked = len(server.answered)  # type: ignore[attr-defined]
+    # At the end of the window each connection may have an answer on its way.
+    assert asked - 2 <= len(found.durations_s) <= asked
+    assert found.per_s == pytest.approx(len(found.durations_s) / found.elapsed_s)
+
+
+def test_a_refusal_is_no_answer() -> None:
+    with serving() as server, pytest.raises(NotMeasured, match=r"GET /b: HTTP/1\.1 401"):
+        load.run(Target(server.server_port, "/b"), connections=1, seconds=30)
