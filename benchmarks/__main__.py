@@ -28,12 +28,13 @@ from chowder_local.errors import ChowderError
 from chowder_local.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from benchmarks.bench import Bench
 
 FILE = click.Path(dir_okay=False, writable=True, path_type=Path)
 UNSEEN_WIDTH = 180
+INTERRUPTED = 130
 UNMEASURED = (NotMeasured, ChowderError, httpx.HTTPError, DockerException, SubprocessError)
 """What ends a row, but not the run: the other rows are measured all the same."""
 
@@ -67,25 +68,46 @@ def bench(
         return 0
     if sweep:
         return _sweep(env)
-    settings = Settings.read(env)
-    ensure_image(settings, env)
-    with (
-        waiting("starting") as progress,
-        opened(env, progress, rounds, keep_image=keep_image) as run,
-    ):
-        facts = machine.facts(run.client, expected_tag(settings))
-        outcomes = [_measured(run, name, progress) for name in rows or ROWS]
-    width = None if sys.stdout.isatty() else UNSEEN_WIDTH
-    console = Console(highlight=False, width=width)
+    outcomes, facts, is_whole = _run(env, rows or tuple(ROWS), rounds, keep_image=keep_image)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else UNSEEN_WIDTH)
     console.print(report.table(outcomes))
     console.print(f"\n{report.words(facts)}", markup=False)
-    options = {"rows": list(rows or ROWS), "rounds": rounds}
+    options = {"rows": list(rows or ROWS), "rounds": rounds, "is_whole": is_whole}
     if json_file is not None:
         told: dict[str, Any] = report.as_json(outcomes, facts, options)
         json_file.write_text(json.dumps(told, indent=2, ensure_ascii=False), encoding="utf-8")
     if markdown_file is not None:
         markdown_file.write_text(report.markdown(outcomes, facts), encoding="utf-8")
+    if not is_whole:
+        return INTERRUPTED
     return int(any(outcome.problem for outcome in outcomes))
+
+
+def _run(
+    env: Mapping[str, str], names: Sequence[str], rounds: int | None, *, keep_image: bool
+) -> tuple[list[Outcome], dict[str, Any], bool]:
+    """The rows' outcomes, the machine, and whether they are all; an interruption ends them early.
+
+    Raises KeyboardInterrupt if that comes before the first row's end.
+    """
+    settings = Settings.read(env)
+    ensure_image(settings, env)
+    outcomes: list[Outcome] = []
+    facts: dict[str, Any] = {}
+    try:
+        with (
+            waiting("starting") as progress,
+            opened(env, progress, rounds, keep_image=keep_image) as run,
+        ):
+            facts = machine.facts(run.client, expected_tag(settings))
+            for name in names:
+                outcomes.append(_measured(run, name, progress))
+    except KeyboardInterrupt:
+        if not outcomes:
+            raise
+        note("Interrupted; these rows had been measured, and what the run had made is removed.")
+        return outcomes, facts, False
+    return outcomes, facts, True
 
 
 def _measured(run: Bench, name: str, progress: Callable[[str], None]) -> Outcome:
@@ -127,7 +149,7 @@ def main() -> NoReturn:
         sys.exit(refusal.exit_code)
     except (click.Abort, KeyboardInterrupt):
         note("Interrupted; what the run had made is removed.")
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -162,15 +162,17 @@ class Server:
         return ms_since(began_s)
 
     def wait_for_pool(self, size: int) -> None:
-        """Until so many spares are ready."""
+        """Until so many spares are ready; one that could not be made is tried again."""
+        pool: dict[str, Any] = {}
 
         def is_full() -> bool:
-            pool = self.call("GET", "/local/health")["pool"]
-            if pool["error"]:
-                raise NotMeasured(f"no spare could be made: {pool['error']}")
+            pool.update(self.call("GET", "/local/health")["pool"])
             return bool(pool["ready"] >= size)
 
-        until(is_full, "the warm pool is full", BOOT_TIMEOUT_S)
+        try:
+            until(is_full, "the warm pool is full", BOOT_TIMEOUT_S)
+        except NotMeasured as late:
+            raise NotMeasured(f"{late}; {pool['error'] or 'no spare has failed'}") from late
 
     def _reset(self) -> None:
         done = subprocess.run(  # noqa: S603 - our own command line
