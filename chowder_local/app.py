@@ -179,7 +179,7 @@ async def _open(settings: Settings, machine: Machine, stack: AsyncExitStack) -> 
     seeds, releases = Seeds(vault, relay_url), Releases(instances, engine, locks)
     spares = Spares(
         spares=spare_queries, engine=engine, readiness=readiness, seeds=seeds,
-        warm_up=WarmUp(engine, control), gateway_of=gateway_of, clock=_now,
+        warm_up=WarmUp(control), gateway_of=gateway_of, clock=_now,
     )  # fmt: skip
     room = Room(
         engine=engine, instances=instances, spares=spares, spare_queries=spare_queries,

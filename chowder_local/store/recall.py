@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 
 Found = TypeVar("Found")
 
+CAPACITY = 10_000
+"""After so many it begins anew: that costs less than knowing which of them is asked for again."""
+
 
 class Recall(Generic[Found]):
     """What one kind of question found; sound because this process is the only one that writes.
@@ -19,8 +22,9 @@ class Recall(Generic[Found]):
     answer the request.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, capacity: int = CAPACITY) -> None:
         self._database = database
+        self._capacity = capacity
         self._generation = database.generation
         self._found: dict[Hashable, Found] = {}
 
@@ -38,5 +42,7 @@ class Recall(Generic[Found]):
         # A write that overtook the read may have changed what it found. What is not there is not
         # kept, so that made-up keys cannot fill the memory.
         if found is not None and generation == self._database.generation:
+            if len(self._found) >= self._capacity:
+                self._found.clear()
             self._found[asked] = found
         return found

@@ -13,15 +13,14 @@ import pytest
 from chowder_local.engine.connection import find_engine, open_client
 from tests.e2e.api import Api
 from tests.e2e.clawhub import ClawHub
-from tests.e2e.containers import containers, names_of_sandboxes, networks, volumes
+from tests.e2e.containers import containers
 from tests.e2e.serving import ServerProcess
 from tests.e2e.stand_in import StandIn
+from tests.e2e.whole_life import ENGINE, SERVERS, served
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
-ENGINE: pytest.StashKey[docker.DockerClient] = pytest.StashKey()
-SERVERS: pytest.StashKey[list[ServerProcess]] = pytest.StashKey()
 SANDBOX_LINES = 25
 OVERRIDES = {"agents.defaults.thinkingDefault": "off"}
 """What the shared agent is created with."""
@@ -69,14 +68,8 @@ def only_server(
         "CHOWDER_RECONCILE_INTERVAL_S": "1",
     }
     server = ServerProcess(tmp_path_factory.mktemp("e2e") / "data", settings)
-    request.config.stash[SERVERS].append(server)
-    request.config.stash[ENGINE] = engine
-    server.up()
-    store_id = server.store_id
-    yield server
-    server.reset()
-    assert_nothing_left(engine, store_id)
-    assert "Traceback" not in server.log(), "the server met a defect of ours"
+    with served(server, engine, request.config):
+        yield server
 
 
 @pytest.fixture
@@ -164,19 +157,6 @@ def live_instance(live: Api) -> str:
 def live_conversation(server: ServerProcess, live_instance: str) -> str:
     """The base URL that leads an SDK to a conversation of the test's own with that agent."""
     return f"{server.base_url}/instances/{live_instance}/session/{uuid.uuid4()}"
-
-
-def assert_nothing_left(engine: docker.DockerClient, store_id: str) -> None:
-    """Fails if the engine still has something of a data directory, after removing it."""
-    left = [*names_of_sandboxes(engine, store_id)]
-    for container in containers(engine, store_id):
-        container.remove(force=True, v=True)
-    for volume in volumes(engine, store_id):
-        volume.remove(force=True)
-    for network in networks(engine, store_id):
-        left.append(str(network.name))
-        network.remove()
-    assert not left, f"left on the engine: {left}"
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.e2e.conftest import assert_nothing_left
 from tests.e2e.serving import bare_environment, free_port
+from tests.e2e.whole_life import assert_nothing_left
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,10 +9,10 @@ import httpx
 import pytest
 
 from tests.e2e.api import Api
-from tests.e2e.conftest import assert_nothing_left
 from tests.e2e.containers import config_of, container_of, inside
 from tests.e2e.serving import ServerProcess
 from tests.e2e.waiting import eventually
+from tests.e2e.whole_life import served
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,12 +40,8 @@ def pooled(
         "CHOWDER_RECONCILE_INTERVAL_S": "1",
     }
     server = ServerProcess(tmp_path_factory.mktemp("pool") / "data", settings)
-    server.up()
-    store_id = server.store_id
-    yield server
-    server.reset()
-    assert_nothing_left(engine, store_id)
-    assert "Traceback" not in server.log(), "the server met a defect of ours"
+    with served(server, engine, request.config):
+        yield server
 
 
 @pytest.fixture
@@ -73,7 +69,6 @@ def made_of(container: Container) -> dict[str, Any]:
     container.reload()
     name = str(container.name)
     asked = {key: container.attrs[key] for key in ("Config", "HostConfig", "Args", "Path")}
-    # A limit that is spelt out is the limit that there is by default.
     text = json.dumps(asked, sort_keys=True).replace(name, "NAME")
     known: dict[str, Any] = json.loads(text)
     return known
@@ -137,10 +132,6 @@ def test_a_claimed_agent_is_like_one_that_was_booted_for_its_instance(
     answers = [api.say(each_id, "Hello there.") for each_id in (claimed_id, booted_id)]
     assert answers[0] == answers[1] == '[offline] Turn 1. You said: "Hello there."'
     assert workspace_of(claimed) == workspace_of(booted)
-    found = tool(pooled, claimed_id, "memory_search", query="hello")
-    assert "warm-up" not in json.dumps(found)
-    code, said = inside(claimed, f"find {HOME} -name '*.deleted.*'")
-    assert (code, said) == (0, "")
 
     pooled.down()
     pooled.env["CHOWDER_POOL_SIZE"] = "1"

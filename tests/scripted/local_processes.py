@@ -55,7 +55,7 @@ class LocalProcess:
 
 
 class LocalProcesses:
-    """What `Processes` asks for, with this interpreter as the sandbox's Python."""
+    """What `Processes` asks for; Python programs only."""
 
     def __init__(self) -> None:
         self.failing: Exception | None = None
@@ -66,9 +66,11 @@ class LocalProcesses:
     async def process(self, _: SandboxId, command: Sequence[str]) -> AsyncIterator[LocalProcess]:
         if self.failing is not None:
             raise self.failing
-        program, *arguments = command
-        here = sys.executable if program == "/usr/bin/python3" else program
-        child = await asyncio.create_subprocess_exec(here, *arguments, stdin=PIPE, stdout=PIPE)
+        interpreter, *arguments = command
+        assert interpreter == "/usr/bin/python3"
+        child = await asyncio.create_subprocess_exec(
+            sys.executable, *arguments, stdin=PIPE, stdout=PIPE
+        )
         self.running += 1
         self.most_running = max(self.most_running, self.running)
         process = LocalProcess(child)

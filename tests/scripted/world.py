@@ -203,7 +203,7 @@ async def open_world(
         seeds = Seeds(vault, RELAY_URL)
         spares = Spares(
             spares=spare_queries, engine=engine, readiness=readiness, seeds=seeds,
-            warm_up=WarmUp(programs, control), gateway_of=gateway_of, clock=clock,
+            warm_up=WarmUp(control), gateway_of=gateway_of, clock=clock,
         )  # fmt: skip
         room = Room(
             engine=engine, instances=instances, spares=spares, spare_queries=spare_queries,

@@ -1,26 +1,24 @@
-"""What a warm-up leaves behind is removed, or the warm-up has failed."""
+"""A warm-up that was not answered, or whose conversation stays, has failed."""
 
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from chowder_local.domain import SandboxId
-from chowder_local.errors.agents import GatewayUnavailable
+from chowder_local.errors.agents import GatewayUnavailable, RpcRefused
 from chowder_local.openclaw.control import Control
 from chowder_local.openclaw.gateway import Gateway
-from chowder_local.openclaw.warmup import WarmUp
+from chowder_local.openclaw.warmup import TURN_COUNT, WarmUp
 from chowder_local.upstream.forward import open_client
-from tests.scripted.gateway import ScriptedGateway
-from tests.scripted.local_processes import LocalProcesses
-from tests.scripted.programs import ScriptedPrograms, done
+from tests.scripted.gateway import ScriptedGateway, breaking_off
+from tests.scripted.programs import ScriptedPrograms, done, undone
 from tests.scripted.serving import serve
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
 SANDBOX = SandboxId("chowder-1")
 
@@ -31,24 +29,31 @@ def anyio_backend() -> str:
 
 
 @asynccontextmanager
-async def warm_up(archive: Path) -> AsyncIterator[tuple[WarmUp, Gateway]]:
-    programs = ScriptedPrograms({"sessions.delete": done(archived=[str(archive)])})
-    control = Control(programs, lambda _: "token")
-    async with serve(ScriptedGateway()) as url, open_client(is_proxied=False) as client:
-        yield WarmUp(LocalProcesses(), control), Gateway(client, url, "token")
+async def warming(
+    gateway: ScriptedGateway, deleted: dict[str, Any]
+) -> AsyncIterator[tuple[WarmUp, Gateway]]:
+    control = Control(ScriptedPrograms({"sessions.delete": deleted}), lambda _: "token")
+    async with serve(gateway) as url, open_client(is_proxied=False) as client:
+        yield WarmUp(control), Gateway(client, url, "token")
 
 
-async def test_the_archive_of_its_session_is_removed(tmp_path: Path) -> None:
-    archive = tmp_path / "sessions.jsonl.deleted.zst"
-    archive.write_bytes(b"Hello.")
-    async with warm_up(archive) as (warming, gateway):
-        await warming.of(SANDBOX, gateway, "model")
-    assert list(tmp_path.iterdir()) == []
+async def test_an_agent_is_warmed_by_turns_and_a_look_at_its_configuration() -> None:
+    scripted = ScriptedGateway()
+    async with warming(scripted, done()) as (warm_up, gateway):
+        await warm_up.of(SANDBOX, gateway, "model")
+    assert [each.headers["x-openclaw-model"] for each in scripted.messages] == (
+        ["model"] * TURN_COUNT
+    )
+    assert scripted.called("config.get") == [{}]
 
 
-async def test_an_archive_that_stays_is_a_failure(tmp_path: Path) -> None:
-    archive = tmp_path / "folder"
-    archive.mkdir()
-    async with warm_up(archive) as (warming, gateway):
-        with pytest.raises(GatewayUnavailable, match="not forgotten"):
-            await warming.of(SANDBOX, gateway, "model")
+async def test_an_answer_that_breaks_off_is_a_failure() -> None:
+    async with warming(ScriptedGateway(handler=breaking_off), done()) as (warm_up, gateway):
+        with pytest.raises(GatewayUnavailable):
+            await warm_up.of(SANDBOX, gateway, "model")
+
+
+async def test_a_conversation_that_cannot_be_deleted_is_a_failure() -> None:
+    async with warming(ScriptedGateway(), undone("not now")) as (warm_up, gateway):
+        with pytest.raises(RpcRefused, match="not now"):
+            await warm_up.of(SANDBOX, gateway, "model")

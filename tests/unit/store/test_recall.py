@@ -64,3 +64,14 @@ async def test_a_read_that_a_write_overtook_is_not_kept(database: Database) -> N
         may_answer.set()
     assert overtaken.result() == "old"
     assert await recall.of("a", reader.read) == "new"
+
+
+async def test_it_grows_no_further_than_it_may(database: Database) -> None:
+    reader, recall = Reader(database), Recall[str](database, capacity=2)
+    await reader.meta.put("a", "1")
+    for asked in ("one", "two", "three"):
+        await recall.of(asked, reader.read)
+    await recall.of("three", reader.read)
+    assert reader.reads == 3
+    await recall.of("one", reader.read)
+    assert reader.reads == 4
