@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from benchmarks import creation, footprint, freezing, requests, startup, streams, turns
+from benchmarks import creation, footprint, freezing, passing, requests, startup, streams, turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -28,6 +28,7 @@ ROWS: Mapping[str, Row] = {
     "first-message": Row("an agent's first message; its later ones", turns.first_message),
     "stop-start": Row("stop and start; the engine's pause and unpause", freezing.stop_start),
     "message": Row("a message through us; straight to the gateway", turns.message),
+    "passing": Row("an answer at once, through us; straight", passing.passing),
     "streams": Row("64 streams at once; straight from the gateway", streams.streams),
     "status": Row("GET …/status; an empty Starlette route", requests.status),
     "memory": Row("an agent's memory after its first turn; stock", footprint.agent_memory),

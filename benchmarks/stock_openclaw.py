@@ -10,25 +10,15 @@ import tarfile
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
-from docker.errors import ImageNotFound
 
 from benchmarks import containers
+from benchmarks.images import build, has_image
 from benchmarks.servers import MODEL
 from benchmarks.waiting import NotMeasured, ms_since, until
-from chowder_local.engine.builds import (
-    build_arguments,
-    build_command,
-    command_env,
-    lines_that_matter,
-    readable,
-    trusted_bundle,
-)
-from chowder_local.engine.commands import run_command
-from chowder_local.engine.connection import find_engine
+from chowder_local.engine.builds import build_arguments
 from chowder_local.engine.image_recipe import read_versions, recipe_dir
 from chowder_local.settings import Settings
 
@@ -96,24 +86,15 @@ def built(bench: Bench) -> str:
     """The image's tag; it is built unless it is there. Raises NotMeasured."""
     versions = read_versions(recipe_dir())
     tag = f"chowder-local/benchmark-stock:{versions['OPENCLAW_VERSION']}"
-    if _has(bench, tag):
+    if has_image(bench, tag):
         return tag
     bench.hear("building the image of stock OpenClaw (about a minute)")
-    command = build_command(
-        folder=Path(__file__).with_name("stock"),
-        tag=tag,
-        arguments=build_arguments(_base(bench, versions["NODE_VERSION"]), versions, bench.env),
-        ca_bundle=trusted_bundle(Settings.read(bench.env).ca_bundle, bench.env),
-        no_cache=False,
+    build(
+        bench,
+        "stock",
+        tag,
+        build_arguments(_base(bench, versions["NODE_VERSION"]), versions, bench.env),
     )
-
-    def hear(line: str) -> None:
-        if (words := readable(line)) is not None:
-            bench.hear(words)
-
-    code, lines = run_command(command, command_env(find_engine(bench.env), bench.env), hear)
-    if code != 0:
-        raise NotMeasured(f"stock OpenClaw: {' | '.join(lines_that_matter(lines))}")
     return tag
 
 
@@ -193,15 +174,7 @@ def _base(bench: Bench, node_version: str) -> str:
     """The image that the sandbox's own was built on."""
     wanted = Settings.read(bench.env).base_image
     made = f"chowder-local/base:trixie-node{node_version}"
-    return made if not _has(bench, wanted) and _has(bench, made) else wanted
-
-
-def _has(bench: Bench, tag: str) -> bool:
-    try:
-        bench.client.images.get(tag)
-    except ImageNotFound:
-        return False
-    return True
+    return made if not has_image(bench, wanted) and has_image(bench, made) else wanted
 
 
 def _model_place(bench: Bench) -> tuple[str, str]:

@@ -42,7 +42,7 @@ from chowder_local.instances.spares import Spares
 from chowder_local.openclaw.channels import Channels
 from chowder_local.openclaw.control import Control
 from chowder_local.openclaw.files import Files
-from chowder_local.openclaw.gateway import Gateway
+from chowder_local.openclaw.gateway import Gateway, open_gateways
 from chowder_local.openclaw.skills import Skills
 from chowder_local.openclaw.warmup import WarmUp
 from chowder_local.relay.failures import FailureLog
@@ -69,15 +69,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
-    import httpx
-
     from chowder_local.domain import ModelProvider, SandboxId
     from chowder_local.engine.connection import EngineAddress
     from chowder_local.engine.networks import SandboxNetwork
     from chowder_local.settings import Settings
-
-# A gateway ends idle connections after five seconds; a message must not meet that moment.
-GATEWAY_KEEPALIVE_S = 4.0
 
 
 class State(TypedDict):
@@ -167,11 +162,7 @@ async def _open(settings: Settings, machine: Machine, stack: AsyncExitStack) -> 
     relay_port = await _listen(relay, network, meta, stack)
     relay_url = f"http://{RELAY_HOSTNAME}:{relay_port}"
 
-    # No proxy of the environment may stand between us and a port of our own machine.
-    to_gateways = await stack.enter_async_context(
-        open_client(is_proxied=False, keepalive_s=GATEWAY_KEEPALIVE_S)
-    )
-    gateway_of = partial(_gateway, to_gateways, vault)
+    gateway_of = partial(_gateway, await stack.enter_async_context(open_gateways()), vault)
     control = Control(engine, vault.gateway_token)
     group = await stack.enter_async_context(owned_tasks())
     readiness = Readiness(engine, gateway_of, boot_timeout_s=settings.boot_timeout_s)
@@ -260,8 +251,8 @@ def _relay_socket(host: str, known_port: int | None) -> socket.socket:
         return bound_socket(host, 0)
 
 
-def _gateway(client: httpx.AsyncClient, vault: Vault, sandbox_id: SandboxId, url: str) -> Gateway:
-    return Gateway(client, url, vault.gateway_token(sandbox_id))
+def _gateway(forwarder: Forwarder, vault: Vault, sandbox_id: SandboxId, url: str) -> Gateway:
+    return Gateway(forwarder, url, vault.gateway_token(sandbox_id))
 
 
 def _facts(settings: Settings, machine: Machine, relay_url: str) -> ServerFacts:

@@ -6,21 +6,19 @@ import json
 import logging
 import time
 from functools import partial
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
-
-import httpx
 
 from chowder_local.domain import InstanceStatus
 from chowder_local.errors import ChowderError
 from chowder_local.errors.agents import AnswerUnfit, GatewayUnavailable, MessageRefused
 from chowder_local.errors.requests import InstanceStateWrong, ModelKeyMissing
-from chowder_local.errors.upstream import ProviderFailed, StreamBroken
+from chowder_local.errors.upstream import ProviderFailed
 from chowder_local.instances.eyesight import Eyesight
 from chowder_local.instances.openings import Openings
 from chowder_local.openclaw import answers, models, requests
 from chowder_local.openclaw.events import EventWriter
 from chowder_local.openclaw.sessions import session_key
-from chowder_local.upstream import sse
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -37,7 +35,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FIRST_WORDS = "response.output_text.delta"
 OWN_WORDS = {"upstream provider timeout", "internal error"}
 """What OpenClaw says in place of a model call's error, which then carries no marker of ours."""
 PLAINER_WORDS = {
@@ -90,12 +87,12 @@ class Conversations:
                 async with gateway.respond(
                     turn.request, model=route.openclaw_model, session=session
                 ) as answer:
-                    body = _json(await answer.aread())
+                    body = _json(await answer.read())
             except GatewayUnavailable:
                 await self._look_after(instance)
                 raise
             if not answer.is_success:
-                raise _failure(answer.status_code, body, known)
+                raise _failure(answer.status, body, known)
             opened()
         return answers.resource(answers.settled(body, turn), asked, int(time.time()))
 
@@ -110,7 +107,6 @@ class Conversations:
         gateway, route, turn = await self._open(instance, asked, session)
         known = partial(self._known, instance.sandbox_id, time.monotonic())
         writer = EventWriter(asked, turn, time.time, partial(_reworded, known))
-        has_begun = False
         try:
             async with (
                 self._openings.turn((instance.id, session)) as opened,
@@ -119,22 +115,22 @@ class Conversations:
                 ) as answer,
             ):
                 if not answer.is_success:
-                    raise _failure(answer.status_code, _json(await answer.aread()), known)
-                async for event in sse.events(answer.aiter_raw()):
-                    passed_on = event.raw if event.data is None else writer.write(event.data)
-                    if event.name == FIRST_WORDS or writer.is_over:
+                    raise _failure(answer.status, _json(await answer.read()), known)
+                async for arrived in answer.chunks():
+                    writer.feed(arrived)
+                    if writer.has_words or writer.is_over:
                         opened()
-                    has_begun = True
-                    if passed_on:
-                        yield passed_on
+                    # What came together goes on together.
+                    if ready := writer.ready():
+                        yield ready
             if not writer.is_over:
-                raise StreamBroken("the sandbox broke off")
-        except (GatewayUnavailable, StreamBroken) as problem:
+                raise GatewayUnavailable("the answer broke off before its end")
+        except GatewayUnavailable as failure:
             await self._look_after(instance)
-            failure = _unavailable(problem)
-            if not has_begun:
-                raise failure from problem
-            yield writer.failed({"code": failure.code, "message": str(failure), "param": None})
+            if not writer.has_begun:
+                raise
+            error = {"code": failure.code, "message": str(failure), "param": None}
+            yield writer.ready() + writer.failed(error)
 
     async def _open(
         self, instance: Instance, asked: Mapping[str, Any], session: str | None
@@ -174,7 +170,7 @@ def _failure(status: int, body: Mapping[str, Any], known: Known) -> ChowderError
     if message.startswith(CHOICE_UNMET):
         return AnswerUnfit(f"The model called no function of those that it had to: {message}.")
     message = PLAINER_WORDS.get(message, message)
-    if status in {httpx.codes.BAD_REQUEST, httpx.codes.NOT_FOUND}:
+    if status in {HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND}:
         return MessageRefused(message)
     return GatewayUnavailable(message)
 
@@ -187,14 +183,10 @@ def _reworded(known: Known, error: Mapping[str, Any]) -> Mapping[str, Any]:
         return {**error, "message": PLAINER_WORDS.get(message, message)}
     code = "server_error"
     if isinstance(failure, ProviderFailed) and failure.status is not None:
-        is_limit = failure.status == httpx.codes.TOO_MANY_REQUESTS
-        is_refusal = failure.status < httpx.codes.INTERNAL_SERVER_ERROR
+        is_limit = failure.status == HTTPStatus.TOO_MANY_REQUESTS
+        is_refusal = failure.status < HTTPStatus.INTERNAL_SERVER_ERROR
         code = "rate_limit_exceeded" if is_limit else "invalid_request" if is_refusal else code
     return {"code": code, "message": str(failure)}
-
-
-def _unavailable(problem: GatewayUnavailable | StreamBroken) -> GatewayUnavailable:
-    return problem if isinstance(problem, GatewayUnavailable) else GatewayUnavailable(str(problem))
 
 
 def _json(body: bytes) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 from chowder_local.errors.agents import AnswerUnfit
@@ -17,11 +18,25 @@ if TYPE_CHECKING:
 
 DONE = "[DONE]"
 
-_TEXT_EVENTS = {"response.output_text.delta", "response.output_text.done"}
+_DELTA = "response.output_text.delta"
+_TEXT_EVENTS = {_DELTA, "response.output_text.done"}
 _TERMINAL = {"response.completed", "response.incomplete", "response.failed"}
 _BEGINNINGS = {"response.created", "response.in_progress"}
 _ADDED = "response.output_item.added"
 _DONE = "response.output_item.done"
+
+# Halves of surrogate pairs are left to the slow way, which knows what to do with them.
+_ESCAPE = r'\\(?:["\\/bfnrt]|u(?![dD][89a-fA-F])[0-9a-fA-F]{4})'
+_LITERALLY = r'[^"\\\x00-\x1f]*+'
+_STRING = rf'"{_LITERALLY}(?:{_ESCAPE}{_LITERALLY})*+"'
+_WORDS = re.compile(
+    rf'\{{"type":"{re.escape(_DELTA)}"'
+    rf'(?:,"(?:item_id|output_index|content_index|delta)":(?:{_STRING}|0|[1-9][0-9]*))*+\}}'
+)
+"""A piece of text just as the gateway writes it, to which members can be added as it is."""
+
+_as_read = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_escaped = json.JSONEncoder(separators=(",", ":")).encode
 
 Event = dict[str, Any]
 
@@ -41,20 +56,41 @@ class EventWriter:
     ) -> None:
         self._asked = asked
         self._turn = turn
+        self._is_plain = turn.format is None
         self._clock_s = clock_s
         self._reword = reword
+        self._reader = sse.EventReader()
+        self._ready = bytearray()
         self._sequence_number = 0
         self._held: list[Event] = []
         self._is_wordless = False
         self._calls = 0
+        self.has_begun = False
+        """Whether anything has come that could go on."""
+        self.has_words = False
+        """Whether any of the agent's words have come."""
         self.is_over = False
         """Whether the stream has ended as it should; else it broke off."""
+
+    def feed(self, arrived: bytes) -> None:
+        """Takes what came of the gateway's stream. Raises StreamBroken at what is no event."""
+        for event in self._reader.feed(arrived):
+            self._ready += event.raw if event.data is None else self.write(event.data)
+            self.has_begun = True
+
+    def ready(self) -> bytes:
+        """What has to go to the client of all that was taken, and has not gone yet."""
+        ready = bytes(self._ready)
+        self._ready.clear()
+        return ready
 
     def write(self, data: str) -> bytes:
         """The bytes that go to the client for one event's data. Raises StreamBroken."""
         if data == DONE:
             self.is_over = True
             return sse.encode(data)
+        if self._is_plain and not self._held and _WORDS.fullmatch(data):
+            return self._spliced(data)
         return b"".join(self._numbered(event) for event in self._told(_event(data)))
 
     def failed(self, error: Mapping[str, Any]) -> bytes:
@@ -64,8 +100,16 @@ class EventWriter:
         event["error"] = {"type": "server_error", **error}
         return sse.encode(json.dumps(event), "error") + sse.encode(DONE)
 
+    def _spliced(self, data: str) -> bytes:
+        """A piece of text as `_numbered` would write it; most events by far are such ones."""
+        self.has_words = True
+        text = f'{data[:-1]},"logprobs":[],"sequence_number":{self._sequence_number}}}'
+        self._sequence_number += 1
+        return sse.encode(text, _DELTA)
+
     def _told(self, event: Event) -> Iterator[Event]:
         kind = event["type"]
+        self.has_words |= kind == _DELTA
         if kind in _TERMINAL:
             yield from self._ended(event)
         elif self._turn.format is None:
@@ -121,8 +165,11 @@ class EventWriter:
         self._complete(event)
         event["sequence_number"] = self._sequence_number
         self._sequence_number += 1
-        text = json.dumps(event, ensure_ascii=False, separators=(",", ":"))
-        return sse.encode(text, event["type"])
+        try:
+            return sse.encode(_as_read(event), event["type"])
+        except UnicodeEncodeError:
+            # Half of a character that takes two; the other half may be in the next event.
+            return sse.encode(_escaped(event), event["type"])
 
     def _complete(self, event: Event) -> None:
         if "response" in event:

@@ -10,9 +10,8 @@ import re
 import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
-
-import httpx
 
 from chowder_local.errors.agents import (
     ConfigNotApplied,
@@ -21,14 +20,19 @@ from chowder_local.errors.agents import (
     MessageTooLarge,
     RpcRefused,
 )
+from chowder_local.errors.upstream import StreamBroken, UpstreamFailed
 from chowder_local.openclaw.sessions import session_key
+from chowder_local.upstream.forward import Forwarder, open_client
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
 
+    from chowder_local.upstream.forward import Answer
+
+KEEPALIVE_S = 4.0
+"""A gateway ends idle connections after five seconds; a message must not meet that moment."""
 PROBE_TIMEOUT_S = 2.0
 RPC_TIMEOUT_S = 30.0
-CONNECT_TIMEOUT_S = 5.0
 PATCH_ATTEMPTS = 5
 LONGEST_TURN_WAIT_S = 60.0
 MAX_MESSAGE_BYTES = 20 * 1024 * 1024
@@ -37,6 +41,7 @@ PROBE_INTERVAL_S = 0.1
 RESTART_TIMEOUT_S = 30.0
 """A restart begins some seconds after the patch that needs it, once running turns have ended."""
 
+_UNANSWERED = (UpstreamFailed, StreamBroken, TimeoutError)
 _RATE_LIMITED = re.compile(r"rate limit exceeded .*retry after (\d+)s")
 _ARRAYS_LOST = re.compile(r"would remove entries from array path\(s\): (.+?)\. Pass replacePaths")
 
@@ -49,11 +54,19 @@ class Suspension:
     is_drained: bool
 
 
-class Gateway:
-    """One agent's gateway at `url`; the HTTP client is shared and not closed here."""
+@asynccontextmanager
+async def open_gateways() -> AsyncIterator[Forwarder]:
+    """The way to all gateways, which answer as late and as long as their agents work."""
+    # No proxy of the environment may stand between us and a port of our own machine.
+    async with open_client(is_proxied=False, keepalive_s=KEEPALIVE_S) as client:
+        yield Forwarder(client, first_byte_timeout_s=None, idle_timeout_s=None)
 
-    def __init__(self, client: httpx.AsyncClient, url: str, token: str) -> None:
-        self._client = client
+
+class Gateway:
+    """One agent's gateway at `url`, by a forwarder that `open_gateways` made."""
+
+    def __init__(self, forwarder: Forwarder, url: str, token: str) -> None:
+        self._forwarder = forwarder
         self._url = url
         self._headers = {"Authorization": f"Bearer {token}"}
 
@@ -65,33 +78,29 @@ class Gateway:
         """For how long turns have been taken since the latest start or restart; None if not."""
         try:
             # To whoever shows no token it does not tell the time.
-            answer = await self._client.get(
-                f"{self._url}/startupz", headers=self._headers, timeout=PROBE_TIMEOUT_S
-            )
-            if not answer.is_success:
+            status, body = await self._exchange("GET", "/startupz", timeout_s=PROBE_TIMEOUT_S)
+            if status != HTTPStatus.OK:
                 return None
-            return float(answer.json().get("uptimeMs", math.inf)) / 1000
-        except (httpx.TransportError, json.JSONDecodeError):
+            return float(json.loads(body).get("uptimeMs", math.inf)) / 1000
+        except (*_UNANSWERED, json.JSONDecodeError):
             return None
 
     async def call(self, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
         """A control call's payload. Raises GatewayUnavailable, RpcRefused."""
+        asked = json.dumps({"method": method, "params": params}).encode()
         try:
-            answer = await self._client.post(
-                f"{self._url}/api/v1/admin/rpc",
-                headers=self._headers,
-                json={"method": method, "params": params},
-                timeout=RPC_TIMEOUT_S,
+            status, answer = await self._exchange(
+                "POST", "/api/v1/admin/rpc", asked, timeout_s=RPC_TIMEOUT_S
             )
-            body = answer.json()
-        except (httpx.TransportError, json.JSONDecodeError) as failure:
+            body = json.loads(answer)
+        except (*_UNANSWERED, json.JSONDecodeError) as failure:
             raise GatewayUnavailable(f"{method}: {_words(failure)}") from failure
         if body.get("ok"):
             payload: dict[str, Any] = body.get("payload") or {}
             return payload
         error = body.get("error") or {}
-        message = str(error.get("message") or f"HTTP {answer.status_code}")
-        if answer.status_code >= httpx.codes.INTERNAL_SERVER_ERROR:
+        message = str(error.get("message") or f"HTTP {status}")
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             raise GatewayUnavailable(f"{method}: {message}")
         raise RpcRefused(message)
 
@@ -179,7 +188,7 @@ class Gateway:
     @asynccontextmanager
     async def respond(
         self, request: Mapping[str, Any], *, model: str, session: str | None
-    ) -> AsyncIterator[httpx.Response]:
+    ) -> AsyncIterator[Answer]:
         """Sends a message; leaving the block before the end of the answer ends the agent's run.
 
         There is no limit on how long an answer may take: that is the agent's affair.
@@ -196,14 +205,32 @@ class Gateway:
             "x-openclaw-model": model,
             "x-openclaw-session-key": session_key(session),
         }
-        timeout = httpx.Timeout(None, connect=CONNECT_TIMEOUT_S)
         try:
-            async with self._client.stream(
-                "POST", f"{self._url}/v1/responses", headers=headers, content=body, timeout=timeout
-            ) as answer:
+            async with self._asked("POST", "/v1/responses", headers, body) as answer:
                 yield answer
-        except httpx.TransportError as failure:
+        except (UpstreamFailed, StreamBroken) as failure:
             raise GatewayUnavailable(_words(failure)) from failure
+
+    async def _exchange(
+        self, method: str, path: str, body: bytes = b"", *, timeout_s: float
+    ) -> tuple[int, bytes]:
+        """A short call's status and answer. Raises one of `_UNANSWERED`."""
+        headers = self._headers | ({"Content-Type": "application/json"} if body else {})
+        async with (
+            asyncio.timeout(timeout_s),
+            self._asked(method, path, headers, body) as answer,
+        ):
+            return answer.status, await answer.read()
+
+    @asynccontextmanager
+    async def _asked(
+        self, method: str, path: str, headers: Mapping[str, str], body: bytes
+    ) -> AsyncIterator[Answer]:
+        answer = await self._forwarder.open(method, self._url + path, headers.items(), body)
+        try:
+            yield answer
+        finally:
+            await answer.close()
 
 
 def _array_paths(patch: Mapping[str, Any], above: str = "") -> Iterator[str]:
@@ -226,9 +253,9 @@ def _suspension(answer: Mapping[str, Any]) -> Suspension:
 
 
 def _words(failure: Exception) -> str:
-    """What went wrong on the wire, for a person; some httpx errors have no words of their own."""
-    if isinstance(failure, httpx.ConnectError | httpx.ConnectTimeout):
-        return "the sandbox does not answer"
-    if isinstance(failure, httpx.RemoteProtocolError | httpx.ReadError):
-        return "the sandbox broke off"
-    return str(failure) or type(failure).__name__
+    """What went wrong on the wire, for a person."""
+    if isinstance(failure, UpstreamFailed):
+        return "the sandbox broke off" if failure.is_sent else "the sandbox does not answer"
+    if isinstance(failure, TimeoutError):
+        return "the sandbox takes too long to answer"
+    return str(failure)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING
 
-import httpx
-
 from chowder_local.errors.agents import GatewayUnavailable
 from chowder_local.openclaw.sessions import session_key
 
@@ -47,6 +45,6 @@ class WarmUp:
 async def _turn(gateway: Gateway, model: str, session: str) -> None:
     request = {"model": "openclaw", "input": WORDS, "stream": True}
     async with gateway.respond(request, model=model, session=session) as answer:
-        said = await answer.aread()
-        if answer.status_code != httpx.codes.OK or b"response.completed" not in said:
+        said = await answer.read()
+        if not answer.is_success or b"response.completed" not in said:
             raise GatewayUnavailable("the warm-up was not answered")

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from chowder_local.errors.upstream import StreamBroken
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, AsyncIterator
 
 _BLANK_LINE = re.compile(rb"\r?\n\r?\n")
 # The longest piece of a blank line that can be at the end of what was searched.
@@ -52,14 +48,6 @@ class EventReader:
     def rest(self) -> bytes:
         """What is left when the stream has ended: nothing, unless it broke off."""
         return bytes(self._buffer)
-
-
-async def events(chunks: AsyncIterable[bytes]) -> AsyncIterator[Event]:
-    """The whole events of a stream as they come; raises StreamBroken as `EventReader` does."""
-    reader = EventReader()
-    async for chunk in chunks:
-        for event in reader.feed(chunk):
-            yield event
 
 
 def parse(raw: bytes) -> Event:

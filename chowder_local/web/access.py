@@ -43,19 +43,21 @@ def guarded(handler: Handler, access: Access) -> Handler:
     """
     if access is Access.ANYONE:
         return handler
+    permission = access.permission
 
     async def checked(request: Request) -> Response:
-        caller = await services(request).authentication.caller(_bearer_token(request))
+        known = services(request)
+        caller = await known.authentication.caller(_bearer_token(request))
         request.state.caller = caller
         if access is Access.ORGANIZATION and not caller.is_organization_key:
             raise OrganizationKeyRequired
-        if access.permission is not None:
+        if permission is not None:
             # First whether it is there: of another organization's nobody learns that it exists.
-            instance = await services(request).lifecycle.instance(
+            instance = await known.lifecycle.instance(
                 caller.organization_id, request.path_params["instance_id"]
             )
-            if not caller.may(access.permission, instance.id):
-                raise PermissionMissing(access.permission)
+            if not caller.may(permission, instance.id):
+                raise PermissionMissing(permission)
             request.state.instance = instance
         return await handler(request)
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import time
-import uuid
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
@@ -25,6 +24,7 @@ log = logging.getLogger(__name__)
 LOOPBACK_ORIGIN = r"https?://(localhost|[a-z0-9-]+\.localhost|127\.0\.0\.1|\[::1\])(:\d+)?"
 REQUEST_ID_HEADER = "X-Request-Id"
 QUEUE_POSITION_HEADER = "X-Queue-Position"
+_REQUEST_ID = REQUEST_ID_HEADER.lower().encode()
 
 
 def stack(cors_origins: Sequence[str]) -> list[Middleware]:
@@ -89,7 +89,7 @@ class RequestLog:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = uuid.uuid4().hex
+        request_id = secrets.token_hex(16)
         began_s = time.perf_counter()
         status = 0
 
@@ -97,20 +97,25 @@ class RequestLog:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)[REQUEST_ID_HEADER] = request_id
+                message["headers"] = [
+                    *message.get("headers", ()),
+                    (_REQUEST_ID, request_id.encode()),
+                ]
             await send(message)
 
         try:
             await self._app(scope, receive, send_with_id)
         finally:
-            # Without the query, which may carry what no log should, and quoted, because a decoded
-            # path may hold the end of this line and the beginning of another.
-            path = quote(scope["path"])
-            took_ms = (time.perf_counter() - began_s) * 1000
-            log.log(
-                _level(path), "%s %s %d %.1f ms %s",
-                scope["method"], path, status, took_ms, request_id,
-            )  # fmt: skip
+            level = _level(scope["path"])
+            if log.isEnabledFor(level):
+                # Without the query, which may carry what no log should, and quoted, because a
+                # decoded path may hold the end of this line and the beginning of another.
+                path = quote(scope["path"])
+                took_ms = (time.perf_counter() - began_s) * 1000
+                log.log(
+                    level, "%s %s %d %.1f ms %s",
+                    scope["method"], path, status, took_ms, request_id,
+                )  # fmt: skip
 
 
 def _level(path: str) -> int:

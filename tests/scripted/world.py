@@ -37,7 +37,7 @@ from chowder_local.openclaw.channels import Channels
 from chowder_local.openclaw.config import CONFIG_FILE
 from chowder_local.openclaw.control import Control
 from chowder_local.openclaw.files import Files
-from chowder_local.openclaw.gateway import Gateway
+from chowder_local.openclaw.gateway import Gateway, open_gateways
 from chowder_local.openclaw.skills import Skills
 from chowder_local.openclaw.warmup import WarmUp
 from chowder_local.relay.failures import FailureLog
@@ -49,7 +49,6 @@ from chowder_local.store.sessions import SessionQueries
 from chowder_local.store.spares import SpareQueries
 from chowder_local.tasks import owned_tasks
 from chowder_local.tokens import Vault
-from chowder_local.upstream.forward import open_client
 from tests.scripted.database import empty_database
 from tests.scripted.engine import ScriptedEngine
 from tests.scripted.gateway import ScriptedGateway
@@ -62,7 +61,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    import httpx
+    from chowder_local.upstream.forward import Forwarder
 
 MODEL_KEYS = {ModelProvider.ANTHROPIC: "sk-ant", ModelProvider.OPENAI: "offline"}
 RELAY_URL = "http://relay.internal:2470"
@@ -179,7 +178,7 @@ async def open_world(
     async with (
         Database.open(empty_database(tmp_path)) as database,
         serve(gateway) as url,
-        open_client(is_proxied=False) as client,
+        open_gateways() as forwarder,
         owned_tasks() as tasks,
     ):
         engine = ScriptedEngine(url)
@@ -189,7 +188,7 @@ async def open_world(
         details, key = await organizations.signup("Kitchen", tier=Tier.CRAB, model_keys=MODEL_KEYS)
 
         def gateway_of(sandbox_id: SandboxId, url: str) -> Gateway:
-            return _gateway(client, vault, sandbox_id, url)
+            return _gateway(forwarder, vault, sandbox_id, url)
 
         programs = ScriptedPrograms()
         control = Control(programs, vault.gateway_token)
@@ -271,8 +270,8 @@ async def open_world(
         )  # fmt: skip
 
 
-def _gateway(client: httpx.AsyncClient, vault: Vault, sandbox_id: SandboxId, url: str) -> Gateway:
-    return Gateway(client, url, vault.gateway_token(sandbox_id))
+def _gateway(forwarder: Forwarder, vault: Vault, sandbox_id: SandboxId, url: str) -> Gateway:
+    return Gateway(forwarder, url, vault.gateway_token(sandbox_id))
 
 
 def _facts(clock: Clock) -> ServerFacts:

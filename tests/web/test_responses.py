@@ -221,6 +221,6 @@ async def test_a_stream_that_breaks_off_ends_with_an_error_and_the_end_mark(http
     assert (end, rest) == ("data: [DONE]", "")
     assert error.startswith("event: error\n")
     assert (
-        "Gateway unavailable – the sandbox broke off"
+        "Gateway unavailable – the answer broke off before its end"
         in json.loads(error.split("\n")[1].removeprefix("data: "))["message"]
     )

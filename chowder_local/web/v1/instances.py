@@ -42,14 +42,14 @@ async def show(request: Request) -> JSONResponse:
     return _shown(instance(request))
 
 
-async def status(request: Request) -> JSONResponse:
+async def status(request: Request) -> Response:
     """One instance's status, light enough to poll, and its place among those that wait to boot."""
     found = instance(request)
     view = InstanceStatusView.of(found)
     position = services(request).boots.position(found.id)
     # A header, because clients know the body: it is the hosted service's.
     headers = None if position is None else {QUEUE_POSITION_HEADER: str(position)}
-    return JSONResponse(view.model_dump(mode="json"), headers=headers)
+    return Response(view.model_dump_json(), headers=headers, media_type="application/json")
 
 
 async def change(request: Request) -> JSONResponse:

@@ -213,7 +213,7 @@ async def test_a_gateway_that_breaks_off_is_unavailable_and_the_sandbox_is_looke
     instance = await world.created()
     world.gateway.handler = scripted.breaking_off
     asked_before = world.engine.made("inspect")
-    with pytest.raises(GatewayUnavailable, match="the sandbox broke off"):
+    with pytest.raises(GatewayUnavailable, match="the answer broke off"):
         await respond(world, instance)
     assert world.engine.made("inspect") > asked_before
 
@@ -227,7 +227,7 @@ async def test_a_stream_that_breaks_off_ends_with_an_error_and_the_sandbox_is_lo
     *events, error, end = await stream(world, instance)
     assert [event["type"] for event in events] == ["response.created", DELTA]
     assert error["type"] == "error"
-    assert error["message"] == "Gateway unavailable – the sandbox broke off"
+    assert error["message"] == "Gateway unavailable – the answer broke off before its end"
     assert error["code"] == "gateway_unavailable"
     assert error["sequence_number"] == 2
     assert end == "[DONE]"
@@ -241,7 +241,7 @@ DELTA = "response.output_text.delta"
     ("events", "words"),
     [
         # Ends properly on the wire, but never said that it is over.
-        ([scripted.DELTA], "the sandbox broke off"),
+        ([scripted.DELTA], "the answer broke off"),
         ([scripted.DELTA, "no json"], "something else than an event"),
         ([scripted.DELTA, '["no", "event"]'], "something else than an event"),
     ],

@@ -11,9 +11,8 @@ import pytest
 from chowder_local.domain import ModelProvider, SandboxId
 from chowder_local.errors.agents import GatewayUnavailable
 from chowder_local.instances.eyesight import Eyesight
-from chowder_local.openclaw.gateway import Gateway
+from chowder_local.openclaw.gateway import Gateway, open_gateways
 from chowder_local.openclaw.models import ModelRoute
-from chowder_local.upstream.forward import open_client
 from tests.scripted.gateway import ScriptedGateway, ok, refused
 from tests.scripted.serving import serve
 
@@ -48,8 +47,8 @@ def scripted() -> Remembering:
 
 @pytest.fixture
 async def gateway(scripted: Remembering) -> AsyncIterator[Gateway]:
-    async with serve(scripted) as url, open_client(is_proxied=False) as client:
-        yield Gateway(client, url, "token")
+    async with serve(scripted) as url, open_gateways() as forwarder:
+        yield Gateway(forwarder, url, "token")
 
 
 async def test_models_that_are_sent_images_at_once_are_all_made_known(

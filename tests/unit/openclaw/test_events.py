@@ -330,3 +330,117 @@ def test_what_is_no_event_of_a_response_is_passed_on_in_a_format_too() -> None:
     error = {"type": "error", "code": "x", "message": "y", "param": None}
     event = error | {"error": {"type": "server_error", **error}}
     assert [each["type"] for each in told([event], writer(turn=STRUCTURED))] == ["error"]
+
+
+def spoken(delta: str, **members: Any) -> dict[str, Any]:
+    return {"type": "response.output_text.delta", **AT, "delta": delta, **members}
+
+
+DELTAS: list[str] = [
+    json.dumps(spoken(text), ensure_ascii=is_ascii, separators=(",", ":"))
+    for is_ascii in (False, True)
+    for text in (
+        "", "Hello there.", "Zoë 🦞", 'a "quote", a \\ and a /', "\n\r\t\b\f\x00\x1f\x7f\u2028",
+        "}{][:,",
+        '","delta":"', "x" * 100_000, "\\u0041", '"logprobs"', "data: \n\nevent: x",
+    )
+]  # fmt: skip
+UNUSUAL: list[str] = [
+    json.dumps(each)
+    for each in (
+        spoken("spaced"),
+        spoken("judged", logprobs=[{"token": "x"}]),
+        spoken("numbered", sequence_number=9),
+        spoken("guarded", obfuscation="abc"),
+        spoken("negative", output_index=-1),
+        spoken("nested", item_id={"a": [1]}),
+        spoken("half of a lobster \ud83e"),
+        {"delta": "turned round", "type": "response.output_text.delta"},
+    )
+]
+
+
+def slowly(data: str) -> bytes:
+    """What the way that every other event takes makes of it."""
+    through = writer()
+    return b"".join(through._numbered(event) for event in through._told(json.loads(data)))
+
+
+@pytest.mark.parametrize("data", [*DELTAS, *UNUSUAL])
+def test_a_piece_of_text_means_the_same_whichever_way_it_takes(data: str) -> None:
+    (quick,), (slow,) = (
+        sse.EventReader().feed(written) for written in (writer().write(data), slowly(data))
+    )
+    assert quick.name == slow.name
+    assert json.loads(quick.data or "") == json.loads(slow.data or "")
+
+
+@pytest.mark.parametrize("data", [each for each in DELTAS if "\\ud" not in each])
+def test_what_the_gateway_writes_is_not_taken_apart(data: str) -> None:
+    assert (
+        writer()
+        .write(data)
+        .startswith(f"event: response.output_text.delta\ndata: {data[:-1]},".encode())
+    )
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        '{"type":"response.output_text.delta","delta":"cut',
+        '{"type":"response.output_text.delta","delta":"cut}',
+        '{"type":"response.output_text.delta","delta":"a\\"}',
+        '{"type":"response.output_text.delta","delta":"a\\x"}',
+        '{"type":"response.output_text.delta","delta":"a\\u12"}',
+        '{"type":"response.output_text.delta","delta":"a\tb"}',
+        '{"type":"response.output_text.delta","output_index":01}',
+        '{"type":"response.output_text.delta",}',
+        '{"type":"response.output_text.delta"} {}',
+    ],
+)
+def test_text_that_is_no_json_breaks_the_stream_all_the_same(data: str) -> None:
+    with pytest.raises(StreamBroken):
+        writer().write(data)
+
+
+def test_a_text_is_numbered_like_every_event_and_comes_after_what_was_held() -> None:
+    through = writer()
+    out = b"".join(
+        through.write(json.dumps(event, separators=(",", ":"))) for event in [*OPENING, *CLOSING]
+    )
+    contents = [json.loads(event.data or "") for event in sse.EventReader().feed(out)]
+    assert [each["type"] for each in contents] == [each["type"] for each in [*OPENING, *CLOSING]]
+    assert [each["sequence_number"] for each in contents] == list(range(len(contents)))
+
+
+def test_halves_of_a_character_come_through_as_they_were_sent() -> None:
+    data = [json.dumps(spoken(half)) for half in ("\ud83e", "\udd9e")]
+    through = writer()
+    out = b"".join(map(through.write, data))
+    first, second = (json.loads(event.data or "") for event in sse.EventReader().feed(out))
+    assert (first["delta"], second["delta"]) == ("\ud83e", "\udd9e")
+
+
+def test_whether_words_have_come_is_known_whichever_way_they_took() -> None:
+    for is_quick in (True, False):
+        through = writer()
+        through.feed(sse.encode(json.dumps(OPENING[0])))
+        assert (through.has_begun, through.has_words) == (True, False)
+        separators = (",", ":") if is_quick else None
+        through.feed(sse.encode(json.dumps(spoken("Hello."), separators=separators)))
+        assert through.has_words
+
+
+def test_what_came_before_that_which_is_no_event_is_ready_all_the_same() -> None:
+    through = writer()
+    with pytest.raises(StreamBroken):
+        through.feed(sse.encode(json.dumps(OPENING[0])) + sse.encode("no json"))
+    (created,) = sse.EventReader().feed(through.ready())
+    assert created.name == "response.created"
+    assert through.ready() == b""
+
+
+def test_comments_go_on_as_they_are() -> None:
+    through = writer()
+    through.feed(b": ping\n\n")
+    assert through.ready() == b": ping\n\n"

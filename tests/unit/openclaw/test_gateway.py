@@ -16,8 +16,7 @@ from chowder_local.errors.agents import (
     MessageTooLarge,
     RpcRefused,
 )
-from chowder_local.openclaw.gateway import MAX_MESSAGE_BYTES, PATCH_ATTEMPTS, Gateway
-from chowder_local.upstream.forward import open_client
+from chowder_local.openclaw.gateway import MAX_MESSAGE_BYTES, PATCH_ATTEMPTS, Gateway, open_gateways
 from tests.scripted.gateway import ScriptedGateway, ok, refused
 from tests.scripted.serving import eventually, serve
 
@@ -30,8 +29,8 @@ STALE = "config changed since last load; re-run config.get and retry"
 
 @asynccontextmanager
 async def reaching(scripted: Any) -> AsyncIterator[Gateway]:
-    async with serve(scripted) as url, open_client(is_proxied=False) as client:
-        yield Gateway(client, url, "gw-token")
+    async with serve(scripted) as url, open_gateways() as forwarder:
+        yield Gateway(forwarder, url, "gw-token")
 
 
 async def test_a_patch_waits_its_turn_where_openclaw_limits_their_rate() -> None:
@@ -51,8 +50,8 @@ async def test_a_patch_that_gets_no_turn_is_told() -> None:
 
 
 async def test_a_gateway_that_is_not_there_is_not_started() -> None:
-    async with open_client(is_proxied=False) as client:
-        assert not await Gateway(client, "http://127.0.0.1:9", "gw-token").is_started()
+    async with open_gateways() as forwarder:
+        assert not await Gateway(forwarder, "http://127.0.0.1:9", "gw-token").is_started()
 
 
 async def test_a_control_call_shows_the_token_and_gives_the_payload() -> None:
@@ -180,7 +179,7 @@ async def test_a_message_goes_as_utf8_with_its_model_and_session() -> None:
             {"input": "Zoë 🦞"}, model="chowder-openai/gpt-4o", session="Zoë"
         ) as answer,
     ):
-        await answer.aread()
+        await answer.read()
     (asked,) = scripted.messages
     assert asked.body == {"input": "Zoë 🦞"}
     assert asked.headers["x-openclaw-model"] == "chowder-openai/gpt-4o"

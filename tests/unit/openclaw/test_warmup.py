@@ -10,9 +10,8 @@ import pytest
 from chowder_local.domain import SandboxId
 from chowder_local.errors.agents import GatewayUnavailable, RpcRefused
 from chowder_local.openclaw.control import Control
-from chowder_local.openclaw.gateway import Gateway
+from chowder_local.openclaw.gateway import Gateway, open_gateways
 from chowder_local.openclaw.warmup import TURN_COUNT, WarmUp
-from chowder_local.upstream.forward import open_client
 from tests.scripted.gateway import ScriptedGateway, breaking_off
 from tests.scripted.programs import ScriptedPrograms, done, undone
 from tests.scripted.serving import serve
@@ -33,8 +32,8 @@ async def warming(
     gateway: ScriptedGateway, deleted: dict[str, Any]
 ) -> AsyncIterator[tuple[WarmUp, Gateway]]:
     control = Control(ScriptedPrograms({"sessions.delete": deleted}), lambda _: "token")
-    async with serve(gateway) as url, open_client(is_proxied=False) as client:
-        yield WarmUp(control), Gateway(client, url, "token")
+    async with serve(gateway) as url, open_gateways() as forwarder:
+        yield WarmUp(control), Gateway(forwarder, url, "token")
 
 
 async def test_an_agent_is_warmed_by_turns_and_a_look_at_its_configuration() -> None:

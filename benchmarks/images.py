@@ -1,0 +1,53 @@
+"""The benchmarks' own images: built from a folder beside this module unless they are there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from docker.errors import ImageNotFound
+
+from benchmarks.waiting import NotMeasured
+from chowder_local.engine.builds import (
+    build_command,
+    command_env,
+    lines_that_matter,
+    readable,
+    trusted_bundle,
+)
+from chowder_local.engine.commands import run_command
+from chowder_local.engine.connection import find_engine
+from chowder_local.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from benchmarks.bench import Bench
+
+
+def has_image(bench: Bench, tag: str) -> bool:
+    """Whether the engine has it."""
+    try:
+        bench.client.images.get(tag)
+    except ImageNotFound:
+        return False
+    return True
+
+
+def build(bench: Bench, name: str, tag: str, arguments: Mapping[str, str]) -> None:
+    """Builds the folder of that name. Raises NotMeasured."""
+    command = build_command(
+        folder=Path(__file__).with_name(name),
+        tag=tag,
+        arguments=arguments,
+        ca_bundle=trusted_bundle(Settings.read(bench.env).ca_bundle, bench.env),
+        no_cache=False,
+    )
+
+    def hear(line: str) -> None:
+        if (words := readable(line)) is not None:
+            bench.hear(words)
+
+    code, lines = run_command(command, command_env(find_engine(bench.env), bench.env), hear)
+    if code != 0:
+        raise NotMeasured(f"the image {tag}: {' | '.join(lines_that_matter(lines))}")

@@ -1,0 +1,118 @@
+"""Row: what the way through us adds to an answer that is there at once, alone and 64 at a time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from benchmarks.images import build, has_image
+from benchmarks.results import Goal, Measure, Outcome, Rule
+from benchmarks.routes import Caller, Route, streamed_together
+from benchmarks.samples import alternately, column, mean, middle, p99, paired_difference
+from benchmarks.waiting import NotMeasured
+from chowder_local.engine.image_recipe import expected_tag
+from chowder_local.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from benchmarks.bench import Bench
+    from benchmarks.samples import Sample, Samples
+    from benchmarks.servers import Server
+
+ROUNDS, WARM_UP = 500, 20
+STREAMS, STREAM_ROUNDS, STREAM_WARM_UP = 64, 20, 2
+TAG = "chowder-local/benchmark-prompt:1"
+NOTE = (
+    "The gateway is a stand-in that spends no time on a message: an agent's own time varies by "
+    "hundreds of milliseconds, in which a slowest message of ours could not be seen. Its streamed "
+    "answer has 30 pieces."
+)
+
+
+def passing(bench: Bench) -> Outcome:
+    """A message through us and straight to the same gateway, which spends no time on it."""
+    rounds = bench.rounds_or(ROUNDS)
+    sandbox = expected_tag(Settings.read(bench.env))
+    if not has_image(bench, sandbox):
+        raise NotMeasured("the sandbox image is not there; run: chowder-local image build")
+    build(bench, "prompt", TAG, {"BASE_IMAGE": sandbox})
+    with bench.server(IMAGE=TAG) as server:
+        instance, _ = server.create()
+        told = server.call("GET", f"/local/instances/{instance['id']}/gateway")
+        names = [f"stream-{number}" for number in range(STREAMS)]
+        ours = [Route.through_us(server, instance, name) for name in names]
+        straight = [Route.straight(told, name) for name in names]
+        with Caller(ours[0]) as our_caller, Caller(straight[0]) as straight_caller:
+            subjects: dict[str, Callable[[], Sample]] = {
+                "ours": lambda: _alone(our_caller, server),
+                "straight": lambda: _alone(straight_caller, server),
+            }
+            alone = alternately(subjects, rounds, WARM_UP, bench.hear)
+        subjects = {
+            "ours": lambda: _together(ours, server),
+            "straight": lambda: _together(straight, server),
+        }
+        together = alternately(subjects, min(rounds, STREAM_ROUNDS), STREAM_WARM_UP, bench.hear)
+    measures = (*_of_one(alone), *_of_all(together))
+    return Outcome("passing", "An answer at once, through us", measures, WARM_UP, (NOTE,))
+
+
+def _alone(caller: Caller, server: Server) -> Sample:
+    before_s = server.used_s()
+    whole_ms = caller.whole_ms()
+    first_ms, last_ms = caller.streamed_ms()
+    used_ms = (server.used_s() - before_s) * 1000
+    return {"whole": whole_ms, "first": first_ms, "last": last_ms, "cpu": used_ms}
+
+
+def _together(routes: Sequence[Route], server: Server) -> Sample:
+    before_s = server.used_s()
+    first_ms, all_ms = streamed_together(routes, "Hello.")
+    return {"first": middle(first_ms), "all": all_ms, "cpu": (server.used_s() - before_s) * 1000}
+
+
+def _of_one(taken: Samples) -> list[Measure]:
+    measures = []
+    for metric, what, goal, goal_of_p99 in (
+        ("whole", "whole answer", 3, 10),
+        ("first", "first SSE byte", 3, None),
+        ("last", "last SSE byte", None, None),
+    ):
+        mine, theirs = column(taken["ours"], metric), column(taken["straight"], metric)
+        measures += [
+            Measure(
+                what, "ms", middle(mine), middle(theirs), "straight", _more(goal), "median",
+                len(mine), paired_difference(mine, theirs), {"ours": mine, "straight": theirs},
+            ),
+            Measure(
+                what, "ms", p99(mine), p99(theirs), "straight", _more(goal_of_p99), "p99",
+                len(mine),
+            ),
+        ]  # fmt: skip
+    used_ms = mean(column(taken["ours"], "cpu"))
+    what = "our server's processor time, a whole and a streamed answer"
+    return [
+        *measures,
+        Measure(what, "CPU-ms", used_ms, statistic="mean", rounds=len(taken["ours"])),
+    ]
+
+
+def _of_all(taken: Samples) -> list[Measure]:
+    measures = []
+    for metric, what in (
+        ("first", f"median first SSE byte among {STREAMS} at once"),
+        ("all", f"{STREAMS} at once, until the last has ended"),
+    ):
+        mine, theirs = column(taken["ours"], metric), column(taken["straight"], metric)
+        samples = {"ours": mine, "straight": theirs}
+        measures.append(
+            Measure(
+                what, "ms", middle(mine), middle(theirs), "straight",
+                rounds=len(mine), samples=samples,
+            )
+        )  # fmt: skip
+    return measures
+
+
+def _more(bound: float | None) -> Goal | None:
+    return None if bound is None else Goal(Rule.MORE_AT_MOST, bound)
