@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
@@ -240,11 +240,7 @@ class DockerEngine:
         def call() -> None:
             with in_words(f"remove sandbox {sandbox_id}"):
                 self._discard(sandbox_id)
-                found = self._client.volumes.list(
-                    filters=labels.sandbox_filter(self._store_id, sandbox_id)
-                )
-                for volume in found:
-                    volume.remove(force=True)
+                self._discard_volume(sandbox_id)
 
         await self._threads.run(call)
 
@@ -347,6 +343,13 @@ class DockerEngine:
         self._client.volumes.create(
             sandbox_id, labels=labels.sandbox_labels(self._store_id, sandbox_id)
         )
+
+    def _discard_volume(self, sandbox_id: SandboxId) -> None:
+        # By its name: a list is looked through volume by volume, of everybody's.
+        with suppress(NotFound):
+            volume = self._client.volumes.get(sandbox_id)
+            if labels.is_of_store(volume.attrs.get("Labels"), self._store_id):
+                volume.remove(force=True)
 
 
 def _pause(container: Container) -> None:

@@ -29,11 +29,6 @@ def store_filter(store_id: str) -> dict[str, Any]:
     return {"label": [f"{STORE}={store_id}"]}
 
 
-def sandbox_filter(store_id: str, sandbox_id: str) -> dict[str, Any]:
-    """Finds what one sandbox of one data directory consists of."""
-    return {"label": [f"{STORE}={store_id}", f"{SANDBOX}={sandbox_id}"]}
-
-
 def is_of_store(labels: Mapping[str, str] | None, store_id: str) -> bool:
     """Whether a thing with these labels may be touched by the owner of that data directory."""
     return bool(store_id) and (labels or {}).get(STORE) == store_id

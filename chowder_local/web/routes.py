@@ -11,6 +11,7 @@ from chowder_local.web.access import Access, guarded
 from chowder_local.web.local import instances as local_instances
 from chowder_local.web.local import server
 from chowder_local.web.local import subscription as pages
+from chowder_local.web.middleware import QUEUE_POSITION_HEADER
 from chowder_local.web.payloads.channels import (
     ChannelConnecting,
     ChannelInfoView,
@@ -84,7 +85,8 @@ class Operation:
 
     `answer` is the body's model, a list of one, a media type or None; `other_answers` are media
     types that it may have instead. `errors` need not name what every such operation can answer:
-    401, 403 and 404 of its access, 413 and 422 of its body, 422 of its query.
+    401, 403 and 404 of its access, 413 and 422 of its body, 422 of its query. `headers` are those
+    that its answer may have besides every answer's.
     """
 
     method: str
@@ -99,6 +101,7 @@ class Operation:
     query: type[BaseModel] | None = None
     body_type: str = "application/json"
     other_answers: tuple[str, ...] = ()
+    headers: tuple[str, ...] = ()
 
     @property
     def tag(self) -> str:
@@ -121,7 +124,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("GET",    "/v1/instances/{instance_id}",                               instances.show,          READ,      "Show an instance",            None,               InstanceView),
     Operation("PATCH",  "/v1/instances/{instance_id}",                               instances.change,        CONFIGURE, "Change an instance",          InstanceChange,     InstanceView, 200, (400, 409, 502)),
     Operation("DELETE", "/v1/instances/{instance_id}",                               instances.delete,        ORG,       "Delete an instance",          None,               None, 204, (502,)),
-    Operation("GET",    "/v1/instances/{instance_id}/status",                        instances.status,        READ,      "Poll an instance",            None,               InstanceStatusView),
+    Operation("GET",    "/v1/instances/{instance_id}/status",                        instances.status,        READ,      "Poll an instance",            None,               InstanceStatusView, headers=(QUEUE_POSITION_HEADER,)),
     Operation("POST",   "/v1/instances/{instance_id}/stop",                          instances.stop,          ORG,       "Stop an instance",            None,               InstanceView, 200, (409, 502)),
     Operation("POST",   "/v1/instances/{instance_id}/start",                         instances.start,         ORG,       "Start an instance",           None,               InstanceView, 200, (409, 502)),
     Operation("POST",   "/v1/instances/{instance_id}/responses",                     responses.respond,       INTERACT,  "Send a message",              Message,            ResponseView, 200, (400, 409, 502), other_answers=EVENTS),

@@ -14,6 +14,7 @@ from chowder_local.web.access import Access
 from chowder_local.web.routes import OPERATIONS, Operation
 from tests.scripted.engine import Hold
 from tests.scripted.gateway import refused
+from tests.scripted.serving import eventually
 
 if TYPE_CHECKING:
     from tests.web.conftest import Api
@@ -103,6 +104,19 @@ async def test_polling_answers_three_members(http: Api) -> None:
         "status": "running",
         "gateway_url": http.world.engine.gateway_url,
     }
+
+
+async def test_polling_tells_whoever_waits_for_his_boot_his_place(http: Api) -> None:
+    hold = http.world.engine.holds["boot"] = Hold()
+    # Two boot at a time.
+    boots, _, waits = [
+        (await http.post("/v1/instances", json={"name": name})).json()["id"] for name in "ABC"
+    ]
+    await hold.has_begun.wait()
+    await eventually(lambda: http.world.boots.queue_length == 1, "the third waits")
+    answers = [await http.get(f"/v1/instances/{each}/status") for each in (boots, waits)]
+    assert [each.headers.get("X-Queue-Position") for each in answers] == [None, "1"]
+    hold.may_end.set()
 
 
 async def test_the_list_has_the_organizations_living_instances_alone(http: Api) -> None:

@@ -53,6 +53,14 @@ def test_every_operation_has_an_id_of_its_own() -> None:
     assert len(set(ids)) == len(ids)
 
 
+def test_who_polls_is_told_of_the_place_in_the_queue() -> None:
+    of_it = [each for each in OPERATIONS if each.headers]
+    assert [name(each) for each in of_it] == ["GET /v1/instances/{instance_id}/status"]
+    (header,) = of_it[0].headers
+    reference = described(of_it[0])["responses"]["200"]["headers"][header]["$ref"]
+    assert reference == "#/components/headers/QueuePosition"
+
+
 @pytest.mark.parametrize("operation", OPERATIONS, ids=name)
 def test_an_operation_says_whether_it_needs_a_key(operation: Operation) -> None:
     answers = described(operation)["responses"]

@@ -9,10 +9,19 @@ from pydantic.json_schema import models_json_schema
 
 from chowder_local import __version__
 from chowder_local.web.access import Access
+from chowder_local.web.middleware import QUEUE_POSITION_HEADER, REQUEST_ID_HEADER
 from chowder_local.web.openapi import failures
 from chowder_local.web.openapi.examples import example_of
 from chowder_local.web.openapi.parameters import parameters_of, path_of
-from chowder_local.web.openapi.words import ABOUT, EVENT, KEY, MEDIA_EXAMPLES, SUMMARY, TAGS
+from chowder_local.web.openapi.words import (
+    ABOUT,
+    EVENT,
+    KEY,
+    MEDIA_EXAMPLES,
+    QUEUE_POSITION,
+    SUMMARY,
+    TAGS,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -24,7 +33,10 @@ if TYPE_CHECKING:
 
     Mode = Literal["validation", "serialization"]
 
-_REQUEST_ID = {"X-Request-Id": {"$ref": "#/components/headers/RequestId"}}
+_HEADERS = {
+    REQUEST_ID_HEADER: {"$ref": "#/components/headers/RequestId"},
+    QUEUE_POSITION_HEADER: {"$ref": "#/components/headers/QueuePosition"},
+}
 
 
 def document(operations: Iterable[Operation]) -> dict[str, Any]:
@@ -59,7 +71,12 @@ def document(operations: Iterable[Operation]) -> dict[str, Any]:
                     "description": "The request's id, which the server's log has, too.",
                     "required": True,
                     "schema": {"type": "string", "pattern": "^[0-9a-f]{32}$"},
-                }
+                },
+                "QueuePosition": {
+                    "description": QUEUE_POSITION,
+                    "schema": {"type": "integer", "minimum": 1},
+                    "example": 1,
+                },
             },
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "description": KEY}},
         },
@@ -114,7 +131,8 @@ def _answer(operation: Operation, schemas: Mapping[str, Any]) -> dict[str, Any]:
         content |= _content("application/json", _ref(answer), schemas)
     for media_type in operation.other_answers:
         content |= _content(media_type, _text(media_type), schemas)
-    described: dict[str, Any] = {"description": operation.summary, "headers": dict(_REQUEST_ID)}
+    headers = {name: _HEADERS[name] for name in (REQUEST_ID_HEADER, *operation.headers)}
+    described: dict[str, Any] = {"description": operation.summary, "headers": headers}
     if content:
         described["content"] = content
     return described

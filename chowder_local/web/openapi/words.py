@@ -60,3 +60,7 @@ MEDIA_EXAMPLES = {
     "application/octet-stream": "any bytes",
 }
 """By media type: what such an answer looks like."""
+
+QUEUE_POSITION = (
+    "Its place among the instances that wait for their boot to begin, while it is one of them."
+)

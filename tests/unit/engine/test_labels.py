@@ -4,7 +4,6 @@ from chowder_local.engine.labels import (
     SANDBOX,
     STORE,
     is_of_store,
-    sandbox_filter,
     sandbox_labels,
     sandbox_of,
     store_filter,
@@ -19,9 +18,6 @@ def test_a_sandbox_bears_its_store_and_its_own_id() -> None:
 
 def test_a_filter_asks_for_the_very_labels_that_were_given() -> None:
     assert store_filter("s1") == {"label": [f"{STORE}=s1"]}
-    assert sandbox_filter("s1", "chowder-1") == {
-        "label": [f"{STORE}=s1", f"{SANDBOX}=chowder-1"],
-    }
 
 
 def test_only_what_bears_our_store_is_ours() -> None:
