@@ -184,7 +184,7 @@ class SandboxSpec:
     id: SandboxId
     files: Mapping[str, bytes] = field(default_factory=dict)
     is_spare: bool = False
-    """Nobody waits for a spare: it gives way to every other sandbox until it is parked."""
+    """Nobody waits for a spare: it gives way to others until it is promoted or parked."""
 
 
 @dataclass(frozen=True)

@@ -205,6 +205,12 @@ class DockerEngine:
         """Lets a paused sandbox go on where it was."""
         await self._act(sandbox_id, "unpause", lambda container: container.unpause())
 
+    async def promote(self, sandbox_id: SandboxId) -> None:
+        """Lets a spare that boots have as much of the processor as any. Raises SandboxMissing."""
+        await self._act(
+            sandbox_id, "promote", lambda container: container.update(cpu_shares=specs.CPU_SHARES)
+        )
+
     async def park(self, sandbox_id: SandboxId) -> None:
         """Freezes a spare that is made; once it goes on it is like any other sandbox."""
 

@@ -103,12 +103,14 @@ class Lifecycle:
             updated_at=now,
             **vars(draft),
         )
-        instance, spare = await self._instances.add(
-            instance,
-            organization.tier.instance_limit,
-            # Without a key it comes to nothing, and a spare would be lost on it.
-            likeness=self._pool.likeness if has_key else None,
-        )
+        async with self._pool.offer() as offered:
+            instance, spare = await self._instances.add(
+                instance,
+                organization.tier.instance_limit,
+                # Without a key it comes to nothing, and a spare would be lost on it.
+                likeness=self._pool.likeness if has_key else None,
+                offered=offered,
+            )
         self._boots.begin(instance, spare)
         if spare is not None:
             self._pool.claimed()

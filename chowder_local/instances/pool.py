@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 from chowder_local.errors import ChowderError
 
 if TYPE_CHECKING:
-    from chowder_local.domain import Spare
+    from contextlib import AbstractAsyncContextManager
+
+    from chowder_local.domain import SandboxId, Spare
     from chowder_local.instances.boots import Boots
     from chowder_local.instances.room import Room
     from chowder_local.instances.spares import Spares
@@ -48,6 +50,10 @@ class Pool:
     def likeness(self) -> str | None:
         """Of which likeness a spare may be claimed; None if spares are not wanted."""
         return self._spares.likeness if self._size else None
+
+    def offer(self) -> AbstractAsyncContextManager[SandboxId | None]:
+        """The spare that boots just now, for who finds none ready; nobody's at the block's end."""
+        return self._spares.offer()
 
     def claimed(self) -> None:
         """Tells that a spare is gone, so that another is made soon."""

@@ -41,6 +41,9 @@ class Engine(Protocol):
     async def unpause(self, sandbox_id: SandboxId) -> None:
         """Lets a paused sandbox go on. Raises SandboxMissing, too."""
 
+    async def promote(self, sandbox_id: SandboxId) -> None:
+        """Lets a spare that boots have as much of the processor as any. Raises SandboxMissing."""
+
     async def park(self, sandbox_id: SandboxId) -> None:
         """Freezes a spare that is made; once it goes on it is like any other sandbox."""
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 import time
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 from chowder_local.domain import SandboxId, SandboxSpec, SandboxState, Spare
+from chowder_local.errors import ChowderError
 from chowder_local.errors.agents import GatewayUnavailable
+from chowder_local.errors.sandboxes import SandboxMissing
 from chowder_local.openclaw import config
 from chowder_local.openclaw.config import BLANK_PROVIDER
 from chowder_local.openclaw.models import DEFAULT_MODELS, ModelRoute
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
     from datetime import datetime
 
     from chowder_local.domain import Instance
@@ -49,25 +53,64 @@ class Spares:
         self._warm_up = warm_up
         self._gateway_of = gateway_of
         self._clock = clock
+        self._offered: SandboxId | None = None
+        self._offering = asyncio.Lock()
+        self._booting: dict[SandboxId, asyncio.Future[str | None]] = {}
 
     @property
     def likeness(self) -> str:
         """What a spare must have been made of to be as good as a sandbox made now."""
         return f"{self._engine.likeness}.{self._seeds.likeness}"
 
+    @asynccontextmanager
+    async def offer(self) -> AsyncIterator[SandboxId | None]:
+        """The spare that boots just now, for whoever finds none ready: better than another boot.
+
+        It is theirs once its row is dropped within the block; `wake` then waits for it.
+        """
+        async with self._offering:
+            yield self._offered
+
     async def make(self) -> None:
-        """A spare: booted, warmed by a turn, and frozen. Raises ChowderError."""
+        """A spare: booted, warmed by a turn, and frozen; or a booted one that was claimed.
+
+        Raises ChowderError.
+        """
         sandbox_id = SandboxId(f"chowder-{secrets.token_hex(6)}")
         # The row first: should we die on the way, it tells that the sandbox is nobody's.
         await self._spares.add(Spare(sandbox_id, self.likeness, self._clock()))
-        files = {config.CONFIG_FILE: self._seeds.of(sandbox_id)}
-        booted = await self._engine.boot(SandboxSpec(sandbox_id, files, is_spare=True))
-        url = await self._readiness.wait(booted)
+        if (url := await self._booted(sandbox_id)) is None:
+            return
         model = ModelRoute(BLANK_PROVIDER, DEFAULT_MODELS[BLANK_PROVIDER]).openclaw_model
         await self._warm_up.of(sandbox_id, self._gateway_of(sandbox_id, url), model)
         await self._engine.park(sandbox_id)
         await self._spares.ready(sandbox_id, url)
         log.info("spare %s: ready", sandbox_id)
+
+    async def _booted(self, sandbox_id: SandboxId) -> str | None:
+        """The address of its gateway; None if an instance has claimed it meanwhile."""
+        booting = self._booting[sandbox_id] = asyncio.get_running_loop().create_future()
+        self._offered = sandbox_id
+        url, failure = None, None
+        try:
+            files = {config.CONFIG_FILE: self._seeds.of(sandbox_id)}
+            booted = await self._engine.boot(SandboxSpec(sandbox_id, files, is_spare=True))
+            url = await self._readiness.wait(booted)
+        except ChowderError as problem:
+            failure = problem
+        finally:
+            self._offered = None
+            booting.set_result(url)
+        # Not offered any more: a warm-up's turns must not be answered with a user's key.
+        async with self._offering:
+            is_claimed = not await self._spares.has(sandbox_id)
+        if is_claimed:
+            # `wake` takes it from here.
+            return None
+        del self._booting[sandbox_id]
+        if failure is not None:
+            raise failure
+        return url
 
     async def is_fit(self, spare: Spare) -> bool:
         """Whether a spare would be as good as a sandbox made now."""
@@ -87,10 +130,10 @@ class Spares:
 
         Gives its gateway's address; turns are taken when this returns. Raises ChowderError.
         """
-        url = spare.gateway_url
-        if url is None:
-            raise GatewayUnavailable("the spare was not ready")
-        await self._engine.unpause(spare.sandbox_id)
+        if (url := spare.gateway_url) is None:
+            url = await self._handed_over(spare.sandbox_id)
+        else:
+            await self._engine.unpause(spare.sandbox_id)
         gateway = self._gateway_of(spare.sandbox_id, url)
         patch = config.blank_patch(instance.model_provider, instance.openclaw_config)
         began_s = time.monotonic()
@@ -98,4 +141,16 @@ class Spares:
             await gateway.restarted(began_s)
         if not await gateway.is_started():
             raise GatewayUnavailable("the spare does not take turns")
+        return url
+
+    async def _handed_over(self, sandbox_id: SandboxId) -> str:
+        """The address of one that was still booting when it was claimed, once it is booted."""
+        url = None
+        if (booting := self._booting.pop(sandbox_id, None)) is not None:
+            # If it is not there yet, it keeps to what a spare may have; it is only later ready.
+            with suppress(SandboxMissing):
+                await self._engine.promote(sandbox_id)
+            url = await asyncio.shield(booting)
+        if url is None:
+            raise GatewayUnavailable("the spare came to nothing")
         return url

@@ -62,13 +62,17 @@ class InstanceQueries:
         self._recall = Recall[Instance](database)
 
     async def add(
-        self, instance: Instance, limit: int | None, likeness: str | None = None
+        self,
+        instance: Instance,
+        limit: int | None,
+        likeness: str | None = None,
+        offered: SandboxId | None = None,
     ) -> tuple[Instance, Spare | None]:
         """Keeps a new instance, unless its organization has `limit` living ones already.
 
-        If a spare of that likeness is ready, the instance gets its sandbox. Raises
-        InstanceLimitReached. All of it is one transaction, so that racing calls can neither pass
-        the limit together, nor claim one spare twice.
+        If a spare of that likeness is ready, or else the offered one is of it, the instance gets
+        its sandbox. Raises InstanceLimitReached. All of it is one transaction, so that racing
+        calls can neither pass the limit together, nor claim one spare twice.
         """
         async with self._database.writing() as session:
             if limit is not None:
@@ -79,7 +83,7 @@ class InstanceQueries:
                 count = (await session.exec(counted)).one()
                 if count >= limit:
                     raise InstanceLimitReached(count, limit)
-            spare = None if likeness is None else await _claimed(session, likeness)
+            spare = None if likeness is None else await _claimed(session, likeness, offered)
             if spare is not None:
                 instance = replace(instance, sandbox_id=spare.sandbox_id)
             session.add(_row(instance))
@@ -198,11 +202,12 @@ class InstanceQueries:
             return None if row is None else _instance(row)
 
 
-async def _claimed(session: AsyncSession, likeness: str) -> Spare | None:
+async def _claimed(session: AsyncSession, likeness: str, offered: SandboxId | None) -> Spare | None:
+    is_ready = col(SpareRow.gateway_url).is_not(None)
     claimed = await session.exec(
         select(SpareRow)
-        .where(SpareRow.likeness == likeness, col(SpareRow.gateway_url).is_not(None))
-        .order_by(col(SpareRow.created_at), col(SpareRow.sandbox_id))
+        .where(SpareRow.likeness == likeness, is_ready | (col(SpareRow.sandbox_id) == offered))
+        .order_by(is_ready.desc(), col(SpareRow.created_at), col(SpareRow.sandbox_id))
         .limit(1)
     )
     if (row := claimed.one_or_none()) is None:

@@ -158,6 +158,31 @@ def test_a_restarted_server_keeps_its_spare_and_a_killed_one_is_replaced(
     assert api.delete(f"instances/{instance_id}").status_code == 204
 
 
+def test_who_finds_none_ready_gets_the_one_that_boots(
+    pooled: ServerProcess, api: Api, engine: docker.DockerClient
+) -> None:
+    spare_of(pooled, engine)
+    first_id = api.created("first")
+    api.until(first_id, "running")
+    first = container_of(engine, api, first_id)
+    label = f"dev.chowder-local.store={pooled.store_id}"
+
+    def booting() -> list[Container]:
+        running = engine.containers.list(filters={"label": label, "status": "running"})
+        return [each for each in running if each.name != first.name]
+
+    (spare,) = eventually(booting, "the next spare boots")
+    assert spare.attrs["HostConfig"]["CpuShares"] < first.attrs["HostConfig"]["CpuShares"]
+    second_id = api.created("second")
+    api.until(second_id, "running")
+    second = container_of(engine, api, second_id)
+    assert second.id == spare.id
+    assert made_of(second) == made_of(first)
+    assert api.say(second_id, "Hello there.") == '[offline] Turn 1. You said: "Hello there."'
+    for each_id in (first_id, second_id):
+        assert api.delete(f"instances/{each_id}").status_code == 204
+
+
 def test_a_stopped_agent_gives_its_memory_back_and_starts_with_what_it_knew(
     pooled: ServerProcess, api: Api, engine: docker.DockerClient
 ) -> None:

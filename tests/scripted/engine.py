@@ -77,7 +77,7 @@ class ScriptedEngine:
         self.files.setdefault(spec.id, {}).update(spec.files)
         self.found[spec.id] = replace(self.booted, id=spec.id)
         await self._hold("boot")
-        return self.found[spec.id]
+        return self.found.get(spec.id) or SandboxInfo(spec.id, SandboxState.MISSING)
 
     async def inspect(self, sandbox_id: SandboxId) -> SandboxInfo:
         await self._call("inspect", sandbox_id)
@@ -96,6 +96,9 @@ class ScriptedEngine:
 
     async def unpause(self, sandbox_id: SandboxId) -> None:
         await self._turn("unpause", sandbox_id, SandboxState.RUNNING)
+
+    async def promote(self, sandbox_id: SandboxId) -> None:
+        await self._call("promote", sandbox_id)
 
     async def park(self, sandbox_id: SandboxId) -> None:
         await self._turn("park", sandbox_id, SandboxState.PAUSED)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,8 @@ from chowder_local.errors.sandboxes import EngineUnavailable
 from chowder_local.instances.lifecycle import InstanceDraft
 from chowder_local.instances.pool import Pool
 from chowder_local.openclaw.warmup import TURN_COUNT
-from tests.scripted.gateway import failing, refused
+from tests.scripted.engine import Hold
+from tests.scripted.gateway import failing, friendly, refused
 from tests.scripted.programs import done
 from tests.scripted.serving import POLL_S, eventually
 from tests.scripted.world import World, open_world
@@ -28,6 +30,10 @@ from tests.scripted.world import World, open_world
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+
+    from starlette.types import Receive, Send
+
+    from tests.scripted.gateway import Asked
 
 PAUSED, RUNNING = SandboxState.PAUSED, SandboxState.RUNNING
 
@@ -140,6 +146,90 @@ async def test_who_has_no_model_key_gets_no_spare(world: World) -> None:
     instance = await world.created(model_provider=ModelProvider.GEMINI)
     assert instance.status is InstanceStatus.ERROR
     assert await world.spare_queries.all() == spares
+
+
+@asynccontextmanager
+async def booting(world: World) -> AsyncIterator[Hold]:
+    """A spare that is held in its boot; when the block is left, its making has ended."""
+    hold = world.engine.holds["boot"] = Hold()
+    making = asyncio.create_task(world.pool.settle())
+    await hold.has_begun.wait()
+    del world.engine.holds["boot"]
+    yield hold
+    hold.may_end.set()
+    await making
+
+
+async def test_who_finds_none_ready_gets_the_one_that_boots(world: World) -> None:
+    async with booting(world) as hold:
+        (offered,) = await world.spare_queries.all()
+        draft = InstanceDraft("Ada", ModelProvider.OPENAI)
+        instance = await world.lifecycle.create(world.organization_id, draft)
+        assert instance.sandbox_id == offered.sandbox_id
+        assert (await world.now(instance)).status is InstanceStatus.PROVISIONING
+        # Another's create is a boot of its own.
+        assert (await world.created()).sandbox_id != offered.sandbox_id
+        hold.may_end.set()
+        instance = await world.settled(instance)
+    assert instance.status is InstanceStatus.RUNNING
+    assert instance.gateway_url == world.engine.gateway_url
+    assert world.engine.state(instance.sandbox_id) is RUNNING
+    assert world.engine.made("boot") == 2
+    assert world.engine.calls.count(("promote", instance.sandbox_id)) == 1
+    # With a user's key, a warm-up's turns would be a user's turns.
+    assert world.gateway.messages == []
+    assert world.engine.made("park") == 0
+    assert len(world.gateway.called("config.patch")) == 1
+    assert len(await full(world)) == 2
+
+
+async def test_one_that_is_being_warmed_is_nobodys_yet(world: World) -> None:
+    is_asked, may_answer = asyncio.Event(), asyncio.Event()
+
+    async def slow(asked: Asked, receive: Receive, send: Send) -> None:
+        is_asked.set()
+        await may_answer.wait()
+        await friendly(asked, receive, send)
+
+    world.gateway.handler = slow
+    making = asyncio.create_task(world.pool.settle())
+    await is_asked.wait()
+    (warming,) = await world.spare_queries.all()
+    assert (await world.created()).sandbox_id != warming.sandbox_id
+    may_answer.set()
+    await making
+    assert (await world.spare_queries.all())[0].gateway_url is not None
+
+
+async def test_a_claimed_one_that_does_not_boot_is_booted_again(world: World) -> None:
+    async with booting(world) as hold:
+        (offered,) = await world.spare_queries.all()
+        instance = await world.lifecycle.create(world.organization_id, InstanceDraft("Ada"))
+        world.engine.put(offered.sandbox_id, SandboxState.EXITED)
+        hold.may_end.set()
+        instance = await world.settled(instance)
+    assert instance.status is InstanceStatus.RUNNING
+    assert instance.sandbox_id == offered.sandbox_id
+    assert world.engine.made("boot") == 2
+    # It was not the pool's failure.
+    assert world.pool.problem is None
+
+
+async def test_a_claimed_one_that_is_deleted_at_once_leaves_nothing(world: World) -> None:
+    async with booting(world):
+        instance = await world.lifecycle.create(world.organization_id, InstanceDraft("Ada"))
+        await world.lifecycle.delete(world.organization_id, instance.id)
+    assert world.engine.found == {}
+    assert world.pool.problem is None
+    assert len(await full(world)) == 2
+
+
+async def test_one_that_does_not_boot_and_that_nobody_wanted_is_told(world: World) -> None:
+    async with booting(world):
+        (offered,) = await world.spare_queries.all()
+        world.engine.put(offered.sandbox_id, SandboxState.EXITED)
+    assert "ended with exit code" in (world.pool.problem or "")
+    assert len(await full(world)) == 2
 
 
 @pytest.mark.parametrize("state", [SandboxState.EXITED, SandboxState.MISSING, RUNNING])

@@ -77,6 +77,19 @@ async def test_what_is_not_wanted_or_not_ready_is_not_claimed(
     assert await spares.has(spare.sandbox_id)
 
 
+async def test_the_offered_one_goes_to_whoever_finds_none_ready(
+    spares: SpareQueries, spare: Spare, instances: InstanceQueries, make: Callable[..., Instance]
+) -> None:
+    ready = replace(spare, sandbox_id=SandboxId("chowder-ready"), gateway_url=URL)
+    await spares.add(spare)
+    await spares.add(ready)
+    offered = spare.sandbox_id
+    assert (await instances.add(make(1), None, "alike", offered))[1] == ready
+    assert (await instances.add(make(2), None, "other", offered))[1] is None
+    assert (await instances.add(make(3), None, "alike", offered))[1] == spare
+    assert (await instances.add(make(4), None, "alike", offered))[1] is None
+
+
 async def test_who_is_over_the_limit_claims_nothing(
     spares: SpareQueries, spare: Spare, instances: InstanceQueries, make: Callable[..., Instance]
 ) -> None:
