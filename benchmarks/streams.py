@@ -18,14 +18,13 @@ if TYPE_CHECKING:
     from benchmarks.servers import Server
 
 STREAMS = 64
-ROUNDS = 2
+ROUNDS = 3
 PIECES, PIECE_BYTES, INTERVAL_MS = 40, 60, 25
 
 
 def streams(bench: Bench) -> Outcome:
     """All begin at once, each in a conversation of its own that has begun before."""
-    # After eight times so many turns OpenClaw's heap is full, and it ends.
-    rounds = min(bench.rounds_or(ROUNDS), ROUNDS)
+    rounds = bench.rounds_or(ROUNDS)
     with (
         bench.python("benchmarks.model_stand_in") as port,
         bench.server(

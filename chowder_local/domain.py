@@ -27,8 +27,14 @@ class ModelProvider(StrEnum):
 GATEWAY_PORT = 18789
 """Where the gateway listens inside a sandbox."""
 
-RELAY_HOSTNAME = "relay.internal"
-"""What a sandbox calls the host that the model relay is on."""
+RELAY_HOSTNAME = "relay.local"
+"""What a sandbox calls the host that the model relay is on.
+
+Of a model below `.local` OpenClaw thinks that it may be slow, and leaves it to us to give it up.
+"""
+
+FORMER_RELAY_HOSTNAME = "relay.internal"
+"""What agents call it that were made before."""
 
 RELAY_PORT = 2470
 """Where the relay listens at first, unless it is taken; a server then keeps the port it had."""

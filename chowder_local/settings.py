@@ -94,7 +94,7 @@ class Settings(BaseModel):
         pattern="^https?://[^/]",
         description=(
             "Where sandboxes find ClawHub, if not at its own address; from a sandbox this "
-            "machine is `relay.internal`."
+            "machine is `relay.local`."
         ),
     )
     max_body_bytes: int = Field(

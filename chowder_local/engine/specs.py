@@ -9,7 +9,13 @@ import tarfile
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from chowder_local.domain import GATEWAY_PORT, RELAY_HOSTNAME, SandboxId, SandboxSpec
+from chowder_local.domain import (
+    FORMER_RELAY_HOSTNAME,
+    GATEWAY_PORT,
+    RELAY_HOSTNAME,
+    SandboxId,
+    SandboxSpec,
+)
 from chowder_local.engine import labels
 
 if TYPE_CHECKING:
@@ -23,6 +29,8 @@ CPU_SHARES = 1024
 """What a container has by default."""
 SPARE_CPU_SHARES = 256
 """A quarter of what any other sandbox gets, as long as others want to have it."""
+
+RELAY_NAMES = (RELAY_HOSTNAME, FORMER_RELAY_HOSTNAME)
 
 # Whether it runs is our business: when OpenClaw does not start, it must not have a model (that
 # somebody pays for) repair it, nor update itself. What needs a restart restarts in its process.
@@ -78,7 +86,7 @@ def container_options(spec: SandboxSpec, around: Surroundings) -> dict[str, Any]
         "pids_limit": around.limits.pids,
         "network": around.network,
         "ports": {f"{GATEWAY_PORT}/tcp": ("127.0.0.1", None)},
-        "extra_hosts": {RELAY_HOSTNAME: around.relay_address},
+        "extra_hosts": dict.fromkeys(RELAY_NAMES, around.relay_address),
         "volumes": {str(spec.id): {"bind": HOME, "mode": "rw"}},
         # We restart what should run; Docker on its own would loop on a broken configuration.
         "restart_policy": {"Name": "no"},

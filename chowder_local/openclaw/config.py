@@ -72,8 +72,9 @@ def seed(
                 provider_id(each): {
                     "api": _APIS[each],
                     "baseUrl": f"{relay_url}/{each}",
+                    # And no `timeoutSeconds`: OpenClaw would keep a megabyte of each call for so
+                    # long, and its heap would be full after some hundred turns.
                     "apiKey": relay_token,
-                    "timeoutSeconds": 600,
                     "models": [described(model) for model in KNOWN_MODELS[each]],
                 }
                 for each in ModelProvider

@@ -82,7 +82,7 @@ await writeFile(`${home}/.openclaw/openclaw.json`, JSON.stringify({
 }));
 
 const env = { ...process.env, HOME: home };
-const child = spawn("openclaw", ["gateway", "run", "--port", "18789", "--bind", "loopback"], {
+const child = spawn("gateway", ["--bind", "loopback"], {
   env,
   stdio: ["ignore", "pipe", "pipe"],
 });

@@ -131,6 +131,62 @@ def test_openclaws_schema_of_its_configuration_is_there_and_fits_what_we_give_it
         assert judge(schema, config.patch(overrides)) == [words]
 
 
+def test_the_gateway_starts_without_another_node_that_waits_beside_it(
+    client: docker.DockerClient, tag: str
+) -> None:
+    assert client.images.get(tag).attrs["Config"]["Cmd"] == ["gateway", "--bind", "lan"]
+    # With nowhere to write it ends by itself; until then its children are looked at.
+    script = """
+        gateway --bind loopback >/dev/null 2>&1 &
+        while kill -0 $!; do ps --no-headers --ppid $! -o args; done 2>/dev/null
+        echo seen; wait $!; echo $?
+    """
+    *children, seen, code = inside(client, tag, script).splitlines()
+    assert (seen, code) == ("seen", "1")
+    assert not [child for child in children if "gateway" in child]
+
+
+@pytest.mark.parametrize(("start", "modules"), [("gateway", 2000), ("openclaw", 500)])
+def test_what_node_has_compiled_is_found_by_who_asks_for_it(
+    client: docker.DockerClient, tag: str, start: str, modules: int
+) -> None:
+    # V8 names the folder after its flags.
+    flags = f"$(grep -o -- '--initial[^ ]*' $(command -v {start}) || true)"
+    where = f"""node {flags} -p 'require("node:module").getCompileCacheDir()'"""
+    assert int(inside(client, tag, f"find $({where}) -type f | wc -l")) > modules
+
+
+def test_packages_of_many_files_are_few_to_load_and_offer_what_they_did(
+    client: docker.DockerClient, tag: str
+) -> None:
+    script = """
+        cd /opt/openclaw/node_modules
+        cat > /dev/shm/count.mjs <<'END'
+        import module from "node:module";
+        let count = 0;
+        const load = (url, context, next) => { count += 1; return next(url, context); };
+        module.registerHooks({ load });
+        const { root } = await import("/opt/openclaw/node_modules/@openclaw/fs-safe/dist/root.js");
+        const { Value } = await import("/opt/openclaw/node_modules/typebox/build/value/index.mjs");
+        const { Type } = await import("/opt/openclaw/node_modules/typebox/build/index.mjs");
+        const { z } = await import("/opt/openclaw/node_modules/zod/index.js");
+        const { default: semver } = await import("/opt/openclaw/node_modules/semver/index.js");
+        const works = [
+          Value.Check(Type.Object({ a: Type.String() }), { a: "b" }),
+          !z.object({ a: z.string() }).safeParse({ a: 1 }).success,
+          semver.gt("2.0.0", "1.9.9"),
+          typeof root === "function",
+        ];
+        console.log(JSON.stringify([works.every(Boolean), count]));
+END
+        node /dev/shm/count.mjs
+    """
+    works, count = json.loads(inside(client, tag, script))
+    assert works
+    # As they are published, they are 1,100.
+    assert count < 200
+
+
 def test_nothing_of_the_build_is_left(client: docker.DockerClient, tag: str) -> None:
     assert inside(
         client, tag, "ls -A /tmp /root /run/secrets /data/.cache 2>/dev/null || true"

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
 FOLDER = "workspace/files-test"
+MEMORY = "workspace/memory"
 SESSION = "files"
 LARGE_BYTES = 64 * 1024 * 1024
 MAY_GROW_BYTES = 16 * 1024 * 1024
@@ -100,6 +101,23 @@ def test_the_agent_reads_what_was_written_and_what_it_adds_is_read(
         instance, 'call exec {"command": "cat files-test/notes.md"}', session=SESSION
     )  # fmt: skip
     assert "Low water." in seen
+
+
+def test_the_agent_finds_in_its_memory_what_was_written_there(
+    api: Api, files: str, instance: str, container: Container
+) -> None:
+    put(api, files, f"{MEMORY}/lighthouse.md", "The keeper's parrot is called Bartleby.\n")
+    # The tools for it are among those that OpenClaw has its models call by name.
+    search = json.dumps({"id": "memory_search", "args": {"query": "parrot Bartleby"}})
+
+    def found() -> str:
+        said = api.say(instance, f"call tool_call {search}", session=SESSION)
+        return said if "memory/lighthouse.md" in said else ""
+
+    assert "The keeper's parrot" in eventually(found, "what is new in its memory is found")
+    get = json.dumps({"id": "memory_get", "args": {"path": "memory/lighthouse.md"}})
+    assert "is called Bartleby" in api.say(instance, f"call tool_call {get}", session=SESSION)
+    inside(container, f"rm /data/.openclaw/{MEMORY}/lighthouse.md")
 
 
 def test_links_that_the_agent_has_planted_lead_nowhere(

@@ -64,7 +64,7 @@ if TYPE_CHECKING:
     from chowder_local.upstream.forward import Forwarder
 
 MODEL_KEYS = {ModelProvider.ANTHROPIC: "sk-ant", ModelProvider.OPENAI: "offline"}
-RELAY_URL = "http://relay.internal:2470"
+RELAY_URL = "http://relay.local:2470"
 MAX_BODY_BYTES = 64 * 1024
 TRANSFER_TIMEOUT_S = 5.0
 

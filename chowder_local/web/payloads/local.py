@@ -43,7 +43,7 @@ class EngineHealth(BaseModel):
 class RelayHealth(BaseModel):
     """Where sandboxes find the model relay."""
 
-    url: Annotated[str, Field(examples=["http://relay.internal:2470"])]
+    url: Annotated[str, Field(examples=["http://relay.local:2470"])]
 
 
 class BootsHealth(BaseModel):

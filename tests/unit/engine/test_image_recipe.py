@@ -100,13 +100,27 @@ def test_package_json_and_lock_agree_with_the_versions() -> None:
     assert lock["packages"]["node_modules/openclaw"]["version"] == wanted
 
 
-@pytest.mark.parametrize("place", [".", "channels"])
+@pytest.mark.parametrize("place", [".", "channels", "flatten"])
 def test_the_npm_locks_pin_by_hash_and_name_no_registry(place: str) -> None:
     lock = json.loads((recipe_dir() / place / "package-lock.json").read_text())
     # What is bundled comes inside a package that is pinned.
     entries = lock["packages"].items()
     packages = [entry for path, entry in entries if path and not entry.get("inBundle")]
     assert all("integrity" in entry and "resolved" not in entry for entry in packages)
+
+
+def test_what_makes_few_files_of_many_is_pinned_exactly() -> None:
+    folder = recipe_dir() / "flatten"
+    wanted = json.loads((folder / "package.json").read_text())["dependencies"]
+    lock = json.loads((folder / "package-lock.json").read_text())["packages"]
+    assert wanted == {name: lock[f"node_modules/{name}"]["version"] for name in wanted}
+
+
+def test_all_that_the_recipe_copies_is_sent_to_the_engine() -> None:
+    folder = recipe_dir()
+    sent = {line[1:] for line in (folder / ".dockerignore").read_text().splitlines()[1:]}
+    copies = re.findall(r"^COPY (?:--\S+ )*(.+) \S+$", (folder / "Dockerfile").read_text(), re.M)
+    assert {name.rstrip("/") for line in copies for name in line.split()} == sent
 
 
 def test_every_channel_that_openclaw_ships_separately_is_pinned_exactly() -> None:

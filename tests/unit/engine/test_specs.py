@@ -67,7 +67,8 @@ def test_the_gateway_is_published_on_this_machine_only_at_a_free_port() -> None:
 
 def test_the_model_relay_is_found_by_one_name_wherever_it_is() -> None:
     asked = options()
-    assert asked["extra_hosts"] == {"relay.internal": "172.20.0.1"}
+    # The second is what the configurations of older agents have.
+    assert asked["extra_hosts"] == {"relay.local": "172.20.0.1", "relay.internal": "172.20.0.1"}
     assert asked["network"] == "chowder-store-1"
 
 

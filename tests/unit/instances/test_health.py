@@ -19,7 +19,7 @@ async def test_all_is_well_while_the_engine_answers(world: World) -> None:
         "pid": 42,
         "started_at": "2026-05-04T03:02:01+00:00",
         "engine": {"reachable": True, "version": "Scripted 1.0", "error": None},
-        "relay": {"url": "http://relay.internal:2470"},
+        "relay": {"url": "http://relay.local:2470"},
         "places": 49,
         "boots": {"under_way": 0, "queued": 0},
         "pool": {"size": 0, "ready": 0, "error": None},

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from chowder_local.domain import ModelProvider
+from chowder_local.domain import RELAY_HOSTNAME, ModelProvider
 from chowder_local.errors.agents import ConfigRefused
 from chowder_local.openclaw.config import as_file, merged, patch, seed
 
-RELAY = "http://relay.internal:2470"
+RELAY = "http://relay.local:2470"
 
 
 def seeded(
@@ -39,6 +39,14 @@ def test_every_provider_is_reached_through_the_relay_in_its_own_wire_format() ->
         "chowder-gemini": ("google-generative-ai", f"{RELAY}/gemini"),
     }
     assert {each["apiKey"] for each in providers.values()} == {"relay-token"}
+
+
+def test_openclaw_keeps_no_clock_on_a_model_call() -> None:
+    # One that ran for ten minutes kept what belonged to its turn, until the heap was full.
+    seed = seeded()
+    assert all("timeoutSeconds" not in each for each in seed["models"]["providers"].values())
+    # Without one, it gives up a silent model after two minutes, unless it is below `.local`.
+    assert RELAY_HOSTNAME.endswith(".local")
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ def test_no_credential_of_the_caller_goes_on() -> None:
 
 def test_what_belongs_to_one_connection_stays_there() -> None:
     given = [
-        ("host", "relay.internal"),
+        ("host", "relay.local"),
         ("content-length", "3"),
         ("connection", "keep-alive, X-Hop"),
         ("keep-alive", "timeout=5"),
