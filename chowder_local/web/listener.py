@@ -60,6 +60,8 @@ def listener(app: ASGIApp) -> Listener:
             log_config=None,
             access_log=False,
             server_header=False,
+            # Nobody stands before us whose word on a client's address we would take.
+            proxy_headers=False,
             timeout_graceful_shutdown=GRACE_S,
         )
     )
