@@ -39,6 +39,7 @@ from chowder_local.instances.releases import Releases
 from chowder_local.instances.room import Room
 from chowder_local.instances.seeds import Seeds
 from chowder_local.instances.spares import Spares
+from chowder_local.instances.suspensions import Suspensions
 from chowder_local.openclaw.channels import Channels
 from chowder_local.openclaw.control import Control
 from chowder_local.openclaw.files import Files
@@ -189,9 +190,10 @@ async def _open(settings: Settings, machine: Machine, stack: AsyncExitStack) -> 
         instances=instances, engine=engine, boots=boots, readiness=readiness, files=files,
         gateway_of=gateway_of, clock=_now,
     )  # fmt: skip
+    suspensions = Suspensions(gateway_of, settings.suspend_timeout_s)
     reconciler = Reconciler(
         instances=instances, engine=engine, boots=boots, locks=locks, releases=releases,
-        spares=spare_queries, interval_s=settings.reconcile_interval_s,
+        spares=spare_queries, suspensions=suspensions, interval_s=settings.reconcile_interval_s,
         release_after_s=settings.release_after_s, clock=_now,
     )  # fmt: skip
     # Once before the first request, so that no list ever shows what a crash left behind.
@@ -208,8 +210,7 @@ async def _open(settings: Settings, machine: Machine, stack: AsyncExitStack) -> 
         lifecycle=Lifecycle(
             instances=instances, organizations=organizations, engine=engine, boots=boots,
             pool=pool, readiness=readiness, live_config=live_config,
-            config_judge=ConfigJudge(engine), locks=locks, gateway_of=gateway_of, clock=_now,
-            suspend_timeout_s=settings.suspend_timeout_s,
+            config_judge=ConfigJudge(engine), locks=locks, suspensions=suspensions, clock=_now,
         ),
         boots=boots,
         conversations=Conversations(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+from contextlib import asynccontextmanager
 from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from chowder_local.openclaw.gateway import Gateway
     from chowder_local.relay.failures import FailureLog
     from chowder_local.store.sessions import SessionQueries
+    from chowder_local.upstream.forward import Answer
 
     Known = Callable[[str], ChowderError | None]
 
@@ -84,9 +86,7 @@ class Conversations:
         known = partial(self._known, instance.sandbox_id, time.monotonic())
         async with self._openings.turn((instance.id, session)) as opened:
             try:
-                async with gateway.respond(
-                    turn.request, model=route.openclaw_model, session=session
-                ) as answer:
+                async with self._asked(instance, gateway, turn, route, session) as answer:
                     body = _json(await answer.read())
             except GatewayUnavailable:
                 await self._look_after(instance)
@@ -110,9 +110,7 @@ class Conversations:
         try:
             async with (
                 self._openings.turn((instance.id, session)) as opened,
-                gateway.respond(
-                    turn.request, model=route.openclaw_model, session=session
-                ) as answer,
+                self._asked(instance, gateway, turn, route, session) as answer,
             ):
                 if not answer.is_success:
                     raise _failure(answer.status, _json(await answer.read()), known)
@@ -148,6 +146,30 @@ class Conversations:
         if turn.may_show_images:
             await self._eyesight.give(instance.sandbox_id, gateway, route)
         return gateway, route, turn
+
+    @asynccontextmanager
+    async def _asked(
+        self,
+        instance: Instance,
+        gateway: Gateway,
+        turn: requests.Turn,
+        route: models.ModelRoute,
+        session: str | None,
+    ) -> AsyncIterator[Answer]:
+        """The gateway's answer; asked a second time if it was suspended the first, and took none.
+
+        Raises InstanceStateWrong if that was by a stop; else it was by one that came to nothing.
+        """
+        ask = partial(gateway.respond, turn.request, model=route.openclaw_model, session=session)
+        async with ask() as answer:
+            if answer.status != HTTPStatus.SERVICE_UNAVAILABLE:
+                yield answer
+                return
+        current = await self._reconciler.lift(instance)
+        if current.status is not InstanceStatus.RUNNING:
+            raise InstanceStateWrong(current.status, InstanceStatus.RUNNING)
+        async with ask() as answer:
+            yield answer
 
     def _known(self, sandbox_id: SandboxId, since_s: float, message: str) -> ChowderError | None:
         """The model call's failure that the gateway speaks of, if it is one that we remember."""

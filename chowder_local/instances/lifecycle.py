@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import secrets
 import uuid
@@ -36,12 +35,10 @@ if TYPE_CHECKING:
     from chowder_local.instances.pool import Pool
     from chowder_local.instances.ports import Engine
     from chowder_local.instances.readiness import Readiness
-    from chowder_local.openclaw.gateway import Gateway
+    from chowder_local.instances.suspensions import Suspensions
     from chowder_local.store.instances import InstanceQueries
 
 log = logging.getLogger(__name__)
-
-DRAIN_POLL_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -71,8 +68,7 @@ class Lifecycle:
         live_config: LiveConfig,
         config_judge: ConfigJudge,
         locks: InstanceLocks,
-        gateway_of: Callable[[SandboxId, str], Gateway],
-        suspend_timeout_s: float,
+        suspensions: Suspensions,
         clock: Callable[[], datetime],
     ) -> None:
         self._instances = instances
@@ -84,8 +80,7 @@ class Lifecycle:
         self._live_config = live_config
         self._config_judge = config_judge
         self._locks = locks
-        self._gateway_of = gateway_of
-        self._suspend_timeout_s = suspend_timeout_s
+        self._suspensions = suspensions
         self._clock = clock
 
     async def create(self, organization_id: OrganizationId, draft: InstanceDraft) -> Instance:
@@ -163,14 +158,14 @@ class Lifecycle:
         instance = await self.instance(organization_id, instance_id)
         async with self._locks.holding(instance.id):
             instance = await self._in_status(instance, InstanceStatus.RUNNING)
-            await self._drain(instance, instance.gateway_url)
+            await self._suspensions.drain(instance, instance.gateway_url)
             try:
                 sandbox = await self._engine.inspect(instance.sandbox_id)
                 # A sandbox that has died is stopped already; `start` boots it from its volume.
                 if sandbox.state is SandboxState.RUNNING:
                     await self._engine.pause(instance.sandbox_id)
             except ChowderError:
-                await self._undrain(instance)
+                await self._suspensions.lift(instance)
                 raise
             return await self._move(instance, InstanceStatus.STOPPED)
 
@@ -227,7 +222,7 @@ class Lifecycle:
             try:
                 await self._live_config.change(instance, url, patch)
             finally:
-                await self._drain(instance, url)
+                await self._suspensions.drain(instance, url)
                 await self._engine.pause(instance.sandbox_id)
         else:
             raise InstanceStateWrong(instance.status, "running or stopped")
@@ -239,39 +234,9 @@ class Lifecycle:
             sandbox = await self._engine.inspect(instance.sandbox_id)
         if sandbox.state is SandboxState.RUNNING:
             try:
-                await self._resume(instance, sandbox.gateway_url)
+                await self._suspensions.end(instance, sandbox.gateway_url)
                 return await self._readiness.wait(sandbox)
             except (GatewayUnavailable, RpcRefused, BootFailed) as reason:
                 log.warning("instance %s: did not wake, is booted anew: %s", instance.id, reason)
         # It died, or the host or the engine was restarted: all but its memory is on the volume.
         return await self._boots.boot(instance)
-
-    async def _resume(self, instance: Instance, url: str | None) -> None:
-        gateway = self._gateway(instance, url)
-        # Asked again, it tells which suspension is to be ended.
-        suspension = await gateway.suspend(instance.sandbox_id)
-        await gateway.resume(suspension.id)
-
-    async def _drain(self, instance: Instance, url: str | None) -> None:
-        try:
-            gateway = self._gateway(instance, url)
-            async with asyncio.timeout(self._suspend_timeout_s):
-                suspension = await gateway.suspend(instance.sandbox_id)
-                while not suspension.is_drained:
-                    await asyncio.sleep(DRAIN_POLL_S)
-                    suspension = await gateway.suspension(suspension.id)
-        except (TimeoutError, GatewayUnavailable, RpcRefused) as reason:
-            # Frozen in the middle of a turn, it goes on with it when it is started again.
-            log.info("instance %s: stopped without draining: %r", instance.id, reason)
-
-    async def _undrain(self, instance: Instance) -> None:
-        try:
-            await self._resume(instance, instance.gateway_url)
-        except (GatewayUnavailable, RpcRefused) as reason:
-            # It takes turns again by itself when its suspension lapses.
-            log.warning("instance %s: not stopped, nor resumed: %s", instance.id, reason)
-
-    def _gateway(self, instance: Instance, url: str | None) -> Gateway:
-        if url is None:
-            raise GatewayUnavailable("the sandbox has no address")
-        return self._gateway_of(instance.sandbox_id, url)

@@ -13,7 +13,7 @@ from chowder_local.errors import ChowderError
 from chowder_local.errors.sandboxes import EngineUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator
     from datetime import datetime
 
     from chowder_local.domain import Instance, InstanceId, SandboxId
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from chowder_local.instances.locks import InstanceLocks
     from chowder_local.instances.ports import Engine
     from chowder_local.instances.releases import Releases
+    from chowder_local.instances.suspensions import Suspensions
     from chowder_local.store.instances import InstanceQueries
     from chowder_local.store.spares import SpareQueries
 
@@ -46,6 +47,7 @@ class Reconciler:
         locks: InstanceLocks,
         releases: Releases,
         spares: SpareQueries,
+        suspensions: Suspensions,
         interval_s: float,
         release_after_s: float,
         clock: Callable[[], datetime],
@@ -56,6 +58,7 @@ class Reconciler:
         self._locks = locks
         self._releases = releases
         self._spares = spares
+        self._suspensions = suspensions
         self._interval_s = interval_s
         self._release_after_s = release_after_s
         self._rounds = 0
@@ -68,15 +71,19 @@ class Reconciler:
 
     async def run(self) -> None:
         """Agrees again and again, until cancelled."""
+        await self._tried(self._lift_all)
         while True:
             await asyncio.sleep(self._interval_s)
-            try:
-                await self.agree()
-            except ChowderError as problem:
-                log.warning("reconciling put off: %s", problem)
-            except Exception:
-                # The loop outlives a defect in one round: the next may meet another state.
-                log.exception("reconciling failed unexpectedly")
+            await self._tried(self.agree)
+
+    async def _tried(self, work: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await work()
+        except ChowderError as problem:
+            log.warning("reconciling put off: %s", problem)
+        except Exception:
+            # The loop outlives a defect in one round: the next may meet another state.
+            log.exception("reconciling failed unexpectedly")
 
     async def agree(self) -> None:
         """One round over everything that is ours."""
@@ -115,6 +122,20 @@ class Reconciler:
                 return
             # Its connections break a moment before the engine knows that a sandbox has ended.
             await asyncio.sleep(CHECK_INTERVAL_S)
+
+    async def lift(self, instance: Instance) -> Instance:
+        """The instance as it is once no stop is under way that keeps turns from it."""
+        async with self._locks.holding(instance.id):
+            current = await self._instances.get(instance.id) or instance
+            if current.status is InstanceStatus.RUNNING:
+                await self._suspensions.lift(current)
+            return current
+
+    async def _lift_all(self) -> None:
+        """Ends what stops have left in which the server died."""
+        awake = await self._instances.awake()
+        running = [each for each in awake if each.status is InstanceStatus.RUNNING]
+        await asyncio.gather(*(self.lift(each) for each in running))
 
     async def _settle_one(self, seen: Instance) -> bool:
         """Whether there was something to mend, or somebody mends it."""

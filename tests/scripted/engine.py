@@ -10,7 +10,7 @@ from chowder_local.domain import EngineMemory, SandboxId, SandboxInfo, SandboxSt
 from chowder_local.errors.sandboxes import EngineUnavailable, SandboxMissing
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from chowder_local.domain import SandboxSpec
 
@@ -42,6 +42,7 @@ class ScriptedEngine:
         """What was booted as a spare."""
         self.booted = SandboxInfo(SandboxId(""), SandboxState.RUNNING, gateway_url)
         """What a sandbox is like once it was booted, but for its id."""
+        self.after_boot: Callable[[], None] = lambda: None
 
     def put(self, sandbox_id: SandboxId, state: SandboxState, **fields: object) -> None:
         """Makes a sandbox be in a state, with its volume; MISSING takes the container away."""
@@ -76,6 +77,7 @@ class ScriptedEngine:
             self.spares.append(spec.id)
         self.files.setdefault(spec.id, {}).update(spec.files)
         self.found[spec.id] = replace(self.booted, id=spec.id)
+        self.after_boot()
         await self._hold("boot")
         return self.found.get(spec.id) or SandboxInfo(spec.id, SandboxState.MISSING)
 

@@ -41,6 +41,8 @@ DELTA = {
     "delta": "Hello there.",
 }
 
+SUSPENDED = "Gateway is temporarily unavailable while suspending or restarting"
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -67,6 +69,8 @@ class ScriptedGateway:
     rpc_calls: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     tokens: set[str] = field(default_factory=set)
     is_suspended: bool = False
+    refusals: int = 0
+    """How many messages came while it was suspended."""
     probes: int = 0
     has_left: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the sender of a message hangs up before the answer's end."""
@@ -80,16 +84,27 @@ class ScriptedGateway:
         headers = {name.decode(): value.decode("latin-1") for name, value in scope["headers"]}
         if scope["path"] == "/startupz":
             self.probes += 1
-            await answer(send, 200 if self.is_started else 503, {"uptimeMs": self.uptime_ms})
+            takes_turns = self.is_started and not self.is_suspended
+            await answer(send, 200 if takes_turns else 503, {"uptimeMs": self.uptime_ms})
             return
         self.tokens.add(headers.get("authorization", ""))
         content = json.loads(body)
         if scope["path"] == "/api/v1/admin/rpc":
             await answer(send, *self._rpc(content["method"], content["params"]))
             return
+        if self.is_suspended:
+            self.refusals += 1
+            await answer(
+                send, 503, {"error": {"message": SUSPENDED, "code": "gateway_unavailable"}}
+            )
+            return
         asked = Asked(headers, content)
         self.messages.append(asked)
         await (self.handler or friendly)(asked, self._receiver(receive), send)
+
+    def booted(self) -> None:
+        """A new process has never been suspended."""
+        self.is_suspended = False
 
     def _receiver(self, receive: Receive) -> Receive:
         async def noticing() -> Any:

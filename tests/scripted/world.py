@@ -33,6 +33,7 @@ from chowder_local.instances.releases import Releases
 from chowder_local.instances.room import Room
 from chowder_local.instances.seeds import Seeds
 from chowder_local.instances.spares import Spares
+from chowder_local.instances.suspensions import Suspensions
 from chowder_local.openclaw.channels import Channels
 from chowder_local.openclaw.config import CONFIG_FILE
 from chowder_local.openclaw.control import Control
@@ -182,6 +183,7 @@ async def open_world(
         owned_tasks() as tasks,
     ):
         engine = ScriptedEngine(url)
+        engine.after_boot = gateway.booted
         instances, sessions = InstanceQueries(database), SessionQueries(database)
         keys = KeyQueries(database)
         organizations = Organizations(OrganizationQueries(database), vault, clock)
@@ -219,10 +221,11 @@ async def open_world(
             instances=instances, engine=engine, boots=boots, readiness=readiness, files=files,
             gateway_of=gateway_of, clock=clock,
         )  # fmt: skip
+        suspensions = Suspensions(gateway_of, suspend_timeout_s)
         reconciler = Reconciler(
             instances=instances, engine=engine, boots=boots, locks=locks, releases=releases,
-            spares=spare_queries, interval_s=interval_s, release_after_s=release_after_s,
-            clock=clock,
+            spares=spare_queries, suspensions=suspensions, interval_s=interval_s,
+            release_after_s=release_after_s, clock=clock,
         )  # fmt: skip
         yield World(
             clock=clock,
@@ -248,8 +251,7 @@ async def open_world(
             lifecycle=Lifecycle(
                 instances=instances, organizations=organizations, engine=engine, boots=boots,
                 pool=pool, readiness=readiness, live_config=live_config,
-                config_judge=ConfigJudge(engine), locks=locks, gateway_of=gateway_of, clock=clock,
-                suspend_timeout_s=suspend_timeout_s,
+                config_judge=ConfigJudge(engine), locks=locks, suspensions=suspensions, clock=clock,
             ),
             conversations=Conversations(
                 organizations=organizations, sessions=sessions, reconciler=reconciler,

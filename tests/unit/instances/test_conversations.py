@@ -16,6 +16,7 @@ from chowder_local.errors.upstream import ProviderFailed
 from chowder_local.openclaw.sessions import session_key
 from chowder_local.upstream import sse
 from tests.scripted import gateway as scripted
+from tests.scripted.engine import Hold
 from tests.scripted.serving import eventually
 
 if TYPE_CHECKING:
@@ -205,6 +206,40 @@ async def test_a_sandbox_that_is_gone_is_said_to_be_so_and_is_looked_after(
     healed = await world.settled(instance)
     assert healed.status is InstanceStatus.RUNNING
     assert healed.gateway_url == world.engine.gateway_url
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+async def test_a_stop_that_our_death_cut_off_keeps_no_message_from_the_agent(
+    world: World, is_streamed: bool
+) -> None:
+    instance = await world.created()
+    world.gateway.is_suspended = True
+    await ask(world, instance, is_streamed)
+    assert len(world.gateway.messages) == 1
+    assert not world.gateway.is_suspended
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+async def test_a_message_that_meets_a_stop_waits_for_it_and_is_refused(
+    world: World, is_streamed: bool
+) -> None:
+    instance = await world.created()
+    hold = world.engine.holds["pause"] = Hold()
+    async with asyncio.TaskGroup() as tasks:
+        stopping = tasks.create_task(world.lifecycle.stop(world.organization_id, instance.id))
+        await hold.has_begun.wait()
+        asking = tasks.create_task(_refused(world, instance, is_streamed))
+        await eventually(lambda: world.gateway.refusals == 1, "the message was refused")
+        hold.may_end.set()
+    assert stopping.result().status is InstanceStatus.STOPPED
+    assert asking.result() == "Instance is stopped, but must be running for this."
+    assert world.gateway.messages == []
+
+
+async def _refused(world: World, instance: Instance, is_streamed: bool) -> str:
+    with pytest.raises(InstanceStateWrong) as refused:
+        await ask(world, instance, is_streamed)
+    return str(refused.value)
 
 
 async def test_a_gateway_that_breaks_off_is_unavailable_and_the_sandbox_is_looked_after(

@@ -300,3 +300,21 @@ async def test_the_loop_outlives_whatever_one_round_meets(world: World, failure:
     world.engine.failing.clear()
     await eventually(lambda: world.engine.state(instance.sandbox_id) is UP, "it is mended")
     loop.cancel()
+
+
+async def test_what_a_stop_has_left_in_which_the_server_died_is_ended_at_the_start(
+    world: World,
+) -> None:
+    await world.created()
+    world.gateway.is_suspended = True
+    world.tasks.create_task(world.reconciler.run())
+    await eventually(lambda: not world.gateway.is_suspended, "it takes turns again")
+
+
+async def test_an_agent_that_takes_turns_is_not_bothered_at_the_start(world: World) -> None:
+    await world.created()
+    probes = world.gateway.probes
+    world.tasks.create_task(world.reconciler.run())
+    await eventually(lambda: world.gateway.probes > probes, "it was asked")
+    await eventually(lambda: world.engine.made("sandboxes") > 0, "the first round is over")
+    assert world.gateway.called("gateway.suspend.prepare") == []

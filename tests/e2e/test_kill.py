@@ -1,0 +1,104 @@
+"""A server that is killed at any moment of mixed work: what was answered stays true."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from threading import Event
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+
+from tests.e2e.api import Api
+from tests.e2e.containers import names_of_sandboxes
+from tests.e2e.ledger import Client
+from tests.e2e.serving import ServerProcess
+from tests.e2e.waiting import eventually
+from tests.e2e.whole_life import served
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import docker
+
+log = logging.getLogger(__name__)
+
+pytestmark = [pytest.mark.docker, pytest.mark.slow]
+
+KILLS = int(os.environ.get("CHOWDER_TEST_KILLS", "6"))
+"""More of them show more; the run that is reported had a hundred."""
+CLIENTS = 3
+LONGEST_LIFE_S = 3.0
+SETTLE_TIMEOUT_S = 180.0
+REFUSED_PAUSE_S = 0.1
+
+
+@pytest.fixture
+def server(
+    tmp_path_factory: pytest.TempPathFactory,
+    engine: docker.DockerClient,
+    request: pytest.FixtureRequest,
+) -> Iterator[ServerProcess]:
+    """One with a spare, so that claims are cut off, too."""
+    settings = {"CHOWDER_POOL_SIZE": "1", "CHOWDER_RECONCILE_INTERVAL_S": "1"}
+    server = ServerProcess(tmp_path_factory.mktemp("kill") / "data", settings)
+    with served(server, engine, request.config):
+        yield server
+
+
+def work(client: Client, is_over: Event) -> None:
+    """Until the server is gone, or would soon be."""
+    try:
+        while not is_over.is_set():
+            if not client.act():
+                # It boots or is stopped: to ask on and on would keep others from working.
+                is_over.wait(REFUSED_PAUSE_S)
+    except httpx.TransportError:
+        # Whatever it was may have happened or not, and is accounted for.
+        return
+
+
+def agree(server: ServerProcess, api: Api, engine: docker.DockerClient) -> bool:
+    """Whether there is a sandbox for each instance, and besides only the pool's."""
+    url = server.base_url.replace("/v1", "/local/health")
+    pool = httpx.get(url).json()["pool"]["ready"]
+    ours = {row["sandbox_id"] for row in api.get("instances").json()}
+    found = names_of_sandboxes(engine, server.store_id)
+    return ours <= found and len(found - ours) == pool == 1
+
+
+def test_what_was_answered_is_true_after_a_kill_at_any_moment(
+    server: ServerProcess, engine: docker.DockerClient
+) -> None:
+    seed = random.randrange(10**6)
+    log.info("seed %d", seed)
+    chance = random.Random(seed)
+    with ExitStack() as stack:
+        apis = [stack.enter_context(Api(server.base_url, server.key)) for _ in range(CLIENTS)]
+        clients = [Client(api, random.Random(chance.random())) for api in apis]
+        threads = stack.enter_context(ThreadPoolExecutor(CLIENTS))
+        for kill in range(KILLS):
+            is_over = Event()
+            working = [threads.submit(work, client, is_over) for client in clients]
+            is_over.wait(chance.uniform(0.0, LONGEST_LIFE_S))
+            server.kill()
+            is_over.set()
+            for each in working:
+                each.result()
+            server.up()
+            for client in clients:
+                client.settle()
+            done = sum((each.counts for each in clients), Counter())
+            log.info("kill %d: %s", kill + 1, dict(done))
+        eventually(
+            lambda: agree(server, apis[0], engine), "store and engine agree", SETTLE_TIMEOUT_S
+        )
+        for client in clients:
+            for told in client.gone:
+                assert told.id is not None
+                assert apis[0].status(told.id) == "terminated"
