@@ -194,6 +194,7 @@ class Lifecycle:
                 instance.id, now=self._clock(), status=InstanceStatus.TERMINATED, gateway_url=None
             )
             await self._engine.remove(instance.sandbox_id)
+            self._suspensions.forget(instance.sandbox_id)
             log.info("instance %s: deleted with sandbox %s", instance.id, instance.sandbox_id)
 
     async def _in_status(self, instance: Instance, wanted: InstanceStatus) -> Instance:

@@ -25,6 +25,7 @@ class Suspensions:
     def __init__(self, gateway_of: Callable[[SandboxId, str], Gateway], timeout_s: float) -> None:
         self._gateway_of = gateway_of
         self._timeout_s = timeout_s
+        self._begun: dict[SandboxId, str] = {}
 
     async def drain(self, instance: Instance, url: str | None) -> None:
         """Lets the running turn end and no other begin, if that can be had within the timeout."""
@@ -32,6 +33,7 @@ class Suspensions:
             gateway = self._gateway(instance, url)
             async with asyncio.timeout(self._timeout_s):
                 suspension = await gateway.suspend(instance.sandbox_id)
+                self._begun[instance.sandbox_id] = suspension.id
                 while not suspension.is_drained:
                     await asyncio.sleep(DRAIN_POLL_S)
                     suspension = await gateway.suspension(suspension.id)
@@ -42,9 +44,18 @@ class Suspensions:
     async def end(self, instance: Instance, url: str | None) -> None:
         """Lets it take turns again; harmless if it does. Raises GatewayUnavailable, RpcRefused."""
         gateway = self._gateway(instance, url)
-        # Asked again, it tells which suspension is to be ended.
-        suspension = await gateway.suspend(instance.sandbox_id)
-        await gateway.resume(suspension.id)
+        begun = self._begun.pop(instance.sandbox_id, None)
+        if begun is None:
+            # OpenClaw begins thirty in a minute, so it is asked for none in vain.
+            if await gateway.is_started():
+                return
+            # In an earlier life of ours, maybe. Asked again, it tells which one is to be ended.
+            begun = (await gateway.suspend(instance.sandbox_id)).id
+        await gateway.resume(begun)
+
+    def forget(self, sandbox_id: SandboxId) -> None:
+        """Of a sandbox that is gone."""
+        self._begun.pop(sandbox_id, None)
 
     async def lift(self, instance: Instance) -> None:
         """Ends one that a stop has left which failed, or in which the server died."""

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
-KILLS = int(os.environ.get("CHOWDER_TEST_KILLS", "6"))
+KILLS = int(os.environ.get("CHOWDER_TEST_KILLS", "4"))
 """More of them show more; the run that is reported had a hundred."""
 CLIENTS = 3
 LONGEST_LIFE_S = 3.0

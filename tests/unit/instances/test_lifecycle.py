@@ -160,6 +160,31 @@ async def test_a_start_lets_the_sandbox_go_on_and_its_gateway_take_turns(world: 
     assert world.engine.made("boot") == 1
 
 
+async def test_a_start_begins_no_suspension_to_end_one(world: World) -> None:
+    instance = await world.stopped()
+    await start(world, instance)
+    assert len(world.gateway.called("gateway.suspend.prepare")) == 1
+    assert len(world.gateway.called("gateway.suspend.resume")) == 1
+
+
+async def test_what_an_earlier_life_of_the_server_has_suspended_is_ended(world: World) -> None:
+    instance = await world.placed(STOPPED)
+    world.engine.put(instance.sandbox_id, SandboxState.PAUSED)
+    world.gateway.is_suspended = True
+    assert (await start(world, instance)).status is RUNNING
+    assert not world.gateway.is_suspended
+    assert world.engine.made("boot") == 0
+
+
+async def test_stops_and_starts_that_openclaw_has_enough_of_boot_nothing(world: World) -> None:
+    instance = await world.created()
+    limited = refused("rate limit exceeded for gateway.suspend.prepare; retry after 59s", 503)
+    world.gateway.rpc_answers["gateway.suspend.prepare"] = limited
+    await stop(world, instance)
+    assert (await start(world, instance)).status is RUNNING
+    assert world.engine.made("boot") == 1
+
+
 @pytest.mark.parametrize("state", [SandboxState.EXITED, SandboxState.MISSING, SandboxState.CREATED])
 async def test_a_stopped_sandbox_that_is_gone_is_booted_from_its_volume(
     world: World, state: SandboxState
