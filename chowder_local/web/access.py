@@ -37,9 +37,9 @@ class Access(Enum):
 
 
 def guarded(handler: Handler, access: Access) -> Handler:
-    """The handler behind its check; it finds the caller in `request.state`.
+    """The handler behind its check; `caller` finds who it is.
 
-    Behind a permission it finds the instance there, too.
+    Behind a permission `instance` finds the instance, too.
     """
     if access is Access.ANYONE:
         return handler
@@ -48,7 +48,8 @@ def guarded(handler: Handler, access: Access) -> Handler:
     async def checked(request: Request) -> Response:
         known = services(request)
         caller = await known.authentication.caller(_bearer_token(request))
-        request.state.caller = caller
+        found = request.scope["state"]
+        found["caller"] = caller
         if access is Access.ORGANIZATION and not caller.is_organization_key:
             raise OrganizationKeyRequired
         if permission is not None:
@@ -58,15 +59,15 @@ def guarded(handler: Handler, access: Access) -> Handler:
             )
             if not caller.may(permission, instance.id):
                 raise PermissionMissing(permission)
-            request.state.instance = instance
+            found["instance"] = instance
         return await handler(request)
 
     return checked
 
 
 def _bearer_token(request: Request) -> str | None:
-    header: str = request.headers.get("Authorization", "")
-    scheme, _, token = header.partition(" ")
-    if scheme.lower() != "bearer":
-        return None
-    return token.strip() or None
+    for name, value in request.scope["headers"]:
+        if name == b"authorization":
+            scheme, _, token = value.decode("latin-1").partition(" ")
+            return token.strip() or None if scheme.lower() == "bearer" else None
+    return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from starlette.requests import Request
 from starlette.routing import Route
 
 from chowder_local.web.access import Access, guarded
@@ -68,8 +69,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from pydantic import BaseModel
-    from starlette.requests import Request
-    from starlette.responses import Response
+    from starlette.types import Receive, Scope, Send
 
     from chowder_local.web.access import Handler
 
@@ -113,6 +113,8 @@ class Operation:
             return "messages"
         return below[0] if below and below[0] in {"channels", "skills", "files"} else subject
 
+
+POLLED = "/v1/instances/{instance_id}/status"
 
 # fmt: off
 OPERATIONS: tuple[Operation, ...] = (
@@ -174,18 +176,21 @@ def routes(operations: Iterable[Operation] = OPERATIONS + PAGES) -> list[Route]:
     for each in operations:
         guarded_handler = guarded(each.handler, each.access)
         paths.setdefault(each.path, {})[each.method] = guarded_handler
+    # Starlette looks through them one by one, and this one is asked for more than all others.
+    in_order = sorted(paths, key=lambda path: path != POLLED)
     # With a route for each method, a refusal would name that of the path's first one alone.
-    return [
-        Route(path, _chosen(handlers), methods=list(handlers)) for path, handlers in paths.items()
-    ]
+    return [Route(path, _Endpoint(paths[path]), methods=list(paths[path])) for path in in_order]
 
 
-def _chosen(handlers: Mapping[str, Handler]) -> Handler:
-    """The handler for whatever method a request has."""
+class _Endpoint:
+    """The handlers of a path; what they raise is rendered where everything is, and nowhere else."""
 
-    async def handler(request: Request) -> Response:
+    def __init__(self, handlers: Mapping[str, Handler]) -> None:
+        self._handlers = handlers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive, send)
         # Starlette lets HEAD in wherever GET is.
         method = "GET" if request.method == "HEAD" else request.method
-        return await handlers[method](request)
-
-    return handler
+        response = await self._handlers[method](request)
+        await response(scope, receive, send)

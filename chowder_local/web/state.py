@@ -49,17 +49,17 @@ class Services:
 
 def services(request: Request) -> Services:
     """The services of the server that the request came to."""
-    return cast("Services", request.state.services)
+    return cast("Services", request.scope["state"]["services"])
 
 
 def caller(request: Request) -> Caller:
     """Who makes the request; only there behind a route that needs a key."""
-    return cast("Caller", request.state.caller)
+    return cast("Caller", request.scope["state"]["caller"])
 
 
 def instance(request: Request) -> Instance:
     """The instance that the path names; only there behind a route that needs a permission."""
-    return cast("Instance", request.state.instance)
+    return cast("Instance", request.scope["state"]["instance"])
 
 
 def running_instance(request: Request) -> Instance:
