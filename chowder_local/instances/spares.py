@@ -106,6 +106,8 @@ class Spares:
             is_claimed = not await self._spares.has(sandbox_id)
         if is_claimed:
             # `wake` takes it from here.
+            if failure is not None:
+                log.warning("spare %s: claimed, but not booted: %s", sandbox_id, failure)
             return None
         del self._booting[sandbox_id]
         if failure is not None:

@@ -51,7 +51,7 @@ def stack(cors_origins: Sequence[str]) -> list[Middleware]:
 
 
 class PagesCORS(CORSMiddleware):
-    """CORS for pages; whoever has no origin is no page, and no cache keeps what we answer."""
+    """CORS for pages, which say their origin; whoever has none is spared the work."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if any(name == b"origin" for name, _ in scope.get("headers", ())):

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
 KILLS = int(os.environ.get("CHOWDER_TEST_KILLS", "4"))
-"""More of them show more; the run that is reported had a hundred."""
+"""More of them show more."""
 CLIENTS = 3
 LONGEST_LIFE_S = 3.0
 SETTLE_TIMEOUT_S = 180.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -170,8 +171,12 @@ async def test_a_connection_that_is_no_good_any_more_is_not_used_again(script: S
     async with serving(script) as server, open_forwarder() as forwarder:
         for number in (1, 2, 3):
             assert await read(forwarder, server.url) == (200, b"hello")
-            await eventually(lambda: server.lost == number, "the connection is gone")  # noqa: B023
+            await eventually(partial(_has_lost, server, number), "the connection is gone")
     assert server.connections == 3
+
+
+def _has_lost(server: Server, count: int) -> bool:
+    return server.lost == count
 
 
 async def test_what_has_come_is_given_before_the_next_piece_is_sent() -> None:

@@ -201,7 +201,9 @@ async def test_one_that_is_being_warmed_is_nobodys_yet(world: World) -> None:
     assert (await world.spare_queries.all())[0].gateway_url is not None
 
 
-async def test_a_claimed_one_that_does_not_boot_is_booted_again(world: World) -> None:
+async def test_a_claimed_one_that_does_not_boot_is_booted_again(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
     async with booting(world) as hold:
         (offered,) = await world.spare_queries.all()
         instance = await world.lifecycle.create(world.organization_id, InstanceDraft("Ada"))
@@ -213,6 +215,7 @@ async def test_a_claimed_one_that_does_not_boot_is_booted_again(world: World) ->
     assert world.engine.made("boot") == 2
     # It was not the pool's failure.
     assert world.pool.problem is None
+    assert "claimed, but not booted: The sandbox ended with exit code" in caplog.text
 
 
 async def test_a_claimed_one_that_is_deleted_at_once_leaves_nothing(world: World) -> None:
