@@ -11,8 +11,6 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, TypedDict
 
-from starlette.applications import Starlette
-
 from chowder_local import __version__
 from chowder_local.accounts.authentication import Authentication
 from chowder_local.accounts.default import ensure_default
@@ -25,6 +23,7 @@ from chowder_local.engine.docker import DockerEngine
 from chowder_local.engine.image_recipe import openclaw_version
 from chowder_local.engine.specs import STATE_DIR, Limits
 from chowder_local.errors.process import PortTaken, RelayPortTaken
+from chowder_local.events import Events
 from chowder_local.instances.boots import Boots
 from chowder_local.instances.config_judge import ConfigJudge
 from chowder_local.instances.conversations import Conversations
@@ -40,6 +39,7 @@ from chowder_local.instances.room import Room
 from chowder_local.instances.seeds import Seeds
 from chowder_local.instances.spares import Spares
 from chowder_local.instances.suspensions import Suspensions
+from chowder_local.metrics import Metrics
 from chowder_local.openclaw.channels import Channels
 from chowder_local.openclaw.control import Control
 from chowder_local.openclaw.files import Files
@@ -48,6 +48,7 @@ from chowder_local.openclaw.skills import Skills
 from chowder_local.openclaw.warmup import WarmUp
 from chowder_local.relay.failures import FailureLog
 from chowder_local.relay.service import Relay
+from chowder_local.stopping import Stopping
 from chowder_local.store.database import Database
 from chowder_local.store.instances import InstanceQueries
 from chowder_local.store.keys import KeyQueries
@@ -58,7 +59,7 @@ from chowder_local.store.spares import SpareQueries
 from chowder_local.tasks import owned_tasks
 from chowder_local.tokens import Vault, write_private
 from chowder_local.upstream.forward import Forwarder, open_client
-from chowder_local.web import failures, middleware
+from chowder_local.web import middleware
 from chowder_local.web.listener import bound_socket, listening
 from chowder_local.web.openapi.page import documentation_routes
 from chowder_local.web.relay import create_relay_app
@@ -70,10 +71,16 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
+    from starlette.applications import Starlette
+
     from chowder_local.domain import ModelProvider, SandboxId
     from chowder_local.engine.connection import EngineAddress
     from chowder_local.engine.networks import SandboxNetwork
     from chowder_local.settings import Settings
+
+# When the relay ends, no client waits for an agent any more; agents that were left hang up by
+# themselves, and what a messenger's turn asks of a model may take for ever.
+RELAY_GRACE_S = 1
 
 
 class State(TypedDict):
@@ -97,28 +104,34 @@ def create_app(settings: Settings, machine: Machine) -> Starlette:
 
     The lifespan raises ChowderError if one of them cannot be had.
     """
+    metrics = Metrics()
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[State]:
         async with AsyncExitStack() as stack:
-            yield {"services": await _open(settings, machine, stack)}
+            yield {"services": await _open(settings, machine, metrics, stack)}
 
-    return api(settings.cors_origins, lifespan)
+    hosts = [settings.host, *settings.allowed_hosts]
+    return api(settings.cors_origins, lifespan, metrics, hosts)
 
 
 def api(
-    cors_origins: Sequence[str], lifespan: Callable[[Starlette], AbstractAsyncContextManager[State]]
+    cors_origins: Sequence[str],
+    lifespan: Callable[[Starlette], AbstractAsyncContextManager[State]],
+    metrics: Metrics,
+    hosts: Sequence[str] = (),
 ) -> Starlette:
     """The HTTP side alone; requests find in their state what the lifespan yields."""
-    return Starlette(
+    return middleware.Api(
         routes=[*routes(), *documentation_routes(OPERATIONS)],
-        middleware=middleware.stack(cors_origins),
-        exception_handlers=failures.handlers(),
+        middleware=middleware.stack(cors_origins, metrics, hosts),
         lifespan=lifespan,
     )
 
 
-async def _open(settings: Settings, machine: Machine, stack: AsyncExitStack) -> Services:
+async def _open(
+    settings: Settings, machine: Machine, metrics: Metrics, stack: AsyncExitStack
+) -> Services:
     vault = await asyncio.to_thread(Vault.load, settings.secret_file)
     database = await stack.enter_async_context(Database.open(settings.database_file))
     meta = MetaQueries(database)
@@ -132,23 +145,11 @@ async def _open(settings: Settings, machine: Machine, stack: AsyncExitStack) -> 
         organizations, settings.default_key_file, machine.model_keys, meta, authentication,
         offline=settings.offline, tier=settings.tier,
     )  # fmt: skip
-    store_id = await meta.put_if_absent("store_id", secrets.token_hex(6))
-    await asyncio.to_thread(write_private, settings.store_file, store_id.encode())
+    engine, network = await _engine(settings, machine, meta, stack)
 
-    engine = await stack.enter_async_context(
-        DockerEngine.connect(
-            machine.engine_address,
-            store_id,
-            timeout_s=settings.engine_timeout_s,
-            thread_count=settings.engine_threads,
-        )
-    )
-    limits = Limits(settings.memory_limit_mb, settings.cpu_limit, settings.pids_limit)
-    network = await engine.prepare(
-        machine.image, limits, machine.ca_bundle, settings.sandbox_environment
-    )
-
-    instances, spare_queries = InstanceQueries(database), SpareQueries(database)
+    stopping = Stopping()
+    events = _events(stopping, stack)
+    instances, spare_queries = InstanceQueries(database, events), SpareQueries(database, events)
     model_failures = FailureLog()
     relay = Relay(
         Lending(vault, instances, spare_queries, organizations),
@@ -159,6 +160,8 @@ async def _open(settings: Settings, machine: Machine, stack: AsyncExitStack) -> 
             idle_timeout_s=settings.model_idle_timeout_s,
         ),
         model_failures,
+        events,
+        metrics,
     )
     relay_port = await _listen(relay, network, meta, stack)
     relay_url = f"http://{RELAY_HOSTNAME}:{relay_port}"
@@ -168,7 +171,7 @@ async def _open(settings: Settings, machine: Machine, stack: AsyncExitStack) -> 
     group = await stack.enter_async_context(owned_tasks())
     readiness = Readiness(engine, gateway_of, boot_timeout_s=settings.boot_timeout_s)
     locks = InstanceLocks()
-    seeds, releases = Seeds(vault, relay_url), Releases(instances, engine, locks)
+    seeds, releases = Seeds(vault, relay_url), Releases(instances, engine, locks, events)
     spares = Spares(
         spares=spare_queries, engine=engine, readiness=readiness, seeds=seeds,
         warm_up=WarmUp(control), gateway_of=gateway_of, clock=_now,
@@ -179,8 +182,8 @@ async def _open(settings: Settings, machine: Machine, stack: AsyncExitStack) -> 
     )  # fmt: skip
     boots = Boots(
         instances=instances, organizations=organizations, engine=engine, readiness=readiness,
-        seeds=seeds, spares=spares, room=room, concurrency=settings.boot_concurrency, clock=_now,
-        group=group,
+        seeds=seeds, spares=spares, room=room, concurrency=settings.boot_concurrency, events=events,
+        metrics=metrics, clock=_now, group=group,
     )  # fmt: skip
     pool = Pool(
         size=settings.pool_size, spares=spares, queries=spare_queries, boots=boots, room=room
@@ -193,7 +196,8 @@ async def _open(settings: Settings, machine: Machine, stack: AsyncExitStack) -> 
     suspensions = Suspensions(gateway_of, settings.suspend_timeout_s)
     reconciler = Reconciler(
         instances=instances, engine=engine, boots=boots, locks=locks, releases=releases,
-        spares=spare_queries, suspensions=suspensions, interval_s=settings.reconcile_interval_s,
+        spares=spare_queries, suspensions=suspensions, events=events,
+        interval_s=settings.reconcile_interval_s,
         release_after_s=settings.release_after_s, clock=_now,
     )  # fmt: skip
     # Once before the first request, so that no list ever shows what a crash left behind.
@@ -211,11 +215,13 @@ async def _open(settings: Settings, machine: Machine, stack: AsyncExitStack) -> 
             instances=instances, organizations=organizations, engine=engine, boots=boots,
             pool=pool, readiness=readiness, live_config=live_config,
             config_judge=ConfigJudge(engine), locks=locks, suspensions=suspensions, clock=_now,
+            events=events,
         ),
         boots=boots,
         conversations=Conversations(
             organizations=organizations, sessions=sessions,
             reconciler=reconciler, failures=model_failures, gateway_of=gateway_of, clock=_now,
+            stopping=stopping,
         ),
         files=files,
         skills=Skills(control, engine, gateway_of),
@@ -225,9 +231,41 @@ async def _open(settings: Settings, machine: Machine, stack: AsyncExitStack) -> 
             _facts(settings, machine, relay_url), engine, instances, spare_queries, pool, boots,
             room,
         ),
+        events=events,
+        metrics=metrics,
         vault=vault,
+        stopping=stopping,
         max_body_bytes=settings.max_body_bytes,
     )  # fmt: skip
+
+
+def _events(stopping: Stopping, stack: AsyncExitStack) -> Events:
+    events = Events()
+    stack.callback(events.close)
+    # Who follows them would otherwise hold up the end for as long as it is allowed to.
+    stack.enter_context(stopping.calling(events.close))
+    return events
+
+
+async def _engine(
+    settings: Settings, machine: Machine, meta: MetaQueries, stack: AsyncExitStack
+) -> tuple[DockerEngine, SandboxNetwork]:
+    """The engine, ready to boot sandboxes of this data directory."""
+    store_id = await meta.put_if_absent("store_id", secrets.token_hex(6))
+    await asyncio.to_thread(write_private, settings.store_file, store_id.encode())
+
+    engine = await stack.enter_async_context(
+        DockerEngine.connect(
+            machine.engine_address,
+            store_id,
+            timeout_s=settings.engine_timeout_s,
+            thread_count=settings.engine_threads,
+        )
+    )
+    limits = Limits(settings.memory_limit_mb, settings.cpu_limit, settings.pids_limit)
+    return engine, await engine.prepare(
+        machine.image, limits, machine.ca_bundle, settings.sandbox_environment
+    )
 
 
 async def _listen(
@@ -239,7 +277,8 @@ async def _listen(
     stack.callback(bound.close)
     port: int = bound.getsockname()[1]
     await meta.put("relay_port", str(port))
-    await stack.enter_async_context(listening(create_relay_app(relay), bound))
+    app = create_relay_app(relay)
+    await stack.enter_async_context(listening(app, bound, grace_s=RELAY_GRACE_S))
     return port
 
 

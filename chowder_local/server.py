@@ -17,10 +17,12 @@ from filelock import FileLock, Timeout
 from chowder_local import __version__, logs
 from chowder_local.accounts.default import default_model_keys
 from chowder_local.app import Machine, create_app
+from chowder_local.data_dir import make_private_folder, touch_private, unusable
 from chowder_local.engine.builds import trusted_bundle
 from chowder_local.engine.connection import find_engine
 from chowder_local.engine.image_recipe import expected_tag
-from chowder_local.errors.process import DataDirLocked, DataDirUnusable
+from chowder_local.errors.process import DataDirLocked
+from chowder_local.settings import beyond_this_machine
 from chowder_local.tokens import write_private
 from chowder_local.web.listener import bound_socket, listener, with_state
 
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
     from chowder_local.settings import Settings
+    from chowder_local.stopping import Stopping
     from chowder_local.web.listener import Listener
 
 log = logging.getLogger(__name__)
@@ -43,7 +46,7 @@ def run(settings: Settings, env: Mapping[str, str]) -> int:
 
     Raises ChowderError, in words for a person, if the server cannot start.
     """
-    logs.configure(settings.log_level)
+    logs.configure(settings.log_level, settings.log_format)
     with _held_data_dir(settings), bound_socket(settings.host, settings.port) as bound:
         machine = _machine(settings, env)
         app = create_app(settings, machine)
@@ -68,41 +71,38 @@ def _held_data_dir(settings: Settings) -> Iterator[None]:
     # Not at once: whoever asks whether a server runs takes the lock for a moment.
     lock = FileLock(settings.lock_file, timeout=LOCK_TIMEOUT_S)
     try:
-        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private_folder(settings.data_dir)
+        touch_private(settings.lock_file)
         lock.acquire()
     except Timeout:
         raise DataDirLocked(str(settings.data_dir)) from None
     except OSError as failure:
-        raise DataDirUnusable(
-            f"The data directory {settings.data_dir} cannot be used: {failure.strerror}. "
-            "Make room or mend its permissions, or choose another one with --data-dir."
-        ) from failure
+        raise unusable(settings.data_dir, failure) from failure
     with lock:
         yield
 
 
 async def _serve(app: Starlette, bound: socket.socket, settings: Settings) -> None:
-    async with app.router.lifespan_context(app) as state:
-        server = listener(with_state(app, state or {}))
+    async with app.router.lifespan_context(app) as yielded:
+        state = dict(yielded or {})
+        stopping: Stopping = state["services"].stopping
+        server = listener(with_state(app, state), grace_s=settings.stop_grace_s, stopping=stopping)
         # What is there by now stays; to look through it again for garbage would hold up every
         # request for some fifty milliseconds.
         gc.freeze()
         _stop_on_signals(server)
         with _run_file(settings):
             log.info("chowder-local %s listens on %s", __version__, settings.root_url)
+            if not settings.is_on_loopback:
+                log.warning("%s", beyond_this_machine(settings.host))
             await server.serve(sockets=[bound])
             log.info("stopping; agents stay as they are")
 
 
 def _stop_on_signals(server: Listener) -> None:
-    def stop() -> None:
-        # Asked twice, it does not wait for open streams.
-        server.force_exit = server.should_exit
-        server.should_exit = True
-
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop)
+        loop.add_signal_handler(number, server.stop)
 
 
 @contextmanager

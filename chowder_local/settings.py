@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -66,6 +68,11 @@ class Settings(BaseModel):
     suspend_timeout_s: float = Field(
         10.0, gt=0, description="How long a stop waits for the turn that is running."
     )
+    stop_grace_s: int = Field(
+        3,
+        ge=0,
+        description="How long requests may go on when the server stops.",
+    )
     reconcile_interval_s: float = Field(
         5.0, gt=0, description="How often the store and the engine are made to agree."
     )
@@ -106,9 +113,25 @@ class Settings(BaseModel):
     cors_origins: tuple[str, ...] = Field(
         (), description="Browser origins allowed besides loopback ones, separated by commas."
     )
+    allowed_hosts: tuple[str, ...] = Field(
+        (),
+        description="Names that the server is called by, besides loopback ones, with commas.",
+    )
     log_level: str = Field(
         "info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error."
     )
+    log_format: str = Field(
+        "line", pattern="^(line|json)$", description="line, or json: one object a line."
+    )
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _names(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        for host in hosts:
+            # A star would open what the list is there to close.
+            if re.fullmatch(r"(\[[\w.:]+\]|[\w.:-]+)(:\d+)?", host) is None:
+                raise ValueError(f"{host!r} is no host name; give names such as box.example")
+        return hosts
 
     @field_validator("data_dir", "ca_bundle")
     @classmethod
@@ -130,9 +153,9 @@ class Settings(BaseModel):
         if unknown := sorted(values.keys() - cls.model_fields.keys()):
             names = ", ".join(PREFIX + name.upper() for name in unknown)
             raise SettingsInvalid(f"Unknown settings: {names}.")
-        if "cors_origins" in values:
-            origins = (origin.strip() for origin in values["cors_origins"].split(","))
-            values["cors_origins"] = tuple(filter(None, origins))
+        for name in values.keys() & {"cors_origins", "allowed_hosts"}:
+            parts = (part.strip() for part in values[name].split(","))
+            values[name] = tuple(filter(None, parts))
         values |= {name: value for name, value in options.items() if value is not None}
         try:
             return cls.model_validate(values)
@@ -163,6 +186,15 @@ class Settings(BaseModel):
         # An address that stands for all of them can be listened on, but not called.
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+    @property
+    def is_on_loopback(self) -> bool:
+        """Whether only this machine reaches the API."""
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            # A name may mean any address, but for this one.
+            return self.host.lower() == "localhost"
 
     @property
     def database_file(self) -> Path:
@@ -198,3 +230,13 @@ class Settings(BaseModel):
     def log_file(self) -> Path:
         """Where a detached server logs."""
         return self.data_dir / "server.log"
+
+
+def beyond_this_machine(host: str) -> str:
+    """What an operator is told whose server listens elsewhere than on the loopback."""
+    return (
+        f"This server listens on {host}, so whoever reaches this machine reaches it, unencrypted, "
+        "its own agents among them: to sign up takes no key. Leave CHOWDER_HOST and --host alone "
+        "to serve this machine only; else let only those in whom you trust, by a firewall or a "
+        "proxy with TLS, and name in CHOWDER_ALLOWED_HOSTS what they call it by."
+    )

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import hmac
 import os
+import re
 import secrets
 from contextlib import suppress
 from typing import TYPE_CHECKING, Self
@@ -22,6 +23,7 @@ ORGANIZATION_PREFIX = "chd_org_"
 SCOPED_PREFIX = "chd_sk_"
 SHOWN_CHARACTERS = 12
 SECRET_BYTES = 32
+_KEY = re.compile(f"(?:{ORGANIZATION_PREFIX}|{SCOPED_PREFIX})[A-Za-z0-9_-]+")
 
 
 def new_key(prefix: str) -> str:
@@ -32,6 +34,11 @@ def new_key(prefix: str) -> str:
 def shown_prefix(raw_key: str) -> str:
     """The part of a token that may be shown, to tell it from others."""
     return raw_key[:SHOWN_CHARACTERS]
+
+
+def without_keys(text: str) -> str:
+    """The text, for a log; of keys that somebody has put in it only what may be shown."""
+    return _KEY.sub(lambda found: f"{shown_prefix(found[0])}...", text)
 
 
 def digest(raw_key: str) -> str:

@@ -13,13 +13,13 @@ from chowder_local.cli.exits import FAILURE
 from chowder_local.cli.output import waiting
 from chowder_local.cli.running import RunningServer, find_running
 from chowder_local.client import Client
+from chowder_local.data_dir import opened_log
 from chowder_local.errors import ChowderError
-from chowder_local.errors.process import DataDirUnusable, ServerNotReady
+from chowder_local.errors.process import ServerNotReady
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
-    from typing import IO
 
     from chowder_local.settings import Settings
 
@@ -65,7 +65,7 @@ def start_detached(
     # -P: what lies in the current folder must not pass for one of our modules.
     command = [sys.executable, "-P", "-m", "chowder_local"]
     command += ["--data-dir", str(settings.data_dir.absolute()), "up", *options]
-    with _opened_log(settings) as log:
+    with opened_log(settings.log_file) as log:
         start = log.tell()
         process = subprocess.Popen(  # noqa: S603 - our own command line
             command,
@@ -119,17 +119,6 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-
-
-def _opened_log(settings: Settings) -> IO[bytes]:
-    try:
-        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return settings.log_file.open("ab")
-    except OSError as failure:
-        raise DataDirUnusable(
-            f"The data directory {settings.data_dir} cannot be used: {failure.strerror}. "
-            "Make room or mend its permissions, or choose another one with --data-dir."
-        ) from failure
 
 
 def _last_words(log_file: Path, start: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,7 +11,7 @@ import click
 from chowder_local.cli import findings
 from chowder_local.cli.context import Context, data_dir_option, json_option
 from chowder_local.cli.findings import Finding, Level
-from chowder_local.cli.output import say, show_json
+from chowder_local.cli.output import note, say, show_json
 from chowder_local.cli.running import find_running, is_locked
 from chowder_local.errors import ChowderError
 
@@ -26,10 +27,23 @@ MARKS = {Level.OK: ("ok", "green"), Level.WARN: ("warn", "yellow"), Level.FAIL: 
 @click.command()
 @data_dir_option
 @json_option
+@click.option(
+    "--bundle",
+    type=click.Path(dir_okay=False, path_type=Path),
+    is_flag=False,
+    flag_value="chowder-local-bundle.zip",
+    help="Pack what a bug report needs, without secrets, in this file.",
+)
 @click.pass_obj
-def doctor(context: Context, as_json: bool) -> int:
+def doctor(context: Context, as_json: bool, bundle: Path | None) -> int:
     """Find out what is wrong, and how to cure it. Exits with 1 if something must be cured."""
-    found = list(examine(context.settings(), context.env))
+    settings = context.settings()
+    found = list(examine(settings, context.env))
+    if bundle is not None:
+        from chowder_local.cli.bundle import write_bundle
+
+        names = write_bundle(bundle, settings, context.env, found)
+        note(f"{bundle} has {', '.join(names)}. Look through it before you show it to anyone.")
     worst_is_fail = any(finding.level is Level.FAIL for finding in found)
     if as_json:
         show_json({"ok": not worst_is_fail, "findings": [asdict(finding) for finding in found]})

@@ -13,6 +13,7 @@ from chowder_local.cli.context import Context, data_dir_option
 from chowder_local.cli.detached import healthy_server, start_detached, wait_until_ready
 from chowder_local.cli.output import note, say, waiting
 from chowder_local.domain import Tier
+from chowder_local.settings import beyond_this_machine
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -116,6 +117,8 @@ def _say_running(context: Context, running: RunningServer, *, is_other: bool) ->
 def _say_ready(context: Context, settings: Settings, running: RunningServer) -> None:
     say(f"chowder-local {running.version} is ready (process {running.pid}).")
     _say_lines(context, running, _models(settings, context.env))
+    if not settings.is_on_loopback:
+        note(f"\nWarning: {beyond_this_machine(settings.host)}")
 
 
 def _say_lines(context: Context, running: RunningServer, models: str | None = None) -> None:

@@ -110,6 +110,11 @@ class DockerEngine:
         """Tells apart sandboxes that were made of another image, or otherwise, than one now."""
         return self._likeness
 
+    @property
+    def failure_count(self) -> int:
+        """How many calls the engine did not do."""
+        return self._threads.failure_count
+
     async def version(self) -> str:
         """The engine's name and version; that it answers at all is the point."""
 

@@ -7,6 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar
 
+from chowder_local.errors.sandboxes import EngineUnavailable
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
@@ -20,6 +22,8 @@ class Threads:
 
     def __init__(self, size: int, name: str) -> None:
         self._pool = ThreadPoolExecutor(size, thread_name_prefix=name)
+        self.failure_count = 0
+        """How many calls the engine did not do."""
 
     def __enter__(self) -> Self:
         return self
@@ -38,6 +42,9 @@ class Threads:
         work = loop.run_in_executor(self._pool, partial(call, *args, **kwargs))
         try:
             return await asyncio.shield(work)
+        except EngineUnavailable:
+            self.failure_count += 1
+            raise
         except asyncio.CancelledError:
             # A thread cannot be cancelled. Leaving it behind would let a half-made container
             # appear after its deletion, so the cancelled caller waits for it first.

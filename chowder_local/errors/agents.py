@@ -14,6 +14,15 @@ class GatewayUnavailable(ChowderError):
         super().__init__(f"Gateway unavailable – {reason}")
 
 
+class ServerStopping(GatewayUnavailable):
+    """The server ends before an agent's answer does."""
+
+    code = "server_stopping"
+
+    def __init__(self) -> None:
+        super().__init__("the server is stopping")
+
+
 class RpcRefused(ChowderError):
     """A gateway refuses a control call; the words are its own."""
 

@@ -9,6 +9,33 @@ from chowder_local.errors import ChowderError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+SHOWN_CHARACTERS = 100
+"""Of what a caller says and an error repeats."""
+
+
+class HostUnknown(ChowderError):
+    """The request is for a name that is not this server's, as after a rebinding of DNS."""
+
+    code = "host_unknown"
+
+    def __init__(self, host: str) -> None:
+        super().__init__(
+            f"This server is not known as {host[:SHOWN_CHARACTERS]!r}. If it is to be called by "
+            "that name, start it with the name in CHOWDER_ALLOWED_HOSTS (several: with commas)."
+        )
+
+
+class PageRefused(ChowderError):
+    """A page of another site wants to change something."""
+
+    code = "page_refused"
+
+    def __init__(self, origin: str) -> None:
+        super().__init__(
+            f"Pages of {origin[:SHOWN_CHARACTERS]!r} may change nothing here. If they are to, "
+            "start the server with their origin in CHOWDER_CORS_ORIGINS (several: with commas)."
+        )
+
 
 class KeyMissing(ChowderError):
     """The request carries no bearer token."""

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
+from chowder_local import correlation
 from chowder_local.domain import InstanceStatus, SandboxSpec
 from chowder_local.errors import ChowderError
 from chowder_local.errors.requests import ModelKeyMissing
 from chowder_local.errors.sandboxes import EngineUnavailable, HostFull, SandboxMissing
+from chowder_local.events import EventType
 from chowder_local.openclaw import config
 
 if TYPE_CHECKING:
@@ -19,11 +23,13 @@ if TYPE_CHECKING:
 
     from chowder_local.accounts.organizations import Organizations
     from chowder_local.domain import Instance, InstanceId, Spare
+    from chowder_local.events import Events
     from chowder_local.instances.ports import Engine
     from chowder_local.instances.readiness import Readiness
     from chowder_local.instances.room import Room
     from chowder_local.instances.seeds import Seeds
     from chowder_local.instances.spares import Spares
+    from chowder_local.metrics import Metrics
     from chowder_local.store.instances import InstanceQueries
 
 log = logging.getLogger(__name__)
@@ -43,6 +49,8 @@ class Boots:
         spares: Spares,
         room: Room,
         concurrency: int,
+        events: Events,
+        metrics: Metrics,
         clock: Callable[[], datetime],
         group: asyncio.TaskGroup,
     ) -> None:
@@ -55,6 +63,8 @@ class Boots:
         self._room = room
         # A boot is bound by the processor: more at once would only make all of them late.
         self._slots = asyncio.Semaphore(concurrency)
+        self._events = events
+        self._metrics = metrics
         self._clock = clock
         self._group = group
         self._under_way: dict[InstanceId, asyncio.Task[None]] = {}
@@ -102,7 +112,7 @@ class Boots:
         An instance that was ready before keeps its volume; leftovers of one that never was
         are swept away first. `files` are put on the volume. Raises ChowderError.
         """
-        async with self._room.kept_for(instance.sandbox_id), self._turn(instance.id):
+        async with self._room.kept_for(instance.sandbox_id), self._turn(instance):
             content = dict(files or {})
             if instance.born_at is None:
                 content[config.CONFIG_FILE] = await self._first_config(instance)
@@ -116,16 +126,32 @@ class Boots:
             return await self._readiness.wait(await self._engine.boot(spec))
 
     @asynccontextmanager
-    async def _turn(self, instance_id: InstanceId) -> AsyncIterator[None]:
-        self._queue[instance_id] = None
+    async def _turn(self, instance: Instance) -> AsyncIterator[None]:
+        tell = partial(
+            self._events.publish, organization_id=instance.organization_id, instance_id=instance.id
+        )
+        tell(EventType.BOOT_QUEUED)
+        self._queue[instance.id] = None
         try:
             await self._slots.acquire()
+        except asyncio.CancelledError:
+            tell(EventType.BOOT_ENDED, outcome="abandoned", took_s=0.0)
+            raise
         finally:
-            self._queue.pop(instance_id, None)
+            self._queue.pop(instance.id, None)
+        tell(EventType.BOOT_BEGUN)
+        began_s, outcome = time.monotonic(), "failed"
         try:
             yield
+            outcome = "ready"
+        except asyncio.CancelledError:
+            outcome = "abandoned"
+            raise
         finally:
             self._slots.release()
+            took_s = time.monotonic() - began_s
+            self._metrics.boot(outcome, took_s)
+            tell(EventType.BOOT_ENDED, outcome=outcome, took_s=round(took_s, 3))
 
     async def _first_config(self, instance: Instance) -> bytes:
         provider = instance.model_provider
@@ -142,6 +168,7 @@ class Boots:
             return None
 
     async def _provision(self, instance: Instance, spare: Spare | None) -> None:
+        correlation.of_instance(instance.id)
         log.info("instance %s: booting sandbox %s", instance.id, instance.sandbox_id)
         try:
             gateway_url = None if spare is None else await self._woken(instance, spare)

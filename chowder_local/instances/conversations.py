@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from chowder_local.domain import InstanceStatus
 from chowder_local.errors import ChowderError
-from chowder_local.errors.agents import AnswerUnfit, GatewayUnavailable, MessageRefused
+from chowder_local.errors.agents import (
+    AnswerUnfit,
+    GatewayUnavailable,
+    MessageRefused,
+    ServerStopping,
+)
 from chowder_local.errors.requests import InstanceStateWrong, ModelKeyMissing
 from chowder_local.errors.upstream import ProviderFailed
 from chowder_local.instances.eyesight import Eyesight
@@ -30,6 +35,7 @@ if TYPE_CHECKING:
     from chowder_local.instances.reconcile import Reconciler
     from chowder_local.openclaw.gateway import Gateway
     from chowder_local.relay.failures import FailureLog
+    from chowder_local.stopping import Stopping
     from chowder_local.store.sessions import SessionQueries
     from chowder_local.upstream.forward import Answer
 
@@ -64,6 +70,7 @@ class Conversations:
         failures: FailureLog,
         gateway_of: Callable[[SandboxId, str], Gateway],
         clock: Callable[[], datetime],
+        stopping: Stopping,
     ) -> None:
         self._organizations = organizations
         self._sessions = sessions
@@ -71,6 +78,7 @@ class Conversations:
         self._failures = failures
         self._gateway_of = gateway_of
         self._clock = clock
+        self._stopping = stopping
         self._openings = Openings()
         self._eyesight = Eyesight()
 
@@ -114,21 +122,18 @@ class Conversations:
             ):
                 if not answer.is_success:
                     raise _failure(answer.status, _json(await answer.read()), known)
-                async for arrived in answer.chunks():
-                    writer.feed(arrived)
-                    if writer.has_words or writer.is_over:
-                        opened()
-                    # What came together goes on together.
-                    if ready := writer.ready():
-                        yield ready
+                with self._stopping.calling(answer.break_off):
+                    async for arrived in answer.chunks():
+                        writer.feed(arrived)
+                        if writer.has_words or writer.is_over:
+                            opened()
+                        # What came together goes on together.
+                        if ready := writer.ready():
+                            yield ready
             if not writer.is_over:
                 raise GatewayUnavailable("the answer broke off before its end")
-        except GatewayUnavailable as failure:
-            await self._look_after(instance)
-            if not writer.has_begun:
-                raise
-            error = {"code": failure.code, "message": str(failure), "param": None}
-            yield writer.ready() + writer.failed(error)
+        except GatewayUnavailable as broken:
+            yield await self._last_words(broken, instance, writer)
 
     async def _open(
         self, instance: Instance, asked: Mapping[str, Any], session: str | None
@@ -176,6 +181,23 @@ class Conversations:
         if (marked := self._failures.find(message)) is not None:
             return marked
         return self._failures.latest(sandbox_id, since_s) if message in OWN_WORDS else None
+
+    async def _last_words(
+        self, broken: GatewayUnavailable, instance: Instance, writer: EventWriter
+    ) -> bytes:
+        """What ends a stream that broke off, unless it had ended; raises if it has not begun."""
+        failure = broken
+        if self._stopping.has_begun:
+            # It was us who broke it.
+            failure = ServerStopping()
+        else:
+            await self._look_after(instance)
+        if not writer.has_begun:
+            raise failure
+        if writer.is_over:
+            return writer.ready()
+        error = {"code": failure.code, "message": str(failure), "param": None}
+        return writer.ready() + writer.failed(error)
 
     async def _look_after(self, instance: Instance) -> None:
         try:

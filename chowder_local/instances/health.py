@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from chowder_local.errors.sandboxes import EngineUnavailable
+from chowder_local.metrics import Figures
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -74,10 +75,25 @@ class Health:
             "boots": {"under_way": self._boots.under_way_count, "queued": self._boots.queue_length},
             "pool": {
                 "size": self._pool.size,
-                "ready": sum(each.gateway_url is not None for each in await self._spares.all()),
+                "ready": await self._spares_ready(),
                 "error": self._pool.problem,
             },
             "instances": {
                 str(status): count for status, count in (await self._instances.counts()).items()
             },
         }
+
+    async def figures(self) -> Figures:
+        """What metrics tell of the state; the engine, which may take its time, is not asked."""
+        return Figures(
+            version=self._facts.version,
+            started_at_s=self._facts.started_at.timestamp(),
+            instances={str(k): n for k, n in (await self._instances.counts()).items()},
+            spares_ready=await self._spares_ready(),
+            boots_under_way=self._boots.under_way_count,
+            boots_queued=self._boots.queue_length,
+            engine_failures=self._engine.failure_count,
+        )
+
+    async def _spares_ready(self) -> int:
+        return sum(each.gateway_url is not None for each in await self._spares.all())

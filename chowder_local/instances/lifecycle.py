@@ -8,6 +8,7 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from chowder_local import correlation
 from chowder_local.domain import (
     Instance,
     InstanceId,
@@ -20,6 +21,7 @@ from chowder_local.errors import ChowderError
 from chowder_local.errors.agents import GatewayUnavailable, RpcRefused
 from chowder_local.errors.requests import InstanceNotFound, InstanceStateWrong
 from chowder_local.errors.sandboxes import BootFailed, EngineUnavailable, HostFull
+from chowder_local.events import EventType
 from chowder_local.openclaw import config
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
     from chowder_local.accounts.organizations import Organizations
     from chowder_local.domain import Caller, OrganizationId
+    from chowder_local.events import Events
     from chowder_local.instances.boots import Boots
     from chowder_local.instances.config_judge import ConfigJudge
     from chowder_local.instances.live_config import LiveConfig
@@ -69,6 +72,7 @@ class Lifecycle:
         config_judge: ConfigJudge,
         locks: InstanceLocks,
         suspensions: Suspensions,
+        events: Events,
         clock: Callable[[], datetime],
     ) -> None:
         self._instances = instances
@@ -81,6 +85,7 @@ class Lifecycle:
         self._config_judge = config_judge
         self._locks = locks
         self._suspensions = suspensions
+        self._events = events
         self._clock = clock
 
     async def create(self, organization_id: OrganizationId, draft: InstanceDraft) -> Instance:
@@ -98,6 +103,7 @@ class Lifecycle:
             updated_at=now,
             **vars(draft),
         )
+        correlation.of_instance(instance.id)
         async with self._pool.offer() as offered:
             instance, spare = await self._instances.add(
                 instance,
@@ -116,6 +122,7 @@ class Lifecycle:
         instance = await self._instances.get(InstanceId(instance_id))
         if instance is None or instance.organization_id != organization_id:
             raise InstanceNotFound
+        correlation.of_instance(instance.id)
         return instance
 
     def all(self, caller: Caller) -> AsyncGenerator[list[Instance]]:
@@ -232,6 +239,12 @@ class Lifecycle:
         sandbox = await self._engine.inspect(instance.sandbox_id)
         if sandbox.state is SandboxState.PAUSED:
             await self._engine.unpause(instance.sandbox_id)
+            self._events.publish(
+                EventType.SANDBOX_WOKEN,
+                instance.organization_id,
+                instance.id,
+                sandbox_id=instance.sandbox_id,
+            )
             sandbox = await self._engine.inspect(instance.sandbox_id)
         if sandbox.state is SandboxState.RUNNING:
             try:

@@ -17,6 +17,10 @@ class Engine(Protocol):
     def likeness(self) -> str:
         """Tells apart sandboxes that were made of another image, or otherwise, than one now."""
 
+    @property
+    def failure_count(self) -> int:
+        """How many calls raised EngineUnavailable."""
+
     async def version(self) -> str:
         """The engine's name and version; that it answers at all is the point."""
 

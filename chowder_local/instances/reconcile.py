@@ -8,15 +8,18 @@ from collections import defaultdict, deque
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from chowder_local import correlation
 from chowder_local.domain import InstanceStatus, SandboxInfo, SandboxState
 from chowder_local.errors import ChowderError
 from chowder_local.errors.sandboxes import EngineUnavailable
+from chowder_local.events import EventType
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
     from datetime import datetime
 
     from chowder_local.domain import Instance, InstanceId, SandboxId
+    from chowder_local.events import Events
     from chowder_local.instances.boots import Boots
     from chowder_local.instances.locks import InstanceLocks
     from chowder_local.instances.ports import Engine
@@ -48,6 +51,7 @@ class Reconciler:
         releases: Releases,
         spares: SpareQueries,
         suspensions: Suspensions,
+        events: Events,
         interval_s: float,
         release_after_s: float,
         clock: Callable[[], datetime],
@@ -59,6 +63,7 @@ class Reconciler:
         self._releases = releases
         self._spares = spares
         self._suspensions = suspensions
+        self._events = events
         self._interval_s = interval_s
         self._release_after_s = release_after_s
         self._rounds = 0
@@ -104,16 +109,19 @@ class Reconciler:
         rows = {each.id: each for each in [*owners, *await self._instances.awake()]}
         for instance in rows.values():
             sandbox = found.get(instance.sandbox_id)
+            correlation.of_instance(instance.id)
             with _put_off(instance.sandbox_id):
                 # Whoever holds the lock moves it, maybe for minutes: the next round looks.
                 if self._is_off(instance, sandbox) and not self._locks.is_held(instance.id):
                     await self._settle_one(instance)
                 elif self._is_to_be_released(instance, sandbox):
                     await self._releases.release(instance)
+        correlation.of_instance(None)
         for sandbox_id in (found.keys() | volumes) - spares - owned:
             log.info("removing sandbox %s, which no instance has", sandbox_id)
             with _put_off(sandbox_id):
                 await self._engine.remove(sandbox_id)
+                self._events.publish(EventType.SANDBOX_REMOVED, sandbox_id=sandbox_id)
 
     async def check(self, instance: Instance) -> None:
         """Looks after one instance at once, because a message to it failed."""
@@ -149,6 +157,14 @@ class Reconciler:
             if not self._is_off(instance, sandbox):
                 return False
             await self._settle(instance, sandbox)
+            self._events.publish(
+                EventType.SANDBOX_HEALED,
+                instance.organization_id,
+                instance.id,
+                sandbox_id=instance.sandbox_id,
+                status=instance.status,
+                state=sandbox.state,
+            )
             return True
 
     def _is_off(self, instance: Instance, sandbox: SandboxInfo | None) -> bool:
@@ -219,6 +235,10 @@ class Reconciler:
     def _note(self, problem: str | None) -> None:
         if problem != self.engine_problem:
             log.warning("engine: %s", problem or "answers again")
+            is_new = (problem is None) is not (self.engine_problem is None)
+            if is_new:
+                lost, back = EventType.ENGINE_LOST, EventType.ENGINE_BACK
+                self._events.publish(back if problem is None else lost)
         self.engine_problem = problem
 
 

@@ -6,9 +6,11 @@ import logging
 from typing import TYPE_CHECKING
 
 from chowder_local.domain import InstanceStatus, SandboxState
+from chowder_local.events import EventType
 
 if TYPE_CHECKING:
     from chowder_local.domain import Instance
+    from chowder_local.events import Events
     from chowder_local.instances.locks import InstanceLocks
     from chowder_local.instances.ports import Engine
     from chowder_local.store.instances import InstanceQueries
@@ -19,10 +21,13 @@ log = logging.getLogger(__name__)
 class Releases:
     """Ends the sandboxes of stopped instances in good order; `start` boots them again."""
 
-    def __init__(self, instances: InstanceQueries, engine: Engine, locks: InstanceLocks) -> None:
+    def __init__(
+        self, instances: InstanceQueries, engine: Engine, locks: InstanceLocks, events: Events
+    ) -> None:
         self._instances = instances
         self._engine = engine
         self._locks = locks
+        self._events = events
 
     async def release(self, seen: Instance) -> bool:
         """Gives a stopped instance's memory back; False if it is stopped no more, or gone.
@@ -40,5 +45,11 @@ class Releases:
             if sandbox.state is not SandboxState.PAUSED:
                 return False
             await self._engine.release(instance.sandbox_id)
+            self._events.publish(
+                EventType.SANDBOX_RELEASED,
+                instance.organization_id,
+                instance.id,
+                sandbox_id=instance.sandbox_id,
+            )
             log.info("instance %s: released from memory", instance.id)
             return True

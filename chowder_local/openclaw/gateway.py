@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from chowder_local import correlation
 from chowder_local.errors.agents import (
     ConfigNotApplied,
     ConfigRefused,
@@ -226,6 +227,8 @@ class Gateway:
     async def _asked(
         self, method: str, path: str, headers: Mapping[str, str], body: bytes
     ) -> AsyncIterator[Answer]:
+        if (request_id := correlation.request_id()) is not None:
+            headers = {**headers, correlation.REQUEST_ID_HEADER: request_id}
         answer = await self._forwarder.open(method, self._url + path, headers.items(), body)
         try:
             yield answer

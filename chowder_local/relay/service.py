@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
+from chowder_local import correlation
 from chowder_local.domain import OFFLINE_KEY
 from chowder_local.errors.requests import ModelKeyMissing
 from chowder_local.errors.upstream import (
@@ -16,6 +17,7 @@ from chowder_local.errors.upstream import (
     StreamBroken,
     UpstreamFailed,
 )
+from chowder_local.events import EventType
 from chowder_local.relay import providers
 from chowder_local.relay.choices import insisted
 from chowder_local.relay.offline import model as offline
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
     from chowder_local.domain import InstanceId, ModelProvider, OrganizationId, SandboxId
     from chowder_local.errors import ChowderError
+    from chowder_local.events import Events
+    from chowder_local.metrics import Metrics
     from chowder_local.relay.failures import FailureLog
     from chowder_local.upstream.forward import Answer, Forwarder
 
@@ -36,7 +40,7 @@ _MAX_ERROR_BYTES = 64 * 1024
 _ERROR_TIMEOUT_S = 10.0
 # OpenClaw neither retries after this status nor blocks the provider for a while, as it does
 # after 401, 403, 429 and 5xx.
-_CROSSING_STATUS = 400
+CROSSING_STATUS = 400
 
 
 @dataclass(frozen=True)
@@ -87,11 +91,15 @@ class Relay:
         base_urls: Mapping[ModelProvider, str],
         forwarder: Forwarder,
         failures: FailureLog,
+        events: Events,
+        metrics: Metrics,
     ) -> None:
         self._lender = lender
         self._base_urls = base_urls
         self._forwarder = forwarder
         self._failures = failures
+        self._events = events
+        self._metrics = metrics
 
     async def answer(self, call: ModelCall) -> ModelAnswer:
         """The provider's answer as it comes; a failure is remembered, and its marker answered.
@@ -102,16 +110,21 @@ class Relay:
         if token is None:
             raise RelayTokenInvalid
         loan = await self._lender.lend(token, call.provider)
+        correlation.of_instance(loan.instance_id)
         if loan.key is None:
+            self._count(call, loan, "keyless")
             return self._failed(call, loan, ModelKeyMissing(call.provider))
         if loan.key == OFFLINE_KEY:
+            self._count(call, loan, "offline")
             return _offline(call)
         call = replace(call, body=insisted(call.provider, call.body))
         try:
             answer = await self._open(call, loan.key)
         except UpstreamFailed as failed:
+            self._count(call, loan, "unreachable")
             return self._failed(call, loan, ProviderFailed(call.provider, None, str(failed)))
         if answer.status >= 300 or _is_page(answer):
+            self._count(call, loan, "refused")
             return self._failed(call, loan, await _failure(call, answer, loan.key))
         chunks = self._chunks(call, loan, answer)
         return ModelAnswer(answer.status, headers.back(answer.headers), chunks, answer.close)
@@ -138,23 +151,45 @@ class Relay:
         return await self._forwarder.open(call.method, url, sent, call.body)
 
     async def _chunks(self, call: ModelCall, loan: Loan, answer: Answer) -> AsyncIterator[bytes]:
+        outcome = "left"
         try:
             async for chunk in answer.chunks():
                 yield chunk
+            outcome = "answered"
         except StreamBroken as broken:
+            outcome = "broken"
             failure = ProviderFailed(call.provider, None, f"it broke off its answer: {broken}")
-            self._failures.remember(failure, loan.sandbox_id)
-            _log.warning("Instance %s: %s", loan.instance_id, failure)
+            self._remember(call, loan, failure)
             raise
+        finally:
+            self._count(call, loan, outcome)
+
+    def _count(self, call: ModelCall, loan: Loan, outcome: str) -> None:
+        self._metrics.model_call(call.provider, outcome)
+        _log.debug("Instance %s: a model call of %s: %s", loan.instance_id, call.provider, outcome)
+
+    def _remember(self, call: ModelCall, loan: Loan, failure: ChowderError) -> str:
+        """The marker by which the failure is found again, which is told as an event as well."""
+        _log.warning("Instance %s: %s", loan.instance_id, failure)
+        # Without its words: they are the provider's, and may quote what it was asked.
+        status = failure.status if isinstance(failure, ProviderFailed) else None
+        self._events.publish(
+            EventType.MODEL_FAILED,
+            loan.organization_id,
+            loan.instance_id,
+            provider=call.provider,
+            status=status,
+            code=failure.code,
+        )
+        return self._failures.remember(failure, loan.sandbox_id)
 
     def _failed(self, call: ModelCall, loan: Loan, failure: ChowderError) -> ModelAnswer:
-        _log.warning("Instance %s: %s", loan.instance_id, failure)
-        told = self._failures.remember(failure, loan.sandbox_id)
+        told = self._remember(call, loan, failure)
         # Other words would make OpenClaw block the provider; these make it shorten the prompt.
         if isinstance(failure, ProviderFailed) and providers.is_overflow(failure.words):
             told = f"{told} {failure.words}"
-        body = providers.error_body(call.provider, _CROSSING_STATUS, told)
-        return _whole(_CROSSING_STATUS, "application/json", iter([body]))
+        body = providers.error_body(call.provider, CROSSING_STATUS, told)
+        return _whole(CROSSING_STATUS, "application/json", iter([body]))
 
 
 def _is_page(answer: Answer) -> bool:

@@ -26,8 +26,10 @@ _READERS = 4
 PAGE_SIZE = 200
 """Of rows that are made into something in one go, while which nobody else is served."""
 
-# FULL, not NORMAL: with a WAL, NORMAL survives kill -9 but not a power cut, which takes back the
-# last commits, and we answer 201 after a commit. fullfsync is what makes macOS mean it.
+# A 2xx follows its commit. After kill -9 the kernel still has what was committed, with any setting.
+# A power cut takes back the last commits unless each is synced: with a WAL, FULL does that, and
+# NORMAL only at checkpoints. It costs 0.3 to 3 ms a commit (ext4), and no message or poll waits for
+# one; what waits a while to be written, last uses, nobody was promised. fullfsync is for macOS.
 _PRAGMAS = (
     "PRAGMA foreign_keys = ON",
     "PRAGMA synchronous = FULL",

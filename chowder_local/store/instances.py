@@ -18,6 +18,7 @@ from chowder_local.domain import (
     Spare,
 )
 from chowder_local.errors.requests import InstanceLimitReached
+from chowder_local.events import Events, EventType
 from chowder_local.store.recall import Recall
 from chowder_local.store.tables import METADATA, InstanceRow, KeyGrantRow, SpareRow
 
@@ -55,10 +56,11 @@ class InstanceChanges(TypedDict, total=False):
 
 
 class InstanceQueries:
-    """Instances, the terminated ones too."""
+    """Instances, the terminated ones too; what becomes of them is told as an event."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, events: Events | None = None) -> None:
         self._database = database
+        self._events = events or Events()
         self._recall = Recall[Instance](database)
 
     async def add(
@@ -87,7 +89,15 @@ class InstanceQueries:
             if spare is not None:
                 instance = replace(instance, sandbox_id=spare.sandbox_id)
             session.add(_row(instance))
-            return instance, spare
+        if spare is not None:
+            self._events.publish(
+                EventType.SPARE_CLAIMED,
+                instance.organization_id,
+                instance.id,
+                sandbox_id=spare.sandbox_id,
+            )
+        self._tell(instance, None)
+        return instance, spare
 
     async def get(self, instance_id: InstanceId) -> Instance | None:
         """The instance, in whatever status."""
@@ -176,10 +186,14 @@ class InstanceQueries:
             row = await session.get(InstanceRow, instance_id)
             if row is None or not (only_from is None or row.status in only_from):
                 return None
+            before = row.status, row.error_message
             for name, value in _columns(fields).items():
                 setattr(row, name, value)
             row.updated_at = now
-            return _instance(row)
+            changed = _instance(row)
+        if before != (changed.status, changed.error_message):
+            self._tell(changed, before[0])
+        return changed
 
     async def counts(self) -> dict[InstanceStatus, int]:
         """How many instances are in each status, those without any included."""
@@ -189,6 +203,16 @@ class InstanceQueries:
             )
             counted = {InstanceStatus(status): count for status, count in rows}
             return {status: counted.get(status, 0) for status in InstanceStatus}
+
+    def _tell(self, instance: Instance, before: str | None) -> None:
+        self._events.publish(
+            EventType.INSTANCE_STATUS,
+            instance.organization_id,
+            instance.id,
+            status=instance.status,
+            before=before,
+            error_message=instance.error_message,
+        )
 
     async def _pages(self, *conditions: ColumnElement[bool]) -> AsyncGenerator[list[Instance]]:
         found = _TABLE.select().where(*conditions).order_by(_TABLE.c.created_at, _TABLE.c.id)

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from chowder_local.errors.process import DataDirUnusable
+from chowder_local.store import backups
 from chowder_local.store.driver import BUSY_TIMEOUT_S
 from chowder_local.store.failures import in_words, unwritable
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+log = logging.getLogger(__name__)
 
 REVISION = "0003"
 """The newest migration; a file that has it is opened without importing Alembic."""
@@ -18,7 +26,7 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 
 
 def prepare(path: Path) -> None:
-    """Makes or upgrades the file, readable by us only; blocks.
+    """Makes or upgrades the file, readable by us only; blocks. What is upgraded is copied first.
 
     Raises DataDirUnusable if that cannot be, or if the file is another program's or a newer
     version's.
@@ -68,11 +76,11 @@ def _upgrade(path: Path, current: str | None) -> None:
     from sqlalchemy.pool import NullPool
 
     scripts = ScriptDirectory(str(MIGRATIONS))
-    if current not in {None, *(script.revision for script in scripts.walk_revisions())}:
-        raise DataDirUnusable(
-            f"{path} was written by a newer chowder-local (schema {current}, this one knows "
-            f"{REVISION}). Upgrade chowder-local, or choose another directory with --data-dir."
-        )
+    known = {script.revision for script in scripts.walk_revisions()}
+    if current is not None:
+        if current not in known:
+            raise _too_new(path, current, known)
+        _keep_a_copy(path, current)
     engine = create_engine(
         URL.create("sqlite", database=str(path)),
         poolclass=NullPool,
@@ -89,3 +97,30 @@ def _upgrade(path: Path, current: str | None) -> None:
         environment.configure(connection=connection, transactional_ddl=False)
         environment.run_migrations()
     engine.dispose()
+
+
+def _keep_a_copy(path: Path, current: str) -> None:
+    try:
+        backup = backups.take(path, current)
+    except OSError as failed:
+        raise unwritable(path, failed) from failed
+    log.warning(
+        "the database goes from schema %s to %s; as it was before, it is kept in %s",
+        current, REVISION, backup,
+    )  # fmt: skip
+
+
+def _too_new(path: Path, current: str, known: Collection[str]) -> DataDirUnusable:
+    """No way down is tried: a step back would have to throw away what only the newer one knows."""
+    back = "There is no copy of it here from before it was upgraded"
+    if fitting := backups.taken(path, known):
+        back = (
+            f"To go back to what it was before it was upgraded, remove {path}-wal and {path}-shm "
+            f"if they are there, and copy {fitting[0]} over {path}; agents made since then are "
+            "removed at the next start, with their files"
+        )
+    return DataDirUnusable(
+        f"{path} was written by a newer chowder-local (schema {current}, this one knows "
+        f"{REVISION}); nothing was changed. Upgrade chowder-local, or choose another directory "
+        f"with --data-dir. {back}."
+    )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from sqlmodel import col, delete, select
 
 from chowder_local.domain import SandboxId, Spare
+from chowder_local.events import Events, EventType
 from chowder_local.store.tables import SpareRow
 
 if TYPE_CHECKING:
@@ -16,8 +17,9 @@ if TYPE_CHECKING:
 class SpareQueries:
     """Spares, those that are still being made included; `InstanceQueries.add` claims them."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, events: Events | None = None) -> None:
         self._database = database
+        self._events = events or Events()
 
     async def add(self, spare: Spare) -> None:
         """Keeps a spare that is about to be made."""
@@ -42,6 +44,8 @@ class SpareQueries:
         async with self._database.writing() as session:
             if (row := await session.get(SpareRow, sandbox_id)) is not None:
                 row.gateway_url = gateway_url
+        if row is not None:
+            self._events.publish(EventType.SPARE_MADE, sandbox_id=sandbox_id)
 
     async def drop(self, sandbox_id: SandboxId) -> bool:
         """Forgets a spare; False if it is one no more, because an instance has claimed it."""
@@ -49,7 +53,9 @@ class SpareQueries:
             dropped = await session.exec(
                 delete(SpareRow).where(col(SpareRow.sandbox_id) == sandbox_id)
             )
-            return dropped.rowcount > 0
+        if dropped.rowcount > 0:
+            self._events.publish(EventType.SPARE_DISCARDED, sandbox_id=sandbox_id)
+        return dropped.rowcount > 0
 
 
 def _spare(row: SpareRow) -> Spare:

@@ -76,6 +76,10 @@ class Answer:
         """The whole body; raises StreamBroken."""
         return b"".join([chunk async for chunk in self.chunks()])
 
+    def break_off(self) -> None:
+        """Ends the request at once; whoever reads the body gets StreamBroken."""
+        self._response.close()
+
     async def close(self) -> None:
         """Ends the request, at once if the body is not finished."""
         self._response.close()

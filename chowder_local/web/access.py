@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from chowder_local.domain import Permission
 from chowder_local.errors.requests import OrganizationKeyRequired, PermissionMissing
+from chowder_local.web.heads import fields_of
 from chowder_local.web.state import services
 
 if TYPE_CHECKING:
@@ -66,8 +67,6 @@ def guarded(handler: Handler, access: Access) -> Handler:
 
 
 def _bearer_token(request: Request) -> str | None:
-    for name, value in request.scope["headers"]:
-        if name == b"authorization":
-            scheme, _, token = value.decode("latin-1").partition(" ")
-            return token.strip() or None if scheme.lower() == "bearer" else None
-    return None
+    said = fields_of(request.scope).get(b"authorization", b"")
+    scheme, _, token = said.decode("latin-1").partition(" ")
+    return token.strip() or None if scheme.lower() == "bearer" else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
@@ -13,14 +13,13 @@ from chowder_local.errors import ChowderError, agents, process, requests, sandbo
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from starlette.requests import Request
-    from starlette.types import ExceptionHandler
-
 log = logging.getLogger(__name__)
 
 STATUSES: Mapping[type[ChowderError], int] = {
     requests.KeyMissing: 401,
     requests.KeyInvalid: 401,
+    requests.HostUnknown: 403,
+    requests.PageRefused: 403,
     requests.OrganizationKeyRequired: 403,
     requests.PermissionMissing: 403,
     requests.InstanceLimitReached: 402,
@@ -57,6 +56,7 @@ STATUSES: Mapping[type[ChowderError], int] = {
     requests.ClientStalled: 400,
     agents.SandboxFull: 502,
     agents.GatewayUnavailable: 502,
+    agents.ServerStopping: 502,
     agents.RpcRefused: 502,
     sandboxes.BootFailed: 502,
     sandboxes.EngineUnavailable: 502,
@@ -76,24 +76,25 @@ _PROXIED = (
 )
 
 
-def handlers() -> Mapping[Any, ExceptionHandler]:
-    """Exception handlers for the application."""
-    return {
-        ChowderError: _refused,
-        HTTPException: _http,
-    }
+def rendered(raised: Exception) -> JSONResponse:
+    """The answer to a request whose handler, or the search for one, raised this."""
+    if isinstance(raised, ChowderError):
+        return _refused(raised)
+    if isinstance(raised, HTTPException):
+        return JSONResponse({"detail": raised.detail}, raised.status_code, raised.headers)
+    log.error("a defect of ours", exc_info=raised)
+    # Its words may hold anything, so the client gets none of them; the log has the traceback.
+    return JSONResponse({"detail": "Internal server error."}, 500)
 
 
 def stopping() -> JSONResponse:
     """The answer to a request that is not over when the server ends."""
-    failure = agents.GatewayUnavailable("the server is stopping")
+    return refusal(agents.ServerStopping())
+
+
+def refusal(failure: ChowderError) -> JSONResponse:
+    """The answer to a request that reaches no handler."""
     return JSONResponse({"detail": detail_of(failure)}, status_of(failure))
-
-
-def defect() -> JSONResponse:
-    """The answer to a request that met a defect of ours."""
-    # Its words may hold anything, so the client gets none of them; the log has the traceback.
-    return JSONResponse({"detail": "Internal server error."}, 500)
 
 
 def status_of(failure: ChowderError) -> int:
@@ -114,8 +115,7 @@ def detail_of(failure: ChowderError) -> Any:
     return str(failure)
 
 
-async def _refused(_: Request, raised: Exception) -> JSONResponse:
-    failure = cast("ChowderError", raised)
+def _refused(failure: ChowderError) -> JSONResponse:
     status = status_of(failure)
     headers = {}
     if status == 401 and not isinstance(failure, upstream.ProviderFailed):
@@ -126,8 +126,3 @@ async def _refused(_: Request, raised: Exception) -> JSONResponse:
         # A provider's words may quote the key that it refuses; ours never do.
         log.warning("%s: %s", failure.code, failure)
     return JSONResponse({"detail": detail_of(failure)}, status, headers)
-
-
-async def _http(_: Request, raised: Exception) -> JSONResponse:
-    failure = cast("HTTPException", raised)
-    return JSONResponse({"detail": failure.detail}, failure.status_code, failure.headers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import socket
 from contextlib import asynccontextmanager, contextmanager
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 
 from chowder_local.errors.process import PortTaken, SettingsInvalid
+from chowder_local.stopping import Stopping
 from chowder_local.tasks import owned_tasks
 
 if TYPE_CHECKING:
@@ -17,8 +19,10 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-# How long open streams may take to end; without it they would keep the process for ever.
+# How long open requests may take to end; without it they would keep the process for ever.
 GRACE_S = 3
+# What is cut off then has its last words to say, and these are not waited for longer.
+CUT_S = 1.0
 
 
 def bound_socket(host: str, port: int) -> socket.socket:
@@ -40,15 +44,36 @@ def bound_socket(host: str, port: int) -> socket.socket:
 
 
 class Listener(uvicorn.Server):
-    """A uvicorn server that leaves signals to whoever runs the process."""
+    """A uvicorn server that leaves signals to whoever runs the process, and tells streams."""
+
+    def __init__(self, config: uvicorn.Config, stopping: Stopping) -> None:
+        super().__init__(config)
+        self._stopping = stopping
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Captures none."""
         yield
 
+    def stop(self) -> None:
+        """Begins to stop; asked once more, it waits for nothing that is still open."""
+        self.force_exit = self.should_exit
+        self.should_exit = True
+        if self.force_exit:
+            for task in self.server_state.tasks:
+                task.cancel()
 
-def listener(app: ASGIApp) -> Listener:
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Takes no new connections, ends streams, lets the rest end, and cuts off what does not."""
+        # Whoever is told gets to run only after uvicorn has closed its sockets.
+        self._stopping.begin()
+        await super().shutdown(sockets)
+        if cut := set(self.server_state.tasks):
+            # uvicorn tells them to end and does not wait until they have.
+            await asyncio.wait(cut, timeout=CUT_S)
+
+
+def listener(app: ASGIApp, *, grace_s: int = GRACE_S, stopping: Stopping | None = None) -> Listener:
     """A server for the app, with the settings that all of ours have in common.
 
     The lifespan is run by whoever calls this: uvicorn would turn its errors into tracebacks.
@@ -62,8 +87,9 @@ def listener(app: ASGIApp) -> Listener:
             server_header=False,
             # Nobody stands before us whose word on a client's address we would take.
             proxy_headers=False,
-            timeout_graceful_shutdown=GRACE_S,
-        )
+            timeout_graceful_shutdown=grace_s,
+        ),
+        stopping or Stopping(),
     )
 
 
@@ -77,9 +103,11 @@ def with_state(app: ASGIApp, state: Mapping[str, Any]) -> ASGIApp:
 
 
 @asynccontextmanager
-async def listening(app: ASGIApp, bound: socket.socket) -> AsyncIterator[None]:
+async def listening(
+    app: ASGIApp, bound: socket.socket, *, grace_s: int = GRACE_S
+) -> AsyncIterator[None]:
     """Serves the app on the socket while inside the block, and closes the socket."""
-    server = listener(app)
+    server = listener(app, grace_s=grace_s)
     async with owned_tasks() as group:
         serving = group.create_task(server.serve(sockets=[bound]))
         try:

@@ -1,4 +1,4 @@
-"""What every request passes through: an id, one log line, and CORS for pages on this machine."""
+"""What every request passes through: an id, a log line, CORS for this machine's pages, a gate."""
 
 from __future__ import annotations
 
@@ -10,28 +10,39 @@ import time
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Route
 
+from chowder_local import correlation
+from chowder_local.correlation import REQUEST_ID_HEADER
+from chowder_local.tokens import without_keys
 from chowder_local.web import failures
+from chowder_local.web.gate import LOOPBACK_ORIGIN, Gate
+from chowder_local.web.heads import fields_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from chowder_local.metrics import Metrics
+
 log = logging.getLogger(__name__)
 
-LOOPBACK_ORIGIN = r"https?://(localhost|[a-z0-9-]+\.localhost|127\.0\.0\.1|\[::1\])(:\d+)?"
-REQUEST_ID_HEADER = "X-Request-Id"
 QUEUE_POSITION_HEADER = "X-Queue-Position"
 _REQUEST_ID = REQUEST_ID_HEADER.lower().encode()
+_STREAM = (b"content-type", b"text/event-stream; charset=utf-8")
 
 
-def stack(cors_origins: Sequence[str]) -> list[Middleware]:
-    """Outermost first."""
+def stack(
+    cors_origins: Sequence[str], metrics: Metrics, hosts: Sequence[str] = ()
+) -> list[Middleware]:
+    """Outermost first; `hosts` are names that we may be called by besides the loopback's."""
     return [
-        Middleware(RequestLog),
+        Middleware(RequestLog, metrics),
         Middleware(
             PagesCORS,
             allow_origins=list(cors_origins),
@@ -46,7 +57,9 @@ def stack(cors_origins: Sequence[str]) -> list[Middleware]:
             ],
             max_age=600,
         ),
-        Middleware(Defects),
+        # Inside of CORS, so that a page which may call can read what it did wrong.
+        Middleware(Gate, hosts=hosts, origins=cors_origins),
+        Middleware(Failures),
     ]
 
 
@@ -54,16 +67,27 @@ class PagesCORS(CORSMiddleware):
     """CORS for pages, which say their origin; whoever has none is spared the work."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if any(name == b"origin" for name, _ in scope.get("headers", ())):
+        if scope["type"] == "http" and b"origin" in fields_of(scope):
             await super().__call__(scope, receive, send)
         else:
             await self.app(scope, receive, send)
 
 
-class Defects:
-    """Answers in place of code that raised what nobody foresaw, or that the server's end cut off.
+class Api(Starlette):
+    """Starlette without its own two handlers of what was raised: `Failures` does their work."""
 
-    Innermost, because Starlette's own handler is outside of CORS: pages could not read it.
+    def build_middleware_stack(self) -> ASGIApp:
+        """The router within the middleware that was asked for, and no other."""
+        app: ASGIApp = self.router
+        for kind, args, kwargs in reversed(self.user_middleware):
+            app = kind(app, *args, **kwargs)
+        return app
+
+
+class Failures:
+    """Answers in place of code that raised, foreseen or not, or that the server's end cut off.
+
+    Innermost, because pages can read only what has passed CORS.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -83,18 +107,20 @@ class Defects:
             # Only a server that stops does that, to requests which have outlasted its grace.
             if not has_begun:
                 await failures.stopping()(scope, receive, send)
-        except Exception:
-            log.exception("a defect of ours")
+        except Exception as raised:
             if has_begun:
+                log.exception("a defect of ours")
                 raise
-            await failures.defect()(scope, receive, send)
+            await failures.rendered(raised)(scope, receive, send)
 
 
 class RequestLog:
-    """Gives each request an id, which the answer carries, and logs its end in one line."""
+    """Gives each request an id, which the answer carries; counts it, and logs its end in a line."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
+        self._metrics = metrics
+        self._templates: dict[Any, str] = {}
         # They tell requests apart and keep no secret; the kernel need not be asked for each.
         self._ids = random.Random(secrets.randbits(256))  # noqa: S311
 
@@ -102,33 +128,57 @@ class RequestLog:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = f"{self._ids.getrandbits(128):032x}"
+        offered = fields_of(scope).get(_REQUEST_ID, b"").decode("latin-1")
+        request_id = (
+            offered
+            if offered and correlation.may_be_logged(offered)
+            else f"{self._ids.getrandbits(128):032x}"
+        )
         began_s = time.perf_counter()
         status = 0
+        is_stream = False
 
         async def send_with_id(message: Message) -> None:
-            nonlocal status
+            nonlocal status, is_stream
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [
-                    *message.get("headers", ()),
-                    (_REQUEST_ID, request_id.encode()),
-                ]
+                headers = message.get("headers", ())
+                message["headers"] = [*headers, (_REQUEST_ID, request_id.encode())]
+                if _STREAM in headers:
+                    is_stream = True
+                    self._metrics.open_streams.inc()
             await send(message)
 
+        # uvicorn runs each request as a task, and a task's context ends with it.
+        correlation.of_request(request_id)
         try:
             await self._app(scope, receive, send_with_id)
         finally:
-            level = _level(scope["path"])
-            if log.isEnabledFor(level):
-                # Without the query, which may carry what no log should, and quoted, because a
-                # decoded path may hold the end of this line and the beginning of another.
-                path = quote(scope["path"])
-                took_ms = (time.perf_counter() - began_s) * 1000
-                log.log(
-                    level, "%s %s %d %.1f ms %s",
-                    scope["method"], path, status, took_ms, request_id,
-                )  # fmt: skip
+            took_s = time.perf_counter() - began_s
+            self._metrics.request(scope["method"], self._template(scope), status, took_s)
+            if is_stream:
+                self._metrics.open_streams.dec()
+            _log_end(scope, status, took_s, request_id)
+
+    def _template(self, scope: Scope) -> str | None:
+        """The path of the route that was found, as the table has it."""
+        if not self._templates and (app := scope.get("app")) is not None:
+            self._templates = {
+                each.endpoint: each.path for each in app.routes if isinstance(each, Route)
+            }
+        return self._templates.get(scope.get("endpoint"))
+
+
+def _log_end(scope: Scope, status: int, took_s: float, request_id: str) -> None:
+    level = _level(scope["path"])
+    if log.isEnabledFor(level):
+        # Without the query, which may carry what no log should, and quoted, because a
+        # decoded path may hold the end of this line and the beginning of another.
+        path = quote(without_keys(scope["path"]))
+        log.log(
+            level, "%s %s %d %.1f ms %s",
+            scope["method"], path, status, took_s * 1000, request_id,
+        )  # fmt: skip
 
 
 def _level(path: str) -> int:

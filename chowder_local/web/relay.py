@@ -7,25 +7,28 @@ import logging
 from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from chowder_local.domain import ModelProvider
+from chowder_local.domain import FORMER_RELAY_HOSTNAME, RELAY_HOSTNAME, ModelProvider
 from chowder_local.errors.requests import BodyTooLarge
 from chowder_local.errors.upstream import RelayTokenInvalid, StreamBroken
 from chowder_local.relay.providers import error_body
-from chowder_local.relay.service import ModelCall
+from chowder_local.relay.service import CROSSING_STATUS, ModelCall
 from chowder_local.web.bodies import read_body
+from chowder_local.web.gate import Gate
 
 if TYPE_CHECKING:
-    from starlette.types import Receive, Scope, Send
+    from starlette.types import Message, Receive, Scope, Send
 
     from chowder_local.relay.service import ModelAnswer, Relay
 
 _log = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 32 * 1024 * 1024
+RELAY_HOSTNAMES = (RELAY_HOSTNAME, FORMER_RELAY_HOSTNAME)
 
 
 class _HungUp(Exception):
@@ -39,7 +42,8 @@ def create_relay_app(relay: Relay, *, max_body_bytes: int = MAX_BODY_BYTES) -> S
         routes=[
             Route("/health", _health),
             Route("/{provider}/{path:path}", calls, methods=["GET", "POST"]),
-        ]
+        ],
+        middleware=[Middleware(Gate, hosts=RELAY_HOSTNAMES, origins=[])],
     )
     app.router.redirect_slashes = False
     return app
@@ -67,7 +71,21 @@ class _Calls:
             return await _refusal(provider, 413, str(error))(scope, receive, send)
         except ClientDisconnect:
             return None
-        return await self._serve(_call(request, provider, body), scope, receive, send)
+        has_begun = False
+
+        async def send_noting(message: Message) -> None:
+            nonlocal has_begun
+            has_begun = True
+            await send(message)
+
+        try:
+            return await self._serve(_call(request, provider, body), scope, receive, send_noting)
+        except asyncio.CancelledError:
+            # Only a server that stops does that, to calls which have outlasted its grace.
+            _log.info("A call of %s was cut off by the server's end.", provider)
+            if not has_begun:
+                refusal = _refusal(provider, CROSSING_STATUS, "The server is stopping.")
+                await refusal(scope, receive, send)
 
     async def _serve(self, call: ModelCall, scope: Scope, receive: Receive, send: Send) -> None:
         answer: ModelAnswer | None = None

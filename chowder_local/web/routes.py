@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,8 +10,8 @@ from starlette.requests import Request
 from starlette.routing import Route
 
 from chowder_local.web.access import Access, guarded
+from chowder_local.web.local import events, server
 from chowder_local.web.local import instances as local_instances
-from chowder_local.web.local import server
 from chowder_local.web.local import subscription as pages
 from chowder_local.web.middleware import QUEUE_POSITION_HEADER
 from chowder_local.web.payloads.channels import (
@@ -156,6 +157,8 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("POST",   "/v1/subscription/portal",                                   subscription.portal,     ORG,       "Open the portal",             None,               LinkView),
     Operation("GET",    "/local/health",                                             server.health,           ANYONE,    "How the server is",           None,               HealthView),
     Operation("GET",    "/local/ready",                                              server.ready,            ANYONE,    "Whether calls are taken",     None,               ReadyView),
+    Operation("GET",    "/local/metrics",                                            server.metrics,          ANYONE,    "Read the metrics",            None,               "text/plain"),
+    Operation("GET",    "/local/events",                                             events.follow,           ORG,       "Follow what happens",         None,               "text/event-stream"),
     Operation("GET",    "/local/instances/{instance_id}/logs",                       local_instances.logs,    ORG,       "Read a sandbox's log",        None,               "text/plain", 200, (502,), LogQuery),
     Operation("GET",    "/local/instances/{instance_id}/gateway",                    local_instances.gateway, ORG,       "Reach a gateway directly",    None,               GatewayView),
 )
@@ -179,7 +182,15 @@ def routes(operations: Iterable[Operation] = OPERATIONS + PAGES) -> list[Route]:
     # Starlette looks through them one by one, and this one is asked for more than all others.
     in_order = sorted(paths, key=lambda path: path != POLLED)
     # With a route for each method, a refusal would name that of the path's first one alone.
-    return [Route(path, _Endpoint(paths[path]), methods=list(paths[path])) for path in in_order]
+    return [_route(path, paths[path]) for path in in_order]
+
+
+def _route(path: str, handlers: Mapping[str, Handler]) -> Route:
+    made = Route(path, _Endpoint(handlers), methods=list(handlers))
+    # A name may have lines, and a path that ends with the end of one is another path.
+    exactly = made.path_regex.pattern.removesuffix("$") + r"\Z"
+    made.path_regex = re.compile(exactly, re.DOTALL)
+    return made
 
 
 class _Endpoint:

@@ -16,14 +16,17 @@ if TYPE_CHECKING:
     from chowder_local.accounts.organizations import Organizations
     from chowder_local.accounts.subscriptions import Subscriptions
     from chowder_local.domain import Caller, Instance
+    from chowder_local.events import Events
     from chowder_local.instances.boots import Boots
     from chowder_local.instances.conversations import Conversations
     from chowder_local.instances.health import Health
     from chowder_local.instances.lifecycle import Lifecycle
     from chowder_local.instances.ports import Engine
+    from chowder_local.metrics import Metrics
     from chowder_local.openclaw.channels import Channels
     from chowder_local.openclaw.files import Files
     from chowder_local.openclaw.skills import Skills
+    from chowder_local.stopping import Stopping
     from chowder_local.tokens import Vault
 
 
@@ -43,7 +46,10 @@ class Services:
     channels: Channels
     engine: Engine
     health: Health
+    events: Events
+    metrics: Metrics
     vault: Vault
+    stopping: Stopping
     max_body_bytes: int
 
 

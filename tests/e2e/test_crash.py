@@ -97,6 +97,29 @@ def test_a_server_killed_in_the_middle_of_a_stream_loses_no_conversation(
         assert words in stand_in.requests[-1]
 
 
+def test_a_server_that_ends_in_the_middle_of_a_stream_says_so_within_it(
+    live: Api, live_instance: str, server: ServerProcess, stand_in: StandIn
+) -> None:
+    slow = Slow()
+    with (
+        stand_in.behaving(slow),
+        closing(live.events(live_instance, "Tell me a long story.")) as events,
+    ):
+        for event in events:
+            if event["type"] == "response.output_text.delta":
+                break
+        # Fails unless it ends with 0.
+        server.down()
+        # Up to `[DONE]`: a connection that broke would raise.
+        *_, last = events
+        assert slow.left.wait(LEAVE_TIMEOUT_S)
+    assert (last["type"], last["code"]) == ("error", "server_stopping")
+    assert "the server is stopping" in last["message"]
+    server.up()
+    assert rows(live)[live_instance] == "running"
+    assert live.say(live_instance, "Are you there?")
+
+
 def test_a_server_that_ends_in_the_middle_of_a_turn_says_so_and_the_agent_goes_on(
     live: Api, live_instance: str, server: ServerProcess, stand_in: StandIn
 ) -> None:

@@ -209,7 +209,7 @@ def test_clients_that_vanish_leave_nothing_behind(
     put(api, files, f"{FOLDER}/large", "")
     inside(container, f"truncate -s 1G /data/.openclaw/{FOLDER}/large")
     where = urlsplit(f"{server.base_url}/{files}")
-    head = f"Host: x\r\nAuthorization: Bearer {server.key}\r\n"
+    head = f"Host: localhost\r\nAuthorization: Bearer {server.key}\r\n"
     form = (
         "--b\r\nContent-Disposition: form-data; name=path\r\n\r\n"
         f"{FOLDER}/large\r\n--b\r\nContent-Disposition: form-data; name=file\r\n\r\n"

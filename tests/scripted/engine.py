@@ -36,6 +36,7 @@ class ScriptedEngine:
         self.failing: dict[str, Exception] = {}
         self.holds: dict[str, Hold] = {}
         self.log = ""
+        self.failure_count = 0
         self.likeness = "like-this"
         self.memory_found = EngineMemory(64_000_000_000, 32_000_000_000)
         self.spares: list[SandboxId] = []

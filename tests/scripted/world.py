@@ -19,6 +19,7 @@ from chowder_local.domain import (
     SandboxId,
     Tier,
 )
+from chowder_local.events import Events
 from chowder_local.instances.boots import Boots
 from chowder_local.instances.config_judge import ConfigJudge
 from chowder_local.instances.conversations import Conversations
@@ -34,6 +35,7 @@ from chowder_local.instances.room import Room
 from chowder_local.instances.seeds import Seeds
 from chowder_local.instances.spares import Spares
 from chowder_local.instances.suspensions import Suspensions
+from chowder_local.metrics import Metrics
 from chowder_local.openclaw.channels import Channels
 from chowder_local.openclaw.config import CONFIG_FILE
 from chowder_local.openclaw.control import Control
@@ -42,6 +44,7 @@ from chowder_local.openclaw.gateway import Gateway, open_gateways
 from chowder_local.openclaw.skills import Skills
 from chowder_local.openclaw.warmup import WarmUp
 from chowder_local.relay.failures import FailureLog
+from chowder_local.stopping import Stopping
 from chowder_local.store.database import Database
 from chowder_local.store.instances import InstanceQueries
 from chowder_local.store.keys import KeyQueries
@@ -116,6 +119,9 @@ class World:
     skills: Skills
     channels: Channels
     health: Health
+    stopping: Stopping
+    events: Events
+    metrics: Metrics
     tasks: asyncio.TaskGroup
     organization_id: OrganizationId
     key: str
@@ -173,6 +179,7 @@ async def open_world(
     pool_size: int = 0,
     max_awake: int | None = None,
     release_after_s: float = 900.0,
+    events: Events | None = None,
 ) -> AsyncIterator[World]:
     """A world with an organization that has keys for two of the three providers."""
     clock, gateway, vault = Clock(), ScriptedGateway(), Vault(b"s" * 32)
@@ -182,9 +189,9 @@ async def open_world(
         open_gateways() as forwarder,
         owned_tasks() as tasks,
     ):
-        engine = ScriptedEngine(url)
+        engine, events, metrics = ScriptedEngine(url), events or Events(), Metrics()
         engine.after_boot = gateway.booted
-        instances, sessions = InstanceQueries(database), SessionQueries(database)
+        instances, sessions = InstanceQueries(database, events), SessionQueries(database)
         keys = KeyQueries(database)
         organizations = Organizations(OrganizationQueries(database), vault, clock)
         details, key = await organizations.signup("Kitchen", tier=Tier.CRAB, model_keys=MODEL_KEYS)
@@ -195,12 +202,13 @@ async def open_world(
         programs = ScriptedPrograms()
         control = Control(programs, vault.gateway_token)
         readiness = Readiness(engine, gateway_of, boot_timeout_s=boot_timeout_s)
-        locks, failures = InstanceLocks(), FailureLog()
+        locks, failures, stopping = InstanceLocks(), FailureLog(), Stopping()
         # No step of the way to it may be a link.
         processes, home = LocalProcesses(), tmp_path.resolve() / "home"
         home.mkdir()
         (home / CONFIG_FILE).write_text("{}")
-        spare_queries, releases = SpareQueries(database), Releases(instances, engine, locks)
+        spare_queries = SpareQueries(database, events)
+        releases = Releases(instances, engine, locks, events)
         seeds = Seeds(vault, RELAY_URL)
         spares = Spares(
             spares=spare_queries, engine=engine, readiness=readiness, seeds=seeds,
@@ -212,8 +220,8 @@ async def open_world(
         )  # fmt: skip
         boots = Boots(
             instances=instances, organizations=organizations, engine=engine, readiness=readiness,
-            seeds=seeds, spares=spares, room=room, concurrency=concurrency, clock=clock,
-            group=tasks,
+            seeds=seeds, spares=spares, room=room, concurrency=concurrency, events=events,
+            metrics=metrics, clock=clock, group=tasks,
         )  # fmt: skip
         pool = Pool(size=pool_size, spares=spares, queries=spare_queries, boots=boots, room=room)
         files = Files(processes, str(home), idle_timeout_s=TRANSFER_TIMEOUT_S)
@@ -224,7 +232,7 @@ async def open_world(
         suspensions = Suspensions(gateway_of, suspend_timeout_s)
         reconciler = Reconciler(
             instances=instances, engine=engine, boots=boots, locks=locks, releases=releases,
-            spares=spare_queries, suspensions=suspensions, interval_s=interval_s,
+            spares=spare_queries, suspensions=suspensions, events=events, interval_s=interval_s,
             release_after_s=release_after_s, clock=clock,
         )  # fmt: skip
         yield World(
@@ -252,10 +260,11 @@ async def open_world(
                 instances=instances, organizations=organizations, engine=engine, boots=boots,
                 pool=pool, readiness=readiness, live_config=live_config,
                 config_judge=ConfigJudge(engine), locks=locks, suspensions=suspensions, clock=clock,
+                events=events,
             ),
             conversations=Conversations(
                 organizations=organizations, sessions=sessions, reconciler=reconciler,
-                failures=failures, gateway_of=gateway_of, clock=clock,
+                failures=failures, gateway_of=gateway_of, clock=clock, stopping=stopping,
             ),
             processes=processes,
             home=home,
@@ -266,6 +275,9 @@ async def open_world(
             health=Health(
                 _facts(clock), engine, instances, spare_queries, pool, boots, room
             ),
+            stopping=stopping,
+            events=events,
+            metrics=metrics,
             tasks=tasks,
             organization_id=details.organization.id,
             key=key,

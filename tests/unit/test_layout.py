@@ -69,3 +69,17 @@ def test_a_setting_is_explained_in_readme(name: str) -> None:
 def test_readme_explains_no_setting_that_is_not_there() -> None:
     explained = re.findall(rf"^\| `{PREFIX}(\w+)` \|", (ROOT / "README.md").read_text(), re.M)
     assert {name.lower() for name in explained} == set(Settings.model_fields)
+
+
+def test_every_test_that_backs_a_claim_on_security_is_there() -> None:
+    named = set(re.findall(r"[\w/]*\btest_\w+(?:\.py)?", (ROOT / "SECURITY.md").read_text()))
+    tests = {path: path.read_text() for path in (ROOT / "tests").rglob("test_*.py")}
+    assert len(named) > 10
+    for name in named:
+        is_file = name.endswith(".py")
+        found = (
+            any(path.as_posix().endswith(f"/{name}") for path in tests)
+            if is_file
+            else any(f"def {name}(" in text for text in tests.values())
+        )
+        assert found, f"SECURITY.md names {name}, which is not there"

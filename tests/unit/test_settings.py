@@ -63,6 +63,7 @@ def test_what_env_prints_for_clients_is_no_setting() -> None:
         ("CPU_LIMIT", "0"),
         ("BOOT_TIMEOUT_S", "-1"),
         ("LOG_LEVEL", "loud"),
+        ("LOG_FORMAT", "xml"),
     ],
 )
 def test_a_value_that_makes_no_sense_is_refused_by_name(name: str, value: str) -> None:
@@ -123,3 +124,23 @@ def test_every_provider_has_a_base_url_without_a_trailing_slash() -> None:
 )
 def test_a_server_is_called_at_an_address_that_can_be_called(host: str, url: str) -> None:
     assert Settings.read({}, host=host).root_url == url
+
+
+def test_names_that_the_server_is_called_by_are_a_list_with_commas() -> None:
+    env = {"CHOWDER_ALLOWED_HOSTS": "box.example, 192.168.1.5,[fd00::5]:2469,"}
+    assert Settings.read(env).allowed_hosts == ("box.example", "192.168.1.5", "[fd00::5]:2469")
+
+
+@pytest.mark.parametrize("host", ["*", "*.example", "http://box.example", "box example", "a/b"])
+def test_what_is_no_name_is_none_that_the_server_is_called_by(host: str) -> None:
+    with pytest.raises(SettingsInvalid, match="CHOWDER_ALLOWED_HOSTS: "):
+        Settings.read({"CHOWDER_ALLOWED_HOSTS": host})
+
+
+@pytest.mark.parametrize(
+    ("host", "is_on_loopback"),
+    [("127.0.0.1", True), ("127.0.0.2", True), ("::1", True), ("LOCALHOST", True),
+     ("0.0.0.0", False), ("::", False), ("192.168.1.5", False), ("box.local", False)],
+)  # fmt: skip
+def test_a_server_knows_whether_others_reach_it(host: str, is_on_loopback: bool) -> None:
+    assert Settings.read({}, host=host).is_on_loopback is is_on_loopback

@@ -19,6 +19,7 @@ from chowder_local.tokens import (
     digest,
     new_key,
     shown_prefix,
+    without_keys,
     write_private,
 )
 
@@ -173,3 +174,11 @@ def test_nothing_else_passes_for_a_sealed_text() -> None:
 def test_a_sealed_text_can_be_a_part_of_an_address() -> None:
     token = Vault(b"s" * 32).seal("text" * 100, datetime(2026, 5, 4, tzinfo=UTC))
     assert re.fullmatch(r"[A-Za-z0-9_=-]+", token)
+
+
+@pytest.mark.parametrize("prefix", ["chd_org_", "chd_sk_"])
+def test_of_a_key_in_a_text_no_more_is_told_than_may_be_shown(prefix: str) -> None:
+    key = new_key(prefix)
+    told = without_keys(f"/v1/instances/{key}/files/{key}")
+    assert told == f"/v1/instances/{key[:12]}.../files/{key[:12]}..."
+    assert without_keys("/v1/keys/chd") == "/v1/keys/chd"

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
 ALLOWED_ORIGIN = "https://app.example"
+ALLOWED_HOSTS = ["server.test", "chowder.internal"]
 
 
 @pytest.fixture
@@ -53,7 +54,10 @@ def services_of(world: World) -> Services:
         channels=world.channels,
         engine=world.engine,
         health=world.health,
+        events=world.events,
+        metrics=world.metrics,
         vault=world.vault,
+        stopping=world.stopping,
         max_body_bytes=MAX_BODY_BYTES,
     )
 
@@ -66,7 +70,8 @@ def app(world: World) -> ASGIApp:
     async def lifespan(_: Starlette) -> AsyncIterator[State]:
         yield {"services": services}
 
-    return with_state(api([ALLOWED_ORIGIN], lifespan), {"services": services})
+    app = api([ALLOWED_ORIGIN], lifespan, world.metrics, ALLOWED_HOSTS)
+    return with_state(app, {"services": services})
 
 
 @dataclass

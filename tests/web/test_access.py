@@ -78,6 +78,8 @@ POST   /v1/subscription/checkout                    401  403  403  403  403  403
 POST   /v1/subscription/portal                      401  403  403  403  403  403  403  403  200  200
 GET    /local/health                                200  200  200  200  200  200  200  200  200  200
 GET    /local/ready                                 200  200  200  200  200  200  200  200  200  200
+GET    /local/metrics                               200  200  200  200  200  200  200  200  200  200
+GET    /local/events                                401  403  403  403  403  403  403  403  200  200
 GET    /local/instances/{instance_id}/logs          401  403  403  403  403  403  403  403  404  200
 GET    /local/instances/{instance_id}/gateway       401  403  403  403  403  403  403  403  404  200
 GET    /local/checkout                              200  200  200  200  200  200  200  200  200  200
@@ -209,6 +211,8 @@ async def test_each_kind_of_key_gets_what_the_table_says(http: Api, operation: O
     names = await names_in_paths(http, agent.id)
     path = filled(operation.path, names)
     request = filled(REQUESTS.get(route(operation), {}), names)
+    # Who follows events is then answered and sent away.
+    world.events.close()
     found: dict[str, set[int]] = {}
     for column in COLUMNS:
         for header in headers[column]:

@@ -252,7 +252,7 @@ async def test_what_is_said_to_be_no_json_is_refused_with_a_word_of_what_to_do(
 
 async def test_a_page_has_to_say_that_it_sends_json(http: Api) -> None:
     """Of a page that says so, its browser asks first whether it may."""
-    answer = await signup_with(http, {"Origin": "https://evil.example"})
+    answer = await signup_with(http, {"Origin": "http://localhost:5173"})
     assert problems(answer)[0]["type"] == "model_attributes_type"
 
 

@@ -63,7 +63,8 @@ async def raw(
 ) -> list[Message]:
     """What the server sends to a client that is played by hand; it ends with its last message."""
     path, _, query = path.partition("?")
-    headers = {"authorization": f"Bearer {http.world.key}"} | more.pop("headers", {})
+    headers = {"host": "localhost", "authorization": f"Bearer {http.world.key}"}
+    headers |= more.pop("headers", {})
     scope = {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.3"},

@@ -94,8 +94,10 @@ async def open_place(tmp_path: Path) -> AsyncIterator[Place]:
         ids = [(await world.created(name=name)).id for name in ("used", "stopping", "deleted")]
         world.programs.answers |= PROGRAMS
         world.gateway.rpc_answers |= CALLS
+        # What follows them has its end at once.
+        world.events.close()
         _, other_key = await world.organizations.signup("Others")
-        app = with_state(api([], lifespan), {"services": services})
+        app = with_state(api([], lifespan, world.metrics), {"services": services})
         async with serve(app) as url:
             yield Place(url, world.key, other_key, *ids)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from chowder_local.domain import InstanceStatus
 from chowder_local.errors.sandboxes import EngineUnavailable
@@ -86,3 +87,47 @@ async def test_the_owner_learns_how_to_reach_the_gateway(http: Api) -> None:
         "gateway_url": http.world.engine.gateway_url,
         "token": http.world.vault.gateway_token(instance.sandbox_id),
     }
+
+
+async def test_metrics_are_told_to_anyone_by_the_templates_of_routes(http: Api) -> None:
+    instance = await http.world.created()
+    for path in ("", "/status", "/session/secret%2Fname/responses", "/nowhere"):
+        await http.get(f"/v1/instances/{instance.id}{path}")
+    answer = await http.get("/local/metrics", key=None)
+    assert answer.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+    samples = {
+        tuple(sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(answer.text)
+        for sample in family.samples
+        if sample.name == "chowder_requests_total"
+    }
+    assert samples == {
+        ("GET", "/v1/instances/{instance_id}", "2xx"): 1,
+        ("GET", "/v1/instances/{instance_id}/status", "2xx"): 1,
+        ("GET", "/v1/instances/{instance_id}/session/{session_id:path}/responses", "4xx"): 1,
+        ("GET", "other", "4xx"): 1,
+    }
+
+
+async def test_metrics_tell_nothing_that_is_somebodys(http: Api) -> None:
+    world = http.world
+    instance = await world.created(name="planted-name")
+    await http.get("/v1/instances?planted-query=1", headers={"X-Request-Id": "planted-id"})
+    await http.call("PLANTED", "/planted-path")
+    text = (await http.get("/local/metrics", key=None)).text
+    assert 'chowder_instances{status="running"} 1.0' in text
+    secrets = {world.key, instance.id, instance.sandbox_id, world.organization_id, "planted"}
+    assert not [each for each in secrets if each.lower() in text.lower()]
+
+
+async def test_metrics_are_told_while_the_engine_does_not_answer(http: Api) -> None:
+    for call in ("version", "memory", "sandboxes"):
+        http.world.engine.failing[call] = EngineUnavailable("The engine is on holiday.")
+    assert (await http.get("/local/metrics", key=None)).status_code == 200
+
+
+async def test_who_only_asks_for_the_head_of_the_events_is_not_kept(http: Api) -> None:
+    answer = await http.call("HEAD", "/local/events")
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert answer.headers["Content-Type"].startswith("text/event-stream")
+    assert http.world.events.follower_count == 0

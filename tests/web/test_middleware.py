@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chowder_local.web.middleware import Defects, RequestLog
+from chowder_local.logs import JsonLine
+from chowder_local.metrics import Metrics
+from chowder_local.web.middleware import Failures, RequestLog
+from tests.scripted.serving import eventually
 from tests.web.conftest import ALLOWED_ORIGIN
 
 if TYPE_CHECKING:
@@ -96,6 +99,30 @@ async def test_every_answer_has_an_id_of_its_own(http: Api) -> None:
     assert len(set(ids)) == len(ids)
 
 
+async def test_a_requests_own_id_is_kept_if_it_is_harmless(http: Api) -> None:
+    kept = await http.get("/local/ready", headers={"X-Request-Id": "my-id.1"})
+    replaced = await http.get("/local/ready", headers={"X-Request-Id": "my id\tERROR"})
+    assert kept.headers.get_list("X-Request-Id") == ["my-id.1"]
+    assert re.fullmatch("[0-9a-f]{32}", replaced.headers["X-Request-Id"])
+
+
+async def test_what_a_request_begins_is_logged_with_its_id_and_what_it_is_about(
+    http: Api, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "chowder_local")
+    caplog.handler.setFormatter(JsonLine())
+    headers = {"X-Request-Id": "create-1"}
+    created = await http.post("/v1/instances", json={"name": "Ada"}, headers=headers)
+    instance_id = created.json()["id"]
+    await eventually(lambda: f"{instance_id}: running" in caplog.text, "it runs")
+    await http.get("/v1/organization", headers={"X-Request-Id": "look-1"})
+    lines = [json.loads(line) for line in caplog.text.splitlines()]
+    about = {(each["request_id"], each.get("instance_id")) for each in lines}
+    assert about == {("create-1", instance_id), ("look-1", None)}
+    # The end of the request, and the beginning and the end of its boot.
+    assert len(lines) == 4
+
+
 async def test_a_request_is_one_line_in_the_log_without_query_or_key(
     http: Api, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -160,7 +187,7 @@ async def test_a_defect_in_the_middle_of_an_answer_breaks_it_off(
         sent.append(message)
 
     with pytest.raises(RuntimeError, match="half"):
-        await Defects(half)({"type": "http"}, _nothing, send)
+        await Failures(half)({"type": "http"}, _nothing, send)
     assert [message["type"] for message in sent] == ["http.response.start"]
     assert "a defect of ours" in caplog.text
 
@@ -182,7 +209,7 @@ async def test_a_request_that_the_servers_end_cuts_off_is_told_so_if_it_can_be(
         sent.append(message)
 
     async with asyncio.TaskGroup() as group:
-        request = group.create_task(_as_coroutine(Defects(endless), send))
+        request = group.create_task(_as_coroutine(Failures(endless), send))
         await waits.wait()
         request.cancel()
 
@@ -201,7 +228,7 @@ async def test_what_is_no_request_passes_through_untouched() -> None:
     async def app(scope: Scope, _: Receive, __: Send) -> None:
         seen.append(scope["type"])
 
-    await RequestLog(app)({"type": "lifespan"}, _nothing, _ignore)
+    await RequestLog(app, Metrics())({"type": "lifespan"}, _nothing, _ignore)
     assert seen == ["lifespan"]
 
 

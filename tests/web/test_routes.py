@@ -53,3 +53,11 @@ async def test_head_is_answered_like_get_without_a_body(http: Api) -> None:
     get, head = await http.get("/v1/organization"), await http.call("HEAD", "/v1/organization")
     assert (head.status_code, head.content) == (200, b"")
     assert head.headers["Content-Length"] == get.headers["Content-Length"]
+
+
+@pytest.mark.parametrize("end", ["%0A", "%0D%0A", "%20", "%00", "/"])
+async def test_a_path_is_met_to_its_last_character(http: Api, end: str) -> None:
+    for path in ("/v1/instances", "/v1/instances/none/responses", "/local/health"):
+        answer = await http.call("GET", f"{path}{end}", follow_redirects=False)
+        assert answer.status_code in {307, 404}, path
+        assert (answer.status_code == 307) <= (end == "/")

@@ -183,7 +183,7 @@ async def test_a_page_runs_no_script_and_leaves_no_trace(http: Api, page: str) -
     assert "script-src" not in policy
     assert "unsafe-inline" not in policy
     assert "frame-ancestors 'none'" in policy
-    assert answer.headers["Referrer-Policy"] == "no-referrer"
+    assert answer.headers["Referrer-Policy"] == "same-origin"
     assert answer.headers["Cache-Control"] == "no-store"
 
 

@@ -13,6 +13,8 @@ import uvicorn
 
 from chowder_local.domain import InstanceId, ModelProvider, OrganizationId, SandboxId
 from chowder_local.errors.upstream import RelayTokenInvalid
+from chowder_local.events import Events
+from chowder_local.metrics import Metrics
 from chowder_local.relay.failures import FailureLog
 from chowder_local.relay.service import Loan, Relay
 from chowder_local.upstream.forward import Forwarder, open_client
@@ -80,6 +82,8 @@ class RelayUnderTest:
     url: str
     token: str = RELAY_TOKEN
     failures: FailureLog = field(default_factory=FailureLog)
+    events: Events = field(default_factory=Events)
+    metrics: Metrics = field(default_factory=Metrics)
 
 
 @dataclass
@@ -104,12 +108,12 @@ async def _open_relay(
         base_urls = {provider: f"{base_urls}/{provider}" for provider in ModelProvider}
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(open_client(is_proxied=False))
-        failures = FailureLog()
+        failures, events, metrics = FailureLog(), Events(), Metrics()
         forwarder = Forwarder(client, first_byte_timeout_s=first_byte_timeout_s)
-        relay = Relay(_OneKey(key), base_urls, forwarder, failures)
+        relay = Relay(_OneKey(key), base_urls, forwarder, failures, events, metrics)
         app = create_relay_app(relay, max_body_bytes=max_body_bytes)
         url = await stack.enter_async_context(_serve(app))
-        yield RelayUnderTest(url, failures=failures)
+        yield RelayUnderTest(url, failures=failures, events=events, metrics=metrics)
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 
 from chowder_local.errors.process import PortTaken, SettingsInvalid
+from chowder_local.stopping import Stopping
 from chowder_local.web.listener import GRACE_S, bound_socket, listener, listening, with_state
 
 if TYPE_CHECKING:
@@ -112,6 +113,52 @@ async def test_an_open_stream_keeps_no_server_for_ever() -> None:
             await anext(chunks)
         with pytest.raises(httpx.RemoteProtocolError):
             await anext(chunks)
+
+
+async def test_what_stops_has_told_so_before_it_waits() -> None:
+    stopping, may_end = Stopping(), asyncio.Event()
+
+    async def until_told(_: Request) -> Response:
+        with stopping.calling(may_end.set):
+            has_begun.set()
+            await may_end.wait()
+        return PlainTextResponse("told")
+
+    has_begun = asyncio.Event()
+    server = listener(Starlette(routes=[Route("/", until_told)]), grace_s=3600, stopping=stopping)
+    bound = bound_socket(LOOPBACK, 0)
+    url = url_of(bound)
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group, httpx.AsyncClient() as client:
+        group.create_task(server.serve(sockets=[bound]))
+        asking = group.create_task(client.get(url))
+        await has_begun.wait()
+        server.stop()
+        assert (await asking).text == "told"
+
+
+async def test_asked_to_stop_twice_it_cuts_off_what_is_open() -> None:
+    was_cut, has_begun = asyncio.Event(), asyncio.Event()
+
+    async def stubborn(_: Request) -> Response:
+        has_begun.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            was_cut.set()
+        return PlainTextResponse("cut")
+
+    server = listener(Starlette(routes=[Route("/", stubborn)]), grace_s=3600)
+    bound = bound_socket(LOOPBACK, 0)
+    url = url_of(bound)
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group, httpx.AsyncClient() as client:
+        serving = group.create_task(server.serve(sockets=[bound]))
+        asking = group.create_task(client.get(url))
+        await has_begun.wait()
+        server.stop()
+        assert not was_cut.is_set()
+        server.stop()
+        assert (await asking).text == "cut"
+        await serving
 
 
 async def test_what_fails_inside_the_block_ends_the_server_too() -> None:

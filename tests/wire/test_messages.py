@@ -65,7 +65,7 @@ class Talk:
 async def talk(tmp_path: Path) -> AsyncIterator[Talk]:
     async with open_world(tmp_path) as world:
         state = {"services": services_of(world)}
-        async with serve(with_state(api([], _no_lifespan), state)) as url:
+        async with serve(with_state(api([], _no_lifespan, world.metrics), state)) as url:
             yield Talk(world, url, await world.created())
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import logging
+import re
 import socket
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +19,11 @@ from llmock.simulation import MockResponseSettings
 from chowder_local.domain import ModelProvider, SandboxId
 from chowder_local.errors.requests import ModelKeyMissing
 from chowder_local.errors.upstream import ProviderFailed
+from chowder_local.logs import JsonLine
 from chowder_local.relay.choices import ANY_TOOL
 from chowder_local.relay.providers import error_words
+from tests.scripted.serving import eventually
+from tests.unit.test_metrics import FIGURES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -367,6 +373,24 @@ async def test_a_sandbox_that_leaves_a_silent_stream_ends_the_providers_work(
         await asyncio.wait_for(has_left.wait(), 5)
 
 
+async def test_a_call_that_outlasts_the_servers_end_is_cut_off_without_being_a_defect(
+    serve: Serve,
+    open_relay: OpenRelay,
+    http: httpx.AsyncClient,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    upstream = Upstream(hang)
+    async with serve(upstream) as url, asyncio.TaskGroup() as group:
+        async with open_relay(KEY, url) as relay:
+            calling = group.create_task(post(http, relay.url, ANTHROPIC))
+            await eventually(lambda: upstream.requests, "the provider is asked")
+        told = await calling
+        # A status after which OpenClaw neither tries again nor blocks the provider.
+        assert (told.status_code, error_words(told.content)) == (400, "The server is stopping.")
+        await asyncio.wait_for(upstream.has_left.wait(), 5)
+    assert [record for record in caplog.records if record.exc_info] == []
+
+
 async def test_a_call_without_a_token_of_ours_is_refused_in_the_providers_shape(
     open_relay: OpenRelay, http: httpx.AsyncClient
 ) -> None:
@@ -411,7 +435,9 @@ async def test_a_sandbox_that_leaves_while_sending_costs_nothing(
     async with open_relay(KEY) as relay:
         host, port = relay.url.removeprefix("http://").split(":")
         _, writer = await asyncio.open_connection(host, int(port))
-        writer.write(b"POST /openai/responses HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\nhalf")
+        writer.write(
+            b"POST /openai/responses HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9\r\n\r\nhalf"
+        )
         await writer.drain()
         writer.close()
         await writer.wait_closed()
@@ -427,12 +453,33 @@ async def test_there_is_nothing_else(open_relay: OpenRelay, http: httpx.AsyncCli
         for path in paths:
             # Clients tidy paths up, so this is written by hand.
             reader, writer = await asyncio.open_connection(host, int(port))
-            request = f"GET /{path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+            request = f"GET /{path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
             writer.write(request.encode())
             answered = await reader.read()
             writer.close()
             await writer.wait_closed()
             assert answered.startswith(b"HTTP/1.1 404 "), path
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Host": "relay.local:2470"}, 401),
+        # What agents call it that were made before.
+        ({"Host": "relay.internal:2470"}, 401),
+        ({}, 401),
+        ({"Host": "evil.example:2470"}, 403),
+        ({"Origin": "https://evil.example"}, 403),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+    ],
+)
+async def test_a_browser_that_was_led_to_the_relay_gets_no_further_than_its_gate(
+    open_relay: OpenRelay, http: httpx.AsyncClient, headers: dict[str, str], status: int
+) -> None:
+    path, body = REQUESTS[OPENAI]
+    async with open_relay(KEY) as relay:
+        answer = await http.post(f"{relay.url}/openai/{path}", json=body, headers=headers)
+    assert answer.status_code == status
 
 
 async def test_the_offline_key_needs_no_network(
@@ -452,3 +499,58 @@ def unused_url() -> Iterator[str]:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{taken.getsockname()[1]}"
+
+
+async def test_a_failed_model_call_is_an_event_without_what_was_said(
+    serve: Serve, open_relay: OpenRelay, http: httpx.AsyncClient
+) -> None:
+    upstream = Upstream(answer(503, {"error": {"message": f"planted {KEY}"}}))
+    async with serve(upstream) as url, open_relay(KEY, url) as relay:
+        await post(http, relay.url, OPENAI)
+    (event,) = relay.events.after(0)
+    assert (event.type, event.instance_id, event.organization_id) == ("model.failed", "i", "o")
+    assert event.more == {"provider": "openai", "status": 503, "code": "provider_failed"}
+
+
+async def test_a_call_without_a_key_is_an_event_without_a_status(
+    open_relay: OpenRelay, http: httpx.AsyncClient
+) -> None:
+    async with open_relay(None) as relay:
+        await post(http, relay.url, OPENAI)
+    (event,) = relay.events.after(0)
+    assert event.more == {"provider": "openai", "status": None, "code": "model_key_missing"}
+
+
+async def test_model_calls_are_counted_by_what_came_of_them(
+    serve: Serve, open_relay: OpenRelay, http: httpx.AsyncClient, unused_url: str
+) -> None:
+    counts: dict[str, list[str]] = {}
+
+    async def note(relay: Any) -> None:
+        with contextlib.suppress(httpx.RemoteProtocolError):
+            await post(http, relay.url, OPENAI)
+        text = relay.metrics.told(FIGURES).decode()
+        counts[relay.url] = re.findall(r"^chowder_model_calls_total(\{.+\} .+)$", text, re.M)
+
+    upstream = Upstream(answer(200, {}), answer(500, {}), half_an_answer)
+    async with serve(upstream) as url, open_relay(KEY, url) as relay:
+        for _ in range(3):
+            await note(relay)
+    for key in ("offline", KEY, None):
+        async with open_relay(key, unused_url) as other:
+            await note(other)
+    found = [each for samples in counts.values() for each in samples]
+    outcomes = ["answered", "refused", "broken", "offline", "unreachable", "keyless"]
+    assert found == [f'{{outcome="{each}",provider="openai"}} 1.0' for each in outcomes]
+
+
+async def test_what_is_logged_of_a_model_call_names_the_instance(
+    serve: Serve, open_relay: OpenRelay, http: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "chowder_local.relay")
+    caplog.handler.setFormatter(JsonLine())
+    async with serve(Upstream(answer(500, {}))) as url, open_relay(KEY, url) as relay:
+        await post(http, relay.url, OPENAI)
+    lines = [json.loads(line) for line in caplog.text.splitlines()]
+    assert [line["instance_id"] for line in lines] == ["i", "i"]
+    assert KEY not in caplog.text

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
-from starlette.applications import Starlette
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from chowder_local.errors.agents import GatewayUnavailable
-from chowder_local.web import failures, middleware
+from chowder_local.metrics import Metrics
+from chowder_local.stopping import Stopping
+from chowder_local.web import middleware
 from chowder_local.web.streams import ClosingStream, event_stream, while_connected
 from tests.scripted.serving import eventually, serve
 
@@ -64,10 +65,9 @@ class Source:
 @asynccontextmanager
 async def serving(handler: Handler) -> AsyncIterator[str]:
     """The handler behind all that requests pass through here, at a URL."""
-    app = Starlette(
+    app = middleware.Api(
         routes=[Route("/", handler, methods=["GET", "POST"])],
-        middleware=middleware.stack([]),
-        exception_handlers=failures.handlers(),
+        middleware=middleware.stack([], Metrics()),
     )
     async with serve(app) as url:
         yield url
@@ -132,7 +132,7 @@ async def test_a_client_that_reads_nothing_does_not_make_the_server_pile_up() ->
             loop = asyncio.get_running_loop()
             await loop.sock_connect(client, (host, int(port)))
             await loop.sock_sendall(
-                client, b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
+                client, b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"
             )
             await source.has_begun.wait()
             sent_bytes = await _when_it_stalls(source)
@@ -279,3 +279,76 @@ async def test_a_call_whose_client_stays_gives_its_result_or_its_failure() -> No
         bad = await client.post(url, json={"fails": True})
     assert good.json() == {"done": True}
     assert bad.status_code == 502
+
+
+async def test_a_stream_ends_properly_when_the_server_stops_and_its_source_is_closed() -> None:
+    source, stopping = Source(), Stopping()
+
+    async def handler(request: Request) -> Response:
+        return await event_stream(request, source.events(), stopping=stopping)
+
+    async with serving(handler) as url, asking(url) as answer:
+        chunks = answer.aiter_bytes()
+        assert await anext(chunks) == b"data: x\n\n"
+        stopping.begin()
+        # A connection that broke would raise.
+        assert [chunk async for chunk in chunks] == []
+    await source.closed()
+
+
+async def test_a_stream_with_an_end_of_its_own_is_left_to_it() -> None:
+    stopping, has_ended = Stopping(), asyncio.Event()
+
+    async def events() -> AsyncIterator[bytes]:
+        yield b"data: first\n\n"
+        await has_ended.wait()
+        yield b"data: last\n\n"
+
+    async def handler(request: Request) -> Response:
+        return await event_stream(request, events(), stopping=stopping, ends_itself=True)
+
+    async with serving(handler) as url, asking(url) as answer:
+        chunks = answer.aiter_bytes()
+        assert await anext(chunks) == b"data: first\n\n"
+        stopping.begin()
+        has_ended.set()
+        assert [chunk async for chunk in chunks] == [b"data: last\n\n"]
+
+
+async def test_a_stream_that_has_not_begun_when_the_server_stops_is_refused() -> None:
+    stopping, has_begun = Stopping(), asyncio.Event()
+
+    async def silent() -> AsyncIterator[bytes]:
+        has_begun.set()
+        await asyncio.Event().wait()
+        yield b""
+
+    async def handler(request: Request) -> Response:
+        return await event_stream(request, silent(), stopping=stopping)
+
+    async with serving(handler) as url, httpx.AsyncClient() as client:
+        async with asyncio.TaskGroup() as group:
+            waiting = group.create_task(client.post(url))
+            await has_begun.wait()
+            stopping.begin()
+        answer = waiting.result()
+    assert answer.status_code == 502
+    assert answer.json()["detail"]["error"].endswith("the server is stopping")
+
+
+@pytest.mark.parametrize("has_stopped", [False, True])
+async def test_an_answer_that_comes_while_the_server_stops_is_the_clients(
+    has_stopped: bool,
+) -> None:
+    stopping = Stopping()
+
+    async def handler(request: Request) -> Response:
+        async def work() -> str:
+            if has_stopped:
+                stopping.begin()
+            return "done"
+
+        return JSONResponse(await while_connected(request, work, stopping))
+
+    async with serving(handler) as url, httpx.AsyncClient() as client:
+        assert (await client.post(url)).json() == "done"

@@ -22,7 +22,8 @@ async def logs(request: Request) -> Response:
     engine = services(request).engine
     if query.follow:
         lines = engine.follow_log(instance.sandbox_id, query.tail)
-        return ClosingStream(lines, media_type="text/plain")
+        stopping = services(request).stopping
+        return ClosingStream(lines, stopping=stopping, media_type="text/plain")
     text = await engine.log_tail(instance.sandbox_id, query.tail)
     return Response(text, media_type="text/plain")
 

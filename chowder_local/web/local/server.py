@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 
+from chowder_local.metrics import CONTENT_TYPE
 from chowder_local.web.state import services
 
 if TYPE_CHECKING:
@@ -20,3 +21,10 @@ async def health(request: Request) -> JSONResponse:
 async def ready(_: Request) -> JSONResponse:
     """That calls are taken: before the lifespan has begun, nothing answers here."""
     return JSONResponse({"ready": True})
+
+
+async def metrics(request: Request) -> Response:
+    """Counts, durations and states in the text format of Prometheus; README lists them all."""
+    known = services(request)
+    told = known.metrics.told(await known.health.figures())
+    return Response(told, media_type=CONTENT_TYPE)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic.json_schema import models_json_schema
 
 from chowder_local import __version__
+from chowder_local.correlation import REQUEST_ID_HEADER
 from chowder_local.web.access import Access
-from chowder_local.web.middleware import QUEUE_POSITION_HEADER, REQUEST_ID_HEADER
+from chowder_local.web.middleware import QUEUE_POSITION_HEADER
 from chowder_local.web.openapi import failures
 from chowder_local.web.openapi.examples import example_of
 from chowder_local.web.openapi.parameters import parameters_of, path_of
@@ -17,8 +18,10 @@ from chowder_local.web.openapi.words import (
     ABOUT,
     EVENT,
     KEY,
+    LOCAL_EVENT,
     MEDIA_EXAMPLES,
     QUEUE_POSITION,
+    REQUEST_ID,
     SUMMARY,
     TAGS,
 )
@@ -68,9 +71,9 @@ def document(operations: Iterable[Operation]) -> dict[str, Any]:
             "responses": failures.components(table),
             "headers": {
                 "RequestId": {
-                    "description": "The request's id, which the server's log has, too.",
+                    "description": REQUEST_ID,
                     "required": True,
-                    "schema": {"type": "string", "pattern": "^[0-9a-f]{32}$"},
+                    "schema": {"type": "string", "pattern": "^[A-Za-z0-9._~-]{1,64}$"},
                 },
                 "QueuePosition": {
                     "description": QUEUE_POSITION,
@@ -121,7 +124,9 @@ def _operation_id(operation: Operation) -> str:
 def _answer(operation: Operation, schemas: Mapping[str, Any]) -> dict[str, Any]:
     answer = operation.answer
     content: dict[str, Any] = {}
-    if isinstance(answer, str):
+    if answer == "text/event-stream":
+        content[answer] = {"schema": LOCAL_EVENT, "example": LOCAL_EVENT["example"]}
+    elif isinstance(answer, str):
         content |= _content(answer, _text(answer), schemas)
     elif isinstance(answer, list):
         content |= _content(

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from chowder_local.events import EventType
+
 SUMMARY = "The hosted OpenClaw agents API, on your own machine."
 
 ABOUT = """\
@@ -15,6 +19,8 @@ this server's alone.
 - An error is `{"detail": "…"}`. If an agent's gateway or a model provider is at fault, it is
   `{"detail": {"error": "…"}}`, and of a request that breaks a bound
   `{"detail": [{"loc": […], "msg": "…", "type": "…"}]}`.
+- A request for a name that the server is not known by, and a change that a page of another site
+  wants, are refused with a 403, whatever the key.
 - What belongs to another organization is not found; that it exists is told to nobody.
 """
 
@@ -48,6 +54,24 @@ EVENT = {
     "required": ["data"],
 }
 
+LOCAL_EVENT: dict[str, Any] = {
+    "type": "object",
+    "description": "One event of the server's; comments keep the connection alive.",
+    "properties": {
+        "id": {"type": "string", "description": "What `Last-Event-ID` resumes after."},
+        "event": {"type": "string", "enum": [str(each) for each in EventType]},
+        "data": {"type": "string", "description": "A JSON object with `type`, `at` and more."},
+    },
+    "required": ["id", "event", "data"],
+    "example": (
+        "id: 5f2c81d0-7\n"
+        "event: instance.status\n"
+        'data: {"type": "instance.status", "at": "2026-05-04T03:02:01.000+00:00", '
+        '"instance_id": "3f6d8a52-0c1e-4b7a-9d54-1e2f3a4b5c6d", "status": "running", '
+        '"before": "provisioning", "error_message": null}\n\n'
+    ),
+}
+
 MEDIA_EXAMPLES = {
     "text/plain": "2026-05-04T03:02:01Z gateway: ready\n",
     "text/html": "<!doctype html>\n<title>chowder-local</title>\n",
@@ -61,6 +85,10 @@ MEDIA_EXAMPLES = {
 }
 """By media type: what such an answer looks like."""
 
+REQUEST_ID = (
+    "The request's id, which the server's log has, too: what the request's own header of that name "
+    "says, if that is of 1 to 64 letters, digits, `.`, `_`, `~` and `-`, or else a new one."
+)
 QUEUE_POSITION = (
     "Its place among the instances that wait for their boot to begin, while it is one of them."
 )

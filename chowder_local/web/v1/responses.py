@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from urllib.parse import unquote_to_bytes
 
 from starlette.responses import JSONResponse, Response
 
+from chowder_local.errors.requests import InputInvalid
 from chowder_local.web.bodies import parse
 from chowder_local.web.payloads.responses import Message
 from chowder_local.web.state import instance, services
@@ -19,11 +21,27 @@ async def respond(request: Request) -> Response:
     """Sends a message to the agent's main conversation, or to the one that the path names."""
     agent = instance(request)
     asked = (await parse(request, Message)).model_dump(exclude_unset=True)
-    session = request.path_params.get("session_id")
+    session = _session(request)
     conversations = services(request).conversations
     if asked.get("stream"):
-        return await event_stream(request, conversations.stream(agent, asked, session))
+        events = conversations.stream(agent, asked, session)
+        stopping = services(request).stopping
+        return await event_stream(request, events, stopping=stopping, ends_itself=True)
     answer = await while_connected(request, lambda: conversations.respond(agent, asked, session))
     if answer is None:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
     return JSONResponse(answer)
+
+
+def _session(request: Request) -> str | None:
+    """The name of the conversation, if the path has one. Raises InputInvalid."""
+    name: str | None = request.path_params.get("session_id")
+    if name is not None and "\ufffd" in name:
+        # It stands for whatever is not UTF-8, so that unlike names would share a conversation.
+        try:
+            unquote_to_bytes(request.scope["raw_path"]).decode()
+        except UnicodeDecodeError:
+            words = "Input should be UTF-8, percent-encoded"
+            problem = {"loc": ["path", "session_id"], "msg": words, "type": "string_unicode"}
+            raise InputInvalid([problem]) from None
+    return name

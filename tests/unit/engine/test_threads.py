@@ -6,6 +6,7 @@ import threading
 import pytest
 
 from chowder_local.engine.threads import Threads
+from chowder_local.errors.sandboxes import EngineUnavailable
 
 DEADLINE_S = 10.0
 
@@ -56,6 +57,18 @@ async def test_a_call_runs_in_a_thread_of_the_pool_and_gives_its_result(blocking
 async def test_what_a_call_raises_is_raised_to_its_caller() -> None:
     with Threads(1, "engine") as threads, pytest.raises(ZeroDivisionError):
         await threads.run(divmod, 1, 0)
+
+
+async def test_what_the_engine_did_not_do_is_counted() -> None:
+    def fail(failure: Exception) -> None:
+        raise failure
+
+    with Threads(1, "engine") as threads:
+        for failure in (EngineUnavailable("away"), EngineUnavailable("away"), KeyError("defect")):
+            with pytest.raises(type(failure)):
+                await threads.run(fail, failure)
+        await threads.run(max, [1, 2])
+        assert threads.failure_count == 2
 
 
 async def test_no_more_calls_run_at_once_than_the_pool_has_threads(blocking: Blocking) -> None:

@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from chowder_local.domain import InstanceStatus, SandboxState
-from chowder_local.errors.agents import AnswerUnfit, GatewayUnavailable, MessageRefused
+from chowder_local.errors.agents import (
+    AnswerUnfit,
+    GatewayUnavailable,
+    MessageRefused,
+    ServerStopping,
+)
 from chowder_local.errors.requests import InstanceStateWrong, ModelKeyMissing, ModelUnknown
 from chowder_local.errors.sandboxes import EngineUnavailable
 from chowder_local.errors.upstream import ProviderFailed
@@ -267,6 +272,58 @@ async def test_a_stream_that_breaks_off_ends_with_an_error_and_the_sandbox_is_lo
     assert error["sequence_number"] == 2
     assert end == "[DONE]"
     assert world.engine.made("inspect") > asked_before
+
+
+async def test_a_stream_that_runs_when_the_server_stops_is_told_so_and_its_agent_ends(
+    world: World,
+) -> None:
+    instance = await world.created()
+    world.gateway.handler = scripted.endless
+    asked_before = world.engine.made("inspect")
+    events = []
+    reader = sse.EventReader()
+    async for chunk in world.conversations.stream(instance, STREAMED):
+        events += [_content(event) for event in reader.feed(chunk)]
+        if DELTA in {event["type"] for event in events if event != "[DONE]"}:
+            world.stopping.begin()
+    *_, error, end = events
+    assert (error["type"], error["code"]) == ("error", "server_stopping")
+    assert error["message"] == "Gateway unavailable – the server is stopping"
+    assert error["sequence_number"] == 2
+    assert end == "[DONE]"
+    async with asyncio.timeout(10):
+        await world.gateway.has_left.wait()
+    # Nothing is wrong with the sandbox.
+    assert world.engine.made("inspect") == asked_before
+
+
+async def test_a_stream_that_has_ended_says_nothing_more_when_the_server_stops(
+    world: World,
+) -> None:
+    async def lingering(_: Asked, receive: Receive, send: Send) -> None:
+        await scripted.begin(send, 200, "text/event-stream")
+        await scripted.events(send, {"type": "response.completed", "response": scripted.RESPONSE})
+        await scripted.events(send, "[DONE]")
+        await scripted.silent(_, receive, send)
+
+    instance = await world.created()
+    world.gateway.handler = lingering
+    content = b""
+    async for chunk in world.conversations.stream(instance, STREAMED):
+        content += chunk
+        if b"[DONE]" in content:
+            world.stopping.begin()
+    assert content.endswith(b"data: [DONE]\n\n")
+    assert content.count(b"[DONE]") == 1
+    assert b"server_stopping" not in content
+
+
+async def test_a_stream_that_begins_when_the_server_stops_is_refused(world: World) -> None:
+    instance = await world.created()
+    world.gateway.handler = scripted.endless
+    world.stopping.begin()
+    with pytest.raises(ServerStopping):
+        await stream(world, instance)
 
 
 DELTA = "response.output_text.delta"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from chowder_local import correlation
 from chowder_local.errors.agents import (
     ConfigNotApplied,
     ConfigRefused,
@@ -59,6 +60,24 @@ async def test_a_control_call_shows_the_token_and_gives_the_payload() -> None:
     async with reaching(scripted) as gateway:
         assert await gateway.call("config.get", {}) == {"hash": "hmac-sha256:v1:abc"}
     assert scripted.tokens == {"Bearer gw-token"}
+
+
+async def test_a_gateway_is_told_for_which_request_it_works() -> None:
+    scripted = ScriptedGateway()
+    async with reaching(scripted) as gateway:
+
+        async def ask() -> None:
+            async with gateway.respond({"input": "x"}, model="m", session=None) as answer:
+                await answer.read()
+
+        async def ask_for_a_request() -> None:
+            correlation.of_request("my-id")
+            await ask()
+
+        await asyncio.create_task(ask_for_a_request())
+        await ask()
+    ids = [asked.headers.get("x-request-id") for asked in scripted.messages]
+    assert ids == ["my-id", None]
 
 
 async def test_a_refused_control_call_has_the_gateways_words() -> None:

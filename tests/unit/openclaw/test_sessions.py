@@ -1,10 +1,21 @@
 """What OpenClaw knows a conversation by."""
 
+from __future__ import annotations
+
 import re
+from functools import partial
+from typing import TYPE_CHECKING
+from unicodedata import normalize
+from urllib.parse import quote, unquote
 
 import pytest
+from hypothesis import given, settings
+from hypothesis.strategies import text
 
 from chowder_local.openclaw.sessions import MAIN_KEY, session_key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 NAMES = [
     "",
@@ -45,4 +56,21 @@ def test_a_name_leads_to_the_same_conversation_every_time() -> None:
 def test_no_two_names_share_a_conversation_nor_does_one_reach_the_main_one() -> None:
     keys = {session_key(name) for name in NAMES}
     assert len(keys) == len(NAMES)
+    assert MAIN_KEY not in keys
+
+
+VARIANTS: list[Callable[[str], str]] = [
+    str, str.lower, str.upper, str.casefold, str.strip, str.title, quote, unquote,
+    *(partial(normalize, form) for form in ("NFC", "NFD", "NFKC", "NFKD")),
+    lambda name: f"{name}\0", lambda name: f"{name}/..", lambda name: f"agent:main:{name}",
+    session_key,
+]  # fmt: skip
+
+
+@settings(deadline=None, database=None)
+@given(text())
+def test_names_that_only_look_alike_have_conversations_of_their_own(name: str) -> None:
+    alike = {variant(name) for variant in VARIANTS}
+    keys = {session_key(each) for each in alike}
+    assert len(keys) == len(alike)
     assert MAIN_KEY not in keys

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ from chowder_local.domain import (
 )
 from chowder_local.store.instances import InstanceQueries
 from chowder_local.store.keys import KeyQueries
+from chowder_local.tokens import SCOPED_PREFIX, digest, new_key
 from tests.scripted.pages import all_of
 
 if TYPE_CHECKING:
@@ -72,6 +74,30 @@ async def test_a_key_comes_back_as_it_was_put(database: Database, key: ApiKey) -
 
 async def test_an_unknown_digest_finds_nothing(database: Database) -> None:
     assert await KeyQueries(database).by_digest("digest-2") is None
+
+
+async def test_what_lets_a_key_in_takes_as_long_for_every_digest_and_never_sees_a_token(
+    database: Database, key: ApiKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # SQLite's index and a dict find a digest; how long they take tells of a digest at most, from
+    # which nobody gets to a token of 256 random bits. The decision is made in constant time.
+    compared: list[tuple[str, str]] = []
+    answers = iter([True, True, False])
+
+    def compare(stored: str, shown: str) -> bool:
+        compared.append((stored, shown))
+        return next(answers)
+
+    monkeypatch.setattr(hmac, "compare_digest", compare)
+    raw_key = new_key(SCOPED_PREFIX)
+    keys = KeyQueries(database)
+    await keys.add(key, digest(raw_key))
+    # Read, remembered, and refused although both found it: nothing else lets in.
+    assert await keys.by_digest(digest(raw_key)) == key
+    assert await keys.by_digest(digest(raw_key)) == key
+    assert await keys.by_digest(digest(raw_key)) is None
+    assert compared == [(digest(raw_key), digest(raw_key))] * 3
+    assert {len(each) for pair in compared for each in pair} == {64}
 
 
 async def test_a_key_added_after_a_miss_is_found(database: Database, key: ApiKey) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import re
+import shutil
 import sqlite3
 import subprocess
 import sys
 from contextlib import closing
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -14,13 +18,16 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, inspect
 
+from chowder_local.domain import OrganizationId, Tier
 from chowder_local.errors.process import DataDirUnusable
-from chowder_local.store import schema
+from chowder_local.store import backups, schema
+from chowder_local.store.database import Database
+from chowder_local.store.keys import KeyQueries
+from chowder_local.store.organizations import OrganizationQueries
 from chowder_local.store.schema import MIGRATIONS, REVISION, prepare
 from chowder_local.store.tables import METADATA
 
-if TYPE_CHECKING:
-    from pathlib import Path
+REVISIONS = sorted(each.revision for each in ScriptDirectory(str(MIGRATIONS)).walk_revisions())
 
 
 @pytest.fixture
@@ -68,7 +75,25 @@ def test_preparing_again_keeps_what_is_there(path: Path) -> None:
         assert file.execute("SELECT * FROM meta").fetchall() == [("a", "b")]
 
 
-def test_an_older_schema_is_brought_up_and_keeps_what_is_there(
+def test_every_row_of_every_older_schema_comes_through_all_upgrades(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: dict[str, list[dict[str, Any]]] = {}
+    for revision in REVISIONS:
+        monkeypatch.setattr(schema, "REVISION", revision)
+        prepare(path)
+        # What was written under each older schema, in every table that it has, has to be there.
+        assert {name: told(path, name, old) for name, old in kept.items()} == kept
+        filled(path, revision)
+        kept = {name: told(path, name) for name in tables(path)}
+        assert all(kept.values())
+    assert set(kept) == set(METADATA.tables)
+    with closing(sqlite3.connect(path)) as file:
+        assert file.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert file.execute("PRAGMA foreign_key_check").fetchall() == []
+
+
+async def test_what_the_first_schema_kept_is_read_by_todays_queries(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(schema, "REVISION", "0001")
@@ -80,25 +105,130 @@ def test_an_older_schema_is_brought_up_and_keeps_what_is_there(
     with closing(sqlite3.connect(path)) as file, file:
         file.execute(f"INSERT INTO organization VALUES {organization}")
         file.execute("INSERT INTO api_key VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", key)
+    async with Database.open(path) as database:
+        found = await KeyQueries(database).by_digest("digest")
+        organization_now = await OrganizationQueries(database).get(OrganizationId("org-1"))
+    assert found is not None
+    assert (found.id, found.grants) == ("key-1", {})
+    assert organization_now is not None
+    assert (organization_now.name, organization_now.tier) == ("Kitchen", Tier.CRAB)
+
+
+def test_an_upgrade_keeps_a_copy_of_what_was_there_and_says_where(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     prepare(path)
-    with closing(sqlite3.connect(path)) as file:
-        assert file.execute("SELECT * FROM organization").fetchall() == [
-            (*organization, None, None)
-        ]
-        assert file.execute("SELECT * FROM api_key").fetchall() == [key]
-        assert file.execute("SELECT * FROM key_grant").fetchall() == []
-        assert file.execute("SELECT version_num FROM alembic_version").fetchall() == [(REVISION,)]
+    assert backups.taken(path) == []
+    path.unlink()
+    monkeypatch.setattr(schema, "REVISION", "0002")
+    prepare(path)
+    # A new database is no upgrade.
+    assert backups.taken(path) == []
+    filled(path, "0002")
+    before = {name: told(path, name) for name in tables(path)}
+    monkeypatch.undo()
+    prepare(path)
+    (backup,) = backups.taken(path)
+    assert f"from schema 0002 to {REVISION}" in caplog.text
+    assert str(backup) in caplog.text
+    assert {name: told(backup, name) for name in tables(backup)} == before
+
+
+def test_without_room_for_a_copy_nothing_is_upgraded(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, revision: str) -> Path:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(schema, "REVISION", "0002")
+    prepare(path)
+    monkeypatch.undo()
+    monkeypatch.setattr(backups, "take", full)
+    with pytest.raises(DataDirUnusable, match=r"is full\. Free some space"):
+        prepare(path)
+    assert told(path, "alembic_version") == [{"version_num": "0002"}]
 
 
 def test_a_newer_schema_is_refused_and_left_alone(path: Path) -> None:
     prepare(path)
     with closing(sqlite3.connect(path)) as file, file:
+        file.execute("CREATE TABLE of_tomorrow (id TEXT)")
         file.execute("UPDATE alembic_version SET version_num = '9999'")
-    with pytest.raises(DataDirUnusable, match=r"newer chowder-local \(schema 9999") as told:
+    before = path.read_bytes()
+    with pytest.raises(DataDirUnusable, match=r"newer chowder-local \(schema 9999") as refused:
         prepare(path)
-    assert "Upgrade chowder-local" in str(told.value)
+    assert "Upgrade chowder-local" in str(refused.value)
+    assert "There is no copy" in str(refused.value)
+    assert path.read_bytes() == before
+
+
+def test_whoever_goes_back_to_an_older_version_is_told_which_copy_to_put_back(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for revision in ("0001", "0002"):
+        monkeypatch.setattr(schema, "REVISION", revision)
+        prepare(path)
+        filled(path, revision)
+    monkeypatch.undo()
+    before = {name: told(path, name) for name in tables(path)}
+    # Upgraded twice more, of which the second is unknown to us.
+    prepare(path)
+    backups.take(path, REVISION)
+    with closing(sqlite3.connect(path)) as file, file:
+        file.execute("UPDATE alembic_version SET version_num = '9999'")
+    (newest, older, _) = backups.taken(path)
+    with pytest.raises(DataDirUnusable) as refused:
+        prepare(path)
+    words = re.search(r"remove (\S+) and (\S+) if .* copy (\S+) over (\S+);", str(refused.value))
+    assert words is not None
+    assert words[3] == str(newest)
+    # Just as it says, with what a crash may have left beside the file.
+    Path(words[1]).write_bytes(b"of the newer file")
+    Path(words[1]).unlink()
+    Path(words[2]).unlink(missing_ok=True)
+    shutil.copyfile(words[3], words[4])
+    prepare(path)
+    assert told(path, "alembic_version") == [{"version_num": REVISION}]
+    shutil.copyfile(older, path)
+    prepare(path)
+    assert {name: told(path, name, old) for name, old in before.items()} == before
+
+
+def tables(path: Path) -> list[str]:
+    """The names of its tables, without Alembic's own."""
     with closing(sqlite3.connect(path)) as file:
-        assert file.execute("SELECT version_num FROM alembic_version").fetchall() == [("9999",)]
+        found = file.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        return [name for (name,) in found if name != "alembic_version"]
+
+
+def told(path: Path, table: str, of: list[dict[str, Any]] | None = None) -> list[dict[str, Any]]:
+    """The rows of a table, oldest first; with `of`, only what those have members for."""
+    with closing(sqlite3.connect(path)) as file:
+        file.row_factory = sqlite3.Row
+        found = [dict(row) for row in file.execute(f"SELECT * FROM {table} ORDER BY rowid")]
+    if of is None:
+        return found
+    return [{name: row[name] for name in of[0]} for row in found[: len(of)]]
+
+
+def filled(path: Path, name: str) -> None:
+    """Adds to each table of a database a row in which every column has a value."""
+    values = {
+        "INTEGER": 1,
+        "BOOLEAN": 1,
+        "BLOB": b"\x00\xff",
+        "DATETIME": "2026-05-04 03:02:01.000000",
+    }
+    with closing(sqlite3.connect(path)) as file, file:
+        file.execute("PRAGMA foreign_keys = ON")
+        file.execute("PRAGMA defer_foreign_keys = ON")
+        for table in tables(path):
+            columns = file.execute(f"PRAGMA table_info({table})").fetchall()
+            row = [
+                '{"a": ["é"]}' if kind == "JSON" else values.get(kind, f"row of {name}")
+                for _, _, kind, *_ in columns
+            ]
+            file.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})", row)
 
 
 def test_another_programs_database_is_refused_and_left_alone(path: Path) -> None:

@@ -150,3 +150,18 @@ def test_what_options_chose_is_passed_on_to_a_detached_server(tmp_path: Path) ->
     assert options == [
         "--host", "127.0.0.1", "--port", "3000", "--offline", "--tier", "shrimp", "--image", "my:1",
     ]  # fmt: skip
+
+
+@pytest.mark.usefixtures("has_image")
+@pytest.mark.parametrize(
+    ("host", "is_warned"), [("0.0.0.0", True), ("192.168.1.5", True), ("::1", False)]
+)
+def test_a_server_that_others_reach_is_warned_of_with_what_to_do(
+    tmp_path: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch, host: str, is_warned: bool
+) -> None:
+    running = RunningServer(7, "http://127.0.0.1:8", "1")
+    monkeypatch.setattr(module, "start_detached", lambda *_: running)
+    assert run(["up", "-d", "--host", host], {"CHOWDER_DATA_DIR": str(tmp_path)}) == 0
+    notes = capsys.readouterr().err
+    assert (f"Warning: This server listens on {host}" in notes) is is_warned
+    assert ("firewall" in notes) is is_warned

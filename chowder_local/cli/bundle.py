@@ -1,0 +1,122 @@
+"""What a bug report needs, in one archive and without secrets."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import zipfile
+from contextlib import suppress
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from chowder_local import __version__
+from chowder_local.cli.redaction import of_environment, redacted
+from chowder_local.cli.running import find_running
+from chowder_local.errors import ChowderError
+from chowder_local.tokens import Vault
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from chowder_local.cli.findings import Finding
+    from chowder_local.settings import Settings
+
+LOG_BYTES = 512 * 1024
+"""So much of the log's end."""
+CALL_TIMEOUT_S = 5.0
+
+_SANDBOX_ID = re.compile(r"chowder-[0-9a-f]{12}")
+
+
+def write_bundle(
+    path: Path, settings: Settings, env: Mapping[str, str], found: Sequence[Finding]
+) -> list[str]:
+    """Writes the archive, which only we can read, and gives the names of its files.
+
+    What cannot be had is told in its place. Raises ClickException if there is no writing it.
+    """
+    contents: dict[str, Callable[[], Any]] = {
+        "versions.json": _versions,
+        "settings.json": lambda: settings.model_dump(mode="json"),
+        "findings.json": lambda: [asdict(finding) for finding in found],
+        "health.json": lambda: _health(settings),
+        "containers.json": lambda: _containers(settings, env),
+        "server.log": lambda: _log(settings.log_file),
+    }
+    texts = {name: _text(content) for name, content in contents.items()}
+    sandbox_ids = {each for text in texts.values() for each in _SANDBOX_ID.findall(text)}
+    known = {*of_environment(env), *_own_secrets(settings, sandbox_ids)}
+    # As they are within JSON, too.
+    known |= {json.dumps(each, ensure_ascii=False)[1:-1] for each in known}
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with (
+            os.fdopen(descriptor, "wb") as file,
+            zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive,
+        ):
+            for name, text in texts.items():
+                archive.writestr(name, redacted(text, known))
+    except OSError as failure:
+        raise click.ClickException(f"{path} cannot be written: {failure.strerror}.") from failure
+    return list(texts)
+
+
+def _text(content: Callable[[], Any]) -> str:
+    try:
+        value = content()
+    except ChowderError as failure:
+        value = {"problem": str(failure)}
+    except OSError as failure:
+        value = {"problem": failure.strerror}
+    return value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def _versions() -> dict[str, str]:
+    from chowder_local.engine.image_recipe import openclaw_version
+
+    return {
+        "chowder-local": __version__,
+        "openclaw": openclaw_version(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+    }
+
+
+def _health(settings: Settings) -> Any:
+    from chowder_local.client import Client
+
+    running = find_running(settings)
+    if running is None:
+        return {"problem": "no server runs"}
+    with Client(running.root_url, timeout_s=CALL_TIMEOUT_S) as client:
+        return client.health()
+
+
+def _containers(settings: Settings, env: Mapping[str, str]) -> Any:
+    from chowder_local.engine.inspection import inspect_store
+
+    return inspect_store(settings.store_file.read_text().strip(), env)
+
+
+def _log(path: Path) -> str:
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - LOG_BYTES))
+        return file.read().decode(errors="replace")
+
+
+def _own_secrets(settings: Settings, sandbox_ids: Iterable[str]) -> set[str]:
+    found: set[str] = set()
+    # What is not there, or not readable for us, is in nothing that we write.
+    with suppress(OSError):
+        found.add(settings.default_key_file.read_text().strip())
+    if settings.secret_file.is_file():
+        with suppress(ChowderError):
+            vault = Vault.load(settings.secret_file)
+            for each in sandbox_ids:
+                found |= {vault.gateway_token(each), vault.relay_token(each)}
+    return found

@@ -1,0 +1,38 @@
+"""The server's end, as whoever streams an answer is told of it."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+class Stopping:
+    """Begins once, when no new requests are taken any more, and ends what would never end."""
+
+    def __init__(self) -> None:
+        self.has_begun = False
+        self._ends: dict[object, Callable[[], None]] = {}
+
+    def begin(self) -> None:
+        """Calls whatever is to be called; again, it does nothing."""
+        self.has_begun = True
+        while self._ends:
+            _, end = self._ends.popitem()
+            end()
+
+    @contextmanager
+    def calling(self, end: Callable[[], None]) -> Iterator[None]:
+        """Calls `end` if the server stops while inside the block, or has begun to before it."""
+        # A callback each, not a task that waits: streams are many, and this happens once.
+        mine = object()
+        if self.has_begun:
+            end()
+        else:
+            self._ends[mine] = end
+        try:
+            yield
+        finally:
+            self._ends.pop(mine, None)

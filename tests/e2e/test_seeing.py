@@ -1,0 +1,70 @@
+"""What a real server with a real agent shows of itself: events, metrics, and ids in its log."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.e2e.api import CLAUDE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import httpx
+
+    from tests.e2e.api import Api
+    from tests.e2e.serving import ServerProcess
+
+pytestmark = [pytest.mark.docker, pytest.mark.slow]
+
+DEADLINE_S = 120.0
+
+
+def events_of(answer: httpx.Response, instance_id: str) -> Iterator[dict[str, Any]]:
+    """What a stream of events tells of an instance."""
+    for line in answer.iter_lines():
+        if line.startswith("data: "):
+            content: dict[str, Any] = json.loads(line.removeprefix("data: "))
+            if content.get("instance_id") == instance_id:
+                yield content
+
+
+def test_who_follows_sees_an_agent_stop_start_and_die_and_the_servers_end(
+    server: ServerProcess, api: Api, patient: str, engine: Any
+) -> None:
+    url = f"{server.base_url.removesuffix('/v1')}/local/events"
+    with api.stream("GET", url, timeout=DEADLINE_S) as answer:
+        told = events_of(answer, patient)
+        api.stop(patient)
+        assert next(told)["status"] == "stopped"
+        api.start(patient)
+        assert next(told)["type"] == "sandbox.woken"
+        assert next(told)["status"] == "running"
+        engine.containers.get(api.get(f"instances/{patient}").json()["sandbox_id"]).kill()
+        seen = [next(told)]
+        while (seen[-1].get("status"), seen[-1].get("before")) != ("running", "provisioning"):
+            seen.append(next(told))
+        assert {"sandbox.healed", "boot.queued", "boot.begun", "boot.ended"} <= {
+            each["type"] for each in seen
+        }
+        server.down()
+        # In good order: a stream that is cut off would raise.
+        assert list(told) == []
+
+
+def test_a_message_is_found_by_its_id_in_log_and_by_its_route_in_metrics(
+    server: ServerProcess, api: Api, instance: str
+) -> None:
+    body = {"model": CLAUDE, "input": "Hi"}
+    headers = {"X-Request-Id": "seen-in-the-log"}
+    answer = api.post(f"instances/{instance}/responses", json=body, headers=headers)
+    assert answer.headers["X-Request-Id"] == "seen-in-the-log"
+    assert f"/v1/instances/{instance}/responses 200" in server.log()
+    assert "seen-in-the-log" in server.log()
+    metrics = api.get(f"{server.base_url.removesuffix('/v1')}/local/metrics").text
+    route = "/v1/instances/{instance_id}/responses"
+    assert f'chowder_requests_total{{method="POST",route="{route}",status="2xx"}}' in metrics
+    assert 'chowder_model_calls_total{outcome="offline",provider="anthropic"}' in metrics
+    assert server.key not in metrics

@@ -1,0 +1,92 @@
+"""A whole server as a process of its own, real but for the engine: `python -m` this module.
+
+It says in lines of JSON what it has (`key`, `instance_id`), and then each message that has begun.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from chowder_local import server
+from chowder_local.app import State, api
+from chowder_local.errors import ChowderError
+from chowder_local.metrics import Metrics
+from chowder_local.settings import Settings
+from tests.scripted import gateway as scripted
+from tests.scripted.world import open_world
+from tests.web.conftest import services_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from starlette.applications import Starlette
+    from starlette.types import Receive, Send
+
+POLL_S = 0.01
+GO = "go"
+"""A file in the data directory, for which messages of that input wait."""
+
+
+def main() -> int:
+    """Serves until a signal, as `chowder-local up` does."""
+    settings = Settings.read(os.environ)
+    vars(server).update(
+        create_app=lambda *_: _app(settings.data_dir), _machine=lambda *_: "no engine"
+    )
+    try:
+        return server.run(settings, os.environ)
+    except ChowderError as failure:
+        say(error=str(failure))
+        return 1
+
+
+def say(**facts: Any) -> None:
+    sys.stdout.write(json.dumps(facts) + "\n")
+    sys.stdout.flush()
+
+
+def _app(data_dir: Path) -> Starlette:
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[State]:
+        # A world begins with an empty folder.
+        folder = data_dir / f"world-{os.getpid()}"
+        folder.mkdir()
+        async with open_world(folder) as world:
+            world.gateway.handler = _answered(data_dir / GO)
+            world.engine.follow_log = _endless_log  # type: ignore[method-assign,assignment]
+            instance = await world.created()
+            say(key=world.key, instance_id=instance.id)
+            yield {"services": services_of(world)}
+
+    return api([], lifespan, Metrics())
+
+
+def _answered(go: Path) -> scripted.Handler:
+    async def handler(asked: scripted.Asked, receive: Receive, send: Send) -> None:
+        words = asked.body["input"]
+        say(begun=words)
+        if words == GO:
+            while not go.exists():  # noqa: ASYNC110 - another process makes it
+                await asyncio.sleep(POLL_S)
+            await scripted.friendly(asked, receive, send)
+        elif words == "silent":
+            await scripted.silent(asked, receive, send)
+        else:
+            await scripted.endless(asked, receive, send)
+
+    return handler
+
+
+async def _endless_log(*_: object) -> AsyncIterator[bytes]:
+    yield b"The first line.\n"
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

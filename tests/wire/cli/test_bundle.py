@@ -1,0 +1,94 @@
+"""`doctor --bundle`: what a bug report needs is there, and none of the planted secrets is."""
+
+import json
+import stat
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chowder_local.cli.main import run
+from chowder_local.tokens import Vault
+
+Serve = Callable[[dict[str, Any]], tuple[dict[str, str], list[Any]]]
+Output = pytest.CaptureFixture[str]
+
+NO_ENGINE = {"DOCKER_HOST": "unix:///nowhere.sock"}
+SECRET = b"s" * 32
+SANDBOX_TOKEN = "chowder-0123456789ab.Zm9vYmFyYmF6cXV4cXV1eA"
+SECRETS = [
+    "chd_org_planted1",
+    "chd_sk_planted2",
+    "sk-ant-planted3",
+    'planted4-"of-the-environment',
+    "planted5:planted5",
+    "planted6-bearer",
+    SANDBOX_TOKEN,
+    Vault(SECRET).gateway_token("chowder-0123456789ab"),
+]
+
+
+def read(path: Path) -> dict[str, str]:
+    with zipfile.ZipFile(path) as archive:
+        return {name: archive.read(name).decode() for name in archive.namelist()}
+
+
+@pytest.fixture
+def bundled(serve: Serve, tmp_path: Path) -> dict[str, str]:
+    """The files of an archive that was made where every secret had a way in."""
+    env, _ = serve({"GET /local/health": {"status": "ok", "said": f"key {SECRETS[0]}"}})
+    (tmp_path / "default.key").write_text(SECRETS[0])
+    (tmp_path / "secret.key").write_bytes(SECRET)
+    bare = [each for each in SECRETS if not each.startswith(("planted5", "planted6"))]
+    lines = [*bare, f"Authorization: Bearer {SECRETS[5]}", f"http://{SECRETS[4]}@proxy/"]
+    (tmp_path / "server.log").write_text("\n".join(f"said {line}" for line in lines))
+    env |= NO_ENGINE | {
+        "OPENAI_API_KEY": SECRETS[3],
+        "CHOWDER_OPENAI_BASE_URL": f"https://{SECRETS[4]}@proxy.example/v1",
+        "CHOWDER_BASE_IMAGE": f"image-{SECRETS[3]}",
+        "CHOWDER_PORT": "3000",
+    }
+    path = tmp_path / "bundle.zip"
+    assert run(["doctor", "--bundle", str(path)], env) == 1
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    return read(path)
+
+
+def test_a_bundle_has_what_a_report_needs(bundled: dict[str, str]) -> None:
+    assert list(bundled) == [
+        "versions.json", "settings.json", "findings.json", "health.json", "containers.json",
+        "server.log",
+    ]  # fmt: skip
+    assert json.loads(bundled["settings.json"])["port"] == 3000
+    assert json.loads(bundled["settings.json"])["openai_base_url"].endswith("@proxy.example/v1")
+    assert json.loads(bundled["health.json"])["status"] == "ok"
+    assert "engine" in [each["subject"] for each in json.loads(bundled["findings.json"])]
+    assert "openclaw" in json.loads(bundled["versions.json"])
+    assert bundled["server.log"].startswith("said ")
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+def test_no_secret_is_in_a_bundle(bundled: dict[str, str], secret: str) -> None:
+    forms = {secret, json.dumps(secret)[1:-1]}
+    assert [name for name, text in bundled.items() for form in forms if form in text] == []
+
+
+def test_what_cannot_be_had_is_told_in_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "bundle.zip"
+    env = {**NO_ENGINE, "CHOWDER_DATA_DIR": str(tmp_path / "empty")}
+    run(["doctor", "--bundle", str(path)], env)
+    files = read(path)
+    assert json.loads(files["health.json"]) == {"problem": "no server runs"}
+    assert json.loads(files["server.log"]) == {"problem": "No such file or directory"}
+    assert json.loads(files["containers.json"]) == {"problem": "No such file or directory"}
+
+
+def test_an_archive_that_is_there_is_not_written_over(tmp_path: Path, capsys: Output) -> None:
+    path = tmp_path / "bundle.zip"
+    path.write_text("mine")
+    env = {**NO_ENGINE, "CHOWDER_DATA_DIR": str(tmp_path / "empty")}
+    assert run(["doctor", "--bundle", str(path)], env) == 1
+    assert path.read_text() == "mine"
+    assert "cannot be written: File exists" in capsys.readouterr().err

@@ -1,0 +1,263 @@
+"""How a server ends: a real process, its signals, its lock, and clients on real sockets."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from chowder_local.cli.main import run
+from tests.scripted.server_process import GO
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+DEADLINE_S = 30.0
+FOR_EVER_S = "3600"
+"""A grace that no test outlasts: what ends within it was not waited for."""
+POLL_S = 0.02
+STOPPING = "Gateway unavailable – the server is stopping"
+ROOT = Path(__file__).parents[2]
+
+
+class Server:
+    """A process, and what it says of itself."""
+
+    def __init__(self, data_dir: Path, grace_s: str) -> None:
+        self.port = free_port()
+        self.env = {
+            "CHOWDER_DATA_DIR": str(data_dir),
+            "CHOWDER_PORT": str(self.port),
+            "CHOWDER_STOP_GRACE_S": grace_s,
+        }
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.scripted.server_process"],
+            cwd=ROOT, env=self.env, stdout=subprocess.PIPE,
+        )  # fmt: skip
+        facts = self.said()
+        self.path = f"/v1/instances/{facts['instance_id']}"
+        self.client = httpx.Client(
+            base_url=f"http://127.0.0.1:{self.port}",
+            headers={"Authorization": f"Bearer {facts['key']}"},
+            timeout=DEADLINE_S,
+            trust_env=False,
+        )
+
+    def said(self) -> dict[str, Any]:
+        """The next line of what it says."""
+        assert self.process.stdout is not None
+        found: dict[str, Any] = json.loads(self.process.stdout.readline())
+        return found
+
+    def message(self, words: str, **more: Any) -> httpx.Response:
+        asked = {"model": "gpt-4o", "input": words} | more
+        return self.client.post(f"{self.path}/responses", json=asked)
+
+    def terminate(self) -> None:
+        """Tells it to end, and waits until it takes no new connections."""
+        self.process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + DEADLINE_S
+        while not is_refused(self.port):
+            assert time.monotonic() < deadline, "it still takes connections"
+            time.sleep(POLL_S)
+
+    def exit_code(self) -> int:
+        return self.process.wait(DEADLINE_S)
+
+    def end(self) -> None:
+        self.client.close()
+        self.process.kill()
+        self.process.wait()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+
+def free_port() -> int:
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def is_refused(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port)).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[[str], Server]]:
+    """Starts a server with so much grace, in seconds."""
+    with ExitStack() as stack:
+
+        def started(grace_s: str = FOR_EVER_S) -> Server:
+            server = Server(tmp_path / "data", grace_s)
+            stack.callback(server.end)
+            return server
+
+        yield started
+
+
+def events_of(lines: Iterator[str]) -> Iterator[str]:
+    """The data of each event."""
+    return (line.removeprefix("data: ") for line in lines if line.startswith("data: "))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_open_streams_are_told_why_they_end_and_end_properly(
+    start: Callable[..., Server], number: signal.Signals
+) -> None:
+    server = start()
+    asked = {"model": "gpt-4o", "input": "endless", "stream": True}
+    with ExitStack() as stack:
+        streams = []
+        for path in ("responses", "session/a/responses"):
+            request = server.client.stream("POST", f"{server.path}/{path}", json=asked)
+            events = events_of(stack.enter_context(request).iter_lines())
+            created, delta = json.loads(next(events)), json.loads(next(events))
+            assert (created["type"], delta["type"]) == (
+                "response.created",
+                "response.output_text.delta",
+            )
+            streams.append(events)
+        server.process.send_signal(number)
+        for events in streams:
+            # To the end of what comes: a connection that broke would raise.
+            error, done = list(events)
+            told = json.loads(error)
+            assert (told["type"], told["code"]) == ("error", "server_stopping")
+            assert (told["message"], told["sequence_number"]) == (STOPPING, 2)
+            assert done == "[DONE]"
+    assert server.exit_code() == 0
+
+
+def test_who_follows_a_log_gets_its_proper_end(start: Callable[..., Server]) -> None:
+    server = start()
+    path = server.path.replace("/v1", "/local") + "/logs?follow=true"
+    with server.client.stream("GET", path) as answer:
+        lines = answer.iter_lines()
+        assert next(lines) == "The first line."
+        server.process.send_signal(signal.SIGTERM)
+        assert list(lines) == []
+    assert server.exit_code() == 0
+
+
+def test_a_stream_that_has_not_begun_is_refused_at_once(start: Callable[..., Server]) -> None:
+    server = start()
+    with ThreadPoolExecutor() as pool:
+        sending = pool.submit(server.message, "silent", stream=True)
+        assert server.said() == {"begun": "silent"}
+        server.process.send_signal(signal.SIGTERM)
+        answer = sending.result()
+    assert (answer.status_code, answer.json()) == (502, {"detail": {"error": STOPPING}})
+    assert server.exit_code() == 0
+
+
+def test_a_message_may_be_answered_within_the_grace_while_nothing_new_is_let_in(
+    start: Callable[..., Server], tmp_path: Path
+) -> None:
+    server = start()
+    with ThreadPoolExecutor() as pool:
+        sending = pool.submit(server.message, GO)
+        assert server.said() == {"begun": GO}
+        server.terminate()
+        assert not sending.done()
+        (tmp_path / "data" / GO).touch()
+        answer = sending.result()
+    assert answer.status_code == 200
+    assert answer.json()["output"][0]["content"][0]["text"] == "Hello there."
+    assert server.exit_code() == 0
+
+
+def test_a_message_that_outlasts_the_grace_is_told_so(start: Callable[..., Server]) -> None:
+    server = start("0")
+    with ThreadPoolExecutor() as pool:
+        sending = pool.submit(server.message, "silent")
+        assert server.said() == {"begun": "silent"}
+        server.process.send_signal(signal.SIGTERM)
+        answer = sending.result()
+    assert (answer.status_code, answer.json()) == (502, {"detail": {"error": STOPPING}})
+    assert server.exit_code() == 0
+
+
+def test_a_second_signal_waits_for_nothing(start: Callable[..., Server]) -> None:
+    server = start()
+    with ThreadPoolExecutor() as pool:
+        sending = pool.submit(server.message, "silent")
+        assert server.said() == {"begun": "silent"}
+        server.terminate()
+        assert not sending.done()
+        server.process.send_signal(signal.SIGINT)
+        answer = sending.result()
+    assert (answer.status_code, answer.json()) == (502, {"detail": {"error": STOPPING}})
+    assert server.exit_code() == 0
+
+
+def test_a_second_server_cannot_take_the_data_directory_before_the_first_has_died(
+    start: Callable[..., Server],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("chowder_local.engine.images.is_there", lambda tag, env: True)
+    # Or the command would find the first one healthy and be content.
+    monkeypatch.setattr("chowder_local.cli.up.healthy_server", lambda _: None)
+    first = start()
+    assert first.client.get("/local/ready").status_code == 200
+    before = (tmp_path / "data" / "server.json").read_bytes()
+    for port in (first.port, free_port()):
+        assert run(["up", "--port", str(port)], first.env) == 4
+        told = capsys.readouterr().err
+        assert f"Another chowder-local server uses {tmp_path / 'data'}." in told
+        assert "chowder-local down" in told
+    assert (tmp_path / "data" / "server.json").read_bytes() == before
+    assert first.client.get("/local/ready").status_code == 200
+
+    first.process.kill()
+    assert first.exit_code() == -signal.SIGKILL
+    # It could not take anything away; the lock goes with the process all the same.
+    assert (tmp_path / "data" / "server.json").exists()
+    second = start()
+    assert second.client.get("/local/ready").status_code == 200
+
+
+def test_what_was_answered_with_a_2xx_is_there_after_kill_9(
+    start: Callable[..., Server], tmp_path: Path
+) -> None:
+    server = start()
+    body = {"name": "ci", "instance_ids": [server.path[-36:]], "permissions": ["read"]}
+    acknowledged: list[str] = []
+
+    def create_keys() -> None:
+        with suppress(httpx.TransportError):
+            while True:
+                answer = server.client.post("/v1/keys", json=body)
+                assert answer.status_code == 201
+                acknowledged.append(answer.json()["id"])
+
+    with ThreadPoolExecutor() as pool:
+        creating = [pool.submit(create_keys) for _ in range(4)]
+        deadline = time.monotonic() + DEADLINE_S
+        while len(acknowledged) < 50:
+            assert time.monotonic() < deadline, "keys are made"
+            time.sleep(POLL_S)
+        server.process.kill()
+    assert [each.exception() for each in creating] == [None] * 4
+    (database,) = (tmp_path / "data").glob("world-*/chowder.db")
+    with closing(sqlite3.connect(database)) as file:
+        assert file.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        kept = {key_id for (key_id,) in file.execute("SELECT id FROM api_key")}
+    assert set(acknowledged) <= kept
