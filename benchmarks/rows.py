@@ -11,8 +11,9 @@ from sqlalchemy import create_engine, select
 from chowder_local.accounts.default import FIRST_TIER, META_NAME, NAME
 from chowder_local.domain import InstanceStatus, ModelProvider, Permission, Tier
 from chowder_local.store.schema import prepare
+from chowder_local.store.sealed import seal
 from chowder_local.store.tables import METADATA
-from chowder_local.tokens import SCOPED_PREFIX, digest
+from chowder_local.tokens import SCOPED_PREFIX, Vault, digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,6 +44,7 @@ def fill(
     """
     path = data_dir / "chowder.db"
     prepare(path)
+    config = seal({"agents.defaults.thinkingDefault": "low"}, Vault.load(data_dir / "secret.key"))
     engine = create_engine(f"sqlite:///{path}")
     with engine.begin() as connection:
         organization_id = _default_organization(connection)
@@ -52,9 +54,9 @@ def fill(
             organization_id if n < own else neighbours[n // NEIGHBOUR_SIZE]
             for n in range(instances)
         ]
-        living = [_instance("living", n, owner) for n, owner in enumerate(owners)]
+        living = [_instance("living", n, owner, config) for n, owner in enumerate(owners)]
         _add(connection, "instance", living)
-        ended = (_instance("terminated", n, organization_id) for n in range(terminated))
+        ended = (_instance("terminated", n, organization_id, config) for n in range(terminated))
         _add(connection, "instance", ({**row, "status": _TERMINATED} for row in ended))
         _add(connection, "session", (_session(living[n % instances], n) for n in range(sessions)))
         _add(connection, "api_key", (_key(n, organization_id) for n in range(keys)))
@@ -110,7 +112,7 @@ def _organization(made_id: str, name: str) -> dict[str, Any]:
     }
 
 
-def _instance(kind: str, number: int, organization_id: str) -> dict[str, Any]:
+def _instance(kind: str, number: int, organization_id: str, config: bytes) -> dict[str, Any]:
     made_id, made_at = _id(kind, number), EPOCH + timedelta(seconds=number)
     return {
         "id": made_id,
@@ -121,11 +123,11 @@ def _instance(kind: str, number: int, organization_id: str) -> dict[str, Any]:
         "sandbox_id": f"chowder-{made_id[-12:]}",
         "sandbox_provider": "sandbox",
         "openclaw_version": "v1",
-        "openclaw_config": {"agents.defaults.thinkingDefault": "low"},
         "gateway_url": f"http://127.0.0.1:{32768 + number % 28000}",
         "born_at": made_at,
         "created_at": made_at,
         "updated_at": made_at,
+        "openclaw_config_ciphertext": config,
     }
 
 

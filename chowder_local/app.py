@@ -27,6 +27,8 @@ from chowder_local.events import Events
 from chowder_local.instances.boots import Boots
 from chowder_local.instances.config_judge import ConfigJudge
 from chowder_local.instances.conversations import Conversations
+from chowder_local.instances.disk import DiskWatch
+from chowder_local.instances.egress import EgressChanges, EgressRule
 from chowder_local.instances.health import Health, ServerFacts
 from chowder_local.instances.lifecycle import Lifecycle
 from chowder_local.instances.live_config import LiveConfig
@@ -60,6 +62,7 @@ from chowder_local.tasks import owned_tasks
 from chowder_local.tokens import Vault, write_private
 from chowder_local.upstream.forward import Forwarder, open_client
 from chowder_local.web import middleware
+from chowder_local.web.connections import bounds_of_this_process
 from chowder_local.web.listener import bound_socket, listening
 from chowder_local.web.openapi.page import documentation_routes
 from chowder_local.web.relay import create_relay_app
@@ -75,12 +78,13 @@ if TYPE_CHECKING:
 
     from chowder_local.domain import ModelProvider, SandboxId
     from chowder_local.engine.connection import EngineAddress
-    from chowder_local.engine.networks import SandboxNetwork
+    from chowder_local.engine.networks import SandboxNetworks
     from chowder_local.settings import Settings
 
 # When the relay ends, no client waits for an agent any more; agents that were left hang up by
 # themselves, and what a messenger's turn asks of a model may take for ever.
 RELAY_GRACE_S = 1
+DISK_INTERVAL_S = 60.0
 
 
 class State(TypedDict):
@@ -133,7 +137,7 @@ async def _open(
     settings: Settings, machine: Machine, metrics: Metrics, stack: AsyncExitStack
 ) -> Services:
     vault = await asyncio.to_thread(Vault.load, settings.secret_file)
-    database = await stack.enter_async_context(Database.open(settings.database_file))
+    database = await stack.enter_async_context(Database.open(settings.database_file, vault.encrypt))
     meta = MetaQueries(database)
     organizations = Organizations(OrganizationQueries(database), vault, _now)
     keys = KeyQueries(database)
@@ -145,11 +149,13 @@ async def _open(
         organizations, settings.default_key_file, machine.model_keys, meta, authentication,
         offline=settings.offline, tier=settings.tier,
     )  # fmt: skip
-    engine, network = await _engine(settings, machine, meta, stack)
+    engine, networks = await _engine(settings, machine, meta, stack)
 
     stopping = Stopping()
     events = _events(stopping, stack)
-    instances, spare_queries = InstanceQueries(database, events), SpareQueries(database, events)
+    instances, spare_queries = (
+        InstanceQueries(database, vault, events), SpareQueries(database, events),
+    )  # fmt: skip
     model_failures = FailureLog()
     relay = Relay(
         Lending(vault, instances, spare_queries, organizations),
@@ -163,7 +169,8 @@ async def _open(
         events,
         metrics,
     )
-    relay_port = await _listen(relay, network, meta, stack)
+    relay_port = await _listen(relay, networks, meta, stack)
+    engine.relay_is_at(relay_port)
     relay_url = f"http://{RELAY_HOSTNAME}:{relay_port}"
 
     gateway_of = partial(_gateway, await stack.enter_async_context(open_gateways()), vault)
@@ -172,9 +179,10 @@ async def _open(
     readiness = Readiness(engine, gateway_of, boot_timeout_s=settings.boot_timeout_s)
     locks = InstanceLocks()
     seeds, releases = Seeds(vault, relay_url), Releases(instances, engine, locks, events)
+    egress = _egress(settings, networks)
     spares = Spares(
         spares=spare_queries, engine=engine, readiness=readiness, seeds=seeds,
-        warm_up=WarmUp(control), gateway_of=gateway_of, clock=_now,
+        warm_up=WarmUp(control), gateway_of=gateway_of, egress=settings.egress, clock=_now,
     )  # fmt: skip
     room = Room(
         engine=engine, instances=instances, spares=spares, spare_queries=spare_queries,
@@ -182,8 +190,8 @@ async def _open(
     )  # fmt: skip
     boots = Boots(
         instances=instances, organizations=organizations, engine=engine, readiness=readiness,
-        seeds=seeds, spares=spares, room=room, concurrency=settings.boot_concurrency, events=events,
-        metrics=metrics, clock=_now, group=group,
+        seeds=seeds, spares=spares, room=room, concurrency=settings.boot_concurrency, egress=egress,
+        events=events, metrics=metrics, clock=_now, group=group,
     )  # fmt: skip
     pool = Pool(
         size=settings.pool_size, spares=spares, queries=spare_queries, boots=boots, room=room
@@ -196,7 +204,7 @@ async def _open(
     suspensions = Suspensions(gateway_of, settings.suspend_timeout_s)
     reconciler = Reconciler(
         instances=instances, engine=engine, boots=boots, locks=locks, releases=releases,
-        spares=spare_queries, suspensions=suspensions, events=events,
+        spares=spare_queries, suspensions=suspensions, egress=egress, events=events,
         interval_s=settings.reconcile_interval_s,
         release_after_s=settings.release_after_s, clock=_now,
     )  # fmt: skip
@@ -204,6 +212,7 @@ async def _open(
     await reconciler.agree()
     group.create_task(reconciler.run(), name="reconciler")
     group.create_task(pool.run(), name="pool")
+    _watch_disks(settings, instances, engine, locks, group)
     group.create_task(keys.uses.run(), name="key uses")
     group.create_task(sessions.uses.run(), name="session uses")
     return Services(
@@ -215,7 +224,11 @@ async def _open(
             instances=instances, organizations=organizations, engine=engine, boots=boots,
             pool=pool, readiness=readiness, live_config=live_config,
             config_judge=ConfigJudge(engine), locks=locks, suspensions=suspensions, clock=_now,
-            events=events,
+            egress=egress, events=events,
+        ),
+        egress=EgressChanges(
+            rule=egress, instances=instances, boots=boots, locks=locks, suspensions=suspensions,
+            clock=_now,
         ),
         boots=boots,
         conversations=Conversations(
@@ -239,6 +252,28 @@ async def _open(
     )  # fmt: skip
 
 
+def _egress(settings: Settings, networks: SandboxNetworks) -> EgressRule:
+    rule = EgressRule(settings.egress, networks.problem)
+    # Who wants nobody out is not to find out that everybody was.
+    rule.check(settings.egress)
+    return rule
+
+
+def _watch_disks(
+    settings: Settings,
+    instances: InstanceQueries,
+    engine: DockerEngine,
+    locks: InstanceLocks,
+    group: asyncio.TaskGroup,
+) -> None:
+    if settings.disk_limit_mb is not None:
+        watch = DiskWatch(
+            instances=instances, engine=engine, locks=locks, limit_mb=settings.disk_limit_mb,
+            interval_s=DISK_INTERVAL_S, clock=_now,
+        )  # fmt: skip
+        group.create_task(watch.run(), name="disk watch")
+
+
 def _events(stopping: Stopping, stack: AsyncExitStack) -> Events:
     events = Events()
     stack.callback(events.close)
@@ -249,7 +284,7 @@ def _events(stopping: Stopping, stack: AsyncExitStack) -> Events:
 
 async def _engine(
     settings: Settings, machine: Machine, meta: MetaQueries, stack: AsyncExitStack
-) -> tuple[DockerEngine, SandboxNetwork]:
+) -> tuple[DockerEngine, SandboxNetworks]:
     """The engine, ready to boot sandboxes of this data directory."""
     store_id = await meta.put_if_absent("store_id", secrets.token_hex(6))
     await asyncio.to_thread(write_private, settings.store_file, store_id.encode())
@@ -269,16 +304,21 @@ async def _engine(
 
 
 async def _listen(
-    relay: Relay, network: SandboxNetwork, meta: MetaQueries, stack: AsyncExitStack
+    relay: Relay, networks: SandboxNetworks, meta: MetaQueries, stack: AsyncExitStack
 ) -> int:
     """Starts the relay where sandboxes find it; the port is the same at every start."""
     known = await meta.get("relay_port")
-    bound = _relay_socket(network.relay_bind, None if known is None else int(known))
-    stack.callback(bound.close)
-    port: int = bound.getsockname()[1]
+    host, *others = networks.relay_binds
+    bound = [_relay_socket(host, None if known is None else int(known))]
+    stack.callback(bound[0].close)
+    port: int = bound[0].getsockname()[1]
+    for other in others:
+        # The same: which network a sandbox is in changes, and what is written in it does not.
+        bound.append(_relay_socket(other, port))
+        stack.callback(bound[-1].close)
     await meta.put("relay_port", str(port))
-    app = create_relay_app(relay)
-    await stack.enter_async_context(listening(app, bound, grace_s=RELAY_GRACE_S))
+    app, bounds = create_relay_app(relay), bounds_of_this_process().for_sandboxes()
+    await stack.enter_async_context(listening(app, *bound, grace_s=RELAY_GRACE_S, bounds=bounds))
     return port
 
 

@@ -291,6 +291,22 @@ class Client:
         """`gateway_url` and `token`, with which this machine reaches the agent's own gateway."""
         return self._call("GET", f"/local{_path(instance_id).removeprefix('/v1')}/gateway")
 
+    def egress(self, instance_id: str) -> Json:
+        """`egress` (on, off, or None for the server's own setting) and `egress_in_force`."""
+        return self._call("GET", f"/local{_path(instance_id).removeprefix('/v1')}")
+
+    def set_egress(self, instance_id: str, egress: str | None) -> Json:
+        """Chooses whether the sandbox reaches the outside; None leaves that to the server.
+
+        A running instance whose way out changes is `provisioning` then; see `wait_until_running`.
+        """
+        return self._call(
+            "PATCH",
+            f"/local{_path(instance_id).removeprefix('/v1')}",
+            json={"egress": egress},
+            timeout=self._turn_timeout,
+        )
+
     def _call(self, method: str, path: str, **options: Any) -> Json:
         found = self._value(method, path, **options)
         if isinstance(found, dict):

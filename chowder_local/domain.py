@@ -52,6 +52,13 @@ def places_in(memory_bytes: int) -> int:
     return memory_bytes // AGENT_MEMORY_BYTES
 
 
+class Egress(StrEnum):
+    """Whether a sandbox reaches what is outside, or the model relay alone."""
+
+    ON = "on"
+    OFF = "off"
+
+
 class InstanceStatus(StrEnum):
     """`provisioning → running ⇄ stopped`, `error`, `terminated`."""
 
@@ -160,6 +167,8 @@ class Instance:
     gateway_url: str | None = None
     born_at: datetime | None = None
     """When it was first ready; until then its volume holds nothing that anyone was promised."""
+    egress: Egress | None = None
+    """What was chosen for it; None follows the server's own setting."""
 
 
 @dataclass(frozen=True)
@@ -191,6 +200,7 @@ class SandboxSpec:
     files: Mapping[str, bytes] = field(default_factory=dict)
     is_spare: bool = False
     """Nobody waits for a spare: it gives way to others until it is promoted or parked."""
+    egress: Egress = Egress.ON
 
 
 @dataclass(frozen=True)
@@ -202,6 +212,7 @@ class SandboxInfo:
     gateway_url: str | None = None
     exit_code: int | None = None
     is_oom_killed: bool = False
+    egress: Egress = Egress.ON
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from chowder_local.engine.image_recipe import expected_tag
 from chowder_local.errors.process import DataDirLocked
 from chowder_local.settings import beyond_this_machine
 from chowder_local.tokens import write_private
+from chowder_local.web.connections import bounds_of_this_process, raise_descriptor_limit
 from chowder_local.web.listener import bound_socket, listener, with_state
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def run(settings: Settings, env: Mapping[str, str]) -> int:
     Raises ChowderError, in words for a person, if the server cannot start.
     """
     logs.configure(settings.log_level, settings.log_format)
+    raise_descriptor_limit()
     with _held_data_dir(settings), bound_socket(settings.host, settings.port) as bound:
         machine = _machine(settings, env)
         app = create_app(settings, machine)
@@ -86,7 +88,12 @@ async def _serve(app: Starlette, bound: socket.socket, settings: Settings) -> No
     async with app.router.lifespan_context(app) as yielded:
         state = dict(yielded or {})
         stopping: Stopping = state["services"].stopping
-        server = listener(with_state(app, state), grace_s=settings.stop_grace_s, stopping=stopping)
+        server = listener(
+            with_state(app, state),
+            grace_s=settings.stop_grace_s,
+            stopping=stopping,
+            bounds=bounds_of_this_process().with_transfers(settings.transfer_timeout_s),
+        )
         # What is there by now stays; to look through it again for garbage would hold up every
         # request for some fifty milliseconds.
         gc.freeze()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 from platformdirs import user_data_path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from chowder_local.domain import ModelProvider, Tier
+from chowder_local.domain import Egress, ModelProvider, Tier
 from chowder_local.errors.process import SettingsInvalid
 
 if TYPE_CHECKING:
@@ -47,9 +47,20 @@ class Settings(BaseModel):
     ca_bundle: Path | None = Field(
         None, description="PEM file that sandboxes and image builds trust besides the usual ones."
     )
+    egress: Egress = Field(
+        Egress.ON,
+        description=(
+            "off: sandboxes reach the model relay and nothing outside, unless one is set apart."
+        ),
+    )
     memory_limit_mb: int = Field(2048, ge=512, description="Memory a sandbox may use.")
     cpu_limit: float = Field(2.0, gt=0, description="Processors a sandbox may use.")
     pids_limit: int = Field(512, ge=64, description="Processes and threads a sandbox may have.")
+    disk_limit_mb: int | None = Field(
+        None,
+        ge=256,
+        description="Disk a sandbox may use; looked at once a minute, and ended beyond it.",
+    )
     boot_timeout_s: float = Field(
         180.0, gt=0, description="How long a sandbox may take to be ready."
     )

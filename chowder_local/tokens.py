@@ -71,7 +71,7 @@ class Vault:
         if len(secret) != SECRET_BYTES:
             raise DataDirUnusable(
                 f"{path} is damaged. Put it back from a copy, or move it away: all agents then "
-                "get new tokens, and model keys have to be set again."
+                "get new tokens, and model keys and openclaw_config have to be set again."
             )
         return cls(secret)
 

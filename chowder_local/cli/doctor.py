@@ -112,7 +112,8 @@ def _server(settings: Settings) -> tuple[dict[str, Any] | None, Finding]:
                 words = f"{health.get('version')} runs as process {health.get('pid')}"
                 return health, Finding("server", Level.OK, words)
             words = f"degraded: {(health.get('engine') or {}).get('error')}"
-            return health, Finding("server", Level.FAIL, words, "See to the engine.")
+            # The words of what is wrong with the engine have its cure in them.
+            return health, Finding("server", Level.FAIL, words)
         if not is_locked(settings):
             return None, Finding("server", Level.OK, "not running; 'up --detach' starts it")
         return None, Finding("server", Level.WARN, "starting or stopping just now", "Look again.")

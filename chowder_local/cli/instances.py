@@ -11,7 +11,7 @@ import click
 from chowder_local.cli.context import Context, data_dir_option, json_option
 from chowder_local.cli.named import SHOWN_ID_LENGTH, find_instance
 from chowder_local.cli.output import note, say, show_json, show_table, waiting
-from chowder_local.domain import ModelProvider
+from chowder_local.domain import Egress, ModelProvider
 
 WAIT_TIMEOUT_S = 300.0
 
@@ -156,6 +156,36 @@ def gateway(context: Context, as_json: bool, instance: str) -> None:
     else:
         say(f"URL    {found['gateway_url'] or 'none while it is not running'}")
         say(f"Token  {found['token']}")
+
+
+@instances.command("egress")
+@data_dir_option
+@json_option
+@click.argument("instance")
+@click.argument("choice", type=click.Choice([*map(str, Egress), "default"]), required=False)
+@click.option("--wait/--no-wait", default=True, help="Return once it is running (the default).")
+@click.pass_obj
+def egress(context: Context, as_json: bool, instance: str, choice: str | None, wait: bool) -> None:
+    """Show or choose whether an agent reaches the outside.
+
+    With "off" it reaches its model and nothing else; "default" leaves it to the server's setting
+    (CHOWDER_EGRESS). For another choice than the one in force, the sandbox of a running agent is
+    made anew: files and conversations are kept, what runs in it ends.
+    """
+    with context.client() as client:
+        found = find_instance(client, instance)
+        if choice is None:
+            known = client.egress(found["id"])
+        else:
+            known = client.set_egress(found["id"], None if choice == "default" else choice)
+        if choice is not None and wait and known["status"] == "provisioning":
+            with waiting(f"{found['name']} is made anew"):
+                known |= {"status": client.wait_until_running(known["id"])["status"]}
+    if as_json:
+        show_json(known)
+    else:
+        whose = "the server's setting" if known["egress"] is None else "chosen for it"
+        say(f"{found['name']}: egress {known['egress_in_force']} ({whose})")
 
 
 @click.command()

@@ -12,7 +12,7 @@ from chowder_local import __version__
 from chowder_local.cli.context import Context, data_dir_option
 from chowder_local.cli.detached import healthy_server, start_detached, wait_until_ready
 from chowder_local.cli.output import note, say, waiting
-from chowder_local.domain import Tier
+from chowder_local.domain import Egress, Tier
 from chowder_local.settings import beyond_this_machine
 
 if TYPE_CHECKING:
@@ -38,6 +38,11 @@ if TYPE_CHECKING:
     help="Tier of the default organization (whale), to meet its limits.  [env: CHOWDER_TIER]",
 )
 @click.option("--image", help="Sandbox image to use instead of ours.  [env: CHOWDER_IMAGE]")
+@click.option(
+    "--egress",
+    type=click.Choice([str(egress) for egress in Egress]),
+    help="off: agents reach their models and nothing else (on).  [env: CHOWDER_EGRESS]",
+)
 @click.option("-d", "--detach", is_flag=True, help="Return once the server is ready.")
 @click.pass_obj
 def up(
@@ -47,6 +52,7 @@ def up(
     offline: bool | None,
     tier: str | None,
     image: str | None,
+    egress: str | None,
     detach: bool,
 ) -> int:
     """Start the server, and first all that it needs.
@@ -56,9 +62,13 @@ def up(
     default organization gets the model keys in ANTHROPIC_API_KEY, OPENAI_API_KEY and
     GEMINI_API_KEY, and the built-in offline model for the other providers.
     """
-    settings = context.settings(host=host, port=port, offline=offline, tier=tier, image=image)
+    options = {
+        "host": host, "port": port, "offline": offline, "tier": tier, "image": image,
+        "egress": egress,
+    }  # fmt: skip
+    settings = context.settings(**options)
     if running := healthy_server(settings):
-        _say_running(context, running, is_other=any((host, port, offline, tier, image)))
+        _say_running(context, running, is_other=any(options.values()))
         return 0
     ensure_image(settings, context.env)
     if detach:
@@ -96,6 +106,7 @@ def _serve(context: Context, settings: Settings) -> int:
 def _options(settings: Settings) -> list[str]:
     """The settings that options choose, as options for another process."""
     options = ["--host", settings.host, "--port", str(settings.port)]
+    options += ["--egress", settings.egress]
     if settings.offline:
         options.append("--offline")
     if settings.tier is not None:
@@ -117,6 +128,10 @@ def _say_running(context: Context, running: RunningServer, *, is_other: bool) ->
 def _say_ready(context: Context, settings: Settings, running: RunningServer) -> None:
     say(f"chowder-local {running.version} is ready (process {running.pid}).")
     _say_lines(context, running, _models(settings, context.env))
+    if settings.egress is Egress.OFF:
+        note(
+            "\nEgress is off: agents reach their models and nothing else, unless one is set apart."
+        )
     if not settings.is_on_loopback:
         note(f"\nWarning: {beyond_this_machine(settings.host)}")
 

@@ -26,7 +26,14 @@ HOW_TO_GET_ONE = (
     "Start Docker Desktop, OrbStack, Colima, Rancher Desktop or Podman, or install Docker Engine "
     "(Debian, Ubuntu: apt-get install docker.io), or set DOCKER_HOST."
 )
+HOW_TO_WAKE_ONE = (
+    "It is there, but hangs: restart it (systemctl restart docker, or Docker Desktop's Restart). "
+    "Agents boot again by themselves."
+)
 PROBE_TIMEOUT_S = 2.0
+FIRST_ANSWER_S = 5.0
+HEARING_TIMEOUT_S = 3.0
+"""An engine that works says its version in a few milliseconds."""
 
 
 @dataclass(frozen=True)
@@ -89,14 +96,29 @@ def open_client(
     if problem := _problem_with(address):
         raise EngineUnavailable(_does_not_answer(address, problem))
     try:
-        return docker.DockerClient(
+        client = docker.DockerClient(
             base_url=address.url,
-            timeout=timeout_s,  # type: ignore[arg-type]  # the stub says int, requests takes float
+            timeout=min(timeout_s, FIRST_ANSWER_S),  # type: ignore[arg-type]  # the stub says int, requests takes float
             max_pool_size=pool_size,
             tls=_tls(address.cert_dir),
         )
     except (DockerException, RequestException, OSError) as failure:
         raise EngineUnavailable(_does_not_answer(address, _reason(failure))) from failure
+    client.api.timeout = timeout_s  # type: ignore[assignment]  # as above
+    return client
+
+
+def hear(address: EngineAddress) -> str:
+    """The engine's name and version, heard on a new connection. Raises EngineUnavailable."""
+    client = open_client(address, HEARING_TIMEOUT_S, pool_size=1)
+    try:
+        answer = client.version()
+    except (DockerException, RequestException, OSError) as failure:
+        raise EngineUnavailable(_does_not_answer(address, _reason(failure))) from failure
+    finally:
+        client.close()
+    platform = answer.get("Platform", {}).get("Name") or "Docker Engine"
+    return f"{platform} {answer.get('Version', '')}".strip()
 
 
 def _from_docker_host(env: Mapping[str, str]) -> EngineAddress | None:
@@ -202,7 +224,7 @@ def _cure(reason: str) -> str:
             "Add yourself to the group that owns the socket: sudo usermod -aG docker $USER, "
             "then log in again."
         )
-    return HOW_TO_GET_ONE
+    return HOW_TO_WAKE_ONE if "timed out" in reason.lower() else HOW_TO_GET_ONE
 
 
 def _config_dir(env: Mapping[str, str]) -> Path:

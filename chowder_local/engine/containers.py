@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from chowder_local.domain import GATEWAY_PORT, SandboxId, SandboxInfo, SandboxState
+from chowder_local.domain import GATEWAY_PORT, Egress, SandboxId, SandboxInfo, SandboxState
 from chowder_local.engine import labels
+from chowder_local.engine.networks import CLOSED_SUFFIX
 
 _STATES = {
     "created": SandboxState.CREATED,
@@ -22,10 +23,12 @@ def info_of(sandbox_id: SandboxId, attributes: dict[str, Any]) -> SandboxInfo:
     state = attributes["State"]
     bindings = attributes["NetworkSettings"]["Ports"].get(f"{GATEWAY_PORT}/tcp") or []
     port = next((binding["HostPort"] for binding in bindings), None)
+    networks = attributes["NetworkSettings"].get("Networks") or {}
     return SandboxInfo(
         sandbox_id,
         _STATES[state["Status"]],
-        gateway_url=None if port is None else f"http://127.0.0.1:{port}",
+        gateway_url=_gateway_url(port, networks),
+        egress=_egress(networks),
         exit_code=state.get("ExitCode"),
         is_oom_killed=bool(state.get("OOMKilled")),
     )
@@ -38,8 +41,25 @@ def info_of_row(row: dict[str, Any]) -> SandboxInfo | None:
         return None
     ports = (port.get("PublicPort") for port in row.get("Ports") or [])
     port = next(filter(None, ports), None)
+    networks = (row.get("NetworkSettings") or {}).get("Networks") or {}
     return SandboxInfo(
         SandboxId(sandbox_id),
         _STATES[row["State"]],
-        gateway_url=None if port is None else f"http://127.0.0.1:{port}",
+        gateway_url=_gateway_url(port, networks),
+        egress=_egress(networks),
     )
+
+
+def _egress(networks: dict[str, Any]) -> Egress:
+    """Off only if there is nothing but the closed network: one more is a way out."""
+    is_closed = bool(networks) and all(name.endswith(CLOSED_SUFFIX) for name in networks)
+    return Egress.OFF if is_closed else Egress.ON
+
+
+def _gateway_url(port: int | str | None, networks: dict[str, Any]) -> str | None:
+    if port is not None:
+        return f"http://127.0.0.1:{port}"
+    # A closed network publishes nothing; this host has an address on it, and needs no port.
+    closed = (known for name, known in networks.items() if name.endswith(CLOSED_SUFFIX))
+    address = next(filter(None, (known.get("IPAddress") for known in closed)), None)
+    return None if address is None else f"http://{address}:{GATEWAY_PORT}"

@@ -2,35 +2,36 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 import anyio
-from docker.errors import APIError, ImageNotFound, NotFound
+from docker.errors import APIError, NotFound
 
-from chowder_local.domain import EngineMemory, SandboxId, SandboxInfo, SandboxState
-from chowder_local.engine import labels, specs
-from chowder_local.engine.connection import open_client
+from chowder_local.domain import Egress, EngineMemory, SandboxId, SandboxInfo, SandboxState
+from chowder_local.engine import confinement, labels, specs
+from chowder_local.engine.connection import hear, open_client
 from chowder_local.engine.containers import info_of, info_of_row
-from chowder_local.engine.failures import in_words
+from chowder_local.engine.failures import in_words, needing
+from chowder_local.engine.hearing import Hearing
 from chowder_local.engine.memory import memory_of
-from chowder_local.engine.networks import SandboxNetwork, ensure_network
-from chowder_local.engine.processes import DockerProcess
-from chowder_local.engine.threads import Threads
+from chowder_local.engine.networks import SandboxNetworks, ensure_networks, remake_networks
+from chowder_local.engine.own import Own
+from chowder_local.engine.processes import DockerProcess, socket_of
+from chowder_local.engine.rooted import disk_bytes
+from chowder_local.engine.threads import Threads, ensure_awaited
 from chowder_local.errors.sandboxes import (
     EngineUnavailable,
-    ImageMissing,
-    SandboxMissing,
     SandboxPaused,
 )
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 
     import docker
     from docker.models.containers import Container
+    from docker.models.images import Image
 
     from chowder_local.domain import SandboxSpec
     from chowder_local.engine.connection import EngineAddress
@@ -53,9 +54,11 @@ class DockerEngine:
         self._client = client
         self._threads = threads
         self._store_id = store_id
+        self._own = Own(client, store_id)
         self._timeout_s = timeout_s
         self._around: specs.Surroundings | None = None
         self._likeness = ""
+        self._relay_port: int | None = None
 
     @classmethod
     @asynccontextmanager
@@ -63,7 +66,10 @@ class DockerEngine:
         cls, address: EngineAddress, store_id: str, *, timeout_s: float, thread_count: int
     ) -> AsyncIterator[Self]:
         """An engine that has answered once. Raises EngineUnavailable."""
-        with Threads(thread_count, "engine") as threads:
+        with (
+            closing(Hearing(partial(hear, address), "engine-hearing")) as hearing,
+            Threads(thread_count, "engine", hearing) as threads,
+        ):
             # A kept connection for each thread, or the SDK would throw the surplus away.
             client = await threads.run(open_client, address, timeout_s, thread_count)
             try:
@@ -77,33 +83,30 @@ class DockerEngine:
         limits: specs.Limits,
         ca_bundle: bytes | None,
         environment: Mapping[str, str],
-    ) -> SandboxNetwork:
-        """Checks the image, makes the network; sandboxes can be booted from then on.
+    ) -> SandboxNetworks:
+        """Checks the image, makes the networks; sandboxes can be booted from then on.
 
         Raises ImageMissing, EngineUnavailable.
         """
 
-        def call() -> tuple[str, SandboxNetwork]:
-            with in_words("look for the sandbox image"):
-                try:
-                    image_id = str(self._client.images.get(image).id)
-                except ImageNotFound:
-                    raise ImageMissing(image) from None
-            with in_words("make the sandbox network"):
-                return image_id, ensure_network(self._client, self._store_id)
+        def call() -> tuple[Image, SandboxNetworks]:
+            with in_words("look for the sandbox image"), needing(image):
+                found = self._client.images.get(image)
+            with in_words("make the sandbox networks"):
+                return found, ensure_networks(self._client, self._store_id)
 
-        image_id, network = await self._threads.run(call)
+        found, networks = await self._threads.run(call)
+        told = found.attrs["Config"]
+        command = (*(told.get("Entrypoint") or ()), *(told.get("Cmd") or ()))
         self._around = specs.Surroundings(
-            self._store_id,
-            image,
-            network.name,
-            network.relay_address,
-            limits,
-            ca_bundle,
-            environment,
+            self._store_id, image, networks, limits, ca_bundle, environment, command
         )
-        self._likeness = specs.likeness(image_id, self._around)
-        return network
+        self._likeness = specs.likeness(str(found.id), self._around)
+        return networks
+
+    def relay_is_at(self, port: int) -> None:
+        """Tells where sandboxes without egress may go; before it is known, none is booted."""
+        self._relay_port = port
 
     @property
     def likeness(self) -> str:
@@ -117,14 +120,19 @@ class DockerEngine:
 
     async def version(self) -> str:
         """The engine's name and version; that it answers at all is the point."""
+        return await self._threads.hear()
 
-        def call() -> str:
-            with in_words("ask the engine for its version"):
-                answer = self._client.version()
-                platform = answer.get("Platform", {}).get("Name") or "Docker Engine"
-                return f"{platform} {answer.get('Version', '')}".strip()
+    async def check_image(self) -> None:
+        """Raises ImageMissing if no sandbox could be made any more."""
+        if self._around is None:
+            raise EngineUnavailable(NOT_PREPARED)
+        image = self._around.image
 
-        return await self._threads.run(call)
+        def call() -> None:
+            with in_words("look for the sandbox image"), needing(image):
+                self._client.images.get(image)
+
+        await self._threads.run(call)
 
     async def file_of_image(self, path: str) -> bytes | None:
         """A file of the image that sandboxes are made of; None if it has no such file."""
@@ -135,9 +143,11 @@ class DockerEngine:
         def call() -> bytes | None:
             with in_words(f"read {path} of the sandbox image"):
                 # Never started: an engine shows a file of a container only.
-                container = self._client.containers.create(
-                    image, ["true"], network_mode="none", labels=labels.store_labels(self._store_id)
-                )
+                marks = labels.store_labels(self._store_id)
+                with needing(image):
+                    container = self._client.containers.create(
+                        image, ["true"], network_mode="none", labels=marks
+                    )
                 try:
                     return specs.only_file(b"".join(container.get_archive(path)[0]))
                 except NotFound:
@@ -148,20 +158,30 @@ class DockerEngine:
         return await self._threads.run(call)
 
     async def boot(self, spec: SandboxSpec) -> SandboxInfo:
-        """Makes and starts the container, replacing one of that id; its volume, if any, is kept."""
-        if self._around is None:
+        """Makes and starts the container, replacing one of that id; its volume, if any, is kept.
+
+        Raises EgressUnavailable, and then nothing has changed.
+        """
+        if (around := self._around) is None:
             raise EngineUnavailable(NOT_PREPARED)
-        options = specs.container_options(spec, self._around)
-        files = specs.files_of(spec, self._around)
+        options = specs.container_options(spec, around)
+        files = specs.files_of(spec, around)
 
         def call() -> SandboxInfo:
             with in_words(f"boot sandbox {spec.id}"):
-                self._discard(spec.id)
-                self._ensure_volume(spec.id)
-                container = self._client.containers.create(**options)
+                self._own.discard(spec.id)
+                # Somebody may have removed them, which takes the relay's addresses with them.
+                remake_networks(self._client, self._store_id, around.networks)
+                self._own.ensure_volume(spec.id)
+                with needing(around.image):
+                    container = self._client.containers.create(**options)
                 if files:
+                    ensure_awaited()
                     container.put_archive(specs.STATE_DIR, specs.archive(files))
+                ensure_awaited()
                 container.start()
+                if spec.egress is Egress.OFF:
+                    confinement.confine(self._client, container, around.networks, self._relay_port)
                 container.reload()
                 return info_of(spec.id, container.attrs)
 
@@ -172,7 +192,7 @@ class DockerEngine:
 
         def call() -> SandboxInfo:
             with in_words(f"inspect sandbox {sandbox_id}"):
-                container = self._find(sandbox_id)
+                container = self._own.find(sandbox_id)
                 if container is None:
                     return SandboxInfo(sandbox_id, SandboxState.MISSING)
                 return info_of(sandbox_id, container.attrs)
@@ -221,6 +241,7 @@ class DockerEngine:
 
         def act(container: Container) -> None:
             container.update(cpu_shares=specs.CPU_SHARES)
+            ensure_awaited()
             _pause(container)
 
         await self._act(sandbox_id, "park", act)
@@ -232,6 +253,7 @@ class DockerEngine:
             # A frozen process would not even hear that it is to end.
             if container.status == "paused":
                 container.unpause()
+                ensure_awaited()
             container.stop(timeout=STOP_TIMEOUT_S)
 
         await self._act(sandbox_id, "release", act)
@@ -245,13 +267,22 @@ class DockerEngine:
 
         return await self._threads.run(call)
 
+    async def disk_bytes(self, sandbox_id: SandboxId, limit: int) -> int:
+        """What a running sandbox takes of the disk, counted until it is more than a limit."""
+
+        def call() -> int:
+            with in_words(f"measure sandbox {sandbox_id}"):
+                return disk_bytes(self._client, self._own.found(sandbox_id), specs.HOME, limit)
+
+        return await self._threads.run(call)
+
     async def remove(self, sandbox_id: SandboxId) -> None:
         """Destroys container and volume; nothing happens if they are gone already."""
 
         def call() -> None:
             with in_words(f"remove sandbox {sandbox_id}"):
-                self._discard(sandbox_id)
-                self._discard_volume(sandbox_id)
+                self._own.discard(sandbox_id)
+                self._own.discard_volume(sandbox_id)
 
         await self._threads.run(call)
 
@@ -260,7 +291,7 @@ class DockerEngine:
 
         def call() -> str:
             with in_words(f"read the log of sandbox {sandbox_id}"):
-                container = self._find(sandbox_id)
+                container = self._own.find(sandbox_id)
                 if container is None:
                     return ""
                 return container.logs(tail=line_count).decode(errors="replace")
@@ -275,9 +306,7 @@ class DockerEngine:
 
         def call() -> Any:
             with in_words(f"follow the log of sandbox {sandbox_id}"):
-                container = self._find(sandbox_id)
-                if container is None:
-                    raise SandboxMissing(f"Sandbox {sandbox_id} is gone from the engine.")
+                container = self._own.found(sandbox_id)
                 return container.logs(stream=True, follow=True, tail=line_count)
 
         stream = await self._threads.run(call)
@@ -296,9 +325,7 @@ class DockerEngine:
 
         def begin() -> tuple[str, Any]:
             with in_words(f"run a program in sandbox {sandbox_id}"):
-                container = self._find(sandbox_id)
-                if container is None:
-                    raise SandboxMissing(f"Sandbox {sandbox_id} is gone from the engine.")
+                container = self._own.found(sandbox_id)
                 if container.status == "paused":
                     raise SandboxPaused
                 made = self._client.api.exec_create(container.id, list(command), stdin=True)
@@ -309,7 +336,7 @@ class DockerEngine:
                 return self._client.api.exec_inspect(exec_id)
 
         exec_id, file = await self._threads.run(begin)
-        connection = _socket_of(file)
+        connection = socket_of(file)
         try:
             yield DockerProcess(connection, partial(self._threads.run, inspect), self._timeout_s)
         finally:
@@ -320,47 +347,10 @@ class DockerEngine:
     ) -> None:
         def call() -> None:
             with in_words(f"{verb} sandbox {sandbox_id}"):
-                container = self._find(sandbox_id)
-                if container is None:
-                    raise SandboxMissing(f"Sandbox {sandbox_id} is gone from the engine.")
+                container = self._own.found(sandbox_id)
                 action(container)
 
         await self._threads.run(call)
-
-    def _find(self, sandbox_id: SandboxId) -> Container | None:
-        try:
-            container = self._client.containers.get(sandbox_id)
-        except NotFound:
-            return None
-        if not labels.is_of_store(container.labels, self._store_id):
-            raise EngineUnavailable(
-                f"A container named {sandbox_id} exists that is not ours; it is left alone."
-            )
-        return container
-
-    def _discard(self, sandbox_id: SandboxId) -> None:
-        container = self._find(sandbox_id)
-        if container is None:
-            return
-        try:
-            container.remove(force=True)
-        except APIError as refused:
-            # Somebody else is removing it, or already has: what we wanted happens.
-            if refused.status_code not in {404, 409}:
-                raise
-
-    def _ensure_volume(self, sandbox_id: SandboxId) -> None:
-        # Creating a volume that exists is a no-op that keeps its content.
-        self._client.volumes.create(
-            sandbox_id, labels=labels.sandbox_labels(self._store_id, sandbox_id)
-        )
-
-    def _discard_volume(self, sandbox_id: SandboxId) -> None:
-        # By its name: a list is looked through volume by volume, of everybody's.
-        with suppress(NotFound):
-            volume = self._client.volumes.get(sandbox_id)
-            if labels.is_of_store(volume.attrs.get("Labels"), self._store_id):
-                volume.remove(force=True)
 
 
 def _pause(container: Container) -> None:
@@ -373,15 +363,6 @@ def _pause(container: Container) -> None:
         else:
             return
     container.pause()
-
-
-def _socket_of(file: Any) -> socket.socket:
-    """The socket behind what the SDK hands out, for use by the event loop and to be closed."""
-    connection: socket.socket = getattr(file, "_sock", file).dup()
-    # The SDK's own end hangs on its response, which complains when it is closed from below.
-    file._response.close()
-    connection.setblocking(False)
-    return connection
 
 
 def _next(stream: Iterator[bytes]) -> bytes | None:

@@ -89,3 +89,12 @@ class DockerProcess:
             raise EngineUnavailable(
                 f"The connection into the sandbox broke off: {broken.strerror}."
             ) from broken
+
+
+def socket_of(file: Any) -> socket.socket:
+    """The socket behind what the SDK hands out, for use by the event loop and to be closed."""
+    connection: socket.socket = getattr(file, "_sock", file).dup()
+    # The SDK's own end hangs on its response, which complains when it is closed from below.
+    file._response.close()
+    connection.setblocking(False)
+    return connection

@@ -9,17 +9,23 @@ import tarfile
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from docker.types import Ulimit
+
 from chowder_local.domain import (
     FORMER_RELAY_HOSTNAME,
     GATEWAY_PORT,
     RELAY_HOSTNAME,
+    Egress,
     SandboxId,
     SandboxSpec,
 )
-from chowder_local.engine import labels
+from chowder_local.engine import confinement, labels
+from chowder_local.errors.sandboxes import EgressUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from chowder_local.engine.networks import SandboxNetworks
 
 HOME = "/data"
 STATE_DIR = f"{HOME}/.openclaw"
@@ -29,6 +35,9 @@ CPU_SHARES = 1024
 """What a container has by default."""
 SPARE_CPU_SHARES = 256
 """A quarter of what any other sandbox gets, as long as others want to have it."""
+
+# Engines differ in theirs, up to a billion files. A dump would fill the volume with memory.
+ULIMITS = {"nofile": 16384, "core": 0}
 
 RELAY_NAMES = (RELAY_HOSTNAME, FORMER_RELAY_HOSTNAME)
 
@@ -52,15 +61,19 @@ class Surroundings:
 
     store_id: str
     image: str
-    network: str
-    relay_address: str
+    networks: SandboxNetworks
     limits: Limits
     ca_bundle: bytes | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
+    command: tuple[str, ...] = ()
+    """What the image runs on its own."""
 
 
 def container_options(spec: SandboxSpec, around: Surroundings) -> dict[str, Any]:
-    """Arguments of the SDK's `containers.create`: no rights, bounded, only its volume writable."""
+    """Arguments of the SDK's `containers.create`: no rights, bounded, only its volume writable.
+
+    Raises EgressUnavailable.
+    """
     environment = {**around.environment, **_SUPERVISED, "HOME": HOME}
     if around.ca_bundle is not None:
         ca_file = f"{STATE_DIR}/{CA_FILE}"
@@ -84,9 +97,8 @@ def container_options(spec: SandboxSpec, around: Surroundings) -> dict[str, Any]
         "cpu_shares": SPARE_CPU_SHARES if spec.is_spare else CPU_SHARES,
         "nano_cpus": int(around.limits.cpus * 1e9),
         "pids_limit": around.limits.pids,
-        "network": around.network,
-        "ports": {f"{GATEWAY_PORT}/tcp": ("127.0.0.1", None)},
-        "extra_hosts": dict.fromkeys(RELAY_NAMES, around.relay_address),
+        "ulimits": [Ulimit(name=name, soft=most, hard=most) for name, most in ULIMITS.items()],
+        **_way_out(spec.egress, around),
         "volumes": {str(spec.id): {"bind": HOME, "mode": "rw"}},
         # We restart what should run; Docker on its own would loop on a broken configuration.
         "restart_policy": {"Name": "no"},
@@ -94,11 +106,32 @@ def container_options(spec: SandboxSpec, around: Surroundings) -> dict[str, Any]
     }
 
 
+def _way_out(egress: Egress, around: Surroundings) -> dict[str, Any]:
+    networks = around.networks
+    if egress is Egress.ON:
+        network = networks.open
+        more: dict[str, Any] = {"ports": {f"{GATEWAY_PORT}/tcp": ("127.0.0.1", None)}}
+    elif networks.closed is None:
+        raise EgressUnavailable(networks.problem or "there is no network for it.")
+    else:
+        network = networks.closed
+        # Engines before 26 would ask the host's own name servers for it (CVE-2024-29018); those
+        # of its own it can only ask from inside, where nobody answers.
+        more = {
+            "dns": ["127.0.0.1"],
+            "entrypoint": confinement.patient(around.command),
+            "command": [],
+        }
+    hosts = dict.fromkeys(RELAY_NAMES, network.relay_address)
+    return {"network": network.name, "extra_hosts": hosts, **more}
+
+
 def likeness(image_id: str, around: Surroundings) -> str:
     """A digest of all that sandboxes made in these surroundings have in common."""
-    spec = SandboxSpec(SandboxId("any"))
-    files = {path: content.hex() for path, content in files_of(spec, around).items()}
-    made_of = [image_id, container_options(spec, around), files]
+    possible = list(Egress) if around.networks.closed is not None else [Egress.ON]
+    specs = [SandboxSpec(SandboxId("any"), egress=egress) for egress in possible]
+    files = {path: content.hex() for path, content in files_of(specs[0], around).items()}
+    made_of = [image_id, [container_options(spec, around) for spec in specs], files]
     return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
 
 

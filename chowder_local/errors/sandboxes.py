@@ -29,9 +29,9 @@ class ImageMissing(ChowderError):
     code = "image_missing"
 
     def __init__(self, image: str) -> None:
-        super().__init__(
-            f"The sandbox image {image} is not there. Build it with: chowder-local image build"
-        )
+        is_ours = image.startswith("chowder-local/")
+        cure = "chowder-local image build" if is_ours else f"docker pull {image}"
+        super().__init__(f"The sandbox image {image} is not there. Get it with: {cure}")
 
 
 class ImageBuildFailed(ChowderError):
@@ -64,6 +64,15 @@ class SandboxPaused(ChowderError):
         super().__init__("Instance is stopped, but must be running for this.")
 
 
+class EgressUnavailable(EngineUnavailable):
+    """A sandbox cannot be kept from the outside on this engine; the words say why."""
+
+    code = "egress_unavailable"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"Egress cannot be off here: {reason}")
+
+
 class HostFull(ChowderError):
     """The engine's machine has no memory for one more sandbox, and none can be freed."""
 
@@ -80,3 +89,9 @@ class BootFailed(ChowderError):
     """A sandbox did not become ready; the message quotes what its log says."""
 
     code = "boot_failed"
+
+
+class DiskFull(BootFailed):
+    """A sandbox did not become ready for lack of room; with some it would."""
+
+    code = "disk_full"

@@ -13,7 +13,13 @@ from chowder_local import correlation
 from chowder_local.domain import InstanceStatus, SandboxSpec
 from chowder_local.errors import ChowderError
 from chowder_local.errors.requests import ModelKeyMissing
-from chowder_local.errors.sandboxes import EngineUnavailable, HostFull, SandboxMissing
+from chowder_local.errors.sandboxes import (
+    DiskFull,
+    EngineUnavailable,
+    HostFull,
+    ImageMissing,
+    SandboxMissing,
+)
 from chowder_local.events import EventType
 from chowder_local.openclaw import config
 
@@ -24,6 +30,7 @@ if TYPE_CHECKING:
     from chowder_local.accounts.organizations import Organizations
     from chowder_local.domain import Instance, InstanceId, Spare
     from chowder_local.events import Events
+    from chowder_local.instances.egress import EgressRule
     from chowder_local.instances.ports import Engine
     from chowder_local.instances.readiness import Readiness
     from chowder_local.instances.room import Room
@@ -33,6 +40,9 @@ if TYPE_CHECKING:
     from chowder_local.store.instances import InstanceQueries
 
 log = logging.getLogger(__name__)
+
+FULL_PAUSE_S = 30.0
+"""Between attempts to boot on a full disk, each of which costs as much as a boot that succeeds."""
 
 
 class Boots:
@@ -49,6 +59,7 @@ class Boots:
         spares: Spares,
         room: Room,
         concurrency: int,
+        egress: EgressRule,
         events: Events,
         metrics: Metrics,
         clock: Callable[[], datetime],
@@ -61,6 +72,7 @@ class Boots:
         self._seeds = seeds
         self._spares = spares
         self._room = room
+        self._egress = egress
         # A boot is bound by the processor: more at once would only make all of them late.
         self._slots = asyncio.Semaphore(concurrency)
         self._events = events
@@ -69,14 +81,17 @@ class Boots:
         self._group = group
         self._under_way: dict[InstanceId, asyncio.Task[None]] = {}
         self._queue: dict[InstanceId, None] = {}
+        self._not_before_s: dict[InstanceId, float] = {}
 
     def begin(self, instance: Instance, spare: Spare | None = None) -> None:
         """Boots an instance that is `provisioning`, unless that is under way.
 
         With a spare that it has claimed, it need not be booted, only woken.
         """
-        if instance.id in self._under_way:
+        is_resting = time.monotonic() < self._not_before_s.get(instance.id, 0.0)
+        if instance.id in self._under_way or is_resting:
             return
+        self._not_before_s.pop(instance.id, None)
         work = self._provision(instance, spare)
         task = self._group.create_task(work, name=f"boot {instance.id}")
         self._under_way[instance.id] = task
@@ -122,7 +137,7 @@ class Boots:
                     f"The volume {instance.sandbox_id} with the agent's files and memory is gone "
                     "from the engine. Delete the instance and create a new one."
                 )
-            spec = SandboxSpec(instance.sandbox_id, content)
+            spec = SandboxSpec(instance.sandbox_id, content, egress=self._egress.of(instance))
             return await self._readiness.wait(await self._engine.boot(spec))
 
     @asynccontextmanager
@@ -174,9 +189,13 @@ class Boots:
             gateway_url = None if spare is None else await self._woken(instance, spare)
             if gateway_url is None:
                 gateway_url = await self.boot(instance)
-        except (EngineUnavailable, HostFull) as unavailable:
+        except (EngineUnavailable, HostFull, ImageMissing) as unavailable:
             log.warning("instance %s: boot put off: %s", instance.id, unavailable)
             await self._put_off(instance, str(unavailable))
+        except DiskFull as full:
+            log.warning("instance %s: boot put off: %s", instance.id, full)
+            self._not_before_s[instance.id] = time.monotonic() + FULL_PAUSE_S
+            await self._put_off(instance, str(full))
         except ChowderError as failure:
             log.warning("instance %s: boot failed: %s", instance.id, failure)
             await self._fail(instance, str(failure))
@@ -202,7 +221,7 @@ class Boots:
             # Nobody was promised anything yet; whoever asked for it may ask again.
             await self._fail(instance, words)
             return
-        # Its files are there, so the reconciler tries again until the engine is back, or has room.
+        # Its files are there, so the reconciler tries again until the engine has what it needs.
         await self._instances.change(
             instance.id,
             only_from={InstanceStatus.PROVISIONING},

@@ -8,7 +8,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from chowder_local.errors.agents import ConfigRefused
-from chowder_local.errors.sandboxes import EngineUnavailable
+from chowder_local.errors.sandboxes import EngineUnavailable, ImageMissing
 from chowder_local.openclaw.config_schema import SCHEMA_FILE, judge
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class ConfigJudge:
             return
         try:
             schema = await self._known_schema()
-        except EngineUnavailable as failure:
+        except (EngineUnavailable, ImageMissing) as failure:
             # Whether the agent can be made at all is for its boot to tell.
             log.warning("a configuration is not judged before the boot: %s", failure)
             return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from contextlib import asynccontextmanager
@@ -22,7 +21,7 @@ from chowder_local.errors.requests import InstanceStateWrong, ModelKeyMissing
 from chowder_local.errors.upstream import ProviderFailed
 from chowder_local.instances.eyesight import Eyesight
 from chowder_local.instances.openings import Openings
-from chowder_local.openclaw import answers, models, requests
+from chowder_local.openclaw import answers, models, requests, untrusted
 from chowder_local.openclaw.events import EventWriter
 from chowder_local.openclaw.sessions import session_key
 
@@ -235,9 +234,8 @@ def _reworded(known: Known, error: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _json(body: bytes) -> dict[str, Any]:
     try:
-        content = json.loads(body)
+        content = untrusted.read_object(body)
+        untrusted.check_response(content)
     except ValueError:
         raise GatewayUnavailable("the sandbox answered with something else than JSON") from None
-    if not isinstance(content, dict):
-        raise GatewayUnavailable("the sandbox answered with something else than an object")
     return content

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from chowder_local.errors.sandboxes import EngineUnavailable
+from chowder_local.errors.sandboxes import EngineUnavailable, ImageMissing
 from chowder_local.metrics import Figures
 
 if TYPE_CHECKING:
@@ -55,18 +55,21 @@ class Health:
         self._room = room
 
     async def report(self) -> dict[str, Any]:
-        """`status` is `ok`, or `degraded` while the engine does not answer."""
+        """`status` is `ok`, or `degraded` while no agent could boot: see the `engine`'s `error`."""
         engine: dict[str, Any] = {"reachable": True, "version": None, "error": None}
         places = None
         try:
             engine["version"] = await self._engine.version()
             places = await self._room.places()
+            await self._engine.check_image()
+        except ImageMissing as missing:
+            engine["error"] = str(missing)
         except EngineUnavailable as unavailable:
             engine |= {"reachable": False, "error": str(unavailable)}
         facts = asdict(self._facts)
         relay_url = facts.pop("relay_url")
         return {
-            "status": "ok" if engine["reachable"] else "degraded",
+            "status": "ok" if engine["error"] is None else "degraded",
             **facts,
             "started_at": self._facts.started_at.isoformat(),
             "engine": engine,

@@ -20,7 +20,13 @@ from chowder_local.domain import (
 from chowder_local.errors import ChowderError
 from chowder_local.errors.agents import GatewayUnavailable, RpcRefused
 from chowder_local.errors.requests import InstanceNotFound, InstanceStateWrong
-from chowder_local.errors.sandboxes import BootFailed, EngineUnavailable, HostFull
+from chowder_local.errors.sandboxes import (
+    BootFailed,
+    DiskFull,
+    EngineUnavailable,
+    HostFull,
+    ImageMissing,
+)
 from chowder_local.events import EventType
 from chowder_local.openclaw import config
 
@@ -33,6 +39,7 @@ if TYPE_CHECKING:
     from chowder_local.events import Events
     from chowder_local.instances.boots import Boots
     from chowder_local.instances.config_judge import ConfigJudge
+    from chowder_local.instances.egress import EgressRule
     from chowder_local.instances.live_config import LiveConfig
     from chowder_local.instances.locks import InstanceLocks
     from chowder_local.instances.pool import Pool
@@ -72,6 +79,7 @@ class Lifecycle:
         config_judge: ConfigJudge,
         locks: InstanceLocks,
         suspensions: Suspensions,
+        egress: EgressRule,
         events: Events,
         clock: Callable[[], datetime],
     ) -> None:
@@ -85,6 +93,7 @@ class Lifecycle:
         self._config_judge = config_judge
         self._locks = locks
         self._suspensions = suspensions
+        self._egress = egress
         self._events = events
         self._clock = clock
 
@@ -183,8 +192,8 @@ class Lifecycle:
             instance = await self._in_status(instance, InstanceStatus.STOPPED)
             try:
                 gateway_url = await self._wake(instance)
-            except (EngineUnavailable, HostFull):
-                # It may be started once the engine is back or has room; nothing is lost.
+            except (EngineUnavailable, HostFull, ImageMissing, DiskFull):
+                # It may be started once the engine is back or has what it needs; nothing is lost.
                 raise
             except ChowderError as failure:
                 await self._move(instance, InstanceStatus.ERROR, error_message=str(failure))
@@ -237,6 +246,9 @@ class Lifecycle:
 
     async def _wake(self, instance: Instance) -> str:
         sandbox = await self._engine.inspect(instance.sandbox_id)
+        if not self._egress.fits(instance, sandbox):
+            # Frozen where it must not go on; a container's networks are chosen when it is made.
+            return await self._boots.boot(instance)
         if sandbox.state is SandboxState.PAUSED:
             await self._engine.unpause(instance.sandbox_id)
             self._events.publish(

@@ -24,11 +24,17 @@ class Engine(Protocol):
     async def version(self) -> str:
         """The engine's name and version; that it answers at all is the point."""
 
+    async def check_image(self) -> None:
+        """Raises ImageMissing if the image that sandboxes are made of is gone."""
+
     async def file_of_image(self, path: str) -> bytes | None:
-        """A file of the image that sandboxes are made of; None if it has no such file."""
+        """A file of that image; None if it has no such file. Raises ImageMissing."""
 
     async def boot(self, spec: SandboxSpec) -> SandboxInfo:
-        """Makes and starts a sandbox, replacing one of that id; its volume, if any, is kept."""
+        """Makes and starts a sandbox, replacing one of that id; its volume, if any, is kept.
+
+        Raises ImageMissing.
+        """
 
     async def inspect(self, sandbox_id: SandboxId) -> SandboxInfo:
         """The sandbox as it is now; MISSING if it is gone."""
@@ -56,6 +62,12 @@ class Engine(Protocol):
 
     async def memory(self) -> EngineMemory:
         """What the machine that sandboxes run on has, and has left."""
+
+    async def disk_bytes(self, sandbox_id: SandboxId, limit: int) -> int:
+        """What a running one takes of the disk, counted until it is more than a limit.
+
+        Raises SandboxMissing, too.
+        """
 
     async def remove(self, sandbox_id: SandboxId) -> None:
         """Destroys a sandbox and its volume; nothing happens if they are gone."""

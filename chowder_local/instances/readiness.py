@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from chowder_local.domain import SandboxState
-from chowder_local.errors.sandboxes import BootFailed, EngineUnavailable
+from chowder_local.errors.sandboxes import BootFailed, DiskFull, EngineUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,9 +20,13 @@ PROBE_INTERVAL_S = 0.1
 INSPECT_EVERY = 10
 LOG_LINES = 200
 QUOTED_LINES = 4
+MAKE_ROOM = "Make room on the engine's disk: 'docker system df' shows what takes it."
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
-_TELLING = re.compile(r"error|invalid|fail|refus|unrecognized|blocked|fatal|denied|no space", re.I)
+_NO_ROOM = re.compile(r"ENOSPC|no space left|disk is full", re.I)
+_TELLING = re.compile(
+    r"error|invalid|fail|refus|unrecognized|blocked|fatal|denied|no space|ENOSPC|disk is full", re.I
+)
 
 
 class Readiness:
@@ -50,12 +54,12 @@ class Readiness:
                 return await self._until_started(sandbox)
         except TimeoutError:
             limit = f"was not ready after {self._boot_timeout_s:g} s"
-            raise BootFailed(await self._explain(sandbox, limit)) from None
+            raise await self._failure(sandbox, limit) from None
 
     async def _until_started(self, sandbox: SandboxInfo) -> str:
         while True:
             if sandbox.state is not SandboxState.RUNNING or sandbox.gateway_url is None:
-                raise BootFailed(await self._explain(sandbox, _ending(sandbox)))
+                raise await self._failure(sandbox, _ending(sandbox))
             gateway = self._gateway_of(sandbox.id, sandbox.gateway_url)
             for _ in range(INSPECT_EVERY):
                 if await gateway.is_started():
@@ -63,13 +67,15 @@ class Readiness:
                 await asyncio.sleep(PROBE_INTERVAL_S)
             sandbox = await self._engine.inspect(sandbox.id)
 
-    async def _explain(self, sandbox: SandboxInfo, what: str) -> str:
+    async def _failure(self, sandbox: SandboxInfo, what: str) -> BootFailed:
         try:
             lines = telling_lines(await self._engine.log_tail(sandbox.id, LOG_LINES))
         except EngineUnavailable as unavailable:
-            return f"The sandbox {what}. {unavailable}"
+            return BootFailed(f"The sandbox {what}. {unavailable}")
         said = f" Its log says: {' | '.join(lines)}" if lines else " Its log says nothing."
-        return f"The sandbox {what}.{said}"
+        if any(_NO_ROOM.search(line) for line in lines):
+            return DiskFull(f"The sandbox {what}, as its disk is full. {MAKE_ROOM}{said}")
+        return BootFailed(f"The sandbox {what}.{said}")
 
 
 def telling_lines(text: str) -> list[str]:

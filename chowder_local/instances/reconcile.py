@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from chowder_local.domain import Instance, InstanceId, SandboxId
     from chowder_local.events import Events
     from chowder_local.instances.boots import Boots
+    from chowder_local.instances.egress import EgressRule
     from chowder_local.instances.locks import InstanceLocks
     from chowder_local.instances.ports import Engine
     from chowder_local.instances.releases import Releases
@@ -51,6 +52,7 @@ class Reconciler:
         releases: Releases,
         spares: SpareQueries,
         suspensions: Suspensions,
+        egress: EgressRule,
         events: Events,
         interval_s: float,
         release_after_s: float,
@@ -63,6 +65,7 @@ class Reconciler:
         self._releases = releases
         self._spares = spares
         self._suspensions = suspensions
+        self._egress = egress
         self._events = events
         self._interval_s = interval_s
         self._release_after_s = release_after_s
@@ -100,8 +103,8 @@ class Reconciler:
         except EngineUnavailable as unavailable:
             self._note(str(unavailable))
             raise
-        self._note(None)
         self._rounds += 1
+        self._note(None)
         # Spares before instances: one that is claimed in between is then seen as both, not neither.
         spares = {spare.sandbox_id for spare in await self._spares.all()}
         owners = await self._instances.owners(found)
@@ -174,9 +177,15 @@ class Reconciler:
             return True
         if instance.status is InstanceStatus.RUNNING:
             moved = sandbox is not None and sandbox.gateway_url != instance.gateway_url
-            return state is not SandboxState.RUNNING or moved
+            return state is not SandboxState.RUNNING or moved or self._leaks(instance, sandbox)
+        if instance.status is InstanceStatus.ERROR:
+            return state is SandboxState.RUNNING and self._leaks(instance, sandbox)
         # A stopped one may well be gone: its volume is what counts, and `start` boots it.
         return instance.status is InstanceStatus.STOPPED and state is SandboxState.RUNNING
+
+    def _leaks(self, instance: Instance, sandbox: SandboxInfo | None) -> bool:
+        """Whether it has another way out than it should, or none where it should have one."""
+        return sandbox is not None and not self._egress.fits(instance, sandbox)
 
     def _is_to_be_released(self, instance: Instance, sandbox: SandboxInfo | None) -> bool:
         if instance.status is not InstanceStatus.STOPPED or sandbox is None:
@@ -190,9 +199,14 @@ class Reconciler:
             self._boots.begin(instance)
         elif instance.status is InstanceStatus.STOPPED:
             await self._engine.pause(instance.sandbox_id)
+        elif instance.status is InstanceStatus.ERROR:
+            # Nobody asks it for anything any more, so it is not worth a boot.
+            await self._engine.release(instance.sandbox_id)
+        elif not self._egress.fits(instance, sandbox):
+            await self._boot_anew(instance)
         elif sandbox.state is SandboxState.PAUSED:
             await self._engine.unpause(instance.sandbox_id)
-        elif sandbox.state is SandboxState.RUNNING:
+        elif sandbox.state is SandboxState.RUNNING and sandbox.gateway_url is not None:
             await self._instances.change(
                 instance.id, now=self._clock(), gateway_url=sandbox.gateway_url
             )
@@ -201,7 +215,9 @@ class Reconciler:
 
     async def _revive(self, instance: Instance, sandbox: SandboxInfo) -> None:
         died = "ran out of memory" if sandbox.is_oom_killed else f"is {sandbox.state}"
-        if self._dies_too_often(instance):
+        # Of itself, no sandbox vanishes or leaves its network: those are no signs of a bad one.
+        has_died = sandbox.state in {SandboxState.EXITED, SandboxState.CREATED}
+        if has_died and self._dies_too_often(instance):
             await self._instances.change(
                 instance.id,
                 only_from={InstanceStatus.RUNNING},
@@ -214,6 +230,9 @@ class Reconciler:
                 ),
             )
             return
+        await self._boot_anew(instance)
+
+    async def _boot_anew(self, instance: Instance) -> None:
         revived = await self._instances.change(
             instance.id,
             only_from={InstanceStatus.RUNNING},
@@ -239,6 +258,10 @@ class Reconciler:
             if is_new:
                 lost, back = EventType.ENGINE_LOST, EventType.ENGINE_BACK
                 self._events.publish(back if problem is None else lost)
+            if problem is None:
+                # Agents that went down with it have not died, and what was not removed then is now.
+                self._deaths.clear()
+                self._rounds = 0
         self.engine_problem = problem
 
 

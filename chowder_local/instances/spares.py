@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from datetime import datetime
 
-    from chowder_local.domain import Instance
+    from chowder_local.domain import Egress, Instance
     from chowder_local.instances.ports import Engine
     from chowder_local.instances.readiness import Readiness
     from chowder_local.instances.seeds import Seeds
@@ -44,6 +44,7 @@ class Spares:
         seeds: Seeds,
         warm_up: WarmUp,
         gateway_of: Callable[[SandboxId, str], Gateway],
+        egress: Egress,
         clock: Callable[[], datetime],
     ) -> None:
         self._spares = spares
@@ -52,6 +53,7 @@ class Spares:
         self._seeds = seeds
         self._warm_up = warm_up
         self._gateway_of = gateway_of
+        self._egress = egress
         self._clock = clock
         self._offered: SandboxId | None = None
         self._offering = asyncio.Lock()
@@ -60,7 +62,7 @@ class Spares:
     @property
     def likeness(self) -> str:
         """What a spare must have been made of to be as good as a sandbox made now."""
-        return f"{self._engine.likeness}.{self._seeds.likeness}"
+        return f"{self._engine.likeness}.{self._seeds.likeness}.{self._egress}"
 
     @asynccontextmanager
     async def offer(self) -> AsyncIterator[SandboxId | None]:
@@ -94,8 +96,8 @@ class Spares:
         url, failure = None, None
         try:
             files = {config.CONFIG_FILE: self._seeds.of(sandbox_id)}
-            booted = await self._engine.boot(SandboxSpec(sandbox_id, files, is_spare=True))
-            url = await self._readiness.wait(booted)
+            spec = SandboxSpec(sandbox_id, files, is_spare=True, egress=self._egress)
+            url = await self._readiness.wait(await self._engine.boot(spec))
         except ChowderError as problem:
             failure = problem
         finally:

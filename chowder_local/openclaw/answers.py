@@ -45,7 +45,7 @@ def _formatted(
     calls: list[dict[str, Any]], messages: list[dict[str, Any]], form: Format, id_: str
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The calls of a client's functions, or else the answer as a message of JSON alone."""
-    told = [each["arguments"] for each in calls if each["name"] == form.tool["name"]]
+    told = [each.get("arguments") or "" for each in calls if each["name"] == form.tool["name"]]
     others = [each for each in calls if each["name"] != form.tool["name"]]
     if others:
         return others, messages

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from chowder_local.domain import GATEWAY_PORT
 from chowder_local.errors.agents import GatewayUnavailable, RpcRefused
+from chowder_local.openclaw import untrusted
 from chowder_local.openclaw.inside import Program
 
 if TYPE_CHECKING:
@@ -51,10 +52,9 @@ class Control:
             answer = await self._program.ask(sandbox_id, request, timeout_s=timeout_s)
         except TimeoutError:
             raise GatewayUnavailable(f"no answer to {method} within {timeout_s:.0f} s") from None
-        error = answer.get("error") or {}
+        error = untrusted.object_of(answer.get("error"))
         if answer.get("ok"):
-            payload = answer.get("payload")
-            return payload if isinstance(payload, dict) else {}
+            return untrusted.object_of(answer.get("payload"))
         message = str(error.get("message") or "the call failed")
         # With a payload it is not the gateway that is unavailable: the call itself says no.
         if error.get("code") in {"UNREACHABLE", "UNAVAILABLE"} and not answer.get("payload"):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from chowder_local.errors.agents import AnswerUnfit
 from chowder_local.errors.upstream import StreamBroken
-from chowder_local.openclaw import answers
+from chowder_local.openclaw import answers, untrusted
 from chowder_local.upstream import sse
 
 if TYPE_CHECKING:
@@ -193,7 +193,7 @@ def _unrolled(item: Event, index: int) -> Iterator[Event]:
         begun = item | {"content": [], "status": "in_progress"}
         yield {"type": _ADDED, "output_index": index, "item": begun}
         for number, part in enumerate(item["content"]):
-            where = {"item_id": item["id"], "output_index": index, "content_index": number}
+            where = {"item_id": item.get("id"), "output_index": index, "content_index": number}
             yield from _unrolled_part(part, where)
     yield {"type": _DONE, "output_index": index, "item": item}
 
@@ -201,7 +201,7 @@ def _unrolled(item: Event, index: int) -> Iterator[Event]:
 def _unrolled_part(part: Event, where: Mapping[str, Any]) -> Iterator[Event]:
     member = "refusal" if part["type"] == "refusal" else "text"
     kind = "refusal" if member == "refusal" else "output_text"
-    text = part[member]
+    text = part.get(member, "")
     yield {"type": "response.content_part.added", **where, "part": part | {member: ""}}
     yield {"type": f"response.{kind}.delta", **where, "delta": text}
     yield {"type": f"response.{kind}.done", **where, member: text}
@@ -220,9 +220,10 @@ def _begun_call(item: Event, index: int) -> Iterator[Event]:
 
 def _event(data: str) -> Event:
     try:
-        event = json.loads(data)
+        event = untrusted.read_object(data)
+        untrusted.check_event(event)
+        if event["type"] in _TERMINAL and "response" not in event:
+            raise ValueError("no response")
     except ValueError:
-        event = None
-    if not isinstance(event, dict) or not isinstance(event.get("type"), str):
-        raise StreamBroken("the sandbox sent something else than an event")
+        raise StreamBroken("the sandbox sent something else than an event") from None
     return event

@@ -22,6 +22,7 @@ from chowder_local.errors.agents import (
     RpcRefused,
 )
 from chowder_local.errors.upstream import StreamBroken, UpstreamFailed
+from chowder_local.openclaw import untrusted
 from chowder_local.openclaw.sessions import session_key
 from chowder_local.upstream.forward import Forwarder, open_client
 
@@ -30,8 +31,9 @@ if TYPE_CHECKING:
 
     from chowder_local.upstream.forward import Answer
 
-KEEPALIVE_S = 4.0
-"""A gateway ends idle connections after five seconds; a message must not meet that moment."""
+KEEPALIVE_S = 2.0
+"""A gateway ends idle connections after five seconds; a message must not meet that moment, even
+if there is so much to do on the machine that we and the gateway are seconds late."""
 PROBE_TIMEOUT_S = 2.0
 RPC_TIMEOUT_S = 30.0
 PATCH_ATTEMPTS = 5
@@ -82,9 +84,10 @@ class Gateway:
             status, body = await self._exchange("GET", "/startupz", timeout_s=PROBE_TIMEOUT_S)
             if status != HTTPStatus.OK:
                 return None
-            return float(json.loads(body).get("uptimeMs", math.inf)) / 1000
-        except (*_UNANSWERED, json.JSONDecodeError):
+            uptime_ms = untrusted.read_object(body).get("uptimeMs")
+        except (*_UNANSWERED, ValueError):
             return None
+        return uptime_ms / 1000 if isinstance(uptime_ms, int | float) else math.inf
 
     async def call(self, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
         """A control call's payload. Raises GatewayUnavailable, RpcRefused."""
@@ -93,13 +96,12 @@ class Gateway:
             status, answer = await self._exchange(
                 "POST", "/api/v1/admin/rpc", asked, timeout_s=RPC_TIMEOUT_S
             )
-            body = json.loads(answer)
-        except (*_UNANSWERED, json.JSONDecodeError) as failure:
+            body = untrusted.read_object(answer)
+        except (*_UNANSWERED, ValueError) as failure:
             raise GatewayUnavailable(f"{method}: {_words(failure)}") from failure
         if body.get("ok"):
-            payload: dict[str, Any] = body.get("payload") or {}
-            return payload
-        error = body.get("error") or {}
+            return untrusted.object_of(body.get("payload"))
+        error = untrusted.object_of(body.get("error"))
         message = str(error.get("message") or f"HTTP {status}")
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             raise GatewayUnavailable(f"{method}: {message}")
@@ -115,7 +117,7 @@ class Gateway:
         replaced = set(_array_paths(patch))
         params: dict[str, Any] = {"raw": json.dumps(patch), "replacePaths": sorted(replaced)}
         for _ in range(PATCH_ATTEMPTS):
-            params["baseHash"] = (await self.call("config.get", {}))["hash"]
+            params["baseHash"] = (await self.call("config.get", {})).get("hash")
             try:
                 return await self._write_config(params)
             except RpcRefused as refused:
@@ -138,9 +140,8 @@ class Gateway:
                 # It says so if it restarts itself at once, rather than a little later.
                 return True
             raise
-        note = (done.get("sentinel") or {}).get("payload") or {}
-        stats = note.get("stats") or {}
-        return bool(stats.get("requiresRestart"))
+        note = untrusted.object_of(untrusted.object_of(done.get("sentinel")).get("payload"))
+        return bool(untrusted.object_of(note.get("stats")).get("requiresRestart"))
 
     async def _in_turn(self, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
         """A call of a method that OpenClaw takes some thirty times a minute and no more."""
@@ -261,4 +262,6 @@ def _words(failure: Exception) -> str:
         return "the sandbox broke off" if failure.is_sent else "the sandbox does not answer"
     if isinstance(failure, TimeoutError):
         return "the sandbox takes too long to answer"
+    if isinstance(failure, ValueError):
+        return "the sandbox answered with something else than JSON"
     return str(failure)

@@ -8,6 +8,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any, Protocol
 
 from chowder_local.errors.agents import GatewayUnavailable
+from chowder_local.openclaw import untrusted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -90,7 +91,7 @@ async def _all(process: Process) -> bytes:
 
 def _answer(said: bytes, process: Process) -> dict[str, Any]:
     try:
-        answer = json.loads(said)
+        answer = untrusted.read(said)
     except ValueError:
         words = process.complaint.splitlines()[-1:] or ["nothing"]
         raise GatewayUnavailable(f"the call into the sandbox ended with: {words[0]}") from None

@@ -50,7 +50,7 @@ def insisted(provider: ModelProvider, body: bytes) -> bytes:
         if not call.get("tools") or not (is_demanded or is_single):
             return body
         _WRITERS[provider](call, is_demanded=is_demanded, is_single=is_single)
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         # A shape that we do not know is the provider's to judge.
         return body
     return json.dumps(call, ensure_ascii=False, separators=(",", ":")).encode()

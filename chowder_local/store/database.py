@@ -16,7 +16,7 @@ from chowder_local.store.failures import in_words
 from chowder_local.store.schema import prepare
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
     from pathlib import Path
 
     from sqlalchemy import Row, Select
@@ -51,9 +51,14 @@ class Database:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, path: Path) -> AsyncIterator[Self]:
-        """The database in `path`, made or migrated if need be; raises DataDirUnusable."""
-        await asyncio.to_thread(prepare, path)
+    async def open(
+        cls, path: Path, encrypt: Callable[[str], bytes] | None = None
+    ) -> AsyncIterator[Self]:
+        """The database in `path`, made or migrated if need be; raises DataDirUnusable.
+
+        `encrypt` is what an old file needs that has in clear what is encrypted now.
+        """
+        await asyncio.to_thread(prepare, path, encrypt)
         readers = _engine(path, _READERS, "BEGIN", (*_PRAGMAS, "PRAGMA query_only = ON"))
         writer = _engine(path, 1, "BEGIN IMMEDIATE", _PRAGMAS)
         try:

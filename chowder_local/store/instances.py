@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
 from sqlmodel import col, func, select
 
 from chowder_local.domain import (
+    Egress,
     Instance,
     InstanceId,
     InstanceStatus,
@@ -20,6 +21,7 @@ from chowder_local.domain import (
 from chowder_local.errors.requests import InstanceLimitReached
 from chowder_local.events import Events, EventType
 from chowder_local.store.recall import Recall
+from chowder_local.store.sealed import Sealed, seal
 from chowder_local.store.tables import METADATA, InstanceRow, KeyGrantRow, SpareRow
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
     from chowder_local.domain import KeyId
     from chowder_local.store.database import Database
+    from chowder_local.tokens import Vault
 
 LIVING = tuple(status.value for status in InstanceStatus if status is not InstanceStatus.TERMINATED)
 """For lists, which have nothing better to go by: SQLite's indexes serve IN, and never <>."""
@@ -53,13 +56,15 @@ class InstanceChanges(TypedDict, total=False):
     error_message: str | None
     gateway_url: str | None
     born_at: datetime | None
+    egress: Egress | None
 
 
 class InstanceQueries:
     """Instances, the terminated ones too; what becomes of them is told as an event."""
 
-    def __init__(self, database: Database, events: Events | None = None) -> None:
+    def __init__(self, database: Database, vault: Vault, events: Events | None = None) -> None:
         self._database = database
+        self._vault = vault
         self._events = events or Events()
         self._recall = Recall[Instance](database)
 
@@ -88,7 +93,7 @@ class InstanceQueries:
             spare = None if likeness is None else await _claimed(session, likeness, offered)
             if spare is not None:
                 instance = replace(instance, sandbox_id=spare.sandbox_id)
-            session.add(_row(instance))
+            session.add(self._row(instance))
         if spare is not None:
             self._events.publish(
                 EventType.SPARE_CLAIMED,
@@ -119,7 +124,7 @@ class InstanceQueries:
                 rows = await session.exec(
                     select(InstanceRow).where(col(InstanceRow.sandbox_id).in_(some), _IS_LIVING)
                 )
-                found += [_instance(row) for row in rows]
+                found += [self._instance(row) for row in rows]
         return found
 
     async def owned(self, sandbox_ids: Collection[SandboxId]) -> set[SandboxId]:
@@ -168,7 +173,7 @@ class InstanceQueries:
                 .where(col(InstanceRow.status).in_(AWAKE))
                 .order_by(col(InstanceRow.created_at), col(InstanceRow.id))
             )
-            return [_instance(row) for row in rows]
+            return [self._instance(row) for row in rows]
 
     async def change(
         self,
@@ -187,10 +192,10 @@ class InstanceQueries:
             if row is None or not (only_from is None or row.status in only_from):
                 return None
             before = row.status, row.error_message
-            for name, value in _columns(fields).items():
+            for name, value in self._columns(fields).items():
                 setattr(row, name, value)
             row.updated_at = now
-            changed = _instance(row)
+            changed = self._instance(row)
         if before != (changed.status, changed.error_message):
             self._tell(changed, before[0])
         return changed
@@ -218,12 +223,69 @@ class InstanceQueries:
         found = _TABLE.select().where(*conditions).order_by(_TABLE.c.created_at, _TABLE.c.id)
         async with aclosing(self._database.pages(found)) as pages:
             async for rows in pages:
-                yield [_instance(row) for row in rows]
+                yield [self._instance(row) for row in rows]
 
     async def _one(self, condition: ColumnElement[bool]) -> Instance | None:
         async with self._database.reading() as session:
             row = (await session.exec(select(InstanceRow).where(condition))).one_or_none()
-            return None if row is None else _instance(row)
+            return None if row is None else self._instance(row)
+
+    def _columns(self, fields: InstanceChanges) -> dict[str, Any]:
+        columns: dict[str, Any] = dict(fields)
+        if "status" in fields:
+            columns["status"] = fields["status"].value
+        if (egress := fields.get("egress")) is not None:
+            columns["egress"] = egress.value
+        if "openclaw_config" in fields:
+            del columns["openclaw_config"]
+            columns["openclaw_config_ciphertext"] = self._sealed(fields["openclaw_config"])
+        return columns
+
+    def _sealed(self, config: Mapping[str, Any] | None) -> bytes | None:
+        return None if config is None else seal(config, self._vault)
+
+    def _row(self, instance: Instance) -> InstanceRow:
+        return InstanceRow(
+            id=instance.id,
+            organization_id=instance.organization_id,
+            name=instance.name,
+            status=instance.status.value,
+            model_provider=instance.model_provider.value,
+            sandbox_id=instance.sandbox_id,
+            sandbox_provider=instance.sandbox_provider,
+            openclaw_version=instance.openclaw_version,
+            openclaw_config_ciphertext=self._sealed(instance.openclaw_config),
+            region=instance.region,
+            error_message=instance.error_message,
+            gateway_url=instance.gateway_url,
+            born_at=instance.born_at,
+            created_at=instance.created_at,
+            updated_at=instance.updated_at,
+            egress=None if instance.egress is None else instance.egress.value,
+        )
+
+    def _instance(self, row: InstanceRow | Row[Any]) -> Instance:
+        ciphertext = row.openclaw_config_ciphertext
+        return Instance(
+            id=InstanceId(row.id),
+            organization_id=OrganizationId(row.organization_id),
+            name=row.name,
+            status=InstanceStatus(row.status),
+            model_provider=ModelProvider(row.model_provider),
+            sandbox_id=SandboxId(row.sandbox_id),
+            created_at=row.created_at,
+            updated_at=row.updated_at,
+            sandbox_provider=row.sandbox_provider,
+            openclaw_version=row.openclaw_version,
+            openclaw_config=None
+            if ciphertext is None
+            else Sealed(ciphertext, self._vault, f"The openclaw_config of instance {row.id}"),
+            region=row.region,
+            error_message=row.error_message,
+            gateway_url=row.gateway_url,
+            born_at=row.born_at,
+            egress=None if row.egress is None else Egress(row.egress),
+        )
 
 
 async def _claimed(session: AsyncSession, likeness: str, offered: SandboxId | None) -> Spare | None:
@@ -243,53 +305,3 @@ async def _claimed(session: AsyncSession, likeness: str, offered: SandboxId | No
 def _batched(values: Sequence[Value]) -> Iterator[Sequence[Value]]:
     for start in range(0, len(values), BATCH_SIZE):
         yield values[start : start + BATCH_SIZE]
-
-
-def _columns(fields: InstanceChanges) -> dict[str, Any]:
-    columns: dict[str, Any] = dict(fields)
-    if "status" in fields:
-        columns["status"] = fields["status"].value
-    if fields.get("openclaw_config") is not None:
-        columns["openclaw_config"] = dict(columns["openclaw_config"])
-    return columns
-
-
-def _row(instance: Instance) -> InstanceRow:
-    config = instance.openclaw_config
-    return InstanceRow(
-        id=instance.id,
-        organization_id=instance.organization_id,
-        name=instance.name,
-        status=instance.status.value,
-        model_provider=instance.model_provider.value,
-        sandbox_id=instance.sandbox_id,
-        sandbox_provider=instance.sandbox_provider,
-        openclaw_version=instance.openclaw_version,
-        openclaw_config=None if config is None else dict(config),
-        region=instance.region,
-        error_message=instance.error_message,
-        gateway_url=instance.gateway_url,
-        born_at=instance.born_at,
-        created_at=instance.created_at,
-        updated_at=instance.updated_at,
-    )
-
-
-def _instance(row: InstanceRow | Row[Any]) -> Instance:
-    return Instance(
-        id=InstanceId(row.id),
-        organization_id=OrganizationId(row.organization_id),
-        name=row.name,
-        status=InstanceStatus(row.status),
-        model_provider=ModelProvider(row.model_provider),
-        sandbox_id=SandboxId(row.sandbox_id),
-        created_at=row.created_at,
-        updated_at=row.updated_at,
-        sandbox_provider=row.sandbox_provider,
-        openclaw_version=row.openclaw_version,
-        openclaw_config=row.openclaw_config,
-        region=row.region,
-        error_message=row.error_message,
-        gateway_url=row.gateway_url,
-        born_at=row.born_at,
-    )

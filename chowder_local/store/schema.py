@@ -15,18 +15,22 @@ from chowder_local.store.driver import BUSY_TIMEOUT_S
 from chowder_local.store.failures import in_words, unwritable
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
 log = logging.getLogger(__name__)
 
-REVISION = "0003"
+REVISION = "0005"
 """The newest migration; a file that has it is opened without importing Alembic."""
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
+_HAS_LEFTOVERS = 1
 
-def prepare(path: Path) -> None:
+
+def prepare(path: Path, encrypt: Callable[[str], bytes] | None = None) -> None:
     """Makes or upgrades the file, readable by us only; blocks. What is upgraded is copied first.
+
+    `encrypt` is what a file needs that has in clear what is encrypted now.
 
     Raises DataDirUnusable if that cannot be, or if the file is another program's or a newer
     version's.
@@ -42,7 +46,8 @@ def prepare(path: Path) -> None:
             current = _revision(path, file)
             file.execute("ROLLBACK")
         if current != REVISION:
-            _upgrade(path, current)
+            _upgrade(path, current, encrypt)
+        _forget_what_was_replaced(path)
 
 
 def _make_private(path: Path) -> None:
@@ -67,7 +72,7 @@ def _revision(path: Path, file: sqlite3.Connection) -> str | None:
     return None
 
 
-def _upgrade(path: Path, current: str | None) -> None:
+def _upgrade(path: Path, current: str | None, encrypt: Callable[[str], bytes] | None) -> None:
     # Alembic takes longer to import than a start may take, and is seldom needed.
     from alembic.config import Config
     from alembic.runtime.environment import EnvironmentContext
@@ -94,9 +99,25 @@ def _upgrade(path: Path, current: str | None) -> None:
             Config(), scripts, fn=lambda revision, _: scripts._upgrade_revs(REVISION, revision)
         ) as environment,
     ):
-        environment.configure(connection=connection, transactional_ddl=False)
+        environment.configure(connection=connection, transactional_ddl=False, encrypt=encrypt)
         environment.run_migrations()
+        if current is not None:
+            connection.exec_driver_sql(f"PRAGMA user_version = {_HAS_LEFTOVERS}")
     engine.dispose()
+
+
+def _forget_what_was_replaced(path: Path) -> None:
+    """Leaves nothing of what an upgrade has removed or encrypted in the file or its WAL.
+
+    SQLite keeps it in pages that it does not use any more, even if told to overwrite them.
+    """
+    with closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)) as file:
+        # The mark is of the upgrade's transaction, so a crash between the two is made good.
+        (mark,) = file.execute("PRAGMA user_version").fetchone()
+        if mark == _HAS_LEFTOVERS:
+            file.execute("VACUUM")
+            file.execute("PRAGMA user_version = 0")
+            file.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def _keep_a_copy(path: Path, current: str) -> None:

@@ -6,7 +6,7 @@ Classes with `table=True` do not validate what they are made of, so they never p
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from sqlalchemy import JSON, DateTime, Dialect, Index, MetaData, UniqueConstraint
 from sqlalchemy.orm import registry
@@ -116,13 +116,14 @@ class InstanceRow(Table, table=True):
     sandbox_id: str
     sandbox_provider: str
     openclaw_version: str
-    openclaw_config: dict[str, Any] | None = Field(sa_type=JSON(none_as_null=True))
     region: str | None
     error_message: str | None
     gateway_url: str | None
     born_at: datetime | None = Field(sa_type=UtcDateTime)
     created_at: datetime = Field(sa_type=UtcDateTime)
     updated_at: datetime = Field(sa_type=UtcDateTime)
+    egress: str | None
+    openclaw_config_ciphertext: bytes | None
 
 
 class SpareRow(Table, table=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import ssl
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -18,10 +19,40 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Sequence
     from pathlib import Path
 
+    from aiohttp.client_reqrep import ConnectionKey
+    from aiohttp.connector import Connection
+    from aiohttp.tracing import Trace
+
 LONGEST_HEADER_BYTES = 64 * 1024
+LONGEST_WHOLE_BYTES = 16 * 1024 * 1024
+"""Of an answer that is read as a whole; what is passed on as it comes may be of any length."""
 _UNSENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL)
 # What goes out is what the caller says, and no more.
 _OWN_HEADERS = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Passes over kept connections that the other side has ended, even if we have yet to hear it.
+
+    With much to do, a loop hears it late, and what it sends meanwhile is lost.
+    """
+
+    async def _get(self, key: ConnectionKey, traces: list[Trace]) -> Connection | None:
+        while (found := await super()._get(key, traces)) is not None:
+            if not _is_readable(found):
+                return found
+            found.close()
+        return None
+
+
+def _is_readable(kept: Connection) -> bool:
+    """Whether there is something to read where nothing was asked: an end, or what is no answer."""
+    kept_socket = kept.transport and kept.transport.get_extra_info("socket")
+    if not kept_socket:
+        return True
+    poll = select.poll()
+    poll.register(kept_socket.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
 
 
 @asynccontextmanager
@@ -33,9 +64,7 @@ async def open_client(
     By aiohttp: with HTTPX, each of 64 streams at once waited 47 ms for its first byte, not 3.
     """
     async with aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(
-            limit=0, keepalive_timeout=keepalive_s, ssl=_authorities(ca_bundle)
-        ),
+        connector=_Connector(limit=0, keepalive_timeout=keepalive_s, ssl=_authorities(ca_bundle)),
         trust_env=is_proxied,
         # A cookie that one caller was given must not be sent with another's request.
         cookie_jar=aiohttp.DummyCookieJar(),
@@ -73,8 +102,13 @@ class Answer:
             raise StreamBroken("the answer broke off before its end") from error
 
     async def read(self) -> bytes:
-        """The whole body; raises StreamBroken."""
-        return b"".join([chunk async for chunk in self.chunks()])
+        """The whole body; raises StreamBroken, also for one that is too long to hold."""
+        body = bytearray()
+        async for chunk in self.chunks():
+            body += chunk
+            if len(body) > LONGEST_WHOLE_BYTES:
+                raise StreamBroken(f"the answer is longer than {LONGEST_WHOLE_BYTES} bytes")
+        return bytes(body)
 
     def break_off(self) -> None:
         """Ends the request at once; whoever reads the body gets StreamBroken."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
+import re
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from chowder_local.errors.requests import BodyTooLarge, InputInvalid
+from chowder_local.errors.requests import BodyTooLarge, ClientStalled, InputInvalid
 from chowder_local.web.state import services
 
 if TYPE_CHECKING:
@@ -18,6 +20,12 @@ Model = TypeVar("Model", bound=BaseModel)
 
 JSON = "application/json"
 DEPTH_MAX = 200
+VALUES_MAX = 500_000
+UNCOUNTED_BYTES = 2 * 1024 * 1024
+PATIENCE_S = 30.0
+SLOWEST_BYTES_PER_S = 16 * 1024
+# Possessive, so that nothing is remembered to go back to: it would take hundreds of megabytes.
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 # What FastAPI says of a body that it has not read as JSON.
 NOT_JSON = "model_attributes_type"
 
@@ -48,15 +56,39 @@ def validated(model: type[Model], content: Any, place: str) -> Model:
         ) from None
 
 
-async def read_body(request: Request, limit_bytes: int) -> bytes:
-    """The whole body. Raises BodyTooLarge, and ClientDisconnect if the client leaves."""
+async def read_body(request: Request, limit_bytes: int, patience_s: float = PATIENCE_S) -> bytes:
+    """The whole body, which need not come fast, but has to come.
+
+    Raises BodyTooLarge, ClientStalled, and ClientDisconnect if the client leaves.
+    """
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        # Counted, not believed: Content-Length may be absent or a lie.
-        if len(body) > limit_bytes:
-            raise BodyTooLarge(limit_bytes)
+    began_s = asyncio.get_running_loop().time()
+    try:
+        async with asyncio.timeout_at(began_s + patience_s) as deadline:
+            async for chunk in request.stream():
+                body += chunk
+                # Counted, not believed: Content-Length may be absent or a lie.
+                if len(body) > limit_bytes:
+                    raise BodyTooLarge(limit_bytes)
+                # Who sends a byte now and then would otherwise be waited for all day.
+                deadline.reschedule(began_s + patience_s + len(body) / SLOWEST_BYTES_PER_S)
+    except TimeoutError:
+        raise ClientStalled(patience_s) from None
     return bytes(body)
+
+
+def check_values(body: bytes) -> None:
+    """Raises ValueError for JSON of so many values that nobody else would be served meanwhile."""
+    if len(body) <= UNCOUNTED_BYTES or _separators(body) <= VALUES_MAX:
+        return
+    # Most of a long body is text, which may have any number of these itself.
+    quotes = body.count(b'"') - body.count(b'\\"')
+    if quotes > 2 * VALUES_MAX or _separators(_STRING.sub(b"", body)) > VALUES_MAX:
+        raise ValueError(f"it has more than {VALUES_MAX} values")
+
+
+def _separators(body: bytes) -> int:
+    return sum(map(body.count, (b",", b":", b"[", b"{")))
 
 
 def _is_json(request: Request) -> bool:
@@ -77,6 +109,7 @@ def _json(body: bytes) -> Any:
     if not body:
         raise _invalid("Field required", "missing")
     try:
+        check_values(body)
         content = json.loads(body, parse_float=_finite, parse_constant=_finite)
         _check_depth(body, content)
         return _representable(body, content)

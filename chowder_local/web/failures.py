@@ -6,9 +6,11 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse
+from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse, Response
 
 from chowder_local.errors import ChowderError, agents, process, requests, sandboxes, upstream
+from chowder_local.web.streams import CLIENT_CLOSED_REQUEST
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,7 +61,11 @@ STATUSES: Mapping[type[ChowderError], int] = {
     agents.ServerStopping: 502,
     agents.RpcRefused: 502,
     sandboxes.BootFailed: 502,
+    sandboxes.DiskFull: 502,
     sandboxes.EngineUnavailable: 502,
+    # The engine does what it can; it is the wish that it cannot fulfil.
+    sandboxes.EgressUnavailable: 400,
+    sandboxes.ImageMissing: 502,
     upstream.UpstreamFailed: 502,
     upstream.StreamBroken: 502,
     process.DataDirUnusable: 500,
@@ -76,12 +82,15 @@ _PROXIED = (
 )
 
 
-def rendered(raised: Exception) -> JSONResponse:
+def rendered(raised: Exception) -> Response:
     """The answer to a request whose handler, or the search for one, raised this."""
     if isinstance(raised, ChowderError):
         return _refused(raised)
     if isinstance(raised, HTTPException):
         return JSONResponse({"detail": raised.detail}, raised.status_code, raised.headers)
+    if isinstance(raised, ClientDisconnect):
+        # It went away while it sent its body; only the log and the metrics see this.
+        return Response(status_code=CLIENT_CLOSED_REQUEST)
     log.error("a defect of ours", exc_info=raised)
     # Its words may hold anything, so the client gets none of them; the log has the traceback.
     return JSONResponse({"detail": "Internal server error."}, 500)

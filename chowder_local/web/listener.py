@@ -13,6 +13,7 @@ import uvicorn
 from chowder_local.errors.process import PortTaken, SettingsInvalid
 from chowder_local.stopping import Stopping
 from chowder_local.tasks import owned_tasks
+from chowder_local.web.connections import Bounds, Connection, bounds_of_this_process
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 GRACE_S = 3
 # What is cut off then has its last words to say, and these are not waited for longer.
 CUT_S = 1.0
+TICKS_PER_S = 10
+"""Uvicorn's."""
 
 
 def bound_socket(host: str, port: int) -> socket.socket:
@@ -55,6 +58,14 @@ class Listener(uvicorn.Server):
         """Captures none."""
         yield
 
+    async def on_tick(self, counter: int) -> bool:
+        """Looks for clients that stand still, each second."""
+        if counter % TICKS_PER_S == 0:
+            for each in list(self.server_state.connections):
+                if isinstance(each, Connection):
+                    each.look()
+        return await super().on_tick(counter)
+
     def stop(self) -> None:
         """Begins to stop; asked once more, it waits for nothing that is still open."""
         self.force_exit = self.should_exit
@@ -73,14 +84,24 @@ class Listener(uvicorn.Server):
             await asyncio.wait(cut, timeout=CUT_S)
 
 
-def listener(app: ASGIApp, *, grace_s: int = GRACE_S, stopping: Stopping | None = None) -> Listener:
+def listener(
+    app: ASGIApp,
+    *,
+    grace_s: int = GRACE_S,
+    stopping: Stopping | None = None,
+    bounds: Bounds | None = None,
+) -> Listener:
     """A server for the app, with the settings that all of ours have in common.
 
     The lifespan is run by whoever calls this: uvicorn would turn its errors into tracebacks.
     """
+    bounded = {"bounds": bounds or bounds_of_this_process()}
     return Listener(
         uvicorn.Config(
             app,
+            http=type("BoundedConnection", (Connection,), bounded),
+            # There are no routes for it.
+            ws="none",
             lifespan="off",
             log_config=None,
             access_log=False,
@@ -104,12 +125,12 @@ def with_state(app: ASGIApp, state: Mapping[str, Any]) -> ASGIApp:
 
 @asynccontextmanager
 async def listening(
-    app: ASGIApp, bound: socket.socket, *, grace_s: int = GRACE_S
+    app: ASGIApp, *bound: socket.socket, grace_s: int = GRACE_S, bounds: Bounds | None = None
 ) -> AsyncIterator[None]:
-    """Serves the app on the socket while inside the block, and closes the socket."""
-    server = listener(app, grace_s=grace_s)
+    """Serves the app on the sockets while inside the block, and closes them."""
+    server = listener(app, grace_s=grace_s, bounds=bounds)
     async with owned_tasks() as group:
-        serving = group.create_task(server.serve(sockets=[bound]))
+        serving = group.create_task(server.serve(sockets=[*bound]))
         try:
             yield
         finally:

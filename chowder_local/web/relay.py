@@ -13,11 +13,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from chowder_local.domain import FORMER_RELAY_HOSTNAME, RELAY_HOSTNAME, ModelProvider
-from chowder_local.errors.requests import BodyTooLarge
+from chowder_local.errors.requests import BodyTooLarge, ClientStalled
 from chowder_local.errors.upstream import RelayTokenInvalid, StreamBroken
 from chowder_local.relay.providers import error_body
 from chowder_local.relay.service import CROSSING_STATUS, ModelCall
-from chowder_local.web.bodies import read_body
+from chowder_local.web.bodies import check_values, read_body
 from chowder_local.web.gate import Gate
 
 if TYPE_CHECKING:
@@ -67,8 +67,11 @@ class _Calls:
             return await Response(status_code=404)(scope, receive, send)
         try:
             body = await read_body(request, self._max_body_bytes)
+            check_values(body)
         except BodyTooLarge as error:
             return await _refusal(provider, 413, str(error))(scope, receive, send)
+        except (ClientStalled, ValueError) as error:
+            return await _refusal(provider, 400, str(error))(scope, receive, send)
         except ClientDisconnect:
             return None
         has_begun = False

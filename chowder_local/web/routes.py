@@ -38,7 +38,14 @@ from chowder_local.web.payloads.instances import (
     InstanceView,
 )
 from chowder_local.web.payloads.keys import KeyCreation, KeyDetailsView, KeyView, NewKeyView
-from chowder_local.web.payloads.local import GatewayView, HealthView, LogQuery, ReadyView
+from chowder_local.web.payloads.local import (
+    GatewayView,
+    HealthView,
+    LocalInstanceChange,
+    LocalInstanceView,
+    LogQuery,
+    ReadyView,
+)
 from chowder_local.web.payloads.organization import (
     OrganizationChange,
     OrganizationView,
@@ -159,8 +166,10 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("GET",    "/local/ready",                                              server.ready,            ANYONE,    "Whether calls are taken",     None,               ReadyView),
     Operation("GET",    "/local/metrics",                                            server.metrics,          ANYONE,    "Read the metrics",            None,               "text/plain"),
     Operation("GET",    "/local/events",                                             events.follow,           ORG,       "Follow what happens",         None,               "text/event-stream"),
-    Operation("GET",    "/local/instances/{instance_id}/logs",                       local_instances.logs,    ORG,       "Read a sandbox's log",        None,               "text/plain", 200, (502,), LogQuery),
-    Operation("GET",    "/local/instances/{instance_id}/gateway",                    local_instances.gateway, ORG,       "Reach a gateway directly",    None,               GatewayView),
+    Operation("GET",    "/local/instances/{instance_id}",                            local_instances.show,    ORG,       "Show its egress",             None,               LocalInstanceView),
+    Operation("PATCH",  "/local/instances/{instance_id}",                            local_instances.change,  ORG,       "Choose its egress",           LocalInstanceChange, LocalInstanceView, 200, (400, 409)),
+    Operation("GET",    "/local/instances/{instance_id}/logs",                       local_instances.logs,    ORG,       "Read a sandbox's log",        None,               "text/plain", 200, (409, 502), LogQuery),
+    Operation("GET",    "/local/instances/{instance_id}/gateway",                    local_instances.gateway, ORG,       "Reach a gateway directly",    None,               GatewayView, 200, (409,)),
 )
 
 PAGES: tuple[Operation, ...] = (

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from chowder_local.events import Events
     from chowder_local.instances.boots import Boots
     from chowder_local.instances.conversations import Conversations
+    from chowder_local.instances.egress import EgressChanges
     from chowder_local.instances.health import Health
     from chowder_local.instances.lifecycle import Lifecycle
     from chowder_local.instances.ports import Engine
@@ -39,6 +40,7 @@ class Services:
     keys: Keys
     subscriptions: Subscriptions
     lifecycle: Lifecycle
+    egress: EgressChanges
     boots: Boots
     conversations: Conversations
     files: Files

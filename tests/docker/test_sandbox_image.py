@@ -187,6 +187,21 @@ END
     assert count < 200
 
 
+def test_what_node_read_from_its_compile_cache_is_let_go_of_by_openclaw_only(
+    client: docker.DockerClient, tag: str
+) -> None:
+    script = """
+        cd /dev/shm
+        echo 'setTimeout(() => {}, 7_000);' | tee openclaw.mjs > other.mjs
+        export NODE_DEBUG_NATIVE=COMPILE_CACHE
+        for name in openclaw other; do
+            node /dev/shm/$name.mjs 2>&1 | grep -c 'Clear deserialized cache' || true
+        done
+    """
+    cleared, left = map(int, inside(client, tag, script).split())
+    assert cleared > left
+
+
 def test_nothing_of_the_build_is_left(client: docker.DockerClient, tag: str) -> None:
     assert inside(
         client, tag, "ls -A /tmp /root /run/secrets /data/.cache 2>/dev/null || true"

@@ -33,6 +33,12 @@ def networks(engine: docker.DockerClient, store_id: str) -> list[Network]:
     return engine.networks.list(filters={"label": f"{STORE}={store_id}"})
 
 
+def open_network(engine: docker.DockerClient, store_id: str) -> Network:
+    """The one of sandboxes with egress."""
+    (found,) = (each for each in networks(engine, store_id) if each.name == f"chowder-{store_id}")
+    return found
+
+
 def names_of_sandboxes(engine: docker.DockerClient, store_id: str) -> set[str]:
     """The names of a data directory's containers and volumes; a sandbox's two have the same."""
     named = {container.name for container in containers(engine, store_id)}

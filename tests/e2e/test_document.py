@@ -27,6 +27,7 @@ LEFT_OUT = [
     # They change what others rely on: model keys, the shared agent's name, settings and skills.
     "PATCH /v1/organization",
     "PATCH /v1/instances/{instance_id}",
+    "PATCH /local/instances/{instance_id}",
     "PATCH /v1/instances/{instance_id}/skills/{skill_name}",
     # They ask for the Internet, or take seconds.
     "POST /v1/instances/{instance_id}/skills/install",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import zipfile
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,7 @@ from tests.e2e.whole_life import served
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     import docker
 
@@ -32,6 +35,8 @@ MODEL_KEYS = {
 NEW_MODEL_KEY = "sk-ant-api03-PLANTED-second-18aa"
 SKILL_KEY = "skill-PLANTED-key-55c1"
 SKILL_ROOM = "skill-PLANTED-room-e2d8"
+CONFIG_ROOM, CONFIG_TOKEN = "config-PLANTED-room-4a1e", "123456:config-PLANTED-token-9b02"
+CONFIG = {"skills.entries.pager.env": {"PAGER_DESK": CONFIG_ROOM}}
 SLACK = {"bot_token": "xoxb-1-2-PLANTED-bot-03cd", "app_token": "xapp-1-A-2-PLANTED-app-66e0"}
 BAD_KEY = "chd_org_PLANTED_nobodys_key_b61f"
 ENVIRONMENT_KEY = "AIzaPLANTED-from-the-environment-c2"
@@ -102,14 +107,16 @@ def _after_all_kinds_of_calls(server: ServerProcess, stand_in: StandIn, bots: Bo
     planted.owned |= {"unknown key": BAD_KEY, "environment's key": ENVIRONMENT_KEY}
     planted.inner |= {"skill key": SKILL_KEY, "skill variable": SKILL_ROOM, "telegram": TOKEN}
     planted.inner |= {f"slack {name}": value for name, value in SLACK.items()}
+    planted.inner |= {"configured variable": CONFIG_ROOM, "configured token": CONFIG_TOKEN}
     with Api(server.base_url, made["api_key"]) as api:
         planted.note(api.patch("organization", json={"model_api_keys": MODEL_KEYS}), 200)
-        instance_id = api.created("planted")
+        instance_id = api.created("planted", openclaw_config=CONFIG)
         api.until(instance_id, "running")
         _keys(planted, api, instance_id)
         _tokens(planted, api, instance_id)
         _messages(planted, api, instance_id, stand_in)
         _credentials(planted, api, instance_id, bots)
+        _configured(planted, api, instance_id)
         _garbage(planted, api, instance_id)
         api.stop(instance_id)
         planted.note(api.message(instance_id, "Hello?"), 409)
@@ -191,6 +198,24 @@ def _credentials(planted: Planted, api: Api, instance_id: str, bots: BotApi) -> 
     planted.note(api.post(f"{skills}/install", json=install))
 
 
+def _configured(planted: Planted, api: Api, instance_id: str) -> None:
+    path = f"instances/{instance_id}"
+    for wrong in (
+        {"skills.entries.pager.env": {"PAGER_DESK": [CONFIG_ROOM]}},
+        {"channels.telegram": {"botToken": CONFIG_TOKEN, "nonsense": True}},
+        {"agents.defaults.thinkingDefault": CONFIG_ROOM},
+        {"gateway.auth.token": CONFIG_TOKEN},
+        {"channels.telegram.dmPolicy": CONFIG_ROOM, "channels.telegram.botToken": [CONFIG_TOKEN]},
+    ):
+        planted.note(api.patch(path, json={"openclaw_config": wrong}), 400)
+        planted.note(api.post("instances", json={"name": "no", "openclaw_config": wrong}))
+    change = {"channels.telegram.botToken": CONFIG_TOKEN, "channels.telegram.enabled": False}
+    changed = api.patch(path, json={"openclaw_config": change})
+    # Who asks for it is told it, and nobody else.
+    assert changed.json()["openclaw_config"] == CONFIG | change, changed.text
+    planted.note(api.get(f"{path}/status"), 200)
+
+
 def _garbage(planted: Planted, api: Api, instance_id: str) -> None:
     """Bodies, paths and queries that are wrong, with secrets in them."""
     for secret in planted.secrets.values():
@@ -229,6 +254,41 @@ def test_no_secret_is_in_the_log_at_its_wordiest(planted: Planted) -> None:
 def test_no_answer_tells_a_secret_not_even_one_that_a_provider_quotes(planted: Planted) -> None:
     assert found_in(planted.secrets, *planted.failures) == set()
     assert found_in(planted.secrets, *planted.answers) == set()
+
+
+def test_no_event_and_no_metric_tells_a_secret(planted: Planted) -> None:
+    root = planted.server.base_url.removesuffix("/v1")
+    headers = {"Last-Event-ID": "none of yours"}
+    told = []
+    with (
+        Api(planted.server.base_url, planted.owned["organization key"]) as api,
+        api.stream("GET", f"{root}/local/events", headers=headers) as events,
+    ):
+        for line in events.iter_lines():
+            told.append(line)
+            # All that were told before this one, its last start, come before it.
+            if '"status": "running"' in line and '"before": "stopped"' in line:
+                break
+        metrics = api.get(f"{root}/local/metrics")
+    assert any("model.failed" in line for line in told)
+    assert 'status="4xx"' in metrics.text
+    own = {"default organization's key": planted.server.key}
+    assert found_in(planted.secrets | own, "\n".join(told), metrics.text) == set()
+
+
+def test_no_secret_is_in_a_bug_report(planted: Planted, tmp_path: Path) -> None:
+    bundle, log = tmp_path / "bundle.zip", planted.server.data_dir / "server.log"
+    # Where a server that was detached would have it.
+    log.write_text(planted.server.log())
+    command = [*planted.server.command(), "doctor", "--bundle", str(bundle)]
+    subprocess.run(command, env=planted.server.env, check=True, stdout=subprocess.DEVNULL)
+    log.unlink()
+    with zipfile.ZipFile(bundle) as archive:
+        packed = {name: archive.read(name) for name in archive.namelist()}
+    assert b"DEBUG" in packed["server.log"]
+    assert b"chowder-" in packed["containers.json"]
+    own = {"default organization's key": planted.server.key}
+    assert found_in(planted.secrets | own, *packed.values()) == set()
 
 
 def test_no_secret_is_in_what_the_engine_tells_of_sandboxes(

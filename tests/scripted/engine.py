@@ -39,6 +39,7 @@ class ScriptedEngine:
         self.failure_count = 0
         self.likeness = "like-this"
         self.memory_found = EngineMemory(64_000_000_000, 32_000_000_000)
+        self.disk: dict[SandboxId, int] = {}
         self.spares: list[SandboxId] = []
         """What was booted as a spare."""
         self.booted = SandboxInfo(SandboxId(""), SandboxState.RUNNING, gateway_url)
@@ -67,6 +68,9 @@ class ScriptedEngine:
         await self._call("version")
         return "Scripted 1.0"
 
+    async def check_image(self) -> None:
+        await self._call("check_image")
+
     async def file_of_image(self, path: str) -> bytes | None:
         await self._call("file_of_image")
         return self.image_files.get(path)
@@ -77,7 +81,7 @@ class ScriptedEngine:
         if spec.is_spare:
             self.spares.append(spec.id)
         self.files.setdefault(spec.id, {}).update(spec.files)
-        self.found[spec.id] = replace(self.booted, id=spec.id)
+        self.found[spec.id] = replace(self.booted, id=spec.id, egress=spec.egress)
         self.after_boot()
         await self._hold("boot")
         return self.found.get(spec.id) or SandboxInfo(spec.id, SandboxState.MISSING)
@@ -113,6 +117,10 @@ class ScriptedEngine:
         await self._call("memory")
         return self.memory_found
 
+    async def disk_bytes(self, sandbox_id: SandboxId, limit: int) -> int:
+        await self._call("disk_bytes", sandbox_id)
+        return self.disk.get(sandbox_id, 0)
+
     async def remove(self, sandbox_id: SandboxId) -> None:
         await self._fail("remove", sandbox_id)
         self.found.pop(sandbox_id, None)
@@ -135,7 +143,8 @@ class ScriptedEngine:
             raise SandboxMissing(f"Sandbox {sandbox_id} is gone from the engine.")
         is_freezing = state is SandboxState.PAUSED
         wanted = SandboxState.RUNNING if is_freezing else SandboxState.PAUSED
-        if known.state is not wanted:
+        # What ends anyway may run or not.
+        if known.state is not wanted and state is not SandboxState.EXITED:
             raise EngineUnavailable(f"The engine could not {name} a sandbox that is {known.state}.")
         self.found[sandbox_id] = replace(known, state=state)
         await self._hold(name)

@@ -23,6 +23,7 @@ from chowder_local.events import Events
 from chowder_local.instances.boots import Boots
 from chowder_local.instances.config_judge import ConfigJudge
 from chowder_local.instances.conversations import Conversations
+from chowder_local.instances.egress import EgressChanges, EgressRule
 from chowder_local.instances.health import Health, ServerFacts
 from chowder_local.instances.lifecycle import InstanceDraft, Lifecycle
 from chowder_local.instances.live_config import LiveConfig
@@ -111,6 +112,7 @@ class World:
     releases: Releases
     reconciler: Reconciler
     lifecycle: Lifecycle
+    egress: EgressChanges
     conversations: Conversations
     processes: LocalProcesses
     home: Path
@@ -180,6 +182,7 @@ async def open_world(
     max_awake: int | None = None,
     release_after_s: float = 900.0,
     events: Events | None = None,
+    egress: EgressRule | None = None,
 ) -> AsyncIterator[World]:
     """A world with an organization that has keys for two of the three providers."""
     clock, gateway, vault = Clock(), ScriptedGateway(), Vault(b"s" * 32)
@@ -190,8 +193,9 @@ async def open_world(
         owned_tasks() as tasks,
     ):
         engine, events, metrics = ScriptedEngine(url), events or Events(), Metrics()
+        egress = egress or EgressRule()
         engine.after_boot = gateway.booted
-        instances, sessions = InstanceQueries(database, events), SessionQueries(database)
+        instances, sessions = InstanceQueries(database, vault, events), SessionQueries(database)
         keys = KeyQueries(database)
         organizations = Organizations(OrganizationQueries(database), vault, clock)
         details, key = await organizations.signup("Kitchen", tier=Tier.CRAB, model_keys=MODEL_KEYS)
@@ -212,7 +216,7 @@ async def open_world(
         seeds = Seeds(vault, RELAY_URL)
         spares = Spares(
             spares=spare_queries, engine=engine, readiness=readiness, seeds=seeds,
-            warm_up=WarmUp(control), gateway_of=gateway_of, clock=clock,
+            warm_up=WarmUp(control), gateway_of=gateway_of, egress=egress.default, clock=clock,
         )  # fmt: skip
         room = Room(
             engine=engine, instances=instances, spares=spares, spare_queries=spare_queries,
@@ -220,8 +224,8 @@ async def open_world(
         )  # fmt: skip
         boots = Boots(
             instances=instances, organizations=organizations, engine=engine, readiness=readiness,
-            seeds=seeds, spares=spares, room=room, concurrency=concurrency, events=events,
-            metrics=metrics, clock=clock, group=tasks,
+            seeds=seeds, spares=spares, room=room, concurrency=concurrency, egress=egress,
+            events=events, metrics=metrics, clock=clock, group=tasks,
         )  # fmt: skip
         pool = Pool(size=pool_size, spares=spares, queries=spare_queries, boots=boots, room=room)
         files = Files(processes, str(home), idle_timeout_s=TRANSFER_TIMEOUT_S)
@@ -232,8 +236,8 @@ async def open_world(
         suspensions = Suspensions(gateway_of, suspend_timeout_s)
         reconciler = Reconciler(
             instances=instances, engine=engine, boots=boots, locks=locks, releases=releases,
-            spares=spare_queries, suspensions=suspensions, events=events, interval_s=interval_s,
-            release_after_s=release_after_s, clock=clock,
+            spares=spare_queries, suspensions=suspensions, egress=egress, events=events,
+            interval_s=interval_s, release_after_s=release_after_s, clock=clock,
         )  # fmt: skip
         yield World(
             clock=clock,
@@ -260,7 +264,11 @@ async def open_world(
                 instances=instances, organizations=organizations, engine=engine, boots=boots,
                 pool=pool, readiness=readiness, live_config=live_config,
                 config_judge=ConfigJudge(engine), locks=locks, suspensions=suspensions, clock=clock,
-                events=events,
+                egress=egress, events=events,
+            ),
+            egress=EgressChanges(
+                rule=egress, instances=instances, boots=boots, locks=locks,
+                suspensions=suspensions, clock=clock,
             ),
             conversations=Conversations(
                 organizations=organizations, sessions=sessions, reconciler=reconciler,

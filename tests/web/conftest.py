@@ -47,6 +47,7 @@ def services_of(world: World) -> Services:
         keys=Keys(world.keys, world.instances, world.clock),
         subscriptions=world.subscriptions,
         lifecycle=world.lifecycle,
+        egress=world.egress,
         boots=world.boots,
         conversations=world.conversations,
         files=world.files,

@@ -80,6 +80,8 @@ GET    /local/health                                200  200  200  200  200  200
 GET    /local/ready                                 200  200  200  200  200  200  200  200  200  200
 GET    /local/metrics                               200  200  200  200  200  200  200  200  200  200
 GET    /local/events                                401  403  403  403  403  403  403  403  200  200
+GET    /local/instances/{instance_id}               401  403  403  403  403  403  403  403  404  200
+PATCH  /local/instances/{instance_id}               401  403  403  403  403  403  403  403  404  200
 GET    /local/instances/{instance_id}/logs          401  403  403  403  403  403  403  403  404  200
 GET    /local/instances/{instance_id}/gateway       401  403  403  403  403  403  403  403  404  200
 GET    /local/checkout                              200  200  200  200  200  200  200  200  200  200
@@ -113,6 +115,7 @@ REQUESTS: dict[str, dict[str, Any]] = {
         "json": {"name": "ci", "instance_ids": ["{instance_id}"], "permissions": ["read"]}
     },
     "POST /v1/subscription/checkout": {"json": {"tier": "crab"}},
+    "PATCH /local/instances/{instance_id}": {"json": {"egress": None}},
     "GET /local/checkout": {"params": {"session": "{checkout}"}},
     "POST /local/checkout": {"params": {"session": "{checkout}"}},
     "GET /local/portal": {"params": {"session": "{portal}"}},

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chowder_local.web.bodies import DEPTH_MAX, JSON
+from chowder_local.web import bodies
+from chowder_local.web.bodies import DEPTH_MAX, JSON, UNCOUNTED_BYTES, VALUES_MAX, check_values
 from chowder_local.web.routes import OPERATIONS, Operation
 from tests.scripted.world import MAX_BODY_BYTES
 
@@ -36,9 +37,11 @@ CONNECTING: Call = (
     "POST", "/v1/instances/{id}/channels/telegram/connect", {"config": {"token": "1:x"}}
 )  # fmt: skip
 PAIRING: Call = ("POST", "/v1/instances/{id}/channels/telegram/pair", {"code": "ABCD2345"})
+EGRESS: Call = ("PATCH", "/local/instances/{id}", {"egress": "off"})
 
 LONG = "x" * 129
 BREAKING: list[tuple[Call, dict[str, Any], list[Any], str]] = [
+    (EGRESS, {"egress": "maybe"}, ["egress"], "enum"),
     (SIGNUP, {"name": ""}, ["name"], "string_too_short"),
     (SIGNUP, {"name": LONG}, ["name"], "string_too_long"),
     (SIGNUP, {"name": 5}, ["name"], "string_type"),
@@ -111,6 +114,7 @@ MISSING = [
     (INSTALLATION, "slug"),
     (CONNECTING, "config"),
     (PAIRING, "code"),
+    (EGRESS, "egress"),
 ]
 
 
@@ -333,3 +337,40 @@ def test_every_call_with_a_body_is_tried_here() -> None:
     known = {json.dumps([each.method, address_of(each)])
              for each in WITH_BODY if "session" not in each.path}  # fmt: skip
     assert tried == known
+
+
+@pytest.mark.parametrize(
+    ("content", "is_taken"),
+    [
+        (b"[" + b"[]," * VALUES_MAX + b"1]", False),
+        (b"[" + b'"",' * UNCOUNTED_BYTES + b"1]", False),
+        (b"[" + b'"\\\\",' * UNCOUNTED_BYTES + b"1]", False),
+        (b'{"' + b'":1,"'.join([b"a"] * UNCOUNTED_BYTES) + b'":1}', False),
+        # Text has as many of the signs as it likes, escaped quotes among them.
+        (json.dumps("[1,2],{3:4}," * VALUES_MAX).encode(), True),
+        (json.dumps('"a","b"\n\\' * VALUES_MAX).encode(), True),
+        (b'["' + b'","'.join([b"x" * 100] * 50_000) + b'"]', True),
+    ],
+)
+def test_content_has_only_so_many_values_which_would_keep_everybody_waiting(
+    content: bytes, is_taken: bool
+) -> None:
+    assert len(content) > UNCOUNTED_BYTES / 2
+    if is_taken:
+        check_values(content)
+        return
+    with pytest.raises(ValueError, match=f"more than {VALUES_MAX} values"):
+        check_values(content * (1 + UNCOUNTED_BYTES // len(content)))
+
+
+async def test_a_client_is_told_of_too_many_values(
+    http: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bodies, "VALUES_MAX", 1000)
+    monkeypatch.setattr(bodies, "UNCOUNTED_BYTES", 1000)
+    body = {"name": "Ada", "more": [1] * 1001}
+    answer = await http.post("/v1/organization/signup", json=body, key=None)
+    assert answer.status_code == 422
+    assert "more than 1000 values" in problems(answer)[0]["msg"]
+    body["more"] = ["1, 2, 3, [4]"] * 300
+    assert (await http.post("/v1/organization/signup", json=body, key=None)).status_code == 201

@@ -20,7 +20,6 @@ NEVER_ANSWERED: set[type[ChowderError]] = {
     # Before there is a server, or instead of one.
     process.DataDirLocked,
     sandboxes.EngineRemote,
-    sandboxes.ImageMissing,
     process.PortTaken,
     process.RelayPortTaken,
     process.SettingsInvalid,

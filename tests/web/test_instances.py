@@ -10,6 +10,7 @@ import pytest
 from chowder_local.domain import InstanceStatus, ModelProvider, SandboxState, Tier
 from chowder_local.errors.sandboxes import EngineUnavailable
 from chowder_local.openclaw.config_schema import SCHEMA_FILE
+from chowder_local.tokens import Vault
 from chowder_local.web.access import Access
 from chowder_local.web.routes import OPERATIONS, Operation
 from tests.scripted.engine import Hold
@@ -247,3 +248,27 @@ async def test_a_configuration_that_cannot_be_set_makes_no_instance(
     assert answer.status_code == 400
     assert isinstance(answer.json()["detail"], str)
     assert (await http.get("/v1/instances")).json() == []
+
+
+async def test_who_polls_or_talks_has_nothing_decrypted(
+    http: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance = await http.world.created(openclaw_config={"logging": {"level": "debug"}})
+    decrypt, decrypted = Vault.decrypt, []
+
+    def counting(vault: Vault, ciphertext: bytes) -> str:
+        decrypted.append(text := decrypt(vault, ciphertext))
+        return text
+
+    monkeypatch.setattr(Vault, "decrypt", counting)
+    path = f"/v1/instances/{instance.id}"
+    # A write, after which nothing is known by heart.
+    assert (await http.patch(path, json={"name": "Bea"})).status_code == 200
+    decrypted.clear()
+    assert (await http.get(f"{path}/status")).status_code == 200
+    body = {"model": "gpt-4o", "input": "Hello"}
+    assert (await http.post(f"{path}/responses", json=body)).status_code == 200
+    assert not [text for text in decrypted if "logging" in text]
+    # Or it would prove nothing.
+    assert (await http.get(path)).json()["openclaw_config"] == {"logging": {"level": "debug"}}
+    assert len([text for text in decrypted if "logging" in text]) == 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -87,6 +87,39 @@ async def test_the_owner_learns_how_to_reach_the_gateway(http: Api) -> None:
         "gateway_url": http.world.engine.gateway_url,
         "token": http.world.vault.gateway_token(instance.sandbox_id),
     }
+
+
+@pytest.mark.parametrize("what", ["gateway", "logs", "logs?follow=true"])
+async def test_of_a_deleted_one_there_is_nothing_to_look_into(http: Api, what: str) -> None:
+    instance = await http.world.created()
+    await http.call("DELETE", f"/v1/instances/{instance.id}")
+    answer = await http.get(f"/local/instances/{instance.id}/{what}")
+    words = {"detail": "Instance is terminated, but must be alive for this."}
+    assert (answer.status_code, answer.json()) == (409, words)
+
+
+async def test_an_instances_egress_is_shown_and_chosen(http: Api) -> None:
+    instance = await http.world.created()
+    path = f"/local/instances/{instance.id}"
+    view = {"id": instance.id, "name": "Ada", "status": "running"}
+    usual = view | {"egress": None, "egress_in_force": "on"}
+    assert (await http.get(path)).json() == usual
+    closed = await http.patch(path, json={"egress": "off"})
+    expected = view | {"status": "provisioning", "egress": "off", "egress_in_force": "off"}
+    assert (closed.status_code, closed.json()) == (200, expected)
+    await http.world.settled(instance)
+    assert (await http.get(path)).json() == expected | {"status": "running"}
+    assert (await http.patch(path, json={"egress": None})).json()["egress_in_force"] == "on"
+    # The contract's own view knows nothing of it.
+    assert "egress" not in (await http.get(f"/v1/instances/{instance.id}")).text
+
+
+@pytest.mark.parametrize("body", [{}, {"egress": "maybe"}, {"egress": True}, {"egress": ""}])
+async def test_an_egress_that_makes_no_sense_is_a_422(http: Api, body: dict[str, Any]) -> None:
+    instance = await http.world.created()
+    answer = await http.patch(f"/local/instances/{instance.id}", json=body)
+    assert answer.status_code == 422
+    assert answer.json()["detail"][0]["loc"] == ["body", "egress"]
 
 
 async def test_metrics_are_told_to_anyone_by_the_templates_of_routes(http: Api) -> None:

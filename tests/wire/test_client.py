@@ -71,7 +71,7 @@ def script() -> Iterator[Script]:
         def do_GET(self) -> None:
             script.answer(self)
 
-        do_POST = do_DELETE = do_GET  # noqa: N815
+        do_POST = do_PATCH = do_DELETE = do_GET  # noqa: N815
 
         def log_message(self, *_: object) -> None:
             pass
@@ -117,6 +117,8 @@ def test_each_call_is_the_contracts(script: Script, client: Client) -> None:
         script.on(call, value(one))
     script.on("DELETE /v1/instances/i%201", content(b"", 204))
     script.on("GET /local/instances/i%201/gateway", value({"token": "t"}))
+    script.on("GET /local/instances/i%201", value({"egress": None}))
+    script.on("PATCH /local/instances/i%201", value({"egress": "off"}))
     assert client.instances() == [one]
     assert client.create_instance("a", "openai", {"x.y": 1}) == one
     assert client.create_instance("b") == one
@@ -124,9 +126,12 @@ def test_each_call_is_the_contracts(script: Script, client: Client) -> None:
         assert method("i 1") == one
     client.delete("i 1")
     assert client.gateway("i 1") == {"token": "t"}
+    assert client.egress("i 1") == {"egress": None}
+    assert client.set_egress("i 1", "off") == {"egress": "off"}
     assert [body for call, body in script.asked if body] == [
         {"name": "a", "model_provider": "openai", "openclaw_config": {"x.y": 1}},
         {"name": "b", "model_provider": "anthropic"},
+        {"egress": "off"},
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     Serve = Callable[[Any], AbstractAsyncContextManager[str]]
+
+TIMEOUT_S = 30.0
 
 
 class Echo:
@@ -131,3 +134,36 @@ async def test_a_bundle_of_authorities_is_loaded_or_refused(tmp_path: Path) -> N
     with pytest.raises(FileNotFoundError):
         async with open_client(ca_bundle=tmp_path / "missing.pem"):
             pass
+
+
+class Impatient(threading.Thread):
+    """Answers a request on each connection, and ends it when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.must_end, self.has_ended = threading.Event(), threading.Event()
+
+    def run(self) -> None:
+        for _ in range(2):
+            connection, _ = self._listener.accept()
+            with connection:
+                connection.recv(65_536)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi")
+                self.must_end.wait()
+            self.has_ended.set()
+        self._listener.close()
+
+
+async def test_a_kept_connection_that_has_ended_unheard_is_not_used() -> None:
+    server = Impatient()
+    server.start()
+    async with open_client(is_proxied=False) as client:
+        forwarder = Forwarder(client)
+        assert (await read(forwarder, server.url))[0] == 200
+        server.must_end.set()
+        # Not awaited: the loop is to have no chance to hear of it.
+        assert server.has_ended.wait(TIMEOUT_S)
+        assert (await read(forwarder, server.url))[0] == 200
+    server.join(TIMEOUT_S)

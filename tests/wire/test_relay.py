@@ -16,12 +16,13 @@ from llmock.chaos import ChaosSettings
 from llmock.main import create_app as create_stand_in
 from llmock.simulation import MockResponseSettings
 
-from chowder_local.domain import ModelProvider, SandboxId
+from chowder_local.domain import OFFLINE_KEY, ModelProvider, SandboxId
 from chowder_local.errors.requests import ModelKeyMissing
 from chowder_local.errors.upstream import ProviderFailed
 from chowder_local.logs import JsonLine
 from chowder_local.relay.choices import ANY_TOOL
 from chowder_local.relay.providers import error_words
+from chowder_local.web.bodies import UNCOUNTED_BYTES
 from tests.scripted.serving import eventually
 from tests.unit.test_metrics import FIGURES
 
@@ -427,6 +428,17 @@ async def test_a_body_that_is_too_long_is_refused(
 
     assert answered.status_code == 413
     assert "larger than 10 bytes" in error_words(answered.content)
+
+
+async def test_a_body_of_so_many_values_that_others_would_have_to_wait_is_refused(
+    open_relay: OpenRelay, http: httpx.AsyncClient
+) -> None:
+    many = b"[" + b"[]," * (UNCOUNTED_BYTES // 3) + b"1]"
+    async with open_relay(OFFLINE_KEY, max_body_bytes=2 * UNCOUNTED_BYTES) as relay:
+        answered = await http.post(f"{relay.url}/anthropic/v1/messages", content=many)
+
+    assert answered.status_code == 400
+    assert "more than" in error_words(answered.content)
 
 
 async def test_a_sandbox_that_leaves_while_sending_costs_nothing(

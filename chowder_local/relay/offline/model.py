@@ -29,6 +29,9 @@ _EVENTS = "text/event-stream; charset=utf-8"
 _GEMINI_PATH = re.compile(r"models/(?P<model>.+):(?P<verb>generateContent|streamGenerateContent)\Z")
 
 
+_UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError)
+
+
 @dataclass(frozen=True)
 class OfflineAnswer:
     """A whole answer, its body in the pieces in which it is to be sent."""
@@ -50,7 +53,7 @@ def answer(
         return _refused(provider, 404, words)
     try:
         return serve(json.loads(body), created)
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as problem:
+    except _UNREADABLE as problem:
         words = f"The built-in offline model cannot read this request: {problem!r}."
         return _refused(provider, 400, words)
 

@@ -6,18 +6,34 @@ from typing import TYPE_CHECKING
 
 from starlette.responses import JSONResponse, Response
 
-from chowder_local.web.bodies import parse_query
-from chowder_local.web.payloads.local import LogQuery
+from chowder_local.domain import InstanceStatus
+from chowder_local.errors.requests import InstanceStateWrong
+from chowder_local.web.bodies import parse, parse_query
+from chowder_local.web.payloads.local import LocalInstanceChange, LocalInstanceView, LogQuery
 from chowder_local.web.state import instance_of, services
 from chowder_local.web.streams import ClosingStream
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
+    from chowder_local.domain import Instance
+
+
+async def show(request: Request) -> JSONResponse:
+    """What only the local server tells of an instance."""
+    return _shown(request, await instance_of(request))
+
+
+async def change(request: Request) -> JSONResponse:
+    """Chooses whether the instance's sandbox reaches the outside."""
+    instance = await instance_of(request)
+    body = await parse(request, LocalInstanceChange)
+    return _shown(request, await services(request).egress.change(instance.id, body.egress))
+
 
 async def logs(request: Request) -> Response:
     """What the instance's sandbox printed; with `follow`, what it goes on to print."""
-    instance = await instance_of(request)
+    instance = await _living(request)
     query = parse_query(request, LogQuery)
     engine = services(request).engine
     if query.follow:
@@ -30,6 +46,19 @@ async def logs(request: Request) -> Response:
 
 async def gateway(request: Request) -> JSONResponse:
     """The address and token by which this machine reaches the agent's gateway directly."""
-    instance = await instance_of(request)
+    instance = await _living(request)
     token = services(request).vault.gateway_token(instance.sandbox_id)
     return JSONResponse({"gateway_url": instance.gateway_url, "token": token})
+
+
+async def _living(request: Request) -> Instance:
+    """The instance, if it still has a sandbox. Raises InstanceNotFound, InstanceStateWrong."""
+    instance = await instance_of(request)
+    if instance.status is InstanceStatus.TERMINATED:
+        raise InstanceStateWrong(instance.status, "alive")
+    return instance
+
+
+def _shown(request: Request, instance: Instance) -> JSONResponse:
+    in_force = services(request).egress.rule.of(instance)
+    return JSONResponse(LocalInstanceView.of(instance, in_force).model_dump(mode="json"))

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import BaseModel, Field
 
-from chowder_local.domain import InstanceStatus
+from chowder_local.domain import Egress, InstanceStatus
+from chowder_local.web.payloads.bounds import Id
+
+if TYPE_CHECKING:
+    from chowder_local.domain import Instance
 
 LINES_MAX = 100_000
 
@@ -17,6 +21,48 @@ class LogQuery(BaseModel):
 
     tail: int = Field(200, ge=1, le=LINES_MAX, description="So many of the last lines.")
     follow: bool = Field(False, description="Whether to go on with what is printed from now on.")
+
+
+class LocalInstanceChange(BaseModel):
+    """What only the local server lets choose for an instance."""
+
+    egress: Annotated[
+        Egress | None,
+        Field(
+            description="`off`: its sandbox reaches the model relay and nothing outside; "
+            "null: as the server's own setting has it.",
+            examples=["off"],
+        ),
+    ]
+
+
+class LocalInstanceView(BaseModel):
+    """What only the local server tells of an instance."""
+
+    id: Id
+    name: Annotated[str, Field(examples=["my-first-agent"])]
+    status: Annotated[
+        InstanceStatus,
+        Field(description="`provisioning` while its sandbox is made anew.", examples=["running"]),
+    ]
+    egress: Annotated[
+        Egress | None,
+        Field(description="What was chosen for it; null: nothing.", examples=[None]),
+    ]
+    egress_in_force: Annotated[
+        Egress, Field(description="What its sandbox is, or will be, made by.", examples=["on"])
+    ]
+
+    @classmethod
+    def of(cls, instance: Instance, egress_in_force: Egress) -> Self:
+        """The view; the server's own setting is for the caller to know."""
+        return cls(
+            id=instance.id,
+            name=instance.name,
+            status=instance.status,
+            egress=instance.egress,
+            egress_in_force=egress_in_force,
+        )
 
 
 class GatewayView(BaseModel):
@@ -37,7 +83,13 @@ class EngineHealth(BaseModel):
 
     reachable: bool
     version: Annotated[str | None, Field(examples=["Docker 28.3"])]
-    error: Annotated[str | None, Field(description="Why it does not.", examples=[None])]
+    error: Annotated[
+        str | None,
+        Field(
+            description="Why no agent could boot: it does not answer, or the image is gone.",
+            examples=[None],
+        ),
+    ]
 
 
 class RelayHealth(BaseModel):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
 
@@ -30,7 +31,11 @@ async def respond(request: Request) -> Response:
     answer = await while_connected(request, lambda: conversations.respond(agent, asked, session))
     if answer is None:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
-    return JSONResponse(answer)
+    try:
+        return JSONResponse(answer)
+    except UnicodeEncodeError:
+        # Half of a character that takes two: a model may stop in the middle of one.
+        return Response(json.dumps(answer), media_type="application/json")
 
 
 def _session(request: Request) -> str | None:

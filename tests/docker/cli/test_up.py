@@ -136,7 +136,8 @@ def test_reset_asks_and_takes_everything_away(call: Call, env: dict[str, str]) -
     reset = call("reset", "--yes", "--json")
     assert reset.returncode == 0, reset.stderr
     report = json.loads(reset.stdout)
-    assert len(report["networks"]) == 1
+    opened, closed = sorted(report["networks"])
+    assert closed == f"{opened}-closed"
     assert str(folder / "chowder.db") in report["files"]
     # What others put there is not ours to remove.
     assert [path.name for path in folder.iterdir()] == ["of-mine.txt"]

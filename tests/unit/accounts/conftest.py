@@ -44,7 +44,7 @@ class Accounts:
     def __post_init__(self) -> None:
         self.keys = KeyQueries(self.database)
         self.meta = MetaQueries(self.database)
-        self.instances = InstanceQueries(self.database)
+        self.instances = InstanceQueries(self.database, self.vault)
         self.spares = SpareQueries(self.database)
         self.authentication = Authentication(self.keys, self.clock)
         self.organizations = Organizations(

@@ -12,7 +12,7 @@ from chowder_local.store.instances import InstanceQueries
 from chowder_local.store.keys import KeyQueries
 from chowder_local.store.meta import MetaQueries
 from chowder_local.store.sessions import SessionQueries
-from chowder_local.tokens import digest
+from chowder_local.tokens import Vault, digest
 from tests.scripted.pages import all_of
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ async def test_it_holds_what_was_asked_for(tmp_path: Path) -> None:
     count = NEIGHBOUR_SIZE + 3
     fill(tmp_path, count, 2 * count, own=2, terminated=4, keys=3)
     async with Database.open(tmp_path / "chowder.db") as database:
-        instances = InstanceQueries(database)
+        instances = InstanceQueries(database, Vault.load(tmp_path / "secret.key"))
         counts = await instances.counts()
         assert counts[InstanceStatus.STOPPED] == count
         assert counts[InstanceStatus.TERMINATED] == 4

@@ -6,14 +6,20 @@ import os
 import socket
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from chowder_local.engine import connection
-from chowder_local.engine.connection import EngineAddress, find_engine, open_client, usual_sockets
+from chowder_local.engine.connection import (
+    EngineAddress,
+    find_engine,
+    hear,
+    open_client,
+    usual_sockets,
+)
 from chowder_local.errors.sandboxes import EngineRemote, EngineUnavailable
 
 
@@ -222,3 +228,17 @@ def test_the_client_has_heard_the_engine() -> None:
         thread.join()
     assert client.api.api_version == "1.45"
     client.close()
+
+
+@pytest.mark.parametrize("ask", [lambda address: open_client(address, timeout_s=0.1), hear])
+def test_an_engine_that_hangs_is_told_from_one_that_is_not_there(
+    ask: Callable[[EngineAddress], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "HEARING_TIMEOUT_S", 0.1)
+    with (
+        tempfile.TemporaryDirectory() as short,
+        # A connection that nobody accepts is made all the same, and never answered.
+        closing(listening(Path(short) / "engine.sock")),
+        pytest.raises(EngineUnavailable, match=r"timed out.* hangs: restart it"),
+    ):
+        ask(EngineAddress(f"unix://{short}/engine.sock", "test"))

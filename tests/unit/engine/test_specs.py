@@ -2,11 +2,13 @@
 
 import io
 import tarfile
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from chowder_local.domain import SandboxId, SandboxSpec
+from chowder_local.domain import Egress, SandboxId, SandboxSpec
+from chowder_local.engine.networks import SandboxNetwork, SandboxNetworks
 from chowder_local.engine.specs import (
     AGENT_UID,
     CA_FILE,
@@ -15,20 +17,26 @@ from chowder_local.engine.specs import (
     archive,
     container_options,
     files_of,
+    likeness,
     only_file,
 )
+from chowder_local.errors.sandboxes import EgressUnavailable
 
 SPEC = SandboxSpec(SandboxId("chowder-3f9c0a1b2c3d"), {"openclaw.json": b"{}"})
 
 
+OPEN = SandboxNetwork("chowder-store-1", "172.20.0.1", "172.20.0.1")
+CLOSED = SandboxNetwork("chowder-store-1-closed", "172.21.0.1", "172.21.0.1")
+NETWORKS = SandboxNetworks(OPEN, CLOSED)
+
+
 def around(**options: Any) -> Surroundings:
+    known: dict[str, Any] = {"networks": NETWORKS, "command": ("gateway", "--bind", "lan")}
     return Surroundings(
         store_id="store-1",
         image="chowder-sandbox:1",
-        network="chowder-store-1",
-        relay_address="172.20.0.1",
         limits=Limits(memory_mb=2048, cpus=1.5, pids=512),
-        **options,
+        **known | options,
     )
 
 
@@ -51,6 +59,10 @@ def test_a_sandbox_can_use_up_no_more_of_the_host_than_it_may() -> None:
     assert asked["nano_cpus"] == 1_500_000_000
     assert asked["pids_limit"] == 512
     assert asked["log_config"]["Config"] == {"max-size": "10m", "max-file": "3"}
+    assert asked["ulimits"] == [
+        {"Name": "nofile", "Soft": 16384, "Hard": 16384},
+        {"Name": "core", "Soft": 0, "Hard": 0},
+    ]
 
 
 def test_a_sandbox_writes_to_its_own_volume_and_a_bounded_tmp_alone() -> None:
@@ -70,6 +82,31 @@ def test_the_model_relay_is_found_by_one_name_wherever_it_is() -> None:
     # The second is what the configurations of older agents have.
     assert asked["extra_hosts"] == {"relay.local": "172.20.0.1", "relay.internal": "172.20.0.1"}
     assert asked["network"] == "chowder-store-1"
+
+
+def test_without_egress_it_is_where_nothing_leads_out_and_asks_no_name_server() -> None:
+    spec = replace(SPEC, egress=Egress.OFF)
+    closed, opened = container_options(spec, around()), options()
+    assert closed["network"] == "chowder-store-1-closed"
+    assert closed["extra_hosts"] == {"relay.local": "172.21.0.1", "relay.internal": "172.21.0.1"}
+    assert closed["dns"] == ["127.0.0.1"]
+    # It would publish nothing, and does not seem to.
+    assert "ports" not in closed
+    # Nothing that an agent has left runs before the way to this host is closed, too.
+    assert closed["entrypoint"][:2] == ["sh", "-c"]
+    assert closed["entrypoint"][3:] == ["sh", "gateway", "--bind", "lan"]
+    ours = {"network", "extra_hosts", "dns", "ports", "entrypoint", "command"}
+    assert {name: closed[name] for name in closed.keys() - ours} == {
+        name: opened[name] for name in opened.keys() - ours
+    }
+
+
+def test_an_engine_that_cannot_keep_it_in_says_so_instead_of_letting_it_out() -> None:
+    lacking = around(networks=SandboxNetworks(OPEN, None, "it is a ship."))
+    with pytest.raises(EgressUnavailable, match=r"^Egress cannot be off here: it is a ship\.$"):
+        container_options(replace(SPEC, egress=Egress.OFF), lacking)
+    assert container_options(SPEC, lacking) == options()
+    assert likeness("image", lacking) != likeness("image", around())
 
 
 def test_a_sandbox_is_found_again_by_its_labels_and_its_name() -> None:

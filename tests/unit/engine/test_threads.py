@@ -2,11 +2,15 @@
 
 import asyncio
 import threading
+from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 
-from chowder_local.engine.threads import Threads
+from chowder_local.engine.hearing import Hearing
+from chowder_local.engine.threads import Threads, ensure_awaited
 from chowder_local.errors.sandboxes import EngineUnavailable
+from tests.scripted.serving import eventually
 
 DEADLINE_S = 10.0
 
@@ -173,3 +177,121 @@ async def test_closing_calls_off_what_has_not_begun(blocking: Blocking) -> None:
     releaser.join()
     assert waiting.cancelled()
     assert late == []
+
+
+# An engine that hangs
+
+
+class Deaf:
+    """A question that has no answer as long as the engine hangs."""
+
+    def __init__(self) -> None:
+        self.hangs = True
+        self.asked = 0
+
+    def question(self) -> str:
+        self.asked += 1
+        if self.hangs:
+            raise EngineUnavailable("It hangs.")
+        return "Engine 1.0"
+
+
+@pytest.fixture
+def deaf() -> Deaf:
+    return Deaf()
+
+
+@pytest.fixture
+def hanging(deaf: Deaf, blocking: Blocking) -> Iterator[Threads]:
+    """Two threads, whose callers have next to no patience."""
+    with (
+        closing(Hearing(deaf.question, "hearing", rest_s=0)) as hearing,
+        Threads(2, "engine", hearing, patience_s=0.01) as threads,
+    ):
+        yield threads
+        blocking.may_end.set()
+
+
+async def test_nobody_waits_for_an_engine_that_is_known_to_hang(
+    hanging: Threads, blocking: Blocking, deaf: Deaf
+) -> None:
+    # More than there are threads: those whose turn has not come go, too.
+    calls = [hanging.run(blocking.call) for _ in range(5)]
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    assert [str(outcome) for outcome in outcomes] == ["It hangs."] * 5
+    assert hanging.failure_count == 5
+    # None but those two whose answers may still come has begun, or ever will.
+    with pytest.raises(EngineUnavailable):
+        await hanging.run(blocking.call)
+    assert blocking.running <= 2
+    blocking.may_end.set()
+    deaf.hangs = False
+    assert await hanging.run(max, [1, 3, 2]) == 3
+    assert blocking.ended <= 2
+
+
+async def test_what_an_engine_answers_is_heard_while_all_threads_wait_for_it(
+    hanging: Threads, blocking: Blocking, deaf: Deaf
+) -> None:
+    deaf.hangs = False
+    async with asyncio.TaskGroup() as group:
+        for _ in range(3):
+            group.create_task(hanging.run(blocking.call))
+        await blocking.has_begun()
+        await blocking.has_begun()
+        assert await hanging.hear() == "Engine 1.0"
+        blocking.may_end.set()
+
+
+async def test_a_slow_call_of_an_engine_that_answers_is_waited_for(
+    hanging: Threads, blocking: Blocking, deaf: Deaf
+) -> None:
+    deaf.hangs = False
+    async with asyncio.TaskGroup() as group:
+        slow = group.create_task(hanging.run(blocking.call))
+        await eventually(lambda: deaf.asked >= 3, "it was asked after again and again")
+        assert not slow.done()
+        blocking.may_end.set()
+    assert slow.result().startswith("engine")
+
+
+async def test_a_cancelled_caller_does_not_wait_for_an_engine_that_hangs(
+    hanging: Threads, blocking: Blocking, deaf: Deaf
+) -> None:
+    deaf.hangs = False
+    waiting = asyncio.ensure_future(hanging.run(blocking.call))
+    await blocking.has_begun()
+    deaf.hangs = True
+    waiting.cancel()
+    # Its call has not ended, and does only when this test lets it.
+    await asyncio.wait([waiting])
+    assert waiting.cancelled()
+    assert blocking.ended == 0
+
+
+async def test_a_call_that_was_given_up_does_not_take_its_next_step(
+    hanging: Threads, blocking: Blocking
+) -> None:
+    ended, steps = threading.Event(), []
+
+    def call() -> None:
+        steps.append("first")
+        try:
+            blocking.call()
+            ensure_awaited()
+            steps.append("second")
+        finally:
+            ended.set()
+
+    with pytest.raises(EngineUnavailable, match="It hangs"):
+        await hanging.run(call)
+    blocking.may_end.set()
+    assert await asyncio.to_thread(ended.wait, DEADLINE_S)
+    assert steps == ["first"]
+
+
+async def test_a_call_that_is_awaited_takes_its_next_step() -> None:
+    with Threads(1, "engine") as threads:
+        await threads.run(ensure_awaited)
+    # Outside of any call there is nobody to give it up.
+    ensure_awaited()

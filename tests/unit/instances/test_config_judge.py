@@ -8,7 +8,7 @@ import json
 import pytest
 
 from chowder_local.errors.agents import ConfigRefused
-from chowder_local.errors.sandboxes import EngineUnavailable
+from chowder_local.errors.sandboxes import EngineUnavailable, ImageMissing
 from chowder_local.instances.config_judge import ConfigJudge
 from chowder_local.openclaw.config_schema import SCHEMA_FILE
 from tests.scripted.engine import ScriptedEngine
@@ -73,3 +73,10 @@ async def test_an_engine_that_is_away_refuses_nothing_and_is_asked_again(
     del engine.failing["file_of_image"]
     with pytest.raises(ConfigRefused):
         await judge.check(BAD)
+
+
+async def test_an_image_that_is_gone_leaves_the_judgement_to_the_boot(
+    engine: ScriptedEngine,
+) -> None:
+    engine.failing["file_of_image"] = ImageMissing("mine:1")
+    await ConfigJudge(engine).check(BAD)

@@ -3,7 +3,7 @@
 import json
 
 from chowder_local.domain import InstanceStatus
-from chowder_local.errors.sandboxes import EngineUnavailable
+from chowder_local.errors.sandboxes import EngineUnavailable, ImageMissing
 from tests.scripted.world import World
 
 
@@ -51,3 +51,11 @@ async def test_instances_are_counted_by_their_status(world: World) -> None:
         "error": 0,
         "terminated": 1,
     }
+
+
+async def test_an_image_that_is_gone_degrades_although_the_engine_answers(world: World) -> None:
+    world.engine.failing["check_image"] = ImageMissing("chowder-local/sandbox:1")
+    report = await world.health.report()
+    assert report["status"] == "degraded"
+    assert report["engine"]["reachable"]
+    assert "chowder-local image build" in report["engine"]["error"]

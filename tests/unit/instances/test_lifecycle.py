@@ -21,7 +21,13 @@ from chowder_local.domain import (
 from chowder_local.errors import ChowderError
 from chowder_local.errors.agents import ConfigRefused, GatewayUnavailable
 from chowder_local.errors.requests import InstanceLimitReached, InstanceNotFound, InstanceStateWrong
-from chowder_local.errors.sandboxes import BootFailed, EngineUnavailable, SandboxMissing
+from chowder_local.errors.sandboxes import (
+    BootFailed,
+    DiskFull,
+    EngineUnavailable,
+    ImageMissing,
+    SandboxMissing,
+)
 from chowder_local.instances.lifecycle import InstanceDraft
 from tests.scripted.engine import Hold
 from tests.scripted.gateway import refused
@@ -272,11 +278,14 @@ async def test_an_engine_that_fails_a_start_leaves_the_instance_stopped_to_be_st
     assert (await start(world, instance)).status is RUNNING
 
 
-async def test_a_start_whose_engine_cannot_boot_leaves_the_instance_stopped(world: World) -> None:
+@pytest.mark.parametrize("failure", [DOWN, ImageMissing("chowder-local/sandbox:1")])
+async def test_a_start_whose_engine_cannot_boot_leaves_the_instance_stopped(
+    world: World, failure: ChowderError
+) -> None:
     instance = await world.stopped()
     world.engine.put(instance.sandbox_id, SandboxState.MISSING)
-    world.engine.failing["boot"] = DOWN
-    with pytest.raises(EngineUnavailable):
+    world.engine.failing["boot"] = failure
+    with pytest.raises(type(failure)):
         await start(world, instance)
     assert (await world.now(instance)).status is STOPPED
 
@@ -292,6 +301,16 @@ async def test_a_start_whose_boot_fails_leaves_an_error_with_its_words(world: Wo
     assert failed.status is ERROR
     assert failed.error_message is not None
     assert "Gateway failed to start" in failed.error_message
+
+
+async def test_a_start_on_a_full_disk_leaves_the_instance_stopped(world: World) -> None:
+    instance = await world.stopped()
+    world.engine.put(instance.sandbox_id, SandboxState.EXITED)
+    world.engine.booted = world.engine.found[instance.sandbox_id]
+    world.engine.log = "write failed: no space left on device"
+    with pytest.raises(DiskFull, match="docker system df"):
+        await start(world, instance)
+    assert (await world.now(instance)).status is STOPPED
 
 
 async def test_a_start_without_a_volume_leaves_an_error_and_makes_no_empty_agent(

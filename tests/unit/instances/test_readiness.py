@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from chowder_local.domain import SandboxId, SandboxInfo, SandboxState
-from chowder_local.errors.sandboxes import BootFailed, EngineUnavailable
+from chowder_local.errors.sandboxes import BootFailed, DiskFull, EngineUnavailable
 from chowder_local.instances.readiness import telling_lines
 from tests.scripted.serving import eventually
 from tests.scripted.world import World, open_world
@@ -81,6 +81,24 @@ async def test_a_sandbox_that_does_not_run_fails_at_once_with_how_it_ended(
 async def test_a_log_without_a_word_is_said_to_be_so(world: World) -> None:
     with pytest.raises(BootFailed, match="Its log says nothing"):
         await world.readiness.wait(SandboxInfo(ID, SandboxState.EXITED, exit_code=1))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "write failed: ENOSPC",
+        "tar: no space left on device",
+        "state is unreadable: database or disk is full (SQLite errcode=13)",
+    ],
+)
+async def test_a_full_disk_is_told_with_its_cure(world: World, said: str) -> None:
+    world.engine.log = said
+    with pytest.raises(DiskFull) as failed:
+        await world.readiness.wait(SandboxInfo(ID, SandboxState.EXITED, exit_code=78))
+    assert str(failed.value) == (
+        "The sandbox ended with exit code 78, as its disk is full. Make room on the engine's "
+        f"disk: 'docker system df' shows what takes it. Its log says: {said}"
+    )
 
 
 async def test_a_log_that_cannot_be_read_hides_nothing_else(world: World) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from chowder_local.domain import InstanceId, InstanceStatus, SandboxId, SandboxState
-from chowder_local.errors.sandboxes import EngineUnavailable
+from chowder_local.errors.sandboxes import EngineUnavailable, ImageMissing
+from chowder_local.instances import boots
 from chowder_local.instances.reconcile import (
     DEATHS_ALLOWED,
     DEATHS_WINDOW_S,
@@ -318,3 +319,82 @@ async def test_an_agent_that_takes_turns_is_not_bothered_at_the_start(world: Wor
     await eventually(lambda: world.gateway.probes > probes, "it was asked")
     await eventually(lambda: world.engine.made("sandboxes") > 0, "the first round is over")
     assert world.gateway.called("gateway.suspend.prepare") == []
+
+
+async def test_agents_that_went_down_with_the_engine_have_not_died(world: World) -> None:
+    instance = await world.created()
+    for _ in range(DEATHS_ALLOWED + 1):
+        world.engine.failing["sandboxes"] = DOWN
+        with pytest.raises(EngineUnavailable):
+            await world.reconciler.agree()
+        world.engine.failing.clear()
+        assert (await died(world, instance)).status is RUNNING
+
+
+async def test_what_could_not_be_removed_with_the_engine_away_is_removed_when_it_is_back(
+    world: World,
+) -> None:
+    # The first round has looked at the volumes; but for this, it would be long until the next.
+    await world.reconciler.agree()
+    world.engine.failing["sandboxes"] = DOWN
+    with pytest.raises(EngineUnavailable):
+        await world.reconciler.agree()
+    world.engine.put(STRANGER, MISSING)
+    world.engine.failing.clear()
+    await world.reconciler.agree()
+    await world.reconciler.agree()
+    assert STRANGER not in world.engine.having_volumes
+
+
+@pytest.mark.parametrize("fields", [{"state": MISSING}, {"state": UP, "gateway_url": None}])
+async def test_what_no_sandbox_does_to_itself_is_no_death(
+    world: World, fields: dict[str, Any]
+) -> None:
+    instance = await world.created()
+    for _ in range(DEATHS_ALLOWED + 1):
+        world.engine.put(instance.sandbox_id, **fields)
+        await world.reconciler.agree()
+        assert (await world.settled(instance)).status is RUNNING
+    assert world.engine.made("boot") == DEATHS_ALLOWED + 2
+
+
+async def test_an_agent_waits_for_its_image_and_says_so(world: World) -> None:
+    instance = await world.created()
+    world.engine.failing["boot"] = ImageMissing("chowder-local/sandbox:1")
+    waiting = await died(world, instance)
+    assert waiting.status is PROVISIONING
+    assert "Get it with: chowder-local image build" in str(waiting.error_message)
+    world.engine.failing.clear()
+    await world.reconciler.agree()
+    assert (await world.settled(instance)).status is RUNNING
+
+
+async def died_of_a_full_disk(world: World) -> Instance:
+    instance = await world.created()
+    good, world.engine.log = world.engine.booted, "database: ENOSPC: no space left on device"
+    world.engine.booted = replace(good, state=EXITED, exit_code=78)
+    waiting = await died(world, instance)
+    world.engine.booted = good
+    return waiting
+
+
+async def test_an_agent_waits_for_room_on_the_disk_and_is_not_booted_all_the_time(
+    world: World,
+) -> None:
+    waiting = await died_of_a_full_disk(world)
+    assert waiting.status is PROVISIONING
+    assert "docker system df" in str(waiting.error_message)
+    assert "ENOSPC" in str(waiting.error_message)
+    attempts = world.engine.made("boot")
+    await world.reconciler.agree()
+    assert not world.boots.is_under_way(waiting.id)
+    assert world.engine.made("boot") == attempts
+
+
+async def test_an_agent_is_booted_once_there_may_be_room_on_the_disk(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(boots, "FULL_PAUSE_S", 0.0)
+    waiting = await died_of_a_full_disk(world)
+    await world.reconciler.agree()
+    assert (await world.settled(waiting)).status is RUNNING

@@ -198,6 +198,7 @@ def test_chat_completions_have_their_rules_among_the_messages() -> None:
         b"{ before responding.",
         b'["before responding."]',
         b'{"system": 5, "input": [5]} before responding.',
+        b"[" * 99_999 + b'"before responding."' + b"]" * 99_999,
     ],
 )
 def test_what_cannot_be_read_is_the_providers_to_judge(

@@ -24,6 +24,7 @@ from chowder_local.domain import (
 from chowder_local.store.database import Database
 from chowder_local.store.instances import InstanceQueries
 from chowder_local.store.organizations import OrganizationQueries
+from chowder_local.tokens import Vault
 from tests.scripted.database import empty_database
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from sqlmodel.ext.asyncio.session import AsyncSession
 
 NOW = datetime(2026, 5, 4, 3, 2, 1, 987654, tzinfo=UTC)
+VAULT = Vault(b"s" * 32)
 
 
 @pytest.fixture
@@ -80,7 +82,7 @@ async def organization(database: Database) -> Organization:
 
 @pytest.fixture
 def instances(database: Database) -> InstanceQueries:
-    return InstanceQueries(database)
+    return InstanceQueries(database, VAULT)
 
 
 @pytest.fixture

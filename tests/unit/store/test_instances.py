@@ -12,6 +12,7 @@ from sqlalchemy.exc import IntegrityError, StatementError
 
 from chowder_local.domain import (
     ApiKey,
+    Egress,
     Instance,
     InstanceId,
     InstanceStatus,
@@ -21,18 +22,22 @@ from chowder_local.domain import (
     SandboxId,
 )
 from chowder_local.errors.requests import InstanceLimitReached
+from chowder_local.store import backups
 from chowder_local.store import database as database_module
 from chowder_local.store import instances as instances_module
+from chowder_local.store.instances import InstanceQueries
 from chowder_local.store.keys import KeyQueries
 from chowder_local.store.organizations import OrganizationQueries
+from chowder_local.store.schema import REVISION
+from chowder_local.tokens import Vault
 from tests.scripted.pages import all_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from chowder_local.domain import Organization
     from chowder_local.store.database import Database
-    from chowder_local.store.instances import InstanceQueries
 
 PROVISIONING, RUNNING, STOPPED, TERMINATED = (
     InstanceStatus.PROVISIONING,
@@ -54,6 +59,7 @@ async def test_an_instance_comes_back_as_it_was_put(
         error_message="was slow",
         gateway_url="http://127.0.0.1:40000/?token=x",
         born_at=bare.created_at,
+        egress=Egress.OFF,
     )
     for instance in (bare, full):
         await instances.add(instance, None)
@@ -250,3 +256,38 @@ async def test_a_time_without_a_zone_is_refused(
     naive = make(1).created_at.replace(tzinfo=None)
     with pytest.raises(StatementError, match="without a zone"):
         await instances.add(make(1, created_at=naive), None)
+
+
+async def test_what_is_configured_is_in_no_file_in_clear(
+    database: Database,
+    instances: InstanceQueries,
+    make: Callable[..., Instance],
+    tmp_path: Path,
+) -> None:
+    made = make(1, openclaw_config={"channels": {"slack": {"botToken": "xoxb-PLANTED-1"}}})
+    await instances.add(made, None)
+    config = {"skills": {"entries": {"pager": {"env": {"ROOM": "PLANTED-2"}}}}}
+    await instances.change(made.id, now=made.created_at, openclaw_config=config)
+    found = await instances.get(made.id)
+    assert found is not None
+    assert found.openclaw_config == config
+    backup = backups.take(tmp_path / "chowder.db", REVISION)
+    files = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    assert set(files) >= {"chowder.db", "chowder.db-wal", backup.name}
+    assert any(made.name.encode() in content for content in files.values())
+    assert not [name for name, content in files.items() if b"PLANTED" in content]
+
+
+async def test_a_configuration_that_cannot_be_decrypted_does_not_keep_the_rest_from_changing(
+    database: Database, instances: InstanceQueries, make: Callable[..., Instance]
+) -> None:
+    made = make(1, openclaw_config={"a": 1})
+    await instances.add(made, None)
+    strangers = InstanceQueries(database, Vault(b"t" * 32))
+    changed = await strangers.change(made.id, now=made.created_at, name="chef")
+    assert changed is not None
+    assert (changed.name, changed.openclaw_config) == ("chef", {})
+    found = await instances.get(made.id)
+    assert found is not None
+    # With the right secret put back, it is as it was.
+    assert (found.name, found.openclaw_config) == ("chef", {"a": 1})

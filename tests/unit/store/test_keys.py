@@ -23,7 +23,7 @@ from chowder_local.domain import (
 )
 from chowder_local.store.instances import InstanceQueries
 from chowder_local.store.keys import KeyQueries
-from chowder_local.tokens import SCOPED_PREFIX, digest, new_key
+from chowder_local.tokens import SCOPED_PREFIX, Vault, digest, new_key
 from tests.scripted.pages import all_of
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ async def instance_ids(
             created_at=organization.created_at,
             updated_at=organization.created_at,
         )
-        await InstanceQueries(database).add(instance, limit=None)
+        await InstanceQueries(database, Vault(b"s" * 32)).add(instance, limit=None)
     return first, second
 
 

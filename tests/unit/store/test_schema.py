@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import re
 import shutil
 import sqlite3
@@ -26,7 +27,10 @@ from chowder_local.store.keys import KeyQueries
 from chowder_local.store.organizations import OrganizationQueries
 from chowder_local.store.schema import MIGRATIONS, REVISION, prepare
 from chowder_local.store.tables import METADATA
+from chowder_local.tokens import Vault
 
+VAULT = Vault(b"s" * 32)
+CONFIG, SEALED = '{"a": ["é"]}', "openclaw_config_ciphertext"
 REVISIONS = sorted(each.revision for each in ScriptDirectory(str(MIGRATIONS)).walk_revisions())
 
 
@@ -81,7 +85,7 @@ def test_every_row_of_every_older_schema_comes_through_all_upgrades(
     kept: dict[str, list[dict[str, Any]]] = {}
     for revision in REVISIONS:
         monkeypatch.setattr(schema, "REVISION", revision)
-        prepare(path)
+        prepare(path, VAULT.encrypt)
         # What was written under each older schema, in every table that it has, has to be there.
         assert {name: told(path, name, old) for name, old in kept.items()} == kept
         filled(path, revision)
@@ -117,21 +121,90 @@ async def test_what_the_first_schema_kept_is_read_by_todays_queries(
 def test_an_upgrade_keeps_a_copy_of_what_was_there_and_says_where(
     path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    prepare(path)
+    prepare(path, VAULT.encrypt)
     assert backups.taken(path) == []
     path.unlink()
     monkeypatch.setattr(schema, "REVISION", "0002")
-    prepare(path)
+    prepare(path, VAULT.encrypt)
     # A new database is no upgrade.
     assert backups.taken(path) == []
     filled(path, "0002")
     before = {name: told(path, name) for name in tables(path)}
     monkeypatch.undo()
-    prepare(path)
+    prepare(path, VAULT.encrypt)
     (backup,) = backups.taken(path)
     assert f"from schema 0002 to {REVISION}" in caplog.text
     assert str(backup) in caplog.text
     assert {name: told(backup, name) for name in tables(backup)} == before
+
+
+def test_an_upgrade_leaves_no_configuration_in_clear_in_the_file_or_its_wal(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schema, "REVISION", "0003")
+    prepare(path)
+    filled(path, "0003")
+    planted = json.dumps({"channels": {"telegram": {"botToken": "PLANTED" * 2000}}})
+    with closing(sqlite3.connect(path)) as file, file:
+        # One that was changed before, so that there are pages which only its former text is in.
+        file.execute("UPDATE instance SET openclaw_config = ?", [planted])
+        file.execute("UPDATE instance SET openclaw_config = ?", ['{"botToken": "PLANTED"}'])
+    monkeypatch.undo()
+    with closing(sqlite3.connect(path)) as reader:
+        # Who has the file open keeps its WAL, as a crash does.
+        reader.execute("SELECT * FROM meta").fetchall()
+        prepare(path, VAULT.encrypt)
+        (backup,) = backups.taken(path)
+        files = {each.name: each.read_bytes() for each in path.parent.iterdir() if each != backup}
+    assert set(files) == {"chowder.db", "chowder.db-wal", "chowder.db-shm"}
+    assert not [name for name, content in files.items() if b"PLANTED" in content]
+    (instance,) = told(path, "instance")
+    assert instance["openclaw_config"] == '{"botToken": "PLANTED"}'
+    # The copy is what the older version can read.
+    assert b"PLANTED" in backup.read_bytes()
+    later = backups.take(path, REVISION)
+    assert b"PLANTED" not in later.read_bytes()
+
+
+def test_a_crash_right_after_an_upgrade_leaves_the_rest_of_it_to_the_next_start(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crash(path: Path) -> None:
+        raise RuntimeError("power cut")
+
+    monkeypatch.setattr(schema, "REVISION", "0003")
+    prepare(path)
+    filled(path, "0003")
+    with closing(sqlite3.connect(path)) as file, file:
+        # As some builds of SQLite are.
+        file.execute("PRAGMA secure_delete = OFF")
+        file.execute(
+            "UPDATE instance SET openclaw_config = ?", ['{"a": "%s"}' % ("PLANTED" * 9999)]
+        )
+        file.execute("UPDATE instance SET openclaw_config = '{}'")
+    monkeypatch.undo()
+    with monkeypatch.context() as patched:
+        patched.setattr(schema, "_forget_what_was_replaced", crash)
+        with pytest.raises(RuntimeError):
+            prepare(path, VAULT.encrypt)
+    assert told(path, "alembic_version") == [{"version_num": REVISION}]
+    assert b"PLANTED" in path.read_bytes()
+    prepare(path, VAULT.encrypt)
+    assert b"PLANTED" not in path.read_bytes()
+
+
+def test_a_file_with_something_to_encrypt_is_not_upgraded_without_a_key(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schema, "REVISION", "0003")
+    prepare(path)
+    filled(path, "0003")
+    before = told(path, "instance")
+    monkeypatch.undo()
+    with pytest.raises(TypeError):
+        prepare(path)
+    assert told(path, "alembic_version") == [{"version_num": "0003"}]
+    assert told(path, "instance") == before
 
 
 def test_without_room_for_a_copy_nothing_is_upgraded(
@@ -167,18 +240,18 @@ def test_whoever_goes_back_to_an_older_version_is_told_which_copy_to_put_back(
 ) -> None:
     for revision in ("0001", "0002"):
         monkeypatch.setattr(schema, "REVISION", revision)
-        prepare(path)
+        prepare(path, VAULT.encrypt)
         filled(path, revision)
     monkeypatch.undo()
     before = {name: told(path, name) for name in tables(path)}
     # Upgraded twice more, of which the second is unknown to us.
-    prepare(path)
+    prepare(path, VAULT.encrypt)
     backups.take(path, REVISION)
     with closing(sqlite3.connect(path)) as file, file:
         file.execute("UPDATE alembic_version SET version_num = '9999'")
     (newest, older, _) = backups.taken(path)
     with pytest.raises(DataDirUnusable) as refused:
-        prepare(path)
+        prepare(path, VAULT.encrypt)
     words = re.search(r"remove (\S+) and (\S+) if .* copy (\S+) over (\S+);", str(refused.value))
     assert words is not None
     assert words[3] == str(newest)
@@ -187,10 +260,10 @@ def test_whoever_goes_back_to_an_older_version_is_told_which_copy_to_put_back(
     Path(words[1]).unlink()
     Path(words[2]).unlink(missing_ok=True)
     shutil.copyfile(words[3], words[4])
-    prepare(path)
+    prepare(path, VAULT.encrypt)
     assert told(path, "alembic_version") == [{"version_num": REVISION}]
     shutil.copyfile(older, path)
-    prepare(path)
+    prepare(path, VAULT.encrypt)
     assert {name: told(path, name, old) for name, old in before.items()} == before
 
 
@@ -202,10 +275,16 @@ def tables(path: Path) -> list[str]:
 
 
 def told(path: Path, table: str, of: list[dict[str, Any]] | None = None) -> list[dict[str, Any]]:
-    """The rows of a table, oldest first; with `of`, only what those have members for."""
+    """The rows of a table, oldest first; with `of`, only what those have members for.
+
+    What is encrypted by now is told as it was before.
+    """
     with closing(sqlite3.connect(path)) as file:
         file.row_factory = sqlite3.Row
         found = [dict(row) for row in file.execute(f"SELECT * FROM {table} ORDER BY rowid")]
+    for row in found:
+        if (sealed := row.pop(SEALED, None)) is not None:
+            row["openclaw_config"] = VAULT.decrypt(sealed)
     if of is None:
         return found
     return [{name: row[name] for name in of[0]} for row in found[: len(of)]]
@@ -216,7 +295,7 @@ def filled(path: Path, name: str) -> None:
     values = {
         "INTEGER": 1,
         "BOOLEAN": 1,
-        "BLOB": b"\x00\xff",
+        "BLOB": VAULT.encrypt(CONFIG),
         "DATETIME": "2026-05-04 03:02:01.000000",
     }
     with closing(sqlite3.connect(path)) as file, file:
@@ -225,7 +304,7 @@ def filled(path: Path, name: str) -> None:
         for table in tables(path):
             columns = file.execute(f"PRAGMA table_info({table})").fetchall()
             row = [
-                '{"a": ["é"]}' if kind == "JSON" else values.get(kind, f"row of {name}")
+                CONFIG if kind == "JSON" else values.get(kind, f"row of {name}")
                 for _, _, kind, *_ in columns
             ]
             file.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})", row)

@@ -12,6 +12,7 @@ from chowder_local.domain import Instance, InstanceId, InstanceStatus, ModelProv
 from chowder_local.errors.process import DataDirUnusable
 from chowder_local.store.instances import InstanceQueries
 from chowder_local.store.sessions import RememberedSession, SessionQueries
+from chowder_local.tokens import Vault
 
 if TYPE_CHECKING:
     from chowder_local.domain import Organization
@@ -32,7 +33,7 @@ async def now(database: Database, organization: Organization) -> datetime:
         created_at=organization.created_at,
         updated_at=organization.created_at,
     )
-    await InstanceQueries(database).add(instance, None)
+    await InstanceQueries(database, Vault(b"s" * 32)).add(instance, None)
     return organization.created_at
 
 

@@ -146,3 +146,33 @@ def test_an_unknown_instance_is_said_to_be(serve: Serve, capsys: Output) -> None
     env, _ = serve({LIST: [ONE]})
     assert run(["logs", "shark"], env) == 1
     assert "'shark'" in capsys.readouterr().err
+
+
+def egress_view(choice: str | None, in_force: str, status: str = "running") -> dict[str, Any]:
+    shown = {"id": ONE["id"], "name": "fish", "status": status}
+    return shown | {"egress": choice, "egress_in_force": in_force}
+
+
+def test_egress_says_what_is_in_force_and_why(serve: Serve, capsys: Output) -> None:
+    local = f"GET /local{PATH.removeprefix('/v1')}"
+    env, _ = serve({LIST: [ONE], local: egress_view(None, "on")})
+    assert run(["instances", "egress", "fish"], env) == 0
+    assert capsys.readouterr().out == "fish: egress on (the server's setting)\n"
+
+
+@pytest.mark.parametrize(("word", "sent"), [("off", "off"), ("on", "on"), ("default", None)])
+def test_egress_is_chosen_and_waits_until_the_agent_runs_again(
+    serve: Serve, capsys: Output, word: str, sent: str | None
+) -> None:
+    answers = {
+        LIST: [ONE],
+        f"PATCH /local{PATH.removeprefix('/v1')}": egress_view(sent, sent or "on", "provisioning"),
+        f"GET {PATH}/status": {"id": ONE["id"], "status": "running"},
+        f"GET {PATH}": ONE,
+    }
+    env, asked = serve(answers)
+    assert run(["instances", "egress", "fish", word, "--json"], env) == 0
+    assert json.loads(capsys.readouterr().out) == egress_view(sent, sent or "on")
+    assert [body for call, body in asked if call.startswith("PATCH")] == [{"egress": sent}]
+    assert run(["instances", "egress", "fish", word, "--json", "--no-wait"], env) == 0
+    assert json.loads(capsys.readouterr().out)["status"] == "provisioning"

@@ -117,11 +117,19 @@ def test_detached_it_hands_its_options_to_the_server(
     env = {"CHOWDER_DATA_DIR": str(tmp_path), "OPENAI_API_KEY": "sk-x"}
     words = ["up", "-d", "--host", "localhost", "--port", "8", "--offline", "--image", "my:1"]
     assert run(words, env) == 0
-    assert handed == ["--host", "localhost", "--port", "8", "--offline", "--image", "my:1"]
+    assert handed == [
+        "--host", "localhost", "--port", "8", "--egress", "on", "--offline", "--image", "my:1",
+    ]  # fmt: skip
     assert "anthropic, openai, gemini: built-in offline model\n" in capsys.readouterr().out
     handed.clear()
     assert run(["up", "-d"], env) == 0
-    assert handed == ["--host", "127.0.0.1", "--port", "2469"]
+    assert handed == ["--host", "127.0.0.1", "--port", "2469", "--egress", "on"]
+    # What an option takes back must not come again by the environment.
+    handed.clear()
+    assert run(["up", "-d", "--egress", "on"], env | {"CHOWDER_EGRESS": "off"}) == 0
+    assert handed[-2:] == ["--egress", "on"]
+    assert run(["up", "-d"], env | {"CHOWDER_EGRESS": "off"}) == 0
+    assert "Egress is off" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("has_image")
@@ -144,11 +152,12 @@ def test_real_keys_for_all_leave_nothing_offline(tmp_path: Path) -> None:
 
 
 def test_what_options_chose_is_passed_on_to_a_detached_server(tmp_path: Path) -> None:
-    chosen = {"port": 3000, "offline": True, "tier": "shrimp", "image": "my:1"}
+    chosen = {"port": 3000, "offline": True, "tier": "shrimp", "image": "my:1", "egress": "off"}
     settings = Settings.read({}, data_dir=tmp_path, **chosen)
     options = module._options(settings)
     assert options == [
-        "--host", "127.0.0.1", "--port", "3000", "--offline", "--tier", "shrimp", "--image", "my:1",
+        "--host", "127.0.0.1", "--port", "3000", "--egress", "off", "--offline",
+        "--tier", "shrimp", "--image", "my:1",
     ]  # fmt: skip
 
 

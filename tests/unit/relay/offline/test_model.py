@@ -58,7 +58,7 @@ def test_other_paths_are_not_found(provider: ModelProvider, path: str) -> None:
     assert path in error_words(b"".join(given.chunks))
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"messages": [1]}', b"\xff"])
+@pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"messages": [1]}', b"\xff", b"[" * 99_999])
 def test_a_body_that_makes_no_sense_is_refused(body: bytes) -> None:
     given = answer(ANTHROPIC, "v1/messages", "", body, 7)
 

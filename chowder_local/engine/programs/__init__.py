@@ -1,0 +1,1 @@
+"""Programs that the engine runs in sandboxes: they know nothing of this package."""

@@ -1,0 +1,62 @@
+"""Says how much of the disk a sandbox takes, up to a limit, in bytes.
+
+Run as root with all capabilities: an agent may close its own folders to itself, and keep open what
+it has deleted. Nobody counts further than the limit, nor more files than anybody has.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+BLOCK_BYTES = 512
+FILES_MAX = 1_000_000
+
+
+def found(root: str, processes: str) -> Iterator[os.stat_result]:
+    """Everything on the volume, also what only a process still holds; a file may come twice."""
+    yield os.lstat(root)
+    for folder, folders, files in os.walk(root):
+        for name in folders + files:
+            with suppress(OSError):
+                yield os.lstat(os.path.join(folder, name))
+    for process in filter(str.isdecimal, os.listdir(processes)):
+        yield from deleted(os.path.join(processes, process, "fd"))
+
+
+def deleted(held: str) -> Iterator[os.stat_result]:
+    """What a process holds that has no name any more."""
+    names: list[str] = []
+    with suppress(OSError):
+        names = os.listdir(held)
+    for name in names:
+        with suppress(OSError):
+            status = os.stat(os.path.join(held, name))
+            if status.st_nlink == 0:
+                yield status
+
+
+def measured(root: str, processes: str, limit: int) -> int:
+    """The bytes; more than the limit, if there are more files than anybody has."""
+    device = os.lstat(root).st_dev
+    seen: set[int] = set()
+    total = 0
+    for status in found(root, processes):
+        if status.st_dev != device or status.st_ino in seen:
+            continue
+        seen.add(status.st_ino)
+        total += status.st_blocks * BLOCK_BYTES
+        if len(seen) > FILES_MAX:
+            return limit + 1
+        if total > limit:
+            break
+    return total
+
+
+if __name__ == "__main__":
+    print(measured(sys.argv[1], sys.argv[2], int(sys.argv[3])))  # noqa: T201

@@ -1,0 +1,88 @@
+"""Ending instances that take more of the disk than they may: engines' volumes have no quota."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from chowder_local.domain import InstanceStatus
+from chowder_local.errors import ChowderError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from chowder_local.domain import Instance
+    from chowder_local.instances.locks import InstanceLocks
+    from chowder_local.instances.ports import Engine
+    from chowder_local.store.instances import InstanceQueries
+
+log = logging.getLogger(__name__)
+
+MB = 1024 * 1024
+
+
+class DiskWatch:
+    """Looks at what runs, one after the other; what is stopped cannot grow."""
+
+    def __init__(
+        self,
+        *,
+        instances: InstanceQueries,
+        engine: Engine,
+        locks: InstanceLocks,
+        limit_mb: int,
+        interval_s: float,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._instances = instances
+        self._engine = engine
+        self._locks = locks
+        self._limit_mb = limit_mb
+        self._interval_s = interval_s
+        self._clock = clock
+
+    async def run(self) -> None:
+        """Looks again and again, until cancelled."""
+        while True:
+            await asyncio.sleep(self._interval_s)
+            try:
+                await self.look()
+            except ChowderError as problem:
+                log.warning("looking at disks put off: %s", problem)
+            except Exception:
+                # The loop outlives a defect in one round: the next may meet another state.
+                log.exception("looking at disks failed unexpectedly")
+
+    async def look(self) -> None:
+        """One look at everything that runs."""
+        for instance in await self._instances.awake():
+            if instance.status is not InstanceStatus.RUNNING:
+                continue
+            try:
+                used = await self._engine.disk_bytes(instance.sandbox_id, self._limit_mb * MB)
+                if used > self._limit_mb * MB:
+                    await self._end(instance)
+            except ChowderError as problem:
+                # One that cannot be looked at stands in no other's way.
+                log.warning("instance %s: its disk was not looked at: %s", instance.id, problem)
+
+    async def _end(self, seen: Instance) -> None:
+        async with self._locks.holding(seen.id):
+            # The row first: what is `running` and has ended would be booted again.
+            ended = await self._instances.change(
+                seen.id,
+                only_from={InstanceStatus.RUNNING},
+                now=self._clock(),
+                status=InstanceStatus.ERROR,
+                gateway_url=None,
+                error_message=(
+                    f"The agent's files take more than the {self._limit_mb} MB of disk that it "
+                    "may use (CHOWDER_DISK_LIMIT_MB), so it was ended. They are kept on the "
+                    f"volume {seen.sandbox_id} until it is deleted."
+                ),
+            )
+            if ended is not None:
+                log.warning("instance %s: ended, because its disk is full", seen.id)
+                await self._engine.release(seen.sandbox_id)

@@ -1,0 +1,121 @@
+"""What comes out of a sandbox, which an agent may have taken over, before anybody relies on it.
+
+It may be anything: what gets through here can be used without looking, and written as JSON again.
+All of it is pure, and raises ValueError.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+DEPTH_MAX = 200
+"""Far less than what JSON's own reader and writer can take."""
+
+
+class _Shape(BaseModel):
+    """Members that have to be of these types if they are there; others may be anything."""
+
+    model_config = ConfigDict(strict=True)
+
+
+class _Part(_Shape):
+    type: str
+    text: str = ""
+    refusal: str = ""
+
+
+class _Item(_Shape):
+    type: str
+    id: str | None = None
+    name: str | None = None
+    arguments: str | None = None
+    content: list[_Part] = []
+
+
+class _Usage(_Shape):
+    input_tokens: int = 0
+    output_tokens: int = 0
+    total_tokens: int = 0
+    input_tokens_details: dict[str, Any] | None = None
+    output_tokens_details: dict[str, Any] | None = None
+
+
+class _Response(_Shape):
+    id: str | None = None
+    status: str | None = None
+    output: list[_Item] = []
+    usage: _Usage | None = None
+    error: dict[str, Any] | None = None
+
+
+class _Event(_Shape):
+    type: str
+    response: _Response = _Response()
+    item: _Item = _Item(type="")
+    part: _Part = _Part(type="")
+    output_index: int = 0
+
+
+def read(text: bytes | str) -> Any:
+    """JSON that has no more levels than anything honest, and no number that JSON cannot write."""
+    if isinstance(text, bytes):
+        text = text.decode()
+    try:
+        value = _DECODER.decode(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    # Counting is quick, and most of what comes could not be so deep if it wanted to.
+    if text.count("[") + text.count("{") > DEPTH_MAX:
+        _check_depth(value)
+    return value
+
+
+def read_object(text: bytes | str) -> dict[str, Any]:
+    """A JSON object."""
+    value = read(text)
+    if not isinstance(value, dict):
+        raise ValueError("no object")
+    return value
+
+
+def check_response(value: dict[str, Any]) -> None:
+    """Whether what a response's members are is what they are taken for."""
+    _Response.model_validate(value)
+
+
+def check_event(value: dict[str, Any]) -> None:
+    """The same for an event of a stream."""
+    _Event.model_validate(value)
+
+
+def object_of(value: Any) -> dict[str, Any]:
+    """A member that should be an object, or else an empty one (raises nothing)."""
+    return value if isinstance(value, dict) else {}
+
+
+def _check_depth(value: Any) -> None:
+    level = [value]
+    for _ in range(DEPTH_MAX):
+        below: list[Any] = []
+        for each in level:
+            below += each.values() if isinstance(each, dict) else each
+        if not (level := [each for each in below if isinstance(each, dict | list)]):
+            return
+    raise ValueError("nested too deeply")
+
+
+def _float(text: str) -> float:
+    if not math.isfinite(number := float(text)):
+        raise ValueError("too large a number")
+    return number
+
+
+def _refuse(text: str) -> float:
+    raise ValueError(f"{text} is no JSON")
+
+
+_DECODER = json.JSONDecoder(parse_float=_float, parse_constant=_refuse)

@@ -1,0 +1,42 @@
+"""Agents of the quick image, and whether they and their server are well."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+from tests.e2e.waiting import eventually
+
+if TYPE_CHECKING:
+    from tests.e2e.api import Api
+    from tests.e2e.serving import ServerProcess
+
+FIRST = "My cat is called Schnurri."
+
+
+def made(api: Api) -> str:
+    instance_id = api.created("quick")
+    api.until(instance_id, "running")
+    assert api.say(instance_id, FIRST) == f"Turn 1. First: {FIRST}"
+    return instance_id
+
+
+def health(server: ServerProcess) -> dict[str, Any]:
+    report: dict[str, Any] = httpx.get(f"http://127.0.0.1:{server.port}/local/health").json()
+    return report
+
+
+def is_well(server: ServerProcess) -> None:
+    """Waits until the server has heard its engine again."""
+    eventually(lambda: health(server)["status"] == "ok", "all is well")
+
+
+def remembers(api: Api, instance_id: str) -> None:
+    """Waits until an agent talks; fails if it is not the one that was told the first words."""
+
+    def answered() -> str | None:
+        answer = api.message(instance_id, "Are you there?")
+        return answer.text if answer.is_success else None
+
+    assert FIRST in eventually(answered, f"{instance_id} answers")

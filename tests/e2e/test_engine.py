@@ -1,0 +1,279 @@
+"""An engine that hangs, is gone, or was tidied up by somebody; only the agent is not real."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from chowder_local.engine.connection import find_engine
+from chowder_local.instances.reconcile import DEATHS_ALLOWED
+from tests.e2e.api import Api
+from tests.e2e.containers import container_of, inside, names_of_sandboxes, open_network
+from tests.e2e.engine_door import EngineDoor
+from tests.e2e.quick_agents import health, is_well, made, remembers
+from tests.e2e.quick_image import quick_image
+from tests.e2e.serving import ServerProcess, bare_environment
+from tests.e2e.waiting import eventually
+from tests.e2e.whole_life import served
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import docker
+    import httpx
+
+pytestmark = [pytest.mark.docker, pytest.mark.slow]
+
+FLOOD = 12
+"""More calls than there are threads for the engine's calls."""
+
+
+@pytest.fixture(scope="module")
+def door() -> Iterator[EngineDoor]:
+    # Not pytest's folder: a socket's path has room for about a hundred characters.
+    with tempfile.TemporaryDirectory() as folder:
+        engine_url = find_engine(bare_environment()).url
+        with EngineDoor(Path(folder) / "engine.sock", engine_url) as door:
+            yield door
+
+
+@pytest.fixture(scope="module")
+def image(engine: docker.DockerClient) -> Iterator[str]:
+    with quick_image(engine) as tag:
+        yield tag
+
+
+@pytest.fixture(scope="module")
+def only_server(
+    tmp_path_factory: pytest.TempPathFactory,
+    engine: docker.DockerClient,
+    door: EngineDoor,
+    image: str,
+    request: pytest.FixtureRequest,
+) -> Iterator[ServerProcess]:
+    settings = {
+        "DOCKER_HOST": door.url,
+        "CHOWDER_IMAGE": image,
+        "CHOWDER_OFFLINE": "true",
+        "CHOWDER_MEMORY_LIMIT_MB": "512",
+        "CHOWDER_RECONCILE_INTERVAL_S": "0.5",
+    }
+    server = ServerProcess(tmp_path_factory.mktemp("engine") / "data", settings)
+    with served(server, engine, request.config):
+        yield server
+
+
+@pytest.fixture
+def api(server: ServerProcess, door: EngineDoor) -> Iterator[Api]:
+    with Api(server.base_url, server.key) as api:
+        yield api
+        door.open()
+        is_well(server)
+        for row in api.get("instances").json():
+            assert api.delete(f"instances/{row['id']}").status_code == 204
+
+
+@pytest.fixture
+def running(api: Api) -> str:
+    return made(api)
+
+
+@pytest.fixture
+def stopped(api: Api) -> str:
+    instance_id = made(api)
+    api.stop(instance_id)
+    return instance_id
+
+
+def doctor(server: ServerProcess) -> tuple[int, str]:
+    done = subprocess.run([*server.command(), "doctor"], env=server.env, capture_output=True)
+    return done.returncode, done.stdout.decode()
+
+
+def comes_to(api: Api, instance_id: str) -> tuple[str, str]:
+    def ended() -> dict[str, Any] | None:
+        instance: dict[str, Any] = api.get(f"instances/{instance_id}").json()
+        return None if instance["status"] == "provisioning" else instance
+
+    instance = eventually(ended, f"{instance_id} has come to something")
+    return instance["status"], instance["error_message"]
+
+
+def test_an_engine_that_hangs_keeps_no_call_from_its_answer(
+    api: Api,
+    server: ServerProcess,
+    door: EngineDoor,
+    engine: docker.DockerClient,
+    running: str,
+    stopped: str,
+) -> None:
+    doomed = made(api)
+    door.hang()
+    with ThreadPoolExecutor(2 * FLOOD) as pool:
+        calls: list[Callable[[], httpx.Response]] = [
+            lambda: api.post(f"instances/{running}/stop"),
+            lambda: api.post(f"instances/{stopped}/start"),
+            lambda: api.delete(f"instances/{doomed}"),
+        ]
+        moves = [pool.submit(call) for call in calls]
+        healths = [pool.submit(health, server) for _ in range(FLOOD)]
+        born = [api.created("born in a bad hour") for _ in range(FLOOD)]
+        assert api.status(running) == "running"
+        assert api.status(stopped) == "stopped"
+        for told in healths:
+            report = told.result()
+            assert report["status"] == "degraded"
+            assert "It is there, but hangs: restart it" in report["engine"]["error"]
+        for move in moves:
+            assert move.result().status_code == 502
+            assert "hangs" in move.result().json()["detail"]
+    code, words = doctor(server)
+    assert code == 1
+    assert "server: degraded: The container engine" in words
+    for instance_id in born:
+        status, error = comes_to(api, instance_id)
+        assert status == "error"
+        assert "hangs: restart it" in error
+    door.open()
+    is_well(server)
+    remembers(api, running)
+    api.start(stopped)
+    remembers(api, stopped)
+    assert api.status(doomed) == "terminated"
+    ours = {row["sandbox_id"] for row in api.get("instances").json() if row["status"] == "running"}
+    eventually(
+        lambda: names_of_sandboxes(engine, server.store_id) == ours, "what came late is gone"
+    )
+
+
+def test_a_server_ends_while_the_engine_hangs(
+    api: Api, server: ServerProcess, door: EngineDoor, running: str
+) -> None:
+    door.hang()
+    instance_id = api.created("born in a bad hour")
+    # Fails unless it ends in time, and with 0.
+    server.down()
+    door.open()
+    server.up()
+    remembers(api, running)
+    # It had been promised nothing but a boot, and gets it.
+    api.until(instance_id, "running")
+
+
+def test_an_engine_that_is_gone_and_comes_back_with_everything_ended(
+    api: Api,
+    server: ServerProcess,
+    door: EngineDoor,
+    engine: docker.DockerClient,
+    running: str,
+    stopped: str,
+) -> None:
+    sandboxes = [container_of(engine, api, each) for each in (running, stopped)]
+    door.close()
+    for path in (f"instances/{running}/stop", f"instances/{stopped}/start"):
+        answer = api.post(path)
+        assert answer.status_code == 502
+        assert "The container engine" in answer.json()["detail"]
+    report = health(server)
+    assert (report["status"], report["engine"]["reachable"]) == ("degraded", False)
+    assert (api.status(running), api.status(stopped)) == ("running", "stopped")
+    code, words = doctor(server)
+    assert code == 1
+    assert "does not answer: not there" in words
+    for sandbox in sandboxes:
+        sandbox.kill()
+    door.open()
+    is_well(server)
+    remembers(api, running)
+    api.start(stopped)
+    remembers(api, stopped)
+
+
+def test_all_that_ended_with_the_machine_is_there_again(
+    api: Api, server: ServerProcess, engine: docker.DockerClient, running: str, stopped: str
+) -> None:
+    server.kill()
+    for name in names_of_sandboxes(engine, server.store_id):
+        engine.containers.get(name).kill()
+    server.up()
+    remembers(api, running)
+    assert api.status(stopped) == "stopped"
+    api.start(stopped)
+    remembers(api, stopped)
+
+
+def test_an_image_that_was_removed_is_missed_with_its_cure(
+    api: Api,
+    server: ServerProcess,
+    engine: docker.DockerClient,
+    image: str,
+    running: str,
+    stopped: str,
+) -> None:
+    kept = engine.images.get(image)
+    # Another name keeps it from being removed in earnest.
+    assert kept.tag(f"{image}-kept")
+    engine.images.remove(image)
+    try:
+        cure = f"The sandbox image {image} is not there. Get it with: docker pull {image}"
+        report = health(server)
+        assert (report["status"], report["engine"]["error"]) == ("degraded", cure)
+        assert report["engine"]["reachable"]
+        config = {"openclaw_config": {"agents.defaults.thinkingDefault": "off"}}
+        for more in ({}, config):
+            assert comes_to(api, api.created("formless", **more)) == ("error", cure)
+        container_of(engine, api, stopped).remove(force=True)
+        answer = api.post(f"instances/{stopped}/start")
+        assert (answer.status_code, answer.json()["detail"]) == (502, cure)
+        container_of(engine, api, running).remove(force=True)
+
+        def is_waiting() -> bool:
+            row = api.get(f"instances/{running}").json()
+            return (row["status"], row["error_message"]) == ("provisioning", cure)
+
+        eventually(is_waiting, "it waits for the image, and says so")
+        assert cure in doctor(server)[1]
+    finally:
+        assert kept.tag(image)
+        engine.images.remove(f"{image}-kept")
+    remembers(api, running)
+    api.start(stopped)
+    remembers(api, stopped)
+    assert health(server)["status"] == "ok"
+
+
+@pytest.mark.parametrize("is_removed", [True, False])
+def test_a_network_that_is_gone_is_made_again_and_leads_to_the_relay(
+    api: Api, server: ServerProcess, engine: docker.DockerClient, running: str, is_removed: bool
+) -> None:
+    network = open_network(engine, server.store_id)
+    # More often than a sandbox may die: this is no death of its own.
+    for _ in range(DEATHS_ALLOWED + 1 if is_removed else 1):
+        network.disconnect(container_of(engine, api, running), force=True)
+        if is_removed:
+            network.remove()
+        remembers(api, running)
+        network = open_network(engine, server.store_id)
+    relay_url = health(server)["relay"]["url"]
+    script = f"node -e \"fetch('{relay_url}/nothing').then(({{status}}) => console.log(status))\""
+    assert inside(container_of(engine, api, running), script) == (0, "404\n")
+
+
+def test_an_agent_that_runs_out_of_memory_again_and_again_is_given_up_with_words(
+    api: Api, running: str
+) -> None:
+    for _ in range(DEATHS_ALLOWED):
+        answer = api.message(running, "Now eat memory.")
+        assert answer.status_code == 502
+        assert set(answer.json()["detail"]) == {"error"}
+        remembers(api, running)
+    assert api.message(running, "Now eat memory.").status_code == 502
+    status, error = comes_to(api, running)
+    assert status == "error"
+    assert "ran out of memory and has died" in error
+    assert "Its files are kept" in error

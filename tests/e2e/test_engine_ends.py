@@ -1,0 +1,103 @@
+"""A whole engine that ends, or hangs, under its agents; on a second one, so only when asked for."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from platformdirs import user_cache_path
+
+from chowder_local.engine.image_recipe import expected_tag
+from chowder_local.settings import Settings
+from tests.e2e.api import Api
+from tests.e2e.quick_agents import health, is_well, made, remembers
+from tests.e2e.quick_image import quick_image
+from tests.e2e.second_engine import SecondEngine
+from tests.e2e.serving import ServerProcess
+from tests.e2e.waiting import eventually
+from tests.e2e.whole_life import served
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import docker
+
+log = logging.getLogger(__name__)
+
+ENDS = int(os.environ.get("CHOWDER_TEST_ENGINE_ENDS", "0"))
+"""How often each way to end is tried. It wants root on Linux, and 2 GB of disk that it keeps:
+
+CHOWDER_TEST_ENGINE_ENDS=3 unshare --net pytest tests/e2e/test_engine_ends.py
+"""
+
+pytestmark = [
+    pytest.mark.docker,
+    pytest.mark.slow,
+    pytest.mark.skipif(not ENDS, reason="CHOWDER_TEST_ENGINE_ENDS asks for it"),
+]
+
+
+@pytest.fixture(scope="module")
+def second(engine: docker.DockerClient) -> Iterator[SecondEngine]:
+    data_root = user_cache_path("chowder-local-tests") / "second-engine"
+    with tempfile.TemporaryDirectory() as folder:
+        second = SecondEngine(Path(folder), data_root)
+        second.start()
+        try:
+            second.ensure_image(expected_tag(Settings()), engine)
+            yield second
+        finally:
+            second.end(signal.SIGTERM)
+
+
+@pytest.fixture(scope="module")
+def server(
+    tmp_path_factory: pytest.TempPathFactory, second: SecondEngine, request: pytest.FixtureRequest
+) -> Iterator[ServerProcess]:
+    client = second.client()
+    with quick_image(client) as image:
+        settings = {"DOCKER_HOST": second.url, "CHOWDER_IMAGE": image, "CHOWDER_OFFLINE": "true"}
+        server = ServerProcess(tmp_path_factory.mktemp("ends") / "data", settings)
+        with served(server, client, request.config):
+            yield server
+    client.close()
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL, signal.SIGSTOP])
+def test_agents_come_back_with_their_engine(
+    server: ServerProcess, second: SecondEngine, how: signal.Signals
+) -> None:
+    with Api(server.base_url, server.key) as api:
+        running, stopped = made(api), made(api)
+        for number in range(ENDS):
+            if api.status(stopped) == "running":
+                api.stop(stopped)
+            if how is signal.SIGSTOP:
+                second.send(how)
+            else:
+                second.end(how)
+            assert health(server)["status"] == "degraded"
+            assert api.post(f"instances/{stopped}/start").status_code == 502
+            assert (api.status(running), api.status(stopped)) == ("running", "stopped")
+            if how is signal.SIGSTOP:
+                second.send(signal.SIGCONT)
+            else:
+                second.start()
+            began_s = time.monotonic()
+            is_well(server)
+            remembers(api, running)
+            eventually(
+                lambda: api.post(f"instances/{stopped}/start").is_success, "it can be started"
+            )
+            remembers(api, stopped)
+            log.info(
+                "%s, time %d: well after %.1f s", how.name, number + 1, time.monotonic() - began_s
+            )
+        for instance_id in (running, stopped):
+            assert api.delete(f"instances/{instance_id}").status_code == 204

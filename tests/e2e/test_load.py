@@ -1,0 +1,331 @@
+"""Too much of everything, on real sockets: nobody is starved, nothing is kept, nothing breaks."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import random
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from chowder_local.engine.image_recipe import expected_tag
+from chowder_local.settings import Settings
+from chowder_local.tokens import Vault
+from tests.e2e import pressure
+from tests.e2e.api import CLAUDE, Api, responses_path
+from tests.e2e.containers import names_of_sandboxes, open_network
+from tests.e2e.pressure import Address, Tally
+from tests.e2e.serving import ServerProcess, bare_environment
+from tests.e2e.waiting import eventually
+from tests.e2e.whole_life import served
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterator
+
+    import docker
+
+log = logging.getLogger(__name__)
+
+pytestmark = [pytest.mark.docker, pytest.mark.slow]
+
+ROOT = Path(__file__).parents[2]
+LOAD_S = float(os.environ.get("CHOWDER_TEST_LOAD_S", "12"))
+"""Longer shows more; ten minutes is what it was judged by."""
+IS_LONG = LOAD_S >= 60
+THROWN = 5000 if IS_LONG else 1500
+CREATES = 200 if IS_LONG else 40
+PLACES = 5
+STREAMS = 64
+AT_ONCE = 32
+MAX_BODY_BYTES = 8 * 1024 * 1024
+TAG = "chowder-local/test-load:1"
+DONE = {"streams read", "stalled", "vanished", "flooding requests", "dripped"}
+STILL_TIMEOUT_S = 90.0
+GROWTH_MB = 64
+"""What a short burst may leave behind: an allocator keeps what it may need again."""
+PATHS = (
+    "/", "/v1/instances", "/v1/instances/{}/status", "/v1/instances/{}/responses", "/v1/keys",
+    "/v1/instances/{}/session/x/responses", "/v1/organization", "/v1/organization/signup",
+    "/openapi.json", "/local/metrics", "/v1/instances/x", "/v1/instances/{}/channels",
+)  # fmt: skip
+RELAY_PATHS = (
+    "/health", "/anthropic/v1/messages", "/openai/responses", "/openai/chat/completions", "/x/y",
+    "/openai/embeddings", "/gemini/models/gemini-2.0-flash:generateContent", "/openai/../x",
+    "/anthropic/",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def image(engine: docker.DockerClient) -> str:
+    """A sandbox whose gateway is a stand-in."""
+    base = expected_tag(Settings.read(bare_environment()))
+    folder = str(Path(__file__).with_name("load_gateway"))
+    engine.images.build(path=folder, tag=TAG, buildargs={"BASE_IMAGE": base}, rm=True)
+    return TAG
+
+
+@pytest.fixture(scope="module")
+def loaded(
+    image: str,
+    tmp_path_factory: pytest.TempPathFactory,
+    engine: docker.DockerClient,
+    request: pytest.FixtureRequest,
+) -> Iterator[ServerProcess]:
+    settings = {
+        "CHOWDER_IMAGE": image,
+        "CHOWDER_MAX_AWAKE": str(PLACES),
+        "CHOWDER_MAX_BODY_BYTES": str(MAX_BODY_BYTES),
+    }
+    server = ServerProcess(tmp_path_factory.mktemp("load") / "data", settings)
+    with served(server, engine, request.config):
+        yield server
+
+
+@pytest.fixture(scope="module")
+def agent(loaded: ServerProcess) -> str:
+    with Api(loaded.base_url, loaded.key) as api:
+        instance_id = api.created("loaded")
+        api.until(instance_id, "running")
+        return instance_id
+
+
+@pytest.fixture
+def address(loaded: ServerProcess) -> Address:
+    return Address("127.0.0.1", loaded.port, token=loaded.key)
+
+
+def pid_of(server: ServerProcess) -> int:
+    pid: int = json.loads((server.data_dir / "server.json").read_text())["pid"]
+    return pid
+
+
+def failures_counted(server: ServerProcess) -> list[str]:
+    """What the server itself counts of answers that say that it failed."""
+    metrics = httpx.get(f"{server.base_url.removesuffix('/v1')}/local/metrics", trust_env=False)
+    lines = metrics.text.splitlines()
+    return [each for each in lines if "chowder_requests_total" in each and 'status="5xx"' in each]
+
+
+async def repeated(until_s: float, act: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Acts again and again until then."""
+    while time.monotonic() < until_s:
+        await act()
+
+
+async def neighbour(address: Address, agent: str) -> Any:
+    """What became of somebody with manners, who needs the server meanwhile."""
+    root = f"http://127.0.0.1:{address.port}/v1/instances/{agent}"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.e2e.polite", root, str(LOAD_S),
+        cwd=ROOT, env=os.environ | {"CHOWDER_KEY": address.token}, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    said, _ = await process.communicate()
+    return json.loads(said)
+
+
+async def pressed(address: Address, agent: str, pid: int) -> tuple[Tally, Any, list[Any]]:
+    """The load: 64 streams of all kinds, floods, and heads and bodies that never end."""
+    tally, seen = Tally(), []
+    until_s = time.monotonic() + LOAD_S
+    messages = f"/v1/{responses_path(agent)}"
+    status = f"/v1/instances/{agent}/status"
+    half = address.head("GET", status)[:-2]
+    unsaid = address.head(
+        "POST", messages, "Content-Length: 1000", "Content-Type: application/json"
+    )
+
+    async def measure() -> None:
+        seen.append(pressure.taken(pid))
+        await asyncio.sleep(1)
+
+    kinds: list[tuple[int, Callable[[], Coroutine[Any, Any, None]]]] = [
+        (STREAMS // 2, lambda: pressure.read_all(address, messages, tally)),
+        (STREAMS // 4, lambda: pressure.stall(address, messages, tally, min(LOAD_S / 2, 90))),
+        (STREAMS // 4, lambda: pressure.vanish(address, messages, tally)),
+        (4, lambda: pressure.flood(address, status, tally)),
+        (20, lambda: pressure.drip(address, half, tally, min(LOAD_S, 60))),
+        (20, lambda: pressure.drip(address, unsaid, tally, min(LOAD_S, 60))),
+        (1, measure),
+    ]
+    async with asyncio.TaskGroup() as tasks:
+        polite = tasks.create_task(neighbour(address, agent))
+        for count, act in kinds:
+            for _ in range(count):
+                tasks.create_task(repeated(until_s, act))
+    return tally, polite.result(), seen
+
+
+def test_streams_with_clients_that_stall_vanish_and_flood_starve_nobody_and_leave_nothing(
+    loaded: ServerProcess, agent: str, address: Address
+) -> None:
+    pid = pid_of(loaded)
+    asyncio.run(pressure.read_all(address, f"/v1/{responses_path(agent)}", Tally()))
+    before = pressure.taken(pid)
+    tally, polite, seen = asyncio.run(pressed(address, agent, pid))
+    log.info("done %s, statuses %s", dict(tally.done), dict(tally.statuses))
+    log.info("neighbour %s", polite)
+
+    def is_still() -> bool:
+        return bool(pressure.taken(pid)["descriptors"] <= before["descriptors"] + 8)
+
+    eventually(is_still, "all connections are gone", STILL_TIMEOUT_S)
+    after = pressure.taken(pid)
+    peak = max(each["rss_mb"] for each in seen), max(each["descriptors"] for each in seen)
+    middle = seen[len(seen) // 2]
+    log.info("before %s, middle %s, peak %s, after %s", before, middle, peak, after)
+    assert tally.own_failures == {}
+    assert {"streams read", "stalled", "vanished", "flooding requests", "dripped"} <= set(
+        tally.done
+    )
+    assert set(polite["statuses"]) == {"200"}
+    assert polite["statuses"]["200"] > LOAD_S / 2
+    assert after["rss_mb"] <= middle["rss_mb"] + GROWTH_MB
+    assert failures_counted(loaded) == []
+
+
+def test_a_body_may_be_as_long_as_the_limit_and_not_a_byte_longer(
+    loaded: ServerProcess, agent: str, address: Address
+) -> None:
+    pid = pid_of(loaded)
+    before = pressure.taken(pid)
+
+    def message(length: int) -> bytes:
+        empty = len(json.dumps({"model": CLAUDE, "input": ""}))
+        return json.dumps({"model": CLAUDE, "input": "x" * (length - empty)}).encode()
+
+    def chunks(body: bytes) -> Iterator[bytes]:
+        for start in range(0, len(body), 65_536):
+            yield body[start : start + 65_536]
+
+    fits, over = message(MAX_BODY_BYTES), message(MAX_BODY_BYTES + 1)
+    path, kind = responses_path(agent), {"Content-Type": "application/json"}
+    with Api(loaded.base_url, loaded.key) as api:
+        for _ in range(8):
+            assert api.post(path, content=fits, headers=kind).status_code == 200
+            assert api.post(path, content=chunks(fits), headers=kind).status_code == 200
+            for body in (over, chunks(over)):
+                told = api.post(path, content=body, headers=kind)
+                assert (told.status_code, "larger than" in told.text) == (413, True)
+        many = b"[" + b"[]," * (MAX_BODY_BYTES // 3 - 2) + b"1]"
+        for _ in range(4):
+            told = api.post("organization/signup", content=many, headers=kind)
+            assert told.status_code == 422
+            assert "values" in told.text
+    # Who says more than he sends, or sends more than he said, is nobody's business but his.
+    for length in ("Content-Length: 99999999999", "Transfer-Encoding: chunked"):
+        request = address.head("POST", f"/v1/{path}", length) + b"{}"
+        assert asyncio.run(pressure.throw(address, request, Tally())) < 500
+    after = pressure.taken(pid)
+    log.info("bodies: before %s, after %s", before, after)
+    assert after["rss_mb"] <= before["rss_mb"] + 2 * GROWTH_MB
+    assert failures_counted(loaded) == []
+
+
+def relay_of(server: ServerProcess, engine: docker.DockerClient, agent: str) -> Address:
+    """The relay, called as that agent would."""
+    with closing(sqlite3.connect(server.data_dir / "chowder.db")) as file:
+        (port,) = file.execute("SELECT value FROM meta WHERE name = 'relay_port'").fetchone()
+    network = open_network(engine, server.store_id)
+    host = network.attrs["IPAM"]["Config"][0]["Gateway"]
+    with Api(server.base_url, server.key) as api:
+        sandbox_id = api.get(f"instances/{agent}").json()["sandbox_id"]
+    token = Vault.load(server.data_dir / "secret.key").relay_token(sandbox_id)
+    return Address(host, int(port), "relay.local", token)
+
+
+@pytest.mark.parametrize("listener", ["the API", "the relay"])
+def test_garbage_is_refused_and_breaks_nothing(
+    loaded: ServerProcess, agent: str, address: Address, engine: docker.DockerClient, listener: str
+) -> None:
+    if listener == "the relay":
+        address = relay_of(loaded, engine, agent)
+    paths = [path.format(agent) for path in (RELAY_PATHS if listener == "the relay" else PATHS)]
+    seed = random.randrange(10**6)
+    log.info("seed %d", seed)
+    chance, tally = random.Random(seed), Tally()
+    pid = pid_of(loaded)
+    before = pressure.taken(pid)
+    worst: dict[int, bytes] = {}
+
+    async def throw_all() -> None:
+        places = asyncio.Semaphore(AT_ONCE)
+
+        async def one(request: bytes) -> None:
+            async with places:
+                status = await pressure.throw(address, request, tally)
+                if status >= 500:
+                    worst.setdefault(status, request[:600])
+
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(THROWN):
+                tasks.create_task(one(pressure.garbage(address, chance, paths)))
+
+    asyncio.run(throw_all())
+    eventually(
+        lambda: pressure.taken(pid)["descriptors"] <= before["descriptors"] + 8,
+        "all connections are gone",
+        STILL_TIMEOUT_S,
+    )
+    log.info("%s: %s, then %s", listener, dict(tally.statuses), pressure.taken(pid))
+    assert worst == {}
+    assert len(tally.statuses) > 3
+    assert pressure.taken(pid)["rss_mb"] <= before["rss_mb"] + GROWTH_MB
+
+
+def test_creates_beyond_what_the_machine_holds_are_told_so_and_leave_nothing(
+    loaded: ServerProcess, agent: str, engine: docker.DockerClient
+) -> None:
+    pid = pid_of(loaded)
+    before = pressure.taken(pid)
+    sandboxes = names_of_sandboxes(engine, loaded.store_id)
+    queued: set[str] = set()
+    with Api(loaded.base_url, loaded.key) as api, ThreadPoolExecutor(8) as threads:
+        made = list(threads.map(lambda n: api.created(f"one of many {n}"), range(CREATES)))
+
+        def settled(instance_id: str) -> dict[str, Any] | None:
+            status = api.get(f"instances/{instance_id}/status")
+            if "X-Queue-Position" in status.headers:
+                queued.add(instance_id)
+            if status.json()["status"] == "provisioning":
+                return None
+            shown: dict[str, Any] = api.get(f"instances/{instance_id}").json()
+            return shown
+
+        def until_settled(instance_id: str) -> dict[str, Any]:
+            return eventually(lambda: settled(instance_id), f"{instance_id} is settled", 300)
+
+        told = list(threads.map(until_settled, made))
+        statuses = Counter(each["status"] for each in told)
+        log.info("creates: %s, queued %d, %s", dict(statuses), len(queued), pressure.taken(pid))
+        # One place is the loaded agent's.
+        assert statuses == {"running": PLACES - 1, "error": CREATES - PLACES + 1}
+        words = {each["error_message"] for each in told if each["status"] == "error"}
+        log.info("told: %s", words)
+        assert all("memory" in each for each in words), words
+        ended = list(threads.map(lambda i: api.delete(f"instances/{i}").status_code, made))
+        assert set(ended) == {204}
+        assert [each["id"] for each in api.get("instances").json()] == [agent]
+    eventually(
+        lambda: names_of_sandboxes(engine, loaded.store_id) == sandboxes,
+        "nothing of them is left on the engine",
+        STILL_TIMEOUT_S,
+    )
+    eventually(
+        lambda: pressure.taken(pid)["descriptors"] <= before["descriptors"] + 16,
+        "all connections are gone",
+        STILL_TIMEOUT_S,
+    )
+    assert pressure.taken(pid)["rss_mb"] <= before["rss_mb"] + GROWTH_MB
+    assert failures_counted(loaded) == []

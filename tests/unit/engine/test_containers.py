@@ -1,0 +1,57 @@
+"""What Docker tells of a container, read as a sandbox."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from chowder_local.domain import Egress, SandboxId, SandboxState
+from chowder_local.engine.containers import info_of, info_of_row
+
+ID = SandboxId("chowder-3f9c0a1b2c3d")
+OPEN = {"chowder-store": {"IPAddress": "172.20.0.2"}}
+CLOSED = {"chowder-store-closed": {"IPAddress": "172.21.0.2"}}
+GONE = {"chowder-store-closed": {"IPAddress": ""}}
+PORTS = {"18789/tcp": [{"HostIp": "127.0.0.1", "HostPort": "32768"}]}
+
+
+def inspected(ports: dict[str, Any], networks: dict[str, Any] | None) -> dict[str, Any]:
+    state = {"Status": "running", "ExitCode": 0, "OOMKilled": False}
+    return {"State": state, "NetworkSettings": {"Ports": ports, "Networks": networks}}
+
+
+def listed(port: int | None, networks: dict[str, Any] | None) -> dict[str, Any]:
+    return {
+        "State": "running",
+        "Labels": {"dev.chowder-local.sandbox": ID},
+        "Ports": [] if port is None else [{"PublicPort": port}],
+        "NetworkSettings": {"Networks": networks},
+    }
+
+
+@pytest.mark.parametrize(
+    ("port", "networks", "url", "egress"),
+    [
+        (32768, OPEN, "http://127.0.0.1:32768", Egress.ON),
+        (None, OPEN, None, Egress.ON),
+        (None, CLOSED, "http://172.21.0.2:18789", Egress.OFF),
+        (None, GONE, None, Egress.OFF),
+        # One more network is a way out, and none at all proves nothing.
+        (None, CLOSED | OPEN, "http://172.21.0.2:18789", Egress.ON),
+        (None, {}, None, Egress.ON),
+        (None, None, None, Egress.ON),
+    ],
+)
+def test_where_the_gateway_is_and_whether_there_is_a_way_out(
+    port: int | None, networks: dict[str, Any] | None, url: str | None, egress: Egress
+) -> None:
+    one = info_of(ID, inspected({} if port is None else PORTS, networks))
+    assert (one.gateway_url, one.egress, one.state) == (url, egress, SandboxState.RUNNING)
+    row = info_of_row(listed(port, networks))
+    assert row is not None
+    assert (row.gateway_url, row.egress, row.id) == (url, egress, ID)
+
+
+def test_what_is_no_sandbox_is_none() -> None:
+    assert info_of_row({"Labels": {}, "State": "running"}) is None

@@ -1,0 +1,63 @@
+"""What is let through of what a sandbox says."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from chowder_local.openclaw import untrusted
+from chowder_local.openclaw.untrusted import DEPTH_MAX
+
+
+def nested(levels: int, opening: str = "[", closing: str = "]") -> str:
+    return opening * levels + "1" + closing * levels
+
+
+@pytest.mark.parametrize(
+    "text", ['{"a": [1, 2.5, -1e10, null, "é", "\\ud800"]}', b'{"a": "\xc3\xa9"}']
+)
+def test_honest_json_is_read_as_it_is(text: str | bytes) -> None:
+    assert untrusted.read(text) == json.loads(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "x", "NaN", "-Infinity", "[1e999]", "[-1e999]", b"\xff", b'"\xed\xa0\x80"', "9" * 10_000],
+)
+def test_what_json_could_not_write_again_is_not_read(text: str | bytes) -> None:
+    with pytest.raises(ValueError, match=r"\S"):
+        untrusted.read(text)
+
+
+@pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}"), ('[{"a":[', "]}]")])
+def test_so_many_levels_and_no_more(opening: str, closing: str) -> None:
+    steps = DEPTH_MAX // sum(opening.count(each) for each in "[{")
+    fits = nested(steps, opening, closing)
+    assert untrusted.read(fits) == json.loads(fits)
+    for levels in (steps + 1, 100_000):
+        with pytest.raises(ValueError, match="nested too deeply"):
+            untrusted.read(nested(levels, opening, closing))
+
+
+def test_much_that_is_flat_is_not_deep() -> None:
+    text = json.dumps([[number] for number in range(10_000)])
+    assert untrusted.read(text) == json.loads(text)
+
+
+@pytest.mark.parametrize("text", ["[]", "1", "null", '"x"'])
+def test_an_object_is_nothing_else(text: str) -> None:
+    with pytest.raises(ValueError, match="no object"):
+        untrusted.read_object(text)
+
+
+@pytest.mark.parametrize("value", [{}, {"a": 1}])
+def test_a_member_that_should_be_an_object_is_one(value: Any) -> None:
+    assert untrusted.object_of(value) is value
+    assert untrusted.object_of([value]) == untrusted.object_of(None) == {}
+
+
+def test_members_that_nobody_relies_on_may_be_anything() -> None:
+    untrusted.check_response({"output": [{"type": "new", "more": [1]}], "later": object()})
+    untrusted.check_event({"type": "new", "more": None})

@@ -1,0 +1,329 @@
+"""A sandbox that was taken over, and what it can do to the server by how it answers: nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from itertools import repeat
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from chowder_local.app import api
+from chowder_local.domain import SandboxState
+from chowder_local.instances import reconcile
+from chowder_local.web.listener import with_state
+from tests.scripted.gateway import DELTA, RESPONSE, STARTED
+from tests.scripted.hostile import PIECE, begun, said, serve_hostile, streamed, whole
+from tests.scripted.serving import eventually, serve
+from tests.scripted.world import World, open_world
+from tests.web.conftest import services_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable
+    from pathlib import Path
+
+    from chowder_local.domain import Instance
+    from tests.scripted.hostile import HostileGateway
+
+DEADLINE_S = 30.0
+MESSAGE = {"model": "claude-sonnet-4", "input": "Hi"}
+CREATED = {"type": "response.created", "response": STARTED}
+DEEP = b"[" * 100_000
+MESSAGE_ITEM: dict[str, Any] = {"type": "message", "id": "m", "role": "assistant"}
+
+NOT_HTTP: dict[str, Iterable[bytes]] = {
+    "nothing": [],
+    "noise": [bytes(range(256)) * 64],
+    "another protocol": [b"SSH-2.0-OpenSSH_10.0\r\n"],
+    "headers without end": [b"HTTP/1.1 200 OK\r\n", *repeat(b"X-A: b\r\n" * 1000, 100)],
+    "one header without end": [b"HTTP/1.1 200 OK\r\nX-A: ", *repeat(PIECE, 100)],
+    "a status line without end": [b"HTTP/1.1 200 ", *repeat(PIECE, 100)],
+    "a chunk that is none": [begun(more=b"Transfer-Encoding: chunked\r\n"), b"zz\r\n{}\r\n"],
+    "two lengths": [begun(more=b"Content-Length: 2\r\nContent-Length: 40\r\n"), b"{}"],
+    "an end before its time": [begun(more=b"Content-Length: 1000\r\n"), b"{}"],
+}
+
+
+def too_long() -> dict[str, Iterable[bytes]]:
+    """Each of 640 MB, if anybody read it all."""
+    return {
+        "without end": [begun(), *repeat(PIECE, 10_000)],
+        "of a length like no other": [
+            begun(more=b"Content-Length: 1%s\r\n" % (b"0" * 15)),
+            *repeat(PIECE, 10_000),
+        ],
+        "of blanks": [begun(), *repeat(b" " * 64 * 1024, 10_000)],
+    }
+
+
+NOT_JSON: dict[str, bytes] = {
+    "text": b"hello",
+    "an array": b"[]",
+    "a number": b"1",
+    "null": b"null",
+    "no UTF-8": b'{"id": "\xff\xfe"}',
+    "nested without end": b'{"output": ' + DEEP,
+    "a number without end": b'{"created_at": ' + b"9" * 100_000 + b"}",
+    "half": b'{"output": [',
+}
+MISSHAPEN: dict[str, Any] = {
+    "no number": {"usage": {"input_tokens": float("nan")}},
+    "infinite": {"created_at": float("inf")},
+    "output of one": {"output": {}},
+    "output of numbers": {"output": [1, 2]},
+    "no type": {"output": [{}]},
+    "a type of types": {"output": [{"type": []}]},
+    "content of one": {"output": [MESSAGE_ITEM | {"content": "x"}]},
+    "content of numbers": {"output": [MESSAGE_ITEM | {"content": [1]}]},
+    "text of numbers": {
+        "output": [MESSAGE_ITEM | {"content": [{"type": "output_text", "text": 1}]}]
+    },
+    "text of nothing": {
+        "output": [MESSAGE_ITEM | {"content": [{"type": "output_text", "text": None}]}]
+    },
+    "a name of names": {"output": [{"type": "function_call", "name": []}]},
+    "usage of words": {"usage": {"input_tokens": "many", "output_tokens": {}}},
+    "usage of one": {"usage": []},
+    "details of one": {"usage": {"input_tokens_details": 1}},
+    "an error of words": {"error": "no", "status": "failed"},
+}
+HALF_A_CHARACTER = RESPONSE | {
+    "output": [MESSAGE_ITEM | {"content": [{"type": "output_text", "text": "\ud800"}]}]
+}
+
+
+@dataclass
+class Victim:
+    """A server, an agent that is well, and one that was taken over."""
+
+    world: World
+    client: httpx.AsyncClient
+    gateway: HostileGateway
+    taken: Instance
+    well: Instance
+
+    async def say(self, instance: Instance, session: str = "main", **more: Any) -> httpx.Response:
+        path = f"/v1/instances/{instance.id}/session/{session}/responses"
+        return await self.client.post(path, json=MESSAGE | more)
+
+    async def is_answered(self) -> None:
+        """Fails unless the neighbour is."""
+        answer = await self.say(self.well)
+        assert answer.status_code == 200, answer.text
+
+
+@pytest.fixture
+async def victim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Victim]:
+    # After each failure it looks whether the sandbox has died, for half a second.
+    monkeypatch.setattr(reconcile, "CHECK_INTERVAL_S", 0.001)
+    async with (
+        asyncio.timeout(DEADLINE_S),
+        open_world(tmp_path, suspend_timeout_s=0.2, boot_timeout_s=0.5) as world,
+        serve_hostile() as (gateway, hostile_url),
+    ):
+        state = {"services": services_of(world)}
+        well, taken = await world.created(), await world.created()
+        await world.instances.change(taken.id, now=world.clock(), gateway_url=hostile_url)
+        world.engine.put(taken.sandbox_id, SandboxState.RUNNING, gateway_url=hostile_url)
+        headers = {"Authorization": f"Bearer {world.key}"}
+        async with (
+            serve(with_state(api([], _no_lifespan, world.metrics), state)) as url,
+            httpx.AsyncClient(base_url=url, headers=headers, timeout=DEADLINE_S) as client,
+        ):
+            yield Victim(world, client, gateway, taken, well)
+
+
+@asynccontextmanager
+async def _no_lifespan(_: object) -> AsyncIterator[Any]:
+    yield {}
+
+
+# Many cases a test, because a world for each would take longer than all of them.
+
+
+def assert_502(answer: httpx.Response, what: str) -> None:
+    assert answer.status_code == 502, (what, answer.text)
+    assert answer.json()["detail"]["error"].startswith("Gateway unavailable – "), what
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_what_is_no_http_is_a_502(victim: Victim, stream: bool) -> None:
+    for what, pieces in NOT_HTTP.items():
+        victim.gateway.pieces = pieces
+        assert_502(await victim.say(victim.taken, stream=stream), what)
+        await victim.is_answered()
+
+
+async def test_an_answer_that_is_longer_than_any_is_a_502(victim: Victim) -> None:
+    for what, pieces in too_long().items():
+        victim.gateway.pieces = pieces
+        answer = await victim.say(victim.taken)
+        assert_502(answer, what)
+        assert "longer than" in answer.text
+        await eventually(lambda: victim.gateway.connections == 0, "nobody listens any more")
+        await victim.is_answered()
+
+
+@pytest.mark.parametrize("status", ["200 OK", "400 Bad Request", "503 Service Unavailable"])
+async def test_what_is_no_object_of_json_is_a_502(victim: Victim, status: str) -> None:
+    for what, body in NOT_JSON.items():
+        victim.gateway.pieces = [whole(body, status=status)]
+        assert_502(await victim.say(victim.taken), what)
+    await victim.is_answered()
+
+
+async def test_an_answer_in_no_shape_is_a_502(victim: Victim) -> None:
+    for what, wrong in MISSHAPEN.items():
+        victim.gateway.pieces = [said(RESPONSE | wrong)]
+        assert_502(await victim.say(victim.taken), what)
+
+
+@pytest.mark.parametrize("kind", ["response.created", "response.completed"])
+async def test_a_stream_with_an_event_in_no_shape_ends_with_words(
+    victim: Victim, kind: str
+) -> None:
+    for what, wrong in MISSHAPEN.items():
+        event = {"type": kind, "response": RESPONSE | wrong}
+        victim.gateway.pieces = [streamed(CREATED, DELTA, event)]
+        answer = await victim.say(victim.taken, stream=True)
+        assert answer.status_code == 200, what
+        assert_ends_with_words(answer.text, what)
+
+
+EVENTS: dict[str, Any] = {
+    "text": "hello",
+    "an array": [],
+    "no type": {},
+    "a type of types": {"type": []},
+    "an end without a response": {"type": "response.completed"},
+    "an end with an array": {"type": "response.completed", "response": []},
+    "a beginning with nothing": {"type": "response.created", "response": None},
+    "an item of words": {"type": "response.output_item.added", "item": "x"},
+    "an item without a type": {"type": "response.output_item.done", "item": {}},
+    "a part of words": {"type": "response.content_part.done", "part": "x"},
+    "an index of words": {
+        "type": "response.output_item.added",
+        "output_index": "x",
+        "item": {"type": "function_call", "name": "f", "arguments": "{}"},
+    },
+    "nested without end": (b'{"type": ' + DEEP).decode(),
+    "a number without end": '{"type": "x", "n": ' + "9" * 100_000 + "}",
+}
+
+
+async def test_a_stream_of_something_else_than_events_ends_with_words(victim: Victim) -> None:
+    for what, content in EVENTS.items():
+        victim.gateway.pieces = [streamed(CREATED, DELTA, content)]
+        answer = await victim.say(victim.taken, stream=True)
+        assert answer.status_code == 200, what
+        assert_ends_with_words(answer.text, what)
+    await victim.is_answered()
+
+
+def assert_ends_with_words(text: str, what: str) -> None:
+    *_, last, done = [line for line in text.splitlines() if line.startswith("data: ")]
+    assert done == "data: [DONE]", what
+    assert json.loads(last.removeprefix("data: "))["type"] == "error", (what, last)
+
+
+async def test_an_event_without_end_ends_the_stream_with_words(victim: Victim) -> None:
+    victim.gateway.pieces = [streamed(CREATED, DELTA), b"data: ", *repeat(PIECE, 10_000)]
+    answer = await victim.say(victim.taken, stream=True)
+    assert_ends_with_words(answer.text, "without end")
+    await eventually(lambda: victim.gateway.connections == 0, "nobody listens to it any more")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_half_a_character_is_no_defect(victim: Victim, stream: bool) -> None:
+    event = {"type": "response.completed", "response": HALF_A_CHARACTER}
+    victim.gateway.pieces = [
+        streamed(CREATED, event, "[DONE]") if stream else said(HALF_A_CHARACTER)
+    ]
+    answer = await victim.say(victim.taken, stream=stream)
+    assert answer.status_code == 200, answer.text
+
+
+SILENCES: dict[str, Iterable[bytes]] = {
+    "from the start": [],
+    "in its headers": [b"HTTP/1.1 200 OK\r\n"],
+    "in its body": [begun(), b"{"],
+    "in a stream": [streamed(CREATED, DELTA)],
+    "in a stream before its first event": [begun("text/event-stream"), b": \n\n"],
+}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("what", SILENCES)
+async def test_one_that_falls_silent_holds_up_its_own_client_alone_and_only_while_he_waits(
+    victim: Victim, what: str, stream: bool
+) -> None:
+    victim.gateway.pieces, victim.gateway.hangs = SILENCES[what], True
+    async with asyncio.TaskGroup() as group:
+        # The first turns of one conversation are let in one by one.
+        asking = [
+            group.create_task(victim.say(victim.taken, f"s{number}", stream=stream))
+            for number in range(8)
+        ]
+        await eventually(lambda: victim.gateway.connections == 8, "all have been asked")
+        await victim.is_answered()
+        for each in asking:
+            each.cancel()
+    await eventually(lambda: victim.gateway.connections == 0, "who left is waited for no more")
+    await victim.is_answered()
+
+
+async def test_one_that_hints_for_ever_is_left_with_its_client(victim: Victim) -> None:
+    victim.gateway.pieces = repeat(b"HTTP/1.1 103 Early Hints\r\n\r\n" * 100)
+    async with asyncio.TaskGroup() as group:
+        asking = group.create_task(victim.say(victim.taken))
+        await eventually(lambda: victim.gateway.connections == 1, "it has been asked")
+        await victim.is_answered()
+        asking.cancel()
+    await eventually(lambda: victim.gateway.connections == 0, "who left is waited for no more")
+
+
+CONTROL: dict[str, Any] = {
+    "an array": [],
+    "no payload": {"ok": True},
+    "a payload of words": {"ok": True, "payload": "x"},
+    "a payload of numbers": {"ok": True, "payload": 7},
+    "a hash of hashes": {"ok": True, "payload": {"hash": {}}},
+    "an error of words": {"ok": False, "error": "no"},
+    "an error of numbers": {"ok": False, "error": 7},
+    "a sentinel of words": {"ok": True, "payload": {"hash": "x", "sentinel": "x"}},
+    "stats of words": {"ok": True, "payload": {"hash": "x", "sentinel": {"payload": {"stats": 1}}}},
+}
+
+
+EVERY_NONSENSE = (
+    NOT_HTTP
+    | {name: [whole(body)] for name, body in NOT_JSON.items()}
+    | {f"control: {name}": [said(content)] for name, content in CONTROL.items()}
+)
+
+
+async def test_a_control_call_that_is_answered_with_nonsense_is_no_defect(victim: Victim) -> None:
+    path = f"/v1/instances/{victim.taken.id}"
+    body = {"openclaw_config": {"logging.level": "debug"}}
+    for what, pieces in (EVERY_NONSENSE | too_long()).items():
+        victim.gateway.pieces = pieces
+        changed = await victim.client.patch(path, json=body)
+        assert changed.status_code in {200, 400, 502}, (what, changed.text)
+    await victim.is_answered()
+
+
+@pytest.mark.parametrize("what", ["nothing", "null", "control: a payload of words"])
+async def test_a_stop_needs_nothing_of_it_and_a_start_makes_it_anew(
+    victim: Victim, what: str
+) -> None:
+    path = f"/v1/instances/{victim.taken.id}"
+    victim.gateway.pieces = EVERY_NONSENSE[what]
+    stopped = await victim.client.post(f"{path}/stop")
+    assert (stopped.status_code, stopped.json()["status"]) == (200, "stopped")
+    started = await victim.client.post(f"{path}/start")
+    assert (started.status_code, started.json()["status"]) == (200, "running"), started.text
+    await victim.is_answered()
