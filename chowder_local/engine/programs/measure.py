@@ -59,4 +59,4 @@ def measured(root: str, processes: str, limit: int) -> int:
 
 
 if __name__ == "__main__":
-    print(measured(sys.argv[1], sys.argv[2], int(sys.argv[3])))  # noqa: T201
+    print(measured(sys.argv[1], sys.argv[2], int(sys.argv[3])))  # noqa: T201 - its answer
