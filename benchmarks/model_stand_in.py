@@ -20,6 +20,8 @@ from starlette.routing import Route
 
 from chowder_local.domain import ModelProvider
 from chowder_local.relay.offline import model
+from chowder_local.relay.offline.beats import played
+from chowder_local.relay.offline.decision import decide
 from chowder_local.upstream.sse import encode
 from chowder_local.web.listener import bound_socket, listener
 
@@ -52,9 +54,11 @@ async def messages(request: Request) -> Response:
         pieces, size_bytes, interval_ms = told
         chunks = _long(pieces, size_bytes, interval_ms / 1000)
         return StreamingResponse(chunks, media_type="text/event-stream")
-    answer = model.answer(ModelProvider.ANTHROPIC, "v1/messages", "", body, int(time.time()))
+    answer = model.asked(ModelProvider.ANTHROPIC, "v1/messages", "", body, int(time.time()))
+    if isinstance(answer, model.Question):
+        answer = answer.answered(decide(answer.conversation))
     return StreamingResponse(
-        answer.chunks, status_code=answer.status, media_type=answer.content_type
+        played(answer.steps), status_code=answer.status, media_type=answer.content_type
     )
 
 

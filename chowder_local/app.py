@@ -39,6 +39,7 @@ from chowder_local.instances.reconcile import Reconciler
 from chowder_local.instances.releases import Releases
 from chowder_local.instances.room import Room
 from chowder_local.instances.seeds import Seeds
+from chowder_local.instances.session_names import SessionNames
 from chowder_local.instances.spares import Spares
 from chowder_local.instances.suspensions import Suspensions
 from chowder_local.metrics import Metrics
@@ -48,7 +49,11 @@ from chowder_local.openclaw.files import Files
 from chowder_local.openclaw.gateway import Gateway, open_gateways
 from chowder_local.openclaw.skills import Skills
 from chowder_local.openclaw.warmup import WarmUp
+from chowder_local.relay.exchanges import Exchanges
 from chowder_local.relay.failures import FailureLog
+from chowder_local.relay.local_model import LocalModel
+from chowder_local.relay.replies import files as reply_files
+from chowder_local.relay.replies.scripts import Scripts
 from chowder_local.relay.service import Relay
 from chowder_local.stopping import Stopping
 from chowder_local.store.database import Database
@@ -156,19 +161,16 @@ async def _open(
     instances, spare_queries = (
         InstanceQueries(database, vault, events), SpareQueries(database, events),
     )  # fmt: skip
-    model_failures = FailureLog()
+    scripts, model_failures, exchanges, session_names = (
+        await _scripts(settings), FailureLog(), Exchanges(), SessionNames(sessions),
+    )  # fmt: skip
     relay = Relay(
-        Lending(vault, instances, spare_queries, organizations),
-        settings.model_base_urls,
-        Forwarder(
-            await stack.enter_async_context(open_client(ca_bundle=settings.ca_bundle)),
-            first_byte_timeout_s=settings.model_first_byte_timeout_s,
-            idle_timeout_s=settings.model_idle_timeout_s,
-        ),
-        model_failures,
-        events,
-        metrics,
-    )
+        lender=Lending(vault, instances, spare_queries, organizations),
+        base_urls=settings.model_base_urls,
+        forwarder=await _providers(settings, stack),
+        failures=model_failures, events=events, metrics=metrics, exchanges=exchanges,
+        local_model=LocalModel(scripts, session_names.of),
+    )  # fmt: skip
     relay_port = await _listen(relay, networks, meta, stack)
     engine.relay_is_at(relay_port)
     relay_url = f"http://{RELAY_HOSTNAME}:{relay_port}"
@@ -224,7 +226,7 @@ async def _open(
             instances=instances, organizations=organizations, engine=engine, boots=boots,
             pool=pool, readiness=readiness, live_config=live_config,
             config_judge=ConfigJudge(engine), locks=locks, suspensions=suspensions, clock=_now,
-            egress=egress, events=events,
+            egress=egress, events=events, scripts=scripts,
         ),
         egress=EgressChanges(
             rule=egress, instances=instances, boots=boots, locks=locks, suspensions=suspensions,
@@ -244,12 +246,31 @@ async def _open(
             _facts(settings, machine, relay_url), engine, instances, spare_queries, pool, boots,
             room,
         ),
+        scripts=scripts,
+        exchanges=exchanges,
+        session_names=session_names,
         events=events,
         metrics=metrics,
         vault=vault,
         stopping=stopping,
         max_body_bytes=settings.max_body_bytes,
     )  # fmt: skip
+
+
+async def _providers(settings: Settings, stack: AsyncExitStack) -> Forwarder:
+    """The way to the model providers."""
+    return Forwarder(
+        await stack.enter_async_context(open_client(ca_bundle=settings.ca_bundle)),
+        first_byte_timeout_s=settings.model_first_byte_timeout_s,
+        idle_timeout_s=settings.model_idle_timeout_s,
+    )
+
+
+async def _scripts(settings: Settings) -> Scripts:
+    """Replies for the offline model, of the file that the server is started with."""
+    if settings.replies is None:
+        return Scripts()
+    return Scripts(await asyncio.to_thread(reply_files.read, settings.replies))
 
 
 def _egress(settings: Settings, networks: SandboxNetworks) -> EgressRule:

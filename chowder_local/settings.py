@@ -121,6 +121,9 @@ class Settings(BaseModel):
     transfer_timeout_s: float = Field(
         60.0, gt=0, description="How long an upload or download of a file may stand still."
     )
+    replies: Path | None = Field(
+        None, description="YAML file of scripted replies for the offline model."
+    )
     cors_origins: tuple[str, ...] = Field(
         (), description="Browser origins allowed besides loopback ones, separated by commas."
     )
@@ -144,7 +147,7 @@ class Settings(BaseModel):
                 raise ValueError(f"{host!r} is no host name; give names such as box.example")
         return hosts
 
-    @field_validator("data_dir", "ca_bundle")
+    @field_validator("data_dir", "ca_bundle", "replies")
     @classmethod
     def _found_from_anywhere(cls, path: Path | None) -> Path | None:
         # A detached server runs in another directory, and only a shell expands a "~".

@@ -40,6 +40,8 @@ def taking(label: str, *statuses: int) -> dict[str, Any]:
     """Lets an operation refuse what its schema allows, for what no schema can say."""
     usual = ["2xx", "3xx", 401, 403, 404, 409]
     checks = {"positive_data_acceptance": {"expected-statuses": [*usual, *statuses]}}
+    if 413 in statuses:
+        checks["negative_data_rejection"] = {"expected-statuses": [400, 401, 403, 404, 413, 422]}
     return {"include-name": label, "checks": checks}
 
 
@@ -51,6 +53,9 @@ REFUSALS = [
     # Models that nobody has, items that make no sense to OpenClaw, functions without a name.
     taking("POST /v1/instances/{instance_id}/responses", 400, 422),
     taking("POST /v1/instances/{instance_id}/session/{session_id}/responses", 400, 422),
+    # Expressions and templates that nobody can read, and answers with two texts; and they are long.
+    taking("PUT /local/replies", 413, 422),
+    taking("PUT /local/instances/{instance_id}/replies", 413, 422),
     # A time that is over.
     taking("POST /v1/keys", 422),
     # What a channel needs besides its token, and what else OpenClaw has to say of it.

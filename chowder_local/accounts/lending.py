@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from chowder_local.domain import OFFLINE_KEY, InstanceStatus, ModelProvider, SandboxId
 from chowder_local.errors.upstream import RelayTokenInvalid
-from chowder_local.relay.service import Loan
+from chowder_local.relay.calls import Loan
 
 if TYPE_CHECKING:
     from chowder_local.accounts.organizations import Organizations

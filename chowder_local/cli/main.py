@@ -28,6 +28,8 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "logs": ("instances", "Read what an agent's sandbox prints."),
     "files": ("files", "List, read, fetch and send an agent's files."),
     "keys": ("keys", "List, create and revoke scoped keys."),
+    "replies": ("replies", "Script what the offline model says."),
+    "exchanges": ("replies", "Look at what an agent's models were asked, and said."),
     "image": ("image", "Build, list and remove the sandbox image."),
     "reset": ("reset", "Remove every agent and all data, after asking."),
 }

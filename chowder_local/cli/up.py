@@ -43,6 +43,11 @@ if TYPE_CHECKING:
     type=click.Choice([str(egress) for egress in Egress]),
     help="off: agents reach their models and nothing else (on).  [env: CHOWDER_EGRESS]",
 )
+@click.option(
+    "--replies",
+    type=click.Path(exists=True, dir_okay=False),
+    help="YAML file of what the offline model says.  [env: CHOWDER_REPLIES]",
+)
 @click.option("-d", "--detach", is_flag=True, help="Return once the server is ready.")
 @click.pass_obj
 def up(
@@ -53,6 +58,7 @@ def up(
     tier: str | None,
     image: str | None,
     egress: str | None,
+    replies: str | None,
     detach: bool,
 ) -> int:
     """Start the server, and first all that it needs.
@@ -64,17 +70,26 @@ def up(
     """
     options = {
         "host": host, "port": port, "offline": offline, "tier": tier, "image": image,
-        "egress": egress,
+        "egress": egress, "replies": replies,
     }  # fmt: skip
     settings = context.settings(**options)
     if running := healthy_server(settings):
         _say_running(context, running, is_other=any(options.values()))
         return 0
+    _check_replies(settings)
     ensure_image(settings, context.env)
     if detach:
         _say_ready(context, settings, start_detached(settings, _options(settings), context.env))
         return 0
     return _serve(context, settings)
+
+
+def _check_replies(settings: Settings) -> None:
+    """Says at once what is wrong with a script. Raises SettingsInvalid."""
+    if settings.replies is not None:
+        from chowder_local.relay.replies.files import read
+
+        read(settings.replies)
 
 
 def ensure_image(settings: Settings, env: Mapping[str, str]) -> None:
@@ -113,6 +128,8 @@ def _options(settings: Settings) -> list[str]:
         options += ["--tier", settings.tier]
     if settings.image is not None:
         options += ["--image", settings.image]
+    if settings.replies is not None:
+        options += ["--replies", str(settings.replies)]
     return options
 
 

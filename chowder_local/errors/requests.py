@@ -91,6 +91,15 @@ class InstanceNotFound(ChowderError):
         super().__init__("Instance not found.")
 
 
+class ExchangeNotFound(ChowderError):
+    """No such model call of the caller's organization; it may have been one."""
+
+    code = "exchange_not_found"
+
+    def __init__(self) -> None:
+        super().__init__("Exchange not found: only the latest are kept, until the server ends.")
+
+
 class OrganizationNotFound(ChowderError):
     """No such organization."""
 

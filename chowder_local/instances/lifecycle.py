@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from chowder_local.instances.ports import Engine
     from chowder_local.instances.readiness import Readiness
     from chowder_local.instances.suspensions import Suspensions
+    from chowder_local.relay.replies.scripts import Scripts
     from chowder_local.store.instances import InstanceQueries
 
 log = logging.getLogger(__name__)
@@ -81,6 +82,7 @@ class Lifecycle:
         suspensions: Suspensions,
         egress: EgressRule,
         events: Events,
+        scripts: Scripts,
         clock: Callable[[], datetime],
     ) -> None:
         self._instances = instances
@@ -95,6 +97,7 @@ class Lifecycle:
         self._suspensions = suspensions
         self._egress = egress
         self._events = events
+        self._scripts = scripts
         self._clock = clock
 
     async def create(self, organization_id: OrganizationId, draft: InstanceDraft) -> Instance:
@@ -211,6 +214,7 @@ class Lifecycle:
             )
             await self._engine.remove(instance.sandbox_id)
             self._suspensions.forget(instance.sandbox_id)
+            self._scripts.remove(instance.id)
             log.info("instance %s: deleted with sandbox %s", instance.id, instance.sandbox_id)
 
     async def _in_status(self, instance: Instance, wanted: InstanceStatus) -> Instance:

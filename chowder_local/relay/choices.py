@@ -24,11 +24,12 @@ ANY_TOOL = "You must call one of the available tools before responding."
 ONE_TOOL = "You must call the {} tool before responding."
 ONE_AT_A_TIME = "Call at most one tool at a time."
 
+HANDED_OVER = "Tool execution delegated to client"
+"""What OpenClaw puts in place of the result of a function that the client has to call."""
+
 _DEMAND = re.compile(r"You must call (?:the (\S+) tool|one of the available tools) before resp")
 _MARKS = (b"before responding.", ONE_AT_A_TIME.encode())
 _MAX_CALLS = 25
-# What OpenClaw puts in place of the result of a function that the client has to call.
-_HANDED_OVER = "Tool execution delegated to client"
 
 
 def demanded(system: str) -> tuple[bool, str | None]:
@@ -65,7 +66,7 @@ def _is_done(call: Mapping[str, Any]) -> bool:
     turns = call.get("messages") or call.get("input") or call.get("contents")
     latest = list(takewhile(_is_not_said, reversed(turns) if isinstance(turns, list) else []))
     results = [turn for turn in latest if _is_result(turn)]
-    is_met = any(_HANDED_OVER in json.dumps(turn) for turn in takewhile(_is_result, latest))
+    is_met = any(HANDED_OVER in json.dumps(turn) for turn in takewhile(_is_result, latest))
     return is_met or len(results) >= _MAX_CALLS
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
 
 from chowder_local import correlation
 from chowder_local.domain import OFFLINE_KEY
@@ -19,19 +19,23 @@ from chowder_local.errors.upstream import (
 )
 from chowder_local.events import EventType
 from chowder_local.relay import providers
+from chowder_local.relay.calls import ModelAnswer, whole
 from chowder_local.relay.choices import insisted
-from chowder_local.relay.offline import model as offline
+from chowder_local.relay.offline.beats import played
 from chowder_local.upstream import headers
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Mapping
 
-    from chowder_local.domain import InstanceId, ModelProvider, OrganizationId, SandboxId
+    from chowder_local.domain import ModelProvider
     from chowder_local.errors import ChowderError
     from chowder_local.events import Events
     from chowder_local.metrics import Metrics
+    from chowder_local.relay.calls import Lender, Loan, ModelCall
+    from chowder_local.relay.exchanges import Exchange, Exchanges
     from chowder_local.relay.failures import FailureLog
-    from chowder_local.upstream.forward import Answer, Forwarder
+    from chowder_local.relay.local_model import LocalModel
+    from chowder_local.upstream.forward import Forwarder
 
 _log = logging.getLogger(__name__)
 
@@ -41,45 +45,7 @@ _ERROR_TIMEOUT_S = 10.0
 # OpenClaw neither retries after this status nor blocks the provider for a while, as it does
 # after 401, 403, 429 and 5xx.
 CROSSING_STATUS = 400
-
-
-@dataclass(frozen=True)
-class Loan:
-    """Who calls, nobody if it is a spare, and with whose key; None if none is set."""
-
-    organization_id: OrganizationId | None
-    instance_id: InstanceId | None
-    sandbox_id: SandboxId
-    key: str | None
-
-
-class Lender(Protocol):
-    """Knows which organization's key a sandbox may use."""
-
-    async def lend(self, relay_token: str, provider: ModelProvider) -> Loan:
-        """The loan for a call; raises RelayTokenInvalid for a token that is not ours."""
-
-
-@dataclass(frozen=True)
-class ModelCall:
-    """A sandbox's request; header names are in lower case, the path has no leading slash."""
-
-    provider: ModelProvider
-    method: str
-    path: str
-    query: str
-    headers: Sequence[tuple[str, str]]
-    body: bytes
-
-
-@dataclass(frozen=True)
-class ModelAnswer:
-    """What a sandbox gets; whoever holds one closes it, read or not."""
-
-    status: int
-    headers: Sequence[tuple[str, str]]
-    chunks: AsyncIterator[bytes]
-    close: Callable[[], Awaitable[None]]
+_JSON = ("content-type", "application/json")
 
 
 class Relay:
@@ -87,12 +53,15 @@ class Relay:
 
     def __init__(
         self,
+        *,
         lender: Lender,
         base_urls: Mapping[ModelProvider, str],
         forwarder: Forwarder,
         failures: FailureLog,
         events: Events,
         metrics: Metrics,
+        exchanges: Exchanges,
+        local_model: LocalModel,
     ) -> None:
         self._lender = lender
         self._base_urls = base_urls
@@ -100,73 +69,100 @@ class Relay:
         self._failures = failures
         self._events = events
         self._metrics = metrics
+        self._exchanges = exchanges
+        self._local_model = local_model
 
     async def answer(self, call: ModelCall) -> ModelAnswer:
         """The provider's answer as it comes; a failure is remembered, and its marker answered.
 
         Raises RelayTokenInvalid.
         """
-        token = providers.token_of(call.provider, dict(call.headers), call.query)
+        fields = dict(call.headers)
+        token = providers.token_of(call.provider, fields, call.query)
         if token is None:
             raise RelayTokenInvalid
         loan = await self._lender.lend(token, call.provider)
         correlation.of_instance(loan.instance_id)
+        exchange = self._begin(call, loan, fields)
         if loan.key is None:
-            self._count(call, loan, "keyless")
-            return self._failed(call, loan, ModelKeyMissing(call.provider))
-        if loan.key == OFFLINE_KEY:
-            self._count(call, loan, "offline")
-            return _offline(call)
-        call = replace(call, body=insisted(call.provider, call.body))
+            return self._failed(call, loan, exchange, "keyless", ModelKeyMissing(call.provider))
         try:
-            answer = await self._open(call, loan.key)
+            answer = await self._opened(call, loan, exchange, loan.key)
         except UpstreamFailed as failed:
-            self._count(call, loan, "unreachable")
-            return self._failed(call, loan, ProviderFailed(call.provider, None, str(failed)))
+            failure = ProviderFailed(call.provider, None, str(failed))
+            return self._failed(call, loan, exchange, "unreachable", failure)
+        exchange.status = answer.status
         if answer.status >= 300 or _is_page(answer):
-            self._count(call, loan, "refused")
-            return self._failed(call, loan, await _failure(call, answer, loan.key))
-        chunks = self._chunks(call, loan, answer)
+            failure = await _failure(call, answer, loan.key)
+            return self._failed(call, loan, exchange, "refused", failure)
+        chunks = self._chunks(call, loan, exchange, answer)
         return ModelAnswer(answer.status, headers.back(answer.headers), chunks, answer.close)
 
-    async def _open(self, call: ModelCall, key: str) -> Answer:
+    def _begin(self, call: ModelCall, loan: Loan, fields: Mapping[str, str]) -> Exchange:
+        # OpenClaw makes a trace of each turn, and a span of each of its calls.
+        _, _, trace = fields.get("traceparent", "").partition("-")
+        return self._exchanges.begin(
+            loan.organization_id, loan.instance_id, call.provider, call.path, call.body,
+            trace.partition("-")[0] or None,
+        )  # fmt: skip
+
+    async def _opened(
+        self, call: ModelCall, loan: Loan, exchange: Exchange, key: str
+    ) -> ModelAnswer:
         """The first answer, or the second where trying again is right; raises UpstreamFailed."""
+        if key == OFFLINE_KEY:
+            ask = partial(self._local_model.answer, call, loan, exchange)
+        else:
+            ask = partial(self._send, replace(call, body=insisted(call.provider, call.body)), key)
         try:
-            answer = await self._send(call, key)
+            answer = await ask()
         except UpstreamFailed as failed:
             if failed.is_sent:
                 raise
-            return await self._send(call, key)
+            return await ask()
         wait_s = providers.wait_asked_for(dict(answer.headers)) if answer.status == 429 else None
         if wait_s is None or wait_s > _MAX_WAIT_S:
             return answer
         await answer.close()
         await asyncio.sleep(wait_s)
-        return await self._send(call, key)
+        return await ask()
 
-    async def _send(self, call: ModelCall, key: str) -> Answer:
+    async def _send(self, call: ModelCall, key: str) -> ModelAnswer:
         query = providers.without_key(call.query)
         url = f"{self._base_urls[call.provider]}/{call.path}" + (f"?{query}" if query else "")
         sent = headers.onward(call.headers, providers.credential(call.provider, key))
-        return await self._forwarder.open(call.method, url, sent, call.body)
+        answer = await self._forwarder.open(call.method, url, sent, call.body)
+        return ModelAnswer(answer.status, answer.headers, answer.chunks(), answer.close)
 
-    async def _chunks(self, call: ModelCall, loan: Loan, answer: Answer) -> AsyncIterator[bytes]:
-        outcome = "left"
+    async def _chunks(
+        self, call: ModelCall, loan: Loan, exchange: Exchange, answer: ModelAnswer
+    ) -> AsyncIterator[bytes]:
+        outcome, words = "left", None
         try:
-            async for chunk in answer.chunks():
+            async for chunk in answer.chunks:
+                self._exchanges.came(exchange, chunk)
                 yield chunk
-            outcome = "answered"
+            outcome = "offline" if loan.key == OFFLINE_KEY else "answered"
         except StreamBroken as broken:
             outcome = "broken"
             failure = ProviderFailed(call.provider, None, f"it broke off its answer: {broken}")
+            words = str(failure)
             self._remember(call, loan, failure)
             raise
         finally:
-            self._count(call, loan, outcome)
+            self._ended(call, loan, exchange, outcome, words)
 
-    def _count(self, call: ModelCall, loan: Loan, outcome: str) -> None:
+    def _ended(
+        self,
+        call: ModelCall,
+        loan: Loan,
+        exchange: Exchange,
+        outcome: str,
+        words: str | None,
+    ) -> None:
         self._metrics.model_call(call.provider, outcome)
         _log.debug("Instance %s: a model call of %s: %s", loan.instance_id, call.provider, outcome)
+        exchange.ended(outcome, words)
 
     def _remember(self, call: ModelCall, loan: Loan, failure: ChowderError) -> str:
         """The marker by which the failure is found again, which is told as an event as well."""
@@ -183,25 +179,33 @@ class Relay:
         )
         return self._failures.remember(failure, loan.sandbox_id)
 
-    def _failed(self, call: ModelCall, loan: Loan, failure: ChowderError) -> ModelAnswer:
+    def _failed(
+        self,
+        call: ModelCall,
+        loan: Loan,
+        exchange: Exchange,
+        outcome: str,
+        failure: ChowderError,
+    ) -> ModelAnswer:
+        self._ended(call, loan, exchange, outcome, str(failure))
         told = self._remember(call, loan, failure)
         # Other words would make OpenClaw block the provider; these make it shorten the prompt.
         if isinstance(failure, ProviderFailed) and providers.is_overflow(failure.words):
             told = f"{told} {failure.words}"
         body = providers.error_body(call.provider, CROSSING_STATUS, told)
-        return _whole(CROSSING_STATUS, "application/json", iter([body]))
+        return whole(CROSSING_STATUS, [_JSON], played([body]))
 
 
-def _is_page(answer: Answer) -> bool:
+def _is_page(answer: ModelAnswer) -> bool:
     """Whether something on the way answers with a page for people, as proxies do."""
     return dict(answer.headers).get("content-type", "").startswith("text/html")
 
 
-async def _failure(call: ModelCall, answer: Answer, key: str) -> ProviderFailed:
+async def _failure(call: ModelCall, answer: ModelAnswer, key: str) -> ProviderFailed:
     body = b""
     try:
         async with asyncio.timeout(_ERROR_TIMEOUT_S):
-            async for chunk in answer.chunks():
+            async for chunk in answer.chunks:
                 body += chunk
                 if len(body) > _MAX_ERROR_BYTES:
                     break
@@ -213,19 +217,3 @@ async def _failure(call: ModelCall, answer: Answer, key: str) -> ProviderFailed:
     words = providers.error_words(body).replace(key, "…")
     retry_after = dict(answer.headers).get("retry-after")
     return ProviderFailed(call.provider, answer.status, words or "no words", retry_after)
-
-
-def _offline(call: ModelCall) -> ModelAnswer:
-    answer = offline.answer(call.provider, call.path, call.query, call.body, int(time.time()))
-    return _whole(answer.status, answer.content_type, answer.chunks)
-
-
-def _whole(status: int, content_type: str, body: Iterator[bytes]) -> ModelAnswer:
-    async def chunks() -> AsyncIterator[bytes]:
-        for chunk in body:
-            yield chunk
-
-    async def close() -> None:
-        """There is nothing open."""
-
-    return ModelAnswer(status, [("content-type", content_type)], chunks(), close)

@@ -87,6 +87,10 @@ class SessionQueries:
         while len(self._names) > self._capacity:
             self._names.popitem(last=False)
 
+    def name_of(self, instance_id: InstanceId, session_key: str) -> str | None:
+        """What a conversation is called that was used lately; without asking the database."""
+        return self._names.get((instance_id, session_key))
+
     async def of_instance(self, instance_id: InstanceId) -> list[RememberedSession]:
         """An instance's named conversations, last used first."""
         async with self._database.reading() as session:

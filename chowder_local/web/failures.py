@@ -26,6 +26,7 @@ STATUSES: Mapping[type[ChowderError], int] = {
     requests.PermissionMissing: 403,
     requests.InstanceLimitReached: 402,
     requests.InstanceNotFound: 404,
+    requests.ExchangeNotFound: 404,
     requests.OrganizationNotFound: 404,
     requests.KeyNotFound: 404,
     requests.LinkInvalid: 400,

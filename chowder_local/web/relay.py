@@ -15,15 +15,17 @@ from starlette.routing import Route
 from chowder_local.domain import FORMER_RELAY_HOSTNAME, RELAY_HOSTNAME, ModelProvider
 from chowder_local.errors.requests import BodyTooLarge, ClientStalled
 from chowder_local.errors.upstream import RelayTokenInvalid, StreamBroken
+from chowder_local.relay.calls import ModelCall
 from chowder_local.relay.providers import error_body
-from chowder_local.relay.service import CROSSING_STATUS, ModelCall
+from chowder_local.relay.service import CROSSING_STATUS
 from chowder_local.web.bodies import check_values, read_body
 from chowder_local.web.gate import Gate
 
 if TYPE_CHECKING:
     from starlette.types import Message, Receive, Scope, Send
 
-    from chowder_local.relay.service import ModelAnswer, Relay
+    from chowder_local.relay.calls import ModelAnswer
+    from chowder_local.relay.service import Relay
 
 _log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.routing import Route
 
 from chowder_local.web.access import Access, guarded
-from chowder_local.web.local import events, server
+from chowder_local.web.local import events, exchanges, replies, server
 from chowder_local.web.local import instances as local_instances
 from chowder_local.web.local import subscription as pages
 from chowder_local.web.middleware import QUEUE_POSITION_HEADER
@@ -23,6 +23,7 @@ from chowder_local.web.payloads.channels import (
     Pairing,
     PairingView,
 )
+from chowder_local.web.payloads.exchanges import ExchangeDetailsView, ExchangeQuery, ExchangeView
 from chowder_local.web.payloads.files import (
     FileQuery,
     FileUpload,
@@ -52,6 +53,7 @@ from chowder_local.web.payloads.organization import (
     Signup,
     SignupView,
 )
+from chowder_local.web.payloads.replies import RepliesView, ReplyScriptChange
 from chowder_local.web.payloads.responses import Message, ResponseView
 from chowder_local.web.payloads.skills import (
     SkillChange,
@@ -170,6 +172,14 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("PATCH",  "/local/instances/{instance_id}",                            local_instances.change,  ORG,       "Choose its egress",           LocalInstanceChange, LocalInstanceView, 200, (400, 409)),
     Operation("GET",    "/local/instances/{instance_id}/logs",                       local_instances.logs,    ORG,       "Read a sandbox's log",        None,               "text/plain", 200, (409, 502), LogQuery),
     Operation("GET",    "/local/instances/{instance_id}/gateway",                    local_instances.gateway, ORG,       "Reach a gateway directly",    None,               GatewayView, 200, (409,)),
+    Operation("GET",    "/local/instances/{instance_id}/exchanges",                  exchanges.index,         ORG,       "List its model calls",        None,               [ExchangeView], query=ExchangeQuery),
+    Operation("GET",    "/local/exchanges/{exchange_id}",                            exchanges.show,          ORG,       "Show a model call",           None,               ExchangeDetailsView, 200, (404,)),
+    Operation("GET",    "/local/replies",                                            replies.show,            ORG,       "Show scripted replies",       None,               RepliesView),
+    Operation("PUT",    "/local/replies",                                            replies.put,             ORG,       "Script replies",              ReplyScriptChange,  RepliesView),
+    Operation("DELETE", "/local/replies",                                            replies.remove,          ORG,       "Remove scripted replies",     None,               None, 204),
+    Operation("GET",    "/local/instances/{instance_id}/replies",                    replies.show,            ORG,       "Show an agent's replies",     None,               RepliesView),
+    Operation("PUT",    "/local/instances/{instance_id}/replies",                    replies.put,             ORG,       "Script an agent's replies",   ReplyScriptChange,  RepliesView),
+    Operation("DELETE", "/local/instances/{instance_id}/replies",                    replies.remove,          ORG,       "Remove an agent's replies",   None,               None, 204),
 )
 
 PAGES: tuple[Operation, ...] = (

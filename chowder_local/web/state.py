@@ -23,10 +23,13 @@ if TYPE_CHECKING:
     from chowder_local.instances.health import Health
     from chowder_local.instances.lifecycle import Lifecycle
     from chowder_local.instances.ports import Engine
+    from chowder_local.instances.session_names import SessionNames
     from chowder_local.metrics import Metrics
     from chowder_local.openclaw.channels import Channels
     from chowder_local.openclaw.files import Files
     from chowder_local.openclaw.skills import Skills
+    from chowder_local.relay.exchanges import Exchanges
+    from chowder_local.relay.replies.scripts import Scripts
     from chowder_local.stopping import Stopping
     from chowder_local.tokens import Vault
 
@@ -48,6 +51,9 @@ class Services:
     channels: Channels
     engine: Engine
     health: Health
+    scripts: Scripts
+    exchanges: Exchanges
+    session_names: SessionNames
     events: Events
     metrics: Metrics
     vault: Vault

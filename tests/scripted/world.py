@@ -45,6 +45,7 @@ from chowder_local.openclaw.gateway import Gateway, open_gateways
 from chowder_local.openclaw.skills import Skills
 from chowder_local.openclaw.warmup import WarmUp
 from chowder_local.relay.failures import FailureLog
+from chowder_local.relay.replies.scripts import Scripts
 from chowder_local.stopping import Stopping
 from chowder_local.store.database import Database
 from chowder_local.store.instances import InstanceQueries
@@ -122,6 +123,7 @@ class World:
     channels: Channels
     health: Health
     stopping: Stopping
+    scripts: Scripts
     events: Events
     metrics: Metrics
     tasks: asyncio.TaskGroup
@@ -193,6 +195,7 @@ async def open_world(
         owned_tasks() as tasks,
     ):
         engine, events, metrics = ScriptedEngine(url), events or Events(), Metrics()
+        scripts = Scripts()
         egress = egress or EgressRule()
         engine.after_boot = gateway.booted
         instances, sessions = InstanceQueries(database, vault, events), SessionQueries(database)
@@ -264,7 +267,7 @@ async def open_world(
                 instances=instances, organizations=organizations, engine=engine, boots=boots,
                 pool=pool, readiness=readiness, live_config=live_config,
                 config_judge=ConfigJudge(engine), locks=locks, suspensions=suspensions, clock=clock,
-                egress=egress, events=events,
+                egress=egress, events=events, scripts=scripts,
             ),
             egress=EgressChanges(
                 rule=egress, instances=instances, boots=boots, locks=locks,
@@ -284,6 +287,7 @@ async def open_world(
                 _facts(clock), engine, instances, spare_queries, pool, boots, room
             ),
             stopping=stopping,
+            scripts=scripts,
             events=events,
             metrics=metrics,
             tasks=tasks,

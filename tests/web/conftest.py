@@ -12,6 +12,8 @@ import pytest
 from chowder_local.accounts.keys import Keys
 from chowder_local.app import State, api
 from chowder_local.domain import ApiKey, KeyId
+from chowder_local.instances.session_names import SessionNames
+from chowder_local.relay.exchanges import Exchanges
 from chowder_local.tokens import digest
 from chowder_local.web.listener import with_state
 from chowder_local.web.state import Services
@@ -55,6 +57,9 @@ def services_of(world: World) -> Services:
         channels=world.channels,
         engine=world.engine,
         health=world.health,
+        scripts=world.scripts,
+        exchanges=Exchanges(),
+        session_names=SessionNames(world.sessions),
         events=world.events,
         metrics=world.metrics,
         vault=world.vault,
@@ -64,8 +69,13 @@ def services_of(world: World) -> Services:
 
 
 @pytest.fixture
-def app(world: World) -> ASGIApp:
-    services = services_of(world)
+def served(world: World) -> Services:
+    return services_of(world)
+
+
+@pytest.fixture
+def app(world: World, served: Services) -> ASGIApp:
+    services = served
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[State]:
@@ -81,6 +91,7 @@ class Api:
 
     client: httpx.AsyncClient
     world: World
+    services: Services
 
     async def call(self, method: str, path: str, **request: Any) -> httpx.Response:
         key = request.pop("key", self.world.key)
@@ -115,7 +126,7 @@ class Api:
 
 
 @pytest.fixture
-async def http(app: ASGIApp, world: World) -> AsyncIterator[Api]:
+async def http(app: ASGIApp, world: World, served: Services) -> AsyncIterator[Api]:
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://server.test") as client:
-        yield Api(client, world)
+        yield Api(client, world, served)

@@ -84,6 +84,14 @@ GET    /local/instances/{instance_id}               401  403  403  403  403  403
 PATCH  /local/instances/{instance_id}               401  403  403  403  403  403  403  403  404  200
 GET    /local/instances/{instance_id}/logs          401  403  403  403  403  403  403  403  404  200
 GET    /local/instances/{instance_id}/gateway       401  403  403  403  403  403  403  403  404  200
+GET    /local/instances/{instance_id}/exchanges     401  403  403  403  403  403  403  403  404  200
+GET    /local/exchanges/{exchange_id}               401  403  403  403  403  403  403  403  404  404
+GET    /local/replies                               401  403  403  403  403  403  403  403  200  200
+PUT    /local/replies                               401  403  403  403  403  403  403  403  200  200
+DELETE /local/replies                               401  403  403  403  403  403  403  403  204  204
+GET    /local/instances/{instance_id}/replies       401  403  403  403  403  403  403  403  404  200
+PUT    /local/instances/{instance_id}/replies       401  403  403  403  403  403  403  403  404  200
+DELETE /local/instances/{instance_id}/replies       401  403  403  403  403  403  403  403  404  204
 GET    /local/checkout                              200  200  200  200  200  200  200  200  200  200
 POST   /local/checkout                              303  303  303  303  303  303  303  303  303  303
 GET    /local/portal                                200  200  200  200  200  200  200  200  200  200
@@ -115,6 +123,8 @@ REQUESTS: dict[str, dict[str, Any]] = {
         "json": {"name": "ci", "instance_ids": ["{instance_id}"], "permissions": ["read"]}
     },
     "POST /v1/subscription/checkout": {"json": {"tier": "crab"}},
+    "PUT /local/replies": {"json": {"replies": []}},
+    "PUT /local/instances/{instance_id}/replies": {"json": {"replies": []}},
     "PATCH /local/instances/{instance_id}": {"json": {"egress": None}},
     "GET /local/checkout": {"params": {"session": "{checkout}"}},
     "POST /local/checkout": {"params": {"session": "{checkout}"}},
@@ -159,6 +169,7 @@ async def names_in_paths(http: Api, instance_id: str) -> dict[str, str]:
         "instance_id": instance_id,
         "session_id": "ticket-1",
         "key_id": spare,
+        "exchange_id": "ex-0",
         "channel": "telegram",
         "skill_name": "weather",
         "checkout": subscriptions.checkout_session(organization_id, Tier.LOBSTER),

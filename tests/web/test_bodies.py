@@ -37,11 +37,18 @@ CONNECTING: Call = (
     "POST", "/v1/instances/{id}/channels/telegram/connect", {"config": {"token": "1:x"}}
 )  # fmt: skip
 PAIRING: Call = ("POST", "/v1/instances/{id}/channels/telegram/pair", {"code": "ABCD2345"})
+REPLIES: Call = ("PUT", "/local/replies", {"replies": []})
+AGENTS_REPLIES: Call = ("PUT", "/local/instances/{id}/replies", {"replies": []})
 EGRESS: Call = ("PATCH", "/local/instances/{id}", {"egress": "off"})
 
 LONG = "x" * 129
 BREAKING: list[tuple[Call, dict[str, Any], list[Any], str]] = [
     (EGRESS, {"egress": "maybe"}, ["egress"], "enum"),
+    (REPLIES, {"unmatched": "maybe"}, ["unmatched"], "literal_error"),
+    (REPLIES, {"replies": "x"}, ["replies"], "list_type"),
+    (REPLIES, {"rules": []}, ["rules"], "extra_forbidden"),
+    (REPLIES, {"replies": [{"match": {}}]}, ["replies", 0, "reply"], "missing"),
+    (AGENTS_REPLIES, {"unmatched": None}, ["unmatched"], "literal_error"),
     (SIGNUP, {"name": ""}, ["name"], "string_too_short"),
     (SIGNUP, {"name": LONG}, ["name"], "string_too_long"),
     (SIGNUP, {"name": 5}, ["name"], "string_type"),

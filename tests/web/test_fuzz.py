@@ -11,6 +11,7 @@ import pytest
 from anyio.from_thread import start_blocking_portal
 
 from chowder_local.app import State, api
+from chowder_local.domain import InstanceId, ModelProvider
 from chowder_local.openclaw.channels import APPROVE
 from chowder_local.web.listener import with_state
 from chowder_local.web.routes import OPERATIONS
@@ -72,6 +73,7 @@ class Place:
     instance_id: str
     stopping_id: str
     deleted_id: str
+    exchange_id: str
 
     def new_key(self) -> str:
         """The id of a new scoped key."""
@@ -94,12 +96,15 @@ async def open_place(tmp_path: Path) -> AsyncIterator[Place]:
         ids = [(await world.created(name=name)).id for name in ("used", "stopping", "deleted")]
         world.programs.answers |= PROGRAMS
         world.gateway.rpc_answers |= CALLS
+        exchange = services.exchanges.begin(
+            world.organization_id, InstanceId(ids[0]), ModelProvider.OPENAI, "responses", b"{}"
+        )
         # What follows them has its end at once.
         world.events.close()
         _, other_key = await world.organizations.signup("Others")
         app = with_state(api([], lifespan, world.metrics), {"services": services})
         async with serve(app) as url:
-            yield Place(url, world.key, other_key, *ids)
+            yield Place(url, world.key, other_key, *ids, exchange_id=exchange.id)
 
 
 @pytest.fixture
@@ -137,6 +142,10 @@ def test_no_operation_answers_otherwise_than_the_document_says(
             {
                 "include-name": ENDING[2],
                 "parameters": {"path.instance_id": place.deleted_id},
+            },
+            {
+                "include-name": "GET /local/exchanges/{exchange_id}",
+                "parameters": {"path.exchange_id": place.exchange_id},
             },
             {
                 "include-name": "GET /v1/keys/{key_id}",

@@ -15,8 +15,12 @@ from chowder_local.domain import InstanceId, ModelProvider, OrganizationId, Sand
 from chowder_local.errors.upstream import RelayTokenInvalid
 from chowder_local.events import Events
 from chowder_local.metrics import Metrics
+from chowder_local.relay.calls import Loan
+from chowder_local.relay.exchanges import Exchanges
 from chowder_local.relay.failures import FailureLog
-from chowder_local.relay.service import Loan, Relay
+from chowder_local.relay.local_model import LocalModel, SessionName
+from chowder_local.relay.replies.scripts import Scripts
+from chowder_local.relay.service import Relay
 from chowder_local.upstream.forward import Forwarder, open_client
 from chowder_local.web.relay import create_relay_app
 
@@ -84,6 +88,8 @@ class RelayUnderTest:
     failures: FailureLog = field(default_factory=FailureLog)
     events: Events = field(default_factory=Events)
     metrics: Metrics = field(default_factory=Metrics)
+    exchanges: Exchanges = field(default_factory=Exchanges)
+    scripts: Scripts = field(default_factory=Scripts)
 
 
 @dataclass
@@ -94,6 +100,12 @@ class _OneKey:
         if relay_token != RELAY_TOKEN:
             raise RelayTokenInvalid
         return Loan(OrganizationId("o"), InstanceId("i"), SandboxId("sandbox-1"), self.key)
+
+
+def session_name(_: InstanceId, session_key: str) -> SessionName | None:
+    """What is behind the last colon, which is nothing for the main session."""
+    name = session_key.rpartition(":")[2]
+    return SessionName(None if name == "main" else name) if "chat" not in name else None
 
 
 @asynccontextmanager
@@ -110,10 +122,15 @@ async def _open_relay(
         client = await stack.enter_async_context(open_client(is_proxied=False))
         failures, events, metrics = FailureLog(), Events(), Metrics()
         forwarder = Forwarder(client, first_byte_timeout_s=first_byte_timeout_s)
-        relay = Relay(_OneKey(key), base_urls, forwarder, failures, events, metrics)
+        exchanges, scripts = Exchanges(), Scripts()
+        relay = Relay(
+            lender=_OneKey(key), base_urls=base_urls, forwarder=forwarder, failures=failures,
+            events=events, metrics=metrics, exchanges=exchanges,
+            local_model=LocalModel(scripts, session_name),
+        )  # fmt: skip
         app = create_relay_app(relay, max_body_bytes=max_body_bytes)
         url = await stack.enter_async_context(_serve(app))
-        yield RelayUnderTest(url, failures=failures, events=events, metrics=metrics)
+        yield RelayUnderTest(url, RELAY_TOKEN, failures, events, metrics, exchanges, scripts)
 
 
 @pytest.fixture

@@ -71,7 +71,7 @@ def script() -> Iterator[Script]:
         def do_GET(self) -> None:
             script.answer(self)
 
-        do_POST = do_PATCH = do_DELETE = do_GET  # noqa: N815
+        do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815
 
         def log_message(self, *_: object) -> None:
             pass
@@ -133,6 +133,28 @@ def test_each_call_is_the_contracts(script: Script, client: Client) -> None:
         {"name": "b", "model_provider": "anthropic"},
         {"egress": "off"},
     ]
+
+
+def test_replies_are_told_shown_and_removed(script: Script, client: Client) -> None:
+    calls: list[tuple[str, Any]] = []
+    for path in ("/local/replies", "/local/instances/i%201/replies"):
+        for method in ("GET", "PUT"):
+            script.on(f"{method} {path}", value({"own": path}))
+        script.on(f"DELETE {path}", content(b"", 204))
+    rules = {"replies": [{"reply": "Hello"}]}
+    for instance_id, path in ((None, "/local/replies"), ("i 1", "/local/instances/i%201/replies")):
+        assert client.set_replies(rules, instance_id) == {"own": path}
+        assert client.replies(instance_id) == {"own": path}
+        client.clear_replies(instance_id)
+        calls += [(f"PUT {path}", rules), (f"GET {path}", None), (f"DELETE {path}", None)]
+    assert script.asked == calls
+
+
+def test_model_calls_are_listed_and_shown(script: Script, client: Client) -> None:
+    script.on("GET /local/instances/i/exchanges?limit=5", value([{"id": "ex-1"}]))
+    script.on("GET /local/exchanges/ex-1", value({"id": "ex-1", "chunks": []}))
+    (found,) = client.exchanges("i", 5)
+    assert client.exchange(found["id"]) == {"id": "ex-1", "chunks": []}
 
 
 def test_keys_are_made_listed_shown_and_revoked(script: Script, client: Client) -> None:

@@ -502,7 +502,10 @@ async def test_the_offline_key_needs_no_network(
         missing = await http.get(f"{relay.url}/openai/models", headers=TOKEN_HEADERS[OPENAI])
 
     assert ["[offline] Turn 1." in each.text for each in answers] == [True] * 3
-    assert missing.status_code == 404
+    failure = relay.failures.find(missing.text)
+    assert isinstance(failure, ProviderFailed)
+    assert failure.status == 404
+    assert "does not serve" in failure.words
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from chowder_local.relay.offline.beats import Beat
 from chowder_local.relay.offline.conversation import (
     Answered,
     Called,
@@ -69,13 +70,14 @@ def _text(content: Any) -> str:
     return "\n".join(block["text"] for block in content or [] if block.get("type") == "text")
 
 
-def write(conversation: Conversation, reply: Reply) -> Iterator[bytes]:
+def write(conversation: Conversation, reply: Reply) -> Iterator[bytes | Beat]:
     """The answer, whole or as events."""
     if not conversation.is_streamed:
+        yield from reply.interruptions()
         yield json.dumps(_message(conversation, reply)).encode()
         return
     for event in _events(conversation, reply):
-        yield encode(json.dumps(event), event["type"])
+        yield event if isinstance(event, Beat) else encode(json.dumps(event), event["type"])
 
 
 def _message(conversation: Conversation, reply: Reply) -> dict[str, Any]:
@@ -84,40 +86,43 @@ def _message(conversation: Conversation, reply: Reply) -> dict[str, Any]:
         "type": "message",
         "role": "assistant",
         "model": conversation.model,
-        "content": [_block(reply)],
+        "content": [_block(each) for each in reply.blocks],
         "stop_reason": _stop_reason(reply),
         "stop_sequence": None,
         "usage": {
-            "input_tokens": conversation.input_tokens,
+            "input_tokens": reply.input_tokens(conversation),
             "output_tokens": reply.output_tokens,
         },
     }
 
 
-def _block(reply: Reply) -> dict[str, Any]:
-    if reply.call is None:
-        return {"type": "text", "text": reply.text}
-    call = reply.call
+def _block(each: str | Called) -> dict[str, Any]:
+    if isinstance(each, str):
+        return {"type": "text", "text": each}
     # Anthropic's ids have this beginning, and clients may look at it.
-    id_ = call.id.replace("call_", "toolu_")
-    return {"type": "tool_use", "id": id_, "name": call.name, "input": dict(call.arguments)}
+    id_ = each.id.replace("call_", "toolu_")
+    return {"type": "tool_use", "id": id_, "name": each.name, "input": dict(each.arguments)}
 
 
 def _stop_reason(reply: Reply) -> str:
-    return "end_turn" if reply.call is None else "tool_use"
+    return "tool_use" if reply.calls else "end_turn"
 
 
-def _events(conversation: Conversation, reply: Reply) -> Iterator[dict[str, Any]]:
+def _events(conversation: Conversation, reply: Reply) -> Iterator[dict[str, Any] | Beat]:
     message = _message(conversation, reply)
     usage = message["usage"] | {"output_tokens": 1}
     start = message | {"content": [], "stop_reason": None, "usage": usage}
     yield {"type": "message_start", "message": start}
-    block = _block(reply)
-    block["text" if reply.call is None else "input"] = "" if reply.call is None else {}
-    yield {"type": "content_block_start", "index": 0, "content_block": block}
-    for delta in _deltas(reply):
-        yield {"type": "content_block_delta", "index": 0, "delta": delta}
-    yield {"type": "content_block_stop", "index": 0}
+    for index, each in enumerate(reply.blocks):
+        begun = _block(each)
+        begun["text" if isinstance(each, str) else "input"] = "" if isinstance(each, str) else {}
+        yield {"type": "content_block_start", "index": index, "content_block": begun}
+        for delta in _deltas(reply, each):
+            if isinstance(delta, Beat):
+                yield delta
+            else:
+                yield {"type": "content_block_delta", "index": index, "delta": delta}
+        yield {"type": "content_block_stop", "index": index}
     yield {
         "type": "message_delta",
         "delta": {"stop_reason": _stop_reason(reply), "stop_sequence": None},
@@ -126,10 +131,10 @@ def _events(conversation: Conversation, reply: Reply) -> Iterator[dict[str, Any]
     yield {"type": "message_stop"}
 
 
-def _deltas(reply: Reply) -> Iterator[dict[str, Any]]:
-    if reply.call is None:
-        for piece in pieces(reply.text):
-            yield {"type": "text_delta", "text": piece}
-    else:
-        for piece in pieces(reply.arguments_json):
+def _deltas(reply: Reply, each: str | Called) -> Iterator[dict[str, Any] | Beat]:
+    if isinstance(each, Called):
+        for piece in pieces(each.arguments_json):
             yield {"type": "input_json_delta", "partial_json": piece}
+        return
+    for step in reply.streamed():
+        yield step if isinstance(step, Beat) else {"type": "text_delta", "text": step}

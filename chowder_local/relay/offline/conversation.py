@@ -8,6 +8,8 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from chowder_local.relay.offline.beats import Beat
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -36,6 +38,11 @@ class Called:
     id: str
     name: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def arguments_json(self) -> str:
+        """The arguments as text."""
+        return json.dumps(dict(self.arguments), ensure_ascii=False)
 
 
 @dataclass(frozen=True)
@@ -82,21 +89,47 @@ class Conversation:
 
 
 @dataclass(frozen=True)
+class Usage:
+    """What an answer says it took; None for about what a real model would count."""
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+
+
+@dataclass(frozen=True)
 class Reply:
-    """What the model answers: text, or one tool call."""
+    """What the model answers: text, tool calls, or text before them."""
 
     text: str = ""
-    call: Called | None = None
+    calls: tuple[Called, ...] = ()
+    beats: tuple[str | Beat, ...] = ()
+    """The text in the pieces and at the pace of its stream; empty for a few words at a time."""
+    usage: Usage = field(default_factory=Usage)
+
+    @property
+    def blocks(self) -> tuple[str | Called, ...]:
+        """What the answer consists of, in its order; never nothing at all."""
+        return ((self.text,) if self.text or not self.calls else ()) + self.calls
 
     @property
     def output_tokens(self) -> int:
-        """About what a real model would count."""
-        return tokens(self.text if self.call is None else self.call.name + self.arguments_json)
+        """What is said to have been written."""
+        if self.usage.output_tokens is not None:
+            return self.usage.output_tokens
+        return tokens(self.text + "".join(call.name + call.arguments_json for call in self.calls))
 
-    @property
-    def arguments_json(self) -> str:
-        """The call's arguments as text."""
-        return json.dumps(dict(self.call.arguments) if self.call else {}, ensure_ascii=False)
+    def input_tokens(self, conversation: Conversation) -> int:
+        """What is said to have been read."""
+        told = self.usage.input_tokens
+        return conversation.input_tokens if told is None else told
+
+    def streamed(self) -> Iterator[str | Beat]:
+        """The text's pieces, and what happens between them."""
+        yield from self.beats or pieces(self.text)
+
+    def interruptions(self) -> Iterator[Beat]:
+        """What happens before an answer that is sent whole."""
+        yield from (beat for beat in self.beats if isinstance(beat, Beat))
 
 
 def tokens(text: str) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from chowder_local.relay.choices import ANSWER_TOOL, demanded
@@ -13,14 +12,13 @@ from chowder_local.relay.offline.conversation import (
     Called,
     Choice,
     Reply,
-    Returned,
-    Said,
     Tool,
 )
-from chowder_local.relay.offline.words import unfolded
+from chowder_local.relay.offline.view import seen
 
 if TYPE_CHECKING:
     from chowder_local.relay.offline.conversation import Conversation
+    from chowder_local.relay.offline.view import View
 
 _MAX_QUOTE = 2000
 # The one argument of an answer that may be any JSON object: its text.
@@ -30,45 +28,19 @@ _TOOLING = re.compile(r"^## Tooling$(.*?)(?=^## |\Z)", re.DOTALL | re.MULTILINE)
 _OWN_TOOL = re.compile(r"^- (\S+?)(?=[:\s]|$)", re.MULTILINE)
 
 
-@dataclass(frozen=True)
-class _View:
-    """The conversation's end: what the person said, and what came back since the last of it."""
-
-    messages: tuple[str, ...]
-    returned: Returned | None
-
-
 def decide(conversation: Conversation) -> Reply:
     """The same conversation always gets the same reply."""
-    view = _seen(conversation)
+    view = seen(conversation)
     if view.returned is None and (call := _call(conversation, view)):
-        return Reply(call=call)
+        return Reply(calls=(call,))
     # An answer that came back was no good, and there is no other.
     is_tried = view.returned is not None and view.returned.name == ANSWER_TOOL
     if not is_tried and (tool := _answer_tool(conversation)):
-        return Reply(call=_structured(conversation, view, tool))
+        return Reply(calls=(_structured(conversation, view, tool),))
     return Reply(_answer(view))
 
 
-def _seen(conversation: Conversation) -> _View:
-    messages: list[str] = []
-    names: dict[str, str] = {}
-    returned: Returned | None = None
-    latest = ""
-    for turn in unfolded(conversation.turns):
-        if isinstance(turn, Said):
-            messages.append(turn.parts[0])
-            returned = None
-        elif isinstance(turn, Called):
-            names[turn.id] = latest = turn.name
-        elif isinstance(turn, Returned):
-            # OpenClaw shows its client another id than the model's.
-            name = turn.name or names.get(turn.call_id) or latest or turn.call_id
-            returned = Returned(turn.call_id, turn.text, name)
-    return _View(tuple(messages), returned)
-
-
-def _answer(view: _View) -> str:
+def _answer(view: View) -> str:
     turn = len(view.messages)
     said = view.messages[-1] if view.messages else ""
     text = f'[offline] Turn {turn}. You said: "{_quote(said)}"'
@@ -83,7 +55,7 @@ def _quote(text: str) -> str:
     return text if len(text) <= _MAX_QUOTE else text[:_MAX_QUOTE] + "…"
 
 
-def _call(conversation: Conversation, view: _View) -> Called | None:
+def _call(conversation: Conversation, view: View) -> Called | None:
     choice = _choice(conversation)
     if choice.mode == "none" or not conversation.tools or not view.messages:
         return None
@@ -114,7 +86,7 @@ def _answer_tool(conversation: Conversation) -> Tool | None:
     return _offered(conversation, ANSWER_TOOL) if demanded(conversation.system)[0] else None
 
 
-def _structured(conversation: Conversation, view: _View, tool: Tool) -> Called:
+def _structured(conversation: Conversation, view: View, tool: Tool) -> Called:
     """The object in the person's words if it is one that is wanted, else the smallest one."""
     arguments = minimal(tool.parameters)
     if list(arguments) == [_ANY_OBJECT]:

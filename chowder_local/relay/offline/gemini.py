@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from chowder_local.relay.offline.beats import Beat
 from chowder_local.relay.offline.conversation import (
     Answered,
     Called,
@@ -17,7 +17,6 @@ from chowder_local.relay.offline.conversation import (
     Tool,
     body_tokens,
     digest,
-    pieces,
 )
 from chowder_local.upstream.sse import encode
 
@@ -82,45 +81,62 @@ def _result(response: Mapping[str, Any]) -> str:
     return only if isinstance(only, str) else json.dumps(only, ensure_ascii=False)
 
 
-def write(conversation: Conversation, reply: Reply, *, is_sse: bool) -> Iterator[bytes]:
+def write(conversation: Conversation, reply: Reply, *, is_sse: bool) -> Iterator[bytes | Beat]:
     """The answer: whole, as events, or (streamed but without `alt=sse`) as one JSON array."""
     if not conversation.is_streamed:
-        parts = [_part(reply)]
+        yield from reply.interruptions()
+        parts = [_part(each) for each in reply.blocks]
         yield json.dumps(_chunk(conversation, reply, parts, is_last=True)).encode()
-    elif is_sse:
-        for chunk in _chunks(conversation, reply):
-            yield encode(json.dumps(chunk))
-    else:
-        for number, chunk in enumerate(_chunks(conversation, reply)):
-            yield (b"," if number else b"[") + json.dumps(chunk).encode()
+        return
+    number = 0
+    for step in _chunks(conversation, reply):
+        if isinstance(step, Beat):
+            yield step
+            continue
+        yield encode(json.dumps(step)) if is_sse else _element(step, number)
+        number += 1
+    if not is_sse:
         yield b"]"
 
 
-def _chunks(conversation: Conversation, reply: Reply) -> Iterator[dict[str, Any]]:
-    if reply.call is not None:
-        yield _chunk(conversation, reply, [_part(reply)], is_last=True)
-        return
-    *before, last = pieces(reply.text)
-    for piece in before:
-        yield _chunk(conversation, reply, [_part(replace(reply, text=piece))], is_last=False)
-    yield _chunk(conversation, reply, [_part(replace(reply, text=last))], is_last=True)
+def _element(chunk: Mapping[str, Any], number: int) -> bytes:
+    return (b"," if number else b"[") + json.dumps(chunk).encode()
 
 
-def _part(reply: Reply) -> dict[str, Any]:
-    if reply.call is None:
-        return {"text": reply.text}
-    call = reply.call
-    return {"functionCall": {"id": call.id, "name": call.name, "args": dict(call.arguments)}}
+def _chunks(conversation: Conversation, reply: Reply) -> Iterator[dict[str, Any] | Beat]:
+    # Held back until it is known whether more comes, because the last one is another.
+    held: list[dict[str, Any]] = []
+    for step in _steps(reply):
+        if held:
+            yield _chunk(conversation, reply, held, is_last=False)
+        held = []
+        if isinstance(step, Beat):
+            yield step
+        else:
+            held = [_part(step)]
+    yield _chunk(conversation, reply, held or [_part("")], is_last=True)
+
+
+def _steps(reply: Reply) -> Iterator[str | Called | Beat]:
+    for each in reply.blocks:
+        if isinstance(each, Called):
+            yield each
+        else:
+            yield from reply.streamed()
+
+
+def _part(each: str | Called) -> dict[str, Any]:
+    if isinstance(each, str):
+        return {"text": each}
+    return {"functionCall": {"id": each.id, "name": each.name, "args": dict(each.arguments)}}
 
 
 def _chunk(
     conversation: Conversation, reply: Reply, parts: list[dict[str, Any]], *, is_last: bool
 ) -> dict[str, Any]:
     candidate: dict[str, Any] = {"content": {"role": "model", "parts": parts}, "index": 0}
-    usage = {
-        "promptTokenCount": conversation.input_tokens,
-        "totalTokenCount": conversation.input_tokens,
-    }
+    read_tokens = reply.input_tokens(conversation)
+    usage = {"promptTokenCount": read_tokens, "totalTokenCount": read_tokens}
     if is_last:
         # STOP for a tool call too: OpenClaw takes every other reason for a failure.
         candidate["finishReason"] = "STOP"

@@ -1,10 +1,11 @@
-"""The offline model behind each provider's paths: which format a request has, and its answer."""
+"""The offline model behind each provider's paths: what a request asks, and how it is answered."""
 
 from __future__ import annotations
 
 import json
 import re
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote
 
@@ -16,19 +17,17 @@ from chowder_local.relay.offline import (
     openai_chat,
     openai_responses,
 )
-from chowder_local.relay.offline.decision import decide
 from chowder_local.relay.providers import error_body
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from chowder_local.relay.offline.conversation import Conversation
+    from chowder_local.relay.offline.beats import Beat
+    from chowder_local.relay.offline.conversation import Conversation, Reply
 
 _JSON = "application/json"
 _EVENTS = "text/event-stream; charset=utf-8"
 _GEMINI_PATH = re.compile(r"models/(?P<model>.+):(?P<verb>generateContent|streamGenerateContent)\Z")
-
-
 _UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError)
 
 
@@ -38,73 +37,91 @@ class OfflineAnswer:
 
     status: int
     content_type: str
-    chunks: Iterator[bytes]
+    steps: Iterator[bytes | Beat]
 
 
-def answer(
+@dataclass(frozen=True)
+class Question:
+    """A request for a reply, in whatever format; any reply can be written as its answer."""
+
+    conversation: Conversation
+    _content_type: str
+    _write: Callable[[Reply], Iterator[bytes | Beat]]
+
+    def answered(self, reply: Reply) -> OfflineAnswer:
+        """The answer that says this."""
+        return OfflineAnswer(200, self._content_type, self._write(reply))
+
+
+def asked(
     provider: ModelProvider, path: str, query: str, body: bytes, created: int
-) -> OfflineAnswer:
-    """What the offline model says; what it does not serve or cannot read gets an error in
-    the provider's shape.
+) -> Question | OfflineAnswer:
+    """The question in a request; or the answer, where none is asked: embeddings, and errors in
+    the provider's shape for what the offline model does not serve or cannot read.
     """
-    serve = _served(provider, path.strip("/"), query)
-    if serve is None:
+    read = _reader(provider, path.strip("/"), query)
+    if read is None:
         words = f"The built-in offline model does not serve {path}."
-        return _refused(provider, 404, words)
+        return refused(provider, 404, words)
     try:
-        return serve(json.loads(body), created)
+        return read(json.loads(body), created)
     except _UNREADABLE as problem:
         words = f"The built-in offline model cannot read this request: {problem!r}."
-        return _refused(provider, 400, words)
+        return refused(provider, 400, words)
 
 
-def _served(
+def refused(provider: ModelProvider, status: int, words: str) -> OfflineAnswer:
+    """An error in the provider's shape."""
+    return OfflineAnswer(status, _JSON, iter([error_body(provider, status, words)]))
+
+
+def _reader(
     provider: ModelProvider, path: str, query: str
-) -> Callable[[Any, int], OfflineAnswer] | None:
+) -> Callable[[Any, int], Question | OfflineAnswer] | None:
     if provider is ModelProvider.ANTHROPIC:
         return _anthropic if path == "v1/messages" else None
     if provider is ModelProvider.OPENAI:
-        return {
-            "responses": _responses,
-            "chat/completions": _chat,
-            "embeddings": _embeddings,
-        }.get(path.removeprefix("v1/"))
+        return _OPENAI.get(path.removeprefix("v1/"))
     if found := _GEMINI_PATH.search(unquote(path)):
         is_streamed = found["verb"] == "streamGenerateContent"
         is_sse = parse_qs(query).get("alt") == ["sse"]
 
-        def serve(body: Mapping[str, Any], _: int) -> OfflineAnswer:
-            asked = gemini.read(body, found["model"], is_streamed=is_streamed)
-            chunks = gemini.write(asked, decide(asked), is_sse=is_sse)
-            return OfflineAnswer(200, _EVENTS if is_streamed and is_sse else _JSON, chunks)
+        def read(body: Mapping[str, Any], _: int) -> Question:
+            conversation = gemini.read(body, found["model"], is_streamed=is_streamed)
+            write = partial(gemini.write, conversation, is_sse=is_sse)
+            return Question(conversation, _EVENTS if is_streamed and is_sse else _JSON, write)
 
-        return serve
+        return read
     return None
 
 
-def _anthropic(body: Mapping[str, Any], _: int) -> OfflineAnswer:
-    asked = anthropic.read(body)
-    return OfflineAnswer(200, _kind(asked), anthropic.write(asked, decide(asked)))
+def _anthropic(body: Mapping[str, Any], _: int) -> Question:
+    conversation = anthropic.read(body)
+    return Question(conversation, _kind(conversation), partial(anthropic.write, conversation))
 
 
-def _responses(body: Mapping[str, Any], created: int) -> OfflineAnswer:
-    asked = openai_responses.read(body)
-    chunks = openai_responses.write(asked, decide(asked), created)
-    return OfflineAnswer(200, _kind(asked), chunks)
+def _responses(body: Mapping[str, Any], created: int) -> Question:
+    conversation = openai_responses.read(body)
+    write = partial(openai_responses.write, conversation, created=created)
+    return Question(conversation, _kind(conversation), write)
 
 
-def _chat(body: Mapping[str, Any], created: int) -> OfflineAnswer:
-    asked = openai_chat.read(body)
-    return OfflineAnswer(200, _kind(asked), openai_chat.write(asked, decide(asked), created))
+def _chat(body: Mapping[str, Any], created: int) -> Question:
+    conversation = openai_chat.read(body)
+    write = partial(openai_chat.write, conversation, created=created)
+    return Question(conversation, _kind(conversation), write)
 
 
 def _embeddings(body: Mapping[str, Any], _: int) -> OfflineAnswer:
     return OfflineAnswer(200, _JSON, iter([embeddings.answer(body)]))
 
 
-def _kind(asked: Conversation) -> str:
-    return _EVENTS if asked.is_streamed else _JSON
+def _kind(conversation: Conversation) -> str:
+    return _EVENTS if conversation.is_streamed else _JSON
 
 
-def _refused(provider: ModelProvider, status: int, words: str) -> OfflineAnswer:
-    return OfflineAnswer(status, _JSON, iter([error_body(provider, status, words)]))
+_OPENAI: Mapping[str, Callable[[Any, int], Question | OfflineAnswer]] = {
+    "responses": _responses,
+    "chat/completions": _chat,
+    "embeddings": _embeddings,
+}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from chowder_local.relay.offline.beats import Beat
 from chowder_local.relay.offline.conversation import (
     Answered,
     Called,
@@ -76,7 +77,7 @@ def _text(content: Any) -> str:
     return content if isinstance(content, str) else "\n".join(_texts(content))
 
 
-def write(conversation: Conversation, reply: Reply, created: int) -> Iterator[bytes]:
+def write(conversation: Conversation, reply: Reply, created: int) -> Iterator[bytes | Beat]:
     """The answer, whole or as events."""
     head = {
         "id": f"chatcmpl-{conversation.digest[:29]}",
@@ -84,10 +85,11 @@ def write(conversation: Conversation, reply: Reply, created: int) -> Iterator[by
         "created": created,
         "model": conversation.model,
     }
+    read_tokens = reply.input_tokens(conversation)
     usage = {
-        "prompt_tokens": conversation.input_tokens,
+        "prompt_tokens": read_tokens,
         "completion_tokens": reply.output_tokens,
-        "total_tokens": conversation.input_tokens + reply.output_tokens,
+        "total_tokens": read_tokens + reply.output_tokens,
     }
     if not conversation.is_streamed:
         choice = {
@@ -96,12 +98,13 @@ def write(conversation: Conversation, reply: Reply, created: int) -> Iterator[by
             "logprobs": None,
             "finish_reason": _finish_reason(reply),
         }
+        yield from reply.interruptions()
         yield json.dumps(head | {"choices": [choice], "usage": usage}).encode()
         return
     head["object"] = "chat.completion.chunk"
-    for delta, finish_reason in _deltas(reply):
-        choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
-        yield encode(json.dumps(head | {"choices": [choice]}))
+    for delta in _deltas(reply):
+        yield delta if isinstance(delta, Beat) else _chunk(head, delta, None)
+    yield _chunk(head, {}, _finish_reason(reply))
     if conversation.has_usage_in_stream:
         yield encode(json.dumps(head | {"choices": [], "usage": usage}))
     yield encode("[DONE]")
@@ -109,26 +112,34 @@ def write(conversation: Conversation, reply: Reply, created: int) -> Iterator[by
 
 def _message(reply: Reply) -> dict[str, Any]:
     message: dict[str, Any] = {"role": "assistant", "refusal": None}
-    if reply.call is None:
+    if not reply.calls:
         return message | {"content": reply.text}
-    function = {"name": reply.call.name, "arguments": reply.arguments_json}
-    call = {"id": reply.call.id, "type": "function", "function": function}
-    return message | {"content": None, "tool_calls": [call]}
+    calls = [_call(each) for each in reply.calls]
+    return message | {"content": reply.text or None, "tool_calls": calls}
+
+
+def _call(call: Called) -> dict[str, Any]:
+    function = {"name": call.name, "arguments": call.arguments_json}
+    return {"id": call.id, "type": "function", "function": function}
 
 
 def _finish_reason(reply: Reply) -> str:
-    return "stop" if reply.call is None else "tool_calls"
+    return "tool_calls" if reply.calls else "stop"
 
 
-def _deltas(reply: Reply) -> Iterator[tuple[dict[str, Any], str | None]]:
-    if reply.call is None:
-        yield {"role": "assistant", "content": ""}, None
-        for piece in pieces(reply.text):
-            yield {"content": piece}, None
-    else:
-        function = {"name": reply.call.name, "arguments": ""}
-        call = {"index": 0, "id": reply.call.id, "type": "function", "function": function}
-        yield {"role": "assistant", "content": None, "tool_calls": [call]}, None
-        for piece in pieces(reply.arguments_json):
-            yield {"tool_calls": [{"index": 0, "function": {"arguments": piece}}]}, None
-    yield {}, _finish_reason(reply)
+def _chunk(head: Mapping[str, Any], delta: Mapping[str, Any], reason: str | None) -> bytes:
+    choice = {"index": 0, "delta": delta, "finish_reason": reason}
+    return encode(json.dumps({**head, "choices": [choice]}))
+
+
+def _deltas(reply: Reply) -> Iterator[dict[str, Any] | Beat]:
+    if reply.text or not reply.calls:
+        yield {"role": "assistant", "content": ""}
+        for step in reply.streamed():
+            yield step if isinstance(step, Beat) else {"content": step}
+    for index, call in enumerate(reply.calls):
+        begun = {"index": index, **_call(call)}
+        begun["function"] = {"name": call.name, "arguments": ""}
+        yield {"role": "assistant", "content": None, "tool_calls": [begun]}
+        for piece in pieces(call.arguments_json):
+            yield {"tool_calls": [{"index": index, "function": {"arguments": piece}}]}

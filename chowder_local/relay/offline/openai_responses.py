@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from chowder_local.relay.offline.beats import Beat
 from chowder_local.relay.offline.conversation import (
     Answered,
     Called,
@@ -76,27 +77,34 @@ def _text(content: Any) -> str:
     return content if isinstance(content, str) else "\n".join(_texts(content))
 
 
-def write(conversation: Conversation, reply: Reply, created: int) -> Iterator[bytes]:
+def write(conversation: Conversation, reply: Reply, created: int) -> Iterator[bytes | Beat]:
     """The answer, whole or as events."""
     if not conversation.is_streamed:
+        yield from reply.interruptions()
         yield json.dumps(_response(conversation, reply, created, "completed")).encode()
         return
-    for number, event in enumerate(_events(conversation, reply, created)):
+    number = 0
+    for event in _events(conversation, reply, created):
+        if isinstance(event, Beat):
+            yield event
+            continue
         yield encode(json.dumps(event | {"sequence_number": number}), event["type"])
+        number += 1
 
 
 def _response(
     conversation: Conversation, reply: Reply, created: int, status: str
 ) -> dict[str, Any]:
     is_over = status == "completed"
-    total = conversation.input_tokens + reply.output_tokens
+    read_tokens = reply.input_tokens(conversation)
     usage = {
-        "input_tokens": conversation.input_tokens,
+        "input_tokens": read_tokens,
         "input_tokens_details": {"cached_tokens": 0},
         "output_tokens": reply.output_tokens,
         "output_tokens_details": {"reasoning_tokens": 0},
-        "total_tokens": total,
+        "total_tokens": read_tokens + reply.output_tokens,
     }
+    items = [_item(conversation, number, each, status) for number, each in enumerate(reply.blocks)]
     return {
         "id": f"resp_{conversation.digest[:48]}",
         "object": "response",
@@ -107,7 +115,7 @@ def _response(
         "instructions": None,
         "metadata": {},
         "model": conversation.model,
-        "output": [_item(conversation, reply, "completed")] if is_over else [],
+        "output": items if is_over else [],
         "parallel_tool_calls": True,
         "temperature": 1.0,
         "tool_choice": "auto",
@@ -117,22 +125,26 @@ def _response(
     }
 
 
-def _item(conversation: Conversation, reply: Reply, status: str) -> dict[str, Any]:
+def _item(
+    conversation: Conversation, number: int, each: str | Called, status: str
+) -> dict[str, Any]:
     is_over = status == "completed"
-    if call := reply.call:
+    # The first one's id needs no number to be its own.
+    id_ = conversation.digest[:48] + (f"_{number}" if number else "")
+    if isinstance(each, Called):
         return {
             "type": "function_call",
-            "id": f"fc_{conversation.digest[:48]}",
-            "call_id": call.id,
-            "name": call.name,
-            "arguments": reply.arguments_json if is_over else "",
+            "id": f"fc_{id_}",
+            "call_id": each.id,
+            "name": each.name,
+            "arguments": each.arguments_json if is_over else "",
             "status": status,
         }
     return {
         "type": "message",
-        "id": f"msg_{conversation.digest[:48]}",
+        "id": f"msg_{id_}",
         "role": "assistant",
-        "content": [_part(reply.text)] if is_over else [],
+        "content": [_part(each)] if is_over else [],
         "status": status,
     }
 
@@ -141,33 +153,41 @@ def _part(text: str) -> dict[str, Any]:
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
 
 
-def _events(conversation: Conversation, reply: Reply, created: int) -> Iterator[dict[str, Any]]:
+def _events(
+    conversation: Conversation, reply: Reply, created: int
+) -> Iterator[dict[str, Any] | Beat]:
     begun = _response(conversation, reply, created, "in_progress")
     yield {"type": "response.created", "response": begun}
     yield {"type": "response.in_progress", "response": begun}
-    item = _item(conversation, reply, "in_progress")
-    yield {"type": "response.output_item.added", "output_index": 0, "item": item}
-    place = {"item_id": item["id"], "output_index": 0}
-    yield from (_text_events(reply, place) if reply.call is None else _call_events(reply, place))
-    item = _item(conversation, reply, "completed")
-    yield {"type": "response.output_item.done", "output_index": 0, "item": item}
+    for number, each in enumerate(reply.blocks):
+        item = _item(conversation, number, each, "in_progress")
+        yield {"type": "response.output_item.added", "output_index": number, "item": item}
+        place = {"item_id": item["id"], "output_index": number}
+        if isinstance(each, Called):
+            yield from _call_events(each, place)
+        else:
+            yield from _text_events(reply, place)
+        item = _item(conversation, number, each, "completed")
+        yield {"type": "response.output_item.done", "output_index": number, "item": item}
     whole = _response(conversation, reply, created, "completed")
     yield {"type": "response.completed", "response": whole}
 
 
-def _text_events(reply: Reply, place: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def _text_events(reply: Reply, place: Mapping[str, Any]) -> Iterator[dict[str, Any] | Beat]:
     where = {**place, "content_index": 0}
     yield {"type": "response.content_part.added", **where, "part": _part("")}
-    for piece in pieces(reply.text):
-        yield {"type": "response.output_text.delta", **where, "delta": piece, "logprobs": []}
+    for step in reply.streamed():
+        if isinstance(step, Beat):
+            yield step
+        else:
+            yield {"type": "response.output_text.delta", **where, "delta": step, "logprobs": []}
     yield {"type": "response.output_text.done", **where, "text": reply.text, "logprobs": []}
     yield {"type": "response.content_part.done", **where, "part": _part(reply.text)}
 
 
-def _call_events(reply: Reply, place: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    arguments = reply.arguments_json
+def _call_events(call: Called, place: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    arguments = call.arguments_json
     for piece in pieces(arguments):
         yield {"type": "response.function_call_arguments.delta", **place, "delta": piece}
-    name = reply.call.name if reply.call else ""
     done = {"type": "response.function_call_arguments.done", "arguments": arguments}
-    yield {**done, **place, "name": name}
+    yield {**done, **place, "name": call.name}

@@ -17,7 +17,7 @@ from chowder_local.domain import (
     Spare,
 )
 from chowder_local.errors.upstream import RelayTokenInvalid
-from chowder_local.relay.service import Lender, Loan
+from chowder_local.relay.calls import Lender, Loan
 from chowder_local.tokens import Vault
 
 if TYPE_CHECKING:

@@ -29,6 +29,7 @@ from chowder_local.errors.sandboxes import (
     SandboxMissing,
 )
 from chowder_local.instances.lifecycle import InstanceDraft
+from chowder_local.relay.replies.rules import ReplyScript
 from tests.scripted.engine import Hold
 from tests.scripted.gateway import refused
 from tests.scripted.pages import all_of
@@ -363,6 +364,13 @@ async def test_an_instance_can_be_deleted_in_any_state(
     assert deleted.gateway_url is None
     assert world.engine.found == {}
     assert world.engine.having_volumes == set()
+
+
+async def test_a_deleted_instances_script_of_replies_is_forgotten(world: World) -> None:
+    instance = await world.created()
+    world.scripts.put(instance.id, ReplyScript())
+    await world.lifecycle.delete(world.organization_id, instance.id)
+    assert world.scripts.of(instance.id) is None
 
 
 async def test_deleting_during_provisioning_leaves_nothing(world: World) -> None:

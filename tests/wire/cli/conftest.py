@@ -35,7 +35,7 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(value if isinstance(value, bytes) else json.dumps(value).encode())
 
-    do_POST = do_PATCH = do_DELETE = do_GET  # noqa: N815 - the library reads these names
+    do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815 - the library reads these names
 
     def log_message(self, *_: object) -> None:
         pass

@@ -15,8 +15,9 @@ from chowder_local.relay.offline.conversation import (
     Tool,
 )
 from chowder_local.upstream.sse import EventReader
+from tests.unit.relay.offline.steps import as_bytes
 
-CALL = Reply(call=Called("call_1", "exec", {"command": "id -u"}))
+CALL = Reply(calls=(Called("call_1", "exec", {"command": "id -u"}),))
 
 
 def body(*messages: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -24,7 +25,7 @@ def body(*messages: dict[str, Any], **more: Any) -> dict[str, Any]:
 
 
 def events(conversation: Conversation, reply: Reply) -> list[dict[str, Any]]:
-    read_events = EventReader().feed(b"".join(write(conversation, reply)))
+    read_events = EventReader().feed(as_bytes(write(conversation, reply)))
     data = [json.loads(event.data or "") for event in read_events]
     assert [event.name for event in read_events] == [each["type"] for each in data]
     return data
@@ -87,7 +88,7 @@ def test_a_text_is_written_whole() -> None:
     conversation = read(body({"role": "user", "content": "Hi"}, system="S"))
 
     assert conversation.system == "S"
-    message = json.loads(b"".join(write(conversation, Reply("Hello"))))
+    message = json.loads(as_bytes(write(conversation, Reply("Hello"))))
 
     assert message["content"] == [{"type": "text", "text": "Hello"}]
     assert message["stop_reason"] == "end_turn"
@@ -99,7 +100,7 @@ def test_a_text_is_written_whole() -> None:
 
 
 def test_a_call_is_written_whole() -> None:
-    message = json.loads(b"".join(write(read(body()), CALL)))
+    message = json.loads(as_bytes(write(read(body()), CALL)))
 
     assert message["content"] == [
         {"type": "tool_use", "id": "toolu_1", "name": "exec", "input": {"command": "id -u"}}

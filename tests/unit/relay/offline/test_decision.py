@@ -32,8 +32,8 @@ def asked(*turns: Turn | str, **more: Any) -> Conversation:
 
 
 def call_of(conversation: Conversation) -> tuple[str, dict[str, Any]] | None:
-    call = decide(conversation).call
-    return None if call is None else (call.name, dict(call.arguments))
+    calls = decide(conversation).calls
+    return (calls[0].name, dict(calls[0].arguments)) if calls else None
 
 
 def test_the_first_turn_quotes_the_person() -> None:
@@ -154,9 +154,8 @@ def test_an_old_result_does_not_answer_a_new_message() -> None:
 
 
 def test_ids_depend_on_the_request_only() -> None:
-    call = decide(asked("call exec", tools=(EXEC,))).call
+    (call,) = decide(asked("call exec", tools=(EXEC,))).calls
 
-    assert call is not None
     assert call.id == "call_" + "d" * 24
 
 

@@ -15,8 +15,9 @@ from chowder_local.relay.offline.conversation import (
 )
 from chowder_local.relay.offline.gemini import read, write
 from chowder_local.upstream.sse import EventReader
+from tests.unit.relay.offline.steps import as_bytes
 
-CALL = Reply(call=Called("call_1", "exec", {"command": "id -u"}))
+CALL = Reply(calls=(Called("call_1", "exec", {"command": "id -u"}),))
 
 
 def asked(*contents: dict[str, Any], is_streamed: bool = False, **more: Any) -> Conversation:
@@ -102,7 +103,7 @@ def test_choices_are_read() -> None:
 def test_a_text_is_written_whole() -> None:
     conversation = asked()
 
-    answer = json.loads(b"".join(write(conversation, Reply("Hello"), is_sse=False)))
+    answer = json.loads(as_bytes(write(conversation, Reply("Hello"), is_sse=False)))
 
     (candidate,) = answer["candidates"]
     assert candidate["content"] == {"role": "model", "parts": [{"text": "Hello"}]}
@@ -116,7 +117,7 @@ def test_a_text_is_written_whole() -> None:
 
 
 def test_a_text_is_written_in_several_events() -> None:
-    stream = b"".join(write(asked(is_streamed=True), Reply("one two three four five"), is_sse=True))
+    stream = as_bytes(write(asked(is_streamed=True), Reply("one two three four five"), is_sse=True))
 
     chunks = [json.loads(event.data or "") for event in EventReader().feed(stream)]
     texts = [chunk["candidates"][0]["content"]["parts"][0]["text"] for chunk in chunks]
@@ -128,13 +129,13 @@ def test_a_text_is_written_in_several_events() -> None:
 
 
 def test_a_stream_without_sse_is_one_array() -> None:
-    stream = b"".join(write(asked(is_streamed=True), Reply("one two three four"), is_sse=False))
+    stream = as_bytes(write(asked(is_streamed=True), Reply("one two three four"), is_sse=False))
 
     assert len(json.loads(stream)) == 2
 
 
 def test_a_call_ends_with_stop() -> None:
-    (event,) = EventReader().feed(b"".join(write(asked(is_streamed=True), CALL, is_sse=True)))
+    (event,) = EventReader().feed(as_bytes(write(asked(is_streamed=True), CALL, is_sse=True)))
 
     (candidate,) = json.loads(event.data or "")["candidates"]
     assert candidate["content"]["parts"] == [

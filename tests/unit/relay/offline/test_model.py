@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from chowder_local.domain import ModelProvider
-from chowder_local.relay.offline.model import answer
+from chowder_local.relay.offline.decision import decide
+from chowder_local.relay.offline.model import OfflineAnswer, asked
 from chowder_local.relay.providers import error_words
 
 ANTHROPIC, OPENAI, GEMINI = ModelProvider
@@ -14,6 +15,15 @@ MESSAGES: dict[str, Any] = {"messages": [{"role": "user", "content": "Hi"}]}
 CONTENTS: dict[str, Any] = {"contents": [{"parts": [{"text": "Hi"}]}]}
 GENERATE = "models/gemini-x:generateContent"
 STREAM = "models/gemini-x:streamGenerateContent"
+
+
+def answer(
+    provider: ModelProvider, path: str, query: str, body: bytes, created: int
+) -> tuple[OfflineAnswer, bytes]:
+    given = asked(provider, path, query, body, created)
+    if not isinstance(given, OfflineAnswer):
+        given = given.answered(decide(given.conversation))
+    return given, b"".join(step for step in given.steps if isinstance(step, bytes))
 
 
 @pytest.mark.parametrize(
@@ -34,9 +44,8 @@ STREAM = "models/gemini-x:streamGenerateContent"
 def test_each_format_is_answered(
     provider: ModelProvider, path: str, query: str, body: dict[str, Any], content_type: str
 ) -> None:
-    given = answer(provider, path, query, json.dumps(body).encode(), 7)
+    given, whole = answer(provider, path, query, json.dumps(body).encode(), 7)
 
-    whole = b"".join(given.chunks)
     assert given.status == 200
     assert given.content_type.partition(";")[0] == content_type
     assert b"[offline]" in whole or path == "embeddings"
@@ -52,15 +61,15 @@ def test_each_format_is_answered(
     ],
 )
 def test_other_paths_are_not_found(provider: ModelProvider, path: str) -> None:
-    given = answer(provider, path, "", b"", 7)
+    given, whole = answer(provider, path, "", b"", 7)
 
     assert given.status == 404
-    assert path in error_words(b"".join(given.chunks))
+    assert path in error_words(whole)
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"messages": [1]}', b"\xff", b"[" * 99_999])
 def test_a_body_that_makes_no_sense_is_refused(body: bytes) -> None:
-    given = answer(ANTHROPIC, "v1/messages", "", body, 7)
+    given, whole = answer(ANTHROPIC, "v1/messages", "", body, 7)
 
     assert given.status == 400
-    assert "cannot read" in error_words(b"".join(given.chunks))
+    assert "cannot read" in error_words(whole)

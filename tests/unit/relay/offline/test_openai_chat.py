@@ -15,8 +15,9 @@ from chowder_local.relay.offline.conversation import (
 )
 from chowder_local.relay.offline.openai_chat import read, write
 from chowder_local.upstream.sse import EventReader
+from tests.unit.relay.offline.steps import as_bytes
 
-CALL = Reply(call=Called("call_1", "exec", {"command": "id -u"}))
+CALL = Reply(calls=(Called("call_1", "exec", {"command": "id -u"}),))
 
 
 def body(*messages: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -24,7 +25,7 @@ def body(*messages: dict[str, Any], **more: Any) -> dict[str, Any]:
 
 
 def chunks(conversation: Conversation, reply: Reply) -> list[dict[str, Any]]:
-    *data, done = EventReader().feed(b"".join(write(conversation, reply, 7)))
+    *data, done = EventReader().feed(as_bytes(write(conversation, reply, 7)))
     assert done.data == "[DONE]"
     return [json.loads(event.data or "") for event in data]
 
@@ -71,7 +72,7 @@ def test_choices_are_read() -> None:
 
 
 def test_a_text_is_written_whole() -> None:
-    completion = json.loads(b"".join(write(read(body()), Reply("Hello"), 7)))
+    completion = json.loads(as_bytes(write(read(body()), Reply("Hello"), 7)))
 
     (choice,) = completion["choices"]
     assert (choice["message"]["content"], choice["finish_reason"]) == ("Hello", "stop")
@@ -80,7 +81,7 @@ def test_a_text_is_written_whole() -> None:
 
 
 def test_a_call_is_written_whole() -> None:
-    (choice,) = json.loads(b"".join(write(read(body()), CALL, 7)))["choices"]
+    (choice,) = json.loads(as_bytes(write(read(body()), CALL, 7)))["choices"]
 
     (call,) = choice["message"]["tool_calls"]
     assert (call["id"], call["function"]["name"]) == ("call_1", "exec")

@@ -15,8 +15,9 @@ from chowder_local.relay.offline.conversation import (
 )
 from chowder_local.relay.offline.openai_responses import read, write
 from chowder_local.upstream.sse import EventReader
+from tests.unit.relay.offline.steps import as_bytes
 
-CALL = Reply(call=Called("call_1", "exec", {"command": "id -u"}))
+CALL = Reply(calls=(Called("call_1", "exec", {"command": "id -u"}),))
 
 
 def body(given: Any = "Hi", **more: Any) -> dict[str, Any]:
@@ -24,7 +25,7 @@ def body(given: Any = "Hi", **more: Any) -> dict[str, Any]:
 
 
 def events(conversation: Conversation, reply: Reply) -> list[dict[str, Any]]:
-    read_events = EventReader().feed(b"".join(write(conversation, reply, 7)))
+    read_events = EventReader().feed(as_bytes(write(conversation, reply, 7)))
     data = [json.loads(event.data or "") for event in read_events]
     assert [event.name for event in read_events] == [each["type"] for each in data]
     assert [each["sequence_number"] for each in data] == list(range(len(data)))
@@ -87,7 +88,7 @@ def test_choices_are_read() -> None:
 def test_a_text_is_written_whole() -> None:
     conversation = read(body())
 
-    response = json.loads(b"".join(write(conversation, Reply("Hello"), 7)))
+    response = json.loads(as_bytes(write(conversation, Reply("Hello"), 7)))
 
     assert response["status"] == "completed"
     assert response["created_at"] == 7
@@ -96,7 +97,7 @@ def test_a_text_is_written_whole() -> None:
 
 
 def test_a_call_is_written_whole() -> None:
-    response = json.loads(b"".join(write(read(body()), CALL, 7)))
+    response = json.loads(as_bytes(write(read(body()), CALL, 7)))
 
     (item,) = response["output"]
     assert (item["type"], item["call_id"], item["name"]) == ("function_call", "call_1", "exec")

@@ -1,0 +1,1 @@
+"""The API's calls as methods, by subject; `client.Client` has them all."""

@@ -1,0 +1,61 @@
+"""A sandbox's model call, whose it is, and what it gets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+
+    from chowder_local.domain import InstanceId, ModelProvider, OrganizationId, SandboxId
+
+
+@dataclass(frozen=True)
+class Loan:
+    """Who calls, nobody if it is a spare, and with whose key; None if none is set."""
+
+    organization_id: OrganizationId | None
+    instance_id: InstanceId | None
+    sandbox_id: SandboxId
+    key: str | None
+
+
+class Lender(Protocol):
+    """Knows which organization's key a sandbox may use."""
+
+    async def lend(self, relay_token: str, provider: ModelProvider) -> Loan:
+        """The loan for a call; raises RelayTokenInvalid for a token that is not ours."""
+
+
+@dataclass(frozen=True)
+class ModelCall:
+    """A sandbox's request; header names are in lower case, the path has no leading slash."""
+
+    provider: ModelProvider
+    method: str
+    path: str
+    query: str
+    headers: Sequence[tuple[str, str]]
+    body: bytes
+
+
+@dataclass(frozen=True)
+class ModelAnswer:
+    """What a sandbox gets; whoever holds one closes it, read or not."""
+
+    status: int
+    headers: Sequence[tuple[str, str]]
+    chunks: AsyncIterator[bytes]
+    close: Callable[[], Awaitable[None]]
+
+
+def whole(
+    status: int, answer_headers: Sequence[tuple[str, str]], chunks: AsyncIterator[bytes]
+) -> ModelAnswer:
+    """An answer that is made here, with nothing to close behind it."""
+
+    async def close() -> None:
+        """There is nothing open."""
+
+    return ModelAnswer(status, answer_headers, chunks, close)

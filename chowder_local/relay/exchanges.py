@@ -1,0 +1,122 @@
+"""The latest model calls of each instance, as they were sent and answered; kept in memory."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from chowder_local.domain import InstanceId, ModelProvider, OrganizationId
+
+MAX_BYTES = 32 * 1024 * 1024
+"""A call of an agent has about 70 kB, most of it OpenClaw's own instructions."""
+MAX_ANSWER_BYTES = 1024 * 1024
+"""Of each answer; more of it passes by, and is counted only."""
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Bytes of an answer, and how long after the call they came."""
+
+    after_s: float
+    data: bytes
+
+
+@dataclass
+class Exchange:
+    """A model call and what has come back by now. Without headers, and so without any key."""
+
+    id: str
+    organization_id: OrganizationId | None
+    instance_id: InstanceId | None
+    provider: ModelProvider
+    path: str
+    request: bytes
+    turn_id: str | None
+    """The same for all calls of a turn."""
+    at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    session_key: str | None = None
+    source: str = "provider"
+    """Who answers: provider, offline, or the rule of a script of replies."""
+    status: int | None = None
+    outcome: str | None = None
+    """None while it goes on."""
+    error: str | None = None
+    chunks: list[Chunk] = field(default_factory=list)
+    answer_bytes: int = 0
+    took_s: float | None = None
+    _began_s: float = field(default_factory=time.monotonic)
+
+    def came(self, data: bytes) -> int:
+        """Keeps a part of the answer, if there is room for it; says how much was kept."""
+        is_kept = self.answer_bytes + len(data) <= MAX_ANSWER_BYTES
+        self.answer_bytes += len(data)
+        if not is_kept:
+            return 0
+        self.chunks.append(Chunk(time.monotonic() - self._began_s, data))
+        return len(data)
+
+    def ended(self, outcome: str, error: str | None = None) -> None:
+        """Says how it went."""
+        self.outcome, self.error = outcome, error
+        self.took_s = time.monotonic() - self._began_s
+
+    @property
+    def size_bytes(self) -> int:
+        """What keeping it takes, about."""
+        return len(self.request) + sum(len(chunk.data) for chunk in self.chunks)
+
+
+class Exchanges:
+    """The latest ones, as many as there is room for. Used in one event loop."""
+
+    def __init__(self, max_bytes: int = MAX_BYTES) -> None:
+        self._max_bytes = max_bytes
+        self._kept: OrderedDict[str, Exchange] = OrderedDict()
+        self._bytes = 0
+        self._numbers = itertools.count(1)
+
+    def begin(
+        self,
+        organization_id: OrganizationId | None,
+        instance_id: InstanceId | None,
+        provider: ModelProvider,
+        path: str,
+        request: bytes,
+        turn_id: str | None = None,
+    ) -> Exchange:
+        """A new one, which the caller tells how it goes on; of a spare's, nothing is kept."""
+        made = Exchange(
+            f"ex-{next(self._numbers)}", organization_id, instance_id, provider, path, request,
+            turn_id,
+        )  # fmt: skip
+        if instance_id is not None:
+            self._kept[made.id] = made
+            self._grow(len(request))
+        return made
+
+    def came(self, exchange: Exchange, data: bytes) -> None:
+        """A part of its answer."""
+        if exchange.id in self._kept:
+            self._grow(exchange.came(data))
+
+    def of_instance(self, instance_id: InstanceId) -> Iterator[Exchange]:
+        """An instance's, the latest first."""
+        return (each for each in reversed(self._kept.values()) if each.instance_id == instance_id)
+
+    def get(self, organization_id: OrganizationId, exchange_id: str) -> Exchange | None:
+        """One of them, if it is that organization's."""
+        found = self._kept.get(exchange_id)
+        return found if found is not None and found.organization_id == organization_id else None
+
+    def _grow(self, size_bytes: int) -> None:
+        self._bytes += size_bytes
+        while self._bytes > self._max_bytes and len(self._kept) > 1:
+            _, oldest = self._kept.popitem(last=False)
+            self._bytes -= oldest.size_bytes

@@ -1,0 +1,91 @@
+"""The model that answers without any provider: by a script of replies, or as the offline model."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from chowder_local.relay.calls import whole
+from chowder_local.relay.offline import model as offline
+from chowder_local.relay.offline.beats import played
+from chowder_local.relay.offline.decision import decide
+from chowder_local.relay.offline.model import OfflineAnswer
+from chowder_local.relay.origin import session_key_in
+from chowder_local.relay.replies import matching
+from chowder_local.relay.replies.matching import Refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from chowder_local.domain import InstanceId
+    from chowder_local.relay.calls import Loan, ModelAnswer, ModelCall
+    from chowder_local.relay.exchanges import Exchange
+    from chowder_local.relay.offline.conversation import Reply
+    from chowder_local.relay.offline.model import Question
+    from chowder_local.relay.replies.scripts import Scripted, Scripts
+
+    NameOf = Callable[[InstanceId, str], "SessionName | None"]
+
+
+@dataclass(frozen=True)
+class SessionName:
+    """A session as its people know it; None is the main one."""
+
+    name: str | None
+
+
+class LocalModel:
+    """Answers model calls; `name_of` tells from OpenClaw's key what a session is called."""
+
+    def __init__(self, scripts: Scripts, name_of: NameOf) -> None:
+        self._scripts = scripts
+        self._name_of = name_of
+
+    async def answer(self, call: ModelCall, loan: Loan, exchange: Exchange) -> ModelAnswer:
+        """The answer, which may be a failure such as a provider's."""
+        exchange.source = "offline"
+        asked = offline.asked(call.provider, call.path, call.query, call.body, int(time.time()))
+        if isinstance(asked, OfflineAnswer):
+            return _made(asked)
+        scripted = self._scripted(call, loan, exchange, asked)
+        if scripted is None:
+            return _made(asked.answered(decide(asked.conversation)))
+        exchange.source = f"script: {scripted.rule}"
+        await asyncio.sleep(scripted.played.delay_s)
+        return _scripted(call, asked, scripted.played.answer)
+
+    def _scripted(
+        self, call: ModelCall, loan: Loan, exchange: Exchange, asked: Question
+    ) -> Scripted | None:
+        """What a script says to a message; what OpenClaw asks on its own no script is about."""
+        if loan.organization_id is None or loan.instance_id is None:
+            return None
+        conversation = asked.conversation
+        exchange.session_key = key = session_key_in(conversation.system)
+        if key is None or not self._scripts.in_force(loan.organization_id, loan.instance_id):
+            return None
+        session = self._name_of(loan.instance_id, key)
+        ask = matching.ask(
+            call.provider,
+            conversation,
+            session.name if session else None,
+            is_session_known=session is not None,
+        )
+        return self._scripts.answer(
+            loan.organization_id, loan.instance_id, ask, conversation.digest
+        )
+
+
+def _scripted(call: ModelCall, asked: Question, answer: Reply | Refusal) -> ModelAnswer:
+    if not isinstance(answer, Refusal):
+        return _made(asked.answered(answer))
+    refused = offline.refused(call.provider, answer.status, answer.words)
+    wait_s = answer.retry_after_s
+    return _made(refused, *([] if wait_s is None else [("retry-after", f"{wait_s:g}")]))
+
+
+def _made(answer: OfflineAnswer, *more: tuple[str, str]) -> ModelAnswer:
+    answer_headers = [("content-type", answer.content_type), *more]
+    return whole(answer.status, answer_headers, played(answer.steps))

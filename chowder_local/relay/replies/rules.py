@@ -1,0 +1,213 @@
+"""What a script of replies may say; a file and the API take the same."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    field_validator,
+    model_validator,
+)
+
+from chowder_local.domain import ModelProvider
+from chowder_local.relay.replies.templates import TemplateInvalid, checked
+
+MAX_RULES = 1_000
+MAX_WAIT_S = 600.0
+OVERLOADED = "overloaded"
+
+
+def _no_flag(value: Any) -> Any:
+    # YAML has `yes` and `no`, and Python counts with them.
+    if isinstance(value, bool):
+        raise ValueError("should be a number")
+    return value
+
+
+Number = BeforeValidator(_no_flag)
+Seconds = Annotated[float, Number, Field(ge=0, le=MAX_WAIT_S)]
+Count = Annotated[int, Number, Field(ge=0)]
+Ordinal = Annotated[int, Number, Field(ge=1)]
+
+
+class _Strict(BaseModel):
+    """A misspelt member would otherwise be a rule that never does what it says."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Match(_Strict):
+    """When a rule counts; all that is given must be so, and nothing given is always so."""
+
+    text: str | None = Field(None, description="Is in the person's latest words, in any case.")
+    regex: str | None = Field(
+        None, description="Is found in them, as a regular expression of Python."
+    )
+    turn: Ordinal | None = Field(
+        None, description="How many messages the conversation has, this one included."
+    )
+    session: str | None = Field(
+        None, description="The name of the session; null, if it is there, is the main one."
+    )
+    model: str | None = Field(None, description="The model's id; * and ? stand for anything.")
+    provider: ModelProvider | None = Field(None, description="Whose model is asked.")
+    tool: str | None = Field(None, description="The tool that has come back since.")
+    result: str | None = Field(None, description="Is in what that tool came to, in any case.")
+    result_regex: str | None = Field(None, description="Is found in what that tool came to.")
+
+    @field_validator("regex", "result_regex")
+    @classmethod
+    def _readable(cls, pattern: str | None) -> str | None:
+        try:
+            re.compile(pattern or "")
+        except re.error as error:
+            raise ValueError(f"is no regular expression: {error}") from None
+        return pattern
+
+    @property
+    def is_of_session(self) -> bool:
+        """Whether it matters which session it is; null counts, too."""
+        return "session" in self.model_fields_set
+
+    @property
+    def is_of_result(self) -> bool:
+        """Whether it is about a tool's result, so that it never counts before there is one."""
+        return not (self.tool is None and self.result is None and self.result_regex is None)
+
+
+class Pause(_Strict):
+    """Nothing is sent for a while."""
+
+    wait_s: Seconds
+
+
+class Verbatim(_Strict):
+    """These bytes are sent as they are: a broken event, say."""
+
+    raw: str
+
+
+class Break(_Strict):
+    """The connection breaks here."""
+
+    cut: Literal[True]
+
+
+class ToolCall(_Strict):
+    """A tool for the agent, or for the client whose function it is, to use."""
+
+    name: str = Field(min_length=1)
+    arguments: dict[str, Any] = Field(default_factory=dict)
+
+
+class TokenCounts(_Strict):
+    """What the answer says it took; about what a real model would count, where nothing is said."""
+
+    input_tokens: Count | None = None
+    output_tokens: Count | None = None
+
+
+class Action(_Strict):
+    """One answer of the model: words, tool calls, both, or an error."""
+
+    text: str | None = Field(None, description="What is said.")
+    template: str | None = Field(
+        None,
+        description="The same as a Jinja template, with text, turn, session, model, provider, "
+        "groups (of the regex; 0 is all of it), tool and result.",
+    )
+    chunks: list[str | Pause | Verbatim | Break] | None = Field(
+        None, min_length=1, description="What is said, in the pieces in which it is streamed."
+    )
+    call: str | None = Field(None, min_length=1, description="The one tool that is called.")
+    arguments: dict[str, Any] | None = Field(None, description="With what it is called.")
+    calls: list[ToolCall] | None = Field(None, min_length=1, description="Several, at once.")
+    usage: TokenCounts = Field(default_factory=TokenCounts)
+    delay_s: Seconds = Field(0.0, description="How long nothing comes at first.")
+    pace_s: Seconds = Field(0.0, description="How long nothing comes between two pieces.")
+    error: Annotated[int, Number, Field(ge=400, le=599)] | Literal["overloaded"] | None = Field(
+        None, description="The status with which the provider fails; overloaded is its own."
+    )
+    message: str | None = Field(None, description="What the provider says with it.")
+    retry_after_s: Seconds | None = Field(None, description="When to try again, it says.")
+
+    @field_validator("template")
+    @classmethod
+    def _readable(cls, template: str | None) -> str | None:
+        try:
+            return template and checked(template)
+        except TemplateInvalid as invalid:
+            raise ValueError(str(invalid)) from None
+
+    @model_validator(mode="after")
+    def _one_thing(self) -> Self:
+        said = [self.text, self.template, self.chunks]
+        called = [self.call, self.calls]
+        if sum(each is not None for each in said) > 1:
+            raise ValueError("give one of text, template and chunks")
+        if self.call is not None and self.calls is not None:
+            raise ValueError("give call or calls")
+        if self.arguments is not None and self.call is None:
+            raise ValueError("arguments go with call")
+        is_answer = any(each is not None for each in said + called)
+        if self.error is None and (self.message, self.retry_after_s) != (None, None):
+            raise ValueError("message and retry_after_s go with error")
+        if is_answer == (self.error is not None):
+            raise ValueError("give text, template, chunks, call or calls; or else error")
+        return self
+
+
+def _kind(value: Any) -> str:
+    """Of which kind a reply is, so that what is wrong with it is said of that kind alone."""
+    if isinstance(value, str):
+        return "text"
+    return "answer" if isinstance(value, (dict, Action)) else "answers"
+
+
+Answer = Annotated[
+    Annotated[str, Tag("text")] | Annotated[Action, Tag("answer")], Discriminator(_kind)
+]
+Reply = Annotated[
+    Annotated[str, Tag("text")]
+    | Annotated[Action, Tag("answer")]
+    | Annotated[list[Answer], Field(min_length=1, max_length=MAX_RULES), Tag("answers")],
+    Discriminator(_kind),
+]
+
+
+class Rule(_Strict):
+    """What is replied, and when."""
+
+    name: str | None = Field(None, description="What it is called where it is told of.")
+    match: Match = Field(default_factory=Match)
+    reply: Reply = Field(
+        description="Words, an answer, or a list: one for the message, the next for what its tool "
+        "calls came to, and so on."
+    )
+    times: Ordinal | None = Field(None, description="How often it counts; for ever, if not set.")
+
+    @property
+    def answers(self) -> list[Action]:
+        """What is answered: to the message, to what came back first, and so on."""
+        given = self.reply if isinstance(self.reply, list) else [self.reply]
+        return [Action(text=each) if isinstance(each, str) else each for each in given]
+
+
+class ReplyScript(_Strict):
+    """Rules, of which the first that matches counts, and what becomes of all else."""
+
+    unmatched: Literal["offline", "fail"] = Field(
+        "offline",
+        description="offline: what no rule matches is answered as if there were none. fail: it is "
+        "an error that says what was asked.",
+    )
+    replies: list[Rule] = Field(
+        default_factory=list, max_length=MAX_RULES, description="The rules, in their order."
+    )

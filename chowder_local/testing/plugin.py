@@ -1,0 +1,182 @@
+"""The pytest plugin: fixtures for a server, an organization, instances and scripted replies."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+    from pathlib import Path
+
+    from chowder_local.testing.live import LiveInstance, LiveOrganization, Replies
+    from chowder_local.testing.servers import Server
+
+# Whoever has the package installed has this module imported by every run of pytest: what takes
+# time to import is imported where it is used.
+
+REPLIES = "chowder_replies"
+IN_HAND = pytest.StashKey[list["LiveInstance"]]()
+"""The instances that a test has to do with."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The plugin's options."""
+    group = parser.getgroup("chowder-local", "tests against OpenClaw agents")
+    group.addoption(
+        "--chowder",
+        choices=("auto", "running", "start"),
+        default="auto",
+        help="Which server: the one that CHOWDER_BASE_URL and CHOWDER_KEY name or that runs, or "
+        "else one that is started for the tests (auto); the former only; the latter only.",
+    )
+    group.addoption(
+        "--chowder-keep",
+        action="store_true",
+        help="Leave the server that was started for the tests, so that the next run begins warm.",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Makes the marker known."""
+    config.addinivalue_line(
+        "markers",
+        f"{REPLIES}(path): scripted replies for the test's instance, by a path from the test file.",
+    )
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Ends the server that was started for the tests, once all processes of the run are done."""
+    config = session.config
+    if hasattr(config, "workerinput") or config.getoption("--chowder-keep"):
+        return
+    data_dir = _data_dir(config)
+    if data_dir is not None and data_dir.exists():
+        from chowder_local.testing.servers import Server
+
+        Server.stop(data_dir, _environment())
+
+
+@pytest.fixture(scope="session")
+def chowder_server(request: pytest.FixtureRequest) -> Server:
+    """The server of the run: `base_url` and an organization's `key`."""
+    from filelock import FileLock
+
+    from chowder_local.testing.servers import Server
+
+    config, env = request.config, _environment()
+    wish = config.getoption("--chowder")
+    if wish != "start":
+        found = Server.named(env) or Server.running(env)
+        if found is not None:
+            return found
+        if wish == "running":
+            pytest.exit("No server runs. Start one with: chowder-local up --detach", returncode=2)
+    data_dir = _data_dir(config)
+    if data_dir is None:
+        pytest.exit("A server for the tests needs pytest's cache: leave out -p no:cacheprovider", 2)
+    # All processes of a run have the same one, and whoever comes first starts it.
+    with FileLock(data_dir.with_suffix(".lock")):
+        return Server.start(data_dir, env)
+
+
+@pytest.fixture(scope="session")
+def chowder_organization(
+    request: pytest.FixtureRequest, chowder_server: Server
+) -> Iterator[LiveOrganization]:
+    """An organization of this process's own, so that parallel tests do not meet."""
+    from chowder_local.testing.live import LiveOrganization
+
+    worker = getattr(request.config, "workerinput", {}).get("workerid", "")
+    name = f"pytest {worker}".strip()
+    with LiveOrganization.signed_up(chowder_server.base_url, name) as organization:
+        yield organization
+
+
+@pytest.fixture
+def chowder_instance(
+    request: pytest.FixtureRequest, chowder_organization: LiveOrganization
+) -> Iterator[LiveInstance]:
+    """A running instance for this test alone."""
+    instance = chowder_organization.create_instance(request.node.name[:128])
+    _take(request.node, instance)
+    yield instance
+    instance.delete()
+
+
+@pytest.fixture(scope="session")
+def chowder_common_instance(chowder_organization: LiveOrganization) -> LiveInstance:
+    """A running instance for all tests of this process, each of which has a session of its own."""
+    return chowder_organization.create_instance("common")
+
+
+@pytest.fixture
+def chowder_session(
+    request: pytest.FixtureRequest, chowder_common_instance: LiveInstance
+) -> Iterator[str]:
+    """The name of a new session of the common instance; `chowder_common_instance.session_url`."""
+    _take(request.node, chowder_common_instance)
+    yield f"{request.node.name}-{uuid.uuid4().hex[:8]}"
+    chowder_common_instance.replies.clear()
+
+
+@pytest.fixture
+def chowder_replies(request: pytest.FixtureRequest) -> Replies:
+    """What the model says to the test's instance: its own one if it has one, or else the common.
+
+    With the marker `chowder_replies("file.yaml")` those of the file are in force from the start.
+    """
+    is_common = "chowder_session" in request.fixturenames
+    # Without the session nobody would take the script away again.
+    needed = "chowder_session" if is_common else "chowder_instance"
+    request.getfixturevalue(needed)
+    (instance,) = request.node.stash[IN_HAND]
+    replies: Replies = instance.replies
+    for marker in reversed(list(request.node.iter_markers(REPLIES))):
+        replies.load(request.path.parent / str(marker.args[0]))
+    return replies
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    """Fails a test whose agent was asked what no rule is about, if its script says so."""
+    yield
+    if REPLIES in getattr(item, "fixturenames", ()):
+        for instance in item.stash.get(IN_HAND, []):
+            if misses := instance.replies.misses:
+                pytest.fail("No scripted reply is about:\n" + "\n".join(misses), pytrace=False)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Puts the model calls and the log of a failed test's instances into its report."""
+    report = yield
+    if report.failed:
+        from chowder_local.errors import ChowderError
+
+        for instance in item.stash.get(IN_HAND, []):
+            try:
+                report.sections += instance.report()
+            except ChowderError as problem:
+                report.sections.append((f"of {instance.name}", f"nothing more: {problem}"))
+    return report
+
+
+def _take(item: pytest.Item, instance: LiveInstance) -> None:
+    item.stash.setdefault(IN_HAND, []).append(instance)
+
+
+def _environment() -> dict[str, str]:
+    """This process's, which only pytest knows the arguments of."""
+    return dict(os.environ)
+
+
+def _data_dir(config: pytest.Config) -> Path | None:
+    """Where a server for the tests has its data: always the same place for a project."""
+    cache: pytest.Cache | None = getattr(config, "cache", None)
+    return None if cache is None else cache.mkdir("chowder-local") / "server"

@@ -1,0 +1,83 @@
+"""The pytest plugin as a user meets it: pytest of its own, in a project of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.e2e.serving import ServerProcess
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+FAILING = """
+import pytest
+
+def test_that_fails(chowder_common_instance, chowder_session):
+    assert chowder_common_instance.say("Hello, agent", chowder_session) == "Nothing like that"
+
+def test_that_asks_what_no_rule_is_about(
+    chowder_common_instance, chowder_session, chowder_replies
+):
+    chowder_replies.add("Yes.", text="something else")
+    body = {"model": "gpt-4o", "input": "How deep is the sea?"}
+    with pytest.raises(Exception, match="No rule of the script"):
+        chowder_common_instance.respond(body["input"], chowder_session)
+
+@pytest.mark.chowder_replies("replies.yaml")
+def test_with_a_file(chowder_common_instance, chowder_session, chowder_replies):
+    assert chowder_common_instance.say("Hi", chowder_session) == "Hello from a file."
+    assert chowder_replies.used == [1]
+    assert chowder_replies.unmatched == []
+"""
+REPLIES = "- match: {text: hi}\n  reply: Hello from a file.\n"
+
+
+def run(
+    folder: Path, server: ServerProcess | None, *options: str
+) -> subprocess.CompletedProcess[str]:
+    """Pytest in a folder, against a server that its environment names, if any."""
+    named = {"CHOWDER_BASE_URL": server.base_url, "CHOWDER_KEY": server.key} if server else {}
+    env = {"PATH": os.environ["PATH"], "HOME": str(folder), **named}
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:randomly", *options],
+        cwd=folder, env=env, capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [(), ("-n", "2")])
+def test_the_example_passes_as_it_stands(
+    server: ServerProcess, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    shutil.copy(EXAMPLES / "test_order_desk.py", tmp_path)
+    done = run(tmp_path, server, *options)
+    assert "3 passed" in done.stdout, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_a_failure_comes_with_what_the_agent_was_asked_and_logged(
+    server: ServerProcess, tmp_path: Path
+) -> None:
+    (tmp_path / "test_mine.py").write_text(FAILING)
+    (tmp_path / "replies.yaml").write_text(REPLIES)
+    done = run(tmp_path, server)
+    assert "2 failed, 1 passed" in done.stdout, done.stdout + done.stderr
+    assert "model calls of common" in done.stdout
+    assert "log of common" in done.stdout
+    assert "ex-" in done.stdout
+    assert "No scripted reply is about:" in done.stdout
+    assert "How deep is the sea?" in done.stdout
+    assert server.key not in done.stdout
+
+
+def test_without_a_server_it_says_how_to_get_one(tmp_path: Path) -> None:
+    shutil.copy(EXAMPLES / "test_order_desk.py", tmp_path)
+    done = run(tmp_path, None, "--chowder", "running")
+    assert done.returncode == 2
+    assert "chowder-local up --detach" in done.stdout + done.stderr

@@ -1,0 +1,128 @@
+"""Scripted replies that a real agent hears, acts upon and passes on."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.e2e.api import Api
+
+MODELS = ("claude-sonnet-4-20250514", "gpt-4o", "gemini-2.5-pro")
+
+
+@pytest.fixture
+def path(api: Api, instance: str) -> Iterator[str]:
+    """Where the shared agent's script is; none is left there."""
+    path = f"../local/instances/{instance}/replies"
+    yield path
+    assert api.delete(path).status_code == 204
+
+
+def scripted(api: Api, path: str, *replies: Any, unmatched: str = "fail") -> None:
+    put = api.put(path, json={"unmatched": unmatched, "replies": replies})
+    assert put.status_code == 200, put.text
+
+
+@pytest.fixture
+def session() -> str:
+    return f"replies-{uuid4()}"
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_agent_carries_out_what_the_script_calls(
+    api: Api, instance: str, path: str, session: str, model: str
+) -> None:
+    call = {"text": "Let me see.", "call": "exec", "arguments": {"command": "echo $((6 * 7))"}}
+    last = {"template": "It is {{ result }}.", "usage": {"output_tokens": 7}}
+    scripted(api, path, {"match": {"text": "six times seven"}, "reply": [call, last]})
+    answer = api.say(instance, "What is six times seven?", session=session, model=model)
+    assert answer == "It is 42."
+    told = api.get(path).json()["own"]
+    assert (told["used"], told["unmatched"]) == ([1], [])
+    calls = api.get(f"../local/instances/{instance}/exchanges?limit=2").json()
+    assert [each["session"] for each in calls] == [session, session]
+    # Both are of one turn, and the second has what the first came to.
+    assert len({each["turn_id"] for each in calls}) == 1
+    whole = api.get(f"../local/exchanges/{calls[0]['id']}").json()
+    assert "42" in json.dumps(whole["request"])
+    assert "It is" in "".join(chunk["text"] for chunk in whole["chunks"])
+
+
+def test_a_rule_may_be_about_a_session_and_a_turn(
+    api: Api, instance: str, path: str, session: str
+) -> None:
+    scripted(
+        api,
+        path,
+        {"match": {"session": session, "turn": 2}, "reply": "The second."},
+        {"match": {"session": session}, "reply": "Another."},
+        {"reply": "Elsewhere."},
+    )
+    heard = [api.say(instance, "Hi", session=session) for _ in range(3)]
+    assert heard == ["Another.", "The second.", "Another."]
+    assert api.say(instance, "Hi", session=f"{session}-else") == "Elsewhere."
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "words"),
+    [
+        ({"error": 429, "message": "Slow down.", "retry_after_s": 60}, 429, "Slow down."),
+        ({"error": 500, "message": "boom"}, 500, "boom"),
+        ({"error": "overloaded", "message": "Later."}, 529, "Later."),
+    ],
+)
+def test_the_models_failure_is_the_clients(
+    api: Api, instance: str, path: str, session: str, error: Any, status: int, words: str
+) -> None:
+    scripted(api, path, {"reply": error, "times": 1}, {"reply": "Here I am."})
+    failed = api.message(instance, "Hi", session=session)
+    assert (failed.status_code, words in failed.text) == (status, True)
+    assert failed.headers.get("Retry-After") == ("60" if status == 429 else None)
+    # And with that it is over: nothing keeps the next from being answered.
+    assert api.say(instance, "Hi again", session=session) == "Here I am."
+
+
+def test_an_answer_that_is_cut_or_broken_is_a_failure_at_once(
+    api: Api, instance: str, path: str, session: str
+) -> None:
+    scripted(
+        api,
+        path,
+        {"match": {"text": "cut"}, "reply": {"chunks": ["Once ", {"cut": True}]}},
+        {"match": {"text": "broken"}, "reply": {"chunks": ["Once ", {"raw": "data: {\n\n"}]}},
+    )
+    cut, broken = (api.message(instance, word, session=session) for word in ("cut", "broken"))
+    assert (cut.status_code, broken.status_code) == (502, 502)
+    assert "cut it off" in cut.text
+
+
+def test_what_no_rule_is_about_fails_with_what_was_asked(
+    api: Api, instance: str, path: str, session: str
+) -> None:
+    scripted(api, path, {"match": {"text": "something else"}, "reply": "Yes."})
+    answer = api.message(instance, "How deep is the sea?", session=session)
+    assert answer.status_code == 400
+    assert f"turn 1 in '{session}', \\\"How deep is the sea?\\\"" in answer.text
+    (missed,) = api.get(path).json()["own"]["unmatched"]
+    assert (missed["session"], missed["text"]) == (session, "How deep is the sea?")
+
+
+def test_what_comes_before_a_pause_is_there_before_it_is_over(
+    api: Api, instance: str, path: str, session: str
+) -> None:
+    scripted(api, path, {"reply": {"chunks": ["Once upon", {"wait_s": 600}, " a time."]}})
+    body = {"model": "gpt-4o", "input": "Tell me a story.", "stream": True}
+    url = f"instances/{instance}/session/{session}/responses"
+    with api.stream("POST", url, json=body) as answer:
+        lines = answer.iter_lines()
+        first = next(line for line in lines if '"response.output_text.delta"' in line)
+    assert json.loads(first.partition("data: ")[2])["delta"] == "Once upon"
+    # Who leaves ends the agent's turn, and with it the pause.
+    scripted(api, path, {"reply": "The end."})
+    assert api.say(instance, "And then?", session=session) == "The end."

@@ -1,0 +1,109 @@
+"""`replies` and `exchanges` against a scripted server."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from chowder_local.cli.main import run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+Serve = Callable[[dict[str, Any]], tuple[dict[str, str], list[Any]]]
+Output = pytest.CaptureFixture[str]
+
+FISH: dict[str, Any] = {"id": "0a1b2c3d-4e5f", "name": "fish"}
+RULES = [{"name": "greeting", "match": {"text": "hi"}, "reply": "Hello"}, {"reply": "Eh?"}]
+MISSED = {"turn": 2, "text": "bye", "model": "gpt-4o"}
+SHOWN = {"script": {"replies": RULES}, "used": [3, 0], "unmatched": [MISSED]}
+CALL: dict[str, Any] = {
+    "id": "ex-1", "at": "2026-11-24T10:11:12.5Z", "session": None,
+    "session_key": "agent:main:main", "source": "offline", "outcome": None, "took_s": None,
+    "request_bytes": 70, "answer_bytes": 7,
+}  # fmt: skip
+
+
+def test_a_script_of_a_file_is_put_in_force(tmp_path: Path, serve: Serve, capsys: Output) -> None:
+    file = tmp_path / "replies.yaml"
+    file.write_text("- match: {text: hi}\n  reply: Hello\n")
+    env, asked = serve({"PUT /local/replies": {"own": SHOWN, "server": None}})
+    assert run(["replies", "set", str(file)], env) == 0
+    rule = {"match": {"text": "hi"}, "reply": "Hello"}
+    assert asked == [("PUT /local/replies", {"replies": [rule]})]
+    assert "2 rules" in capsys.readouterr().err
+
+
+def test_a_script_may_be_one_agents(tmp_path: Path, serve: Serve) -> None:
+    file = tmp_path / "replies.json"
+    file.write_text('{"unmatched": "fail"}')
+    path = f"/local/instances/{FISH['id']}/replies"
+    shown = {"own": SHOWN, "server": None}
+    env, asked = serve(
+        {"GET /v1/instances": [FISH], f"PUT {path}": shown, f"DELETE {path}": (204, b"")}
+    )
+    assert run(["replies", "set", "-i", "fish", str(file)], env) == 0
+    assert run(["replies", "clear", "-i", "fish"], env) == 0
+    assert [call for call, _ in asked if path in call] == [f"PUT {path}", f"DELETE {path}"]
+
+
+def test_a_file_that_makes_no_sense_is_told_before_anyone_is_asked(
+    tmp_path: Path, serve: Serve, capsys: Output
+) -> None:
+    file = tmp_path / "replies.yaml"
+    file.write_text("- reply: {tekst: Hello}\n")
+    env, asked = serve({})
+    assert run(["replies", "set", str(file)], env) == 2
+    assert "replies.0.reply.answer.tekst" in capsys.readouterr().err
+    assert asked == []
+
+
+def test_scripts_are_shown_with_what_has_come_of_them(serve: Serve, capsys: Output) -> None:
+    env, _ = serve({"GET /local/replies": {"own": SHOWN, "server": {**SHOWN, "unmatched": []}}})
+    assert run(["replies", "show"], env) == 0
+    printed, notes = capsys.readouterr()
+    rows = [line.split() for line in printed.splitlines()]
+    assert ["own", "greeting", "3", "text", "'hi'"] in rows
+    assert ["the", "server's", "replies[1]", "0", "anything"] in rows
+    assert notes == "No rule was about: turn 2, 'bye', of gpt-4o\n"
+
+
+def test_where_there_is_no_script_it_says_how_to_get_one(serve: Serve, capsys: Output) -> None:
+    nothing = {"own": None, "server": None}
+    env, _ = serve({"GET /local/replies": nothing})
+    assert run(["replies", "show"], env) == 0
+    assert "replies set FILE" in capsys.readouterr().err
+    assert run(["replies", "show", "--json"], env) == 0
+    assert json.loads(capsys.readouterr().out) == nothing
+
+
+def test_model_calls_are_a_table(serve: Serve, capsys: Output) -> None:
+    done = {**CALL, "session": "alpha", "session_key": "agent:main:s-1", "took_s": 1.234}
+    done["outcome"] = "offline"
+    own = {**done, "session": None, "session_key": None}
+    path = f"GET /local/instances/{FISH['id']}/exchanges?limit=20"
+    env, _ = serve({"GET /v1/instances": [FISH], path: [CALL, done, own]})
+    assert run(["exchanges", "fish"], env) == 0
+    _, *rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert rows == [
+        ["ex-1", "10:11:12", "(main)", "offline", "…", "…", "70", "7"],
+        ["ex-1", "10:11:12", "alpha", "offline", "offline", "1.23", "s", "70", "7"],
+        ["ex-1", "10:11:12", "-", "offline", "offline", "1.23", "s", "70", "7"],
+    ]
+    assert run(["exchanges", "fish", "--json"], env) == 0
+    assert json.loads(capsys.readouterr().out) == [CALL, done, own]
+
+
+def test_a_model_call_is_shown_as_it_was_sent_and_answered(serve: Serve, capsys: Output) -> None:
+    chunks = [{"after_s": 0.5, "text": "data: {}\n\n"}]
+    found = {**CALL, "request": {"model": "gpt-4o"}, "chunks": chunks}
+    env, _ = serve({"GET /local/exchanges/ex-1": found})
+    assert run(["exchanges", "fish", "ex-1"], env) == 0
+    printed, notes = capsys.readouterr()
+    assert printed == '{\n  "model": "gpt-4o"\n}\ndata: {}\n'
+    assert notes == "# 0.500 s\n"
+    assert run(["exchanges", "fish", "ex-1", "--json"], env) == 0
+    assert json.loads(capsys.readouterr().out) == found
