@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from chowder_local.calls.copies import CopyCalls
 from chowder_local.calls.hosted import HostedCalls
+from chowder_local.calls.kit import KitCalls
 from chowder_local.calls.local import LocalCalls
 
 
-class Client(HostedCalls, LocalCalls):
+class Client(HostedCalls, LocalCalls, KitCalls, CopyCalls):
     """Calls a chowder-local server; use it as a context manager, or `close()` it.
 
     `base_url` is what `chowder-local env` prints, with or without its `/v1`; `key` is an

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any, NewType
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
+    from pathlib import Path
 
 OrganizationId = NewType("OrganizationId", str)
 InstanceId = NewType("InstanceId", str)
 KeyId = NewType("KeyId", str)
 SandboxId = NewType("SandboxId", str)
+SnapshotId = NewType("SnapshotId", str)
 
 
 class ModelProvider(StrEnum):
@@ -169,6 +171,29 @@ class Instance:
     """When it was first ready; until then its volume holds nothing that anyone was promised."""
     egress: Egress | None = None
     """What was chosen for it; None follows the server's own setting."""
+    seed_snapshot_id: SnapshotId | None = None
+    """What its volume is made from as long as it is not born; None is a blank one."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """An agent as it was at a moment; what its home was is an archive of that id."""
+
+    id: SnapshotId
+    organization_id: OrganizationId
+    model_provider: ModelProvider
+    created_at: datetime
+    instance_id: InstanceId | None = None
+    """Of which instance it was made; None if it came from another machine."""
+    name: str | None = None
+    is_kept: bool = True
+    """Whether somebody wants to have it, or it only lives as long as an instance is made of it."""
+    is_whole: bool = False
+    """Whether its archive is there; one that is not is being made, or a crash left it."""
+    size_bytes: int = 0
+    egress: Egress | None = None
+    content: Mapping[str, Any] = field(default_factory=dict)
+    """What else an agent is: `overrides`, `config` and `sessions`."""
 
 
 @dataclass(frozen=True)
@@ -201,6 +226,8 @@ class SandboxSpec:
     is_spare: bool = False
     """Nobody waits for a spare: it gives way to others until it is promoted or parked."""
     egress: Egress = Egress.ON
+    home: Path | None = None
+    """An archive of a whole home, which is put on the volume before the files are."""
 
 
 @dataclass(frozen=True)
@@ -213,6 +240,8 @@ class SandboxInfo:
     exit_code: int | None = None
     is_oom_killed: bool = False
     egress: Egress = Egress.ON
+    is_confined: bool = True
+    """False for one without egress that somebody else has started: its agent waits in vain."""
 
 
 @dataclass(frozen=True)

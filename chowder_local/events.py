@@ -40,6 +40,11 @@ class EventType(StrEnum):
     ENGINE_LOST = "engine.lost"
     ENGINE_BACK = "engine.back"
     MODEL_FAILED = "model.failed"
+    FAULT_APPLIED = "fault.applied"
+    SNAPSHOT_MADE = "snapshot.made"
+    SNAPSHOT_REMOVED = "snapshot.removed"
+    INSTANCE_FORKED = "instance.forked"
+    INSTANCE_RESTORED = "instance.restored"
     EVENTS_MISSED = "events.missed"
     """Never published: told to who resumes after what is not kept any more."""
 

@@ -16,12 +16,13 @@ from filelock import FileLock, Timeout
 
 from chowder_local import __version__, logs
 from chowder_local.accounts.default import default_model_keys
-from chowder_local.app import Machine, create_app
+from chowder_local.app import create_app
 from chowder_local.data_dir import make_private_folder, touch_private, unusable
 from chowder_local.engine.builds import trusted_bundle
 from chowder_local.engine.connection import find_engine
 from chowder_local.engine.image_recipe import expected_tag
 from chowder_local.errors.process import DataDirLocked
+from chowder_local.parts import Machine
 from chowder_local.settings import beyond_this_machine
 from chowder_local.tokens import write_private
 from chowder_local.web.connections import bounds_of_this_process, raise_descriptor_limit

@@ -59,7 +59,10 @@ class Settings(BaseModel):
     disk_limit_mb: int | None = Field(
         None,
         ge=256,
-        description="Disk a sandbox may use; looked at once a minute, and ended beyond it.",
+        description="Disk a sandbox may use; it is ended when it is seen to use more.",
+    )
+    disk_interval_s: float = Field(
+        60.0, gt=0, description="How often is looked at what sandboxes use, if that has a limit."
     )
     boot_timeout_s: float = Field(
         180.0, gt=0, description="How long a sandbox may take to be ready."
@@ -124,6 +127,12 @@ class Settings(BaseModel):
     replies: Path | None = Field(
         None, description="YAML file of scripted replies for the offline model."
     )
+    record: Path | None = Field(
+        None, description="Folder that every model call of a real provider is added to."
+    )
+    replay: Path | None = Field(
+        None, description="Folder of such a recording, from which model calls are answered."
+    )
     cors_origins: tuple[str, ...] = Field(
         (), description="Browser origins allowed besides loopback ones, separated by commas."
     )
@@ -147,7 +156,7 @@ class Settings(BaseModel):
                 raise ValueError(f"{host!r} is no host name; give names such as box.example")
         return hosts
 
-    @field_validator("data_dir", "ca_bundle", "replies")
+    @field_validator("data_dir", "ca_bundle", "replies", "record", "replay")
     @classmethod
     def _found_from_anywhere(cls, path: Path | None) -> Path | None:
         # A detached server runs in another directory, and only a shell expands a "~".
@@ -224,6 +233,16 @@ class Settings(BaseModel):
     def default_key_file(self) -> Path:
         """The default organization's API key, for `chowder-local env`."""
         return self.data_dir / "default.key"
+
+    @property
+    def seed_file(self) -> Path:
+        """The keys that `seed` has to know again, because a server shows them only once."""
+        return self.data_dir / "seed.json"
+
+    @property
+    def snapshots_dir(self) -> Path:
+        """The archives of snapshots."""
+        return self.data_dir / "snapshots"
 
     @property
     def store_file(self) -> Path:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parent.parent
 EXCEPTIONS = ROOT / "scripts" / "audit-exceptions.toml"
 LOCK = "requirements.lock"
-NPM_FOLDERS = ("docker/sandbox", "docker/sandbox/channels")
+NPM_FOLDERS = ("docker/sandbox", "docker/sandbox/channels", "docker/sandbox/flatten")
 PIP_AUDIT = ("pip-audit", "--requirement", LOCK, "--disable-pip", "--require-hashes",
              "--format", "json", "--progress-spinner", "off")  # fmt: skip
 NPM_AUDIT = ("npm", "audit", "--package-lock-only", "--json")

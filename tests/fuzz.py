@@ -15,6 +15,7 @@ from schemathesis.engine import events, from_schema
 from schemathesis.hooks import unregister
 
 from chowder_local.web.openapi.examples import UUID
+from chowder_local.web.openapi.words import MEDIA_EXAMPLES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 SEED = 20260504
 PHASES = ("examples", "coverage", "fuzzing", "stateful")
 SHOWN_BYTES = 300
+ANY_BYTES = (MEDIA_EXAMPLES["application/octet-stream"], b"any bytes")
+"""The document's example of a body that is no JSON, as a text and as what is sent."""
 
 CHECKS = {
     # What is terminated can still be looked at, and says so: the contract keeps its row.
@@ -56,16 +59,23 @@ REFUSALS = [
     # Expressions and templates that nobody can read, and answers with two texts; and they are long.
     taking("PUT /local/replies", 413, 422),
     taking("PUT /local/instances/{instance_id}/replies", 413, 422),
+    taking("PUT /local/instances/{instance_id}/recording", 413),
     # A time that is over.
     taking("POST /v1/keys", 422),
     # What a channel needs besides its token, and what else OpenClaw has to say of it.
     taking("POST /v1/instances/{instance_id}/channels/{channel}/connect", 400, 422),
+    # What goes with another kind, and paths that no call has.
+    taking("POST /local/faults", 422),
     # What is at the end of a path, and names that are too long in bytes.
     taking("GET /v1/instances/{instance_id}/files", 400),
     taking("GET /v1/instances/{instance_id}/files/content", 400),
     taking("PUT /v1/instances/{instance_id}/files/content", 400),
     taking("POST /v1/instances/{instance_id}/files/upload", 400),
     taking("GET /v1/instances/{instance_id}/files/download", 400),
+    # Of a copy, the tier's limit; and most bytes are no archive of an agent.
+    taking("POST /local/instances/{instance_id}/fork", 402),
+    taking("POST /local/snapshots/{snapshot_id}/fork", 402),
+    taking("POST /local/instances/import", 400, 402),
 ]
 """What valid requests may be refused for, by operation."""
 
@@ -141,11 +151,14 @@ def fuzz(
     phases: Sequence[str],
     excluded: Sequence[str] = (),
     is_learning: bool = True,
+    snapshot_id: str = "",
+    archive: bytes = b"",
 ) -> Findings:
     """What the operations of a server answer to requests made from its document.
 
     `operations` are schemathesis' own settings for some of them. Where the document's examples
-    have an id, `instance_id` is sent. What the server answered is used in later requests if
+    have an id, `instance_id` is sent, or `snapshot_id`,
+    and `archive` in place of any bytes. What the server answered is used in later requests if
     `is_learning`. Deterministic, but for what the server does.
     """
     document = httpx.get(f"{root_url}/openapi.json", trust_env=False).json()
@@ -169,6 +182,10 @@ def fuzz(
     @schemathesis.hook
     def before_call(_: Any, case: AnyCase, kwargs: dict[str, Any]) -> None:
         case.body = _placed(case.body, instance_id)
+        if isinstance(case.body, dict) and case.body.get("snapshot_id") == instance_id:
+            case.body["snapshot_id"] = snapshot_id
+        if case.body in ANY_BYTES and archive:
+            case.body = archive
         # An agent whose configuration is overwritten with anything is broken, and 502 says so.
         if isinstance(case.body, dict) and "openclaw.json" in str(case.body.get("path")):
             case.body["path"] = "workspace/other.json"

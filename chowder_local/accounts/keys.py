@@ -95,6 +95,12 @@ class Keys:
         await self._keys.revoke(key.id)
         log.info("Organization %s revoked key %s", organization_id, key.id)
 
+    async def remove_all(self, organization_id: OrganizationId) -> int:
+        """Ends and forgets all of them; how many there were."""
+        count = await self._keys.remove_scoped(organization_id)
+        log.info("Organization %s lost its %d scoped keys", organization_id, count)
+        return count
+
     def _told(self, key: ApiKey) -> ApiKey:
         return replace(key, is_active=key.is_good(self._clock()))
 

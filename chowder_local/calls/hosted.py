@@ -25,22 +25,9 @@ PAUSE_GROWTH = 1.5
 class HostedCalls(Transport):
     """The calls under `/v1`."""
 
-    def signup(self, name: str) -> Json:
-        """A new organization, on the smallest tier; only this answer has its `api_key`."""
-        return self._call("POST", "/v1/organization/signup", json={"name": name})
-
     def organization(self) -> Json:
         """The organization that the key belongs to."""
         return self._call("GET", "/v1/organization")
-
-    def change_organization(
-        self, name: str | None = None, model_api_keys: Mapping[str, str | None] | None = None
-    ) -> Json:
-        """Renames it, and sets model keys; one that is None is removed."""
-        body: Json = {} if name is None else {"name": name}
-        if model_api_keys is not None:
-            body["model_api_keys"] = {str(name): key for name, key in model_api_keys.items()}
-        return self._call("PATCH", "/v1/organization", json=body)
 
     def instances(self) -> list[Json]:
         """The organization's instances, without terminated ones."""

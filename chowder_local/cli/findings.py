@@ -91,6 +91,32 @@ def disk(settings: Settings, facts: EngineFacts | None) -> Iterator[Finding]:
         yield Finding("disk, engine", Level.WARN, f"{words}; an image build needs 4 GB", cure)
     else:
         yield Finding("disk, engine", Level.OK, words)
+    yield from _disk_of_volumes(Path(facts.root_dir))
+
+
+def _disk_of_volumes(root: Path) -> Iterator[Finding]:
+    """Room for agents' files, where volumes have a disk of their own."""
+    folder = root / "volumes"
+    try:
+        if folder.stat().st_dev == root.stat().st_dev:
+            return
+        free = shutil.disk_usage(folder).free
+    except FileNotFoundError:
+        return
+    except OSError:
+        import psutil
+
+        # An engine's folder is root's; that something is mounted there everybody may know.
+        if any(Path(each.mountpoint) == folder for each in psutil.disk_partitions(all=True)):
+            words = f"{folder} is a disk of its own, which only root can look at: sudo df {folder}"
+            yield Finding("disk, volumes", Level.OK, words)
+        return
+    words = f"{size_of(free)} free at {folder}, where agents' files are"
+    if free < NO_ENGINE_BYTES:
+        cure = "Make room there, or delete agents: 'docker system df -v' shows what they take."
+        yield Finding("disk, volumes", Level.FAIL, words, cure)
+    else:
+        yield Finding("disk, volumes", Level.OK, words)
 
 
 def engine(facts: EngineFacts) -> Iterator[Finding]:
@@ -139,7 +165,7 @@ def ports(settings: Settings, health: Mapping[str, Any] | None) -> Iterator[Find
 
 
 def _exposed(settings: Settings) -> Iterator[Path]:
-    for path in (settings.secret_file, settings.default_key_file):
+    for path in (settings.secret_file, settings.default_key_file, settings.seed_file):
         if path.exists() and path.stat().st_mode & 0o077:
             yield path
 

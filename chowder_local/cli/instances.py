@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import closing
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,13 +13,16 @@ from chowder_local.cli.named import SHOWN_ID_LENGTH, find_instance
 from chowder_local.cli.output import note, say, show_json, show_table, waiting
 from chowder_local.domain import Egress, ModelProvider
 
+if TYPE_CHECKING:
+    from chowder_local.client import Client
+
 WAIT_TIMEOUT_S = 300.0
 
 
 @click.group()
 @data_dir_option
 def instances() -> None:
-    """List, create, stop, start and remove agents.
+    """List, create, copy, stop, start and remove agents.
 
     INSTANCE is an instance's name, its id, or the beginning of its id.
     """
@@ -93,15 +96,7 @@ def create(
     config = dict(_override(text) for text in overrides)
     with context.client() as client:
         made = client.create_instance(name, provider, config or None)
-        if wait:
-            with waiting(f"{name} is provisioning") as update:
-                made = client.wait_until_running(
-                    made["id"], timeout, on_status=lambda status: update(f"{name} is {status}")
-                )
-    if as_json:
-        show_json(made)
-    else:
-        say(made["id"])
+        show_made(client, made, as_json=as_json, wait=wait, timeout=timeout)
 
 
 @instances.command("rm")
@@ -213,6 +208,22 @@ def _override(text: str) -> tuple[str, Any]:
         return path, json.loads(value)
     except ValueError:
         return path, value
+
+
+def show_made(
+    client: Client, made: dict[str, Any], *, as_json: bool, wait: bool, timeout: float
+) -> None:
+    """Prints an instance that is being made; if so wished, once it is running."""
+    name = made["name"]
+    if wait:
+        with waiting(f"{name} is provisioning") as update:
+            made = client.wait_until_running(
+                made["id"], timeout, on_status=lambda status: update(f"{name} is {status}")
+            )
+    if as_json:
+        show_json(made)
+    else:
+        say(made["id"])
 
 
 def _show_status(instance: dict[str, Any], as_json: bool) -> None:

@@ -34,6 +34,17 @@ def find_key(client: Client, wanted: str) -> dict[str, Any]:
     return _choose(meant, wanted, "key")
 
 
+def find_fault(client: Client, wanted: str) -> dict[str, Any]:
+    """The one fault meant by `wanted`. Raises click.ClickException if it is none or several."""
+    named = [{**each, "name": each["kind"]} for each in client.faults()]
+    return _choose(named, wanted, "fault")
+
+
+def find_snapshot(client: Client, wanted: str) -> dict[str, Any]:
+    """The one snapshot meant by `wanted`. Raises click.ClickException if it is none or several."""
+    return _choose(client.snapshots(), wanted, "snapshot")
+
+
 def _choose(found: Sequence[dict[str, Any]], wanted: str, kind: str) -> dict[str, Any]:
     for matches in (
         [each for each in found if each["id"] == wanted],

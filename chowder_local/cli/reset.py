@@ -23,13 +23,23 @@ if TYPE_CHECKING:
 @data_dir_option
 @json_option
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@click.option(
+    "--organization",
+    "is_of_one",
+    is_flag=True,
+    help="Only the default organization's agents, scoped keys and faults; the server goes on.",
+)
 @click.pass_obj
-def reset(context: Context, as_json: bool, yes: bool) -> None:
+def reset(context: Context, as_json: bool, yes: bool, is_of_one: bool) -> None:
     """Remove every agent and all data, after asking.
 
     Stops the server, removes each container, volume and network of this data directory, then the
-    database, keys and logs. The sandbox image stays: `image rm` removes it.
+    database, keys and logs. The sandbox image stays: `image rm` removes it. With --organization,
+    the running server removes what the default organization has, and keeps the organization.
     """
+    if is_of_one:
+        _reset_organization(context, as_json, yes)
+        return
     settings = context.settings()
     files = own_files(settings)
     if not files:
@@ -53,7 +63,7 @@ def reset(context: Context, as_json: bool, yes: bool) -> None:
             with lock.acquire(timeout=0):
                 update("Removing containers, volumes and networks")
                 report = _sweep(settings, context)
-                removed = _remove(own_files(settings), settings.data_dir)
+                removed = _remove(own_files(settings), settings)
         except Timeout:
             raise DataDirLocked(str(settings.data_dir)) from None
     if as_json:
@@ -66,20 +76,43 @@ def reset(context: Context, as_json: bool, yes: bool) -> None:
     )
 
 
+def _reset_organization(context: Context, as_json: bool, yes: bool) -> None:
+    with context.client() as client:
+        name = client.organization()["name"]
+        if not yes:
+            click.confirm(
+                f"Remove every agent of the organization {name}, with its files and "
+                "conversations, and its scoped keys and faults?",
+                abort=True,
+                err=True,
+            )
+        with waiting(f"Removing what {name} has"):
+            removed = client.reset()
+    if as_json:
+        show_json(removed)
+        return
+    say(
+        f"Removed {removed['instances']} agents, {removed['keys']} scoped keys and "
+        f"{removed['faults']} faults of {name}."
+    )
+
+
 def own_files(settings: Settings) -> list[Path]:
     """What we have put into the data directory; a person may keep other things there."""
     known = (
         settings.database_file,
         settings.secret_file,
         settings.default_key_file,
+        settings.seed_file,
         settings.store_file,
         settings.run_file,
         settings.log_file,
         settings.lock_file,
     )
     # SQLite and we ourselves write files beside these, with a suffix: -wal, .part and so on.
+    beside = {path for name in known for path in settings.data_dir.glob(f"{name.name}*")}
     return sorted(
-        {path for name in known for path in settings.data_dir.glob(f"{name.name}*")},
+        beside | set(settings.snapshots_dir.glob("*")),
         # The lock goes last: while it is there, nobody else starts.
         key=lambda path: (path == settings.lock_file, path),
     )
@@ -96,14 +129,15 @@ def _sweep(settings: Settings, context: Context) -> SweepReport:
     return remove_store(store_id, context.env)
 
 
-def _remove(files: list[Path], data_dir: Path) -> list[str]:
+def _remove(files: list[Path], settings: Settings) -> list[str]:
     removed = []
     try:
         for path in files:
             path.unlink(missing_ok=True)
             removed.append(str(path))
-        if not any(data_dir.iterdir()):
-            data_dir.rmdir()
+        for folder in (settings.snapshots_dir, settings.data_dir):
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
     except OSError as failure:
         raise DataDirUnusable(f"{failure.filename} cannot be removed: {failure}") from failure
     return removed

@@ -12,13 +12,17 @@ from chowder_local import __version__
 from chowder_local.cli.context import Context, data_dir_option
 from chowder_local.cli.detached import healthy_server, start_detached, wait_until_ready
 from chowder_local.cli.output import note, say, waiting
+from chowder_local.cli.seed import SEED_PATH, read_file, seed_server
 from chowder_local.domain import Egress, Tier
+from chowder_local.errors import ChowderError
 from chowder_local.settings import beyond_this_machine
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from chowder_local.cli.running import RunningServer
+    from chowder_local.seeding.run import SeedFile
     from chowder_local.settings import Settings
 
 
@@ -48,6 +52,17 @@ if TYPE_CHECKING:
     type=click.Path(exists=True, dir_okay=False),
     help="YAML file of what the offline model says.  [env: CHOWDER_REPLIES]",
 )
+@click.option(
+    "--record",
+    type=click.Path(file_okay=False),
+    help="Folder to add every model call of a real provider to.  [env: CHOWDER_RECORD]",
+)
+@click.option(
+    "--replay",
+    type=click.Path(exists=True, file_okay=False),
+    help="Folder of a recording to answer model calls from.  [env: CHOWDER_REPLAY]",
+)
+@click.option("--seed", type=SEED_PATH, help="Then bring the server to what this file declares.")
 @click.option("-d", "--detach", is_flag=True, help="Return once the server is ready.")
 @click.pass_obj
 def up(
@@ -59,6 +74,9 @@ def up(
     image: str | None,
     egress: str | None,
     replies: str | None,
+    record: str | None,
+    replay: str | None,
+    seed: Path | None,
     detach: bool,
 ) -> int:
     """Start the server, and first all that it needs.
@@ -70,26 +88,34 @@ def up(
     """
     options = {
         "host": host, "port": port, "offline": offline, "tier": tier, "image": image,
-        "egress": egress, "replies": replies,
+        "egress": egress, "replies": replies, "record": record, "replay": replay,
     }  # fmt: skip
     settings = context.settings(**options)
+    # What is wrong with it by itself is told before anything is begun.
+    seeding = None if seed is None else read_file(context, seed)
     if running := healthy_server(settings):
         _say_running(context, running, is_other=any(options.values()))
-        return 0
-    _check_replies(settings)
-    ensure_image(settings, context.env)
-    if detach:
+    else:
+        _check_files(settings)
+        ensure_image(settings, context.env)
+        if not detach:
+            return _serve(context, settings, seeding)
         _say_ready(context, settings, start_detached(settings, _options(settings), context.env))
-        return 0
-    return _serve(context, settings)
+    if seeding is not None:
+        seed_server(context, seeding)
+    return 0
 
 
-def _check_replies(settings: Settings) -> None:
-    """Says at once what is wrong with a script. Raises SettingsInvalid."""
+def _check_files(settings: Settings) -> None:
+    """Says at once what is wrong with a script or a recording. Raises SettingsInvalid."""
     if settings.replies is not None:
-        from chowder_local.relay.replies.files import read
+        from chowder_local.relay.replies import files
 
-        read(settings.replies)
+        files.read(settings.replies)
+    if settings.replay is not None:
+        from chowder_local.relay.recordings import folders
+
+        folders.read(settings.replay)
 
 
 def ensure_image(settings: Settings, env: Mapping[str, str]) -> None:
@@ -105,17 +131,27 @@ def ensure_image(settings: Settings, env: Mapping[str, str]) -> None:
     note(f"The sandbox image {tag} is built.")
 
 
-def _serve(context: Context, settings: Settings) -> int:
+def _serve(context: Context, settings: Settings, seeding: SeedFile | None) -> int:
     from chowder_local.server import run
 
     def announce() -> None:
         if running := wait_until_ready(settings, os.getpid()):
             _say_ready(context, settings, running)
             say("\nCtrl-C stops the server; agents stay as they are.")
+            if seeding is not None:
+                _seed(context, seeding)
 
     # A daemon, because a server that cannot start must not wait for its own announcement.
     threading.Thread(target=announce, daemon=True, name="announce").start()
     return run(settings, context.env)
+
+
+def _seed(context: Context, seeding: SeedFile) -> None:
+    try:
+        seed_server(context, seeding)
+    except ChowderError as failure:
+        # The server goes on; whoever looks at it can mend the file and run `seed`.
+        note(f"Error: {failure}")
 
 
 def _options(settings: Settings) -> list[str]:
@@ -128,8 +164,9 @@ def _options(settings: Settings) -> list[str]:
         options += ["--tier", settings.tier]
     if settings.image is not None:
         options += ["--image", settings.image]
-    if settings.replies is not None:
-        options += ["--replies", str(settings.replies)]
+    for name in ("replies", "record", "replay"):
+        if (path := getattr(settings, name)) is not None:
+            options += [f"--{name}", str(path)]
     return options
 
 

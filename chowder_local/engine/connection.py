@@ -17,7 +17,7 @@ from docker.errors import DockerException
 from docker.tls import TLSConfig
 from requests.exceptions import RequestException
 
-from chowder_local.errors.sandboxes import EngineRemote, EngineUnavailable
+from chowder_local.errors.sandboxes import EngineRemote, EngineSilent, EngineUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -90,11 +90,11 @@ def open_client(
 ) -> docker.DockerClient:
     """A client of the engine, which the caller closes; the engine was heard before it returns.
 
-    Raises EngineUnavailable with the reason and a cure.
+    Raises EngineSilent with the reason and a cure.
     """
     # Asked first because the SDK leaks the socket of a connection that fails.
     if problem := _problem_with(address):
-        raise EngineUnavailable(_does_not_answer(address, problem))
+        raise EngineSilent(_does_not_answer(address, problem))
     try:
         client = docker.DockerClient(
             base_url=address.url,
@@ -103,18 +103,18 @@ def open_client(
             tls=_tls(address.cert_dir),
         )
     except (DockerException, RequestException, OSError) as failure:
-        raise EngineUnavailable(_does_not_answer(address, _reason(failure))) from failure
+        raise EngineSilent(_does_not_answer(address, _reason(failure))) from failure
     client.api.timeout = timeout_s  # type: ignore[assignment]  # as above
     return client
 
 
 def hear(address: EngineAddress) -> str:
-    """The engine's name and version, heard on a new connection. Raises EngineUnavailable."""
+    """The engine's name and version, heard on a new connection. Raises EngineSilent."""
     client = open_client(address, HEARING_TIMEOUT_S, pool_size=1)
     try:
         answer = client.version()
     except (DockerException, RequestException, OSError) as failure:
-        raise EngineUnavailable(_does_not_answer(address, _reason(failure))) from failure
+        raise EngineSilent(_does_not_answer(address, _reason(failure))) from failure
     finally:
         client.close()
     platform = answer.get("Platform", {}).get("Name") or "Docker Engine"

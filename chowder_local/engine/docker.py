@@ -4,30 +4,28 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager, closing
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
-import anyio
 from docker.errors import APIError, NotFound
 
 from chowder_local.domain import Egress, EngineMemory, SandboxId, SandboxInfo, SandboxState
 from chowder_local.engine import confinement, labels, specs
+from chowder_local.engine.beside import Beside
 from chowder_local.engine.connection import hear, open_client
 from chowder_local.engine.containers import info_of, info_of_row
 from chowder_local.engine.failures import in_words, needing
 from chowder_local.engine.hearing import Hearing
+from chowder_local.engine.homes import rework_home, save_home
 from chowder_local.engine.memory import memory_of
 from chowder_local.engine.networks import SandboxNetworks, ensure_networks, remake_networks
 from chowder_local.engine.own import Own
-from chowder_local.engine.processes import DockerProcess, socket_of
-from chowder_local.engine.rooted import disk_bytes
 from chowder_local.engine.threads import Threads, ensure_awaited
-from chowder_local.errors.sandboxes import (
-    EngineUnavailable,
-    SandboxPaused,
-)
+from chowder_local.engine.within import Within
+from chowder_local.errors.sandboxes import EngineUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping
+    from pathlib import Path
 
     import docker
     from docker.models.containers import Container
@@ -45,20 +43,20 @@ STOP_TIMEOUT_S = 10
 NOT_PREPARED = "The engine is not prepared yet; try again in a moment."
 
 
-class DockerEngine:
+class DockerEngine(Within):
     """One server's view of an engine: it sees and touches only what bears the server's labels."""
 
     def __init__(
         self, client: docker.DockerClient, threads: Threads, store_id: str, timeout_s: float
     ) -> None:
-        self._client = client
-        self._threads = threads
+        super().__init__(client, threads, Own(client, store_id), timeout_s)
         self._store_id = store_id
-        self._own = Own(client, store_id)
-        self._timeout_s = timeout_s
         self._around: specs.Surroundings | None = None
         self._likeness = ""
         self._relay_port: int | None = None
+        self.beside = Beside(client, threads, self._own, self._surroundings, timeout_s)
+        """Runs programs on the volumes of sandboxes that are still."""
+        self._confined = confinement.Confined(client)
 
     @classmethod
     @asynccontextmanager
@@ -92,6 +90,8 @@ class DockerEngine:
         def call() -> tuple[Image, SandboxNetworks]:
             with in_words("look for the sandbox image"), needing(image):
                 found = self._client.images.get(image)
+            with in_words("take away what was left behind"):
+                self._own.discard_passing()
             with in_words("make the sandbox networks"):
                 return found, ensure_networks(self._client, self._store_id)
 
@@ -175,6 +175,10 @@ class DockerEngine:
                 self._own.ensure_volume(spec.id)
                 with needing(around.image):
                     container = self._client.containers.create(**options)
+                if spec.home is not None:
+                    ensure_awaited()
+                    with spec.home.open("rb") as home:
+                        container.put_archive(specs.HOME, home)
                 if files:
                     ensure_awaited()
                     container.put_archive(specs.STATE_DIR, specs.archive(files))
@@ -183,6 +187,8 @@ class DockerEngine:
                 if spec.egress is Egress.OFF:
                     confinement.confine(self._client, container, around.networks, self._relay_port)
                 container.reload()
+                if spec.egress is Egress.OFF:
+                    self._confined.note(container)
                 return info_of(spec.id, container.attrs)
 
         return await self._threads.run(call)
@@ -195,20 +201,23 @@ class DockerEngine:
                 container = self._own.find(sandbox_id)
                 if container is None:
                     return SandboxInfo(sandbox_id, SandboxState.MISSING)
-                return info_of(sandbox_id, container.attrs)
+                info = info_of(sandbox_id, container.attrs)
+                return self._confined.seen(info, container.attrs)
 
         return await self._threads.run(call)
 
     async def sandboxes(self) -> dict[SandboxId, SandboxInfo]:
-        """Every sandbox of ours, in one call to the engine, however many there are."""
+        """Every sandbox of ours, in one call to the engine and one for each without egress."""
 
         def call() -> dict[SandboxId, SandboxInfo]:
             with in_words("list the sandboxes"):
                 rows = self._client.api.containers(
                     all=True, filters=labels.store_filter(self._store_id)
                 )
-                found = (info_of_row(row) for row in rows)
-                return {info.id: info for info in found if info is not None}
+                self._confined.forget_all_but(rows)
+                found = ((info_of_row(row), row) for row in rows)
+                told = (self._confined.listed(info, row) for info, row in found if info)
+                return {info.id: info for info in told}
 
         return await self._threads.run(call)
 
@@ -267,15 +276,6 @@ class DockerEngine:
 
         return await self._threads.run(call)
 
-    async def disk_bytes(self, sandbox_id: SandboxId, limit: int) -> int:
-        """What a running sandbox takes of the disk, counted until it is more than a limit."""
-
-        def call() -> int:
-            with in_words(f"measure sandbox {sandbox_id}"):
-                return disk_bytes(self._client, self._own.found(sandbox_id), specs.HOME, limit)
-
-        return await self._threads.run(call)
-
     async def remove(self, sandbox_id: SandboxId) -> None:
         """Destroys container and volume; nothing happens if they are gone already."""
 
@@ -286,61 +286,37 @@ class DockerEngine:
 
         await self._threads.run(call)
 
-    async def log_tail(self, sandbox_id: SandboxId, line_count: int) -> str:
-        """The last lines that the sandbox printed; empty if it is gone."""
+    async def save_home(self, sandbox_id: SandboxId, target: Path, limit: int) -> None:
+        """Writes an archive of all that is on the volume, whether there is a container or not.
 
-        def call() -> str:
-            with in_words(f"read the log of sandbox {sandbox_id}"):
-                container = self._own.find(sandbox_id)
-                if container is None:
-                    return ""
-                return container.logs(tail=line_count).decode(errors="replace")
-
-        return await self._threads.run(call)
-
-    async def follow_log(self, sandbox_id: SandboxId, line_count: int) -> AsyncIterator[bytes]:
-        """The last lines and then each new one as it comes, until the sandbox ends.
-
-        Close the iterator to stop early. Raises SandboxMissing.
+        Names begin with that of the home's folder. Raises SandboxMissing, ArchiveRefused.
         """
+        if self._around is None:
+            raise EngineUnavailable(NOT_PREPARED)
+        image = self._around.image
 
-        def call() -> Any:
-            with in_words(f"follow the log of sandbox {sandbox_id}"):
-                container = self._own.found(sandbox_id)
-                return container.logs(stream=True, follow=True, tail=line_count)
+        def call() -> None:
+            with in_words(f"copy the home of sandbox {sandbox_id}"), needing(image):
+                save_home(self._own, sandbox_id, image, target, limit)
 
-        stream = await self._threads.run(call)
-        try:
-            # Outside the pool: a follower waits for hours, and eight would stop the server.
-            while chunk := await anyio.to_thread.run_sync(_next, stream, abandon_on_cancel=True):
-                yield chunk
-        finally:
-            stream.close()
+        await self._threads.run(call)
 
-    @asynccontextmanager
-    async def process(
-        self, sandbox_id: SandboxId, command: Sequence[str]
-    ) -> AsyncIterator[DockerProcess]:
-        """Runs a program in the sandbox as the agent's user; see `Processes` for its rules."""
+    async def rework_home(self, program: str, source: Path, target: Path, limit: int) -> None:
+        """Lets a Python program change an archive of a home, in a container without a network."""
+        if self._around is None:
+            raise EngineUnavailable(NOT_PREPARED)
+        image = self._around.image
 
-        def begin() -> tuple[str, Any]:
-            with in_words(f"run a program in sandbox {sandbox_id}"):
-                container = self._own.found(sandbox_id)
-                if container.status == "paused":
-                    raise SandboxPaused
-                made = self._client.api.exec_create(container.id, list(command), stdin=True)
-                return made["Id"], self._client.api.exec_start(made["Id"], socket=True)
+        def call() -> None:
+            with in_words("rework a home"), needing(image):
+                rework_home(self._client, self._store_id, image, program, source, target, limit)
 
-        def inspect() -> Any:
-            with in_words(f"ask after a program in sandbox {sandbox_id}"):
-                return self._client.api.exec_inspect(exec_id)
+        await self._threads.run(call)
 
-        exec_id, file = await self._threads.run(begin)
-        connection = socket_of(file)
-        try:
-            yield DockerProcess(connection, partial(self._threads.run, inspect), self._timeout_s)
-        finally:
-            connection.close()
+    def _surroundings(self) -> specs.Surroundings:
+        if self._around is None:
+            raise EngineUnavailable(NOT_PREPARED)
+        return self._around
 
     async def _act(
         self, sandbox_id: SandboxId, verb: str, action: Callable[[Container], None]
@@ -363,7 +339,3 @@ def _pause(container: Container) -> None:
         else:
             return
     container.pause()
-
-
-def _next(stream: Iterator[bytes]) -> bytes | None:
-    return next(stream, None)

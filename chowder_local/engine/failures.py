@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 from requests.exceptions import RequestException, Timeout
 
-from chowder_local.errors.sandboxes import EngineUnavailable, ImageMissing, SandboxMissing
+from chowder_local.errors.sandboxes import (
+    EngineSilent,
+    EngineUnavailable,
+    ImageMissing,
+    SandboxMissing,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +28,10 @@ CURES = {
 
 @contextmanager
 def in_words(doing: str) -> Iterator[None]:
-    """Turns what the SDK raises into EngineUnavailable with words for a person."""
+    """Turns what the SDK raises into EngineUnavailable with words for a person.
+
+    It is an EngineSilent if the engine gave no answer at all.
+    """
     try:
         yield
     except NotFound as gone:
@@ -33,12 +41,12 @@ def in_words(doing: str) -> Iterator[None]:
         cure = next((words for sign, words in CURES.items() if sign in reason.lower()), "")
         raise EngineUnavailable(f"The engine could not {doing}: {reason}.{cure}") from refused
     except Timeout as silence:
-        raise EngineUnavailable(
+        raise EngineSilent(
             f"The container engine has not answered in time (could not {doing}). Does it hang? "
             "'chowder-local doctor' tells."
         ) from silence
     except (DockerException, RequestException, OSError) as failure:
-        raise EngineUnavailable(
+        raise EngineSilent(
             f"The container engine does not answer (could not {doing}). Is it running? "
             "Agents boot again by themselves once it is."
         ) from failure

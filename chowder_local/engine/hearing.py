@@ -42,7 +42,7 @@ class Hearing:
         """
         asking = self._asking
         if self._failure is not None and time.monotonic() < self._rests_until_s:
-            raise EngineUnavailable(str(self._failure))
+            raise type(self._failure)(str(self._failure))
         if asking is None:
             asking = asyncio.get_running_loop().run_in_executor(self._thread, self._question)
             asking.add_done_callback(self._heard)

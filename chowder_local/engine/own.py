@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from docker.errors import APIError, NotFound
@@ -12,6 +12,8 @@ from chowder_local.engine.threads import ensure_awaited
 from chowder_local.errors.sandboxes import EngineUnavailable, SandboxMissing
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import docker
     from docker.models.containers import Container
 
@@ -46,6 +48,33 @@ class Own:
             raise SandboxMissing(f"Sandbox {sandbox_id} is gone from the engine.")
         return container
 
+    @contextmanager
+    def holding_volume(self, sandbox_id: SandboxId, image: str, home: str) -> Iterator[Container]:
+        """A container that has the sandbox's volume: its own, or else one that never starts.
+
+        Raises SandboxMissing if there is no volume.
+        """
+        if (container := self.find(sandbox_id)) is not None:
+            yield container
+            return
+        try:
+            volume = self._client.volumes.get(sandbox_id)
+        except NotFound:
+            volume = None
+        if volume is None or not labels.is_of_store(volume.attrs.get("Labels"), self._store_id):
+            raise SandboxMissing(f"The volume {sandbox_id} is gone from the engine.")
+        made = self._client.containers.create(
+            image,
+            ["true"],
+            network_mode="none",
+            labels=labels.store_labels(self._store_id),
+            volumes={str(sandbox_id): {"bind": home, "mode": "ro"}},
+        )
+        try:
+            yield made
+        finally:
+            made.remove(force=True)
+
     def discard(self, sandbox_id: SandboxId) -> None:
         """Removes the sandbox's container, if there is one."""
         container = self.find(sandbox_id)
@@ -58,6 +87,17 @@ class Own:
             if refused.status_code not in {404, 409}:
                 raise
 
+    def discard_passing(self) -> None:
+        """Removes containers that are no sandboxes: those that an earlier life did not end."""
+        # Row by row: the SDK's objects are asked for one by one, and there may be hundreds.
+        for row in self._client.api.containers(
+            all=True, filters=labels.store_filter(self._store_id)
+        ):
+            if labels.sandbox_of(row.get("Labels")) is None:
+                ensure_awaited()
+                with suppress(NotFound):
+                    self._client.api.remove_container(row["Id"], force=True)
+
     def ensure_volume(self, sandbox_id: SandboxId) -> None:
         """Makes the sandbox's volume, unless there is one."""
         ensure_awaited()
@@ -65,6 +105,14 @@ class Own:
         self._client.volumes.create(
             sandbox_id, labels=labels.sandbox_labels(self._store_id, sandbox_id)
         )
+
+    def check_volume(self, sandbox_id: SandboxId) -> None:
+        """Raises SandboxMissing unless the sandbox has a volume, and it is ours."""
+        with suppress(NotFound):
+            volume = self._client.volumes.get(sandbox_id)
+            if labels.is_of_store(volume.attrs.get("Labels"), self._store_id):
+                return
+        raise SandboxMissing(f"The volume of sandbox {sandbox_id} is gone from the engine.")
 
     def discard_volume(self, sandbox_id: SandboxId) -> None:
         """Removes the sandbox's volume, if there is one and it is ours."""

@@ -26,7 +26,16 @@ def run_rooted(
 
 def disk_bytes(client: docker.DockerClient, container: Container, root: str, limit: int) -> int:
     """What the sandbox takes of the disk. Blocking; raises EngineUnavailable."""
-    is_done, said = run_rooted(client, container, "measure.py", root, "/proc", str(limit))
+    return _number(client, container, "measure.py", root, "/proc", str(limit))
+
+
+def disk_free_bytes(client: docker.DockerClient, container: Container, root: str) -> int:
+    """What is left where the sandbox's files are. Blocking; raises EngineUnavailable."""
+    return _number(client, container, "free.py", root)
+
+
+def _number(client: docker.DockerClient, container: Container, name: str, *arguments: str) -> int:
+    is_done, said = run_rooted(client, container, name, *arguments)
     if not is_done or not said.isdecimal():
         words = (said.splitlines() or ["it does not say why"])[-1]
         raise EngineUnavailable(f"The sandbox {container.name} cannot be measured: {words}.")

@@ -23,7 +23,7 @@ from chowder_local.engine import confinement, labels
 from chowder_local.errors.sandboxes import EgressUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from chowder_local.engine.networks import SandboxNetworks
 
@@ -35,6 +35,9 @@ CPU_SHARES = 1024
 """What a container has by default."""
 SPARE_CPU_SHARES = 256
 """A quarter of what any other sandbox gets, as long as others want to have it."""
+
+BESIDE_MEMORY_MB = 512
+BESIDE_PIDS = 64
 
 # Engines differ in theirs, up to a billion files. A dump would fill the volume with memory.
 ULIMITS = {"nofile": 16384, "core": 0}
@@ -103,6 +106,35 @@ def container_options(spec: SandboxSpec, around: Surroundings) -> dict[str, Any]
         # We restart what should run; Docker on its own would loop on a broken configuration.
         "restart_policy": {"Name": "no"},
         "log_config": {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}},
+    }
+
+
+def beside_options(
+    sandbox_id: SandboxId, around: Surroundings, command: Sequence[str]
+) -> dict[str, Any]:
+    """Arguments for a container that does one thing on a sandbox's volume while that is still.
+
+    It is worth no more trust than the sandbox, and reaches nothing at all.
+    """
+    return {
+        "image": around.image,
+        "entrypoint": [*command],
+        "command": [],
+        "labels": labels.store_labels(around.store_id),
+        "environment": {"HOME": HOME},
+        "user": f"{AGENT_UID}:{AGENT_UID}",
+        "stdin_open": True,
+        "cap_drop": ["ALL"],
+        "security_opt": ["no-new-privileges"],
+        "read_only": True,
+        "mem_limit": f"{BESIDE_MEMORY_MB}m",
+        "memswap_limit": f"{BESIDE_MEMORY_MB}m",
+        "nano_cpus": int(around.limits.cpus * 1e9),
+        "pids_limit": BESIDE_PIDS,
+        "network_mode": "none",
+        "volumes": {str(sandbox_id): {"bind": HOME, "mode": "rw"}},
+        # What it says would otherwise be kept on the engine's disk as well.
+        "log_config": {"Type": "none"},
     }
 
 

@@ -23,6 +23,30 @@ class ServerStopping(GatewayUnavailable):
         super().__init__("the server is stopping")
 
 
+class AgentDiskFull(GatewayUnavailable):
+    """An agent can do nothing, because nothing more fits on the disk that its files are on."""
+
+    code = "agent_disk_full"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "no space is left on the disk that the agent's files are on. Make room there "
+            "('docker system df' shows what takes it), and send the message again"
+        )
+
+
+class AgentRenewed(GatewayUnavailable):
+    """An agent does not get over a disk that was full, so it is booted again on its volume."""
+
+    code = "agent_renewed"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the agent has not got over the disk that was full, so it is started again. Send the "
+            "message again in a moment"
+        )
+
+
 class RpcRefused(ChowderError):
     """A gateway refuses a control call; the words are its own."""
 

@@ -100,6 +100,33 @@ class ExchangeNotFound(ChowderError):
         super().__init__("Exchange not found: only the latest are kept, until the server ends.")
 
 
+class SessionNotFound(ChowderError):
+    """Nobody has spoken to the agent in a conversation of that name or key."""
+
+    code = "session_not_found"
+
+    def __init__(self) -> None:
+        super().__init__("Session not found: nobody has spoken to this agent in it.")
+
+
+class SnapshotNotFound(ChowderError):
+    """No such snapshot in the caller's organization."""
+
+    code = "snapshot_not_found"
+
+    def __init__(self) -> None:
+        super().__init__("Snapshot not found.")
+
+
+class ArchiveRefused(ChowderError):
+    """An agent's archive is broken, or has what none of ours would have."""
+
+    code = "archive_refused"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"This archive of an agent is not taken: {reason}")
+
+
 class OrganizationNotFound(ChowderError):
     """No such organization."""
 
@@ -116,6 +143,37 @@ class KeyNotFound(ChowderError):
 
     def __init__(self) -> None:
         super().__init__("Key not found.")
+
+
+class FaultNotFound(ChowderError):
+    """No such fault in the caller's organization, or it is used up."""
+
+    code = "fault_not_found"
+
+    def __init__(self) -> None:
+        super().__init__("Fault not found.")
+
+
+class FaultsFull(ChowderError):
+    """There are so many faults that there can be no more."""
+
+    code = "faults_full"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            f"There can be no more faults: an organization may have {limit} at once. Take some "
+            "back with DELETE /local/faults/{id}, or all with DELETE /local/faults."
+        )
+
+
+class FaultAnswered(ChowderError):
+    """What a fault has a call answered with, where none of our own failures has that status."""
+
+    code = "fault_answered"
+
+    def __init__(self, status: int, words: str) -> None:
+        super().__init__(words)
+        self.status = status
 
 
 class LinkInvalid(ChowderError):
@@ -153,6 +211,18 @@ class BodyTooLarge(ChowderError):
 
     def __init__(self, limit_bytes: int) -> None:
         super().__init__(f"The request body is larger than {limit_bytes} bytes.")
+
+
+class BodiesTooMany(ChowderError):
+    """All that may be held of bodies is held, and none of it was given back in time."""
+
+    code = "bodies_too_many"
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(
+            f"The bodies of other requests take all of the {limit_bytes} bytes that they may take "
+            "together. Try again in a moment."
+        )
 
 
 class ClientStalled(ChowderError):

@@ -11,6 +11,12 @@ class EngineUnavailable(ChowderError):
     code = "engine_unavailable"
 
 
+class EngineSilent(EngineUnavailable):
+    """The container engine does not answer, so that it may yet do, or have done, what was asked."""
+
+    code = "engine_silent"
+
+
 class EngineRemote(ChowderError):
     """The engine found is on another machine, where ports and relay would not meet."""
 

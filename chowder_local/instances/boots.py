@@ -14,6 +14,7 @@ from chowder_local.domain import InstanceStatus, SandboxSpec
 from chowder_local.errors import ChowderError
 from chowder_local.errors.requests import ModelKeyMissing
 from chowder_local.errors.sandboxes import (
+    BootFailed,
     DiskFull,
     EngineUnavailable,
     HostFull,
@@ -21,6 +22,7 @@ from chowder_local.errors.sandboxes import (
     SandboxMissing,
 )
 from chowder_local.events import EventType
+from chowder_local.faults import FaultKind
 from chowder_local.openclaw import config
 
 if TYPE_CHECKING:
@@ -28,13 +30,15 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from chowder_local.accounts.organizations import Organizations
-    from chowder_local.domain import Instance, InstanceId, Spare
+    from chowder_local.domain import Instance, InstanceId, OrganizationId, Spare
     from chowder_local.events import Events
+    from chowder_local.faults import FaultDraft, Faults
     from chowder_local.instances.egress import EgressRule
     from chowder_local.instances.ports import Engine
     from chowder_local.instances.readiness import Readiness
     from chowder_local.instances.room import Room
-    from chowder_local.instances.seeds import Seeds
+    from chowder_local.instances.seeds import Origin, Seeds
+    from chowder_local.instances.snapshots import Snapshots
     from chowder_local.instances.spares import Spares
     from chowder_local.metrics import Metrics
     from chowder_local.store.instances import InstanceQueries
@@ -58,9 +62,11 @@ class Boots:
         seeds: Seeds,
         spares: Spares,
         room: Room,
+        snapshots: Snapshots,
         concurrency: int,
         egress: EgressRule,
         events: Events,
+        faults: Faults,
         metrics: Metrics,
         clock: Callable[[], datetime],
         group: asyncio.TaskGroup,
@@ -72,10 +78,12 @@ class Boots:
         self._seeds = seeds
         self._spares = spares
         self._room = room
+        self._snapshots = snapshots
         self._egress = egress
         # A boot is bound by the processor: more at once would only make all of them late.
         self._slots = asyncio.Semaphore(concurrency)
         self._events = events
+        self._faults = faults
         self._metrics = metrics
         self._clock = clock
         self._group = group
@@ -92,10 +100,18 @@ class Boots:
         if instance.id in self._under_way or is_resting:
             return
         self._not_before_s.pop(instance.id, None)
-        work = self._provision(instance, spare)
+        fault = None
+        if self._faults.are_set and instance.born_at is None:
+            fault = self._faults.take(instance.organization_id, _befalls, instance.id)
+        work = self._provision(instance, spare, fault)
         task = self._group.create_task(work, name=f"boot {instance.id}")
         self._under_way[instance.id] = task
         task.add_done_callback(lambda _: self._under_way.pop(instance.id, None))
+
+    def is_to_fail(self, organization_id: OrganizationId) -> bool:
+        """Whether the organization's next new instance comes to nothing, as a tester wants it."""
+        fault = self._faults.find(organization_id, _befalls) if self._faults.are_set else None
+        return fault is not None and fault.asked.detail is not None
 
     def is_under_way(self, instance_id: InstanceId) -> bool:
         """Whether a boot that was begun has not ended."""
@@ -128,16 +144,22 @@ class Boots:
         are swept away first. `files` are put on the volume. Raises ChowderError.
         """
         async with self._room.kept_for(instance.sandbox_id), self._turn(instance):
-            content = dict(files or {})
+            content, origin = dict(files or {}), None
             if instance.born_at is None:
-                content[config.CONFIG_FILE] = await self._first_config(instance)
+                origin = await self._snapshots.origin(instance)
+                content[config.CONFIG_FILE] = await self._first_config(instance, origin)
                 await self._engine.remove(instance.sandbox_id)
             elif instance.sandbox_id not in await self._engine.volumes():
                 raise SandboxMissing(
                     f"The volume {instance.sandbox_id} with the agent's files and memory is gone "
                     "from the engine. Delete the instance and create a new one."
                 )
-            spec = SandboxSpec(instance.sandbox_id, content, egress=self._egress.of(instance))
+            spec = SandboxSpec(
+                instance.sandbox_id,
+                content,
+                egress=self._egress.of(instance),
+                home=None if origin is None else origin.archive,
+            )
             return await self._readiness.wait(await self._engine.boot(spec))
 
     @asynccontextmanager
@@ -168,27 +190,44 @@ class Boots:
             self._metrics.boot(outcome, took_s)
             tell(EventType.BOOT_ENDED, outcome=outcome, took_s=round(took_s, 3))
 
-    async def _first_config(self, instance: Instance) -> bytes:
+    async def _first_config(self, instance: Instance, origin: Origin | None) -> bytes:
         provider = instance.model_provider
         if await self._organizations.model_key(instance.organization_id, provider) is None:
             raise ModelKeyMissing(provider)
+        if origin is not None:
+            return self._seeds.like(origin, instance)
         return self._seeds.of(instance.sandbox_id, provider, instance.openclaw_config)
 
     async def _woken(self, instance: Instance, spare: Spare) -> str | None:
         try:
-            return await self._spares.wake(instance, spare)
+            origin = await self._snapshots.origin(instance)
+            return await self._spares.wake(instance, spare, origin)
         except ChowderError as failure:
             # Nobody was promised that it is a warm one.
             log.warning("instance %s: its spare is no good: %s", instance.id, failure)
             return None
 
-    async def _provision(self, instance: Instance, spare: Spare | None) -> None:
+    async def _befall(self, instance: Instance, fault: FaultDraft) -> None:
+        """Raises BootFailed, if that is what was asked for; but first what is wrong anyway."""
+        await self._first_config(instance, await self._snapshots.origin(instance))
+        # Without a turn: the boots of others do not wait for it.
+        await asyncio.sleep(fault.delay_s)
+        if fault.detail is not None:
+            async with self._turn(instance):
+                raise BootFailed(fault.detail)
+
+    async def _provision(
+        self, instance: Instance, spare: Spare | None, fault: FaultDraft | None
+    ) -> None:
         correlation.of_instance(instance.id)
         log.info("instance %s: booting sandbox %s", instance.id, instance.sandbox_id)
         try:
+            if fault is not None:
+                await self._befall(instance, fault)
             gateway_url = None if spare is None else await self._woken(instance, spare)
             if gateway_url is None:
                 gateway_url = await self.boot(instance)
+            await self._snapshots.name_sessions(instance)
         except (EngineUnavailable, HostFull, ImageMissing) as unavailable:
             log.warning("instance %s: boot put off: %s", instance.id, unavailable)
             await self._put_off(instance, str(unavailable))
@@ -237,3 +276,7 @@ class Boots:
             status=InstanceStatus.ERROR,
             error_message=words,
         )
+
+
+def _befalls(fault: FaultDraft) -> bool:
+    return fault.kind is FaultKind.PROVISIONING

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from chowder_local.domain import InstanceStatus
 from chowder_local.errors import ChowderError
 from chowder_local.errors.agents import (
+    AgentDiskFull,
+    AgentRenewed,
     AnswerUnfit,
     GatewayUnavailable,
     MessageRefused,
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
     from chowder_local.accounts.organizations import Organizations
     from chowder_local.domain import Instance, SandboxId
+    from chowder_local.instances.ports import Engine
     from chowder_local.instances.reconcile import Reconciler
     from chowder_local.openclaw.gateway import Gateway
     from chowder_local.relay.failures import FailureLog
@@ -42,7 +45,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-OWN_WORDS = {"upstream provider timeout", "internal error"}
+EMPTY_WORDS = "internal error"
+"""What OpenClaw says of what it did not foresee, a full disk for one."""
+LITTLE_DISK_BYTES = 1024 * 1024
+"""What is left of a disk when nothing more fits on it: a database takes it by pages."""
+OWN_WORDS = {"upstream provider timeout", EMPTY_WORDS}
 """What OpenClaw says in place of a model call's error, which then carries no marker of ours."""
 PLAINER_WORDS = {
     "invalid request": "input: an image or file of the message could not be taken. It may be "
@@ -65,6 +72,7 @@ class Conversations:
         *,
         organizations: Organizations,
         sessions: SessionQueries,
+        engine: Engine,
         reconciler: Reconciler,
         failures: FailureLog,
         gateway_of: Callable[[SandboxId, str], Gateway],
@@ -73,6 +81,7 @@ class Conversations:
     ) -> None:
         self._organizations = organizations
         self._sessions = sessions
+        self._engine = engine
         self._reconciler = reconciler
         self._failures = failures
         self._gateway_of = gateway_of
@@ -80,6 +89,7 @@ class Conversations:
         self._stopping = stopping
         self._openings = Openings()
         self._eyesight = Eyesight()
+        self._were_full: set[SandboxId] = set()
 
     async def respond(
         self, instance: Instance, asked: Mapping[str, Any], session: str | None = None
@@ -91,7 +101,7 @@ class Conversations:
         """
         gateway, route, turn = await self._open(instance, asked, session)
         known = partial(self._known, instance.sandbox_id, time.monotonic())
-        async with self._openings.turn((instance.id, session)) as opened:
+        async with self._openings.turn((instance.sandbox_id, session)) as opened:
             try:
                 async with self._asked(instance, gateway, turn, route, session) as answer:
                     body = _json(await answer.read())
@@ -99,7 +109,7 @@ class Conversations:
                 await self._look_after(instance)
                 raise
             if not answer.is_success:
-                raise _failure(answer.status, body, known)
+                raise await self._failure(instance, answer.status, body, known)
             opened()
         return answers.resource(answers.settled(body, turn), asked, int(time.time()))
 
@@ -116,14 +126,17 @@ class Conversations:
         writer = EventWriter(asked, turn, time.time, partial(_reworded, known))
         try:
             async with (
-                self._openings.turn((instance.id, session)) as opened,
+                self._openings.turn((instance.sandbox_id, session)) as opened,
                 self._asked(instance, gateway, turn, route, session) as answer,
             ):
                 if not answer.is_success:
-                    raise _failure(answer.status, _json(await answer.read()), known)
+                    body = _json(await answer.read())
+                    raise await self._failure(instance, answer.status, body, known)
                 with self._stopping.calling(answer.break_off):
                     async for arrived in answer.chunks():
                         writer.feed(arrived)
+                        if writer.is_puzzled:
+                            writer.explain(await self._explained(instance))
                         if writer.has_words or writer.is_over:
                             opened()
                         # What came together goes on together.
@@ -134,19 +147,28 @@ class Conversations:
         except GatewayUnavailable as broken:
             yield await self._last_words(broken, instance, writer)
 
-    async def _open(
-        self, instance: Instance, asked: Mapping[str, Any], session: str | None
-    ) -> tuple[Gateway, models.ModelRoute, requests.Turn]:
+    async def check(self, instance: Instance, asked: Mapping[str, Any]) -> None:
+        """Raises what a message is refused with before its agent is asked, as `respond` does."""
+        await self._judged(instance, asked)
+
+    async def _judged(
+        self, instance: Instance, asked: Mapping[str, Any]
+    ) -> tuple[str, models.ModelRoute, requests.Turn]:
         if instance.status is not InstanceStatus.RUNNING or instance.gateway_url is None:
             raise InstanceStateWrong(instance.status, InstanceStatus.RUNNING)
         route = models.route(asked["model"])
         key = await self._organizations.model_key(instance.organization_id, route.provider)
         if key is None:
             raise ModelKeyMissing(route.provider)
-        turn = requests.turn(asked)
+        return instance.gateway_url, route, requests.turn(asked)
+
+    async def _open(
+        self, instance: Instance, asked: Mapping[str, Any], session: str | None
+    ) -> tuple[Gateway, models.ModelRoute, requests.Turn]:
+        gateway_url, route, turn = await self._judged(instance, asked)
         if session is not None:
             await self._sessions.remember(instance.id, session, session_key(session), self._clock())
-        gateway = self._gateway_of(instance.sandbox_id, instance.gateway_url)
+        gateway = self._gateway_of(instance.sandbox_id, gateway_url)
         if turn.may_show_images:
             await self._eyesight.give(instance.sandbox_id, gateway, route)
         return gateway, route, turn
@@ -181,6 +203,36 @@ class Conversations:
             return marked
         return self._failures.latest(sandbox_id, since_s) if message in OWN_WORDS else None
 
+    async def _failure(
+        self, instance: Instance, status: int, body: Mapping[str, Any], known: Known
+    ) -> ChowderError:
+        """What the gateway's refusal means to the client."""
+        failure = _failure(status, body, known)
+        is_empty = type(failure) is GatewayUnavailable and _words(status, body) == EMPTY_WORDS
+        return (await self._cause(instance) if is_empty else None) or failure
+
+    async def _explained(self, instance: Instance) -> Mapping[str, Any] | None:
+        """What a failed response's error should have said, if its cause can be seen."""
+        cause = await self._cause(instance)
+        return None if cause is None else {"code": "server_error", "message": str(cause)}
+
+    async def _cause(self, instance: Instance) -> GatewayUnavailable | None:
+        """Why an agent failed that says nothing of it, as far as that can be seen."""
+        try:
+            free_bytes = await self._engine.disk_free_bytes(instance.sandbox_id)
+        except ChowderError as problem:
+            log.warning("instance %s: its disk could not be looked at: %s", instance.id, problem)
+            return None
+        if free_bytes < LITTLE_DISK_BYTES:
+            self._were_full.add(instance.sandbox_id)
+            return AgentDiskFull()
+        if instance.sandbox_id not in self._were_full:
+            return None
+        # OpenClaw takes a turn whose end did not fit on the disk for one that runs, until it ends.
+        self._were_full.remove(instance.sandbox_id)
+        await self._reconciler.renew(instance)
+        return AgentRenewed()
+
     async def _last_words(
         self, broken: GatewayUnavailable, instance: Instance, writer: EventWriter
     ) -> bytes:
@@ -207,7 +259,7 @@ class Conversations:
 
 def _failure(status: int, body: Mapping[str, Any], known: Known) -> ChowderError:
     """What the gateway's refusal means to the client."""
-    message = str((body.get("error") or {}).get("message") or f"HTTP {status}")
+    message = _words(status, body)
     if (failure := known(message)) is not None:
         return failure
     if message.startswith(CHOICE_UNMET):
@@ -218,12 +270,21 @@ def _failure(status: int, body: Mapping[str, Any], known: Known) -> ChowderError
     return GatewayUnavailable(message)
 
 
-def _reworded(known: Known, error: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The error of a failed response, with the provider's own words if it was its failure."""
-    failure = known(str(error.get("message")))
+def _words(status: int, body: Mapping[str, Any]) -> str:
+    words: str = untrusted.whole(str((body.get("error") or {}).get("message") or f"HTTP {status}"))
+    return words
+
+
+def _reworded(known: Known, error: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The error of a failed response, with the provider's own words if it was its failure.
+
+    None if its own words say nothing.
+    """
+    message = str(error.get("message"))
+    failure = known(message)
     if failure is None:
-        message = str(error.get("message"))
-        return {**error, "message": PLAINER_WORDS.get(message, message)}
+        is_empty = message == EMPTY_WORDS
+        return None if is_empty else {**error, "message": PLAINER_WORDS.get(message, message)}
     code = "server_error"
     if isinstance(failure, ProviderFailed) and failure.status is not None:
         is_limit = failure.status == HTTPStatus.TOO_MANY_REQUESTS

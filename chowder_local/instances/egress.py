@@ -35,8 +35,10 @@ class EgressRule:
         return instance.egress or self.default
 
     def fits(self, instance: Instance, sandbox: SandboxInfo) -> bool:
-        """Whether a sandbox, if there is one, was made as the rule has it now."""
-        return sandbox.state is SandboxState.MISSING or sandbox.egress is self.of(instance)
+        """Whether a sandbox, if there is one, is as the rule has it now."""
+        if sandbox.state is SandboxState.MISSING:
+            return True
+        return sandbox.is_confined and sandbox.egress is self.of(instance)
 
     def check(self, egress: Egress) -> None:
         """Raises EgressUnavailable."""

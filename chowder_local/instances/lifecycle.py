@@ -23,6 +23,7 @@ from chowder_local.errors.requests import InstanceNotFound, InstanceStateWrong
 from chowder_local.errors.sandboxes import (
     BootFailed,
     DiskFull,
+    EngineSilent,
     EngineUnavailable,
     HostFull,
     ImageMissing,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from chowder_local.instances.ports import Engine
     from chowder_local.instances.readiness import Readiness
     from chowder_local.instances.suspensions import Suspensions
+    from chowder_local.relay.recordings.in_force import Recordings
     from chowder_local.relay.replies.scripts import Scripts
     from chowder_local.store.instances import InstanceQueries
 
@@ -83,6 +85,7 @@ class Lifecycle:
         egress: EgressRule,
         events: Events,
         scripts: Scripts,
+        recordings: Recordings,
         clock: Callable[[], datetime],
     ) -> None:
         self._instances = instances
@@ -98,13 +101,15 @@ class Lifecycle:
         self._egress = egress
         self._events = events
         self._scripts = scripts
+        self._recordings = recordings
         self._clock = clock
 
     async def create(self, organization_id: OrganizationId, draft: InstanceDraft) -> Instance:
         """A new instance, `provisioning`. Raises InstanceLimitReached, ConfigRefused."""
-        await self._config_judge.check(config.patch(draft.openclaw_config or {}))
+        await self.check(draft)
         organization = (await self._organizations.details(organization_id)).organization
         has_key = draft.model_provider in organization.model_providers
+        can_run = has_key and not self._boots.is_to_fail(organization_id)
         now = self._clock()
         instance = Instance(
             id=InstanceId(str(uuid.uuid4())),
@@ -120,14 +125,18 @@ class Lifecycle:
             instance, spare = await self._instances.add(
                 instance,
                 organization.tier.instance_limit,
-                # Without a key it comes to nothing, and a spare would be lost on it.
-                likeness=self._pool.likeness if has_key else None,
+                # Else it comes to nothing, and a spare would be lost on it.
+                likeness=self._pool.likeness if can_run else None,
                 offered=offered,
             )
         self._boots.begin(instance, spare)
         if spare is not None:
             self._pool.claimed()
         return instance
+
+    async def check(self, draft: InstanceDraft) -> None:
+        """Raises ConfigRefused for what nobody could be given."""
+        await self._config_judge.check(config.patch(draft.openclaw_config or {}))
 
     async def instance(self, organization_id: OrganizationId, instance_id: str) -> Instance:
         """One of the organization's instances. Raises InstanceNotFound, for others' ones too."""
@@ -204,7 +213,11 @@ class Lifecycle:
             return await self._move(instance, InstanceStatus.RUNNING, gateway_url=gateway_url)
 
     async def delete(self, organization_id: OrganizationId, instance_id: str) -> None:
-        """Destroys the sandbox with its data; the row stays as `terminated`."""
+        """Destroys the sandbox with its data; the row stays as `terminated`.
+
+        While the engine does not answer, nobody reaches the agent any more, nor does it reach a
+        model; the reconciler destroys it as soon as the engine is back.
+        """
         instance = await self.instance(organization_id, instance_id)
         async with self._locks.holding(instance.id):
             await self._boots.abandon(instance.id)
@@ -212,10 +225,18 @@ class Lifecycle:
             await self._instances.change(
                 instance.id, now=self._clock(), status=InstanceStatus.TERMINATED, gateway_url=None
             )
-            await self._engine.remove(instance.sandbox_id)
             self._suspensions.forget(instance.sandbox_id)
             self._scripts.remove(instance.id)
-            log.info("instance %s: deleted with sandbox %s", instance.id, instance.sandbox_id)
+            self._recordings.remove(instance.id)
+            try:
+                await self._engine.remove(instance.sandbox_id)
+            except EngineSilent as silent:
+                # Asking again would do no more than the reconciler does unasked.
+                log.warning(
+                    "instance %s: deleted, but its sandbox not yet: %s", instance.id, silent
+                )
+            else:
+                log.info("instance %s: deleted with sandbox %s", instance.id, instance.sandbox_id)
 
     async def _in_status(self, instance: Instance, wanted: InstanceStatus) -> Instance:
         """The instance as it is now that we hold its lock."""

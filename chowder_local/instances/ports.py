@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from chowder_local.domain import EngineMemory, SandboxId, SandboxInfo, SandboxSpec
 
@@ -67,6 +68,21 @@ class Engine(Protocol):
         """What a running one takes of the disk, counted until it is more than a limit.
 
         Raises SandboxMissing, too.
+        """
+
+    async def disk_free_bytes(self, sandbox_id: SandboxId) -> int:
+        """What is left of the disk that a running one's files are on. Raises SandboxMissing."""
+
+    async def save_home(self, sandbox_id: SandboxId, target: Path, limit: int) -> None:
+        """Writes an archive of what is on its volume, whether there is a container or not.
+
+        Names begin with `data/`. Raises SandboxMissing, and ArchiveRefused if it is too large.
+        """
+
+    async def rework_home(self, program: str, source: Path, target: Path, limit: int) -> None:
+        """Has a Python program change an archive of a home, whose folder it gets as argument.
+
+        In the new one names begin with `data/`.
         """
 
     async def remove(self, sandbox_id: SandboxId) -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from chowder_local.instances.locks import InstanceLocks
     from chowder_local.instances.ports import Engine
     from chowder_local.instances.releases import Releases
+    from chowder_local.instances.snapshots import Snapshots
     from chowder_local.instances.suspensions import Suspensions
     from chowder_local.store.instances import InstanceQueries
     from chowder_local.store.spares import SpareQueries
@@ -52,6 +53,7 @@ class Reconciler:
         releases: Releases,
         spares: SpareQueries,
         suspensions: Suspensions,
+        snapshots: Snapshots,
         egress: EgressRule,
         events: Events,
         interval_s: float,
@@ -65,6 +67,7 @@ class Reconciler:
         self._releases = releases
         self._spares = spares
         self._suspensions = suspensions
+        self._snapshots = snapshots
         self._egress = egress
         self._events = events
         self._interval_s = interval_s
@@ -120,6 +123,7 @@ class Reconciler:
                 elif self._is_to_be_released(instance, sandbox):
                     await self._releases.release(instance)
         correlation.of_instance(None)
+        await self._snapshots.settle()
         for sandbox_id in (found.keys() | volumes) - spares - owned:
             log.info("removing sandbox %s, which no instance has", sandbox_id)
             with _put_off(sandbox_id):
@@ -133,6 +137,14 @@ class Reconciler:
                 return
             # Its connections break a moment before the engine knows that a sandbox has ended.
             await asyncio.sleep(CHECK_INTERVAL_S)
+
+    async def renew(self, instance: Instance) -> None:
+        """Boots a running one again on its volume, because it does not get over something."""
+        async with self._locks.holding(instance.id):
+            current = await self._instances.get(instance.id)
+            if current is not None and not self._boots.is_under_way(instance.id):
+                log.warning("instance %s: does not get over something, is booted anew", instance.id)
+                await self._boot_anew(current)
 
     async def lift(self, instance: Instance) -> Instance:
         """The instance as it is once no stop is under way that keeps turns from it."""

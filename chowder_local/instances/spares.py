@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from chowder_local.domain import Egress, Instance
     from chowder_local.instances.ports import Engine
     from chowder_local.instances.readiness import Readiness
-    from chowder_local.instances.seeds import Seeds
+    from chowder_local.instances.seeds import Origin, Seeds
     from chowder_local.openclaw.gateway import Gateway
+    from chowder_local.openclaw.pouring import Pouring
     from chowder_local.openclaw.warmup import WarmUp
     from chowder_local.store.spares import SpareQueries
 
@@ -43,6 +44,7 @@ class Spares:
         readiness: Readiness,
         seeds: Seeds,
         warm_up: WarmUp,
+        pouring: Pouring,
         gateway_of: Callable[[SandboxId, str], Gateway],
         egress: Egress,
         clock: Callable[[], datetime],
@@ -52,6 +54,7 @@ class Spares:
         self._readiness = readiness
         self._seeds = seeds
         self._warm_up = warm_up
+        self._pouring = pouring
         self._gateway_of = gateway_of
         self._egress = egress
         self._clock = clock
@@ -129,8 +132,8 @@ class Spares:
         await self._engine.remove(spare.sandbox_id)
         return True
 
-    async def wake(self, instance: Instance, spare: Spare) -> str:
-        """Turns a spare into the sandbox of an instance that has claimed it.
+    async def wake(self, instance: Instance, spare: Spare, origin: Origin | None = None) -> str:
+        """Turns a spare into the sandbox of an instance that has claimed it, or of its like.
 
         Gives its gateway's address; turns are taken when this returns. Raises ChowderError.
         """
@@ -139,7 +142,11 @@ class Spares:
         else:
             await self._engine.unpause(spare.sandbox_id)
         gateway = self._gateway_of(spare.sandbox_id, url)
-        patch = config.blank_patch(instance.model_provider, instance.openclaw_config)
+        if origin is None:
+            patch = config.blank_patch(instance.model_provider, instance.openclaw_config)
+        else:
+            await self._pouring.of(spare.sandbox_id, origin.archive)
+            patch = self._seeds.change_to(origin, instance)
         began_s = time.monotonic()
         if patch and await gateway.patch_config(patch):
             await gateway.restarted(began_s)

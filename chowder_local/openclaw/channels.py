@@ -18,6 +18,7 @@ from chowder_local.errors.agents import (
     RpcRefused,
 )
 from chowder_local.errors.requests import InputInvalid
+from chowder_local.openclaw import untrusted
 from chowder_local.openclaw.channel_table import CHANNELS, ConnectionType, missing, settings
 from chowder_local.openclaw.config import merged, patch
 from chowder_local.openclaw.inside import Program
@@ -97,7 +98,7 @@ class ChannelState:
             self.account.get("stateReason"),
             self.account.get("lifecycle"),
         )
-        return next((str(words) for words in told if words), None)
+        return next(filter(None, map(untrusted.text_of, told)), None)
 
     @property
     def _is_ready(self) -> bool:
@@ -153,7 +154,7 @@ class Channels:
         and GatewayUnavailable. Of the last four only the first leaves everything as it was.
         """
         gateway = self._gateway(instance)
-        configured = (await _configured(gateway)).get(channel.name) or {}
+        configured = untrusted.object_of((await _configured(gateway)).get(channel.name))
         change = settings(channel, given)
         if lacking := missing(channel, merged(configured, change)):
             raise InputInvalid([_missing(name) for name in lacking])
@@ -192,7 +193,7 @@ class Channels:
             )
         except TimeoutError:
             raise GatewayUnavailable("the pairing code's approval takes too long") from None
-        said = str(answer.get("output") or "")
+        said = untrusted.text_of(answer.get("output"))
         if answer.get("status") == 0:
             return said
         if _NO_SUCH_CODE in said:
@@ -226,8 +227,8 @@ class Channels:
             )
         except RpcRefused as refused:
             raise ChannelUnreachable(channel.name, str(refused)) from refused
-        message, qr = str(begun.get("message") or ""), begun.get("qrDataUrl")
-        if isinstance(qr, str):
+        message, qr = (untrusted.text_of(begun.get(name)) for name in ("message", "qrDataUrl"))
+        if qr:
             self._group.create_task(_scanned(gateway, channel), name=f"scan {channel.name}")
             return Connection(channel.name, ConnectionStatus.AWAITING_SCAN, message, qr)
         if begun.get("connected") or _ALREADY_LINKED in message:
@@ -251,17 +252,17 @@ async def _scanned(gateway: Gateway, channel: Channel) -> None:
 async def _configured(gateway: Gateway) -> Mapping[str, Any]:
     """What is written about each channel; secrets are there, but cannot be read."""
     answer = await gateway.call("config.get", {})
-    channels = (answer.get("sourceConfig") or {}).get("channels")
-    return channels if isinstance(channels, dict) else {}
+    return untrusted.object_of(untrusted.object_of(answer.get("sourceConfig")).get("channels"))
 
 
 async def _state(gateway: Gateway, channel: Channel) -> ChannelState:
     is_enabled = _is_enabled((await _configured(gateway)).get(channel.name))
     status = await gateway.call("channels.status", {})
-    accounts = (status.get("channelAccounts") or {}).get(channel.name) or [{}]
-    first = (status.get("channelDefaultAccountId") or {}).get(channel.name)
+    known = untrusted.object_of(status.get("channelAccounts"))
+    accounts = untrusted.objects_of(known.get(channel.name)) or [{}]
+    first = untrusted.object_of(status.get("channelDefaultAccountId")).get(channel.name)
     account = next((each for each in accounts if each.get("accountId") == first), accounts[0])
-    issues = status.get("statusIssues") or ()
+    issues = untrusted.objects_of(status.get("statusIssues"))
     return ChannelState(
         channel=channel.name,
         is_enabled=is_enabled,

@@ -55,8 +55,8 @@ class Control:
         error = untrusted.object_of(answer.get("error"))
         if answer.get("ok"):
             return untrusted.object_of(answer.get("payload"))
-        message = str(error.get("message") or "the call failed")
+        message = untrusted.text_of(error.get("message")) or "the call failed"
         # With a payload it is not the gateway that is unavailable: the call itself says no.
-        if error.get("code") in {"UNREACHABLE", "UNAVAILABLE"} and not answer.get("payload"):
+        if error.get("code") in ("UNREACHABLE", "UNAVAILABLE") and not answer.get("payload"):
             raise GatewayUnavailable(message)
         raise RpcRefused(message)

@@ -20,7 +20,8 @@ DONE = "[DONE]"
 
 _DELTA = "response.output_text.delta"
 _TEXT_EVENTS = {_DELTA, "response.output_text.done"}
-_TERMINAL = {"response.completed", "response.incomplete", "response.failed"}
+_FAILED = "response.failed"
+_TERMINAL = {"response.completed", "response.incomplete", _FAILED}
 _BEGINNINGS = {"response.created", "response.in_progress"}
 _ADDED = "response.output_item.added"
 _DONE = "response.output_item.done"
@@ -44,7 +45,8 @@ Event = dict[str, Any]
 class EventWriter:
     """Rewrites the events of one stream, one after the other.
 
-    `reword` turns the error of a failed response into the one that the client shall see.
+    `reword` turns the error of a failed response into the one that the client shall see; None is
+    one that says nothing, and whose cause somebody has to look for.
     """
 
     def __init__(
@@ -52,7 +54,7 @@ class EventWriter:
         asked: Mapping[str, Any],
         turn: Turn,
         clock_s: Callable[[], float],
-        reword: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict,
+        reword: Callable[[Mapping[str, Any]], Mapping[str, Any] | None] = dict,
     ) -> None:
         self._asked = asked
         self._turn = turn
@@ -63,6 +65,7 @@ class EventWriter:
         self._ready = bytearray()
         self._sequence_number = 0
         self._held: list[Event] = []
+        self._waiting: list[sse.Event] = []
         self._is_wordless = False
         self._calls = 0
         self.has_begun = False
@@ -75,8 +78,25 @@ class EventWriter:
     def feed(self, arrived: bytes) -> None:
         """Takes what came of the gateway's stream. Raises StreamBroken at what is no event."""
         for event in self._reader.feed(arrived):
-            self._ready += event.raw if event.data is None else self.write(event.data)
-            self.has_begun = True
+            if self._waiting or (event.name == _FAILED and self._is_puzzling(event)):
+                self._waiting.append(event)
+            else:
+                self._take(event)
+
+    @property
+    def is_puzzled(self) -> bool:
+        """Whether a failed response says nothing about its cause: nothing goes on until then."""
+        return bool(self._waiting)
+
+    def explain(self, error: Mapping[str, Any] | None) -> None:
+        """Goes on with the error that the client shall see; None is the gateway's own.
+
+        Raises StreamBroken.
+        """
+        self._reword = lambda _: error
+        waiting, self._waiting = self._waiting, []
+        for event in waiting:
+            self._take(event)
 
     def ready(self) -> bytes:
         """What has to go to the client of all that was taken, and has not gone yet."""
@@ -99,6 +119,16 @@ class EventWriter:
         event = {"type": "error", "sequence_number": self._sequence_number, **error}
         event["error"] = {"type": "server_error", **error}
         return sse.encode(json.dumps(event), "error") + sse.encode(DONE)
+
+    def _take(self, event: sse.Event) -> None:
+        self._ready += event.raw if event.data is None else self.write(event.data)
+        self.has_begun = True
+
+    def _is_puzzling(self, event: sse.Event) -> bool:
+        if event.data is None or event.data == DONE:
+            return False
+        error: Event | None = (_event(event.data).get("response") or {}).get("error")
+        return error is not None and self._reword(error) is None
 
     def _spliced(self, data: str) -> bytes:
         """A piece of text as `_numbered` would write it; most events by far are such ones."""
@@ -175,7 +205,8 @@ class EventWriter:
         if "response" in event:
             response = event["response"]
             if response.get("error"):
-                response = response | {"error": self._reword(response["error"])}
+                error = response["error"]
+                response = response | {"error": self._reword(error) or error}
             event["response"] = answers.resource(response, self._asked, int(self._clock_s()))
         if "item" in event:
             event["item"] = answers.item(event["item"])

@@ -38,6 +38,7 @@ PROBE_TIMEOUT_S = 2.0
 RPC_TIMEOUT_S = 30.0
 PATCH_ATTEMPTS = 5
 LONGEST_TURN_WAIT_S = 60.0
+LONGEST_UPTIME_MS = 1e15
 MAX_MESSAGE_BYTES = 20 * 1024 * 1024
 """What OpenClaw takes at `/v1/responses` unless it is configured otherwise."""
 PROBE_INTERVAL_S = 0.1
@@ -45,7 +46,7 @@ RESTART_TIMEOUT_S = 30.0
 """A restart begins some seconds after the patch that needs it, once running turns have ended."""
 
 _UNANSWERED = (UpstreamFailed, StreamBroken, TimeoutError)
-_RATE_LIMITED = re.compile(r"rate limit exceeded .*retry after (\d+)s")
+_RATE_LIMITED = re.compile(r"rate limit exceeded .*retry after (\d{1,6})s")
 _ARRAYS_LOST = re.compile(r"would remove entries from array path\(s\): (.+?)\. Pass replacePaths")
 
 
@@ -87,7 +88,10 @@ class Gateway:
             uptime_ms = untrusted.read_object(body).get("uptimeMs")
         except (*_UNANSWERED, ValueError):
             return None
-        return uptime_ms / 1000 if isinstance(uptime_ms, int | float) else math.inf
+        # Beyond that it is nonsense, and may be more than can be reckoned with.
+        if isinstance(uptime_ms, int | float) and uptime_ms < LONGEST_UPTIME_MS:
+            return uptime_ms / 1000
+        return math.inf
 
     async def call(self, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
         """A control call's payload. Raises GatewayUnavailable, RpcRefused."""
@@ -96,13 +100,13 @@ class Gateway:
             status, answer = await self._exchange(
                 "POST", "/api/v1/admin/rpc", asked, timeout_s=RPC_TIMEOUT_S
             )
-            body = untrusted.read_object(answer)
+            body = untrusted.read_whole_object(answer)
         except (*_UNANSWERED, ValueError) as failure:
             raise GatewayUnavailable(f"{method}: {_words(failure)}") from failure
         if body.get("ok"):
             return untrusted.object_of(body.get("payload"))
         error = untrusted.object_of(body.get("error"))
-        message = str(error.get("message") or f"HTTP {status}")
+        message = untrusted.text_of(error.get("message")) or f"HTTP {status}"
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             raise GatewayUnavailable(f"{method}: {message}")
         raise RpcRefused(message)

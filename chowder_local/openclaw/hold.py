@@ -59,6 +59,32 @@ def check(patch: Mapping[str, Any]) -> None:
             )
 
 
+def without(nested: Mapping[str, Any], above: tuple[str, ...] = ()) -> dict[str, Any]:
+    """A configuration of another agent's, without all that `check` would not let be set."""
+    kept: dict[str, Any] = {}
+    for key, value in nested.items():
+        names = (*above, key)
+        if isinstance(value, dict) and value:
+            if below := without(value, names):
+                kept[key] = below
+        elif not (_is_held(names) or _turns_plugin_off(names, value) or _takes_route(names, value)):
+            kept[key] = value
+    return kept
+
+
+def held(nested: Mapping[str, Any], above: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The rest: of a seed, what is an agent's own and cannot be another's."""
+    kept: dict[str, Any] = {}
+    for key, value in nested.items():
+        names = (*above, key)
+        if isinstance(value, dict) and value:
+            if below := held(value, names):
+                kept[key] = below
+        elif _is_held(names):
+            kept[key] = value
+    return kept
+
+
 def _leaves(
     nested: Mapping[str, Any], above: tuple[str, ...]
 ) -> Iterator[tuple[tuple[str, ...], Any]]:

@@ -91,10 +91,7 @@ async def _all(process: Process) -> bytes:
 
 def _answer(said: bytes, process: Process) -> dict[str, Any]:
     try:
-        answer = untrusted.read(said)
+        return untrusted.read_whole_object(said)
     except ValueError:
         words = process.complaint.splitlines()[-1:] or ["nothing"]
         raise GatewayUnavailable(f"the call into the sandbox ended with: {words[0]}") from None
-    if not isinstance(answer, dict):
-        raise GatewayUnavailable("the call into the sandbox answered with something else")
-    return answer

@@ -13,6 +13,7 @@ from chowder_local.errors.agents import (
     SkillNotFound,
     SkillRefused,
 )
+from chowder_local.openclaw import untrusted
 from chowder_local.openclaw.inside import Program
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ class Skills:
     async def all(self, instance: Instance, *, is_ready_only: bool = False) -> list[Skill]:
         """The agent's skills by name. Raises GatewayUnavailable, RpcRefused, SandboxPaused."""
         status = await self._control.call(instance.sandbox_id, "skills.status", {})
-        found = map(_skill, filter(_is_object, status.get("skills") or []))
+        found = map(_skill, untrusted.objects_of(status.get("skills")))
         return sorted(
             (each for each in found if each.is_ready or not is_ready_only),
             key=lambda each: each.name,
@@ -109,7 +110,7 @@ class Skills:
             )
         except RpcRefused as refused:
             _explain(str(refused), slug)
-        folder = str(done.get("targetDir") or "")
+        folder = untrusted.text_of(done.get("targetDir"))
         skill = await self._installed(instance, folder)
         if env and skill is not None:
             await self._configure(instance, skill, {"env": dict(env)})
@@ -141,20 +142,22 @@ class Skills:
             raise GatewayUnavailable("the sandbox does not tell whether it is online") from None
         if (error := answer.get("error")) is not None:
             raise ClawHubUnavailable(f"{answer.get('url')} cannot be reached: {error}")
-        if (status := int(answer.get("status") or 0)) >= 500:
+        status = answer.get("status")
+        if isinstance(status, int) and status >= 500:
             raise ClawHubUnavailable(f"{answer.get('url')} answered {status}")
 
 
 def _skill(entry: Mapping[str, Any]) -> Skill:
-    missing = entry.get("missing") or {}
+    text = {name: untrusted.text_of(value) for name, value in entry.items()}
+    missing = untrusted.object_of(entry.get("missing"))
     return Skill(
-        name=str(entry.get("name") or ""),
-        description=str(entry.get("description") or ""),
-        source=str(entry.get("source") or ""),
+        name=text.get("name", ""),
+        description=text.get("description", ""),
+        source=text.get("source", ""),
         is_ready=entry.get("eligible") is True and not entry.get("blockedByAgentFilter"),
-        path=str(entry.get("filePath") or ""),
-        key=str(entry.get("skillKey") or entry.get("name") or ""),
-        folder=str(entry.get("baseDir") or ""),
+        path=text.get("filePath", ""),
+        key=text.get("skillKey") or text.get("name", ""),
+        folder=text.get("baseDir", ""),
         required_env=_names(entry.get("requirements"), "env"),
         missing_env=_names(missing, "env"),
         missing_programs=_names(missing, "bins") + _names(missing, "anyBins"),
@@ -162,11 +165,7 @@ def _skill(entry: Mapping[str, Any]) -> Skill:
 
 
 def _names(lists: Any, kind: str) -> tuple[str, ...]:
-    return tuple(map(str, lists.get(kind) or ())) if isinstance(lists, dict) else ()
-
-
-def _is_object(entry: Any) -> bool:
-    return isinstance(entry, dict)
+    return untrusted.texts_of(untrusted.object_of(lists).get(kind))
 
 
 def _explain(words: str, slug: str) -> NoReturn:
@@ -182,8 +181,10 @@ def _explain(words: str, slug: str) -> NoReturn:
 def _installation(
     done: Mapping[str, Any], skill: Skill | None, env_applied: tuple[str, ...]
 ) -> Installation:
-    said = [done.get(part) for part in ("message", "stdout", "stderr", "warning")]
-    message = f"{done.get('message') or 'Installed'}."
+    said = [
+        untrusted.text_of(done.get(part)) for part in ("message", "stdout", "stderr", "warning")
+    ]
+    message = f"{said[0] or 'Installed'}."
     if skill is None:
         message += " OpenClaw does not list it: its SKILL.md has no name or description."
     elif skill.missing_env:
@@ -191,8 +192,8 @@ def _installation(
     elif skill.missing_programs:
         message += f" It needs {', '.join(skill.missing_programs)}, which the sandbox lacks."
     return Installation(
-        skill=skill.name if skill is not None else str(done.get("slug") or ""),
-        output="\n".join(str(each) for each in said if each),
+        skill=skill.name if skill is not None else untrusted.text_of(done.get("slug")),
+        output="\n".join(filter(None, said)),
         env_applied=env_applied,
         required_env=skill.required_env if skill is not None else (),
         missing_env=skill.missing_env if skill is not None else (),

@@ -82,6 +82,13 @@ def read_object(text: bytes | str) -> dict[str, Any]:
     return value
 
 
+def read_whole_object(text: bytes) -> dict[str, Any]:
+    """A JSON object of which every part can be kept, logged and shown."""
+    value = read_object(text)
+    # Only an escape can smuggle half a character in, and most that comes has none.
+    return whole(value) if b"\\ud" in text or b"\\uD" in text else value
+
+
 def check_response(value: dict[str, Any]) -> None:
     """Whether what a response's members are is what they are taken for."""
     _Response.model_validate(value)
@@ -95,6 +102,31 @@ def check_event(value: dict[str, Any]) -> None:
 def object_of(value: Any) -> dict[str, Any]:
     """A member that should be an object, or else an empty one (raises nothing)."""
     return value if isinstance(value, dict) else {}
+
+
+def objects_of(value: Any) -> list[dict[str, Any]]:
+    """Those members of what should be an array of objects that are some (raises nothing)."""
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+
+
+def text_of(value: Any) -> str:
+    """A member that should be text, or else an empty one (raises nothing)."""
+    return value if isinstance(value, str) else ""
+
+
+def texts_of(value: Any) -> tuple[str, ...]:
+    """Those members of what should be an array of text that are some (raises nothing)."""
+    return tuple(filter(None, map(text_of, value))) if isinstance(value, list) else ()
+
+
+def whole(value: Any) -> Any:
+    """JSON that was read, in which no character is only a half of one (raises nothing)."""
+    text = json.dumps(value, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.loads(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
+    return value
 
 
 def _check_depth(value: Any) -> None:

@@ -45,7 +45,7 @@ def insisted(provider: ModelProvider, body: bytes) -> bytes:
         return body
     try:
         call = json.loads(body)
-        system = "\n".join(_SYSTEMS[provider](call))
+        system = system_prompt(provider, call)
         is_demanded = demanded(system)[0] and not _is_done(call)
         is_single = ONE_AT_A_TIME in system
         if not call.get("tools") or not (is_demanded or is_single):
@@ -55,6 +55,11 @@ def insisted(provider: ModelProvider, body: bytes) -> bytes:
         # A shape that we do not know is the provider's to judge.
         return body
     return json.dumps(call, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def system_prompt(provider: ModelProvider, call: Mapping[str, Any]) -> str:
+    """The system prompt of a model call, part by part; may raise anything for a strange one."""
+    return "\n".join(_SYSTEMS[provider](call))
 
 
 def _is_done(call: Mapping[str, Any]) -> bool:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 32 * 1024 * 1024
 """A call of an agent has about 70 kB, most of it OpenClaw's own instructions."""
+WHOLE = ("answered", "offline")
+"""Outcomes of calls that have an answer."""
 MAX_ANSWER_BYTES = 1024 * 1024
 """Of each answer; more of it passes by, and is counted only."""
 
@@ -45,6 +47,7 @@ class Exchange:
     source: str = "provider"
     """Who answers: provider, offline, or the rule of a script of replies."""
     status: int | None = None
+    content_type: str = ""
     outcome: str | None = None
     """None while it goes on."""
     error: str | None = None
@@ -66,6 +69,12 @@ class Exchange:
         """Says how it went."""
         self.outcome, self.error = outcome, error
         self.took_s = time.monotonic() - self._began_s
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it has come to its end, and all of the answer is here."""
+        kept = sum(len(chunk.data) for chunk in self.chunks)
+        return self.outcome in WHOLE and kept == self.answer_bytes
 
     @property
     def size_bytes(self) -> int:

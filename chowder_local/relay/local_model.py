@@ -1,4 +1,4 @@
-"""The model that answers without any provider: by a script of replies, or as the offline model."""
+"""The model that answers without any provider: from a recording, a script, or by itself."""
 
 from __future__ import annotations
 
@@ -7,14 +7,20 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from chowder_local.domain import OFFLINE_KEY
 from chowder_local.relay.calls import whole
 from chowder_local.relay.offline import model as offline
 from chowder_local.relay.offline.beats import played
 from chowder_local.relay.offline.decision import decide
 from chowder_local.relay.offline.model import OfflineAnswer
-from chowder_local.relay.origin import session_key_in
+from chowder_local.relay.origin import session_key_of
+from chowder_local.relay.recordings.entries import Asked
+from chowder_local.relay.recordings.playing import Missing
 from chowder_local.relay.replies import matching
 from chowder_local.relay.replies.matching import Refusal
+
+MISSING_STATUS = 400
+"""Clients try again after most others, and would only be told the same more slowly."""
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +30,8 @@ if TYPE_CHECKING:
     from chowder_local.relay.exchanges import Exchange
     from chowder_local.relay.offline.conversation import Reply
     from chowder_local.relay.offline.model import Question
+    from chowder_local.relay.recordings.entries import AnsweredCall
+    from chowder_local.relay.recordings.in_force import Recordings
     from chowder_local.relay.replies.scripts import Scripted, Scripts
 
     NameOf = Callable[[InstanceId, str], "SessionName | None"]
@@ -39,9 +47,14 @@ class SessionName:
 class LocalModel:
     """Answers model calls; `name_of` tells from OpenClaw's key what a session is called."""
 
-    def __init__(self, scripts: Scripts, name_of: NameOf) -> None:
+    def __init__(self, scripts: Scripts, recordings: Recordings, name_of: NameOf) -> None:
         self._scripts = scripts
+        self._recordings = recordings
         self._name_of = name_of
+
+    def is_meant(self, loan: Loan) -> bool:
+        """Whether a call is for this model, and not for a provider."""
+        return loan.key == OFFLINE_KEY or self._recordings.playback(loan.instance_id) is not None
 
     async def answer(self, call: ModelCall, loan: Loan, exchange: Exchange) -> ModelAnswer:
         """The answer, which may be a failure such as a provider's."""
@@ -49,6 +62,9 @@ class LocalModel:
         asked = offline.asked(call.provider, call.path, call.query, call.body, int(time.time()))
         if isinstance(asked, OfflineAnswer):
             return _made(asked)
+        if (playback := self._recordings.playback(loan.instance_id)) is not None:
+            exchange.source = "recording"
+            return _replayed(call, playback.answer(Asked.of(call.provider, asked.conversation)))
         scripted = self._scripted(call, loan, exchange, asked)
         if scripted is None:
             return _made(asked.answered(decide(asked.conversation)))
@@ -63,7 +79,7 @@ class LocalModel:
         if loan.organization_id is None or loan.instance_id is None:
             return None
         conversation = asked.conversation
-        exchange.session_key = key = session_key_in(conversation.system)
+        exchange.session_key = key = session_key_of(call.provider, call.body)
         if key is None or not self._scripts.in_force(loan.organization_id, loan.instance_id):
             return None
         session = self._name_of(loan.instance_id, key)
@@ -76,6 +92,13 @@ class LocalModel:
         return self._scripts.answer(
             loan.organization_id, loan.instance_id, ask, conversation.digest
         )
+
+
+def _replayed(call: ModelCall, found: AnsweredCall | Missing) -> ModelAnswer:
+    if isinstance(found, Missing):
+        return _made(offline.refused(call.provider, MISSING_STATUS, found.words))
+    more = [] if found.retry_after is None else [("retry-after", found.retry_after)]
+    return _made(OfflineAnswer(found.status, found.content_type, found.chunks()), *more)
 
 
 def _scripted(call: ModelCall, asked: Question, answer: Reply | Refusal) -> ModelAnswer:

@@ -9,7 +9,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from chowder_local import correlation
-from chowder_local.domain import OFFLINE_KEY
 from chowder_local.errors.requests import ModelKeyMissing
 from chowder_local.errors.upstream import (
     ProviderFailed,
@@ -22,6 +21,7 @@ from chowder_local.relay import providers
 from chowder_local.relay.calls import ModelAnswer, whole
 from chowder_local.relay.choices import insisted
 from chowder_local.relay.offline.beats import played
+from chowder_local.relay.recordings.recorder import refused
 from chowder_local.upstream import headers
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from chowder_local.relay.exchanges import Exchange, Exchanges
     from chowder_local.relay.failures import FailureLog
     from chowder_local.relay.local_model import LocalModel
+    from chowder_local.relay.metering import Metering
+    from chowder_local.relay.recordings.recorder import Recorder
     from chowder_local.upstream.forward import Forwarder
 
 _log = logging.getLogger(__name__)
@@ -61,7 +63,9 @@ class Relay:
         events: Events,
         metrics: Metrics,
         exchanges: Exchanges,
+        metering: Metering,
         local_model: LocalModel,
+        recorder: Recorder | None = None,
     ) -> None:
         self._lender = lender
         self._base_urls = base_urls
@@ -70,7 +74,9 @@ class Relay:
         self._events = events
         self._metrics = metrics
         self._exchanges = exchanges
+        self._metering = metering
         self._local_model = local_model
+        self._recorder = recorder
 
     async def answer(self, call: ModelCall) -> ModelAnswer:
         """The provider's answer as it comes; a failure is remembered, and its marker answered.
@@ -86,16 +92,25 @@ class Relay:
         exchange = self._begin(call, loan, fields)
         if loan.key is None:
             return self._failed(call, loan, exchange, "keyless", ModelKeyMissing(call.provider))
+        is_local = self._local_model.is_meant(loan)
         try:
             answer = await self._opened(call, loan, exchange, loan.key)
         except UpstreamFailed as failed:
             failure = ProviderFailed(call.provider, None, str(failed))
             return self._failed(call, loan, exchange, "unreachable", failure)
         exchange.status = answer.status
+        exchange.content_type = dict(answer.headers).get("content-type", "")
+        recorder = None if is_local else self._recorder
         if answer.status >= 300 or _is_page(answer):
             failure = await _failure(call, answer, loan.key)
+            if recorder is not None:
+                await recorder.keep(call, refused(call.provider, failure), loan.key)
             return self._failed(call, loan, exchange, "refused", failure)
+        if recorder is not None:
+            answer = replace(answer, chunks=recorder.listened(call, answer, loan.key))
         chunks = self._chunks(call, loan, exchange, answer)
+        if call.method == "POST":
+            chunks = self._metering.of(call, loan, chunks, is_billed=not is_local)
         return ModelAnswer(answer.status, headers.back(answer.headers), chunks, answer.close)
 
     def _begin(self, call: ModelCall, loan: Loan, fields: Mapping[str, str]) -> Exchange:
@@ -110,7 +125,7 @@ class Relay:
         self, call: ModelCall, loan: Loan, exchange: Exchange, key: str
     ) -> ModelAnswer:
         """The first answer, or the second where trying again is right; raises UpstreamFailed."""
-        if key == OFFLINE_KEY:
+        if self._local_model.is_meant(loan):
             ask = partial(self._local_model.answer, call, loan, exchange)
         else:
             ask = partial(self._send, replace(call, body=insisted(call.provider, call.body)), key)
@@ -142,7 +157,7 @@ class Relay:
             async for chunk in answer.chunks:
                 self._exchanges.came(exchange, chunk)
                 yield chunk
-            outcome = "offline" if loan.key == OFFLINE_KEY else "answered"
+            outcome = "offline" if self._local_model.is_meant(loan) else "answered"
         except StreamBroken as broken:
             outcome = "broken"
             failure = ProviderFailed(call.provider, None, f"it broke off its answer: {broken}")

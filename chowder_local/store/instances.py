@@ -16,6 +16,7 @@ from chowder_local.domain import (
     ModelProvider,
     OrganizationId,
     SandboxId,
+    SnapshotId,
     Spare,
 )
 from chowder_local.errors.requests import InstanceLimitReached
@@ -57,6 +58,8 @@ class InstanceChanges(TypedDict, total=False):
     gateway_url: str | None
     born_at: datetime | None
     egress: Egress | None
+    model_provider: ModelProvider
+    seed_snapshot_id: SnapshotId | None
 
 
 class InstanceQueries:
@@ -94,13 +97,7 @@ class InstanceQueries:
             if spare is not None:
                 instance = replace(instance, sandbox_id=spare.sandbox_id)
             session.add(self._row(instance))
-        if spare is not None:
-            self._events.publish(
-                EventType.SPARE_CLAIMED,
-                instance.organization_id,
-                instance.id,
-                sandbox_id=spare.sandbox_id,
-            )
+        self._tell_claim(instance, spare)
         self._tell(instance, None)
         return instance, spare
 
@@ -200,6 +197,41 @@ class InstanceQueries:
             self._tell(changed, before[0])
         return changed
 
+    async def remake(
+        self,
+        former: Instance,
+        sandbox_id: SandboxId,
+        *,
+        likeness: str | None,
+        offered: SandboxId | None,
+        now: datetime,
+        **fields: Unpack[InstanceChanges],
+    ) -> tuple[Instance, Spare | None] | None:
+        """The instance as one that is yet to be born, with another sandbox: a spare's, if any fits.
+
+        None if it is not any more in the status in which it was. Its former sandbox is nobody's.
+        """
+        async with self._database.writing() as session:
+            row = await session.get(InstanceRow, former.id)
+            if row is None or row.status != former.status.value:
+                return None
+            spare = None if likeness is None else await _claimed(session, likeness, offered)
+            anew: InstanceChanges = {
+                **fields,
+                "status": InstanceStatus.PROVISIONING,
+                "gateway_url": None,
+                "born_at": None,
+                "error_message": None,
+            }
+            for name, value in self._columns(anew).items():
+                setattr(row, name, value)
+            row.sandbox_id = sandbox_id if spare is None else spare.sandbox_id
+            row.updated_at = now
+            remade = self._instance(row)
+        self._tell_claim(remade, spare)
+        self._tell(remade, former.status)
+        return remade, spare
+
     async def counts(self) -> dict[InstanceStatus, int]:
         """How many instances are in each status, those without any included."""
         async with self._database.reading() as session:
@@ -208,6 +240,15 @@ class InstanceQueries:
             )
             counted = {InstanceStatus(status): count for status, count in rows}
             return {status: counted.get(status, 0) for status in InstanceStatus}
+
+    def _tell_claim(self, instance: Instance, spare: Spare | None) -> None:
+        if spare is not None:
+            self._events.publish(
+                EventType.SPARE_CLAIMED,
+                instance.organization_id,
+                instance.id,
+                sandbox_id=spare.sandbox_id,
+            )
 
     def _tell(self, instance: Instance, before: str | None) -> None:
         self._events.publish(
@@ -234,6 +275,8 @@ class InstanceQueries:
         columns: dict[str, Any] = dict(fields)
         if "status" in fields:
             columns["status"] = fields["status"].value
+        if "model_provider" in fields:
+            columns["model_provider"] = fields["model_provider"].value
         if (egress := fields.get("egress")) is not None:
             columns["egress"] = egress.value
         if "openclaw_config" in fields:
@@ -262,6 +305,7 @@ class InstanceQueries:
             created_at=instance.created_at,
             updated_at=instance.updated_at,
             egress=None if instance.egress is None else instance.egress.value,
+            seed_snapshot_id=instance.seed_snapshot_id,
         )
 
     def _instance(self, row: InstanceRow | Row[Any]) -> Instance:
@@ -285,6 +329,9 @@ class InstanceQueries:
             gateway_url=row.gateway_url,
             born_at=row.born_at,
             egress=None if row.egress is None else Egress(row.egress),
+            seed_snapshot_id=None
+            if row.seed_snapshot_id is None
+            else SnapshotId(row.seed_snapshot_id),
         )
 
 

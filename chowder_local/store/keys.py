@@ -7,7 +7,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from sqlmodel import col, select, update
+from sqlmodel import col, delete, select, update
 
 from chowder_local.domain import ApiKey, InstanceId, KeyId, OrganizationId, Permission
 from chowder_local.store.recall import Recall
@@ -76,6 +76,18 @@ class KeyQueries:
             row = await session.get(ApiKeyRow, key_id)
             if row is not None:
                 row.is_active = False
+
+    async def remove_scoped(self, organization_id: OrganizationId) -> int:
+        """Forgets all of its scoped keys, which then open nothing; how many there were."""
+        theirs = (
+            col(ApiKeyRow.organization_id) == organization_id,
+            col(ApiKeyRow.is_organization_key).is_(False),
+        )
+        async with self._database.writing() as session:
+            ids = select(ApiKeyRow.id).where(*theirs)
+            await session.exec(delete(KeyGrantRow).where(col(KeyGrantRow.key_id).in_(ids)))
+            removed = await session.exec(delete(ApiKeyRow).where(*theirs))
+            return removed.rowcount
 
     async def by_digest(self, key_digest: str) -> ApiKey | None:
         """The key whose token has this digest, whether it is still good or not."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import func
 from sqlalchemy.dialects.sqlite import insert
-from sqlmodel import col, select, update
+from sqlmodel import col, delete, select, update
 
 from chowder_local.domain import InstanceId
 from chowder_local.store.tables import SessionRow
@@ -90,6 +90,15 @@ class SessionQueries:
     def name_of(self, instance_id: InstanceId, session_key: str) -> str | None:
         """What a conversation is called that was used lately; without asking the database."""
         return self._names.get((instance_id, session_key))
+
+    async def replace(self, instance_id: InstanceId, wanted: list[RememberedSession]) -> None:
+        """Lets an instance have these and no others; what has the same key twice is one."""
+        async with self._database.writing(is_recalled=False) as session:
+            await session.exec(delete(SessionRow).where(col(SessionRow.instance_id) == instance_id))
+            if wanted:
+                await session.exec(_KEPT, params=[asdict(each) for each in wanted])
+        for identity in [each for each in self._names if each[0] == instance_id]:
+            del self._names[identity]
 
     async def of_instance(self, instance_id: InstanceId) -> list[RememberedSession]:
         """An instance's named conversations, last used first."""

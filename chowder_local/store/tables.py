@@ -5,7 +5,7 @@ Classes with `table=True` do not validate what they are made of, so they never p
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import ClassVar
 
 from sqlalchemy import JSON, DateTime, Dialect, Index, MetaData, UniqueConstraint
@@ -124,6 +124,7 @@ class InstanceRow(Table, table=True):
     updated_at: datetime = Field(sa_type=UtcDateTime)
     egress: str | None
     openclaw_config_ciphertext: bytes | None
+    seed_snapshot_id: str | None
 
 
 class SpareRow(Table, table=True):
@@ -147,6 +148,46 @@ class SessionRow(Table, table=True):
     name: str
     created_at: datetime = Field(sa_type=UtcDateTime)
     last_used_at: datetime = Field(sa_type=UtcDateTime)
+
+
+class UsageRow(Table, table=True):
+    """What the model calls of a day have cost, by conversation and model."""
+
+    __tablename__: ClassVar[str] = "usage"
+
+    instance_id: str = Field(primary_key=True, foreign_key="instance.id")
+    day: date = Field(primary_key=True)
+    session_key: str = Field(primary_key=True)
+    """Empty where a call does not tell, as a key may not be null."""
+    provider: str = Field(primary_key=True)
+    model: str = Field(primary_key=True)
+    is_billed: bool = Field(primary_key=True)
+    calls: int
+    unmetered_calls: int
+    input_tokens: int
+    cached_tokens: int
+    cache_write_tokens: int
+    long_cache_write_tokens: int
+    output_tokens: int
+
+
+class SnapshotRow(Table, table=True):
+    """An agent as it was; its home is a file in the data directory, named by the id."""
+
+    __tablename__: ClassVar[str] = "snapshot"
+
+    id: str = Field(primary_key=True)
+    organization_id: str = Field(foreign_key="organization.id", index=True)
+    # No foreign key: it outlives its instance, and may have come from another machine.
+    instance_id: str | None
+    name: str | None
+    model_provider: str
+    egress: str | None
+    is_kept: bool
+    is_whole: bool
+    size_bytes: int
+    content_ciphertext: bytes
+    created_at: datetime = Field(sa_type=UtcDateTime)
 
 
 class MetaRow(Table, table=True):

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 DEFAULT_MODEL = "claude-sonnet-4-20250514"
 SHOWN_CALLS = 20
 SHOWN_LINES = 60
+SHOWN_SESSIONS = 3
+SHOWN_TURNS = 20
 
 
 class LiveOrganization:
@@ -34,18 +36,22 @@ class LiveOrganization:
 
     @classmethod
     @contextmanager
-    def signed_up(cls, base_url: str, name: str) -> Iterator[Self]:
-        """A new one with any number of instances, of which none is left at the end."""
+    def signed_up(cls, base_url: str, name: str, env: Mapping[str, str]) -> Iterator[Self]:
+        """A new one with any number of instances, of which none is left at the end.
+
+        Its model keys are those of the environment, as for `chowder-local up`.
+        """
         with Client(base_url) as anyone:
             key = anyone.signup(name)["api_key"]
         with Client(base_url, key) as client:
-            client.change_organization(model_api_keys=dict.fromkeys(ModelProvider, OFFLINE_KEY))
-            client.change_tier(Tier.WHALE)
+            client.set_model_keys(
+                {each: env.get(f"{each.upper()}_API_KEY") or OFFLINE_KEY for each in ModelProvider}
+            )
+            client.move(Tier.WHALE)
             try:
                 yield cls(client, key)
             finally:
-                for each in client.instances():
-                    client.delete(each["id"])
+                client.reset()
 
     def create_instance(self, name: str = "test", **options: Any) -> LiveInstance:
         """A new instance, running; `options` are those of `Client.create_instance`.
@@ -90,6 +96,18 @@ class LiveInstance:
             if part["type"] == "output_text"
         )
 
+    def fork(self, name: str | None = None) -> LiveInstance:
+        """A new instance that is as this one is now: conversations, files, configuration.
+
+        Raises BootFailed.
+        """
+        made = self.client.fork(self.id, name or f"{self.name} (fork)")
+        return LiveInstance(self.client, self.client.wait_until_running(made["id"]), self.key)
+
+    def transcript(self, session: str | None = None) -> list[Json]:
+        """What was said in a session, the first of it first; each turn has `role` and `text`."""
+        return list(self.client.transcript(self.id, session)["turns"])
+
     def exchanges(self) -> list[Json]:
         """What its models were asked and said, whole, the first of them first."""
         listed = self.client.exchanges(self.id)
@@ -100,8 +118,15 @@ class LiveInstance:
         self.client.delete(self.id)
 
     def report(self) -> Iterator[tuple[str, str]]:
-        """What goes with the report of a test that has failed: its model calls, its log's end."""
+        """What goes with the report of a test that has failed: what was said last and where, the
+        model calls, and the log's end.
+        """
         calls = [_told(each) for each in self.client.exchanges(self.id, SHOWN_CALLS)]
+        for session in self.client.sessions(self.id)[:SHOWN_SESSIONS]:
+            said = self.client.transcript(self.id, key=session["key"], limit=SHOWN_TURNS)["turns"]
+            if said:
+                where = session["name"] or session["key"]
+                yield f"said to {self.name} in {where}", "\n".join(map(_said, said))
         yield f"model calls of {self.name}", "\n".join(reversed(calls)) or "none"
         yield f"log of {self.name}", "\n".join(self.client.logs(self.id, SHOWN_LINES))
 
@@ -162,6 +187,11 @@ class Replies:
     def _own(self) -> Json:
         found: Json | None = self._client.replies(self._instance_id)["own"]
         return found or {"script": {}, "used": [], "unmatched": []}
+
+
+def _said(turn: Json) -> str:
+    words = turn["text"] if turn["name"] is None else f"{turn['name']} {turn['text'] or ''}"
+    return f"{turn['role']}: {words}"
 
 
 def _told(call: Json) -> str:

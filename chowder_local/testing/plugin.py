@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator
     from pathlib import Path
 
     from chowder_local.testing.live import LiveInstance, LiveOrganization, Replies
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 # time to import is imported where it is used.
 
 REPLIES = "chowder_replies"
+RECORDING = "chowder_recording"
 IN_HAND = pytest.StashKey[list["LiveInstance"]]()
 """The instances that a test has to do with."""
 
@@ -39,13 +40,29 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="Leave the server that was started for the tests, so that the next run begins warm.",
     )
 
+    group.addoption(
+        "--chowder-record",
+        action="store_true",
+        help="Make the recordings of marked tests anew, with the model keys of the environment.",
+    )
+
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Makes the marker known."""
+    """Makes the markers known."""
     config.addinivalue_line(
         "markers",
         f"{REPLIES}(path): scripted replies for the test's instance, by a path from the test file.",
     )
+    config.addinivalue_line(
+        "markers",
+        f"{RECORDING}(path): model calls of the test's instance are answered from that folder.",
+    )
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Has marked tests ask for what their marker needs."""
+    if item.get_closest_marker(RECORDING) and isinstance(item, pytest.Function):
+        item.fixturenames.append(RECORDING)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -92,7 +109,9 @@ def chowder_organization(
 
     worker = getattr(request.config, "workerinput", {}).get("workerid", "")
     name = f"pytest {worker}".strip()
-    with LiveOrganization.signed_up(chowder_server.base_url, name) as organization:
+    # A recording is of what real models say, where there are keys for them.
+    env = _environment() if request.config.getoption("--chowder-record") else {}
+    with LiveOrganization.signed_up(chowder_server.base_url, name, env) as organization:
         yield organization
 
 
@@ -124,20 +143,48 @@ def chowder_session(
 
 
 @pytest.fixture
+def chowder_fork(
+    request: pytest.FixtureRequest,
+) -> Iterator[Callable[[LiveInstance], LiveInstance]]:
+    """Forks an instance for this test alone: seed one for all tests, and fork it in each."""
+    forks: list[LiveInstance] = []
+
+    def fork(instance: LiveInstance) -> LiveInstance:
+        forks.append(instance.fork(request.node.name[:128]))
+        _take(request.node, forks[-1])
+        return forks[-1]
+
+    yield fork
+    for made in forks:
+        made.delete()
+
+
+@pytest.fixture
 def chowder_replies(request: pytest.FixtureRequest) -> Replies:
     """What the model says to the test's instance: its own one if it has one, or else the common.
 
     With the marker `chowder_replies("file.yaml")` those of the file are in force from the start.
     """
-    is_common = "chowder_session" in request.fixturenames
-    # Without the session nobody would take the script away again.
-    needed = "chowder_session" if is_common else "chowder_instance"
-    request.getfixturevalue(needed)
-    (instance,) = request.node.stash[IN_HAND]
-    replies: Replies = instance.replies
+    replies = _in_hand(request).replies
     for marker in reversed(list(request.node.iter_markers(REPLIES))):
         replies.load(request.path.parent / str(marker.args[0]))
     return replies
+
+
+@pytest.fixture
+def chowder_recording(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Answers the model calls of the test's instance from a recording, or makes it.
+
+    The marker `chowder_recording("folder")` is enough. `--chowder-record` makes it anew.
+    """
+    from chowder_local.testing.recording import recorded, replayed
+
+    instance = _in_hand(request)
+    marker = request.node.get_closest_marker(RECORDING)
+    folder = request.path.parent / str(marker.args[0])
+    is_made = request.config.getoption("--chowder-record")
+    with (recorded if is_made else replayed)(instance, folder):
+        yield
 
 
 @pytest.hookimpl(wrapper=True)
@@ -165,6 +212,15 @@ def pytest_runtest_makereport(
             except ChowderError as problem:
                 report.sections.append((f"of {instance.name}", f"nothing more: {problem}"))
     return report
+
+
+def _in_hand(request: pytest.FixtureRequest) -> LiveInstance:
+    """The test's instance: its own one if it has one, or else the common one."""
+    is_common = "chowder_session" in request.fixturenames
+    # Not the common instance itself: without a session, nobody would clear up after the test.
+    request.getfixturevalue("chowder_session" if is_common else "chowder_instance")
+    instances: list[LiveInstance] = request.node.stash[IN_HAND]
+    return instances[0]
 
 
 def _take(item: pytest.Item, instance: LiveInstance) -> None:

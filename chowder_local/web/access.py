@@ -37,10 +37,11 @@ class Access(Enum):
         return self.value if isinstance(self.value, Permission) else None
 
 
-def guarded(handler: Handler, access: Access) -> Handler:
+def guarded(handler: Handler, access: Access, faulty: Handler | None = None) -> Handler:
     """The handler behind its check; `caller` finds who it is.
 
-    Behind a permission `instance` finds the instance, too.
+    Behind a permission `instance` finds the instance, too. While faults are set, `faulty` is
+    called in the handler's place.
     """
     if access is Access.ANYONE:
         return handler
@@ -61,6 +62,8 @@ def guarded(handler: Handler, access: Access) -> Handler:
             if not caller.may(permission, instance.id):
                 raise PermissionMissing(permission)
             found["instance"] = instance
+        if known.faults.are_set and faulty is not None:
+            return await faulty(request)
         return await handler(request)
 
     return checked

@@ -10,11 +10,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from chowder_local.errors.requests import BodyTooLarge, ClientStalled, InputInvalid
+from chowder_local.errors.requests import (
+    BodiesTooMany,
+    BodyTooLarge,
+    ClientStalled,
+    InputInvalid,
+)
 from chowder_local.web.state import services
 
 if TYPE_CHECKING:
     from starlette.requests import Request
+
+    from chowder_local.web.budget import Share
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -31,8 +38,9 @@ NOT_JSON = "model_attributes_type"
 
 
 async def parse(request: Request, model: type[Model]) -> Model:
-    """The body as `model`. Raises InputInvalid, BodyTooLarge."""
-    body = await read_body(request, services(request).max_body_bytes)
+    """The body as `model`. Raises InputInvalid, BodyTooLarge, BodiesTooMany, ClientStalled."""
+    known = services(request)
+    body = await read_body(request, known.max_body_bytes, known.budget.share(request.scope))
     if body and not _is_json(request):
         raise _invalid(f"Input should be JSON, sent with Content-Type: {JSON}", NOT_JSON)
     return validated(model, _json(body), "body")
@@ -56,24 +64,39 @@ def validated(model: type[Model], content: Any, place: str) -> Model:
         ) from None
 
 
-async def read_body(request: Request, limit_bytes: int, patience_s: float = PATIENCE_S) -> bytes:
+async def read_body(
+    request: Request, limit_bytes: int, share: Share, patience_s: float = PATIENCE_S
+) -> bytes:
     """The whole body, which need not come fast, but has to come.
 
-    Raises BodyTooLarge, ClientStalled, and ClientDisconnect if the client leaves.
+    It is held in the share, which is the caller's to give back. Raises BodyTooLarge,
+    BodiesTooMany, ClientStalled, and ClientDisconnect if the client leaves.
     """
-    body = bytearray()
-    began_s = asyncio.get_running_loop().time()
+    body, budget, loop = bytearray(), share.budget, asyncio.get_running_loop()
+    began_s = loop.time()
     try:
         async with asyncio.timeout_at(began_s + patience_s) as deadline:
-            async for chunk in request.stream():
-                body += chunk
-                # Counted, not believed: Content-Length may be absent or a lie.
-                if len(body) > limit_bytes:
-                    raise BodyTooLarge(limit_bytes)
-                # Who sends a byte now and then would otherwise be waited for all day.
-                deadline.reschedule(began_s + patience_s + len(body) / SLOWEST_BYTES_PER_S)
+            with budget.reading(share, deadline):
+                async for chunk in request.stream():
+                    body += chunk
+                    # Counted, not believed: Content-Length may be absent or a lie.
+                    if len(body) > limit_bytes:
+                        raise BodyTooLarge(limit_bytes)
+                    if len(body) > share.room_bytes:
+                        # For all that it may become: who waits twice may wait for one another.
+                        deadline.reschedule(None)
+                        waits_since_s = loop.time()
+                        await share.grow(min(_length(request) or limit_bytes, limit_bytes))
+                        began_s += loop.time() - waits_since_s
+                    # Who sends a byte now and then would otherwise be waited for all day.
+                    due_s = began_s + patience_s + len(body) / SLOWEST_BYTES_PER_S
+                    deadline.reschedule(budget.latest_s(share, due_s))
     except TimeoutError:
-        raise ClientStalled(patience_s) from None
+        is_in_the_way = loop.time() < began_s + patience_s + len(body) / SLOWEST_BYTES_PER_S
+        raise (
+            BodiesTooMany(budget.total_bytes) if is_in_the_way else ClientStalled(patience_s)
+        ) from None
+    share.shrink(len(body))
     return bytes(body)
 
 
@@ -89,6 +112,11 @@ def check_values(body: bytes) -> None:
 
 def _separators(body: bytes) -> int:
     return sum(map(body.count, (b",", b":", b"[", b"{")))
+
+
+def _length(request: Request) -> int:
+    said = request.headers.get("Content-Length", "")
+    return int(said) if said.isdecimal() else 0
 
 
 def _is_json(request: Request) -> bool:

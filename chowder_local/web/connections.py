@@ -7,12 +7,16 @@ import resource
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
 if TYPE_CHECKING:
     import asyncio
 
-    from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+    from starlette.types import Receive
 
 log = logging.getLogger(__name__)
 
@@ -142,6 +146,15 @@ class Connection(HttpToolsProtocol):
             self.transport.write(STATUS_LINE[status] + head + body)
         log.info("a connection is refused: %s", words)
         self.transport.close()
+
+
+def break_off(receive: Receive) -> None:
+    """Hangs up in the middle of an answer, on the connection that a request comes by."""
+    cycle = getattr(receive, "__self__", None)
+    if isinstance(cycle, RequestResponseCycle):
+        # Else uvicorn, which does the same to an answer without an end, takes it for a mistake.
+        cycle.disconnected = True
+        cycle.transport.close()
 
 
 def raise_descriptor_limit() -> None:

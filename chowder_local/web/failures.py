@@ -27,8 +27,15 @@ STATUSES: Mapping[type[ChowderError], int] = {
     requests.InstanceLimitReached: 402,
     requests.InstanceNotFound: 404,
     requests.ExchangeNotFound: 404,
+    requests.SessionNotFound: 404,
     requests.OrganizationNotFound: 404,
+    requests.SnapshotNotFound: 404,
+    requests.ArchiveRefused: 400,
     requests.KeyNotFound: 404,
+    requests.FaultNotFound: 404,
+    requests.FaultsFull: 409,
+    # Unless it says otherwise, which is what it is for.
+    requests.FaultAnswered: 500,
     requests.LinkInvalid: 400,
     sandboxes.SandboxMissing: 404,
     requests.InstanceStateWrong: 409,
@@ -57,13 +64,18 @@ STATUSES: Mapping[type[ChowderError], int] = {
     agents.FileRefused: 400,
     agents.FileTooLarge: 413,
     requests.ClientStalled: 400,
+    # Not the contract's, but what every client knows to try again after.
+    requests.BodiesTooMany: 503,
     agents.SandboxFull: 502,
     agents.GatewayUnavailable: 502,
     agents.ServerStopping: 502,
+    agents.AgentDiskFull: 502,
+    agents.AgentRenewed: 502,
     agents.RpcRefused: 502,
     sandboxes.BootFailed: 502,
     sandboxes.DiskFull: 502,
     sandboxes.EngineUnavailable: 502,
+    sandboxes.EngineSilent: 502,
     # The engine does what it can; it is the wish that it cannot fulfil.
     sandboxes.EgressUnavailable: 400,
     sandboxes.ImageMissing: 502,
@@ -109,6 +121,8 @@ def refusal(failure: ChowderError) -> JSONResponse:
 
 def status_of(failure: ChowderError) -> int:
     """The HTTP status of a failure."""
+    if isinstance(failure, requests.FaultAnswered):
+        return failure.status
     if isinstance(failure, upstream.ProviderFailed):
         # The provider's own, so that a client's retry logic does what it would do there.
         is_error = failure.status is not None and 400 <= failure.status < 600
@@ -132,6 +146,8 @@ def _refused(failure: ChowderError) -> JSONResponse:
         headers["WWW-Authenticate"] = "Bearer"
     if isinstance(failure, upstream.ProviderFailed) and failure.retry_after:
         headers["Retry-After"] = failure.retry_after
+    if isinstance(failure, requests.BodiesTooMany):
+        headers["Retry-After"] = "1"
     if status >= 500 and not isinstance(failure, upstream.ProviderFailed):
         # A provider's words may quote the key that it refuses; ours never do.
         log.warning("%s: %s", failure.code, failure)

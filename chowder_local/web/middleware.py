@@ -19,6 +19,7 @@ from chowder_local import correlation
 from chowder_local.correlation import REQUEST_ID_HEADER
 from chowder_local.tokens import without_keys
 from chowder_local.web import failures
+from chowder_local.web.budget import give_back
 from chowder_local.web.gate import LOOPBACK_ORIGIN, Gate
 from chowder_local.web.heads import fields_of
 
@@ -87,7 +88,8 @@ class Api(Starlette):
 class Failures:
     """Answers in place of code that raised, foreseen or not, or that the server's end cut off.
 
-    Innermost, because pages can read only what has passed CORS.
+    Innermost, because pages can read only what has passed CORS. Here a request is over, so here
+    is given back what was held of its body.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -112,6 +114,9 @@ class Failures:
                 log.exception("a defect of ours")
                 raise
             await failures.rendered(raised)(scope, receive, send)
+        finally:
+            # All that was said of its body has been used by now.
+            give_back(scope)
 
 
 class RequestLog:

@@ -13,15 +13,18 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from chowder_local.domain import FORMER_RELAY_HOSTNAME, RELAY_HOSTNAME, ModelProvider
-from chowder_local.errors.requests import BodyTooLarge, ClientStalled
+from chowder_local.errors.requests import BodiesTooMany, BodyTooLarge, ClientStalled
 from chowder_local.errors.upstream import RelayTokenInvalid, StreamBroken
 from chowder_local.relay.calls import ModelCall
 from chowder_local.relay.providers import error_body
 from chowder_local.relay.service import CROSSING_STATUS
 from chowder_local.web.bodies import check_values, read_body
+from chowder_local.web.budget import Budget, give_back
 from chowder_local.web.gate import Gate
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from starlette.types import Message, Receive, Scope, Send
 
     from chowder_local.relay.calls import ModelAnswer
@@ -30,7 +33,15 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 32 * 1024 * 1024
+LARGEST_AT_ONCE = 8
+LARGEST_OF_ONE = 2
+"""Each sandbox calls from an address of its own."""
 RELAY_HOSTNAMES = (RELAY_HOSTNAME, FORMER_RELAY_HOSTNAME)
+
+
+_UNREAD: Mapping[type[Exception], int] = {
+    BodyTooLarge: 413, BodiesTooMany: 503, ClientStalled: 400, ValueError: 400,
+}  # fmt: skip
 
 
 class _HungUp(Exception):
@@ -61,19 +72,25 @@ class _Calls:
     def __init__(self, relay: Relay, max_body_bytes: int) -> None:
         self._relay = relay
         self._max_body_bytes = max_body_bytes
+        self._budget = Budget(LARGEST_AT_ONCE * max_body_bytes, LARGEST_OF_ONE * max_body_bytes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._called(scope, receive, send)
+        finally:
+            give_back(scope)
+
+    async def _called(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         provider = _provider(request)
         if provider is None:
             return await Response(status_code=404)(scope, receive, send)
         try:
-            body = await read_body(request, self._max_body_bytes)
+            body = await read_body(request, self._max_body_bytes, self._budget.share(scope))
             check_values(body)
-        except BodyTooLarge as error:
-            return await _refusal(provider, 413, str(error))(scope, receive, send)
-        except (ClientStalled, ValueError) as error:
-            return await _refusal(provider, 400, str(error))(scope, receive, send)
+        except tuple(_UNREAD) as error:
+            status = next(_UNREAD[kind] for kind in type(error).__mro__ if kind in _UNREAD)
+            return await _refusal(provider, status, str(error))(scope, receive, send)
         except ClientDisconnect:
             return None
         has_begun = False

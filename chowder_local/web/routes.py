@@ -6,11 +6,23 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.routing import Route
 
 from chowder_local.web.access import Access, guarded
-from chowder_local.web.local import events, exchanges, replies, server
+from chowder_local.web.faults import faulty
+from chowder_local.web.local import (
+    events,
+    exchanges,
+    faults,
+    reading,
+    recordings,
+    replies,
+    resets,
+    server,
+    snapshots,
+)
 from chowder_local.web.local import instances as local_instances
 from chowder_local.web.local import subscription as pages
 from chowder_local.web.middleware import QUEUE_POSITION_HEADER
@@ -24,6 +36,7 @@ from chowder_local.web.payloads.channels import (
     PairingView,
 )
 from chowder_local.web.payloads.exchanges import ExchangeDetailsView, ExchangeQuery, ExchangeView
+from chowder_local.web.payloads.faults import FaultCreation, FaultView, ResetView
 from chowder_local.web.payloads.files import (
     FileQuery,
     FileUpload,
@@ -53,6 +66,13 @@ from chowder_local.web.payloads.organization import (
     Signup,
     SignupView,
 )
+from chowder_local.web.payloads.reading import (
+    KeyedTranscriptQuery,
+    SessionsView,
+    TranscriptQuery,
+    TranscriptView,
+)
+from chowder_local.web.payloads.recordings import RecordingPlayback, RecordingView
 from chowder_local.web.payloads.replies import RepliesView, ReplyScriptChange
 from chowder_local.web.payloads.responses import Message, ResponseView
 from chowder_local.web.payloads.skills import (
@@ -63,7 +83,15 @@ from chowder_local.web.payloads.skills import (
     SkillQuery,
     SkillView,
 )
+from chowder_local.web.payloads.snapshots import (
+    Fork,
+    ImportQuery,
+    Restoration,
+    SnapshotCreation,
+    SnapshotView,
+)
 from chowder_local.web.payloads.subscription import CheckoutCreation, LinkView, SubscriptionView
+from chowder_local.web.payloads.usage import UsageQuery, UsageReportView
 from chowder_local.web.v1 import (
     channels,
     files,
@@ -93,9 +121,10 @@ EVENTS = ("text/event-stream",)
 class Operation:
     """One method of one path.
 
-    `answer` is the body's model, a list of one, a media type or None; `other_answers` are media
+    `body` is its model, or the media type of bytes that are taken as they come. `answer` is the
+    answer's model, a list of one, a media type or None; `other_answers` are media
     types that it may have instead. `errors` need not name what every such operation can answer:
-    401, 403 and 404 of its access, 413 and 422 of its body, 422 of its query. `headers` are those
+    401, 403 and 404 of its access, 413, 422 and 503 of its body, 422 of its query. `headers` are those
     that its answer may have besides every answer's.
     """
 
@@ -104,7 +133,7 @@ class Operation:
     handler: Handler
     access: Access
     summary: str
-    body: type[BaseModel] | None = None
+    body: type[BaseModel] | str | None = None
     answer: type[BaseModel] | list[type[BaseModel]] | str | None = None
     status: int = 200
     errors: tuple[int, ...] = ()
@@ -125,6 +154,7 @@ class Operation:
 
 
 POLLED = "/v1/instances/{instance_id}/status"
+IMPORT = "/local/instances/import"
 
 # fmt: off
 OPERATIONS: tuple[Operation, ...] = (
@@ -168,6 +198,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("GET",    "/local/ready",                                              server.ready,            ANYONE,    "Whether calls are taken",     None,               ReadyView),
     Operation("GET",    "/local/metrics",                                            server.metrics,          ANYONE,    "Read the metrics",            None,               "text/plain"),
     Operation("GET",    "/local/events",                                             events.follow,           ORG,       "Follow what happens",         None,               "text/event-stream"),
+    Operation("POST",   "/local/instances/import",                                   snapshots.take_in,       ORG,       "Import an instance",          "application/octet-stream", InstanceView, 201, (400, 402, 413), ImportQuery),
     Operation("GET",    "/local/instances/{instance_id}",                            local_instances.show,    ORG,       "Show its egress",             None,               LocalInstanceView),
     Operation("PATCH",  "/local/instances/{instance_id}",                            local_instances.change,  ORG,       "Choose its egress",           LocalInstanceChange, LocalInstanceView, 200, (400, 409)),
     Operation("GET",    "/local/instances/{instance_id}/logs",                       local_instances.logs,    ORG,       "Read a sandbox's log",        None,               "text/plain", 200, (409, 502), LogQuery),
@@ -180,6 +211,29 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("GET",    "/local/instances/{instance_id}/replies",                    replies.show,            ORG,       "Show an agent's replies",     None,               RepliesView),
     Operation("PUT",    "/local/instances/{instance_id}/replies",                    replies.put,             ORG,       "Script an agent's replies",   ReplyScriptChange,  RepliesView),
     Operation("DELETE", "/local/instances/{instance_id}/replies",                    replies.remove,          ORG,       "Remove an agent's replies",   None,               None, 204),
+    Operation("GET",    "/local/instances/{instance_id}/recording",                  recordings.show,         ORG,       "Record an agent",             None,               RecordingView),
+    Operation("PUT",    "/local/instances/{instance_id}/recording",                  recordings.put,          ORG,       "Replay a recording",          RecordingPlayback,  RecordingView),
+    Operation("DELETE", "/local/instances/{instance_id}/recording",                  recordings.remove,       ORG,       "End a replay",                None,               None, 204),
+    Operation("POST",   "/local/faults",                                             faults.add,              ORG,       "Set a fault",                 FaultCreation,      FaultView, 201, (404, 409)),
+    Operation("GET",    "/local/faults",                                             faults.index,            ORG,       "List faults",                 None,               [FaultView]),
+    Operation("DELETE", "/local/faults",                                             faults.clear,            ORG,       "Take all faults back",        None,               None, 204),
+    Operation("DELETE", "/local/faults/{fault_id}",                                  faults.remove,           ORG,       "Take a fault back",           None,               None, 204),
+    Operation("POST",   "/local/reset",                                              resets.reset,            ORG,       "Begin anew",                  None,               ResetView, 200, (502,)),
+    Operation("GET",    "/local/instances/{instance_id}/sessions",                   reading.sessions,        ORG,       "List conversations",          None,               SessionsView, 200, (409, 502)),
+    Operation("GET",    "/local/instances/{instance_id}/transcript",                 reading.main,            ORG,       "Read what was said",          None,               TranscriptView, 200, (409, 502), KeyedTranscriptQuery),
+    Operation("GET",    "/local/instances/{instance_id}/sessions/{session_id:path}/transcript",
+                                                                                     reading.named,           ORG,       "Read what was said in a session", None,           TranscriptView, 200, (409, 502), TranscriptQuery),
+    Operation("GET",    "/local/instances/{instance_id}/usage",                      reading.usage_of_instance, ORG,     "Show what an agent has used", None,               UsageReportView, 200, (), UsageQuery),
+    Operation("GET",    "/local/usage",                                              reading.usage,           ORG,       "Show what was used",          None,               UsageReportView, 200, (), UsageQuery),
+    Operation("POST",   "/local/instances/{instance_id}/snapshots",                  snapshots.create,        ORG,       "Take a snapshot",             SnapshotCreation,   SnapshotView, 201, (400, 409, 502)),
+    Operation("GET",    "/local/instances/{instance_id}/snapshots",                  snapshots.of_instance,   ORG,       "List an instance's snapshots", None,              [SnapshotView]),
+    Operation("GET",    "/local/snapshots",                                          snapshots.index,         ORG,       "List all snapshots",          None,               [SnapshotView]),
+    Operation("GET",    "/local/snapshots/{snapshot_id}",                            snapshots.show,          ORG,       "Show a snapshot",             None,               SnapshotView),
+    Operation("DELETE", "/local/snapshots/{snapshot_id}",                            snapshots.delete,        ORG,       "Remove a snapshot",           None,               None, 204),
+    Operation("POST",   "/local/snapshots/{snapshot_id}/fork",                       snapshots.fork_snapshot, ORG,       "Make an instance of a snapshot", Fork,            InstanceView, 201, (402,)),
+    Operation("POST",   "/local/instances/{instance_id}/fork",                       snapshots.fork,          ORG,       "Fork an instance",            Fork,               InstanceView, 201, (400, 402, 409, 502)),
+    Operation("POST",   "/local/instances/{instance_id}/restore",                    snapshots.restore,       ORG,       "Make an instance what it was", Restoration,       InstanceView, 200, (409,)),
+    Operation("GET",    "/local/instances/{instance_id}/export",                     snapshots.export,        ORG,       "Export an instance",          None,               "application/octet-stream", 200, (400, 409, 502)),
 )
 
 PAGES: tuple[Operation, ...] = (
@@ -196,7 +250,7 @@ def routes(operations: Iterable[Operation] = OPERATIONS + PAGES) -> list[Route]:
     """Starlette's routes for the table, one a path; each handler is guarded as its row says."""
     paths: dict[str, dict[str, Handler]] = {}
     for each in operations:
-        guarded_handler = guarded(each.handler, each.access)
+        guarded_handler = guarded(each.handler, each.access, faulty(each))
         paths.setdefault(each.path, {})[each.method] = guarded_handler
     # Starlette looks through them one by one, and this one is asked for more than all others.
     in_order = sorted(paths, key=lambda path: path != POLLED)
@@ -205,7 +259,9 @@ def routes(operations: Iterable[Operation] = OPERATIONS + PAGES) -> list[Route]:
 
 
 def _route(path: str, handlers: Mapping[str, Handler]) -> Route:
-    made = Route(path, _Endpoint(handlers), methods=list(handlers))
+    # Of this one, other methods would be those of an instance that is called so.
+    methods = None if path == IMPORT else list(handlers)
+    made = Route(path, _Endpoint(handlers), methods=methods)
     # A name may have lines, and a path that ends with the end of one is another path.
     exactly = made.path_regex.pattern.removesuffix("$") + r"\Z"
     made.path_regex = re.compile(exactly, re.DOTALL)
@@ -222,5 +278,7 @@ class _Endpoint:
         request = Request(scope, receive, send)
         # Starlette lets HEAD in wherever GET is.
         method = "GET" if request.method == "HEAD" else request.method
+        if method not in self._handlers:
+            raise HTTPException(405, headers={"Allow": ", ".join(self._handlers)})
         response = await self._handlers[method](request)
         await response(scope, receive, send)

@@ -14,24 +14,33 @@ if TYPE_CHECKING:
     from chowder_local.accounts.authentication import Authentication
     from chowder_local.accounts.keys import Keys
     from chowder_local.accounts.organizations import Organizations
+    from chowder_local.accounts.spending import Spending
     from chowder_local.accounts.subscriptions import Subscriptions
     from chowder_local.domain import Caller, Instance
     from chowder_local.events import Events
+    from chowder_local.faults import Faults
     from chowder_local.instances.boots import Boots
     from chowder_local.instances.conversations import Conversations
     from chowder_local.instances.egress import EgressChanges
+    from chowder_local.instances.exports import Exports
+    from chowder_local.instances.forks import Forks
     from chowder_local.instances.health import Health
     from chowder_local.instances.lifecycle import Lifecycle
     from chowder_local.instances.ports import Engine
+    from chowder_local.instances.reading import Reading
+    from chowder_local.instances.resets import Resets
     from chowder_local.instances.session_names import SessionNames
+    from chowder_local.instances.snapshots import Snapshots
     from chowder_local.metrics import Metrics
     from chowder_local.openclaw.channels import Channels
     from chowder_local.openclaw.files import Files
     from chowder_local.openclaw.skills import Skills
     from chowder_local.relay.exchanges import Exchanges
+    from chowder_local.relay.recordings.in_force import Recordings
     from chowder_local.relay.replies.scripts import Scripts
     from chowder_local.stopping import Stopping
     from chowder_local.tokens import Vault
+    from chowder_local.web.budget import Budget
 
 
 @dataclass(frozen=True)
@@ -42,23 +51,32 @@ class Services:
     authentication: Authentication
     keys: Keys
     subscriptions: Subscriptions
+    spending: Spending
     lifecycle: Lifecycle
     egress: EgressChanges
+    snapshots: Snapshots
+    forks: Forks
+    exports: Exports
     boots: Boots
     conversations: Conversations
+    reading: Reading
     files: Files
     skills: Skills
     channels: Channels
     engine: Engine
     health: Health
     scripts: Scripts
+    recordings: Recordings
     exchanges: Exchanges
     session_names: SessionNames
     events: Events
+    faults: Faults
+    resets: Resets
     metrics: Metrics
     vault: Vault
     stopping: Stopping
     max_body_bytes: int
+    budget: Budget
 
 
 def services(request: Request) -> Services:

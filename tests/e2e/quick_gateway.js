@@ -49,7 +49,13 @@ function answer({ url }, body) {
     return [200, { ok: true, payload: controls[body.method](body.params) }];
   if (suspendedBy !== null) return [503, { error: { message: "suspended" } }];
   if (url === "/startupz") return [200, { uptimeMs: Date.now() - bornAt }];
-  return [200, turn(body.input)];
+  try {
+    return [200, turn(body.input)];
+  } catch (failure) {
+    // All that OpenClaw says of it, too.
+    console.error(failure);
+    return [500, { status: "failed", error: { code: "api_error", message: "internal error" } }];
+  }
 }
 
 http

@@ -20,6 +20,7 @@ LEFT_OUT = [
     # They change what the shared agent says to others.
     "PUT /local/replies",
     "PUT /local/instances/{instance_id}/replies",
+    "PUT /local/instances/{instance_id}/recording",
     # It has no end.
     "GET /local/events",
     # They end or make agents, which others need and which cost seconds each.
@@ -27,11 +28,18 @@ LEFT_OUT = [
     "DELETE /v1/instances/{instance_id}",
     "POST /v1/instances/{instance_id}/stop",
     "POST /v1/instances/{instance_id}/start",
+    "POST /local/instances/{instance_id}/fork",
+    "POST /local/instances/{instance_id}/restore",
+    "POST /local/snapshots/{snapshot_id}/fork",
+    "POST /local/instances/import",
     # They change what others rely on: model keys, the shared agent's name, settings and skills.
     "PATCH /v1/organization",
     "PATCH /v1/instances/{instance_id}",
     "PATCH /local/instances/{instance_id}",
     "PATCH /v1/instances/{instance_id}/skills/{skill_name}",
+    # They befall, or remove, what others need.
+    "POST /local/faults",
+    "POST /local/reset",
     # They ask for the Internet, or take seconds.
     "POST /v1/instances/{instance_id}/skills/install",
     "POST /v1/instances/{instance_id}/channels/{channel}/connect",

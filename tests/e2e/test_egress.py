@@ -240,12 +240,15 @@ def test_nothing_runs_in_one_that_somebody_else_has_started(
         # It waits to be confined anew, and ends if that does not come.
         code, said = inside(container, "cat /proc/[0-9]*/comm")
     finally:
-        # It would end by itself, but only in half a minute.
-        container.remove(force=True)
         server.up()
     assert code == 0, said
     assert "node" not in said
     assert "sh" in said.split()
+    # It would end by itself, but only in half a minute; it is made anew while it still runs.
+    api.until(closed, "running")
+    assert container_of(engine, api, closed).id != container.id
+    assert f"instance {closed} is running, its sandbox running" in server.log()
+    assert "Are you there?" in api.say(closed, "Are you there?")
 
 
 def test_egress_comes_back_when_it_is_left_to_the_server(

@@ -35,6 +35,13 @@ def test_with_a_file(chowder_common_instance, chowder_session, chowder_replies):
     assert chowder_replies.used == [1]
     assert chowder_replies.unmatched == []
 """
+RECORDED = """
+import pytest
+
+@pytest.mark.chowder_recording("there")
+def test_recorded(chowder_common_instance, chowder_session):
+    assert chowder_common_instance.say("Good {word}", chowder_session)
+"""
 REPLIES = "- match: {text: hi}\n  reply: Hello from a file.\n"
 
 
@@ -52,12 +59,12 @@ def run(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [(), ("-n", "2")])
-def test_the_example_passes_as_it_stands(
+def test_the_examples_pass_as_they_stand(
     server: ServerProcess, tmp_path: Path, options: tuple[str, ...]
 ) -> None:
-    shutil.copy(EXAMPLES / "test_order_desk.py", tmp_path)
+    shutil.copytree(EXAMPLES, tmp_path, dirs_exist_ok=True)
     done = run(tmp_path, server, *options)
-    assert "3 passed" in done.stdout, done.stdout + done.stderr
+    assert "6 passed" in done.stdout, done.stdout + done.stderr
 
 
 @pytest.mark.slow
@@ -70,10 +77,25 @@ def test_a_failure_comes_with_what_the_agent_was_asked_and_logged(
     assert "2 failed, 1 passed" in done.stdout, done.stdout + done.stderr
     assert "model calls of common" in done.stdout
     assert "log of common" in done.stdout
+    assert "user: Hello, agent" in done.stdout
     assert "ex-" in done.stdout
     assert "No scripted reply is about:" in done.stdout
     assert "How deep is the sea?" in done.stdout
     assert server.key not in done.stdout
+
+
+@pytest.mark.slow
+def test_a_recording_is_made_and_then_answers_or_says_what_differs(
+    server: ServerProcess, tmp_path: Path
+) -> None:
+    (tmp_path / "test_mine.py").write_text(RECORDED.format(word="morning"))
+    made = run(tmp_path, server, "--chowder-record")
+    assert "1 passed" in made.stdout, made.stdout + made.stderr
+    (file,) = (tmp_path / "there").iterdir()
+    (tmp_path / "test_mine.py").write_text(RECORDED.format(word="night"))
+    differs = run(tmp_path, server)
+    assert "1 failed" in differs.stdout, differs.stdout + differs.stderr
+    assert f"{file.name}, but recorded was [said: Good morning]" in differs.stdout
 
 
 def test_without_a_server_it_says_how_to_get_one(tmp_path: Path) -> None:

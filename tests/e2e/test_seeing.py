@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.e2e.api import CLAUDE
+from tests.e2e.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,8 +64,14 @@ def test_a_message_is_found_by_its_id_in_log_and_by_its_route_in_metrics(
     assert answer.headers["X-Request-Id"] == "seen-in-the-log"
     assert f"/v1/instances/{instance}/responses 200" in server.log()
     assert "seen-in-the-log" in server.log()
-    metrics = api.get(f"{server.base_url.removesuffix('/v1')}/local/metrics").text
+
+    # OpenClaw need not wait for the end of the model's stream, which is when a call is counted.
+    def counted() -> str | None:
+        told: str = api.get(f"{server.base_url.removesuffix('/v1')}/local/metrics").text
+        line = 'chowder_model_calls_total{outcome="offline",provider="anthropic"}'
+        return told if line in told else None
+
+    metrics = eventually(counted, "the model call is counted", DEADLINE_S)
     route = "/v1/instances/{instance_id}/responses"
     assert f'chowder_requests_total{{method="POST",route="{route}",status="2xx"}}' in metrics
-    assert 'chowder_model_calls_total{outcome="offline",provider="anthropic"}' in metrics
     assert server.key not in metrics

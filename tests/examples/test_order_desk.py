@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from openai import OpenAI
 
 
@@ -31,3 +32,8 @@ def test_the_model_is_asked_with_the_persons_words(
     reply = chowder_common_instance.say("Where is order 7?", chowder_session)
     assert reply == "On its way."
     assert "order 7" in json.dumps(chowder_common_instance.exchanges()[-1]["request"])
+
+
+@pytest.mark.chowder_recording("recordings/greeting")
+def test_a_recording_answers_without_any_model(chowder_instance):
+    assert "Good morning" in chowder_instance.say("Good morning", model="gpt-4o")

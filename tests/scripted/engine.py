@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 from chowder_local.domain import EngineMemory, SandboxId, SandboxInfo, SandboxState
 from chowder_local.errors.sandboxes import EngineUnavailable, SandboxMissing
+from tests.scripted import homes
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
 
     from chowder_local.domain import SandboxSpec
 
@@ -32,6 +34,8 @@ class ScriptedEngine:
         self.having_volumes: set[SandboxId] = set()
         self.files: dict[SandboxId, dict[str, bytes]] = {}
         self.image_files: dict[str, bytes] = {}
+        self.homes: dict[SandboxId, bytes] = {}
+        """Archives of what is on volumes; a blank agent's if it is not here."""
         self.calls: list[tuple[str, str]] = []
         self.failing: dict[str, Exception] = {}
         self.holds: dict[str, Hold] = {}
@@ -40,6 +44,7 @@ class ScriptedEngine:
         self.likeness = "like-this"
         self.memory_found = EngineMemory(64_000_000_000, 32_000_000_000)
         self.disk: dict[SandboxId, int] = {}
+        self.disk_free: int = 10_000_000_000
         self.spares: list[SandboxId] = []
         """What was booted as a spare."""
         self.booted = SandboxInfo(SandboxId(""), SandboxState.RUNNING, gateway_url)
@@ -81,6 +86,8 @@ class ScriptedEngine:
         if spec.is_spare:
             self.spares.append(spec.id)
         self.files.setdefault(spec.id, {}).update(spec.files)
+        if spec.home is not None:
+            self.homes[spec.id] = homes.as_given(spec.home.read_bytes(), spec.files)
         self.found[spec.id] = replace(self.booted, id=spec.id, egress=spec.egress)
         self.after_boot()
         await self._hold("boot")
@@ -120,6 +127,20 @@ class ScriptedEngine:
     async def disk_bytes(self, sandbox_id: SandboxId, limit: int) -> int:
         await self._call("disk_bytes", sandbox_id)
         return self.disk.get(sandbox_id, 0)
+
+    async def disk_free_bytes(self, sandbox_id: SandboxId) -> int:
+        await self._call("disk_free_bytes", sandbox_id)
+        return self.disk_free
+
+    async def save_home(self, sandbox_id: SandboxId, target: Path, limit: int) -> None:
+        await self._call("save_home", sandbox_id)
+        if sandbox_id not in self.having_volumes:
+            raise SandboxMissing(f"The volume {sandbox_id} is gone from the engine.")
+        target.write_bytes(self.homes.get(sandbox_id) or homes.blank())
+
+    async def rework_home(self, program: str, source: Path, target: Path, limit: int) -> None:
+        await self._call("rework_home")
+        target.write_bytes(homes.archive(homes.contents(source.read_bytes())))
 
     async def remove(self, sandbox_id: SandboxId) -> None:
         await self._fail("remove", sandbox_id)

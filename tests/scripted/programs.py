@@ -42,8 +42,8 @@ class ScriptedProgram:
 class ScriptedPrograms:
     """What `Processes` asks for: calls of the gateway, and the question who can be reached."""
 
-    answers: dict[str, dict[str, Any] | list[dict[str, Any]]] = field(default_factory=dict)
-    """By method, or REACH: the answer, or one after the other with the last for good."""
+    answers: dict[str, Any] = field(default_factory=dict)
+    """By method or operation, or REACH: the answer, or one after the other, the last for good."""
     calls: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     failing: Exception | None = None
 
@@ -57,12 +57,12 @@ class ScriptedPrograms:
         """The parameters of the calls of a method."""
         return [params for each, params in self.calls if each == method]
 
-    def answer(self, question: dict[str, Any]) -> dict[str, Any]:
+    def answer(self, question: dict[str, Any]) -> Any:
         """The answer to a question, which is noted."""
-        method = question.get("method", REACH)
+        method = question.get("method") or question.get("op", REACH)
         self.calls.append((method, question.get("params", question)))
         answers = self.answers[method]
-        if isinstance(answers, dict):
+        if not isinstance(answers, list):
             return answers
         return answers.pop(0) if len(answers) > 1 else answers[0]
 

@@ -20,20 +20,26 @@ from chowder_local.domain import (
     Tier,
 )
 from chowder_local.events import Events
+from chowder_local.faults import Faults
+from chowder_local.instances.archives import Archives
 from chowder_local.instances.boots import Boots
 from chowder_local.instances.config_judge import ConfigJudge
 from chowder_local.instances.conversations import Conversations
 from chowder_local.instances.egress import EgressChanges, EgressRule
+from chowder_local.instances.exports import Exports
+from chowder_local.instances.forks import Forks
 from chowder_local.instances.health import Health, ServerFacts
 from chowder_local.instances.lifecycle import InstanceDraft, Lifecycle
 from chowder_local.instances.live_config import LiveConfig
 from chowder_local.instances.locks import InstanceLocks
 from chowder_local.instances.pool import Pool
 from chowder_local.instances.readiness import Readiness
+from chowder_local.instances.reading import Reading
 from chowder_local.instances.reconcile import Reconciler
 from chowder_local.instances.releases import Releases
 from chowder_local.instances.room import Room
 from chowder_local.instances.seeds import Seeds
+from chowder_local.instances.snapshots import Snapshots
 from chowder_local.instances.spares import Spares
 from chowder_local.instances.suspensions import Suspensions
 from chowder_local.metrics import Metrics
@@ -42,9 +48,12 @@ from chowder_local.openclaw.config import CONFIG_FILE
 from chowder_local.openclaw.control import Control
 from chowder_local.openclaw.files import Files
 from chowder_local.openclaw.gateway import Gateway, open_gateways
+from chowder_local.openclaw.pouring import Pouring
 from chowder_local.openclaw.skills import Skills
+from chowder_local.openclaw.transcripts import Transcripts
 from chowder_local.openclaw.warmup import WarmUp
 from chowder_local.relay.failures import FailureLog
+from chowder_local.relay.recordings.in_force import Recordings
 from chowder_local.relay.replies.scripts import Scripts
 from chowder_local.stopping import Stopping
 from chowder_local.store.database import Database
@@ -52,7 +61,9 @@ from chowder_local.store.instances import InstanceQueries
 from chowder_local.store.keys import KeyQueries
 from chowder_local.store.organizations import OrganizationQueries
 from chowder_local.store.sessions import SessionQueries
+from chowder_local.store.snapshots import SnapshotQueries
 from chowder_local.store.spares import SpareQueries
+from chowder_local.store.usage import UsageQueries
 from chowder_local.tasks import owned_tasks
 from chowder_local.tokens import Vault
 from tests.scripted.database import empty_database
@@ -98,6 +109,7 @@ class World:
     vault: Vault
     instances: InstanceQueries
     sessions: SessionQueries
+    usage: UsageQueries
     keys: KeyQueries
     organizations: Organizations
     authentication: Authentication
@@ -114,17 +126,25 @@ class World:
     reconciler: Reconciler
     lifecycle: Lifecycle
     egress: EgressChanges
+    snapshot_queries: SnapshotQueries
+    snapshots: Snapshots
+    forks: Forks
+    exports: Exports
     conversations: Conversations
+    reading: Reading
     processes: LocalProcesses
     home: Path
     files: Files
     programs: ScriptedPrograms
+    beside: ScriptedPrograms
     skills: Skills
     channels: Channels
     health: Health
     stopping: Stopping
     scripts: Scripts
+    recordings: Recordings
     events: Events
+    faults: Faults
     metrics: Metrics
     tasks: asyncio.TaskGroup
     organization_id: OrganizationId
@@ -195,7 +215,8 @@ async def open_world(
         owned_tasks() as tasks,
     ):
         engine, events, metrics = ScriptedEngine(url), events or Events(), Metrics()
-        scripts = Scripts()
+        scripts, recordings = Scripts(), Recordings()
+        faults = Faults(events, clock)
         egress = egress or EgressRule()
         engine.after_boot = gateway.booted
         instances, sessions = InstanceQueries(database, vault, events), SessionQueries(database)
@@ -206,7 +227,7 @@ async def open_world(
         def gateway_of(sandbox_id: SandboxId, url: str) -> Gateway:
             return _gateway(forwarder, vault, sandbox_id, url)
 
-        programs = ScriptedPrograms()
+        programs, beside = ScriptedPrograms(), ScriptedPrograms()
         control = Control(programs, vault.gateway_token)
         readiness = Readiness(engine, gateway_of, boot_timeout_s=boot_timeout_s)
         locks, failures, stopping = InstanceLocks(), FailureLog(), Stopping()
@@ -219,7 +240,15 @@ async def open_world(
         seeds = Seeds(vault, RELAY_URL)
         spares = Spares(
             spares=spare_queries, engine=engine, readiness=readiness, seeds=seeds,
-            warm_up=WarmUp(control), gateway_of=gateway_of, egress=egress.default, clock=clock,
+            warm_up=WarmUp(control), pouring=Pouring(processes, str(home)),
+            gateway_of=gateway_of, egress=egress.default, clock=clock,
+        )  # fmt: skip
+        suspensions = Suspensions(gateway_of, suspend_timeout_s)
+        snapshot_queries = SnapshotQueries(database, vault, events)
+        snapshots = Snapshots(
+            queries=snapshot_queries, instances=instances, sessions=sessions, engine=engine,
+            archives=Archives(tmp_path / "snapshots"), locks=locks, suspensions=suspensions,
+            clock=clock,
         )  # fmt: skip
         room = Room(
             engine=engine, instances=instances, spares=spares, spare_queries=spare_queries,
@@ -227,8 +256,8 @@ async def open_world(
         )  # fmt: skip
         boots = Boots(
             instances=instances, organizations=organizations, engine=engine, readiness=readiness,
-            seeds=seeds, spares=spares, room=room, concurrency=concurrency, egress=egress,
-            events=events, metrics=metrics, clock=clock, group=tasks,
+            seeds=seeds, spares=spares, room=room, snapshots=snapshots, concurrency=concurrency,
+            egress=egress, events=events, faults=faults, metrics=metrics, clock=clock, group=tasks,
         )  # fmt: skip
         pool = Pool(size=pool_size, spares=spares, queries=spare_queries, boots=boots, room=room)
         files = Files(processes, str(home), idle_timeout_s=TRANSFER_TIMEOUT_S)
@@ -236,11 +265,15 @@ async def open_world(
             instances=instances, engine=engine, boots=boots, readiness=readiness, files=files,
             gateway_of=gateway_of, clock=clock,
         )  # fmt: skip
-        suspensions = Suspensions(gateway_of, suspend_timeout_s)
         reconciler = Reconciler(
             instances=instances, engine=engine, boots=boots, locks=locks, releases=releases,
-            spares=spare_queries, suspensions=suspensions, egress=egress, events=events,
-            interval_s=interval_s, release_after_s=release_after_s, clock=clock,
+            spares=spare_queries, suspensions=suspensions, snapshots=snapshots, egress=egress,
+            events=events, interval_s=interval_s, release_after_s=release_after_s, clock=clock,
+        )  # fmt: skip
+        forks = Forks(
+            snapshots=snapshots, instances=instances, organizations=organizations, engine=engine,
+            boots=boots, pool=pool, locks=locks, suspensions=suspensions, egress=egress,
+            events=events, clock=clock,
         )  # fmt: skip
         yield World(
             clock=clock,
@@ -249,6 +282,7 @@ async def open_world(
             vault=vault,
             instances=instances,
             sessions=sessions,
+            usage=UsageQueries(database),
             keys=keys,
             organizations=organizations,
             authentication=Authentication(keys, clock),
@@ -267,19 +301,32 @@ async def open_world(
                 instances=instances, organizations=organizations, engine=engine, boots=boots,
                 pool=pool, readiness=readiness, live_config=live_config,
                 config_judge=ConfigJudge(engine), locks=locks, suspensions=suspensions, clock=clock,
-                egress=egress, events=events, scripts=scripts,
+                egress=egress, events=events, scripts=scripts, recordings=recordings,
             ),
             egress=EgressChanges(
                 rule=egress, instances=instances, boots=boots, locks=locks,
                 suspensions=suspensions, clock=clock,
             ),
+            snapshot_queries=snapshot_queries,
+            snapshots=snapshots,
+            forks=forks,
+            exports=Exports(
+                snapshots, forks, made_by="chowder-local 1.2.3", openclaw_version="2026.9.6",
+                clock=clock,
+            ),
             conversations=Conversations(
-                organizations=organizations, sessions=sessions, reconciler=reconciler,
+                organizations=organizations, sessions=sessions, engine=engine,
+                reconciler=reconciler,
                 failures=failures, gateway_of=gateway_of, clock=clock, stopping=stopping,
+            ),
+            reading=Reading(
+                instances=instances, sessions=sessions, locks=locks,
+                transcripts=Transcripts(programs, beside, str(home)),
             ),
             processes=processes,
             home=home,
             programs=programs,
+            beside=beside,
             skills=Skills(control, programs, gateway_of),
             channels=Channels(programs, gateway_of, tasks, connect_timeout_s=1.0),
             files=files,
@@ -288,7 +335,9 @@ async def open_world(
             ),
             stopping=stopping,
             scripts=scripts,
+            recordings=recordings,
             events=events,
+            faults=faults,
             metrics=metrics,
             tasks=tasks,
             organization_id=details.organization.id,

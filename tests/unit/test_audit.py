@@ -15,6 +15,8 @@ from scripts.audit import (
     EXCEPTIONS,
     FOUND,
     NOT_ASKED,
+    NPM_FOLDERS,
+    ROOT,
     main,
     read_exceptions,
 )
@@ -131,3 +133,8 @@ def test_the_exceptions_file_is_one_that_can_be_read() -> None:
     text = EXCEPTIONS.read_text()
     days = [each["expires"] for each in tomllib.loads(text).get("exception", [])]
     assert len(read_exceptions(text, min(days, default=TODAY))) == len(days)
+
+
+def test_every_lock_file_of_the_image_is_asked_about() -> None:
+    found = {path.parent for path in (ROOT / "docker").rglob("package-lock.json")}
+    assert found == {ROOT / folder for folder in NPM_FOLDERS}

@@ -10,11 +10,14 @@ import httpx
 import pytest
 
 from chowder_local.accounts.keys import Keys
+from chowder_local.accounts.spending import Spending
 from chowder_local.app import State, api
 from chowder_local.domain import ApiKey, KeyId
+from chowder_local.instances.resets import Resets
 from chowder_local.instances.session_names import SessionNames
 from chowder_local.relay.exchanges import Exchanges
 from chowder_local.tokens import digest
+from chowder_local.web.budget import LARGEST_AT_ONCE, Budget
 from chowder_local.web.listener import with_state
 from chowder_local.web.state import Services
 from tests.scripted.world import MAX_BODY_BYTES, World, open_world
@@ -48,23 +51,39 @@ def services_of(world: World) -> Services:
         authentication=world.authentication,
         keys=Keys(world.keys, world.instances, world.clock),
         subscriptions=world.subscriptions,
+        spending=Spending(world.usage),
         lifecycle=world.lifecycle,
         egress=world.egress,
+        snapshots=world.snapshots,
+        forks=world.forks,
+        exports=world.exports,
         boots=world.boots,
         conversations=world.conversations,
+        reading=world.reading,
         files=world.files,
         skills=world.skills,
         channels=world.channels,
         engine=world.engine,
         health=world.health,
         scripts=world.scripts,
+        recordings=world.recordings,
         exchanges=Exchanges(),
         session_names=SessionNames(world.sessions),
         events=world.events,
+        faults=world.faults,
+        resets=Resets(
+            instances=world.instances,
+            lifecycle=world.lifecycle,
+            keys=Keys(world.keys, world.instances, world.clock),
+            faults=world.faults,
+            scripts=world.scripts,
+            snapshots=world.snapshots,
+        ),
         metrics=world.metrics,
         vault=world.vault,
         stopping=world.stopping,
         max_body_bytes=MAX_BODY_BYTES,
+        budget=Budget(LARGEST_AT_ONCE * MAX_BODY_BYTES),
     )
 
 
@@ -74,8 +93,13 @@ def served(world: World) -> Services:
 
 
 @pytest.fixture
-def app(world: World, served: Services) -> ASGIApp:
-    services = served
+def app(served: Services, world: World) -> ASGIApp:
+    return app_of(world, served)
+
+
+def app_of(world: World, services: Services | None = None) -> ASGIApp:
+    """The API over a world."""
+    services = services or services_of(world)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[State]:

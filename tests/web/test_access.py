@@ -9,15 +9,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from chowder_local.domain import InstanceId, Permission, Tier
+from chowder_local.faults import FaultDraft, FaultKind
 from chowder_local.tokens import ORGANIZATION_PREFIX, SCOPED_PREFIX
 from chowder_local.web.access import Access
 from chowder_local.web.routes import OPERATIONS, PAGES, Operation
+from tests.scripted.homes import exported
+from tests.scripted.programs import done
 
 if TYPE_CHECKING:
     from tests.web.conftest import Api
 
 ROUTES = OPERATIONS + PAGES
-INSIDE = re.compile(r"/(channels|skills|files)\b")
+INSIDE = re.compile(r"/(channels|skills|files|sessions|transcript)\b")
 
 COLUMNS = ("bad", "else", "read", "intr", "conf", "file", "chan", "all", "other", "org")
 """What a cell is about. The keys of a row are used from left to right on one agent, which runs;
@@ -92,6 +95,30 @@ DELETE /local/replies                               401  403  403  403  403  403
 GET    /local/instances/{instance_id}/replies       401  403  403  403  403  403  403  403  404  200
 PUT    /local/instances/{instance_id}/replies       401  403  403  403  403  403  403  403  404  200
 DELETE /local/instances/{instance_id}/replies       401  403  403  403  403  403  403  403  404  204
+GET    /local/instances/{instance_id}/recording     401  403  403  403  403  403  403  403  404  200
+PUT    /local/instances/{instance_id}/recording     401  403  403  403  403  403  403  403  404  200
+DELETE /local/instances/{instance_id}/recording     401  403  403  403  403  403  403  403  404  204
+POST   /local/faults                                401  403  403  403  403  403  403  403  201  201
+GET    /local/faults                                401  403  403  403  403  403  403  403  200  200
+DELETE /local/faults                                401  403  403  403  403  403  403  403  204  204
+DELETE /local/faults/{fault_id}                     401  403  403  403  403  403  403  403  404  204
+POST   /local/reset                                 401  403  403  403  403  403  403  403  200  200
+GET    /local/instances/{instance_id}/sessions      401  403  403  403  403  403  403  403  404  200
+GET    /local/instances/{instance_id}/transcript    401  403  403  403  403  403  403  403  404  200
+GET    /local/instances/{instance_id}/sessions/{session_id:path}/transcript
+                                                    401  403  403  403  403  403  403  403  404  200
+GET    /local/instances/{instance_id}/usage         401  403  403  403  403  403  403  403  404  200
+GET    /local/usage                                 401  403  403  403  403  403  403  403  200  200
+POST   /local/instances/{instance_id}/snapshots     401  403  403  403  403  403  403  403  404  201
+GET    /local/instances/{instance_id}/snapshots     401  403  403  403  403  403  403  403  404  200
+GET    /local/snapshots                             401  403  403  403  403  403  403  403  200  200
+GET    /local/snapshots/{snapshot_id}               401  403  403  403  403  403  403  403  404  200
+DELETE /local/snapshots/{snapshot_id}               401  403  403  403  403  403  403  403  404  204
+POST   /local/snapshots/{snapshot_id}/fork          401  403  403  403  403  403  403  403  404  201
+POST   /local/instances/{instance_id}/fork          401  403  403  403  403  403  403  403  404  201
+POST   /local/instances/{instance_id}/restore       401  403  403  403  403  403  403  403  404  200
+GET    /local/instances/{instance_id}/export        401  403  403  403  403  403  403  403  404  200
+POST   /local/instances/import                      401  403  403  403  403  403  403  403  201  201
 GET    /local/checkout                              200  200  200  200  200  200  200  200  200  200
 POST   /local/checkout                              303  303  303  303  303  303  303  303  303  303
 GET    /local/portal                                200  200  200  200  200  200  200  200  200  200
@@ -125,7 +152,14 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "POST /v1/subscription/checkout": {"json": {"tier": "crab"}},
     "PUT /local/replies": {"json": {"replies": []}},
     "PUT /local/instances/{instance_id}/replies": {"json": {"replies": []}},
+    "PUT /local/instances/{instance_id}/recording": {"json": {"entries": {}}},
     "PATCH /local/instances/{instance_id}": {"json": {"egress": None}},
+    "POST /local/faults": {"json": {"kind": "message"}},
+    "POST /local/instances/{instance_id}/snapshots": {"json": {"name": "before"}},
+    "POST /local/snapshots/{snapshot_id}/fork": {"json": {"name": "Bea"}},
+    "POST /local/instances/{instance_id}/fork": {"json": {"name": "Bea"}},
+    "POST /local/instances/{instance_id}/restore": {"json": {"snapshot_id": "{snapshot_id}"}},
+    "POST /local/instances/import": {"content": exported()},
     "GET /local/checkout": {"params": {"session": "{checkout}"}},
     "POST /local/checkout": {"params": {"session": "{checkout}"}},
     "GET /local/portal": {"params": {"session": "{portal}"}},
@@ -165,12 +199,17 @@ def filled(value: Any, names: dict[str, str]) -> Any:
 async def names_in_paths(http: Api, instance_id: str) -> dict[str, str]:
     subscriptions, organization_id = http.world.subscriptions, http.world.organization_id
     spare = await scoped(http, InstanceId(instance_id), Permission.READ, name="spare")
+    agent = await http.world.instances.get(InstanceId(instance_id))
+    assert agent is not None
+    snapshot = await http.world.snapshots.take(agent)
     return {
         "instance_id": instance_id,
+        "snapshot_id": snapshot.id,
         "session_id": "ticket-1",
         "key_id": spare,
         "exchange_id": "ex-0",
         "channel": "telegram",
+        "fault_id": http.world.faults.add(organization_id, FaultDraft(FaultKind.STOP)).id,
         "skill_name": "weather",
         "checkout": subscriptions.checkout_session(organization_id, Tier.LOBSTER),
         "portal": subscriptions.portal_session(organization_id),
@@ -225,6 +264,11 @@ async def test_each_kind_of_key_gets_what_the_table_says(http: Api, operation: O
     names = await names_in_paths(http, agent.id)
     path = filled(operation.path, names)
     request = filled(REQUESTS.get(route(operation), {}), names)
+    # What is read beside a stopped one is there.
+    world.beside.answers |= {
+        "list": done(sessions=[]),
+        "read": done(is_known=True, messages=[], has_more=False),
+    }
     # Who follows events is then answered and sent away.
     world.events.close()
     found: dict[str, set[int]] = {}

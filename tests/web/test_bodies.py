@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from tests.web.conftest import Api
 
-WITH_BODY = [each for each in OPERATIONS if each.body is not None and each.body_type == JSON]
+WITH_BODY = [each for each in OPERATIONS if isinstance(each.body, type) and each.body_type == JSON]
 
 Call = tuple[str, str, dict[str, Any]]
 
@@ -38,8 +38,15 @@ CONNECTING: Call = (
 )  # fmt: skip
 PAIRING: Call = ("POST", "/v1/instances/{id}/channels/telegram/pair", {"code": "ABCD2345"})
 REPLIES: Call = ("PUT", "/local/replies", {"replies": []})
+RECORDING: Call = ("PUT", "/local/instances/{id}/recording", {"entries": {}})
+ANSWERED = {"answered": {"status": 200, "text": ""}}
 AGENTS_REPLIES: Call = ("PUT", "/local/instances/{id}/replies", {"replies": []})
+SNAPSHOT: Call = ("POST", "/local/instances/{id}/snapshots", {})
+FORK: Call = ("POST", "/local/instances/{id}/fork", {"name": "Bea"})
+FORK_OF_SNAPSHOT: Call = ("POST", "/local/snapshots/{snapshot_id}/fork", {"name": "Bea"})
+RESTORATION: Call = ("POST", "/local/instances/{id}/restore", {"snapshot_id": "x"})
 EGRESS: Call = ("PATCH", "/local/instances/{id}", {"egress": "off"})
+FAULT: Call = ("POST", "/local/faults", {"kind": "message"})
 
 LONG = "x" * 129
 BREAKING: list[tuple[Call, dict[str, Any], list[Any], str]] = [
@@ -48,7 +55,16 @@ BREAKING: list[tuple[Call, dict[str, Any], list[Any], str]] = [
     (REPLIES, {"replies": "x"}, ["replies"], "list_type"),
     (REPLIES, {"rules": []}, ["rules"], "extra_forbidden"),
     (REPLIES, {"replies": [{"match": {}}]}, ["replies", 0, "reply"], "missing"),
+    (RECORDING, {"entries": []}, ["entries"], "dict_type"),
+    (RECORDING, {"entries": {"1": ANSWERED}}, ["entries", "1", "asked"], "missing"),
     (AGENTS_REPLIES, {"unmatched": None}, ["unmatched"], "literal_error"),
+    (FAULT, {"kind": "boredom"}, ["kind"], "enum"),
+    (FAULT, {"status": 200}, ["status"], "greater_than_equal"),
+    (FAULT, {"delay_s": 601}, ["delay_s"], "less_than_equal"),
+    (SNAPSHOT, {"name": ""}, ["name"], "string_too_short"),
+    (FORK, {"name": LONG}, ["name"], "string_too_long"),
+    (FORK_OF_SNAPSHOT, {"name": None}, ["name"], "string_type"),
+    (RESTORATION, {"snapshot_id": 1}, ["snapshot_id"], "string_type"),
     (SIGNUP, {"name": ""}, ["name"], "string_too_short"),
     (SIGNUP, {"name": LONG}, ["name"], "string_too_long"),
     (SIGNUP, {"name": 5}, ["name"], "string_type"),
@@ -122,6 +138,7 @@ MISSING = [
     (CONNECTING, "config"),
     (PAIRING, "code"),
     (EGRESS, "egress"),
+    (FAULT, "kind"),
 ]
 
 

@@ -11,12 +11,13 @@ import pytest
 from anyio.from_thread import start_blocking_portal
 
 from chowder_local.app import State, api
-from chowder_local.domain import InstanceId, ModelProvider
+from chowder_local.domain import EngineMemory, InstanceId, ModelProvider, Tier
 from chowder_local.openclaw.channels import APPROVE
 from chowder_local.web.listener import with_state
 from chowder_local.web.routes import OPERATIONS
 from tests.fuzz import fuzz
 from tests.scripted.gateway import ok
+from tests.scripted.homes import exported
 from tests.scripted.programs import REACH, done
 from tests.scripted.serving import serve
 from tests.scripted.world import open_world
@@ -46,6 +47,12 @@ SKILL = {
     "skillKey": "weather",
 }
 PROGRAMS = {
+    "list": done(sessions=[{"key": "agent:main:irc:5", "updated_at": 1000, "messages": 2}]),
+    "read": done(
+        is_known=True,
+        messages=[{"position": 3, "role": "user", "parts": [{"type": "text", "text": "Hi"}]}],
+        has_more=True,
+    ),
     REACH: {"url": "https://clawhub.ai", "status": 200},
     "skills.status": done(skills=[SKILL]),
     APPROVE: {"status": 0, "output": "Approved telegram sender 555."},
@@ -75,6 +82,14 @@ class Place:
     deleted_id: str
     exchange_id: str
 
+    def new_fault(self) -> str:
+        """The id of a new fault, of a call that nobody makes."""
+        body = {"kind": "start", "instance_id": self.instance_id}
+        headers = {"Authorization": f"Bearer {self.key}"}
+        answer = httpx.post(f"{self.url}/local/faults", json=body, headers=headers)
+        fault_id: str = answer.json()["id"]
+        return fault_id
+
     def new_key(self) -> str:
         """The id of a new scoped key."""
         body = {"name": "fuzz", "instance_ids": [self.instance_id], "permissions": ["read"]}
@@ -82,6 +97,13 @@ class Place:
         answer = httpx.post(f"{self.url}/v1/keys", json=body, headers=headers)
         key_id: str = answer.json()["id"]
         return key_id
+
+    def new_snapshot(self) -> str:
+        """The id of a new snapshot."""
+        path = f"{self.url}/local/instances/{self.instance_id}/snapshots"
+        headers = {"Authorization": f"Bearer {self.key}"}
+        snapshot_id: str = httpx.post(path, json={}, headers=headers).json()["id"]
+        return snapshot_id
 
 
 @asynccontextmanager
@@ -94,17 +116,22 @@ async def open_place(tmp_path: Path) -> AsyncIterator[Place]:
             yield {"services": services}
 
         ids = [(await world.created(name=name)).id for name in ("used", "stopping", "deleted")]
+        # Several operations make agents; each has to succeed once, and none to be in another's way.
+        world.engine.memory_found = EngineMemory(4_000_000_000_000, 4_000_000_000_000)
+        await world.organizations.move(world.organization_id, Tier.LOBSTER, is_paid_for=False)
         world.programs.answers |= PROGRAMS
+        world.beside.answers |= PROGRAMS
         world.gateway.rpc_answers |= CALLS
         exchange = services.exchanges.begin(
             world.organization_id, InstanceId(ids[0]), ModelProvider.OPENAI, "responses", b"{}"
         )
+        ids.append(InstanceId(exchange.id))
         # What follows them has its end at once.
         world.events.close()
         _, other_key = await world.organizations.signup("Others")
         app = with_state(api([], lifespan, world.metrics), {"services": services})
         async with serve(app) as url:
-            yield Place(url, world.key, other_key, *ids, exchange_id=exchange.id)
+            yield Place(url, world.key, other_key, *ids)
 
 
 @pytest.fixture
@@ -120,10 +147,13 @@ def place(tmp_path: Path) -> Iterator[Place]:
 def test_no_operation_answers_otherwise_than_the_document_says(
     place: Place, record_testsuite_property: Callable[[str, object], None]
 ) -> None:
+    snapshot_id = place.new_snapshot()
     findings = fuzz(
         place.url,
         place.key,
         instance_id=place.instance_id,
+        snapshot_id=snapshot_id,
+        archive=exported(),
         max_examples=MAX_EXAMPLES,
         phases=("examples", "coverage", "fuzzing", "stateful"),
         operations=[
@@ -155,10 +185,29 @@ def test_no_operation_answers_otherwise_than_the_document_says(
                 "include-name": "DELETE /v1/keys/{key_id}",
                 "parameters": {"path.key_id": place.new_key()},
             },
+            {
+                "include-name": [
+                    "GET /local/snapshots/{snapshot_id}",
+                    "POST /local/snapshots/{snapshot_id}/fork",
+                ],
+                "parameters": {"path.snapshot_id": snapshot_id},
+            },
+            {
+                "include-name": "DELETE /local/snapshots/{snapshot_id}",
+                "parameters": {"path.snapshot_id": place.new_snapshot()},
+            },
             # Another's, so that the agents' own one keeps its model keys.
             {
                 "include-path": "/v1/organization",
                 "headers": {"Authorization": f"Bearer {place.other_key}"},
+            },
+            {
+                "include-path-regex": "^/local/(faults|reset)$",
+                "headers": {"Authorization": f"Bearer {place.other_key}"},
+            },
+            {
+                "include-name": "DELETE /local/faults/{fault_id}",
+                "parameters": {"path.fault_id": place.new_fault()},
             },
         ],
     )

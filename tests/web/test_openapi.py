@@ -152,11 +152,13 @@ def test_no_answer_is_an_object_that_nobody_described() -> None:
         for member, known in schema.get("properties", {}).items()
         if model.endswith("View") and is_free(known)
     }
-    # Whatever the user configured, and what nobody but OpenClaw, or a provider, knows.
+    # Whatever the user configured, what nobody but OpenClaw, or a provider, knows, and what any
+    # tool may take.
     assert free <= {
         "InstanceView.openclaw_config",
         "ChannelStatusView.details",
         "ExchangeDetailsView.request",
+        "TurnView.arguments",
     }
 
 

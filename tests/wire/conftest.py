@@ -6,6 +6,7 @@ import asyncio
 import socket
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,6 +20,8 @@ from chowder_local.relay.calls import Loan
 from chowder_local.relay.exchanges import Exchanges
 from chowder_local.relay.failures import FailureLog
 from chowder_local.relay.local_model import LocalModel, SessionName
+from chowder_local.relay.metering import Metering
+from chowder_local.relay.recordings.in_force import Recordings
 from chowder_local.relay.replies.scripts import Scripts
 from chowder_local.relay.service import Relay
 from chowder_local.upstream.forward import Forwarder, open_client
@@ -27,8 +30,11 @@ from chowder_local.web.relay import create_relay_app
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
     from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
 
     from starlette.types import ASGIApp
+
+    from chowder_local.store.usage import Counts, Kind
 
 RELAY_TOKEN = "sandbox-1.relay-token"
 START_TIMEOUT_S = 10.0
@@ -90,6 +96,18 @@ class RelayUnderTest:
     metrics: Metrics = field(default_factory=Metrics)
     exchanges: Exchanges = field(default_factory=Exchanges)
     scripts: Scripts = field(default_factory=Scripts)
+    recordings: Recordings = field(default_factory=Recordings)
+    usage: list[tuple[Kind, Counts]] = field(default_factory=list)
+
+
+@dataclass
+class Noted:
+    """What a relay has counted, call by call."""
+
+    noted: list[tuple[Kind, Counts]] = field(default_factory=list)
+
+    def note(self, kind: Kind, counts: Counts) -> None:
+        self.noted.append((kind, counts))
 
 
 @dataclass
@@ -114,6 +132,7 @@ async def _open_relay(
     base_urls: Mapping[ModelProvider, str] | str = "http://127.0.0.1:9",
     *,
     first_byte_timeout_s: float = 30.0,
+    record: Path | None = None,
     max_body_bytes: int = 1024 * 1024,
 ) -> AsyncIterator[RelayUnderTest]:
     if isinstance(base_urls, str):
@@ -122,15 +141,20 @@ async def _open_relay(
         client = await stack.enter_async_context(open_client(is_proxied=False))
         failures, events, metrics = FailureLog(), Events(), Metrics()
         forwarder = Forwarder(client, first_byte_timeout_s=first_byte_timeout_s)
-        exchanges, scripts = Exchanges(), Scripts()
+        exchanges, scripts, usage = Exchanges(), Scripts(), Noted()
+        recordings = await Recordings.open(record, None)
         relay = Relay(
             lender=_OneKey(key), base_urls=base_urls, forwarder=forwarder, failures=failures,
             events=events, metrics=metrics, exchanges=exchanges,
-            local_model=LocalModel(scripts, session_name),
+            metering=Metering(usage, lambda: datetime(2026, 5, 4, tzinfo=UTC)),
+            local_model=LocalModel(scripts, recordings, session_name),
+            recorder=recordings.recorder,
         )  # fmt: skip
         app = create_relay_app(relay, max_body_bytes=max_body_bytes)
         url = await stack.enter_async_context(_serve(app))
-        yield RelayUnderTest(url, RELAY_TOKEN, failures, events, metrics, exchanges, scripts)
+        yield RelayUnderTest(
+            url, RELAY_TOKEN, failures, events, metrics, exchanges, scripts, recordings, usage.noted
+        )
 
 
 @pytest.fixture

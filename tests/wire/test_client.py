@@ -366,6 +366,26 @@ def test_a_proxy_of_the_environment_does_not_stand_before_this_machine(
         client.health()
 
 
+def test_conversations_are_read_back_under_any_name(script: Script, client: Client) -> None:
+    page: dict[str, Any] = {"turns": [], "before": None}
+    script.on("GET /local/instances/x/sessions", value({"sessions": [{"name": "a/b"}]}))
+    script.on("GET /local/instances/x/transcript?limit=100", value(page))
+    script.on("GET /local/instances/x/transcript?limit=100&key=k%3A1", value(page))
+    named = "GET /local/instances/x/sessions/a%2Fb%20%C3%A9/transcript"
+    script.on(f"{named}?limit=5&before=0", value(page))
+    assert client.sessions("x") == [{"name": "a/b"}]
+    assert client.transcript("x") == page
+    assert client.transcript("x", key="k:1") == page
+    assert client.transcript("x", "a/b é", limit=5, before=0) == page
+
+
+def test_usage_is_of_one_or_of_all(script: Script, client: Client) -> None:
+    script.on("GET /local/instances/x/usage?limit=1000", value({"rows": [1]}))
+    script.on("GET /local/usage?limit=2", value({"rows": [2]}))
+    assert client.usage("x") == {"rows": [1]}
+    assert client.usage(limit=2) == {"rows": [2]}
+
+
 def test_files_are_listed_sent_and_fetched(script: Script, tmp_path: Path) -> None:
     entry = {"name": "x", "path": "a/x"}
     script.on("GET /v1/instances/i-1/files?path=a", value({"path": "a", "entries": [entry]}))
@@ -394,3 +414,62 @@ def test_a_download_that_breaks_off_is_no_whole_one(script: Script) -> None:
     script.on("GET /v1/instances/i-1/files/download?path=x", broken)
     with Client(script.root_url, "k") as client, pytest.raises(ServerSilent, match="broke off"):
         list(client.download("i-1", "x"))
+
+
+def test_faults_are_set_listed_and_taken_back(script: Script, client: Client) -> None:
+    one = {"id": "f 1", "kind": "message"}
+    script.on("POST /local/faults", value(one, 201))
+    script.on("GET /local/faults", value([one]))
+    script.on("DELETE /local/faults", content(b"", 204))
+    script.on("DELETE /local/faults/f%201", content(b"", 204))
+    assert client.add_fault("message", status=429, retry_after_s=3, instance_id="i") == one
+    client.add_fault("stream", times=2, delay_s=0.5, after_events=0)
+    client.add_fault("call", method="GET", path="/v1/keys", detail="No.")
+    assert client.faults() == [one]
+    client.clear_faults("f 1")
+    client.clear_faults()
+    sent = [body for _, body in script.asked[:3]]
+    assert sent[0] | {"times": 1, "delay_s": 0.0} == sent[0]
+    assert [{k: v for k, v in each.items() if v not in (1, 0.0)} for each in sent] == [
+        {"kind": "message", "status": 429, "retry_after_s": 3, "instance_id": "i"},
+        {"kind": "stream", "times": 2, "delay_s": 0.5},
+        {"kind": "call", "method": "GET", "path": "/v1/keys", "detail": "No."},
+    ]
+    assert sent[1]["after_events"] == 0
+    assert [call for call, _ in script.asked[4:]] == [
+        "DELETE /local/faults/f%201", "DELETE /local/faults",
+    ]  # fmt: skip
+
+
+def test_a_reset_tells_what_is_gone(script: Script, client: Client) -> None:
+    script.on("POST /local/reset", value({"instances": 2, "keys": 1, "faults": 0}))
+    assert client.reset() == {"instances": 2, "keys": 1, "faults": 0}
+
+
+def test_an_organization_is_made_and_set_up(script: Script, client: Client) -> None:
+    link = f"{script.root_url}/local/portal?session=s.x"
+    script.on("POST /v1/organization/signup", value({"api_key": "chd_org_x"}, 201))
+    script.on("PATCH /v1/organization", value({"model_providers": ["openai"]}))
+    script.on("POST /v1/subscription/portal", value({"url": link}))
+    script.on("POST /local/portal?session=s.x&tier=crab", moved("/local/portal?session=s.x"))
+    script.on("GET /local/portal?session=s.x", content(b"<p>", kind="text/html"))
+    script.on("GET /v1/subscription", value({"tier": "crab"}))
+    script.on("PATCH /v1/instances/i%201", value({"id": "i 1"}))
+    assert client.signup("kitchen") == {"api_key": "chd_org_x"}
+    assert client.set_model_keys({"openai": "offline"}) == {"model_providers": ["openai"]}
+    assert client.move("crab") == {"tier": "crab"}
+    assert client.configure("i 1", {"a": None}) == {"id": "i 1"}
+    assert [body for _, body in script.asked if body] == [
+        {"name": "kitchen"},
+        {"model_api_keys": {"openai": "offline"}},
+        {"openclaw_config": {"a": None}},
+    ]
+
+
+def moved(path: str) -> Answer:
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(303)
+        request.send_header("Location", path)
+        request.end_headers()
+
+    return answer

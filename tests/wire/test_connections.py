@@ -18,6 +18,7 @@ from starlette.routing import Route
 
 from chowder_local.web import bodies
 from chowder_local.web.bodies import read_body
+from chowder_local.web.budget import Budget
 from chowder_local.web.connections import Bounds, Connection, bounds_of_this_process
 from chowder_local.web.listener import bound_socket, listening
 from chowder_local.web.middleware import Api, Failures
@@ -33,6 +34,7 @@ TIMEOUT_S = 30.0
 GET = b"GET /hello HTTP/1.1\r\nHost: localhost\r\n\r\n"
 SHORT = Bounds(head_bytes=8192, head_s=0.5, unread_s=0.5)
 PIECE = b"x" * 65_536
+BUDGET = Budget(10**12)
 
 
 @dataclass
@@ -62,7 +64,7 @@ async def hello(_: Request) -> Response:
 
 
 async def length(request: Request) -> Response:
-    length = len(await read_body(request, 10**9))
+    length = len(await read_body(request, 10**9, BUDGET.share(request.scope)))
     # Asked for as late as this, when there may be trailers.
     return PlainTextResponse(f"{length} {[name.decode() for name, _ in request.scope['headers']]}")
 
@@ -72,7 +74,8 @@ async def refuse(_: Request) -> Response:
 
 
 async def impatient(request: Request) -> Response:
-    return PlainTextResponse(str(len(await read_body(request, 10**9, patience_s=1.0))))
+    share = BUDGET.share(request.scope)
+    return PlainTextResponse(str(len(await read_body(request, 10**9, share, patience_s=1.0))))
 
 
 async def quiet(_: Request) -> Response:

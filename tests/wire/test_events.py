@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from chowder_local.app import _events, api
+from chowder_local.app import api
 from chowder_local.domain import OrganizationId
 from chowder_local.events import Events, EventType
+from chowder_local.parts import open_events
 from chowder_local.stopping import Stopping
 from chowder_local.upstream import sse
 from chowder_local.web.listener import with_state
@@ -202,7 +203,7 @@ async def test_secrets_are_in_no_event(server: Server) -> None:
 async def test_a_stop_ends_who_follows() -> None:
     stopping = Stopping()
     async with AsyncExitStack() as stack:
-        events = _events(stopping, stack)
+        events = open_events(stopping, stack)
         with events.follow(OrganizationId("o")) as follower:
             stopping.begin()
             async with asyncio.timeout(DEADLINE_S):

@@ -15,15 +15,18 @@ import pytest
 from chowder_local.app import api
 from chowder_local.domain import SandboxState
 from chowder_local.instances import reconcile
+from chowder_local.openclaw import gateway
+from chowder_local.openclaw.channels import APPROVE
 from chowder_local.web.listener import with_state
 from tests.scripted.gateway import DELTA, RESPONSE, STARTED
 from tests.scripted.hostile import PIECE, begun, said, serve_hostile, streamed, whole
+from tests.scripted.programs import REACH, done
 from tests.scripted.serving import eventually, serve
 from tests.scripted.world import World, open_world
 from tests.web.conftest import services_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncIterator, Iterable, Iterator
     from pathlib import Path
 
     from chowder_local.domain import Instance
@@ -327,3 +330,149 @@ async def test_a_stop_needs_nothing_of_it_and_a_start_makes_it_anew(
     started = await victim.client.post(f"{path}/start")
     assert (started.status_code, started.json()["status"]) == (200, "running"), started.text
     await victim.is_answered()
+
+
+# Well-formed answers with members that are something else than they should be.
+
+TELEGRAM = {"enabled": True, "botToken": "x", "dmPolicy": "pairing"}
+ACCOUNT = {"accountId": "default", "running": True, "connected": False, "lastError": "no",
+           "lifecycle": "ready", "stateReason": "x", "configured": True}  # fmt: skip
+HONEST: dict[str, Any] = {
+    "hash": "h",
+    "config": {"models": {"providers": {"chowder-openai": {"models": [{"id": "m"}]}}}},
+    "sourceConfig": {"channels": {"telegram": TELEGRAM, "whatsapp": {"enabled": True}}},
+    "channelAccounts": {"telegram": [ACCOUNT], "whatsapp": [ACCOUNT]},
+    "channelDefaultAccountId": {"telegram": "default"},
+    "statusIssues": [{"channel": "telegram", "message": "no"}],
+    "sentinel": {"payload": {"stats": {"requiresRestart": False}}},
+    "message": "Scan this.",
+    "qrDataUrl": "data:image/png;base64,AA==",
+    "connected": False,
+    "suspensionId": "s",
+    "status": "ready",
+}
+SKILL = {"name": "pager", "description": "d", "source": "s", "skillKey": "pager", "filePath": "f",
+         "baseDir": "b", "eligible": True, "blockedByAgentFilter": False,
+         "requirements": {"env": ["A"]}, "missing": {"env": ["A"], "bins": [], "anyBins": []},
+         }  # fmt: skip
+ANYTHING: tuple[Any, ...] = (
+    None, 7, 10**400, "\ud800", [], [7, ["\udfff"]], [[]], {}, {"telegram": 7}, {"env": [7, {}]},
+)  # fmt: skip
+ANSWERED = {200, 204, 400, 404, 409, 422, 502}
+
+
+def spoilt(value: Any) -> Iterator[Any]:
+    """The same, with anything at all in the place of each of its members."""
+    yield from ANYTHING
+    if isinstance(value, dict | list):
+        for key, member in value.items() if isinstance(value, dict) else enumerate(value):
+            for worse in spoilt(member):
+                copy: Any = value.copy()
+                copy[key] = worse
+                yield copy
+
+
+@pytest.fixture
+def hasty(victim: Victim, monkeypatch: pytest.MonkeyPatch) -> Victim:
+    """It waits for nothing that the gateway only says is going to be."""
+    monkeypatch.setattr(gateway, "RESTART_TIMEOUT_S", 0.0)
+    monkeypatch.setattr(gateway, "LONGEST_TURN_WAIT_S", 0.0)
+    monkeypatch.setattr(victim.world.channels, "_connect_timeout_s", -1.0)
+    return victim
+
+
+def assert_answered(answer: httpx.Response, what: Any) -> None:
+    assert answer.status_code in ANSWERED, (what, answer.text)
+    if answer.content:
+        # As every client reads it.
+        json.loads(answer.content.decode())
+
+
+CHANNEL_CALLS: tuple[tuple[str, str, Any], ...] = (
+    ("GET", "", None),
+    ("GET", "/telegram/status", None),
+    ("POST", "/telegram/connect", {"config": {}}),
+    ("POST", "/whatsapp/connect", {"config": {"dm_policy": "pairing"}}),
+    ("POST", "/telegram/disconnect", None),
+)
+
+
+@pytest.mark.parametrize("call", CHANNEL_CALLS, ids=lambda call: call[0] + call[1])
+async def test_what_a_gateway_tells_of_channels_may_be_anything(
+    hasty: Victim, call: tuple[str, str, Any]
+) -> None:
+    method, path, body = call
+    for payload in spoilt(HONEST):
+        hasty.gateway.pieces = [said({"ok": True, "payload": payload})]
+        answer = await hasty.client.request(
+            method, f"/v1/instances/{hasty.taken.id}/channels{path}", json=body
+        )
+        assert_answered(answer, payload)
+    await hasty.is_answered()
+
+
+@pytest.mark.parametrize("status", ["400 Bad Request", "503 Service Unavailable"])
+async def test_what_a_gateway_refuses_with_may_be_anything(hasty: Victim, status: str) -> None:
+    honest = {"ok": False, "error": {"code": "NO", "message": "no", "details": {"issues": []}}}
+    for content in spoilt(honest):
+        hasty.gateway.pieces = [whole(json.dumps(content).encode(), status=status)]
+        for call in CHANNEL_CALLS:
+            answer = await hasty.client.request(
+                call[0], f"/v1/instances/{hasty.taken.id}/channels{call[1]}", json=call[2]
+            )
+            assert_answered(answer, content)
+        assert_answered(await hasty.say(hasty.taken), content)
+    await hasty.is_answered()
+
+
+async def test_what_a_sandbox_tells_of_skills_may_be_anything(hasty: Victim) -> None:
+    root = f"/v1/instances/{hasty.taken.id}/skills"
+    answers = hasty.world.programs.answers
+    hasty.gateway.pieces = [said({"ok": True, "payload": HONEST})]
+    for content in spoilt({"ok": True, "payload": {"skills": [SKILL]}, "error": None}):
+        answers["skills.status"] = [content]
+        assert_answered(await hasty.client.get(root), content)
+        assert_answered(await hasty.client.get(f"{root}/pager"), content)
+        changed = await hasty.client.patch(f"{root}/pager", json={"enabled": True})
+        assert_answered(changed, content)
+    await hasty.is_answered()
+
+
+async def test_what_a_sandbox_tells_of_an_installation_may_be_anything(hasty: Victim) -> None:
+    root = f"/v1/instances/{hasty.taken.id}/skills"
+    answers = hasty.world.programs.answers
+    answers["skills.status"] = done(skills=[SKILL])
+    honest = {
+        REACH: {"url": "https://clawhub.ai", "status": 200, "error": None},
+        "skills.install": {
+            "ok": True,
+            "payload": {"message": "m", "slug": "pager", "targetDir": "b", "stdout": "o"},
+            "error": {"code": "UNAVAILABLE", "message": "no"},
+        },
+    }
+    hasty.gateway.pieces = [said({"ok": True, "payload": HONEST})]
+    for method in honest:
+        answers |= honest
+        for content in spoilt(honest[method]):
+            answers[method] = [content]
+            answer = await hasty.client.post(
+                f"{root}/install", json={"slug": "pager", "env": {"A": "b"}}
+            )
+            assert_answered(answer, content)
+    await hasty.is_answered()
+
+
+async def test_what_a_sandbox_says_to_a_pairing_code_may_be_anything(hasty: Victim) -> None:
+    path = f"/v1/instances/{hasty.taken.id}/channels/telegram/pair"
+    for content in spoilt({"status": 0, "output": "Approved."}):
+        hasty.world.programs.answers[APPROVE] = [content]
+        assert_answered(await hasty.client.post(path, json={"code": "ABCD2345"}), content)
+
+
+async def test_what_a_gateway_tells_of_its_models_may_be_anything(hasty: Victim) -> None:
+    image = {"type": "input_image", "image_url": "data:image/png;base64,AA=="}
+    asked = [{"role": "user", "content": [image]}]
+    for config in spoilt(HONEST["config"]):
+        hasty.gateway.pieces = [said({"ok": True, "payload": HONEST | {"config": config}})]
+        assert_answered(await hasty.say(hasty.taken, input=asked), config)
+    await hasty.is_answered()

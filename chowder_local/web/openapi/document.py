@@ -97,7 +97,10 @@ def _operation(operation: Operation, schemas: Mapping[str, Any]) -> dict[str, An
     }
     if operation.access is not Access.ANYONE:
         described["security"] = [{"key": []}]
-    if operation.body is not None:
+    if isinstance(operation.body, str):
+        content = _content(operation.body, _text(operation.body), schemas)
+        described["requestBody"] = {"required": True, "content": content}
+    elif operation.body is not None:
         content = _content(operation.body_type, _ref(operation.body), schemas)
         described["requestBody"] = {"required": True, "content": content}
     described["responses"] = {
@@ -162,7 +165,7 @@ def _schemas(operations: list[Operation]) -> dict[str, Any]:
     for operation in operations:
         answer = operation.answer[0] if isinstance(operation.answer, list) else operation.answer
         for taken in (operation.body, operation.query):
-            if taken is not None:
+            if isinstance(taken, type):
                 models[taken, "validation"] = None
         if isinstance(answer, type):
             models[answer, "serialization"] = None

@@ -73,6 +73,11 @@ FAILURES: Mapping[str, Failure] = {
         ),
         (GatewayErrorView, ErrorView),
     ),
+    "503": Failure(
+        "The server holds as much of requests' bodies as it may; try again after a moment.",
+        (requests.BodiesTooMany(268_435_456),),
+        header="Retry-After",
+    ),
     "4XX": Failure(
         "The model provider refused the message; the status is its own.",
         (_PROVIDER,),
@@ -95,10 +100,10 @@ def statuses_of(operation: Operation) -> Iterator[str]:
         found.add(403)
         if "{" in operation.path:
             found.add(404)
-    if operation.body is not None:
+    if isinstance(operation.body, type):
         found.add(422)
         if operation.body_type == "application/json":
-            found.add(413)
+            found |= {413, 503}
     if operation.query is not None:
         found.add(422)
     yield from map(str, sorted(found))

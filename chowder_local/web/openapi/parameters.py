@@ -19,6 +19,8 @@ PATH_PARAMETERS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "instance_id": ("The instance's id; of what is no id there is no instance.", _UUID),
     "key_id": ("The key's id.", _UUID),
     "exchange_id": ("The model call's id.", {"type": "string", "examples": ["ex-1"]}),
+    "fault_id": ("The fault's id.", _UUID),
+    "snapshot_id": ("The snapshot's id.", _UUID),
     "session_id": (
         "The conversation's name: any text, `/` included when it is percent-encoded.",
         {"type": "string", "minLength": 1, "examples": ["project-alpha"]},

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING
-from urllib.parse import unquote_to_bytes
 
 from starlette.responses import JSONResponse, Response
 
-from chowder_local.errors.requests import InputInvalid
 from chowder_local.web.bodies import parse
 from chowder_local.web.payloads.responses import Message
+from chowder_local.web.sessions import session_of
 from chowder_local.web.state import instance, services
 from chowder_local.web.streams import CLIENT_CLOSED_REQUEST, event_stream, while_connected
 
@@ -22,7 +21,7 @@ async def respond(request: Request) -> Response:
     """Sends a message to the agent's main conversation, or to the one that the path names."""
     agent = instance(request)
     asked = (await parse(request, Message)).model_dump(exclude_unset=True)
-    session = _session(request)
+    session = session_of(request)
     conversations = services(request).conversations
     if asked.get("stream"):
         events = conversations.stream(agent, asked, session)
@@ -36,17 +35,3 @@ async def respond(request: Request) -> Response:
     except UnicodeEncodeError:
         # Half of a character that takes two: a model may stop in the middle of one.
         return Response(json.dumps(answer), media_type="application/json")
-
-
-def _session(request: Request) -> str | None:
-    """The name of the conversation, if the path has one. Raises InputInvalid."""
-    name: str | None = request.path_params.get("session_id")
-    if name is not None and "\ufffd" in name:
-        # It stands for whatever is not UTF-8, so that unlike names would share a conversation.
-        try:
-            unquote_to_bytes(request.scope["raw_path"]).decode()
-        except UnicodeDecodeError:
-            words = "Input should be UTF-8, percent-encoded"
-            problem = {"loc": ["path", "session_id"], "msg": words, "type": "string_unicode"}
-            raise InputInvalid([problem]) from None
-    return name

@@ -1,10 +1,13 @@
 """What each look at the machine finds, and the cure it names."""
 
+import os
 import shutil
 import socket
 from collections import namedtuple
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -86,6 +89,59 @@ def test_room_is_looked_for_where_data_and_engine_live(
     facts = replace(FACTS, root_dir=str(settings.data_dir.parent))
     found = list(findings.disk(settings, facts))
     assert [each.level for each in found] == [level, engine_level]
+
+
+@pytest.mark.parametrize(("free", "level"), [(9e8, "fail"), (2e9, "ok")])
+def test_volumes_on_a_disk_of_their_own_are_looked_at_there(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, free: float, level: str
+) -> None:
+    root = settings.data_dir.parent / "engine"
+    (root / "volumes").mkdir(parents=True)
+    facts = replace(FACTS, root_dir=str(root))
+    monkeypatch.setattr(
+        shutil,
+        "disk_usage",
+        lambda path: Usage(0, 0, free if Path(path).name == "volumes" else 9e9),
+    )
+    assert "disk, volumes" not in [each.subject for each in findings.disk(settings, facts)]
+    on_its_own_disk(root / "volumes", monkeypatch)
+    *_, found = findings.disk(settings, facts)
+    assert (found.subject, found.level) == ("disk, volumes", level)
+    assert str(root / "volumes") in found.words
+    assert (found.cure is None) == (level == "ok")
+
+
+def on_its_own_disk(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if something were mounted there."""
+    stat = Path.stat
+
+    def stat_of(path: Path, **options: Any) -> os.stat_result:
+        found = stat(path, **options)
+        return os.stat_result([*found[:2], found.st_dev + (path == folder), *found[3:]])
+
+    monkeypatch.setattr(Path, "stat", stat_of)
+
+
+def test_a_disk_of_volumes_that_only_root_may_look_at_is_named(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = settings.data_dir.parent / "engine"
+    root.mkdir()
+    facts, folder, stat = replace(FACTS, root_dir=str(root)), root / "volumes", Path.stat
+
+    def refuse(path: Path, **options: Any) -> os.stat_result:
+        if path == folder:
+            raise PermissionError
+        return stat(path, **options)
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    mounts = [SimpleNamespace(mountpoint="/")]
+    monkeypatch.setattr("psutil.disk_partitions", lambda **_: mounts)
+    assert "disk, volumes" not in [each.subject for each in findings.disk(settings, facts)]
+    mounts.append(SimpleNamespace(mountpoint=str(folder)))
+    *_, found = findings.disk(settings, facts)
+    assert (found.subject, found.level) == ("disk, volumes", Level.OK)
+    assert f"sudo df {folder}" in found.words
 
 
 @pytest.mark.parametrize("facts", [None, FACTS, replace(FACTS, root_dir="/not/on/this/machine")])

@@ -5,7 +5,12 @@ import requests
 from docker.errors import APIError, ImageNotFound, NotFound
 
 from chowder_local.engine.failures import in_words, needing
-from chowder_local.errors.sandboxes import EngineUnavailable, ImageMissing, SandboxMissing
+from chowder_local.errors.sandboxes import (
+    EngineSilent,
+    EngineUnavailable,
+    ImageMissing,
+    SandboxMissing,
+)
 
 
 def refusal(words: str) -> APIError:
@@ -30,6 +35,18 @@ def test_a_failure_says_what_could_not_be_done_and_what_to_do(
 ) -> None:
     with pytest.raises(EngineUnavailable, match=words), in_words("nap"):
         raise failure
+
+
+@pytest.mark.parametrize(
+    ("failure", "is_silent"),
+    [(refusal("no"), False), (requests.ReadTimeout("no"), True), (OSError("no"), True)],
+)
+def test_an_engine_that_says_no_is_told_from_one_that_says_nothing(
+    failure: Exception, is_silent: bool
+) -> None:
+    with pytest.raises(EngineUnavailable) as raised, in_words("nap"):
+        raise failure
+    assert isinstance(raised.value, EngineSilent) is is_silent
 
 
 def test_what_is_gone_is_no_failure_of_the_engine() -> None:

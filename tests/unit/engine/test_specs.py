@@ -15,6 +15,7 @@ from chowder_local.engine.specs import (
     Limits,
     Surroundings,
     archive,
+    beside_options,
     container_options,
     files_of,
     likeness,
@@ -166,3 +167,19 @@ def test_a_file_is_unpacked_and_a_folder_is_none() -> None:
         entry.type = tarfile.DIRTYPE
         tar.addfile(entry)
     assert only_file(folder.getvalue()) is None
+
+
+def test_what_runs_beside_a_sandbox_has_no_more_rights_and_reaches_nothing() -> None:
+    asked = beside_options(SPEC.id, around(), ("node", "--eval", "x"))
+    alike = ("image", "user", "cap_drop", "security_opt", "read_only", "nano_cpus", "volumes")
+    assert {name: asked[name] for name in alike} == {name: options()[name] for name in alike}
+    assert asked["network_mode"] == "none"
+    assert asked["entrypoint"] == ["node", "--eval", "x"]
+    assert asked["mem_limit"] == asked["memswap_limit"] == "512m"
+    assert asked["pids_limit"] == 64
+    assert not {"privileged", "cap_add", "devices", "ports", "network"} & asked.keys()
+
+
+def test_what_runs_beside_a_sandbox_is_found_by_a_sweep_and_taken_for_no_sandbox() -> None:
+    labels = beside_options(SPEC.id, around(), ("true",))["labels"]
+    assert labels == {"dev.chowder-local.store": "store-1"}

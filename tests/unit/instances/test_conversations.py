@@ -10,6 +10,8 @@ import pytest
 
 from chowder_local.domain import InstanceStatus, SandboxState
 from chowder_local.errors.agents import (
+    AgentDiskFull,
+    AgentRenewed,
     AnswerUnfit,
     GatewayUnavailable,
     MessageRefused,
@@ -18,6 +20,7 @@ from chowder_local.errors.agents import (
 from chowder_local.errors.requests import InstanceStateWrong, ModelKeyMissing, ModelUnknown
 from chowder_local.errors.sandboxes import EngineUnavailable
 from chowder_local.errors.upstream import ProviderFailed
+from chowder_local.instances.conversations import LITTLE_DISK_BYTES
 from chowder_local.openclaw.sessions import session_key
 from chowder_local.upstream import sse
 from tests.scripted import gateway as scripted
@@ -556,6 +559,93 @@ async def test_a_failed_response_that_is_none_of_the_providers_keeps_its_words(
     world.gateway.handler = streaming({"type": "response.failed", "response": response}, "[DONE]")
     event, _ = await stream(world, await world.created())
     assert event["response"]["error"] == response["error"]
+
+
+# A full disk, of which OpenClaw says nothing
+
+
+async def failing_with(world: World, words: str, is_streamed: bool) -> str:
+    """What a client is told who gets a failed response."""
+    response = failed(words)
+    if not is_streamed:
+        world.gateway.handler = scripted.failing(500, response)
+        with pytest.raises(GatewayUnavailable) as raised:
+            await respond(world, await world.created())
+        return str(raised.value)
+    created = {"type": "response.created", "response": scripted.STARTED}
+    world.gateway.handler = streaming(
+        created, {"type": "response.failed", "response": response}, "[DONE]"
+    )
+    first, last, done = await stream(world, await world.created())
+    assert (first["sequence_number"], last["sequence_number"], done) == (0, 1, "[DONE]")
+    assert last["response"]["status"] == "failed"
+    return str(last["response"]["error"]["message"])
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+async def test_a_message_to_an_agent_whose_disk_is_full_is_answered_with_that_and_the_cure(
+    world: World, is_streamed: bool
+) -> None:
+    world.engine.disk_free = LITTLE_DISK_BYTES - 1
+    told = await failing_with(world, "internal error", is_streamed)
+    assert "no space is left on the disk" in told
+    assert "docker system df" in told
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+async def test_an_agent_that_does_not_get_over_a_full_disk_is_booted_again_and_once_only(
+    world: World, is_streamed: bool
+) -> None:
+    instance = await world.created()
+    world.gateway.handler = scripted.failing(500, failed("internal error"))
+    world.engine.disk_free = 0
+    with pytest.raises(AgentDiskFull):
+        await ask(world, instance, is_streamed)
+    assert (await world.now(instance)).status is InstanceStatus.RUNNING
+    world.engine.disk_free = LITTLE_DISK_BYTES
+    with pytest.raises(AgentRenewed, match="again in a moment"):
+        await ask(world, instance, is_streamed)
+    assert (await world.settled(instance)).status is InstanceStatus.RUNNING
+    assert world.engine.made("boot") == 2
+    with pytest.raises(GatewayUnavailable, match="internal error"):
+        await ask(world, instance, is_streamed)
+    assert world.engine.made("boot") == 2
+
+
+async def test_an_agent_that_is_stopped_meanwhile_is_not_booted(world: World) -> None:
+    instance = await world.stopped()
+    await world.reconciler.renew(instance)
+    assert (await world.now(instance)).status is InstanceStatus.STOPPED
+
+
+async def test_a_stream_that_is_refused_on_a_full_disk_says_so_too(world: World) -> None:
+    world.engine.disk_free = 0
+    world.gateway.handler = scripted.failing(500, failed("internal error"))
+    with pytest.raises(AgentDiskFull):
+        await stream(world, await world.created())
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+@pytest.mark.parametrize("seen", [LITTLE_DISK_BYTES, EngineUnavailable("On holiday.")])
+async def test_a_failure_that_no_disk_explains_keeps_its_words(
+    world: World, seen: int | Exception, is_streamed: bool
+) -> None:
+    if isinstance(seen, int):
+        world.engine.disk_free = seen
+    else:
+        world.engine.failing["disk_free_bytes"] = seen
+    told = await failing_with(world, "internal error", is_streamed)
+    assert told.endswith("internal error")
+    assert world.engine.made("disk_free_bytes") == 1
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+async def test_no_disk_is_looked_at_while_all_is_well_or_the_cause_is_told(
+    world: World, is_streamed: bool
+) -> None:
+    await ask(world, await world.created(), is_streamed)
+    assert "no such thing" in await failing_with(world, "no such thing", is_streamed)
+    assert world.engine.made("disk_free_bytes") == 0
 
 
 # Clients that leave

@@ -13,6 +13,7 @@ from chowder_local.errors.requests import InstanceNotFound, InstanceStateWrong
 from chowder_local.errors.sandboxes import EgressUnavailable
 from chowder_local.instances.egress import EgressRule
 from chowder_local.instances.lifecycle import InstanceDraft
+from chowder_local.instances.reconcile import DEATHS_ALLOWED
 from tests.scripted.engine import Hold
 from tests.scripted.programs import done
 from tests.scripted.world import World, open_world
@@ -138,6 +139,22 @@ async def test_what_runs_otherwise_than_the_rule_has_it_is_made_anew(
     assert (await closed.settled(instance)).status is InstanceStatus.RUNNING
     assert found(closed, instance) is OFF
     assert closed.engine.made("unpause") == 0
+
+
+async def test_one_that_somebody_else_has_started_is_made_anew_while_it_waits(
+    closed: World,
+) -> None:
+    instance = await closed.placed(InstanceStatus.RUNNING)
+    closed.engine.put(instance.sandbox_id, SandboxState.RUNNING, egress=OFF, is_confined=False)
+    await closed.reconciler.agree()
+    assert (await closed.settled(instance)).status is InstanceStatus.RUNNING
+    assert closed.engine.found[instance.sandbox_id].is_confined
+    assert closed.engine.made("boot") == 1
+    # Nor has it died: that may happen as often as it likes.
+    for _ in range(DEATHS_ALLOWED + 1):
+        closed.engine.put(instance.sandbox_id, SandboxState.RUNNING, egress=OFF, is_confined=False)
+        await closed.reconciler.agree()
+        assert (await closed.settled(instance)).status is InstanceStatus.RUNNING
 
 
 async def test_a_failed_one_that_still_runs_and_reaches_out_is_ended(closed: World) -> None:

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from chowder_local.accounts.lending import Lending
 from chowder_local.domain import (
     Caller,
     Instance,
     InstanceStatus,
     KeyId,
+    ModelProvider,
     OrganizationId,
     SandboxState,
     Tier,
@@ -24,10 +26,12 @@ from chowder_local.errors.requests import InstanceLimitReached, InstanceNotFound
 from chowder_local.errors.sandboxes import (
     BootFailed,
     DiskFull,
+    EngineSilent,
     EngineUnavailable,
     ImageMissing,
     SandboxMissing,
 )
+from chowder_local.errors.upstream import RelayTokenInvalid
 from chowder_local.instances.lifecycle import InstanceDraft
 from chowder_local.relay.replies.rules import ReplyScript
 from tests.scripted.engine import Hold
@@ -400,10 +404,31 @@ async def test_a_sandbox_that_cannot_be_removed_now_is_removed_by_the_reconciler
     world: World,
 ) -> None:
     instance = await world.created()
-    world.engine.failing["remove"] = DOWN
-    with pytest.raises(EngineUnavailable):
+    # What an engine refuses is for a person to know; that it does not answer is not.
+    world.engine.failing["remove"] = EngineUnavailable("The volume is in use.")
+    with pytest.raises(EngineUnavailable, match="in use"):
         await delete(world, instance)
     assert (await world.now(instance)).status is TERMINATED
+    world.engine.failing.clear()
+    await world.reconciler.agree()
+    assert world.engine.found == {}
+    assert world.engine.having_volumes == set()
+
+
+async def test_a_delete_while_the_engine_is_away_is_done_by_the_reconciler_when_it_is_back(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    instance = await world.created()
+    world.engine.failing |= dict.fromkeys(("remove", "sandboxes"), EngineSilent("On holiday."))
+    await delete(world, instance)
+    assert (await world.now(instance)).status is TERMINATED
+    assert "deleted, but its sandbox not yet: On holiday." in caplog.text
+    with pytest.raises(EngineSilent):
+        await world.reconciler.agree()
+    # Nor does the agent, which may still run, get a model any more.
+    lending = Lending(world.vault, world.instances, world.spare_queries, world.organizations)
+    with pytest.raises(RelayTokenInvalid):
+        await lending.lend(world.vault.relay_token(instance.sandbox_id), ModelProvider.OPENAI)
     world.engine.failing.clear()
     await world.reconciler.agree()
     assert world.engine.found == {}

@@ -180,6 +180,35 @@ def test_the_error_of_a_failed_response_is_put_in_the_callers_words() -> None:
     }
 
 
+@pytest.mark.parametrize("cause", [{"code": "server_error", "message": "It is full."}, None])
+def test_a_failure_that_says_nothing_waits_for_its_cause_and_nothing_overtakes_it(
+    cause: dict[str, str] | None,
+) -> None:
+    through = writer(reword=lambda _: None)
+    for event in OPENING:
+        through.feed(sse.encode(json.dumps(event), event["type"]))
+    assert through.ready()
+    failed = STREAMS["failed"][-1]
+    # Events of that name that are none, and what comes after one that is.
+    for data in ("[DONE]", json.dumps(failed | {"response": STARTED})):
+        through.feed(
+            b": a comment\n\nevent: response.failed\n\n" + sse.encode(data, failed["type"])
+        )
+        assert not through.is_puzzled
+    through = writer(reword=lambda _: None)
+    through.feed(sse.encode(json.dumps(failed), failed["type"]))
+    through.feed(b": a comment\n\n" + sse.encode("[DONE]"))
+    assert (through.is_puzzled, through.has_begun, through.is_over) == (True, False, False)
+    assert through.ready() == b""
+    through.explain(cause)
+    assert (through.is_puzzled, through.has_begun, through.is_over) == (False, True, True)
+    last, comment, done = sse.EventReader().feed(through.ready())
+    assert json.loads(last.data or "")["response"]["error"] == (
+        cause or failed["response"]["error"]
+    )
+    assert (comment.data, done.data) == (None, "[DONE]")
+
+
 def test_a_stream_that_broke_off_ends_with_an_error_that_every_client_finds() -> None:
     through = writer()
     told(OPENING, through)

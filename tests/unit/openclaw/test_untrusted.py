@@ -61,3 +61,26 @@ def test_a_member_that_should_be_an_object_is_one(value: Any) -> None:
 def test_members_that_nobody_relies_on_may_be_anything() -> None:
     untrusted.check_response({"output": [{"type": "new", "more": [1]}], "later": object()})
     untrusted.check_event({"type": "new", "more": None})
+
+
+def test_what_should_be_a_list_of_objects_or_of_text_has_nothing_else() -> None:
+    assert untrusted.objects_of([{"a": 1}, 7, None, [], {}]) == [{"a": 1}, {}]
+    assert untrusted.objects_of({"a": {}}) == untrusted.objects_of(None) == []
+    assert untrusted.texts_of(["a", 7, "", ["b"], "c"]) == ("a", "c")
+    assert untrusted.texts_of("abc") == untrusted.texts_of(None) == ()
+    assert (untrusted.text_of("a"), untrusted.text_of(7), untrusted.text_of(None)) == ("a", "", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        (b'{"a": "\\ud83e\\udd90"}', {"a": "\U0001f990"}),
+        (b'{"a": ["\\ud800"], "\\uDFFF": 1}', {"a": ["\ufffd"], "\ufffd": 1}),
+        (b'{"a": "\\\\ud800"}', {"a": "\\ud800"}),
+        ('{"a": "é"}'.encode(), {"a": "é"}),
+    ],
+)
+def test_of_half_a_character_nothing_is_kept(text: bytes, read: Any) -> None:
+    found = untrusted.read_whole_object(text)
+    assert found == read
+    assert json.dumps(found, ensure_ascii=False).encode()

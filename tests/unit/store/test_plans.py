@@ -11,6 +11,7 @@ from chowder_local.domain import InstanceId, InstanceStatus, KeyId, ModelProvide
 from chowder_local.store.keys import KeyQueries
 from chowder_local.store.organizations import OrganizationQueries
 from chowder_local.store.sessions import SessionQueries
+from chowder_local.store.usage import UsageQueries
 from tests.scripted.pages import all_of
 
 if TYPE_CHECKING:
@@ -128,3 +129,20 @@ async def test_everything_else_is_found_and_not_looked_for(
     steps = await plan(database, asked)
     assert [step for step in steps if "SCAN" in step] == []
     assert len([step for step in steps if "SEARCH" in step]) >= 13
+
+
+async def test_what_was_used_is_found_by_whose_it_is(
+    database: Database,
+    instances: InstanceQueries,
+    organization: Organization,
+    make: Callable[..., Instance],
+    asked: list[Any],
+) -> None:
+    instance, usage = make(1), UsageQueries(database)
+    await instances.add(instance, limit=None)
+    for whose in (None, instance.id):
+        await usage.sums(organization.id, whose)
+        await usage.rows(organization.id, whose, limit=9)
+    steps = await plan(database, asked)
+    assert [step for step in steps if "SCAN" in step] == []
+    assert len([step for step in steps if "SEARCH usage" in step]) == 4

@@ -3,7 +3,9 @@
 import io
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from filelock import FileLock
@@ -14,6 +16,7 @@ from chowder_local.cli.reset import own_files
 from chowder_local.engine.sweep import SweepReport
 from chowder_local.settings import Settings
 
+Serve = Callable[[dict[str, Any]], tuple[dict[str, str], list[Any]]]
 Output = pytest.CaptureFixture[str]
 
 
@@ -104,3 +107,28 @@ def test_what_a_person_keeps_there_stays(settings: Settings) -> None:
     (settings.data_dir / "notes.txt").touch()
     assert reset(settings, "-y") == 0
     assert [path.name for path in settings.data_dir.iterdir()] == ["notes.txt"]
+
+
+ORGANIZATION = {"GET /v1/organization": {"name": "default"}}
+REMOVED = {"instances": 2, "keys": 1, "faults": 0}
+
+
+def test_an_organization_is_reset_by_the_server(serve: Serve, capsys: Output) -> None:
+    env, asked = serve({**ORGANIZATION, "POST /local/reset": REMOVED})
+    assert run(["reset", "--organization", "-y"], env) == 0
+    assert "2 agents, 1 scoped keys and 0 faults of default" in capsys.readouterr().out
+    assert run(["reset", "--organization", "-y", "--json"], env) == 0
+    assert json.loads(capsys.readouterr().out) == REMOVED
+    assert [call for call, _ in asked].count("POST /local/reset") == 2
+    # The data directory is as it was.
+    assert (Path(env["CHOWDER_DATA_DIR"]) / "default.key").exists()
+
+
+def test_an_organization_is_reset_only_if_that_is_confirmed(
+    serve: Serve, capsys: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env, asked = serve({**ORGANIZATION, "POST /local/reset": REMOVED})
+    monkeypatch.setattr(sys, "stdin", io.StringIO("n\n"))
+    assert run(["reset", "--organization"], env) == 1
+    assert "of the organization default" in capsys.readouterr().err
+    assert [call for call, _ in asked] == ["GET /v1/organization"]

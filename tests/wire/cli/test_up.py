@@ -11,6 +11,8 @@ import pytest
 from chowder_local.cli import up as module
 from chowder_local.cli.main import run
 from chowder_local.cli.running import RunningServer
+from chowder_local.errors.process import SettingsInvalid
+from chowder_local.seeding.run import Seeded, SeedFile
 from chowder_local.settings import Settings
 
 Serve = Callable[[dict[str, Any]], tuple[dict[str, str], list[Any]]]
@@ -153,11 +155,13 @@ def test_real_keys_for_all_leave_nothing_offline(tmp_path: Path) -> None:
 
 def test_what_options_chose_is_passed_on_to_a_detached_server(tmp_path: Path) -> None:
     chosen = {"port": 3000, "offline": True, "tier": "shrimp", "image": "my:1", "egress": "off"}
-    settings = Settings.read({}, data_dir=tmp_path, **chosen)
+    files = {name: f"/a/{name}" for name in ("replies", "record", "replay")}
+    settings = Settings.read({}, data_dir=tmp_path, **chosen, **files)
     options = module._options(settings)
     assert options == [
         "--host", "127.0.0.1", "--port", "3000", "--egress", "off", "--offline",
-        "--tier", "shrimp", "--image", "my:1",
+        "--tier", "shrimp", "--image", "my:1", "--replies", "/a/replies", "--record", "/a/record",
+        "--replay", "/a/replay",
     ]  # fmt: skip
 
 
@@ -174,3 +178,80 @@ def test_a_server_that_others_reach_is_warned_of_with_what_to_do(
     notes = capsys.readouterr().err
     assert (f"Warning: This server listens on {host}" in notes) is is_warned
     assert ("firewall" in notes) is is_warned
+
+
+@pytest.fixture
+def seeded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the organizations that servers are seeded with."""
+    names: list[str] = []
+
+    def seed_server(_: object, file: SeedFile) -> Seeded:
+        names.extend(each.name for each in file.wanted)
+        if "broken" in names:
+            raise SettingsInvalid("No.")
+        return Seeded(1, {})
+
+    monkeypatch.setattr(module, "seed_server", seed_server)
+    return names
+
+
+def seed_file(tmp_path: Path, name: str = "kitchen") -> str:
+    file = tmp_path / "seed.yaml"
+    file.write_text(f"organizations: [{{name: {name}}}]")
+    return str(file)
+
+
+def test_a_server_that_runs_is_seeded(serve: Serve, tmp_path: Path, seeded: list[str]) -> None:
+    env, _ = serve(HEALTHY)
+    assert run(["up", "--seed", seed_file(tmp_path)], env) == 0
+    assert seeded == ["kitchen"]
+
+
+@pytest.mark.usefixtures("has_image")
+def test_a_server_that_is_started_is_seeded_once_it_is_ready(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seeded: list[str]
+) -> None:
+    def start(*_: object) -> RunningServer:
+        seeded.append("started")
+        return RunningServer(7, "http://127.0.0.1:8", "1")
+
+    monkeypatch.setattr(module, "start_detached", start)
+    env = {"CHOWDER_DATA_DIR": str(tmp_path / "data")}
+    assert run(["up", "-d", "--seed", seed_file(tmp_path)], env) == 0
+    assert seeded == ["started", "kitchen"]
+    assert run(["up", "-d", "--seed", seed_file(tmp_path, "broken")], env) == 2
+
+
+@pytest.mark.usefixtures("has_image")
+@pytest.mark.parametrize("name", ["kitchen", "broken"])
+def test_in_the_foreground_it_is_seeded_and_goes_on_whatever_comes_of_it(
+    serve: Serve, tmp_path: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch,
+    seeded: list[str], name: str,
+) -> None:  # fmt: skip
+    is_over = threading.Event()
+    seeding = module._seed
+
+    def seed_and_tell(*words: Any) -> None:
+        seeding(*words)
+        is_over.set()
+
+    def serve_for_a_while(settings: Settings, env: object) -> int:
+        serve(READY)
+        return 5 if is_over.wait(10) else 0
+
+    monkeypatch.setattr(module, "_seed", seed_and_tell)
+    monkeypatch.setattr("chowder_local.server.run", serve_for_a_while)
+    env = {"CHOWDER_DATA_DIR": str(tmp_path)}
+    assert run(["up", "--seed", seed_file(tmp_path, name)], env) == 5
+    assert seeded == [name]
+    assert ("Error: No." in capsys.readouterr().err) == (name == "broken")
+
+
+def test_a_seed_file_that_makes_no_sense_is_told_before_anything_is_begun(
+    tmp_path: Path, capsys: Output
+) -> None:
+    (tmp_path / "seed.yaml").write_text("organisations: []")
+    env = {"CHOWDER_DATA_DIR": str(tmp_path / "data"), "DOCKER_HOST": "unix:///nowhere"}
+    assert run(["up", "--seed", str(tmp_path / "seed.yaml")], env) == 2
+    assert "seed.yaml, line 1" in capsys.readouterr().err
+    assert not (tmp_path / "data").exists()

@@ -1,0 +1,120 @@
+"""`faults`: calls that are to fail, wait, or break off, for tests of who makes them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from chowder_local.cli.context import Context, data_dir_option, json_option
+from chowder_local.cli.named import SHOWN_ID_LENGTH, find_fault, find_instance
+from chowder_local.cli.output import note, say, show_json, show_table
+from chowder_local.faults import FaultKind
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@click.group()
+@data_dir_option
+def faults() -> None:
+    """Let the next calls of a kind fail, wait, or break off.
+
+    Only calls with the organization's own keys are befallen, and each takes one fault, the one
+    that was set first. Faults are gone once they are used up, and when the server stops.
+    """
+
+
+@faults.command("add")
+@data_dir_option
+@json_option
+@click.argument("kind", type=click.Choice([str(kind) for kind in FaultKind]))
+@click.option("-n", "--times", type=int, default=1, show_default=True, help="So many calls.")
+@click.option(
+    "-i", "--instance", help="Only calls for this agent: name, id, or beginning of an id."
+)
+@click.option("--status", type=int, help="What they are answered with, from 400 to 599.")
+@click.option("--detail", help="The words of the failure.")
+@click.option(
+    "--retry-after", "retry_after_s", type=int, help="The Retry-After header, in seconds."
+)
+@click.option("--delay", "delay_s", type=float, default=0.0, help="Seconds that they wait first.")
+@click.option(
+    "--after-events", type=int, help="Of a stream: events that come before it breaks off."
+)
+@click.option("--method", help="Of a call: GET, POST and so on; any, if left out.")
+@click.option("--path", help="Of a call: a path as /openapi.json has it; * stands for any part.")
+@click.pass_obj
+def add(context: Context, /, as_json: bool, kind: str, instance: str | None, **asked: Any) -> None:
+    """Set a fault of KIND and print its id.
+
+    \b
+    provisioning  a new agent gets into error, with --detail for a reason
+    create        creating one is refused: 402, as if the tier were full
+    start, stop   the call fails: 502
+    message       a message fails: 502; 429, 409 and so on with --status
+    stream        a streamed answer breaks off after the first event
+    call          any call, named by --path and --method: 500
+
+    With --delay alone, what it befalls is only late.
+    """
+    with context.client() as client:
+        instance_id = None if instance is None else find_instance(client, instance)["id"]
+        made = client.add_fault(kind, instance_id=instance_id, **asked)
+    if as_json:
+        show_json(made)
+    else:
+        say(made["id"])
+
+
+@faults.command("ls")
+@data_dir_option
+@json_option
+@click.pass_obj
+def ls(context: Context, as_json: bool) -> None:
+    """List the faults that are not used up, in their order."""
+    with context.client() as client:
+        found = client.faults()
+    if as_json:
+        show_json(found)
+        return
+    if not found:
+        note("There are no faults. Set one with: chowder-local faults add KIND")
+        return
+    show_table(
+        ("ID", "KIND", "LEFT", "WHAT"),
+        [
+            (each["id"][:SHOWN_ID_LENGTH], each["kind"], str(each["left"]), _words(each))
+            for each in found
+        ],
+    )
+
+
+@faults.command("rm")
+@data_dir_option
+@click.argument("fault", required=False)
+@click.option("--all", "is_all", is_flag=True, help="All of them.")
+@click.pass_obj
+def rm(context: Context, fault: str | None, is_all: bool) -> None:
+    """Take FAULT (its id, or the beginning of it) back, or with --all every one."""
+    if (fault is None) is not is_all:
+        raise click.UsageError("Name a fault, or give --all.")
+    with context.client() as client:
+        client.clear_faults(None if fault is None else find_fault(client, fault)["id"])
+
+
+def _words(fault: Mapping[str, Any]) -> str:
+    """What comes of a fault, in the order in which it does."""
+    method, path, instance_id = fault["method"] or "", fault["path"], fault["instance_id"]
+    words = [f"{method} {path}".strip()] if path else []
+    if instance_id is not None:
+        words.append(f"for {instance_id[:SHOWN_ID_LENGTH]}")
+    if fault["delay_s"]:
+        words.append(f"waits {fault['delay_s']:g} s")
+    if fault["status"] is not None:
+        words.append(f"answers {fault['status']}")
+    if fault["after_events"] is not None:
+        words.append(f"breaks off after {fault['after_events']} events")
+    if fault["detail"] is not None:
+        words.append(f'"{fault["detail"]}"')
+    return ", ".join(words)

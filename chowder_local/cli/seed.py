@@ -1,0 +1,100 @@
+"""`seed`: a server brought to what a file declares."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from chowder_local.cli.context import Context, data_dir_option
+from chowder_local.cli.output import note, say, show_json, waiting
+from chowder_local.cli.running import find_running
+from chowder_local.errors.process import ServerNotRunning, SettingsInvalid
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from chowder_local.seeding.run import Seeded, SeedFile
+
+SEED_PATH = click.Path(dir_okay=False, path_type=Path)
+
+
+@click.command()
+@data_dir_option
+@click.argument("file", type=SEED_PATH)
+@click.option(
+    "--output",
+    type=click.Choice(["env", "json"]),
+    help="Print ids and keys of what is declared: as lines for eval, or for a script.",
+)
+@click.pass_obj
+def seed(context: Context, file: Path, output: str | None) -> None:
+    """Bring the server to what FILE (YAML or JSON) declares.
+
+    Organizations, agents, files, skills, messages, scoped keys: what is not there is made, what
+    differs is changed, and what the file does not name is left alone. Once all is there, another
+    run changes nothing.
+    """
+    seeded = seed_server(context, read_file(context, file))
+    if output == "json":
+        show_json(seeded.declared)
+    elif output == "env":
+        for name, value in env_of(seeded.declared).items():
+            say(f"export {name}={shlex.quote(value)}")
+
+
+def read_file(context: Context, file: Path) -> SeedFile:
+    """A seed file that makes sense. Raises SettingsInvalid."""
+    from chowder_local.seeding.run import read_seed
+
+    return read_seed(file, context.env)
+
+
+def seed_server(context: Context, file: SeedFile) -> Seeded:
+    """Seeds the running server, and says how. Raises ServerNotRunning, SettingsInvalid."""
+    from chowder_local.seeding.memory import Memory
+    from chowder_local.seeding.run import seed
+    from chowder_local.seeding.server import Server
+
+    settings = context.settings()
+    running = find_running(settings)
+    if running is None:
+        raise ServerNotRunning(settings.root_url)
+    memory = Memory(settings.seed_file)
+    with (
+        waiting("Looking at what is there") as update,
+        Server(running.base_url, context.key(), memory, update) as server,
+    ):
+        seeded = seed(file, server, update)
+    steps = f"{seeded.step_count} {'step' if seeded.step_count == 1 else 'steps'}"
+    note(f"Seeded in {steps}." if seeded.step_count else "All is there: nothing was changed.")
+    return seeded
+
+
+def env_of(declared: Mapping[str, Any]) -> dict[str, str]:
+    """Variables for what is declared. Raises SettingsInvalid if two would be called the same."""
+    found: dict[str, str] = {}
+    for name, value in _variables(declared):
+        if name in found:
+            raise SettingsInvalid(f"{name} would stand for two things: take --output json.")
+        found[name] = value
+    return found
+
+
+def _variables(declared: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "SEED_BASE_URL", declared["base_url"]
+    for organization in declared["organizations"]:
+        prefix = f"SEED_{_shouted(organization['name'])}"
+        yield f"{prefix}_ID", organization["id"]
+        yield f"{prefix}_KEY", organization["key"]
+        for instance in organization["instances"]:
+            yield f"{prefix}_INSTANCE_{_shouted(instance['name'])}", instance["id"]
+        for key in organization["keys"]:
+            yield f"{prefix}_KEY_{_shouted(key['name'])}", key["key"]
+
+
+def _shouted(name: str) -> str:
+    return re.sub(r"\W", "_", name, flags=re.ASCII).upper()

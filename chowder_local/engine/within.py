@@ -1,0 +1,114 @@
+"""What is looked at and done within a sandbox: its log, its disk, and programs in it."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from chowder_local.engine import specs
+from chowder_local.engine.failures import in_words
+from chowder_local.engine.processes import DockerProcess, socket_of
+from chowder_local.engine.rooted import disk_bytes, disk_free_bytes
+from chowder_local.errors.sandboxes import SandboxPaused
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator, Sequence
+
+    import docker
+
+    from chowder_local.domain import SandboxId
+    from chowder_local.engine.own import Own
+    from chowder_local.engine.threads import Threads
+
+
+class Within:
+    """A part of the engine; what is within must bear the server's labels."""
+
+    def __init__(
+        self, client: docker.DockerClient, threads: Threads, own: Own, timeout_s: float
+    ) -> None:
+        self._client = client
+        self._threads = threads
+        self._own = own
+        self._timeout_s = timeout_s
+
+    async def disk_bytes(self, sandbox_id: SandboxId, limit: int) -> int:
+        """What a running sandbox takes of the disk, counted until it is more than a limit."""
+
+        def call() -> int:
+            with in_words(f"measure sandbox {sandbox_id}"):
+                return disk_bytes(self._client, self._own.found(sandbox_id), specs.HOME, limit)
+
+        return await self._threads.run(call)
+
+    async def disk_free_bytes(self, sandbox_id: SandboxId) -> int:
+        """What is left of the disk that a running sandbox's files are on."""
+
+        def call() -> int:
+            with in_words(f"look at the disk of sandbox {sandbox_id}"):
+                return disk_free_bytes(self._client, self._own.found(sandbox_id), specs.HOME)
+
+        return await self._threads.run(call)
+
+    async def log_tail(self, sandbox_id: SandboxId, line_count: int) -> str:
+        """The last lines that the sandbox printed; empty if it is gone."""
+
+        def call() -> str:
+            with in_words(f"read the log of sandbox {sandbox_id}"):
+                container = self._own.find(sandbox_id)
+                if container is None:
+                    return ""
+                return container.logs(tail=line_count).decode(errors="replace")
+
+        return await self._threads.run(call)
+
+    async def follow_log(self, sandbox_id: SandboxId, line_count: int) -> AsyncIterator[bytes]:
+        """The last lines and then each new one as it comes, until the sandbox ends.
+
+        Close the iterator to stop early. Raises SandboxMissing.
+        """
+
+        def call() -> Any:
+            with in_words(f"follow the log of sandbox {sandbox_id}"):
+                container = self._own.found(sandbox_id)
+                return container.logs(stream=True, follow=True, tail=line_count)
+
+        stream = await self._threads.run(call)
+        try:
+            # Outside the pool: a follower waits for hours, and eight would stop the server.
+            while chunk := await anyio.to_thread.run_sync(_next, stream, abandon_on_cancel=True):
+                yield chunk
+        finally:
+            stream.close()
+
+    @asynccontextmanager
+    async def process(
+        self, sandbox_id: SandboxId, command: Sequence[str]
+    ) -> AsyncIterator[DockerProcess]:
+        """Runs a program in the sandbox as the agent's user; see `Processes` for its rules."""
+
+        def begin() -> tuple[str, Any]:
+            with in_words(f"run a program in sandbox {sandbox_id}"):
+                container = self._own.found(sandbox_id)
+                if container.status == "paused":
+                    raise SandboxPaused
+                made = self._client.api.exec_create(container.id, list(command), stdin=True)
+                return made["Id"], self._client.api.exec_start(made["Id"], socket=True)
+
+        def inspect() -> Any:
+            with in_words(f"ask after a program in sandbox {sandbox_id}"):
+                return self._client.api.exec_inspect(exec_id)
+
+        exec_id, file = await self._threads.run(begin)
+        connection = socket_of(file)
+        try:
+            yield DockerProcess(connection, partial(self._threads.run, inspect), self._timeout_s)
+        finally:
+            connection.close()
+
+
+def _next(stream: Iterator[bytes]) -> bytes | None:
+    return next(stream, None)

@@ -1,0 +1,308 @@
+"""Snapshots: an agent as it was at a moment, from which it, or others, can be made again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections import Counter
+from contextlib import asynccontextmanager, contextmanager
+from datetime import datetime
+from typing import IO, TYPE_CHECKING, Any
+
+from chowder_local.domain import InstanceStatus, SandboxState, Snapshot, SnapshotId
+from chowder_local.errors import ChowderError
+from chowder_local.errors.agents import GatewayUnavailable, RpcRefused
+from chowder_local.errors.process import DataDirUnusable
+from chowder_local.errors.requests import InstanceNotFound, InstanceStateWrong, SnapshotNotFound
+from chowder_local.errors.sandboxes import SandboxMissing
+from chowder_local.instances.seeds import Origin
+from chowder_local.openclaw import carried, homes
+from chowder_local.openclaw.sessions import session_key
+from chowder_local.store.sessions import RememberedSession
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+
+    from chowder_local.domain import Instance, InstanceId, OrganizationId
+    from chowder_local.instances.archives import Archives
+    from chowder_local.instances.locks import InstanceLocks
+    from chowder_local.instances.ports import Engine
+    from chowder_local.instances.suspensions import Suspensions
+    from chowder_local.store.instances import InstanceQueries
+    from chowder_local.store.sessions import SessionQueries
+    from chowder_local.store.snapshots import SnapshotQueries
+
+log = logging.getLogger(__name__)
+
+HOME_PREFIX = "data/"
+"""What names in an engine's archive of a home begin with."""
+TAKABLE = {InstanceStatus.RUNNING, InstanceStatus.STOPPED, InstanceStatus.ERROR}
+
+
+class Snapshots:
+    """Takes, keeps and forgets them; the row is written first, so a crash leaves what heals."""
+
+    def __init__(
+        self,
+        *,
+        queries: SnapshotQueries,
+        instances: InstanceQueries,
+        sessions: SessionQueries,
+        engine: Engine,
+        archives: Archives,
+        locks: InstanceLocks,
+        suspensions: Suspensions,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._queries = queries
+        self._instances = instances
+        self._sessions = sessions
+        self._engine = engine
+        self.archives = archives
+        self._locks = locks
+        self._suspensions = suspensions
+        self._clock = clock
+        self._in_use: Counter[SnapshotId] = Counter()
+
+    async def of_instance(self, instance_id: InstanceId) -> list[Snapshot]:
+        """The snapshots made of an instance, oldest first."""
+        return await self._queries.of_instance(instance_id)
+
+    async def of_organization(self, organization_id: OrganizationId) -> list[Snapshot]:
+        """All of an organization's, those of instances that are gone included."""
+        return await self._queries.of_organization(organization_id)
+
+    async def snapshot(self, organization_id: OrganizationId, snapshot_id: str) -> Snapshot:
+        """One that is kept. Raises SnapshotNotFound, for others' ones too."""
+        found = await self._queries.get(SnapshotId(snapshot_id))
+        is_there = found is not None and found.is_kept and found.is_whole
+        if found is None or not is_there or found.organization_id != organization_id:
+            raise SnapshotNotFound
+        return found
+
+    async def take(self, instance: Instance, name: str | None = None) -> Snapshot:
+        """A snapshot of an instance that runs or is stopped; its running turn is let end.
+
+        Raises InstanceNotFound, InstanceStateWrong, EngineUnavailable, ArchiveRefused.
+        """
+        async with self.taken(instance, name=name, is_kept=True) as snapshot:
+            return snapshot
+
+    @asynccontextmanager
+    async def taken(
+        self,
+        instance: Instance,
+        *,
+        name: str | None = None,
+        is_kept: bool = False,
+        is_wanted: Callable[[str], bool] = homes.is_carried,
+    ) -> AsyncIterator[Snapshot]:
+        """The same; one that is not kept is there until the block ends, and as long as
+        an instance is being made of it.
+        """
+        snapshot_id = SnapshotId(str(uuid.uuid4()))
+        with self.using(snapshot_id):
+            content = await self._copied(instance, snapshot_id, name, is_kept=is_kept)
+            yield await self._written(snapshot_id, content, is_wanted)
+
+    async def rework(self, snapshot: Snapshot, program: str) -> Snapshot:
+        """The snapshot, which is in use, with what a program has made of its home."""
+        raw = await asyncio.to_thread(self.archives.raw, snapshot.id)
+        source = self.archives.path(snapshot.id)
+        try:
+            await self._engine.rework_home(program, source, raw, homes.MAX_BYTES)
+        except ChowderError:
+            await self._forget(snapshot.id)
+            raise
+        return await self._written(snapshot.id, snapshot.content, homes.is_exported)
+
+    async def _written(
+        self,
+        snapshot_id: SnapshotId,
+        content: Mapping[str, Any],
+        is_wanted: Callable[[str], bool],
+    ) -> Snapshot:
+        """The snapshot, of an archive as an engine gives it."""
+        raw = await asyncio.to_thread(self.archives.raw, snapshot_id)
+        with raw.open("rb") as source:
+            return await self.write(
+                snapshot_id, source, content, is_wanted=is_wanted, prefix=HOME_PREFIX
+            )
+
+    async def write(
+        self,
+        snapshot_id: SnapshotId,
+        source: IO[bytes],
+        content: Mapping[str, Any],
+        *,
+        is_wanted: Callable[[str], bool],
+        prefix: str = "",
+        is_strict: bool = False,
+    ) -> Snapshot:
+        """The snapshot, whose row is there, once its archive is, too. Raises ArchiveRefused."""
+
+        def work() -> homes.Home:
+            with self.archives.writing(snapshot_id) as target:
+                return homes.cleaned(
+                    source, target, prefix=prefix, is_wanted=is_wanted, is_strict=is_strict
+                )
+
+        try:
+            home = await asyncio.to_thread(work)
+            await asyncio.to_thread(self.archives.remove_raw, snapshot_id)
+        except ChowderError:
+            await self._forget(snapshot_id)
+            raise
+        if "config" not in content:
+            content = {**content, "config": carried.of_file(home.config)}
+        made = await self._queries.finish(snapshot_id, home.size_bytes, content)
+        if made is None:
+            raise SnapshotNotFound
+        return made
+
+    async def add(self, snapshot: Snapshot) -> None:
+        """Keeps the row of one whose archive is about to be made; to be used within `using`."""
+        await self._queries.add(snapshot)
+
+    async def remove(self, organization_id: OrganizationId, snapshot_id: str) -> None:
+        """Forgets one; instances that are being made of it are made. Raises SnapshotNotFound."""
+        snapshot = await self.snapshot(organization_id, snapshot_id)
+        await self._queries.release(snapshot.id)
+        await self.settle()
+
+    @contextmanager
+    def using(self, snapshot_id: SnapshotId) -> Iterator[None]:
+        """Keeps a snapshot, kept by somebody or not, from being cleared away in this block."""
+        self._in_use[snapshot_id] += 1
+        try:
+            yield
+        finally:
+            self._in_use[snapshot_id] -= 1
+            if not self._in_use[snapshot_id]:
+                del self._in_use[snapshot_id]
+
+    async def origin(self, instance: Instance) -> Origin | None:
+        """What an instance that is not born yet is made of; None if it is to be blank."""
+        if instance.born_at is not None or instance.seed_snapshot_id is None:
+            return None
+        snapshot = await self._queries.get(instance.seed_snapshot_id)
+        if snapshot is None or not snapshot.is_whole:
+            raise SandboxMissing("The snapshot that the agent was to be made of is gone.")
+        config = snapshot.content.get("config")
+        # An agent that is taken back to what it was is the only one with its channels.
+        if isinstance(config, dict) and snapshot.instance_id != instance.id:
+            config = carried.muted(config)
+        return Origin(self.archives.path(snapshot.id), config)
+
+    async def name_sessions(self, instance: Instance) -> None:
+        """Gives an instance that was just made of a snapshot the names of its conversations."""
+        if instance.born_at is not None or instance.seed_snapshot_id is None:
+            return
+        snapshot = await self._queries.get(instance.seed_snapshot_id)
+        told = [] if snapshot is None else snapshot.content.get("sessions") or []
+        await self._sessions.replace(
+            instance.id,
+            [
+                RememberedSession(
+                    instance.id,
+                    each["name"],
+                    session_key(each["name"]),
+                    datetime.fromisoformat(each["created_at"]),
+                    datetime.fromisoformat(each["last_used_at"]),
+                )
+                for each in told
+            ],
+        )
+
+    async def settle(self) -> None:
+        """Clears away what a crash has left, and what nobody keeps and nothing is made of."""
+        # Files first: a row is written before its file, so one without a row then is nobody's.
+        files = await asyncio.to_thread(self.archives.ids)
+        rows = await self._queries.ids()
+        for snapshot_id in (files - rows) | (await self._queries.leftovers() if rows else set()):
+            if snapshot_id in self._in_use:
+                continue
+            try:
+                await self._forget(snapshot_id)
+            except DataDirUnusable as problem:
+                # Its row stays, or its file does: either is met again.
+                log.warning("snapshot %s: removal put off: %s", snapshot_id, problem)
+
+    async def _forget(self, snapshot_id: SnapshotId) -> None:
+        await asyncio.to_thread(self.archives.remove, snapshot_id)
+        await self._queries.drop(snapshot_id)
+
+    async def _copied(
+        self, seen: Instance, snapshot_id: SnapshotId, name: str | None, *, is_kept: bool
+    ) -> dict[str, Any]:
+        """Writes the row and the home as the engine gives it; what else there is to keep."""
+        async with self._locks.holding(seen.id):
+            instance = await self._instances.get(seen.id)
+            if instance is None:
+                raise InstanceNotFound
+            if instance.status not in TAKABLE or instance.born_at is None:
+                raise InstanceStateWrong(instance.status, "running or stopped")
+            await self._queries.add(
+                Snapshot(
+                    id=snapshot_id,
+                    organization_id=instance.organization_id,
+                    model_provider=instance.model_provider,
+                    created_at=self._clock(),
+                    instance_id=instance.id,
+                    name=name,
+                    is_kept=is_kept,
+                    egress=instance.egress,
+                )
+            )
+            try:
+                async with self._still(instance):
+                    raw = await asyncio.to_thread(self.archives.raw, snapshot_id)
+                    await self._engine.save_home(instance.sandbox_id, raw, homes.MAX_BYTES)
+                    sessions = await self._sessions.of_instance(instance.id)
+            except ChowderError:
+                await self._forget(snapshot_id)
+                raise
+        overrides = instance.openclaw_config
+        return {
+            "overrides": None if overrides is None else dict(overrides),
+            "sessions": [
+                {
+                    "name": each.name,
+                    "created_at": each.created_at.isoformat(),
+                    "last_used_at": each.last_used_at.isoformat(),
+                }
+                for each in sessions
+            ],
+        }
+
+    @asynccontextmanager
+    async def _still(self, instance: Instance) -> AsyncIterator[None]:
+        """Nothing of a running instance moves in this block; its turn was let end before.
+
+        Frozen, all its files are of one moment, as after a power cut: SQLite is made for that.
+        """
+        if instance.status is not InstanceStatus.RUNNING:
+            yield
+            return
+        await self._suspensions.drain(instance, instance.gateway_url)
+        try:
+            sandbox = await self._engine.inspect(instance.sandbox_id)
+            if sandbox.state is not SandboxState.RUNNING:
+                # It has died; what is on the volume does not move, and the reconciler revives it.
+                yield
+                return
+            await self._engine.pause(instance.sandbox_id)
+            try:
+                yield
+            finally:
+                await self._engine.unpause(instance.sandbox_id)
+        finally:
+            await self._go_on(instance)
+
+    async def _go_on(self, instance: Instance) -> None:
+        try:
+            await self._suspensions.end(instance, instance.gateway_url)
+        except (GatewayUnavailable, RpcRefused) as reason:
+            # The next message to it lifts what is left of it.
+            log.warning("instance %s: not resumed: %s", instance.id, reason)

@@ -1,0 +1,180 @@
+"""The parts that it takes more than a line to open, for the composition root."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from chowder_local import __version__
+from chowder_local.domain import RELAY_PORT
+from chowder_local.engine.docker import DockerEngine
+from chowder_local.engine.image_recipe import openclaw_version
+from chowder_local.engine.specs import Limits
+from chowder_local.errors.process import PortTaken, RelayPortTaken
+from chowder_local.events import Events
+from chowder_local.instances.disk import DiskWatch
+from chowder_local.instances.egress import EgressRule
+from chowder_local.instances.health import ServerFacts
+from chowder_local.openclaw.gateway import Gateway
+from chowder_local.relay.replies import files as reply_files
+from chowder_local.relay.replies.scripts import Scripts
+from chowder_local.tokens import Vault, write_private
+from chowder_local.upstream.forward import Forwarder, open_client
+from chowder_local.web.connections import bounds_of_this_process
+from chowder_local.web.listener import bound_socket, listening
+from chowder_local.web.relay import create_relay_app
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Mapping
+    from contextlib import AsyncExitStack
+
+    from chowder_local.domain import ModelProvider, SandboxId
+    from chowder_local.engine.connection import EngineAddress
+    from chowder_local.engine.networks import SandboxNetworks
+    from chowder_local.instances.locks import InstanceLocks
+    from chowder_local.relay.service import Relay
+    from chowder_local.settings import Settings
+    from chowder_local.stopping import Stopping
+    from chowder_local.store.instances import InstanceQueries
+    from chowder_local.store.meta import MetaQueries
+
+# When the relay ends, no client waits for an agent any more; agents that were left hang up by
+# themselves, and what a messenger's turn asks of a model may take for ever.
+RELAY_GRACE_S = 1
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the machine, rather than the operator, says about a server."""
+
+    engine_address: EngineAddress
+    image: str
+    model_keys: Mapping[ModelProvider, str]
+    ca_bundle: bytes | None = None
+
+
+def now() -> datetime:
+    """The clock of all parts."""
+    return datetime.now(UTC)
+
+
+async def open_providers(settings: Settings, stack: AsyncExitStack) -> Forwarder:
+    """The way to the model providers."""
+    return Forwarder(
+        await stack.enter_async_context(open_client(ca_bundle=settings.ca_bundle)),
+        first_byte_timeout_s=settings.model_first_byte_timeout_s,
+        idle_timeout_s=settings.model_idle_timeout_s,
+    )
+
+
+async def read_scripts(settings: Settings) -> Scripts:
+    """Replies for the offline model, of the file that the server is started with."""
+    if settings.replies is None:
+        return Scripts()
+    return Scripts(await asyncio.to_thread(reply_files.read, settings.replies))
+
+
+def egress_rule(settings: Settings, networks: SandboxNetworks) -> EgressRule:
+    """Who may reach the outside. Raises EgressUnavailable."""
+    rule = EgressRule(settings.egress, networks.problem)
+    # Who wants nobody out is not to find out that everybody was.
+    rule.check(settings.egress)
+    return rule
+
+
+def watch_disks(
+    settings: Settings,
+    instances: InstanceQueries,
+    engine: DockerEngine,
+    locks: InstanceLocks,
+    group: asyncio.TaskGroup,
+) -> None:
+    """Keeps an eye on the agents' disks, if there is a limit."""
+    if settings.disk_limit_mb is not None:
+        watch = DiskWatch(
+            instances=instances, engine=engine, locks=locks, limit_mb=settings.disk_limit_mb,
+            interval_s=settings.disk_interval_s, clock=now,
+        )  # fmt: skip
+        group.create_task(watch.run(), name="disk watch")
+
+
+def open_events(stopping: Stopping, stack: AsyncExitStack) -> Events:
+    """What is told of what happens, until the server stops."""
+    events = Events()
+    stack.callback(events.close)
+    # Who follows them would otherwise hold up the end for as long as it is allowed to.
+    stack.enter_context(stopping.calling(events.close))
+    return events
+
+
+async def open_engine(
+    settings: Settings, machine: Machine, meta: MetaQueries, stack: AsyncExitStack
+) -> tuple[DockerEngine, SandboxNetworks]:
+    """The engine, ready to boot sandboxes of this data directory."""
+    store_id = await meta.put_if_absent("store_id", secrets.token_hex(6))
+    await asyncio.to_thread(write_private, settings.store_file, store_id.encode())
+
+    engine = await stack.enter_async_context(
+        DockerEngine.connect(
+            machine.engine_address,
+            store_id,
+            timeout_s=settings.engine_timeout_s,
+            thread_count=settings.engine_threads,
+        )
+    )
+    limits = Limits(settings.memory_limit_mb, settings.cpu_limit, settings.pids_limit)
+    return engine, await engine.prepare(
+        machine.image, limits, machine.ca_bundle, settings.sandbox_environment
+    )
+
+
+async def listen_to_sandboxes(
+    relay: Relay, networks: SandboxNetworks, meta: MetaQueries, stack: AsyncExitStack
+) -> int:
+    """Starts the relay where sandboxes find it; the port is the same at every start."""
+    known = await meta.get("relay_port")
+    host, *others = networks.relay_binds
+    bound = [_relay_socket(host, None if known is None else int(known))]
+    stack.callback(bound[0].close)
+    port: int = bound[0].getsockname()[1]
+    for other in others:
+        # The same: which network a sandbox is in changes, and what is written in it does not.
+        bound.append(_relay_socket(other, port))
+        stack.callback(bound[-1].close)
+    await meta.put("relay_port", str(port))
+    app, bounds = create_relay_app(relay), bounds_of_this_process().for_sandboxes()
+    await stack.enter_async_context(listening(app, *bound, grace_s=RELAY_GRACE_S, bounds=bounds))
+    return port
+
+
+def _relay_socket(host: str, known_port: int | None) -> socket.socket:
+    try:
+        return bound_socket(host, known_port or RELAY_PORT)
+    except PortTaken:
+        if known_port is not None:
+            raise RelayPortTaken(host, known_port) from None
+        return bound_socket(host, 0)
+
+
+def gateway_at(forwarder: Forwarder, vault: Vault, sandbox_id: SandboxId, url: str) -> Gateway:
+    """A sandbox's gateway, with its token."""
+    return Gateway(forwarder, url, vault.gateway_token(sandbox_id))
+
+
+def server_facts(settings: Settings, machine: Machine, relay_url: str) -> ServerFacts:
+    """What does not change while the server runs."""
+    return ServerFacts(
+        version=__version__,
+        openclaw_version=openclaw_version(),
+        image=machine.image,
+        base_url=settings.root_url,
+        data_dir=str(settings.data_dir),
+        pid=os.getpid(),
+        started_at=now(),
+        relay_url=relay_url,
+    )

@@ -1,0 +1,74 @@
+"""What providers ask for a model's tokens, as their public lists have it (pure)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from chowder_local.relay.meter import Usage
+
+AS_OF = "2026-11-25"
+"""When the lists were looked at."""
+
+SOURCES = (
+    "https://platform.claude.com/docs/en/about-claude/pricing",
+    "https://developers.openai.com/api/docs/pricing",
+    "https://ai.google.dev/gemini-api/docs/pricing",
+)
+"""Standard tier, without the discounts of batches and the like."""
+
+_MILLION = 1_000_000
+
+
+@dataclass(frozen=True)
+class Price:
+    """USD for a million tokens. What no list names costs like other input."""
+
+    input: float
+    output: float
+    cached: float
+    cache_write: float | None = None
+    long_cache_write: float | None = None
+
+    def of(self, usage: Usage) -> float:
+        """What a usage costs in USD."""
+        written, long_written = usage.cache_write_tokens, usage.long_cache_write_tokens
+        write = self.input if self.cache_write is None else self.cache_write
+        long_write = write if self.long_cache_write is None else self.long_cache_write
+        plain = usage.input_tokens - usage.cached_tokens - written
+        return (
+            plain * self.input
+            + usage.cached_tokens * self.cached
+            + (written - long_written) * write
+            + long_written * long_write
+            + usage.output_tokens * self.output
+        ) / _MILLION
+
+
+_SONNET_4 = Price(3.0, 15.0, 0.30, 3.75, 6.0)
+_GPT_4O = Price(2.5, 10.0, 1.25)
+_GPT_4O_MINI = Price(0.15, 0.60, 0.075)
+
+PRICES: Mapping[str, Price] = {
+    "claude-sonnet-4-20250514": _SONNET_4,
+    "claude-sonnet-4-0": _SONNET_4,
+    "gpt-4o": _GPT_4O,
+    "gpt-4o-2024-08-06": _GPT_4O,
+    "gpt-4o-2024-11-20": _GPT_4O,
+    "gpt-4o-mini": _GPT_4O_MINI,
+    "gpt-4o-mini-2024-07-18": _GPT_4O_MINI,
+    # Text and images; sound costs more, and cannot be told apart.
+    "gemini-2.0-flash": Price(0.10, 0.40, 0.025),
+}
+"""By the id that is asked for. What is not here has no known price."""
+
+
+def cost_usd(model: str | None, usage: Usage, *, is_billed: bool) -> float | None:
+    """What a usage costs at list price; nothing if no provider is paid, None if nobody knows."""
+    if not is_billed:
+        return 0.0
+    price = PRICES.get(model or "")
+    return None if price is None else price.of(usage)

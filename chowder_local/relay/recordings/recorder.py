@@ -1,0 +1,77 @@
+"""Writes each model call that a provider has answered into a recording's folder."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from chowder_local.relay.offline import model as offline
+from chowder_local.relay.offline.model import OfflineAnswer
+from chowder_local.relay.providers import error_body
+from chowder_local.relay.recordings import folders
+from chowder_local.relay.recordings.entries import AnsweredCall, Asked, Entry
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from chowder_local.domain import ModelProvider
+    from chowder_local.errors.upstream import ProviderFailed
+    from chowder_local.relay.calls import ModelAnswer, ModelCall
+
+log = logging.getLogger(__name__)
+
+SCRUBBED = "…"
+
+
+class Recorder:
+    """Adds to a folder; calls are in the order in which their answers have ended."""
+
+    def __init__(self, folder: Path, number: int = 0) -> None:
+        """`number` is that of the last one which is there."""
+        self._folder = folder
+        self._number = number
+
+    async def listened(
+        self, call: ModelCall, answer: ModelAnswer, key: str
+    ) -> AsyncIterator[bytes]:
+        """The answer's bytes as they come; it is kept once it has come to its end."""
+        heard = bytearray()
+        async for chunk in answer.chunks:
+            heard += chunk
+            yield chunk
+        content_type = dict(answer.headers).get("content-type", "")
+        await self.keep(call, AnsweredCall.of(answer.status, content_type, bytes(heard)), key)
+
+    async def keep(self, call: ModelCall, answered: AnsweredCall, key: str) -> None:
+        """Writes a call with its answer, without the key, wherever it may be."""
+        asked = asked_by(call.provider, call.path, call.body)
+        if asked is None:
+            return
+        self._number += 1
+        text = Entry(asked=asked, answered=answered).model_dump_json().replace(key, SCRUBBED)
+        entry = Entry.model_validate_json(text)
+        try:
+            path = await asyncio.to_thread(folders.write, self._folder, self._number, entry)
+        except OSError as error:
+            # The agent has its answer all the same.
+            log.error("a model call could not be recorded: %s", error)
+            return
+        log.info("recorded: %s", path)
+
+
+def asked_by(provider: ModelProvider, path: str, body: bytes) -> Asked | None:
+    """What matters of a model call; None of one that is no question, such as for embeddings."""
+    found = offline.asked(provider, path, "", body, int(time.time()))
+    if isinstance(found, OfflineAnswer):
+        return None
+    return Asked.of(provider, found.conversation)
+
+
+def refused(provider: ModelProvider, failure: ProviderFailed) -> AnsweredCall:
+    """A provider's refusal, as it is kept."""
+    status = failure.status or 502
+    body = error_body(provider, status, failure.words)
+    return AnsweredCall.of(status, "application/json", body, failure.retry_after)

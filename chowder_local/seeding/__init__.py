@@ -1,0 +1,1 @@
+"""Bringing a server to what a seed file declares."""

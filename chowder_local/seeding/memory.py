@@ -1,0 +1,61 @@
+"""What a seeding has to know of those before it: keys, which a server shows only once."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, Field, ValidationError
+
+from chowder_local.domain import ModelProvider
+from chowder_local.errors.process import DataDirUnusable
+from chowder_local.tokens import write_private
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class KeptKey(BaseModel):
+    """A scoped key that was made."""
+
+    id: str
+    raw_key: str
+
+
+class KeptOrganization(BaseModel):
+    """An organization that was seeded; `key` is None for the default one, whose key has a file.
+
+    `model_keys` are digests of what was set, and `started_at` is which life of the server it was
+    set in: each sets the default organization's anew.
+    """
+
+    id: str
+    key: str | None = None
+    model_keys: dict[ModelProvider, str] = Field(default_factory=dict)
+    started_at: str | None = None
+    keys: dict[str, KeptKey] = Field(default_factory=dict)
+
+
+class Memory:
+    """A file in the data directory that only its owner can read; written with every change."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self.organizations = self._read()
+
+    def write(self) -> None:
+        """Keeps what is known now. Raises DataDirUnusable."""
+        content = {name: each.model_dump() for name, each in self.organizations.items()}
+        write_private(self._file, json.dumps(content, indent=2).encode())
+
+    def _read(self) -> dict[str, KeptOrganization]:
+        try:
+            content: dict[str, Any] = json.loads(self._file.read_bytes())
+            return {name: KeptOrganization.model_validate(each) for name, each in content.items()}
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, ValidationError, AttributeError) as failure:
+            raise DataDirUnusable(
+                f"{self._file} cannot be read: {failure}. It has the keys of seeded "
+                "organizations; mend it, or remove it and they are made anew."
+            ) from None

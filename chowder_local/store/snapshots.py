@@ -1,0 +1,154 @@
+"""What is asked and told about snapshots: agents as they were, to be made again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlmodel import col, delete, select
+
+from chowder_local.domain import (
+    Egress,
+    InstanceId,
+    InstanceStatus,
+    ModelProvider,
+    OrganizationId,
+    Snapshot,
+    SnapshotId,
+)
+from chowder_local.events import Events, EventType
+from chowder_local.store.sealed import Sealed, seal
+from chowder_local.store.tables import InstanceRow, SnapshotRow
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sqlalchemy import ColumnElement
+
+    from chowder_local.store.database import Database
+    from chowder_local.tokens import Vault
+
+
+class SnapshotQueries:
+    """Snapshots, those that are still being made included; whom they tell of is who keeps them."""
+
+    def __init__(self, database: Database, vault: Vault, events: Events | None = None) -> None:
+        self._database = database
+        self._vault = vault
+        self._events = events or Events()
+
+    async def add(self, snapshot: Snapshot) -> None:
+        """Keeps one that is about to be made."""
+        async with self._database.writing(is_recalled=False) as session:
+            session.add(
+                SnapshotRow(
+                    id=snapshot.id,
+                    organization_id=snapshot.organization_id,
+                    instance_id=snapshot.instance_id,
+                    name=snapshot.name,
+                    model_provider=snapshot.model_provider.value,
+                    egress=None if snapshot.egress is None else snapshot.egress.value,
+                    is_kept=snapshot.is_kept,
+                    is_whole=snapshot.is_whole,
+                    size_bytes=snapshot.size_bytes,
+                    content_ciphertext=seal(snapshot.content, self._vault),
+                    created_at=snapshot.created_at,
+                )
+            )
+
+    async def finish(
+        self, snapshot_id: SnapshotId, size_bytes: int, content: Mapping[str, Any]
+    ) -> Snapshot | None:
+        """The snapshot, whose archive is there now; None if it was forgotten meanwhile."""
+        async with self._database.writing(is_recalled=False) as session:
+            row = await session.get(SnapshotRow, snapshot_id)
+            if row is None:
+                return None
+            row.is_whole, row.size_bytes = True, size_bytes
+            row.content_ciphertext = seal(content, self._vault)
+            made = self._snapshot(row)
+        if made.is_kept:
+            self._tell(EventType.SNAPSHOT_MADE, made)
+        return made
+
+    async def get(self, snapshot_id: SnapshotId) -> Snapshot | None:
+        """The snapshot, whole or not, kept or not."""
+        async with self._database.reading() as session:
+            row = await session.get(SnapshotRow, snapshot_id)
+            return None if row is None else self._snapshot(row)
+
+    async def of_organization(self, organization_id: OrganizationId) -> list[Snapshot]:
+        """Its whole snapshots that are kept, oldest first."""
+        return await self._listed(col(SnapshotRow.organization_id) == organization_id)
+
+    async def of_instance(self, instance_id: InstanceId) -> list[Snapshot]:
+        """Those made of an instance, in the same way."""
+        return await self._listed(col(SnapshotRow.instance_id) == instance_id)
+
+    async def release(self, snapshot_id: SnapshotId) -> None:
+        """Nobody wants to have it any more; it goes once no instance is being made of it."""
+        async with self._database.writing(is_recalled=False) as session:
+            row = await session.get(SnapshotRow, snapshot_id)
+            if row is None or not row.is_kept:
+                return
+            row.is_kept = False
+            released = self._snapshot(row)
+        self._tell(EventType.SNAPSHOT_REMOVED, released)
+
+    async def ids(self) -> set[SnapshotId]:
+        """Of all that there are."""
+        async with self._database.reading() as session:
+            return {SnapshotId(each) for each in await session.exec(select(SnapshotRow.id))}
+
+    async def leftovers(self) -> set[SnapshotId]:
+        """Those that are not whole, or that nobody keeps and no unborn instance is made of."""
+        making = select(InstanceRow.seed_snapshot_id).where(
+            col(InstanceRow.status) == InstanceStatus.PROVISIONING.value,
+            col(InstanceRow.born_at).is_(None),
+            col(InstanceRow.seed_snapshot_id).is_not(None),
+        )
+        async with self._database.reading() as session:
+            found = await session.exec(
+                select(SnapshotRow.id).where(
+                    col(SnapshotRow.is_whole).is_(False)
+                    | (col(SnapshotRow.is_kept).is_(False) & col(SnapshotRow.id).not_in(making))
+                )
+            )
+            return {SnapshotId(each) for each in found}
+
+    async def drop(self, snapshot_id: SnapshotId) -> None:
+        """Forgets it; its archive goes before, or is nobody's from now on."""
+        async with self._database.writing(is_recalled=False) as session:
+            await session.exec(delete(SnapshotRow).where(col(SnapshotRow.id) == snapshot_id))
+
+    async def _listed(self, condition: ColumnElement[bool]) -> list[Snapshot]:
+        async with self._database.reading() as session:
+            rows = await session.exec(
+                select(SnapshotRow)
+                .where(
+                    condition,
+                    col(SnapshotRow.is_kept).is_(True),
+                    col(SnapshotRow.is_whole).is_(True),
+                )
+                .order_by(col(SnapshotRow.created_at), col(SnapshotRow.id))
+            )
+            return [self._snapshot(row) for row in rows]
+
+    def _tell(self, kind: EventType, snapshot: Snapshot) -> None:
+        self._events.publish(
+            kind, snapshot.organization_id, snapshot.instance_id, snapshot_id=snapshot.id
+        )
+
+    def _snapshot(self, row: SnapshotRow) -> Snapshot:
+        return Snapshot(
+            id=SnapshotId(row.id),
+            organization_id=OrganizationId(row.organization_id),
+            model_provider=ModelProvider(row.model_provider),
+            created_at=row.created_at,
+            instance_id=None if row.instance_id is None else InstanceId(row.instance_id),
+            name=row.name,
+            is_kept=row.is_kept,
+            is_whole=row.is_whole,
+            size_bytes=row.size_bytes,
+            egress=None if row.egress is None else Egress(row.egress),
+            content=Sealed(row.content_ciphertext, self._vault, f"The snapshot {row.id}"),
+        )

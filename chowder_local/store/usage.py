@@ -1,0 +1,207 @@
+"""What model calls cost: counted at once, written now and then, told in sums."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING
+
+from sqlalchemy import func
+from sqlalchemy.dialects.sqlite import insert
+from sqlmodel import col, select
+
+from chowder_local.domain import InstanceId, ModelProvider
+from chowder_local.errors.process import DataDirUnusable
+from chowder_local.store.tables import InstanceRow, SessionRow, UsageRow
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import date
+
+    from sqlalchemy.sql.elements import ColumnElement
+
+    from chowder_local.domain import OrganizationId
+    from chowder_local.store.database import Database
+
+log = logging.getLogger(__name__)
+
+WRITE_INTERVAL_S = 10.0
+KINDS_MAX = 10_000
+"""So many rows a day may be of one instance: names are an agent's to choose, and disks are not."""
+ELSEWHERE = ""
+"""In place of a session's key that is not known, or is one too many; of a model's name, too."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What is counted together."""
+
+    instance_id: InstanceId
+    day: date
+    session_key: str
+    provider: ModelProvider
+    model: str
+    is_billed: bool
+
+
+@dataclass
+class Counts:
+    """Sums over some calls; those of the cache are among those of the input."""
+
+    calls: int = 0
+    unmetered_calls: int = 0
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    long_cache_write_tokens: int = 0
+    output_tokens: int = 0
+
+    def add(self, other: Counts) -> None:
+        """Counts another sum in."""
+        for name, count in asdict(other).items():
+            setattr(self, name, getattr(self, name) + count)
+
+
+@dataclass(frozen=True)
+class UsageSum:
+    """What all calls of a model came to."""
+
+    model: str
+    is_billed: bool
+    counts: Counts
+
+
+@dataclass(frozen=True)
+class UsageOfDay:
+    """What the calls of a kind came to; the name is that of a named conversation."""
+
+    kind: Kind
+    session_name: str | None
+    counts: Counts
+
+
+class UsageQueries:
+    """What was used, by instance, conversation, model and day.
+
+    A server that is killed forgets the calls of its last ten seconds.
+    """
+
+    def __init__(self, database: Database, interval_s: float = WRITE_INTERVAL_S) -> None:
+        self._database = database
+        self._interval_s = interval_s
+        self._unwritten: dict[Kind, Counts] = {}
+        self._writing = asyncio.Lock()
+        self._day: date | None = None
+        self._kinds: dict[InstanceId, set[Kind]] = {}
+
+    def note(self, kind: Kind, counts: Counts) -> None:
+        """Counts a call, without waiting for anything."""
+        kind = self._bounded(kind)
+        if (known := self._unwritten.get(kind)) is None:
+            known = self._unwritten[kind] = Counts()
+        known.add(counts)
+
+    async def run(self) -> None:
+        """Writes again and again, until cancelled; a server that nobody uses writes nothing."""
+        while True:
+            await asyncio.sleep(self._interval_s)
+            await self.write()
+
+    async def write(self) -> None:
+        """Writes all that was counted, in one transaction; what fails is put off with a warning."""
+        # Whoever reads next is to find what somebody else is just writing.
+        async with self._writing:
+            writing, self._unwritten = self._unwritten, {}
+            is_written = False
+            try:
+                if writing:
+                    await self._add(writing)
+                is_written = True
+            except DataDirUnusable as problem:
+                log.warning("writing what model calls cost put off: %s", problem)
+            finally:
+                if not is_written:
+                    for kind, counts in writing.items():
+                        self.note(kind, counts)
+
+    async def _add(self, writing: Mapping[Kind, Counts]) -> None:
+        rows = [asdict(kind) | asdict(counts) for kind, counts in writing.items()]
+        async with self._database.writing(is_recalled=False) as session:
+            await session.exec(_ADDED, params=rows)
+
+    async def sums(
+        self, organization_id: OrganizationId, instance_id: InstanceId | None = None
+    ) -> list[UsageSum]:
+        """What an organization, or one instance of it, has used by now, by model."""
+        await self.write()
+        model, is_billed = col(UsageRow.model), col(UsageRow.is_billed)
+        counts = [func.sum(getattr(UsageRow, name)) for name in _COUNTS]
+        question = select(model, is_billed, *counts).where(*_whose(organization_id, instance_id))
+        async with self._database.reading() as session:
+            rows = await session.exec(question.group_by(model, is_billed).order_by(model))
+            return [UsageSum(row[0], row[1], Counts(*row[2:])) for row in rows]
+
+    async def rows(
+        self,
+        organization_id: OrganizationId,
+        instance_id: InstanceId | None = None,
+        *,
+        limit: int,
+    ) -> list[UsageOfDay]:
+        """The same in detail, the latest days first, so many of them at most."""
+        await self.write()
+        is_named = (
+            (col(SessionRow.instance_id) == col(UsageRow.instance_id)) &
+            (col(SessionRow.session_key) == col(UsageRow.session_key))
+        )  # fmt: skip
+        question = (
+            select(UsageRow, SessionRow.name)
+            .join(SessionRow, is_named, isouter=True)
+            .where(*_whose(organization_id, instance_id))
+            .order_by(col(UsageRow.day).desc(), *(col(getattr(UsageRow, each)) for each in _KEY))
+            .limit(limit)
+        )
+        async with self._database.reading() as session:
+            found = await session.exec(question)
+            return [UsageOfDay(_kind(row), name, _counts(row)) for row, name in found]
+
+    def _bounded(self, kind: Kind) -> Kind:
+        """The kind, or a coarser one if its instance has too many of them today."""
+        if kind.day != self._day:
+            self._day, self._kinds = kind.day, {}
+        known = self._kinds.setdefault(kind.instance_id, set())
+        if kind not in known:
+            if len(known) >= KINDS_MAX:
+                return replace(kind, session_key=ELSEWHERE, model=ELSEWHERE)
+            known.add(kind)
+        return kind
+
+
+def _whose(
+    organization_id: OrganizationId, instance_id: InstanceId | None
+) -> list[ColumnElement[bool]]:
+    if instance_id is not None:
+        return [col(UsageRow.instance_id) == instance_id]
+    owned = select(InstanceRow.id).where(col(InstanceRow.organization_id) == organization_id)
+    return [col(UsageRow.instance_id).in_(owned)]
+
+
+def _kind(row: UsageRow) -> Kind:
+    return Kind(
+        InstanceId(row.instance_id), row.day, row.session_key, ModelProvider(row.provider),
+        row.model, row.is_billed,
+    )  # fmt: skip
+
+
+def _counts(row: UsageRow) -> Counts:
+    return Counts(*(getattr(row, name) for name in _COUNTS))
+
+
+_KEY = ("instance_id", "session_key", "provider", "model", "is_billed")
+_COUNTS = tuple(asdict(Counts()))
+_NEW = insert(UsageRow)
+_ADDED = _NEW.on_conflict_do_update(
+    index_elements=["day", *_KEY],
+    set_={name: getattr(UsageRow, name) + getattr(_NEW.excluded, name) for name in _COUNTS},
+)

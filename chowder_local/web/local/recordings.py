@@ -1,0 +1,52 @@
+"""Handlers: an instance's model calls as a recording, and answering them from one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from starlette.responses import JSONResponse, Response
+
+from chowder_local.relay.recordings.in_force import recorded
+from chowder_local.web.bodies import parse
+from chowder_local.web.payloads.recordings import RecordingPlayback, RecordingView
+from chowder_local.web.state import instance_of, services
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from chowder_local.domain import Instance
+
+
+async def show(request: Request) -> JSONResponse:
+    """The instance's latest model calls as a recording: as many as are still in memory.
+
+    Those that failed, or whose answer was longer than a megabyte, are not in it.
+    """
+    return _shown(request, await instance_of(request))
+
+
+async def put(request: Request) -> JSONResponse:
+    """Has the instance's model calls answered from a recording, without any provider.
+
+    A call that it does not have fails, and says what differs from the nearest one.
+    """
+    instance = await instance_of(request)
+    playback = await parse(request, RecordingPlayback)
+    services(request).recordings.put(instance.id, dict(sorted(playback.entries.items())))
+    return _shown(request, instance)
+
+
+async def remove(request: Request) -> Response:
+    """Leaves the instance's model calls to its models again."""
+    services(request).recordings.remove((await instance_of(request)).id)
+    return Response(status_code=204)
+
+
+def _shown(request: Request, instance: Instance) -> JSONResponse:
+    known = services(request)
+    latest = list(known.exchanges.of_instance(instance.id))
+    view = RecordingView(
+        entries=recorded(reversed(latest)),
+        is_replayed=known.recordings.entries(instance.id) is not None,
+    )
+    return JSONResponse(view.model_dump(mode="json", exclude_none=True))

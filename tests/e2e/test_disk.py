@@ -1,0 +1,127 @@
+"""An agent that writes too much, and one whose disk is full; only the agents are not real."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.e2e.api import CLAUDE, Api, responses_path
+from tests.e2e.containers import container_of, inside, volumes
+from tests.e2e.quick_agents import made, remembers
+from tests.e2e.quick_image import quick_image
+from tests.e2e.serving import ServerProcess
+from tests.e2e.waiting import eventually
+from tests.e2e.whole_life import served
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import docker
+    from docker.models.containers import Container
+
+pytestmark = [pytest.mark.docker, pytest.mark.slow]
+
+LIMIT_MB = 256
+SMALL = "8m"
+HOG = "/data/hog"
+
+
+@pytest.fixture(scope="module")
+def server(
+    tmp_path_factory: pytest.TempPathFactory,
+    engine: docker.DockerClient,
+    request: pytest.FixtureRequest,
+) -> Iterator[ServerProcess]:
+    with quick_image(engine) as image:
+        settings = {
+            "CHOWDER_IMAGE": image,
+            "CHOWDER_OFFLINE": "true",
+            "CHOWDER_DISK_LIMIT_MB": str(LIMIT_MB),
+            "CHOWDER_DISK_INTERVAL_S": "0.2",
+        }
+        server = ServerProcess(tmp_path_factory.mktemp("disk") / "data", settings)
+        with served(server, engine, request.config):
+            yield server
+
+
+@pytest.fixture
+def api(server: ServerProcess) -> Iterator[Api]:
+    with Api(server.base_url, server.key) as api:
+        yield api
+
+
+def test_an_agent_that_writes_more_than_it_may_is_ended_with_words_and_keeps_its_files(
+    api: Api, engine: docker.DockerClient, server: ServerProcess
+) -> None:
+    hog, neighbour = made(api), made(api)
+    container = container_of(engine, api, hog)
+    # As one would that wants to hide it: by the time that it is looked at, nobody else can read it.
+    script = f"mkdir -m 0 {HOG} && chmod 700 {HOG} && head -c {LIMIT_MB}M /dev/zero > {HOG}/it"
+    code, said = inside(container, f"{script} && chmod 0 {HOG}")
+    # It may have been caught while it still wrote.
+    assert code in {0, 137}, said
+
+    def ended() -> dict[str, Any] | None:
+        row: dict[str, Any] = api.get(f"instances/{hog}").json()
+        return row if row["status"] == "error" else None
+
+    row = eventually(ended, "it was ended")
+    assert f"more than the {LIMIT_MB} MB of disk" in row["error_message"]
+    assert row["gateway_url"] is None
+    container.wait()
+    assert row["sandbox_id"] in {each.name for each in volumes(engine, server.store_id)}
+    remembers(api, neighbour)
+    for each in (hog, neighbour):
+        assert api.delete(f"instances/{each}").status_code == 204
+    assert volumes(engine, server.store_id) == []
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+def test_an_agent_whose_disk_is_full_says_so_and_goes_on_once_there_is_room(
+    api: Api, engine: docker.DockerClient, is_streamed: bool
+) -> None:
+    instance_id = made(api)
+    api.stop(instance_id)
+    with moved_to_a_small_disk(engine, container_of(engine, api, instance_id)):
+        api.start(instance_id)
+    remembers(api, instance_id)
+    container = container_of(engine, api, instance_id)
+    code, said = inside(container, f"cat /dev/zero > {HOG}")
+    assert (code, "No space left" in said) == (1, True), said
+    body = {"model": CLAUDE, "input": "Is there room?", "stream": is_streamed}
+    answer = api.post(responses_path(instance_id), json=body)
+    assert answer.status_code == 502, answer.text
+    told = answer.json()["detail"]["error"]
+    assert told.startswith("Gateway unavailable – no space is left on the disk")
+    assert "docker system df" in told
+    assert inside(container, f"rm {HOG}") == (0, "")
+    remembers(api, instance_id)
+    assert api.delete(f"instances/{instance_id}").status_code == 204
+
+
+@contextmanager
+def moved_to_a_small_disk(engine: docker.DockerClient, container: Container) -> Iterator[None]:
+    """Gives a sandbox that is stopped a volume of another kind with the same content.
+
+    The volume is in memory, so it is there only as long as a container has it.
+    """
+    name, image = str(container.name), str(container.attrs["Image"])
+    content = b"".join(container.get_archive("/data/.openclaw")[0])
+    container.remove(force=True)
+    volume = engine.volumes.get(name)
+    labels = volume.attrs["Labels"]
+    volume.remove()
+    # Mounted where the engine is, which need not be this machine.
+    options = {"type": "tmpfs", "device": "tmpfs", "o": f"size={SMALL},uid=1000,gid=1000"}
+    engine.volumes.create(name, driver="local", driver_opts=options, labels=labels)
+    holder = engine.containers.create(
+        image, ["sleep", "600"], entrypoint="", volumes={name: {"bind": "/data", "mode": "rw"}}
+    )
+    try:
+        holder.start()
+        assert holder.put_archive("/data", content)
+        yield
+    finally:
+        holder.remove(force=True)

@@ -1,0 +1,107 @@
+"""Faults on real agents, as a program that is tested against them meets them."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING
+
+import openai
+import pytest
+from openai import OpenAI
+
+from chowder_local.client import Client
+from chowder_local.errors.process import ApiRefused
+from chowder_local.errors.sandboxes import BootFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.e2e.api import Api
+    from tests.e2e.serving import ServerProcess
+
+pytestmark = [pytest.mark.docker, pytest.mark.slow]
+
+MODEL = "gpt-4o"
+
+
+@pytest.fixture
+def client(server: ServerProcess) -> Iterator[Client]:
+    """A client whose organization has no faults afterwards."""
+    with Client(server.base_url, server.key) as client:
+        yield client
+        client.clear_faults()
+
+
+@pytest.fixture
+def sdk(server: ServerProcess, conversation: str) -> Iterator[OpenAI]:
+    with OpenAI(base_url=conversation, api_key=server.key, max_retries=0) as sdk:
+        yield sdk
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (402, openai.APIStatusError),
+        (409, openai.ConflictError),
+        (429, openai.RateLimitError),
+        (500, openai.InternalServerError),
+        (502, openai.InternalServerError),
+        (503, openai.InternalServerError),
+    ],
+)
+def test_a_program_meets_the_failure_that_was_ordered_and_no_other(
+    client: Client, instance: str, sdk: OpenAI, status: int, kind: type[openai.APIStatusError]
+) -> None:
+    client.add_fault("message", status=status, instance_id=instance)
+    with pytest.raises(kind) as raised:
+        sdk.responses.create(model=MODEL, input="Hello?")
+    assert raised.value.status_code == status
+    answer = sdk.responses.create(model=MODEL, input="Hello again?")
+    # The agent has heard of this one alone.
+    assert answer.output_text == '[offline] Turn 1. You said: "Hello again?"'
+
+
+def test_a_program_that_tries_again_after_a_limit_gets_its_answer(
+    client: Client, instance: str, sdk: OpenAI
+) -> None:
+    client.add_fault("message", status=429, retry_after_s=0, instance_id=instance)
+    patient = sdk.with_options(max_retries=1)
+    answer = patient.responses.create(model=MODEL, input="Hello?")
+    assert answer.output_text == '[offline] Turn 1. You said: "Hello?"'
+    assert client.faults() == []
+
+
+def test_a_stream_breaks_off_and_the_conversation_goes_on(
+    client: Client, instance: str, sdk: OpenAI
+) -> None:
+    client.add_fault("stream", after_events=3, instance_id=instance)
+    seen: list[str] = []
+
+    def watch() -> None:
+        for event in sdk.responses.create(model=MODEL, input="Hello?", stream=True):
+            seen.append(event.type)
+
+    with pytest.raises(openai.APIConnectionError):
+        watch()
+    assert seen == ["response.created", "response.in_progress", "response.output_item.added"]
+    assert sdk.responses.create(model=MODEL, input="Still there?").output_text
+
+
+def test_provisioning_fails_in_words(client: Client, api: Api) -> None:
+    client.add_fault("provisioning", detail="No room in the harbour.")
+    instance_id = api.created(f"unlucky-{uuid.uuid4()}")
+    with pytest.raises(BootFailed, match=r"^No room in the harbour\.$"):
+        client.wait_until_running(instance_id)
+    client.delete(instance_id)
+
+
+def test_a_stop_and_a_start_fail_before_they_do_what_they_should(
+    client: Client, patient: str
+) -> None:
+    for kind, there in (("stop", "running"), ("start", "stopped")):
+        client.add_fault(kind, instance_id=patient)
+        act = client.stop if kind == "stop" else client.start
+        with pytest.raises(ApiRefused, match="The container engine does not answer"):
+            act(patient)
+        assert client.status(patient)["status"] == there
+        act(patient)

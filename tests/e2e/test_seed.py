@@ -1,0 +1,76 @@
+"""A seed file on a real server with a real agent, and the organization's end by a reset."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from chowder_local.client import Client
+from tests.e2e.api import Api
+from tests.e2e.containers import names_of_sandboxes
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import docker
+
+    from tests.e2e.serving import ServerProcess
+
+pytestmark = [pytest.mark.docker, pytest.mark.slow]
+
+FILE = """
+organizations:
+  - name: seeded
+    model_keys: {anthropic: offline}
+    instances:
+      - name: ada
+        openclaw_config: {agents.defaults.thinkingDefault: "off"}
+        files: {workspace/notes.md: The tide turns at noon.}
+        skills: {tides: tides}
+        sessions:
+          - messages: [My name is Ada., I like fish.]
+    keys:
+      - {name: page, instances: [ada], permissions: [interact]}
+"""
+SKILL = "---\nname: tides\ndescription: Tells when the tide turns.\n---\nAt noon.\n"
+
+
+def seeded(server: ServerProcess, file: Path) -> tuple[dict[str, Any], str]:
+    """What is declared, and what was said on the way there."""
+    command = [*server.command(), "seed", str(file), "--output", "json"]
+    done = subprocess.run(command, env=server.env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)["organizations"][0]
+    return found, done.stderr
+
+
+def test_an_agent_is_seeded_once_and_gone_after_a_reset(
+    server: ServerProcess, engine: docker.DockerClient, tmp_path: Path
+) -> None:
+    file = tmp_path / "seed.yaml"
+    file.write_text(FILE)
+    (tmp_path / "tides").mkdir()
+    (tmp_path / "tides" / "SKILL.md").write_text(SKILL)
+    before = names_of_sandboxes(engine, server.store_id)
+    first, _ = seeded(server, file)
+    instance_id = first["instances"][0]["id"]
+
+    # Another life of the server knows what was sent in this one.
+    server.down()
+    server.up()
+    second, said = seeded(server, file)
+    assert second == first
+    assert "All is there: nothing was changed." in said
+
+    with Api(server.base_url, first["keys"][0]["key"]) as page:
+        answer = page.say(instance_id, "What do I like?")
+    assert answer == '[offline] Turn 3. You said: "What do I like?" Before that: "I like fish."'
+    with Client(server.base_url, first["key"]) as client, Api(server.base_url, first["key"]) as api:
+        skills = api.get(f"instances/{instance_id}/skills").json()
+        assert [each["ready"] for each in skills if each["name"] == "tides"] == [True]
+        assert client.reset() == {"instances": 1, "keys": 1, "faults": 0, "snapshots": 0}
+        assert client.instances() == []
+    assert names_of_sandboxes(engine, server.store_id) == before

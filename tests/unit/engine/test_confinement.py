@@ -1,0 +1,108 @@
+"""Which sandboxes are confined, asked of the engine no oftener than it can have changed."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+from docker.errors import APIError
+
+from chowder_local.domain import Egress, SandboxId, SandboxInfo, SandboxState
+from chowder_local.engine.confinement import Confined
+
+if TYPE_CHECKING:
+    import docker
+    from docker.models.containers import Container
+
+CLOSED = SandboxInfo(SandboxId("chowder-1"), SandboxState.RUNNING, egress=Egress.OFF)
+ROW = {"Id": "c1"}
+
+
+class Api:
+    """The engine's, of one container; `is_marked` is whether the rules are in force in it."""
+
+    def __init__(self) -> None:
+        self.is_marked = True
+        self.start = "10:00"
+        self.asked = 0
+        self.failing = ""
+
+    def _fail(self, call: str) -> None:
+        if self.failing == call:
+            raise APIError("gone")
+
+    def inspect_container(self, _: str) -> dict[str, Any]:
+        self._fail("inspect")
+        return {"Id": "c1", "State": {"StartedAt": self.start}}
+
+    def exec_create(self, *_: Any) -> dict[str, str]:
+        self._fail("exec")
+        self.asked += 1
+        return {"Id": "e1"}
+
+    def exec_start(self, _: str) -> bytes:
+        return b""
+
+    def exec_inspect(self, _: str) -> dict[str, int]:
+        return {"ExitCode": 0 if self.is_marked else 1}
+
+
+@pytest.fixture
+def api() -> Api:
+    return Api()
+
+
+@pytest.fixture
+def confined(api: Api) -> Confined:
+    return Confined(cast("docker.DockerClient", SimpleNamespace(api=api)))
+
+
+def test_each_start_is_looked_at_once(api: Api, confined: Confined) -> None:
+    assert confined.listed(CLOSED, ROW).is_confined
+    assert confined.listed(CLOSED, ROW).is_confined
+    assert api.asked == 1
+    api.start = "11:00"
+    assert confined.seen(CLOSED, api.inspect_container("c1")).is_confined
+    assert api.asked == 2
+
+
+def test_one_that_was_started_by_somebody_else_is_told_until_it_is_gone(
+    api: Api, confined: Confined
+) -> None:
+    confined.note(cast("Container", SimpleNamespace(id="c1", attrs=api.inspect_container("c1"))))
+    api.start, api.is_marked = "11:00", False
+    assert not confined.listed(CLOSED, ROW).is_confined
+    assert not confined.listed(CLOSED, ROW).is_confined
+
+
+def test_what_we_have_confined_ourselves_needs_no_look(api: Api, confined: Confined) -> None:
+    confined.note(cast("Container", SimpleNamespace(id="c1", attrs=api.inspect_container("c1"))))
+    assert confined.listed(CLOSED, ROW).is_confined
+    assert api.asked == 0
+    confined.forget_all_but([])
+    assert confined.listed(CLOSED, ROW).is_confined
+    assert api.asked == 1
+
+
+@pytest.mark.parametrize("call", ["inspect", "exec"])
+def test_one_that_goes_meanwhile_is_left_to_the_next_look(
+    api: Api, confined: Confined, call: str
+) -> None:
+    api.is_marked, api.failing = False, call
+    assert confined.listed(CLOSED, ROW) == CLOSED
+
+
+@pytest.mark.parametrize(
+    "info",
+    [
+        SandboxInfo(SandboxId("chowder-1"), SandboxState.RUNNING, egress=Egress.ON),
+        SandboxInfo(SandboxId("chowder-1"), SandboxState.PAUSED, egress=Egress.OFF),
+    ],
+)
+def test_what_has_egress_or_does_not_run_is_not_looked_at(
+    api: Api, confined: Confined, info: SandboxInfo
+) -> None:
+    api.failing = "inspect"
+    assert confined.listed(info, ROW) == info
+    assert confined.seen(info, {}) == info

@@ -1,0 +1,100 @@
+"""What is kept of a model call, and what two of them have in common."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from pydantic import ValidationError
+
+from chowder_local.domain import ModelProvider
+from chowder_local.relay.offline.conversation import (
+    Answered,
+    Called,
+    Conversation,
+    Returned,
+    Said,
+)
+from chowder_local.relay.recordings.entries import (
+    AnsweredCall,
+    Asked,
+    Entry,
+    without_what_varies,
+)
+
+TURNS = (
+    Said(("[Tue 2026-11-24 22:48 UTC] Hi",)),
+    Answered("Hello"),
+    Said(("What is in a.txt?",)),
+    Called("call_1", "read", {"path": "a.txt"}),
+    Returned("call_1", "nothing"),
+    Called("call_2", "list"),
+)
+
+
+def asked(*turns: Said | Answered | Called | Returned) -> Asked:
+    return Asked.of(ModelProvider.OPENAI, Conversation("gpt-4o", "You are.", turns))
+
+
+def test_a_call_is_kept_as_a_person_reads_it() -> None:
+    assert asked(*TURNS).turns == [
+        {"said": "Hi"},
+        {"answered": "Hello"},
+        {"said": "What is in a.txt?"},
+        {"called": "read", "with": {"path": "a.txt"}},
+        {"returned": "nothing"},
+        {"called": "list"},
+    ]
+
+
+def test_the_same_in_lines_has_who_was_asked_first() -> None:
+    assert asked(*TURNS).lines()[:4] == [
+        "provider: openai",
+        "model: gpt-4o",
+        "is_streamed: False",
+        "said: Hi",
+    ]
+    assert asked(*TURNS).lines()[6:8] == [
+        "called: read {'path': 'a.txt'}",
+        "returned: nothing",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "stays"),
+    [
+        ("at 2026-11-24T22:48:12.5Z", "at <time>"),
+        ("on 2026-11-24", "on <time>"),
+        ("2026-11-24 22:48", "<time>"),
+        ("it is 22:48:12", "it is <time>"),
+        ("since 1764024000 or 1764024000123", "since <time> or <time>"),
+        ("id 3f6d8a52-0c1e-4b7a-9d54-1e2f3a4b5c6d", "id <id>"),
+        ("call_abc123DEF and toolu_01A2b3C4", "<id> and <id>"),
+        ("sha 9f2c4e0011223344556677", "sha <id>"),
+        ("order 12345, in 7 days", "order 12345, in 7 days"),
+        ("call_me", "call_me"),
+    ],
+)
+def test_times_and_ids_are_no_difference(text: str, stays: str) -> None:
+    assert without_what_varies(text) == stays
+
+
+def test_a_stream_is_kept_event_by_event_and_sent_so_again() -> None:
+    body = b"event: a\ndata: 1\n\ndata: [DONE]\n\n"
+    kept = AnsweredCall.of(200, "text/event-stream; charset=utf-8", body)
+    assert kept.events == ["event: a\ndata: 1", "data: [DONE]"]
+    assert kept.text is None
+    assert b"".join(kept.chunks()) == body
+
+
+def test_another_answer_is_kept_as_it_is() -> None:
+    kept = AnsweredCall.of(429, "application/json", b'{"error": 1}', "3")
+    assert (kept.text, kept.events, kept.retry_after) == ('{"error": 1}', None, "3")
+    assert b"".join(kept.chunks()) == b'{"error": 1}'
+
+
+def test_an_entry_of_another_format_is_refused() -> None:
+    entry = Entry(asked=asked(), answered=AnsweredCall(status=200, text=""))
+    content = json.loads(entry.model_dump_json()) | {"format": 2}
+    with pytest.raises(ValidationError, match="format"):
+        Entry.model_validate(content)

@@ -1,0 +1,153 @@
+"""What a seed file may say, and how it is told what is wrong with it."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from chowder_local.domain import ModelProvider, Permission, Tier
+from chowder_local.errors.process import SettingsInvalid
+from chowder_local.seeding.document import read_document
+from chowder_local.seeding.places import read
+from chowder_local.seeding.run import read_seed
+
+if TYPE_CHECKING:
+    from tests.unit.seeding.conftest import Reading
+
+README = Path(__file__).parents[3] / "README.md"
+ADA = "organizations: [{name: kitchen, instances: [{name: ada, %s}]}]"
+
+
+def test_readmes_example_is_a_seed_file(tmp_path: Path) -> None:
+    (example,) = re.findall(r"```yaml\n(organizations:.*?)```", README.read_text(), re.S)
+    file = tmp_path / "seed.yaml"
+    file.write_text(example)
+    document, _ = read_document(file)
+    (kitchen,) = document.organizations
+    assert kitchen.tier is Tier.CRAB
+    assert kitchen.instances[0].openclaw_config == {"agents.defaults.thinkingDefault": "off"}
+    assert kitchen.instances[0].sessions[0].name is None
+
+
+def test_json_says_the_same(reading: Reading) -> None:
+    text = '{"organizations":\n\t[{"name": "kitchen", "tier": "whale"}]}'
+    (kitchen,) = reading(text, name="seed.json").wanted
+    assert (kitchen.name, kitchen.tier) == ("kitchen", Tier.WHALE)
+
+
+def test_all_is_read_that_the_file_refers_to(reading: Reading, tmp_path: Path) -> None:
+    (tmp_path / "pager" / "bin").mkdir(parents=True)
+    (tmp_path / "pager" / "SKILL.md").write_text("Page.")
+    (tmp_path / "pager" / "bin" / "page").write_bytes(b"\xff")
+    (tmp_path / "data").write_bytes(b"1,2")
+    text = """
+organizations:
+  - name: kitchen
+    model_keys: {anthropic: offline, openai: "env:MY_KEY"}
+    instances:
+      - name: ada
+        model_provider: openai
+        openclaw_config: {a.b: 1}
+        files: {x.md: text, y/z: {from: data}}
+        skills: {pager: pager}
+        sessions: [{messages: [Hi]}, {name: s, model: claude-x, messages: [a, b]}]
+    keys:
+      - {name: page, instances: [ada], permissions: [read], expires_at: 2030-01-02 03:04:05}
+"""
+    (kitchen,) = reading(text, {"MY_KEY": " sk-x\n"}).wanted
+    assert kitchen.model_keys == {ModelProvider.ANTHROPIC: "offline", ModelProvider.OPENAI: "sk-x"}
+    (ada,) = kitchen.instances
+    assert ada.openclaw_config == {"a": {"b": 1}}
+    assert ada.files == {
+        "workspace/skills/pager/SKILL.md": b"Page.",
+        "workspace/skills/pager/bin/page": b"\xff",
+        "x.md": b"text",
+        "y/z": b"1,2",
+    }
+    main, named = ada.sessions
+    assert (main.name, main.model, main.messages) == (None, "gpt-4o", ("Hi",))
+    assert (named.name, named.model, named.messages) == ("s", "claude-x", ("a", "b"))
+    (page,) = kitchen.keys
+    assert page.instances == frozenset({"ada"})
+    assert page.permissions == frozenset({Permission.READ})
+    assert page.expires_at == datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", ": It should begin with 'organizations:'"),
+        ("- a", ", line 1: It should begin with 'organizations:'"),
+        ("organizations: []", ", line 1, organizations: List should have at least 1 item"),
+        ("a: [", ", line 1: expected the node content"),
+        ("a: !!python/object:os.system x", ", line 1: could not determine a constructor"),
+        ("a: \x07", " is no YAML: "),
+        ("organizations:\n- name: a\n  teir: crab\n", ", line 3, organizations[0].teir: Extra"),
+        ("organizations:\n- name: a\n  tier: cod\n", ", line 3, organizations[0].tier: Input"),
+        ("organizations:\n- tier: crab\n", ", line 2, organizations[0].name: Field required."),
+        ("organizations:\n- name: a\n  name: b\n", ", line 3, organizations[0].name: This name is"),
+        ("organizations:\n- name: a\n- name: a\n", ", line 1: Organization a is there twice;"),
+        ("organizations:\n- name: a\n  model_keys:\n    openai: sk-x\n",
+         ", line 4, organizations[0].model_keys.openai: Write env:NAME, with the key in that"),
+        ("organizations:\n- name: a\n  model_keys:\n    openai: env:NO_SUCH\n",
+         ", line 4, organizations[0].model_keys.openai: Set NO_SUCH in the environment, or write"),
+        ("organizations:\n- name: a\n  keys: [{name: k, instances: [b], permissions: [read]}]\n",
+         ", line 2, organizations[0]: Key k: b is none of the instances here."),
+        (ADA % "files: {../x: y}", "It should be a path below the agent's home"),
+        (ADA % "files: {/x: y}", "It should be a path below the agent's home"),
+        (ADA % "files: {x: {}}", ".files.x: Write its content, or {from: path}."),
+        (ADA % "files: {x: {content: a, from: b}}", ".files.x: Write its content, or"),
+        (ADA % "files: {x: {from: nowhere}}", ".files.x.from: "),
+        (ADA % "skills: {x: nowhere}", ".skills.x: "),
+        (ADA % "skills: {a/b: x}", "It should be the name of one folder."),
+        (ADA % "sessions: [{messages: []}]", ".sessions[0].messages: List should have at least"),
+        (ADA % "sessions: [{messages: [a]}, {messages: [b]}]",
+         "Session the main one is there twice;"),
+        (ADA % "openclaw_config: {a: 2020-01-01}", ".openclaw_config: It should be what JSON can"),
+        (ADA % "openclaw_config: {gateway.port: 1}", ".openclaw_config: "),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_told_with_file_place_and_cure(
+    reading: Reading, text: str, words: str
+) -> None:
+    with pytest.raises(SettingsInvalid) as refused:
+        reading(text)
+    assert "seed.yaml" in str(refused.value)
+    assert words in str(refused.value)
+
+
+def test_broken_json_is_told_with_its_line(reading: Reading) -> None:
+    with pytest.raises(SettingsInvalid, match=r"seed.json, line 2: Expecting"):
+        reading('{"organizations":\n', name="seed.json")
+
+
+def test_of_json_that_is_no_yaml_the_place_is_told_without_a_line(reading: Reading) -> None:
+    with pytest.raises(SettingsInvalid, match=r"seed.json, organizations\[0\].tier: Input"):
+        reading('{"organizations":\n\t[{"name": "a", "tier": "cod"}]}', name="seed.json")
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingsInvalid, match=r"nothing.yaml cannot be read: No such file"):
+        read_seed(tmp_path / "nothing.yaml", {})
+
+
+def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
+    (tmp_path / "seed.yaml").write_bytes(b"\xff\xfe\xff")
+    with pytest.raises(SettingsInvalid, match=r"seed.yaml is not text in UTF-8"):
+        read_seed(tmp_path / "seed.yaml", {})
+
+
+@pytest.mark.parametrize("way", [("a", "b"), ("a", 0), ("c", 7), ("c", "d"), ("e",)])
+def test_of_what_is_nowhere_the_nearest_place_is_told(
+    tmp_path: Path, way: tuple[str | int, ...]
+) -> None:
+    file = tmp_path / "seed.yaml"
+    file.write_text("a: 1\nc: [1]\n")
+    _, places = read(file)
+    line = 2 if way[0] == "c" else 1
+    with pytest.raises(SettingsInvalid, match=f"seed.yaml, line {line}, .*: No."):
+        places.wrong(way, "No.")

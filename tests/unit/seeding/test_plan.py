@@ -1,0 +1,182 @@
+"""From what is there and what is wanted to what is to be done."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from chowder_local.domain import ModelProvider, Permission, Tier
+from chowder_local.errors.process import SettingsInvalid
+from chowder_local.seeding.places import Places
+from chowder_local.seeding.plan import (
+    FoundInstance,
+    FoundKey,
+    FoundOrganization,
+    Send,
+    Step,
+    has,
+    plan,
+)
+from chowder_local.seeding.wanted import (
+    WantedInstance,
+    WantedKey,
+    WantedOrganization,
+    WantedSession,
+    digest,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PLACES = Places(Path("seed.yaml"), None)
+WAY = ("organizations", 0)
+MAIN = WantedSession((*WAY, "sessions", 0), None, "gpt-4o", ("one", "two"))
+ADA = WantedInstance(
+    WAY, "ada", ModelProvider.OPENAI, {"a": {"b": 1}}, {"x": b"text"}, {"x": WAY}, (MAIN,)
+)
+PAGE = WantedKey(WAY, "page", frozenset({"ada"}), frozenset({Permission.READ}))
+KITCHEN = WantedOrganization(
+    WAY, "kitchen", Tier.CRAB, {ModelProvider.OPENAI: "sk-secret"}, (ADA,), (PAGE,)
+)
+
+FOUND_ADA = FoundInstance(
+    "i1", ModelProvider.OPENAI, {"a": {"b": 1, "c": 2}}, {"x": digest("text")}, {None: MAIN.digests}
+)
+FOUND_PAGE = FoundKey("k1", {"i1": frozenset({Permission.READ})})
+FOUND = FoundOrganization(
+    Tier.CRAB, {ModelProvider.OPENAI: digest("sk-secret")}, {"ada": FOUND_ADA}, {"page": FOUND_PAGE}
+)
+
+
+def steps(*wanted: WantedOrganization, found: Mapping[str, FoundOrganization]) -> list[Step]:
+    return plan(wanted, found, PLACES)
+
+
+def words(found: FoundOrganization | None, wanted: WantedOrganization = KITCHEN) -> list[str]:
+    """What is to be done for the kitchen, in words."""
+    known = {} if found is None else {"kitchen": found}
+    return [step.words for step in steps(wanted, found=known)]
+
+
+def changed(**fields: Any) -> FoundOrganization:
+    """All that is wanted is there, but for something of the agent."""
+    return replace(FOUND, instances={"ada": replace(FOUND_ADA, **fields)})
+
+
+def test_where_nothing_is_all_is_to_be_done_in_order() -> None:
+    assert words(None) == [
+        "sign up",
+        "move to crab",
+        "set the model keys of openai",
+        "create ada",
+        "write x of ada",
+        "send message 1 of 2 to the main conversation of ada",
+        "send message 2 of 2 to the main conversation of ada",
+        "make the key page",
+    ]
+
+
+def test_where_all_is_nothing_is_to_be_done() -> None:
+    assert words(FOUND) == []
+
+
+def test_what_the_file_does_not_name_is_left_alone() -> None:
+    more = replace(
+        FOUND,
+        model_keys={**FOUND.model_keys, ModelProvider.GEMINI: digest("x")},
+        instances={**FOUND.instances, "bea": FOUND_ADA},
+        keys={**FOUND.keys, "other": FOUND_PAGE},
+    )
+    assert words(more) == []
+    bare = WantedOrganization(WAY, "kitchen")
+    assert words(more, bare) == []
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (replace(FOUND, tier=Tier.WHALE), ["move to crab"]),
+        (replace(FOUND, model_keys={}), ["set the model keys of openai"]),
+        (replace(FOUND, model_keys={ModelProvider.OPENAI: digest("old")}),
+         ["set the model keys of openai"]),
+        (changed(openclaw_config={}), ["configure ada"]),
+        (changed(openclaw_config={"a": {"b": 2}}), ["configure ada"]),
+        (changed(files={}), ["write x of ada"]),
+        (changed(files={"x": digest("other")}), ["write x of ada"]),
+        (changed(sent={}), ["send message 1 of 2 to the main conversation of ada",
+                            "send message 2 of 2 to the main conversation of ada"]),
+        (changed(sent={None: MAIN.digests[:1]}),
+         ["send message 2 of 2 to the main conversation of ada"]),
+        (replace(FOUND, keys={}), ["make the key page"]),
+        (replace(FOUND, keys={"page": replace(FOUND_PAGE, grants={})}), ["renew the key page"]),
+        (replace(FOUND, keys={"page": FoundKey("k", {"i1": frozenset({Permission.FILES})})}),
+         ["renew the key page"]),
+        (replace(FOUND, keys={"page": FoundKey("k", {"i9": frozenset({Permission.READ})})}),
+         ["renew the key page"]),
+        (replace(FOUND, keys={"page": replace(FOUND_PAGE,
+                                              expires_at=datetime(2030, 1, 1, tzinfo=UTC))}),
+         ["renew the key page"]),
+        (replace(FOUND, instances={}),
+         ["create ada", "write x of ada", "send message 1 of 2 to the main conversation of ada",
+          "send message 2 of 2 to the main conversation of ada", "renew the key page"]),
+    ],
+)  # fmt: skip
+def test_what_differs_is_brought_to_what_the_file_says(
+    found: FoundOrganization, expected: list[str]
+) -> None:
+    assert words(found) == expected
+
+
+def test_agents_of_all_organizations_are_created_before_one_is_waited_for() -> None:
+    cellar = replace(KITCHEN, name="cellar")
+    made = [str(each) for each in steps(KITCHEN, cellar, found={})]
+    assert made.index("cellar: create ada") < made.index("kitchen: write x of ada")
+
+
+def test_a_message_knows_those_before_it() -> None:
+    sending = [each for each in steps(KITCHEN, found={}) if isinstance(each, Send)]
+    assert [each.before for each in sending] == [(), MAIN.digests[:1]]
+    assert [each.way[-1] for each in sending] == [0, 1]
+
+
+def test_no_step_shows_a_secret() -> None:
+    for step in steps(KITCHEN, found={}):
+        assert "sk-secret" not in repr(step)
+        assert "sk-secret" not in str(step)
+
+
+@pytest.mark.parametrize("sent", [("x",), (digest("one"), "x"), (*MAIN.digests, "x")])
+def test_what_was_said_otherwise_is_told(sent: tuple[str, ...]) -> None:
+    with pytest.raises(SettingsInvalid, match=r"messages: ada was sent other messages.* rm i1"):
+        words(changed(sent={None: sent}))
+
+
+def test_another_provider_is_told_because_an_agent_keeps_its_own() -> None:
+    with pytest.raises(SettingsInvalid, match=r"model_provider: ada is there with gemini.* rm i1"):
+        words(changed(model_provider=ModelProvider.GEMINI))
+
+
+@pytest.mark.parametrize(
+    ("current", "wanted", "expected"),
+    [
+        ({}, {}, True),
+        ({"a": 1}, {}, True),
+        ({}, {"a": None}, False),
+        ({"a": None}, {"a": None}, True),
+        ({"a": {"b": 1}}, {"a": {"b": 1}}, True),
+        ({"a": {"b": 1, "c": 1}}, {"a": {"b": 1}}, True),
+        ({"a": {"b": 1}}, {"a": {"b": 2}}, False),
+        ({"a": {"b": 1}}, {"a": {}}, True),
+        ({"a": 1}, {"a": {}}, False),
+        ({"a": [1, 2]}, {"a": [1]}, False),
+        ({"a": 1}, {"a": True}, False),
+    ],
+)
+def test_a_configuration_has_what_is_wanted_or_has_it_not(
+    current: dict[str, Any], wanted: dict[str, Any], expected: bool
+) -> None:
+    assert has(current, wanted) == expected

@@ -1,0 +1,164 @@
+"""Snapshots as the store keeps them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from chowder_local.domain import (
+    Egress,
+    InstanceId,
+    InstanceStatus,
+    ModelProvider,
+    Organization,
+    SandboxId,
+    Snapshot,
+    SnapshotId,
+    Spare,
+)
+from chowder_local.store.sessions import RememberedSession, SessionQueries
+from chowder_local.store.snapshots import SnapshotQueries
+from chowder_local.store.spares import SpareQueries
+from tests.unit.store.conftest import NOW, VAULT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from chowder_local.domain import Instance
+    from chowder_local.store.database import Database
+    from chowder_local.store.instances import InstanceQueries
+
+CONTENT = {"overrides": {"channels.telegram.botToken": "bot-secret"}, "sessions": []}
+
+
+@pytest.fixture
+def snapshots(database: Database) -> SnapshotQueries:
+    return SnapshotQueries(database, VAULT)
+
+
+def snapshot(organization: Organization, number: int, **more: Any) -> Snapshot:
+    return Snapshot(
+        id=SnapshotId(f"snapshot-{number}"),
+        organization_id=organization.id,
+        model_provider=ModelProvider.OPENAI,
+        created_at=NOW + timedelta(seconds=number),
+        instance_id=InstanceId("instance-1"),
+        name=f"number {number}",
+        egress=Egress.OFF,
+        **more,
+    )
+
+
+async def test_a_snapshot_comes_back_as_it_went_in(
+    snapshots: SnapshotQueries, organization: Organization
+) -> None:
+    kept = snapshot(organization, 1)
+    await snapshots.add(kept)
+    found = await snapshots.get(kept.id)
+    assert found is not None
+    assert replace(found, content={}) == kept
+    finished = await snapshots.finish(kept.id, 123, CONTENT)
+    assert finished is not None
+    assert (finished.is_whole, finished.size_bytes, dict(finished.content)) == (True, 123, CONTENT)
+    assert await snapshots.get(SnapshotId("none")) is None
+    assert await snapshots.finish(SnapshotId("none"), 1, {}) is None
+
+
+async def test_what_may_be_a_credential_is_not_written_in_clear(
+    snapshots: SnapshotQueries, organization: Organization, database: Database
+) -> None:
+    await snapshots.add(snapshot(organization, 1, content=CONTENT))
+    path = database._path
+    written = b"".join(each.read_bytes() for each in path.parent.glob(f"{path.name}*"))
+    assert b"snapshot-1" in written
+    assert b"bot-secret" not in written
+
+
+async def test_lists_have_what_is_whole_and_kept_oldest_first(
+    snapshots: SnapshotQueries, organization: Organization
+) -> None:
+    for number in (3, 1, 2):
+        await snapshots.add(snapshot(organization, number, is_whole=True))
+    await snapshots.add(snapshot(organization, 4, is_whole=False))
+    await snapshots.add(snapshot(organization, 5, is_whole=True, is_kept=False))
+    for listed in (
+        await snapshots.of_organization(organization.id),
+        await snapshots.of_instance(InstanceId("instance-1")),
+    ):
+        assert [each.id for each in listed] == ["snapshot-1", "snapshot-2", "snapshot-3"]
+    assert await snapshots.of_instance(InstanceId("another")) == []
+    assert len(await snapshots.ids()) == 5
+    await snapshots.drop(SnapshotId("snapshot-3"))
+    assert len(await snapshots.ids()) == 4
+
+
+async def test_what_an_unborn_instance_is_made_of_is_no_leftover(
+    snapshots: SnapshotQueries,
+    instances: InstanceQueries,
+    organization: Organization,
+    make: Callable[..., Instance],
+) -> None:
+    for number in (1, 2, 3, 4):
+        await snapshots.add(snapshot(organization, number, is_whole=number != 4))
+    for number in (1, 2, 2):
+        await snapshots.release(SnapshotId(f"snapshot-{number}"))
+    await snapshots.release(SnapshotId("none"))
+    seeded = make(1, seed_snapshot_id=SnapshotId("snapshot-1"))
+    await instances.add(seeded, None)
+    found = await instances.get(seeded.id)
+    assert found is not None
+    assert found.seed_snapshot_id == "snapshot-1"
+    assert await snapshots.leftovers() == {"snapshot-2", "snapshot-4"}
+    await instances.change(seeded.id, now=NOW, status=InstanceStatus.RUNNING, born_at=NOW)
+    assert await snapshots.leftovers() == {"snapshot-1", "snapshot-2", "snapshot-4"}
+
+
+async def test_a_remade_instance_gets_another_sandbox_and_a_spares_if_one_fits(
+    database: Database, instances: InstanceQueries, make: Callable[..., Instance]
+) -> None:
+    former = make(1, status=InstanceStatus.RUNNING, born_at=NOW, gateway_url="http://x")
+    await instances.add(former, None)
+
+    async def remade(of: Instance, likeness: str | None) -> Any:
+        return await instances.remake(
+            of, SandboxId("chowder-new"), likeness=likeness, offered=None, now=NOW,
+            seed_snapshot_id=SnapshotId("s"), model_provider=ModelProvider.GEMINI,
+            openclaw_config={"a": 1},
+        )  # fmt: skip
+
+    anew, spare = await remade(former, None)
+    assert (anew.sandbox_id, anew.status, spare) == ("chowder-new", "provisioning", None)
+    assert (anew.born_at, anew.gateway_url, anew.seed_snapshot_id) == (None, None, "s")
+    assert (anew.model_provider, dict(anew.openclaw_config)) == ("gemini", {"a": 1})
+    assert await instances.by_sandbox(former.sandbox_id) is None
+    # Who acts on what is not so any more changes nothing.
+    assert await remade(former, None) is None
+    assert await remade(replace(former, id=InstanceId("none")), None) is None
+    waiting = Spare(SandboxId("chowder-spare"), "like", NOW, "http://spare")
+    await SpareQueries(database).add(waiting)
+    anew, spare = await remade(anew, "like")
+    assert (anew.sandbox_id, spare) == ("chowder-spare", waiting)
+    assert await SpareQueries(database).all() == []
+
+
+async def test_an_instances_conversations_are_replaced_by_a_snapshots(
+    database: Database, instances: InstanceQueries, make: Callable[..., Instance]
+) -> None:
+    for number in (1, 2):
+        await instances.add(make(number), None)
+    one, two = InstanceId("instance-1"), InstanceId("instance-2")
+    sessions = SessionQueries(database)
+    for instance_id in (one, two):
+        await sessions.remember(instance_id, "old", "key-old", NOW)
+    wanted = RememberedSession(one, "new", "key-new", NOW, NOW + timedelta(days=1))
+    await sessions.replace(one, [wanted])
+    assert await sessions.of_instance(one) == [wanted]
+    assert [each.name for each in await sessions.of_instance(two)] == ["old"]
+    await sessions.replace(one, [])
+    assert await sessions.of_instance(one) == []
+    # It is not taken for written that it was once.
+    await sessions.remember(one, "old", "key-old", NOW)
+    assert [each.name for each in await sessions.of_instance(one)] == ["old"]

@@ -1,0 +1,143 @@
+"""`snapshots`, and `instances fork`, `export` and `import`, against a scripted server."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chowder_local.cli.main import run
+
+Serve = Callable[[dict[str, Any]], tuple[dict[str, str], list[Any]]]
+Output = pytest.CaptureFixture[str]
+
+LIST, SNAPSHOTS = "GET /v1/instances", "GET /local/snapshots"
+INSTANCE = {"id": "0a1b2c3d-4e5f", "name": "fish", "status": "running"}
+MADE = {"id": "9f8e7d6c-5b4a", "name": "carp", "status": "provisioning"}
+SNAPSHOT = {
+    "id": "5a5b5c5d-0000",
+    "instance_id": INSTANCE["id"],
+    "name": "before",
+    "size_bytes": 3_942_400,
+    "created_at": "2026-11-24T10:11:12Z",
+}
+OF_FISH = "/local/instances/0a1b2c3d-4e5f"
+WAITED = {
+    "GET /v1/instances/9f8e7d6c-5b4a/status": {"status": "running"},
+    "GET /v1/instances/9f8e7d6c-5b4a": MADE | {"status": "running"},
+}
+
+
+def test_snapshots_are_a_table(serve: Serve, capsys: Output) -> None:
+    orphan = SNAPSHOT | {"id": "6a5b5c5d-0000", "name": None, "instance_id": "gone"}
+    env, _ = serve({LIST: [INSTANCE], SNAPSHOTS: [SNAPSHOT, orphan]})
+    assert run(["snapshots", "ls"], env) == 0
+    _, first, second = capsys.readouterr().out.splitlines()
+    assert first.split() == ["5a5b5c5d", "before", "fish", "3.9", "2026-11-24", "10:11"]
+    assert second.split() == ["6a5b5c5d", "(gone)", "3.9", "2026-11-24", "10:11"]
+
+
+def test_an_instances_own_are_listed_for_a_script(serve: Serve, capsys: Output) -> None:
+    env, _ = serve({LIST: [INSTANCE], f"GET {OF_FISH}/snapshots": [SNAPSHOT]})
+    assert run(["snapshots", "ls", "fish", "--json"], env) == 0
+    assert json.loads(capsys.readouterr().out) == [SNAPSHOT]
+
+
+def test_where_there_is_none_it_says_how_to_take_one(serve: Serve, capsys: Output) -> None:
+    env, _ = serve({LIST: [], SNAPSHOTS: []})
+    assert run(["snapshots", "ls"], env) == 0
+    assert "snapshots create INSTANCE" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("more", "name"), [([], None), (["before"], "before")])
+def test_a_snapshot_is_taken(
+    serve: Serve, capsys: Output, more: list[str], name: str | None
+) -> None:
+    call = f"POST {OF_FISH}/snapshots"
+    env, asked = serve({LIST: [INSTANCE], call: (201, SNAPSHOT)})
+    assert run(["snapshots", "create", "fish", *more], env) == 0
+    assert capsys.readouterr().out.strip() == SNAPSHOT["id"]
+    assert asked[-1] == (call, {"name": name})
+    assert run(["snapshots", "create", "fish", *more, "--json"], env) == 0
+    assert json.loads(capsys.readouterr().out) == SNAPSHOT
+
+
+def test_one_is_removed_by_name(serve: Serve, capsys: Output) -> None:
+    call = "DELETE /local/snapshots/5a5b5c5d-0000"
+    env, asked = serve({SNAPSHOTS: [SNAPSHOT], call: (204, b"")})
+    assert run(["snapshots", "rm", "before"], env) == 0
+    assert asked[-1][0] == call
+    assert "before is removed" in capsys.readouterr().err
+
+
+def test_an_unknown_one_is_said_to_be_so(serve: Serve, capsys: Output) -> None:
+    env, _ = serve({SNAPSHOTS: [SNAPSHOT]})
+    assert run(["snapshots", "rm", "after"], env) == 1
+    assert "No snapshot is called 'after'" in capsys.readouterr().err
+
+
+def test_an_agent_is_restored_after_asking(
+    serve: Serve, capsys: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = f"POST {OF_FISH}/restore"
+    table = {LIST: [INSTANCE], SNAPSHOTS: [SNAPSHOT], call: INSTANCE | {"status": "provisioning"}}
+    own = f"/v1/instances/{INSTANCE['id']}"
+    env, asked = serve(table | {f"GET {own}/status": INSTANCE, f"GET {own}": INSTANCE})
+    monkeypatch.setattr("click.termui.visible_prompt_func", lambda _: "n")
+    assert run(["snapshots", "restore", "fish", "before"], env) == 1
+    assert call not in [each for each, _ in asked]
+    capsys.readouterr()
+    assert run(["snapshots", "restore", "fish", "before", "--yes"], env) == 0
+    assert (call, {"snapshot_id": SNAPSHOT["id"]}) in asked
+    assert capsys.readouterr().out.strip() == INSTANCE["id"]
+
+
+@pytest.mark.parametrize(
+    ("command", "call"),
+    [
+        (["snapshots", "fork", "before"], "POST /local/snapshots/5a5b5c5d-0000/fork"),
+        (["instances", "fork", "fish"], f"POST {OF_FISH}/fork"),
+    ],
+)
+def test_a_fork_is_made_and_waited_for(
+    serve: Serve, capsys: Output, command: list[str], call: str
+) -> None:
+    env, asked = serve({LIST: [INSTANCE], SNAPSHOTS: [SNAPSHOT], call: (201, MADE), **WAITED})
+    assert run([*command, "carp"], env) == 0
+    assert (call, {"name": "carp"}) in asked
+    assert capsys.readouterr().out.strip() == MADE["id"]
+    assert run([*command, "carp", "--no-wait", "--json"], env) == 0
+    assert json.loads(capsys.readouterr().out) == MADE
+
+
+@pytest.mark.parametrize(("target", "becomes"), [([], "f_sh.chowder.tar"), (["x.tar"], "x.tar")])
+def test_an_agent_is_written_to_a_file(
+    serve: Serve,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    target: list[str],
+    becomes: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    env, _ = serve({LIST: [INSTANCE | {"name": ".f/sh"}], f"GET {OF_FISH}/export": b"\x00tar"})
+    assert run(["instances", "export", "0a1b", *target], env) == 0
+    assert (tmp_path / becomes).read_bytes() == b"\x00tar"
+    assert (tmp_path / becomes).stat().st_mode & 0o077 == 0
+
+
+def test_an_agent_is_written_to_a_pipe(
+    serve: Serve, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    env, _ = serve({LIST: [INSTANCE], f"GET {OF_FISH}/export": b"\x00tar"})
+    assert run(["instances", "export", "fish", "-"], env) == 0
+    assert capsysbinary.readouterr().out == b"\x00tar"
+
+
+def test_what_breaks_off_takes_nothings_place(serve: Serve, tmp_path: Path, capsys: Output) -> None:
+    env, _ = serve({LIST: [INSTANCE], f"GET {OF_FISH}/export": (409, {"detail": "Not now."})})
+    (tmp_path / "old.tar").write_bytes(b"old")
+    assert run(["instances", "export", "fish", str(tmp_path / "old.tar")], env) == 1
+    assert (tmp_path / "old.tar").read_bytes() == b"old"
+    assert not (tmp_path / "old.tar.part").exists()
+    assert "Not now." in capsys.readouterr().err

@@ -1,0 +1,148 @@
+"""Recording a provider behind the relay, and answering from that without it."""
+
+from __future__ import annotations
+
+import json
+import logging
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+from llmock.main import create_app as create_stand_in
+from llmock.simulation import MockResponseSettings
+
+from chowder_local.domain import InstanceId, ModelProvider
+from chowder_local.errors.upstream import ProviderFailed
+from chowder_local.relay.recordings.folders import read
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
+
+    Serve = Callable[[Any], AbstractAsyncContextManager[str]]
+    OpenRelay = Callable[..., AbstractAsyncContextManager[Any]]
+
+ANTHROPIC, OPENAI, GEMINI = ModelProvider
+KEY = "sk-planted-organization-key"
+INSTANCE = InstanceId("i")
+HEADERS = {"x-api-key": "sandbox-1.relay-token", "x-goog-api-key": "sandbox-1.relay-token",
+           "authorization": "Bearer sandbox-1.relay-token"}  # fmt: skip
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(timeout=20, trust_env=False) as client:
+        yield client
+
+
+@asynccontextmanager
+async def recording(serve: Serve, open_relay: OpenRelay, folder: Path) -> AsyncIterator[Any]:
+    """A relay that records a provider which answers."""
+    stand_in = create_stand_in(responses=MockResponseSettings("hello", tool_mode="off"))
+    async with serve(stand_in) as url:
+        base_urls = {OPENAI: f"{url}/v1", ANTHROPIC: url, GEMINI: url}
+        async with open_relay(KEY, base_urls, record=folder) as relay:
+            yield relay
+
+
+async def ask(
+    http: httpx.AsyncClient, url: str, text: str, *, is_streamed: bool = True
+) -> httpx.Response:
+    body = {"model": "gpt-x", "input": text, "stream": is_streamed}
+    return await http.post(f"{url}/openai/responses", json=body, headers=HEADERS)
+
+
+async def test_what_a_provider_answers_is_answered_again_without_it(
+    serve: Serve, open_relay: OpenRelay, http: httpx.AsyncClient, tmp_path: Path
+) -> None:
+    async with recording(serve, open_relay, tmp_path) as relay:
+        streamed = await ask(http, relay.url, f"Hello, {KEY}")
+        whole = await ask(http, relay.url, "Hello", is_streamed=False)
+    assert streamed.status_code == whole.status_code == 200
+    entries = read(tmp_path)
+    assert len(entries) == 2
+    # The key that the person gave away himself is in no file either.
+    assert not [path for path in tmp_path.iterdir() if KEY in path.read_text()]
+
+    # Nobody listens there any more.
+    async with open_relay(KEY, "http://127.0.0.1:9") as relay:
+        relay.recordings.put(INSTANCE, entries)
+        again = await ask(http, relay.url, "Hello, …")
+        whole_again = await ask(http, relay.url, "Hello", is_streamed=False)
+        exchange, *_ = relay.exchanges.of_instance(INSTANCE)
+    assert again.text == streamed.text.replace(KEY, "…")
+    assert again.headers["content-type"] == streamed.headers["content-type"]
+    assert whole_again.json() == whole.json()
+    assert exchange.source == "recording"
+
+
+async def test_a_refusal_is_recorded_and_is_one_again(
+    serve: Serve, open_relay: OpenRelay, http: httpx.AsyncClient, tmp_path: Path
+) -> None:
+    async def refusing(scope: Any, receive: Any, send: Any) -> None:
+        headers = [(b"retry-after", b"60")]
+        await send({"type": "http.response.start", "status": 429, "headers": headers})
+        body = json.dumps({"error": {"message": "Slow down."}}).encode()
+        await send({"type": "http.response.body", "body": body})
+
+    async with serve(refusing) as url, open_relay(KEY, url, record=tmp_path) as relay:
+        await ask(http, relay.url, "Hello")
+    async with open_relay("offline") as relay:
+        relay.recordings.put(INSTANCE, read(tmp_path))
+        answer = await ask(http, relay.url, "Hello")
+        failure = relay.failures.find(answer.text)
+    assert isinstance(failure, ProviderFailed)
+    assert (failure.status, failure.words, failure.retry_after) == (429, "Slow down.", "60")
+
+
+async def test_a_call_that_was_not_recorded_fails_and_says_what_differs(
+    serve: Serve, open_relay: OpenRelay, http: httpx.AsyncClient, tmp_path: Path
+) -> None:
+    async with recording(serve, open_relay, tmp_path) as relay:
+        await ask(http, relay.url, "Good morning")
+    async with open_relay("offline") as relay:
+        relay.recordings.put(INSTANCE, read(tmp_path))
+        answer = await ask(http, relay.url, "Good night")
+        failure = relay.failures.find(answer.text)
+        relay.recordings.remove(INSTANCE)
+        offline = await ask(http, relay.url, "Good night")
+    assert isinstance(failure, ProviderFailed)
+    assert failure.status == 400
+    assert "0001-openai-gpt-x.json, but recorded was [said: Good morning]" in failure.words
+    assert "[offline]" in offline.text
+
+
+async def test_what_cannot_be_written_keeps_nobody_from_an_answer(
+    serve: Serve, open_relay: OpenRelay, http: httpx.AsyncClient, tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    folder = tmp_path / "recording"
+    async with recording(serve, open_relay, folder) as relay:
+        # In the folder's place there is something else by now.
+        folder.write_text("")
+        with caplog.at_level(logging.ERROR):
+            answer = await ask(http, relay.url, "Hello")
+    assert answer.status_code == 200
+    assert "could not be recorded" in caplog.text
+
+
+async def test_embeddings_are_no_question_and_are_not_recorded(
+    serve: Serve, open_relay: OpenRelay, http: httpx.AsyncClient, tmp_path: Path
+) -> None:
+    async with recording(serve, open_relay, tmp_path) as relay:
+        body = {"model": "text-embedding-3-small", "input": "Hi"}
+        url = f"{relay.url}/openai/embeddings"
+        answer = await http.post(url, json=body, headers=HEADERS)
+    assert answer.status_code == 200
+    assert read(tmp_path) == {}
+
+
+async def test_a_recording_is_gone_on_with(
+    serve: Serve, open_relay: OpenRelay, http: httpx.AsyncClient, tmp_path: Path
+) -> None:
+    for text in ("one", "two"):
+        async with recording(serve, open_relay, tmp_path) as relay:
+            await ask(http, relay.url, text)
+    assert list(read(tmp_path)) == ["0001-openai-gpt-x.json", "0002-openai-gpt-x.json"]
