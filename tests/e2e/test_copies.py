@@ -49,18 +49,18 @@ def api(pooled: ServerProcess) -> Iterator[Api]:
         yield api
 
 
-@pytest.fixture(scope="module")
-def original(pooled: ServerProcess) -> str:
+@pytest.fixture
+def original(pooled: ServerProcess, api: Api) -> Iterator[str]:
     """An agent with a past."""
     spare_is_ready(pooled)
-    with Api(pooled.base_url, pooled.key) as api:
-        overrides = {"agents.defaults.thinkingDefault": "off"}
-        instance_id = api.created("original", openclaw_config=overrides)
-        api.until(instance_id, "running")
-        api.say(instance_id, COLOUR)
-        api.say(instance_id, CODE, session="Größe 1")
-        write(api, instance_id, "teal")
-        return instance_id
+    overrides = {"agents.defaults.thinkingDefault": "off"}
+    instance_id = api.created("original", openclaw_config=overrides)
+    api.until(instance_id, "running")
+    api.say(instance_id, COLOUR)
+    api.say(instance_id, CODE, session="Größe 1")
+    write(api, instance_id, "teal")
+    yield instance_id
+    assert api.delete(f"instances/{instance_id}").status_code == 204
 
 
 def spare_is_ready(pooled: ServerProcess) -> None:
