@@ -7,7 +7,10 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import TYPE_CHECKING
+
+from chowder_local.relay.origin import session_key_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,9 +46,8 @@ class Exchange:
     turn_id: str | None
     """The same for all calls of a turn."""
     at: datetime = field(default_factory=lambda: datetime.now(UTC))
-    session_key: str | None = None
     source: str = "provider"
-    """Who answers: provider, offline, or the rule of a script of replies."""
+    """Who answers: provider, offline, recording, or the rule of a script of replies."""
     status: int | None = None
     content_type: str = ""
     outcome: str | None = None
@@ -55,6 +57,11 @@ class Exchange:
     answer_bytes: int = 0
     took_s: float | None = None
     _began_s: float = field(default_factory=time.monotonic)
+
+    @cached_property
+    def session_key(self) -> str | None:
+        """OpenClaw's key of the session; looked for when somebody wants to know."""
+        return session_key_of(self.provider, self.request)
 
     def came(self, data: bytes) -> int:
         """Keeps a part of the answer, if there is room for it; says how much was kept."""

@@ -13,9 +13,7 @@ from chowder_local.relay.offline import model as offline
 from chowder_local.relay.offline.beats import played
 from chowder_local.relay.offline.decision import decide
 from chowder_local.relay.offline.model import OfflineAnswer
-from chowder_local.relay.origin import session_key_of
 from chowder_local.relay.recordings.entries import Asked
-from chowder_local.relay.recordings.playing import Missing
 from chowder_local.relay.replies import matching
 from chowder_local.relay.replies.matching import Refusal
 
@@ -30,8 +28,8 @@ if TYPE_CHECKING:
     from chowder_local.relay.exchanges import Exchange
     from chowder_local.relay.offline.conversation import Reply
     from chowder_local.relay.offline.model import Question
-    from chowder_local.relay.recordings.entries import AnsweredCall
     from chowder_local.relay.recordings.in_force import Recordings
+    from chowder_local.relay.recordings.playing import Playback
     from chowder_local.relay.replies.scripts import Scripted, Scripts
 
     NameOf = Callable[[InstanceId, str], "SessionName | None"]
@@ -64,7 +62,7 @@ class LocalModel:
             return _made(asked)
         if (playback := self._recordings.playback(loan.instance_id)) is not None:
             exchange.source = "recording"
-            return _replayed(call, playback.answer(Asked.of(call.provider, asked.conversation)))
+            return await _replayed(call, playback, Asked.of(call.provider, asked.conversation))
         scripted = self._scripted(call, loan, exchange, asked)
         if scripted is None:
             return _made(asked.answered(decide(asked.conversation)))
@@ -79,7 +77,7 @@ class LocalModel:
         if loan.organization_id is None or loan.instance_id is None:
             return None
         conversation = asked.conversation
-        exchange.session_key = key = session_key_of(call.provider, call.body)
+        key = exchange.session_key
         if key is None or not self._scripts.in_force(loan.organization_id, loan.instance_id):
             return None
         session = self._name_of(loan.instance_id, key)
@@ -94,9 +92,12 @@ class LocalModel:
         )
 
 
-def _replayed(call: ModelCall, found: AnsweredCall | Missing) -> ModelAnswer:
-    if isinstance(found, Missing):
-        return _made(offline.refused(call.provider, MISSING_STATUS, found.words))
+async def _replayed(call: ModelCall, playback: Playback, asked: Asked) -> ModelAnswer:
+    found = playback.answer(asked)
+    if found is None:
+        # Compared with all that was recorded, which others are not to wait for.
+        words = await asyncio.to_thread(playback.missing, asked)
+        return _made(offline.refused(call.provider, MISSING_STATUS, words))
     more = [] if found.retry_after is None else [("retry-after", found.retry_after)]
     return _made(OfflineAnswer(found.status, found.content_type, found.chunks()), *more)
 

@@ -157,7 +157,7 @@ class Relay:
             async for chunk in answer.chunks:
                 self._exchanges.came(exchange, chunk)
                 yield chunk
-            outcome = "offline" if self._local_model.is_meant(loan) else "answered"
+            outcome = "answered" if exchange.source == "provider" else "offline"
         except StreamBroken as broken:
             outcome = "broken"
             failure = ProviderFailed(call.provider, None, f"it broke off its answer: {broken}")

@@ -167,4 +167,5 @@ async def test_a_call_that_fails_is_kept_with_why(
         (exchange,) = relay.exchanges.of_instance(INSTANCE)
 
     assert (exchange.source, exchange.status, exchange.outcome) == ("provider", None, "unreachable")
+    assert exchange.session_key == "agent:main:main"
     assert "anthropic did not answer" in (exchange.error or "")

@@ -49,6 +49,12 @@ def write(folder: Path, number: int, entry: Entry) -> Path:
     return path
 
 
+def last_number(folder: Path) -> int:
+    """The highest place that is taken, whatever was deleted before it; 0 if none is."""
+    found = (re.match(r"\d+", path.name) for path in folder.glob(f"*{SUFFIX}"))
+    return max((int(number[0]) for number in found if number), default=0)
+
+
 def name_of(number: int, entry: Entry) -> str:
     """What the file of an entry is called: its place, and who was asked."""
     model = re.sub(r"[^A-Za-z0-9.-]+", "-", entry.asked.model).strip("-.") or "model"

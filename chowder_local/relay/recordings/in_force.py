@@ -32,8 +32,7 @@ class Recordings:
         recorder = playback = None
         if record is not None:
             # What is there is gone on with.
-            there = await asyncio.to_thread(_entry_count, record)
-            recorder = Recorder(record, there)
+            recorder = Recorder(record, await asyncio.to_thread(folders.last_number, record))
         if replay is not None:
             playback = Playback(await asyncio.to_thread(folders.read, replay))
         return cls(recorder, playback)
@@ -69,7 +68,3 @@ def recorded(exchanges: Iterable[Exchange]) -> dict[str, Entry]:
             entry = Entry(asked=asked, answered=answered)
             entries[folders.name_of(len(entries) + 1, entry)] = entry
     return entries
-
-
-def _entry_count(folder: Path) -> int:
-    return len(folders.read(folder)) if folder.exists() else 0

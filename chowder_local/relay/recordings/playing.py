@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,13 +13,6 @@ if TYPE_CHECKING:
 
 SHOWN_DIFFERENCES = 6
 SHOWN_CHARACTERS = 200
-
-
-@dataclass(frozen=True)
-class Missing:
-    """A recording has no answer to a call; the words say what is nearest, and how it differs."""
-
-    words: str
 
 
 class Playback:
@@ -35,17 +27,19 @@ class Playback:
             self._answers.setdefault(tuple(self._questions[name]), []).append(entry.answered)
         self._used: Counter[tuple[str, ...]] = Counter()
 
-    def answer(self, asked: Asked) -> AnsweredCall | Missing:
+    def answer(self, asked: Asked) -> AnsweredCall | None:
         """What was answered then; of a question that is asked more often now, the last answer."""
         question = tuple(asked.lines())
         answers = self._answers.get(question)
         if answers is None:
-            return Missing(self._miss(list(question)))
+            return None
         number = self._used[question]
         self._used[question] += 1
         return answers[min(number, len(answers) - 1)]
 
-    def _miss(self, question: list[str]) -> str:
+    def missing(self, asked: Asked) -> str:
+        """What is nearest to a question that has no answer, and how it differs."""
+        question = asked.lines()
         if not self._questions:
             return "The recording has no model calls at all."
         nearest, recorded = max(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from starlette.responses import JSONResponse, Response
@@ -22,7 +23,7 @@ async def show(request: Request) -> JSONResponse:
 
     Those that failed, or whose answer was longer than a megabyte, are not in it.
     """
-    return _shown(request, await instance_of(request))
+    return await _shown(request, await instance_of(request))
 
 
 async def put(request: Request) -> JSONResponse:
@@ -33,7 +34,7 @@ async def put(request: Request) -> JSONResponse:
     instance = await instance_of(request)
     playback = await parse(request, RecordingPlayback)
     services(request).recordings.put(instance.id, dict(sorted(playback.entries.items())))
-    return _shown(request, instance)
+    return await _shown(request, instance)
 
 
 async def remove(request: Request) -> Response:
@@ -42,11 +43,12 @@ async def remove(request: Request) -> Response:
     return Response(status_code=204)
 
 
-def _shown(request: Request, instance: Instance) -> JSONResponse:
+async def _shown(request: Request, instance: Instance) -> JSONResponse:
     known = services(request)
     latest = list(known.exchanges.of_instance(instance.id))
     view = RecordingView(
-        entries=recorded(reversed(latest)),
+        # Megabytes of JSON are read for that.
+        entries=await asyncio.to_thread(recorded, latest[::-1]),
         is_replayed=known.recordings.entries(instance.id) is not None,
     )
     return JSONResponse(view.model_dump(mode="json", exclude_none=True))

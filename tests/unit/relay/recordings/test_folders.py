@@ -10,7 +10,7 @@ from chowder_local.domain import ModelProvider
 from chowder_local.errors.process import SettingsInvalid
 from chowder_local.relay.offline.conversation import Conversation, Said
 from chowder_local.relay.recordings.entries import AnsweredCall, Asked, Entry
-from chowder_local.relay.recordings.folders import name_of, read, write
+from chowder_local.relay.recordings.folders import last_number, name_of, read, write
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,6 +29,14 @@ def test_what_is_written_is_read_in_its_order(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert list(read(folder)) == sorted(path.name for path in paths)
     assert set(map(Entry.model_dump_json, read(folder).values())) == {ENTRY.model_dump_json()}
+
+
+def test_what_comes_next_overwrites_nothing_where_something_was_deleted(tmp_path: Path) -> None:
+    assert last_number(tmp_path / "nowhere") == 0
+    write(tmp_path, 1, ENTRY).unlink()
+    write(tmp_path, 3, ENTRY)
+    (tmp_path / "mine.json").write_text("{}")
+    assert last_number(tmp_path) == 3
 
 
 def test_a_file_is_for_people_to_read_and_compare(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from chowder_local.domain import ModelProvider
 from chowder_local.relay.offline.conversation import Answered, Conversation, Said
 from chowder_local.relay.recordings.entries import AnsweredCall, Asked, Entry
-from chowder_local.relay.recordings.playing import Missing, Playback
+from chowder_local.relay.recordings.playing import Playback
 
 
 def asked(*texts: str, model: str = "gpt-4o") -> Asked:
@@ -26,9 +26,8 @@ def text(playback: Playback, *texts: str) -> str | None:
 
 
 def words(playback: Playback, question: Asked) -> str:
-    found = playback.answer(question)
-    assert isinstance(found, Missing)
-    return found.words
+    assert playback.answer(question) is None
+    return playback.missing(question)
 
 
 def test_a_question_has_the_answer_that_it_had() -> None:
