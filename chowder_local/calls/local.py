@@ -119,9 +119,13 @@ class LocalCalls(Transport):
         """Removes the script, if there is one."""
         self._call("DELETE", _replies_path(instance_id))
 
-    def recording(self, instance_id: str) -> Json:
-        """The instance's latest model calls as `entries` by file name, for a later `replay`."""
-        return self._call("GET", f"{local_path(instance_id)}/recording")
+    def recording(self, instance_id: str, after: str | None = None) -> Json:
+        """The instance's latest model calls as `entries` by file name, for a later `replay`.
+
+        With the id of an exchange, those after it only.
+        """
+        params = {} if after is None else {"after": after}
+        return self._call("GET", f"{local_path(instance_id)}/recording", params=params)
 
     def replay(self, instance_id: str, entries: Mapping[str, Any]) -> Json:
         """Has the instance's model calls answered from a recording, without any provider."""

@@ -105,7 +105,7 @@ class LiveInstance:
         return LiveInstance(self.client, self.client.wait_until_running(made["id"]), self.key)
 
     def transcript(self, session: str | None = None) -> list[Json]:
-        """What was said in a session, the first of it first; each turn has `role` and `text`."""
+        """The last hundred messages of a session; each turn has `role` and `text`."""
         return list(self.client.transcript(self.id, session)["turns"])
 
     def exchanges(self) -> list[Json]:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 REPLIES = "chowder_replies"
 RECORDING = "chowder_recording"
+STARTED = "chowder-local/started"
+"""In pytest's cache, which all processes of a run share: whether there is a server to end."""
 IN_HAND = pytest.StashKey[list["LiveInstance"]]()
 """The instances that a test has to do with."""
 
@@ -39,7 +41,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="Leave the server that was started for the tests, so that the next run begins warm.",
     )
-
     group.addoption(
         "--chowder-record",
         action="store_true",
@@ -67,14 +68,15 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Ends the server that was started for the tests, once all processes of the run are done."""
-    config = session.config
-    if hasattr(config, "workerinput") or config.getoption("--chowder-keep"):
+    cache: pytest.Cache | None = getattr(session.config, "cache", None)
+    if cache is None or hasattr(session.config, "workerinput") or not cache.get(STARTED, False):
         return
-    data_dir = _data_dir(config)
-    if data_dir is not None and data_dir.exists():
+    # A server that is kept is the next run's to end, if that has to do with it at all.
+    cache.set(STARTED, False)
+    if not session.config.getoption("--chowder-keep"):
         from chowder_local.testing.servers import Server
 
-        Server.stop(data_dir, _environment())
+        Server.stop(_data_dir(cache), _environment())
 
 
 @pytest.fixture(scope="session")
@@ -92,11 +94,13 @@ def chowder_server(request: pytest.FixtureRequest) -> Server:
             return found
         if wish == "running":
             pytest.exit("No server runs. Start one with: chowder-local up --detach", returncode=2)
-    data_dir = _data_dir(config)
-    if data_dir is None:
+    cache: pytest.Cache | None = getattr(config, "cache", None)
+    if cache is None:
         pytest.exit("A server for the tests needs pytest's cache: leave out -p no:cacheprovider", 2)
+    data_dir = _data_dir(cache)
     # All processes of a run have the same one, and whoever comes first starts it.
     with FileLock(data_dir.with_suffix(".lock")):
+        cache.set(STARTED, True)
         return Server.start(data_dir, env)
 
 
@@ -232,7 +236,6 @@ def _environment() -> dict[str, str]:
     return dict(os.environ)
 
 
-def _data_dir(config: pytest.Config) -> Path | None:
+def _data_dir(cache: pytest.Cache) -> Path:
     """Where a server for the tests has its data: always the same place for a project."""
-    cache: pytest.Cache | None = getattr(config, "cache", None)
-    return None if cache is None else cache.mkdir("chowder-local") / "server"
+    return cache.mkdir("chowder-local") / "server"

@@ -35,10 +35,11 @@ def replayed(instance: LiveInstance, folder: Path) -> Iterator[None]:
 @contextmanager
 def recorded(instance: LiveInstance, folder: Path) -> Iterator[None]:
     """Writes the model calls that the instance makes meanwhile into the folder, in place of all."""
-    before = len(instance.client.recording(instance.id)["entries"])
+    before = instance.client.exchanges(instance.id, limit=1)
     yield
     _wait_for_the_end(instance)
-    entries = list(instance.client.recording(instance.id)["entries"].values())[before:]
+    last_id = before[0]["id"] if before else None
+    entries = instance.client.recording(instance.id, after=last_id)["entries"].values()
     if folder.is_dir():
         for earlier in folders.read(folder):
             (folder / earlier).unlink()

@@ -72,7 +72,7 @@ from chowder_local.web.payloads.reading import (
     TranscriptQuery,
     TranscriptView,
 )
-from chowder_local.web.payloads.recordings import RecordingPlayback, RecordingView
+from chowder_local.web.payloads.recordings import RecordingPlayback, RecordingQuery, RecordingView
 from chowder_local.web.payloads.replies import RepliesView, ReplyScriptChange
 from chowder_local.web.payloads.responses import Message, ResponseView
 from chowder_local.web.payloads.skills import (
@@ -211,7 +211,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("GET",    "/local/instances/{instance_id}/replies",                    replies.show,            ORG,       "Show an agent's replies",     None,               RepliesView),
     Operation("PUT",    "/local/instances/{instance_id}/replies",                    replies.put,             ORG,       "Script an agent's replies",   ReplyScriptChange,  RepliesView),
     Operation("DELETE", "/local/instances/{instance_id}/replies",                    replies.remove,          ORG,       "Remove an agent's replies",   None,               None, 204),
-    Operation("GET",    "/local/instances/{instance_id}/recording",                  recordings.show,         ORG,       "Record an agent",             None,               RecordingView),
+    Operation("GET",    "/local/instances/{instance_id}/recording",                  recordings.show,         ORG,       "Record an agent",             None,               RecordingView, query=RecordingQuery),
     Operation("PUT",    "/local/instances/{instance_id}/recording",                  recordings.put,          ORG,       "Replay a recording",          RecordingPlayback,  RecordingView),
     Operation("DELETE", "/local/instances/{instance_id}/recording",                  recordings.remove,       ORG,       "End a replay",                None,               None, 204),
     Operation("POST",   "/local/faults",                                             faults.add,              ORG,       "Set a fault",                 FaultCreation,      FaultView, 201, (404, 409)),

@@ -98,6 +98,13 @@ def test_a_recording_is_made_and_then_answers_or_says_what_differs(
     assert f"{file.name}, but recorded was [said: Good morning]" in differs.stdout
 
 
+def test_a_run_that_has_nothing_to_do_with_agents_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "test_mine.py").write_text("def test_sum():\n    assert 1 + 1 == 2\n")
+    done = run(tmp_path, None)
+    assert "1 passed" in done.stdout, done.stdout + done.stderr
+    assert not list(tmp_path.glob(".pytest_cache/**/chowder-local"))
+
+
 def test_without_a_server_it_says_how_to_get_one(tmp_path: Path) -> None:
     shutil.copy(EXAMPLES / "test_order_desk.py", tmp_path)
     done = run(tmp_path, None, "--chowder", "running")

@@ -44,6 +44,18 @@ async def test_an_agents_model_calls_are_a_recording(http: Api) -> None:
     assert told == {"entries": {NAME: ENTRY}, "is_replayed": False}
 
 
+async def test_a_recording_may_begin_after_a_call(http: Api) -> None:
+    instance = await http.world.created()
+    for _ in range(3):
+        called(http, instance.id)
+    path = f"/local/instances/{instance.id}/recording"
+    counts = [
+        len((await http.get(f"{path}?after={after}")).json()["entries"])
+        for after in ("ex-1", "ex-3", "ex-0")
+    ]
+    assert counts == [2, 0, 3]
+
+
 async def test_what_failed_or_is_not_whole_is_not_in_it(http: Api) -> None:
     instance = await http.world.created()
     called(http, instance.id, outcome="broken")

@@ -150,6 +150,19 @@ def test_replies_are_told_shown_and_removed(script: Script, client: Client) -> N
     assert script.asked == calls
 
 
+def test_a_recording_is_taken_and_replayed(script: Script, client: Client) -> None:
+    path = "/local/instances/i/recording"
+    script.on(f"GET {path}", value({"entries": {"1": {}}}))
+    script.on(f"GET {path}?after=ex-1", value({"entries": {}}))
+    script.on(f"PUT {path}", value({"entries": {}, "is_replayed": True}))
+    script.on(f"DELETE {path}", content(b"", 204))
+    entries = client.recording("i")["entries"]
+    assert client.recording("i", after="ex-1") == {"entries": {}}
+    assert client.replay("i", entries)["is_replayed"]
+    assert script.asked[-1] == (f"PUT {path}", {"entries": {"1": {}}})
+    client.end_replay("i")
+
+
 def test_model_calls_are_listed_and_shown(script: Script, client: Client) -> None:
     script.on("GET /local/instances/i/exchanges?limit=5", value([{"id": "ex-1"}]))
     script.on("GET /local/exchanges/ex-1", value({"id": "ex-1", "chunks": []}))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from starlette.responses import JSONResponse, Response
 
 from chowder_local.relay.recordings.in_force import recorded
-from chowder_local.web.bodies import parse
-from chowder_local.web.payloads.recordings import RecordingPlayback, RecordingView
+from chowder_local.web.bodies import parse, parse_query
+from chowder_local.web.payloads.recordings import RecordingPlayback, RecordingQuery, RecordingView
 from chowder_local.web.state import instance_of, services
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ async def show(request: Request) -> JSONResponse:
 
     Those that failed, or whose answer was longer than a megabyte, are not in it.
     """
-    return await _shown(request, await instance_of(request))
+    instance = await instance_of(request)
+    return await _shown(request, instance, parse_query(request, RecordingQuery).after)
 
 
 async def put(request: Request) -> JSONResponse:
@@ -43,9 +45,11 @@ async def remove(request: Request) -> Response:
     return Response(status_code=204)
 
 
-async def _shown(request: Request, instance: Instance) -> JSONResponse:
+async def _shown(request: Request, instance: Instance, after: str | None = None) -> JSONResponse:
     known = services(request)
-    latest = list(known.exchanges.of_instance(instance.id))
+    # The oldest are dropped first: where that one is not there any more, all are after it.
+    of_instance = known.exchanges.of_instance(instance.id)
+    latest = list(takewhile(lambda each: each.id != after, of_instance))
     view = RecordingView(
         # Megabytes of JSON are read for that.
         entries=await asyncio.to_thread(recorded, latest[::-1]),

@@ -33,6 +33,14 @@ Entries = Annotated[
 ]
 
 
+class RecordingQuery(BaseModel):
+    """Which model calls are to be in a recording."""
+
+    after: str | None = Field(
+        None, description="Those after the one with this id only.", examples=["ex-1"]
+    )
+
+
 class RecordingPlayback(BaseModel):
     """What an instance's model calls are to be answered from."""
 
