@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
 REMEMBERED = "The word is walnut."
+# What the tests say in other sessions does not come between.
+SESSION = "walnut"
 NAMES = ("example.com", "one.one.one.one", "host.docker.internal", "gateway.docker.internal")
 OUTSIDE = ("1.1.1.1", "192.0.2.1", "169.254.169.254", "172.17.0.1", "10.0.0.1", "224.0.0.251")
 # Each try has two seconds; what cannot be sent is refused at once, what is dropped takes them all.
@@ -120,7 +122,7 @@ def closed(api: Api, server: ServerProcess, closed_ids: list[str]) -> str:
     if not closed_ids:
         instance_id = api.created("closed")
         api.until(instance_id, "running")
-        api.say(instance_id, REMEMBERED)
+        api.say(instance_id, REMEMBERED, session=SESSION)
         closed_ids.append(instance_id)
     (instance_id,) = closed_ids
     is_open = api.get(local(server, instance_id)).json()["egress_in_force"] == "on"
@@ -145,7 +147,7 @@ def host_ports() -> Iterator[tuple[int, int]]:
 def test_it_is_the_same_agent_and_works(
     api: Api, server: ServerProcess, engine: docker.DockerClient, closed: str
 ) -> None:
-    assert REMEMBERED in api.say(closed, "Which word?")
+    assert REMEMBERED in api.say(closed, "Which word?", session=SESSION)
     found = api.get(local(server, closed)).json()
     assert (found["egress"], found["egress_in_force"]) == ("off", "off")
     container = container_of(engine, api, closed)

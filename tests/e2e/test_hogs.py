@@ -38,7 +38,10 @@ for child in children:
     os.kill(child, signal.SIGKILL)
 print(len(children))
 """
+# OpenClaw offers the programs that its tools run to the kernel before itself (linux-oom-score.ts).
 MEMORY_HOG = """
+with open("/proc/self/oom_score_adj", "w") as score:
+    score.write("1000")
 held = []
 while True:
     held.append(b"x" * (16 << 20))
