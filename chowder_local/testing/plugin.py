@@ -24,6 +24,7 @@ STARTED = "chowder-local/started"
 """In pytest's cache, which all processes of a run share: whether there is a server to end."""
 IN_HAND = pytest.StashKey[list["LiveInstance"]]()
 """The instances that a test has to do with."""
+FAILED = pytest.StashKey[bool]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -179,15 +180,20 @@ def chowder_replies(request: pytest.FixtureRequest) -> Replies:
 def chowder_recording(request: pytest.FixtureRequest) -> Iterator[None]:
     """Answers the model calls of the test's instance from a recording, or makes it.
 
-    The marker `chowder_recording("folder")` is enough. `--chowder-record` makes it anew.
+    The marker `chowder_recording("folder")` is enough. `--chowder-record` makes it anew, unless
+    the test fails.
     """
     from chowder_local.testing.recording import recorded, replayed
 
     instance = _in_hand(request)
     marker = request.node.get_closest_marker(RECORDING)
     folder = request.path.parent / str(marker.args[0])
+
+    def is_good() -> bool:
+        return not request.node.stash.get(FAILED, False)
+
     is_made = request.config.getoption("--chowder-record")
-    with (recorded if is_made else replayed)(instance, folder):
+    with recorded(instance, folder, is_good) if is_made else replayed(instance, folder):
         yield
 
 
@@ -208,6 +214,7 @@ def pytest_runtest_makereport(
     """Puts the model calls and the log of a failed test's instances into its report."""
     report = yield
     if report.failed:
+        item.stash[FAILED] = True
         from chowder_local.errors import ChowderError
 
         for instance in item.stash.get(IN_HAND, []):

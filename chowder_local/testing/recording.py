@@ -11,7 +11,7 @@ from chowder_local.relay.recordings import folders
 from chowder_local.relay.recordings.entries import Entry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from chowder_local.testing.live import LiveInstance
@@ -33,10 +33,15 @@ def replayed(instance: LiveInstance, folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def recorded(instance: LiveInstance, folder: Path) -> Iterator[None]:
-    """Writes the model calls that the instance makes meanwhile into the folder, in place of all."""
+def recorded(instance: LiveInstance, folder: Path, is_good: Callable[[], bool]) -> Iterator[None]:
+    """Writes the model calls that the instance makes meanwhile into the folder, in place of all.
+
+    What is there stays as it is unless they are good.
+    """
     before = instance.client.exchanges(instance.id, limit=1)
     yield
+    if not is_good():
+        return
     _wait_for_the_end(instance)
     last_id = before[0]["id"] if before else None
     entries = instance.client.recording(instance.id, after=last_id)["entries"].values()

@@ -92,6 +92,9 @@ def test_a_recording_is_made_and_then_answers_or_says_what_differs(
     made = run(tmp_path, server, "--chowder-record")
     assert "1 passed" in made.stdout, made.stdout + made.stderr
     (file,) = (tmp_path / "there").iterdir()
+    (tmp_path / "test_mine.py").write_text(RECORDED.format(word="night") + "    assert False\n")
+    failed = run(tmp_path, server, "--chowder-record")
+    assert "1 failed" in failed.stdout, failed.stdout + failed.stderr
     (tmp_path / "test_mine.py").write_text(RECORDED.format(word="night"))
     differs = run(tmp_path, server)
     assert "1 failed" in differs.stdout, differs.stdout + differs.stderr

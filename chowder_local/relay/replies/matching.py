@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from chowder_local.domain import ModelProvider
 from chowder_local.relay.offline.beats import Beat, Cut, Raw, Wait
 from chowder_local.relay.offline.conversation import Called, Reply, Usage, pieces
 from chowder_local.relay.offline.view import seen
+from chowder_local.relay.replies.patterns import search
 from chowder_local.relay.replies.rules import OVERLOADED, Break, Pause, ToolCall, Verbatim
 from chowder_local.relay.replies.templates import TemplateInvalid, rendered
 
@@ -94,7 +94,10 @@ def ask(
 
 
 def place(rule: Rule, asked: Ask) -> int | None:
-    """Which of a rule's answers is for this; None if it is not about it at all."""
+    """Which of a rule's answers is for this; None if it is not about it at all.
+
+    Raises PatternTooSlow.
+    """
     if not _fits(rule.match, asked):
         return None
     # A rule about a result begins with that; any other one with the message.
@@ -124,7 +127,7 @@ def _fits_result(match: Match, asked: Ask) -> bool:
 
 def _has(text: str, part: str | None, pattern: str | None) -> bool:
     is_in = part is None or part.casefold() in text.casefold()
-    return is_in and (pattern is None or re.search(pattern, text) is not None)
+    return is_in and (pattern is None or search(pattern, text) is not None)
 
 
 def played(rule: Rule, made: Action, asked: Ask, digest: str) -> Played:
@@ -184,7 +187,7 @@ def _calls(made: Action, digest: str) -> Iterator[Called]:
 
 
 def _values(rule: Rule, asked: Ask) -> dict[str, Any]:
-    found = re.search(rule.match.regex, asked.text) if rule.match.regex else None
+    found = search(rule.match.regex, asked.text) if rule.match.regex else None
     return {
         "text": asked.text,
         "turn": asked.turn,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -17,7 +16,10 @@ from pydantic import (
 )
 
 from chowder_local.domain import ModelProvider
-from chowder_local.relay.replies.templates import TemplateInvalid, checked
+from chowder_local.relay.replies.patterns import PatternInvalid
+from chowder_local.relay.replies.patterns import checked as checked_pattern
+from chowder_local.relay.replies.templates import TemplateInvalid
+from chowder_local.relay.replies.templates import checked as checked_template
 
 MAX_RULES = 1_000
 MAX_WAIT_S = 600.0
@@ -66,10 +68,9 @@ class Match(_Strict):
     @classmethod
     def _readable(cls, pattern: str | None) -> str | None:
         try:
-            re.compile(pattern or "")
-        except re.error as error:
-            raise ValueError(f"is no regular expression: {error}") from None
-        return pattern
+            return pattern and checked_pattern(pattern)
+        except PatternInvalid as invalid:
+            raise ValueError(str(invalid)) from None
 
     @property
     def is_of_session(self) -> bool:
@@ -142,7 +143,7 @@ class Action(_Strict):
     @classmethod
     def _readable(cls, template: str | None) -> str | None:
         try:
-            return template and checked(template)
+            return template and checked_template(template)
         except TemplateInvalid as invalid:
             raise ValueError(str(invalid)) from None
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from chowder_local.domain import InstanceId, OrganizationId
 from chowder_local.relay.replies.matching import Played, Refusal, place, played
+from chowder_local.relay.replies.patterns import PatternTooSlow
 
 if TYPE_CHECKING:
     from chowder_local.relay.replies.matching import Ask
@@ -88,13 +89,17 @@ class Scripts:
         running = self.in_force(organization_id, instance_id)
         for each in running:
             for number, rule in enumerate(each.script.replies):
-                at = place(rule, ask)
+                name = rule.name or f"replies[{number}]"
+                try:
+                    at = place(rule, ask)
+                except PatternTooSlow as slow:
+                    refusal = Refusal(UNMATCHED_STATUS, f"The script of replies: {slow}.")
+                    return Scripted(Played(refusal), name)
                 # A list of answers is one use, which begins with the first.
                 is_over = rule.times is not None and each.used[number] >= rule.times
                 if at is None or (at == 0 and is_over):
                     continue
                 each.used[number] += at == 0
-                name = rule.name or f"replies[{number}]"
                 return Scripted(played(rule, rule.answers[at], ask, digest), name)
         if not running:
             return None

@@ -122,3 +122,16 @@ def test_a_rule_is_told_by_its_name_or_place() -> None:
         "replies[1]",
         "farewell",
     ]
+
+
+def test_a_regular_expression_that_would_take_for_ever_is_a_refusal_that_says_so() -> None:
+    scripts = Scripts()
+    running = scripts.put(
+        ORGANIZATION, script({"match": {"regex": "(a|aa)+$"}, "reply": "1"}, {"reply": "2"})
+    )
+    found = answer(scripts, Ask(ModelProvider.OPENAI, "gpt-4o", 1, "a" * 60 + "!"))
+
+    assert found is not None
+    assert isinstance(found.played.answer, Refusal)
+    assert "'(a|aa)+$' took longer than 0.2 s" in found.played.answer.words
+    assert (found.rule, running.used) == ("replies[0]", [0, 0])
