@@ -12,6 +12,7 @@ from chowder_local.accounts.authentication import Authentication
 from chowder_local.accounts.default import ensure_default
 from chowder_local.accounts.keys import Keys
 from chowder_local.accounts.lending import Lending
+from chowder_local.accounts.model_keys import ModelKeys
 from chowder_local.accounts.organizations import Organizations
 from chowder_local.accounts.spending import Spending
 from chowder_local.accounts.subscriptions import Subscriptions
@@ -20,6 +21,7 @@ from chowder_local.engine.image_recipe import openclaw_version
 from chowder_local.engine.specs import HOME, STATE_DIR
 from chowder_local.faults import Faults
 from chowder_local.instances.archives import Archives
+from chowder_local.instances.asked_models import AskedModels
 from chowder_local.instances.boots import Boots
 from chowder_local.instances.config_judge import ConfigJudge
 from chowder_local.instances.conversations import Conversations
@@ -64,6 +66,7 @@ from chowder_local.parts import (
     server_facts,
     watch_disks,
 )
+from chowder_local.relay.catalogue import Catalogue
 from chowder_local.relay.exchanges import Exchanges
 from chowder_local.relay.failures import FailureLog
 from chowder_local.relay.local_model import LocalModel
@@ -144,7 +147,7 @@ async def _open(
     for writer in (keys.uses, sessions.uses, usage):
         stack.push_async_callback(writer.write)
     authentication = Authentication(keys, now)
-    await ensure_default(
+    default_organization_id = await ensure_default(
         organizations, settings.default_key_file, machine.model_keys, meta, authentication,
         offline=settings.offline, tier=settings.tier,
     )  # fmt: skip
@@ -160,10 +163,11 @@ async def _open(
         await read_scripts(settings), await Recordings.open(settings.record, settings.replay),
         Exchanges(), SessionNames(sessions),
     )  # fmt: skip
+    endpoints, forwarder = machine.endpoints, await open_providers(settings, stack)
+    model_keys = ModelKeys(organizations, endpoints, default_organization_id)
     relay = Relay(
-        lender=Lending(vault, instances, spare_queries, organizations),
-        base_urls=settings.model_base_urls,
-        forwarder=await open_providers(settings, stack),
+        lender=Lending(vault, instances, spare_queries, model_keys),
+        base_urls=settings.model_base_urls, endpoints=endpoints, forwarder=forwarder,
         failures=model_failures, events=events, metrics=metrics, exchanges=exchanges,
         metering=Metering(usage, now),
         local_model=LocalModel(scripts, recordings, session_names.of),
@@ -258,9 +262,12 @@ async def _open(
         ),
         boots=boots,
         conversations=Conversations(
-            organizations=organizations, sessions=sessions, engine=engine,
-            reconciler=reconciler, failures=model_failures, gateway_of=gateway_of, clock=now,
-            stopping=stopping,
+            models=AskedModels(
+                model_keys=model_keys, endpoints=endpoints, catalogue=Catalogue(forwarder),
+                recordings=recordings, relay_token_of=vault.relay_token,
+            ),
+            sessions=sessions, engine=engine, reconciler=reconciler, failures=model_failures,
+            gateway_of=gateway_of, clock=now, stopping=stopping,
         ),
         reading=Reading(
             instances=instances, sessions=sessions, locks=locks,

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from contextlib import AsyncExitStack
 
     from chowder_local.domain import ModelProvider, SandboxId
+    from chowder_local.endpoints import Endpoint
     from chowder_local.engine.connection import EngineAddress
     from chowder_local.engine.networks import SandboxNetworks
     from chowder_local.instances.locks import InstanceLocks
@@ -55,6 +56,7 @@ class Machine:
     engine_address: EngineAddress
     image: str
     model_keys: Mapping[ModelProvider, str]
+    endpoints: Mapping[str, Endpoint]
     ca_bundle: bytes | None = None
 
 

@@ -64,6 +64,7 @@ def _machine(settings: Settings, env: Mapping[str, str]) -> Machine:
         engine_address=find_engine(env),
         image=expected_tag(settings),
         model_keys=default_model_keys(env, settings.offline),
+        endpoints=settings.endpoints(env),
         ca_bundle=None if ca_bundle is None else ca_bundle.read_bytes(),
     )
 
@@ -122,6 +123,8 @@ def _run_file(settings: Settings) -> Iterator[None]:
         "port": settings.port,
         "base_url": settings.root_url,
         "version": __version__,
+        # For `doctor`, which does not have the options of `up`. A URL has no secret in it.
+        "providers": settings.providers,
     }
     write_private(settings.run_file, json.dumps(facts).encode())
     try:

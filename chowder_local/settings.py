@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 from platformdirs import user_data_path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from chowder_local import endpoints
 from chowder_local.domain import Egress, ModelProvider, Tier
 from chowder_local.errors.process import SettingsInvalid
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 PREFIX = "CHOWDER_"
 CLIENT_NAMES = frozenset({"CHOWDER_BASE_URL", "CHOWDER_KEY"})
 """Names with our prefix that are the clients', printed by `chowder-local env`."""
+
+_LISTS = {"cors_origins", "allowed_hosts", "providers", "provider_contexts"}
 
 
 class Settings(BaseModel):
@@ -110,6 +113,16 @@ class Settings(BaseModel):
         "https://generativelanguage.googleapis.com/v1beta",
         description="Where the relay finds Gemini.",
     )
+    providers: dict[str, str] = Field(
+        default_factory=dict,
+        description="Other model providers: name=URL of an OpenAI-compatible API, with commas.",
+    )
+    provider_contexts: dict[str, int] = Field(
+        default_factory=dict,
+        description=(
+            "Tokens that their models can be shown, name=tokens or name/model=tokens, with commas."
+        ),
+    )
     clawhub_url: str | None = Field(
         None,
         pattern="^https?://[^/]",
@@ -147,6 +160,28 @@ class Settings(BaseModel):
         "line", pattern="^(line|json)$", description="line, or json: one object a line."
     )
 
+    @field_validator("providers", mode="before")
+    @classmethod
+    def _endpoints(cls, given: Any) -> Any:
+        named = endpoints.pairs(given, "URL") if isinstance(given, tuple) else dict(given)
+        for name in named:
+            endpoints.check_name(name)
+        return {name: endpoints.checked_url(url) for name, url in named.items()}
+
+    @field_validator("provider_contexts", mode="before")
+    @classmethod
+    def _contexts(cls, given: Any) -> Any:
+        return endpoints.pairs(given, "tokens") if isinstance(given, tuple) else given
+
+    @field_validator("provider_contexts")
+    @classmethod
+    def _long_enough(cls, contexts: dict[str, int]) -> dict[str, int]:
+        least = endpoints.LEAST_CONTEXT_TOKENS
+        for name, tokens in contexts.items():
+            if tokens < least:
+                raise ValueError(f"{name}: OpenClaw wants {least} tokens at least")
+        return contexts
+
     @field_validator("allowed_hosts")
     @classmethod
     def _names(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
@@ -176,7 +211,7 @@ class Settings(BaseModel):
         if unknown := sorted(values.keys() - cls.model_fields.keys()):
             names = ", ".join(PREFIX + name.upper() for name in unknown)
             raise SettingsInvalid(f"Unknown settings: {names}.")
-        for name in values.keys() & {"cors_origins", "allowed_hosts"}:
+        for name in values.keys() & _LISTS:
             parts = (part.strip() for part in values[name].split(","))
             values[name] = tuple(filter(None, parts))
         values |= {name: value for name, value in options.items() if value is not None}
@@ -189,8 +224,12 @@ class Settings(BaseModel):
             )
             raise SettingsInvalid(f"Settings that make no sense: {problems}.") from None
 
+    def endpoints(self, env: Mapping[str, str]) -> dict[str, endpoints.Endpoint]:
+        """The other providers by name, with the keys that the environment has for them."""
+        return endpoints.known(self.providers, self.provider_contexts, env, is_offline=self.offline)
+
     @property
-    def model_base_urls(self) -> dict[ModelProvider, str]:
+    def model_base_urls(self) -> dict[str, str]:
         """Where each provider is found, without a trailing slash."""
         return {
             ModelProvider.ANTHROPIC: self.anthropic_base_url.rstrip("/"),
@@ -256,7 +295,7 @@ class Settings(BaseModel):
 
     @property
     def run_file(self) -> Path:
-        """What the running server is: JSON with `pid`, `host`, `port`, `base_url`, `version`."""
+        """What the running server is: `pid`, `host`, `port`, `base_url`, `version`, `providers`."""
         return self.data_dir / "server.json"
 
     @property

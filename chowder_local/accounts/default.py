@@ -50,7 +50,7 @@ async def ensure_default(
     *,
     offline: bool,
     tier: Tier | None = None,
-) -> None:
+) -> OrganizationId:
     """Makes or heals the default organization and its key file, and puts the model keys anew.
 
     The offline model fills in at the first start only, unless `offline` asks for it: a key that
@@ -70,12 +70,13 @@ async def ensure_default(
             NAME, tier=tier or FIRST_TIER, model_keys=model_keys, organization_id=organization_id
         )
         await asyncio.to_thread(write_private, default_key_file, raw_key.encode())
-        return
+        return organization_id
     if not await _is_good(default_key_file, organization_id, authentication):
         # Keys given out before stay good: a script may use one that is no longer in the file.
         raw_key = await authentication.issue(organization_id)
         await asyncio.to_thread(write_private, default_key_file, raw_key.encode())
         log.warning("The default organization got a new key: %s held none", default_key_file)
+    return organization_id
 
 
 async def _is_good(

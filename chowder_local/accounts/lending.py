@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from chowder_local.domain import OFFLINE_KEY, InstanceStatus, ModelProvider, SandboxId
+from chowder_local.domain import OFFLINE_KEY, InstanceStatus, SandboxId
 from chowder_local.errors.upstream import RelayTokenInvalid
 from chowder_local.relay.calls import Loan
 
 if TYPE_CHECKING:
-    from chowder_local.accounts.organizations import Organizations
+    from chowder_local.accounts.model_keys import ModelKeys
     from chowder_local.store.instances import InstanceQueries
     from chowder_local.store.spares import SpareQueries
     from chowder_local.tokens import Vault
@@ -23,14 +23,14 @@ class Lending:
         vault: Vault,
         instances: InstanceQueries,
         spares: SpareQueries,
-        organizations: Organizations,
+        model_keys: ModelKeys,
     ) -> None:
         self._vault = vault
         self._instances = instances
         self._spares = spares
-        self._organizations = organizations
+        self._model_keys = model_keys
 
-    async def lend(self, relay_token: str, provider: ModelProvider) -> Loan:
+    async def lend(self, relay_token: str, provider: str) -> Loan:
         """The key, read anew for each call, so that a changed one counts at once.
 
         A spare, which is nobody's yet, gets the offline model. Raises RelayTokenInvalid if we
@@ -48,5 +48,5 @@ class Lending:
             organization_id=instance.organization_id,
             instance_id=instance.id,
             sandbox_id=instance.sandbox_id,
-            key=await self._organizations.model_key(instance.organization_id, provider),
+            key=await self._model_keys.of(instance.organization_id, provider),
         )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from chowder_local import endpoints
 from chowder_local.cli import findings
 from chowder_local.cli.context import Context, data_dir_option, json_option
 from chowder_local.cli.findings import Finding, Level
@@ -76,6 +77,7 @@ def examine(settings: Settings, env: Mapping[str, str]) -> Iterator[Finding]:
         yield findings.memory(facts, None if counts is None else counts.get("running", 0))
     yield from findings.ports(settings, health)
     yield server
+    yield from _providers(settings, env)
 
 
 def _ask_engine(env: Mapping[str, str]) -> EngineFacts:
@@ -98,6 +100,16 @@ def _image(settings: Settings, env: Mapping[str, str]) -> Finding:
         return Finding("image", Level.FAIL, f"{tag} is not there", f"docker pull {tag}")
     cure = "'up' builds it, and so does 'image build'; it takes some minutes."
     return Finding("image", Level.WARN, f"{tag} is not there", cure)
+
+
+def _providers(settings: Settings, env: Mapping[str, str]) -> Iterator[Finding]:
+    from chowder_local.cli import provider_findings
+
+    running = find_running(settings)
+    named = settings.providers | dict(running.providers if running else {})
+    found = endpoints.known(named, {}, env, is_offline=settings.offline)
+    for endpoint in found.values():
+        yield provider_findings.of(endpoint, is_named=endpoint.name in named)
 
 
 def _server(settings: Settings) -> tuple[dict[str, Any] | None, Finding]:

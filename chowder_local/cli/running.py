@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
@@ -14,6 +14,8 @@ from filelock import FileLock, Timeout
 from chowder_local.errors.process import DataDirUnusable, ServerNotReady, ServerStuck
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from chowder_local.settings import Settings
 
 START_TIMEOUT_S = 10.0
@@ -28,6 +30,8 @@ class RunningServer:
     pid: int
     root_url: str
     version: str
+    providers: Mapping[str, str] = field(default_factory=dict)
+    """The URLs of those that it was started with, by name."""
 
     @property
     def base_url(self) -> str:
@@ -40,7 +44,8 @@ def find_running(settings: Settings) -> RunningServer | None:
     try:
         content = json.loads(settings.run_file.read_bytes())
         root_url = str(content["base_url"]).rstrip("/").removesuffix("/v1")
-        return RunningServer(int(content["pid"]), root_url, str(content["version"]))
+        providers = dict(content.get("providers", {}))
+        return RunningServer(int(content["pid"]), root_url, str(content["version"]), providers)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -62,6 +62,14 @@ if TYPE_CHECKING:
     type=click.Path(exists=True, file_okay=False),
     help="Folder of a recording to answer model calls from.  [env: CHOWDER_REPLAY]",
 )
+@click.option(
+    "--provider",
+    "providers",
+    multiple=True,
+    metavar="NAME=URL",
+    help="Another model provider: an OpenAI-compatible endpoint, whose models are NAME/model. "
+    "Repeatable. Its key, if it wants one, is in NAME_API_KEY.  [env: CHOWDER_PROVIDERS]",
+)
 @click.option("--seed", type=SEED_PATH, help="Then bring the server to what this file declares.")
 @click.option("-d", "--detach", is_flag=True, help="Return once the server is ready.")
 @click.pass_obj
@@ -76,6 +84,7 @@ def up(
     replies: str | None,
     record: str | None,
     replay: str | None,
+    providers: tuple[str, ...],
     seed: Path | None,
     detach: bool,
 ) -> int:
@@ -84,11 +93,13 @@ def up(
     Finds the container engine, builds the sandbox image if it is not there, then serves until
     Ctrl-C, or in the background with --detach. Does nothing if the server runs already. The
     default organization gets the model keys in ANTHROPIC_API_KEY, OPENAI_API_KEY and
-    GEMINI_API_KEY, and the built-in offline model for the other providers.
+    GEMINI_API_KEY, and the built-in offline model for the other providers. With --offline, those
+    that --provider names are answered by it as well.
     """
     options = {
         "host": host, "port": port, "offline": offline, "tier": tier, "image": image,
         "egress": egress, "replies": replies, "record": record, "replay": replay,
+        "providers": providers or None,
     }  # fmt: skip
     settings = context.settings(**options)
     # What is wrong with it by itself is told before anything is begun.
@@ -164,6 +175,8 @@ def _options(settings: Settings) -> list[str]:
         options += ["--tier", settings.tier]
     if settings.image is not None:
         options += ["--image", settings.image]
+    for name, url in settings.providers.items():
+        options += ["--provider", f"{name}={url}"]
     for name in ("replies", "record", "replay"):
         if (path := getattr(settings, name)) is not None:
             options += [f"--{name}", str(path)]
@@ -208,6 +221,7 @@ def _models(settings: Settings, env: Mapping[str, str]) -> str:
     """Which providers got a real key from the environment, and which have the offline model."""
     from chowder_local.accounts.default import default_model_keys
     from chowder_local.domain import OFFLINE_KEY
+    from chowder_local.endpoints import OLLAMA
 
     keys = default_model_keys(env, settings.offline)
     real = [str(provider) for provider, key in keys.items() if key != OFFLINE_KEY]
@@ -216,4 +230,11 @@ def _models(settings: Settings, env: Mapping[str, str]) -> str:
     if offline:
         unless = "" if settings.offline else ", unless you set a key with PATCH /v1/organization"
         words.append(f"{', '.join(offline)}: built-in offline model{unless}")
+    for endpoint in settings.endpoints(env).values():
+        if endpoint.name in settings.providers:
+            keyed = ", key from the environment" if endpoint.has_secret else ""
+            place = "built-in offline model" if endpoint.is_offline else endpoint.url
+            words.append(f"{endpoint.name}/…: {place}{keyed}")
+    if OLLAMA not in settings.providers and not settings.offline:
+        words.append(f"{OLLAMA}/…: Ollama, where it runs ('doctor' looks)")
     return "; ".join(words)

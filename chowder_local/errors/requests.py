@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from chowder_local.errors import ChowderError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 SHOWN_CHARACTERS = 100
 """Of what a caller says and an error repeats."""
@@ -239,10 +239,38 @@ class ModelUnknown(ChowderError):
 
     code = "model_unknown"
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: str, named: Iterable[str] = ()) -> None:
+        known = ", ".join(["anthropic", "openai", "gemini", *named])
         super().__init__(
             f"Unknown model {model!r}. Understood are claude-* (anthropic), gpt-*, o1*, o3*, o4*, "
-            "chatgpt-* (openai), gemini-* (gemini) and provider/model."
+            f"chatgpt-* (openai), gemini-* (gemini) and provider/model with one of {known}; "
+            "up --provider name=URL makes another one known."
+        )
+
+
+class ModelMissing(ChowderError):
+    """The provider runs, and says that it does not have the model."""
+
+    code = "model_missing"
+
+    def __init__(self, provider: str, model: str, there: Sequence[str]) -> None:
+        shown = ", ".join(f"{provider}/{each}" for each in there[:20]) or "none"
+        more = f" and {len(there) - 20} more" if len(there) > 20 else ""
+        super().__init__(
+            f"Ollama does not have the model {model!r}. It has: {shown}{more}. "
+            f"Get it with: ollama pull {model}"
+        )
+
+
+class ProviderReserved(ChowderError):
+    """A named provider has a key, which is not lent to this organization."""
+
+    code = "provider_reserved"
+
+    def __init__(self, provider: str) -> None:
+        super().__init__(
+            f"The model provider {provider} takes a key, which this server lends to its own "
+            "default organization only."
         )
 
 

@@ -19,11 +19,10 @@ from chowder_local.errors.agents import (
     MessageRefused,
     ServerStopping,
 )
-from chowder_local.errors.requests import InstanceStateWrong, ModelKeyMissing
+from chowder_local.errors.requests import InstanceStateWrong
 from chowder_local.errors.upstream import ProviderFailed
-from chowder_local.instances.eyesight import Eyesight
 from chowder_local.instances.openings import Openings
-from chowder_local.openclaw import answers, models, requests, untrusted
+from chowder_local.openclaw import answers, requests, untrusted
 from chowder_local.openclaw.events import EventWriter
 from chowder_local.openclaw.sessions import session_key
 
@@ -31,11 +30,12 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
     from datetime import datetime
 
-    from chowder_local.accounts.organizations import Organizations
     from chowder_local.domain import Instance, SandboxId
+    from chowder_local.instances.asked_models import AskedModels
     from chowder_local.instances.ports import Engine
     from chowder_local.instances.reconcile import Reconciler
     from chowder_local.openclaw.gateway import Gateway
+    from chowder_local.openclaw.models import ModelRoute
     from chowder_local.relay.failures import FailureLog
     from chowder_local.stopping import Stopping
     from chowder_local.store.sessions import SessionQueries
@@ -70,7 +70,7 @@ class Conversations:
     def __init__(
         self,
         *,
-        organizations: Organizations,
+        models: AskedModels,
         sessions: SessionQueries,
         engine: Engine,
         reconciler: Reconciler,
@@ -79,7 +79,7 @@ class Conversations:
         clock: Callable[[], datetime],
         stopping: Stopping,
     ) -> None:
-        self._organizations = organizations
+        self._models = models
         self._sessions = sessions
         self._engine = engine
         self._reconciler = reconciler
@@ -88,7 +88,6 @@ class Conversations:
         self._clock = clock
         self._stopping = stopping
         self._openings = Openings()
-        self._eyesight = Eyesight()
         self._were_full: set[SandboxId] = set()
 
     async def respond(
@@ -96,8 +95,8 @@ class Conversations:
     ) -> dict[str, Any]:
         """The agent's whole answer, as a Responses resource.
 
-        Raises InstanceStateWrong, ModelUnknown, ModelKeyMissing, MessageRefused, ProviderFailed,
-        AnswerUnfit, GatewayUnavailable. Cancelling it ends the agent's run.
+        Raises InstanceStateWrong, MessageRefused, AnswerUnfit, GatewayUnavailable, and what
+        `AskedModels` does, ProviderFailed among it. Cancelling it ends the agent's run.
         """
         gateway, route, turn = await self._open(instance, asked, session)
         known = partial(self._known, instance.sandbox_id, time.monotonic())
@@ -147,30 +146,31 @@ class Conversations:
         except GatewayUnavailable as broken:
             yield await self._last_words(broken, instance, writer)
 
+    def provider_of(self, model: str) -> str:
+        """Whose model that is. Raises ModelUnknown."""
+        return self._models.route(model).provider
+
     async def check(self, instance: Instance, asked: Mapping[str, Any]) -> None:
         """Raises what a message is refused with before its agent is asked, as `respond` does."""
         await self._judged(instance, asked)
 
     async def _judged(
         self, instance: Instance, asked: Mapping[str, Any]
-    ) -> tuple[str, models.ModelRoute, requests.Turn]:
+    ) -> tuple[str, ModelRoute, requests.Turn]:
         if instance.status is not InstanceStatus.RUNNING or instance.gateway_url is None:
             raise InstanceStateWrong(instance.status, InstanceStatus.RUNNING)
-        route = models.route(asked["model"])
-        key = await self._organizations.model_key(instance.organization_id, route.provider)
-        if key is None:
-            raise ModelKeyMissing(route.provider)
+        route = await self._models.judged(instance, asked["model"])
         return instance.gateway_url, route, requests.turn(asked)
 
     async def _open(
         self, instance: Instance, asked: Mapping[str, Any], session: str | None
-    ) -> tuple[Gateway, models.ModelRoute, requests.Turn]:
+    ) -> tuple[Gateway, ModelRoute, requests.Turn]:
         gateway_url, route, turn = await self._judged(instance, asked)
         if session is not None:
             await self._sessions.remember(instance.id, session, session_key(session), self._clock())
         gateway = self._gateway_of(instance.sandbox_id, gateway_url)
-        if turn.may_show_images:
-            await self._eyesight.give(instance.sandbox_id, gateway, route)
+        is_shown = turn.may_show_images
+        await self._models.introduce(instance, gateway, route, is_shown=is_shown)
         return gateway, route, turn
 
     @asynccontextmanager
@@ -179,7 +179,7 @@ class Conversations:
         instance: Instance,
         gateway: Gateway,
         turn: requests.Turn,
-        route: models.ModelRoute,
+        route: ModelRoute,
         session: str | None,
     ) -> AsyncIterator[Answer]:
         """The gateway's answer; asked a second time if it was suspended the first, and took none.

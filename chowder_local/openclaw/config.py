@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from chowder_local.domain import GATEWAY_PORT, ModelProvider
+from chowder_local.domain import GATEWAY_PORT, OTHER_PROVIDERS, ModelProvider
 from chowder_local.errors.agents import ConfigRefused
 from chowder_local.openclaw import hold
 from chowder_local.openclaw.models import (
@@ -13,6 +13,7 @@ from chowder_local.openclaw.models import (
     KNOWN_MODELS,
     ModelRoute,
     described,
+    provider_entry,
     provider_id,
 )
 
@@ -24,12 +25,6 @@ CONFIG_FILE = "openclaw.json"
 
 BLANK_PROVIDER = ModelProvider.ANTHROPIC
 """Whose model an agent uses by default as long as it is nobody's."""
-
-_APIS = {
-    ModelProvider.ANTHROPIC: "anthropic-messages",
-    ModelProvider.OPENAI: "openai-responses",
-    ModelProvider.GEMINI: "google-generative-ai",
-}
 
 
 def seed(
@@ -70,14 +65,10 @@ def seed(
         "models": {
             "providers": {
                 provider_id(each): {
-                    "api": _APIS[each],
-                    "baseUrl": f"{relay_url}/{each}",
-                    # And no `timeoutSeconds`: OpenClaw would keep a megabyte of each call for so
-                    # long, and its heap would be full after some hundred turns.
-                    "apiKey": relay_token,
-                    "models": [described(model) for model in KNOWN_MODELS[each]],
+                    **provider_entry(each, relay_url, relay_token),
+                    "models": [described(model) for model in KNOWN_MODELS.get(each, ())],
                 }
-                for each in ModelProvider
+                for each in (*ModelProvider, OTHER_PROVIDERS)
             }
         },
     }

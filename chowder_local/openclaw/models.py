@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from chowder_local.domain import ModelProvider
+from chowder_local.domain import OTHER_PROVIDERS, ModelProvider
+from chowder_local.endpoints import LONGEST_ANSWER_TOKENS
 from chowder_local.errors.requests import ModelUnknown
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
+
+    from chowder_local.endpoints import Endpoint
 
 DEFAULT_MODELS = {
     ModelProvider.ANTHROPIC: "claude-sonnet-4-20250514",
@@ -17,7 +20,7 @@ DEFAULT_MODELS = {
     ModelProvider.GEMINI: "gemini-2.0-flash",
 }
 
-KNOWN_MODELS = {
+KNOWN_MODELS: Mapping[str, tuple[str, ...]] = {
     ModelProvider.ANTHROPIC: ("claude-sonnet-4-20250514",),
     ModelProvider.OPENAI: ("gpt-4o", "gpt-4o-mini"),
     ModelProvider.GEMINI: ("gemini-2.0-flash",),
@@ -32,6 +35,12 @@ _PREFIXES = {
     "o3": ModelProvider.OPENAI,
     "o4": ModelProvider.OPENAI,
     "gemini-": ModelProvider.GEMINI,
+}
+
+_APIS: Mapping[str, str] = {
+    ModelProvider.ANTHROPIC: "anthropic-messages",
+    ModelProvider.OPENAI: "openai-responses",
+    ModelProvider.GEMINI: "google-generative-ai",
 }
 
 _MAX_TOKENS = {
@@ -61,31 +70,35 @@ _NAMES = {
 class ModelRoute:
     """A model at its provider."""
 
-    provider: ModelProvider
+    provider: str
     model: str
 
     @property
     def openclaw_model(self) -> str:
         """What OpenClaw is told, which leads its call to the relay."""
-        return f"{provider_id(self.provider)}/{self.model}"
+        if self.provider in set(ModelProvider):
+            return f"{provider_id(self.provider)}/{self.model}"
+        return f"{provider_id(OTHER_PROVIDERS)}/{self.provider}/{self.model}"
 
 
-def provider_id(provider: ModelProvider) -> str:
+def provider_id(provider: str) -> str:
     """The provider's name inside a sandbox. Not the usual one: OpenClaw rewrites or
     refuses models of the names it knows, and adds calls of its own to them.
     """
     return f"chowder-{provider}"
 
 
-def route(model: str) -> ModelRoute:
-    """Where a client's model id leads. Raises ModelUnknown."""
+def route(model: str, named: Collection[str] = ()) -> ModelRoute:
+    """Where a client's model id leads; `named` are other providers. Raises ModelUnknown."""
     name, slash, rest = model.partition("/")
     if slash and rest and (provider := _NAMES.get(name)):
         return ModelRoute(provider, rest)
+    if rest and name in named:
+        return ModelRoute(name, rest)
     for prefix, provider in _PREFIXES.items():
         if model.startswith(prefix):
             return ModelRoute(provider, model)
-    raise ModelUnknown(model)
+    raise ModelUnknown(model, named)
 
 
 def sight_patch(config: Mapping[str, Any], route: ModelRoute) -> dict[str, Any] | None:
@@ -99,6 +112,46 @@ def sight_patch(config: Mapping[str, Any], route: ModelRoute) -> dict[str, Any] 
         return None
     others = [model for model in known if model.get("id") != route.model]
     return {"models": {"providers": {provider: {"models": [*others, described(route.model)]}}}}
+
+
+def introduction(
+    config: Mapping[str, Any], route: ModelRoute, *, endpoint: Endpoint, relay_token: str
+) -> dict[str, Any] | None:
+    """The same for a model of a named provider, of which OpenClaw also has to know how much it
+    takes: the tokens that it counts on by itself are more than those of most local models.
+    """
+    name = provider_id(OTHER_PROVIDERS)
+    providers = (config.get("models") or {}).get("providers", {})
+    known = providers.get(name, {}).get("models") or []
+    tokens = endpoint.context_tokens(route.model)
+    told = {
+        "id": f"{route.provider}/{route.model}",
+        "name": route.model,
+        "input": ["text", "image"],
+        "contextWindow": tokens,
+        "maxTokens": min(LONGEST_ANSWER_TOKENS, tokens // 4),
+    }
+    if any(told.items() <= model.items() for model in known):
+        return None
+    others = [model for model in known if model.get("id") != told["id"]]
+    change: dict[str, Any] = {"models": [*others, told]}
+    if name not in providers:
+        # An agent that was made before there were such.
+        beside = str(providers.get(provider_id(ModelProvider.OPENAI), {}).get("baseUrl", ""))
+        relay_url = beside.removesuffix(f"/{ModelProvider.OPENAI}")
+        change |= provider_entry(OTHER_PROVIDERS, relay_url, relay_token)
+    return {"models": {"providers": {name: change}}}
+
+
+def provider_entry(provider: str, relay_url: str, relay_token: str) -> dict[str, Any]:
+    """What OpenClaw is told of a provider, but for its models."""
+    return {
+        "api": _APIS.get(provider, "openai-completions"),
+        "baseUrl": f"{relay_url}/{provider}",
+        # And no `timeoutSeconds`: OpenClaw would keep a megabyte of each call for so
+        # long, and its heap would be full after some hundred turns.
+        "apiKey": relay_token,
+    }
 
 
 def described(model: str) -> dict[str, Any]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from chowder_local.domain import wire_of
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
@@ -13,7 +15,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Loan:
-    """Who calls, nobody if it is a spare, and with whose key; None if none is set."""
+    """Who calls, nobody if it is a spare, and with whose key.
+
+    None if none is set, "" for a provider that wants none.
+    """
 
     organization_id: OrganizationId | None
     instance_id: InstanceId | None
@@ -24,7 +29,7 @@ class Loan:
 class Lender(Protocol):
     """Knows which organization's key a sandbox may use."""
 
-    async def lend(self, relay_token: str, provider: ModelProvider) -> Loan:
+    async def lend(self, relay_token: str, provider: str) -> Loan:
         """The loan for a call; raises RelayTokenInvalid for a token that is not ours."""
 
 
@@ -32,12 +37,17 @@ class Lender(Protocol):
 class ModelCall:
     """A sandbox's request; header names are in lower case, the path has no leading slash."""
 
-    provider: ModelProvider
+    provider: str
     method: str
     path: str
     query: str
     headers: Sequence[tuple[str, str]]
     body: bytes
+
+    @property
+    def wire(self) -> ModelProvider:
+        """Whose format it is in."""
+        return wire_of(self.provider)
 
 
 @dataclass(frozen=True)

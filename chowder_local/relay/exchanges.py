@@ -10,12 +10,13 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from chowder_local.domain import wire_of
 from chowder_local.relay.origin import session_key_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from chowder_local.domain import InstanceId, ModelProvider, OrganizationId
+    from chowder_local.domain import InstanceId, OrganizationId
 
 MAX_BYTES = 32 * 1024 * 1024
 """A call of an agent has about 70 kB, most of it OpenClaw's own instructions."""
@@ -40,7 +41,7 @@ class Exchange:
     id: str
     organization_id: OrganizationId | None
     instance_id: InstanceId | None
-    provider: ModelProvider
+    provider: str
     path: str
     request: bytes
     turn_id: str | None
@@ -61,7 +62,7 @@ class Exchange:
     @cached_property
     def session_key(self) -> str | None:
         """OpenClaw's key of the session; looked for when somebody wants to know."""
-        return session_key_of(self.provider, self.request)
+        return session_key_of(wire_of(self.provider), self.request)
 
     def came(self, data: bytes) -> int:
         """Keeps a part of the answer, if there is room for it; says how much was kept."""
@@ -102,7 +103,7 @@ class Exchanges:
         self,
         organization_id: OrganizationId | None,
         instance_id: InstanceId | None,
-        provider: ModelProvider,
+        provider: str,
         path: str,
         request: bytes,
         turn_id: str | None = None,

@@ -57,7 +57,7 @@ class LocalModel:
     async def answer(self, call: ModelCall, loan: Loan, exchange: Exchange) -> ModelAnswer:
         """The answer, which may be a failure such as a provider's."""
         exchange.source = "offline"
-        asked = offline.asked(call.provider, call.path, call.query, call.body, int(time.time()))
+        asked = offline.asked(call.wire, call.path, call.query, call.body, int(time.time()))
         if isinstance(asked, OfflineAnswer):
             return _made(asked)
         if (playback := self._recordings.playback(loan.instance_id)) is not None:
@@ -97,7 +97,7 @@ async def _replayed(call: ModelCall, playback: Playback, asked: Asked) -> ModelA
     if found is None:
         # Compared with all that was recorded, which others are not to wait for.
         words = await asyncio.to_thread(playback.missing, asked)
-        return _made(offline.refused(call.provider, MISSING_STATUS, words))
+        return _made(offline.refused(call.wire, MISSING_STATUS, words))
     more = [] if found.retry_after is None else [("retry-after", found.retry_after)]
     return _made(OfflineAnswer(found.status, found.content_type, found.chunks()), *more)
 
@@ -105,7 +105,7 @@ async def _replayed(call: ModelCall, playback: Playback, asked: Asked) -> ModelA
 def _scripted(call: ModelCall, asked: Question, answer: Reply | Refusal) -> ModelAnswer:
     if not isinstance(answer, Refusal):
         return _made(asked.answered(answer))
-    refused = offline.refused(call.provider, answer.status, answer.words)
+    refused = offline.refused(call.wire, answer.status, answer.words)
     wait_s = answer.retry_after_s
     return _made(refused, *([] if wait_s is None else [("retry-after", f"{wait_s:g}")]))
 

@@ -33,7 +33,7 @@ class Metering:
         self, call: ModelCall, loan: Loan, chunks: AsyncIterator[bytes], *, is_billed: bool
     ) -> AsyncIterator[bytes]:
         """The same pieces; whether a provider is paid for them is `is_billed`."""
-        meter = Meter(call.provider)
+        meter = Meter(call.wire)
         try:
             async for chunk in chunks:
                 meter.feed(chunk)
@@ -48,9 +48,9 @@ class Metering:
         kind = Kind(
             loan.instance_id,
             self._clock().date(),
-            session_key_of(call.provider, call.body) or ELSEWHERE,
+            session_key_of(call.wire, call.body) or ELSEWHERE,
             call.provider,
-            model_of(call.provider, call.path, call.body) or ELSEWHERE,
+            model_of(call.wire, call.path, call.body) or ELSEWHERE,
             is_billed,
         )
         self._ledger.note(kind, _counts(meter))

@@ -31,8 +31,8 @@ _GEMINI_STATUSES = {
     429: "RESOURCE_EXHAUSTED",
 }
 _OVERFLOW = re.compile(
-    r"prompt is too long|context.length|context.window|maximum context|input token count|"
-    r"exceeds the maximum number of tokens|request_too_large",
+    r"prompt is too long|context.length|context.window|context.size|maximum context|"
+    r"input token count|exceeds the maximum number of tokens|request_too_large",
     re.IGNORECASE,
 )
 _SHOWN_CHARACTERS = 300
@@ -58,8 +58,14 @@ def token_of(provider: ModelProvider, headers: Mapping[str, str], query: str) ->
 
 def credential(provider: ModelProvider, key: str) -> tuple[str, str]:
     """The header that carries a key to a provider."""
-    value = f"Bearer {key}" if provider is ModelProvider.OPENAI else key
-    return _KEY_HEADERS[provider], value
+    if provider is ModelProvider.OPENAI:
+        return bearer(key)
+    return _KEY_HEADERS[provider], key
+
+
+def bearer(key: str) -> tuple[str, str]:
+    """The same for all that do as OpenAI does."""
+    return "authorization", f"Bearer {key}"
 
 
 def without_key(query: str) -> str:

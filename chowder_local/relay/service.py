@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from chowder_local import correlation
-from chowder_local.errors.requests import ModelKeyMissing
+from chowder_local.errors.requests import ModelKeyMissing, ModelUnknown, ProviderReserved
 from chowder_local.errors.upstream import (
     ProviderFailed,
     RelayTokenInvalid,
@@ -18,16 +18,18 @@ from chowder_local.errors.upstream import (
 )
 from chowder_local.events import EventType
 from chowder_local.relay import providers
+from chowder_local.relay.addressing import addressed
 from chowder_local.relay.calls import ModelAnswer, whole
 from chowder_local.relay.choices import insisted
 from chowder_local.relay.offline.beats import played
+from chowder_local.relay.origin import model_of
 from chowder_local.relay.recordings.recorder import refused
 from chowder_local.upstream import headers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-    from chowder_local.domain import ModelProvider
+    from chowder_local.endpoints import Endpoint
     from chowder_local.errors import ChowderError
     from chowder_local.events import Events
     from chowder_local.metrics import Metrics
@@ -57,7 +59,8 @@ class Relay:
         self,
         *,
         lender: Lender,
-        base_urls: Mapping[ModelProvider, str],
+        base_urls: Mapping[str, str],
+        endpoints: Mapping[str, Endpoint],
         forwarder: Forwarder,
         failures: FailureLog,
         events: Events,
@@ -68,7 +71,8 @@ class Relay:
         recorder: Recorder | None = None,
     ) -> None:
         self._lender = lender
-        self._base_urls = base_urls
+        self._base_urls = {**base_urls, **{each.name: each.url for each in endpoints.values()}}
+        self._endpoints = endpoints
         self._forwarder = forwarder
         self._failures = failures
         self._events = events
@@ -83,20 +87,21 @@ class Relay:
 
         Raises RelayTokenInvalid.
         """
+        call = addressed(call, self._endpoints)
         fields = dict(call.headers)
-        token = providers.token_of(call.provider, fields, call.query)
+        token = providers.token_of(call.wire, fields, call.query)
         if token is None:
             raise RelayTokenInvalid
         loan = await self._lender.lend(token, call.provider)
         correlation.of_instance(loan.instance_id)
         exchange = self._begin(call, loan, fields)
         if loan.key is None:
-            return self._failed(call, loan, exchange, "keyless", ModelKeyMissing(call.provider))
+            return self._failed(call, loan, exchange, "keyless", self._unlent(call))
         is_local = self._local_model.is_meant(loan)
         try:
             answer = await self._opened(call, loan, exchange, loan.key)
         except UpstreamFailed as failed:
-            failure = ProviderFailed(call.provider, None, str(failed))
+            failure = ProviderFailed(call.provider, None, self._words(call, failed))
             return self._failed(call, loan, exchange, "unreachable", failure)
         exchange.status = answer.status
         exchange.content_type = dict(answer.headers).get("content-type", "")
@@ -110,8 +115,23 @@ class Relay:
             answer = replace(answer, chunks=recorder.listened(call, answer, loan.key))
         chunks = self._chunks(call, loan, exchange, answer)
         if call.method == "POST":
-            chunks = self._metering.of(call, loan, chunks, is_billed=not is_local)
+            # Nobody is paid where no key is wanted.
+            is_billed = not is_local and bool(loan.key)
+            chunks = self._metering.of(call, loan, chunks, is_billed=is_billed)
         return ModelAnswer(answer.status, headers.back(answer.headers), chunks, answer.close)
+
+    def _unlent(self, call: ModelCall) -> ChowderError:
+        """Why there is no key for a call."""
+        if call.provider in self._endpoints:
+            return ProviderReserved(call.provider)
+        if call.provider not in self._base_urls:
+            model = model_of(call.wire, call.path, call.body) or ""
+            return ModelUnknown(model, self._endpoints)
+        return ModelKeyMissing(call.provider)
+
+    def _words(self, call: ModelCall, failed: UpstreamFailed) -> str:
+        endpoint = self._endpoints.get(call.provider)
+        return str(failed) if endpoint is None else f"{failed}. {endpoint.cure}"
 
     def _begin(self, call: ModelCall, loan: Loan, fields: Mapping[str, str]) -> Exchange:
         # OpenClaw makes a trace of each turn, and a span of each of its calls.
@@ -128,7 +148,7 @@ class Relay:
         if self._local_model.is_meant(loan):
             ask = partial(self._local_model.answer, call, loan, exchange)
         else:
-            ask = partial(self._send, replace(call, body=insisted(call.provider, call.body)), key)
+            ask = partial(self._send, replace(call, body=insisted(call.wire, call.body)), key)
         try:
             answer = await ask()
         except UpstreamFailed as failed:
@@ -145,8 +165,12 @@ class Relay:
     async def _send(self, call: ModelCall, key: str) -> ModelAnswer:
         query = providers.without_key(call.query)
         url = f"{self._base_urls[call.provider]}/{call.path}" + (f"?{query}" if query else "")
-        sent = headers.onward(call.headers, providers.credential(call.provider, key))
-        answer = await self._forwarder.open(call.method, url, sent, call.body)
+        sent = headers.onward(call.headers, providers.credential(call.wire, key) if key else None)
+        # A model that runs on somebody's own machine may have to be loaded, and reads slowly.
+        is_patient = call.provider in self._endpoints
+        answer = await self._forwarder.open(
+            call.method, url, sent, call.body, is_patient=is_patient
+        )
         return ModelAnswer(answer.status, answer.headers, answer.chunks(), answer.close)
 
     async def _chunks(
@@ -207,7 +231,7 @@ class Relay:
         # Other words would make OpenClaw block the provider; these make it shorten the prompt.
         if isinstance(failure, ProviderFailed) and providers.is_overflow(failure.words):
             told = f"{told} {failure.words}"
-        body = providers.error_body(call.provider, CROSSING_STATUS, told)
+        body = providers.error_body(call.wire, CROSSING_STATUS, told)
         return whole(CROSSING_STATUS, [_JSON], played([body]))
 
 
@@ -229,6 +253,8 @@ async def _failure(call: ModelCall, answer: ModelAnswer, key: str) -> ProviderFa
         pass
     finally:
         await answer.close()
-    words = providers.error_words(body).replace(key, "…")
+    words = providers.error_words(body)
+    if key:
+        words = words.replace(key, "…")
     retry_after = dict(answer.headers).get("retry-after")
     return ProviderFailed(call.provider, answer.status, words or "no words", retry_after)

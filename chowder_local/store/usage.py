@@ -11,7 +11,7 @@ from sqlalchemy import func
 from sqlalchemy.dialects.sqlite import insert
 from sqlmodel import col, select
 
-from chowder_local.domain import InstanceId, ModelProvider
+from chowder_local.domain import InstanceId
 from chowder_local.errors.process import DataDirUnusable
 from chowder_local.store.tables import InstanceRow, SessionRow, UsageRow
 
@@ -40,7 +40,7 @@ class Kind:
     instance_id: InstanceId
     day: date
     session_key: str
-    provider: ModelProvider
+    provider: str
     model: str
     is_billed: bool
 
@@ -189,8 +189,8 @@ def _whose(
 
 def _kind(row: UsageRow) -> Kind:
     return Kind(
-        InstanceId(row.instance_id), row.day, row.session_key, ModelProvider(row.provider),
-        row.model, row.is_billed,
+        InstanceId(row.instance_id), row.day, row.session_key, row.provider, row.model,
+        row.is_billed,
     )  # fmt: skip
 
 

@@ -132,16 +132,27 @@ class Forwarder:
     ) -> None:
         self._client = client
         self._first_byte_timeout_s = first_byte_timeout_s
+        self._idle_timeout_s = idle_timeout_s
         self._timeout = aiohttp.ClientTimeout(
             sock_connect=connect_timeout_s, sock_read=idle_timeout_s
         )
 
     async def open(
-        self, method: str, url: str, headers: Iterable[tuple[str, str]], body: bytes
+        self,
+        method: str,
+        url: str,
+        headers: Iterable[tuple[str, str]],
+        body: bytes,
+        *,
+        is_patient: bool = False,
     ) -> Answer:
-        """The answer once its status is there; raises UpstreamFailed if none comes."""
+        """The answer once its status is there; raises UpstreamFailed if none comes.
+
+        Who is patient waits for it as long as for what comes after.
+        """
+        timeout_s = self._idle_timeout_s if is_patient else self._first_byte_timeout_s
         try:
-            async with asyncio.timeout(self._first_byte_timeout_s):
+            async with asyncio.timeout(timeout_s):
                 response = await self._client.request(
                     method, url, headers=list(headers), timeout=self._timeout,
                     # A file, because bytes of more than a megabyte are warned of.
@@ -150,17 +161,18 @@ class Forwarder:
         except _UNSENT as error:
             raise UpstreamFailed(_words(error), is_sent=False) from error
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise UpstreamFailed(self._words(error), is_sent=True) from error
+            raise UpstreamFailed(_late(error, timeout_s), is_sent=True) from error
         pairs = [
             (name.decode("latin-1").lower(), value.decode("latin-1"))
             for name, value in response.raw_headers
         ]
         return Answer(response.status, pairs, response)
 
-    def _words(self, error: Exception) -> str:
-        if isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ClientError):
-            return f"no answer within {self._first_byte_timeout_s:g} seconds"
-        return _words(error)
+
+def _late(error: Exception, timeout_s: float | None) -> str:
+    if isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ClientError):
+        return f"no answer within {timeout_s:g} seconds"
+    return _words(error)
 
 
 def _authorities(ca_bundle: Path | None) -> ssl.SSLContext:

@@ -26,12 +26,13 @@ _NOT_BACK = frozenset({"set-cookie", "date", "server"})
 
 
 def onward(
-    headers: Iterable[tuple[str, str]], credential: tuple[str, str]
+    headers: Iterable[tuple[str, str]], credential: tuple[str, str] | None
 ) -> list[tuple[str, str]]:
-    """What an upstream gets: the caller's headers without its credentials, with ours."""
-    kept = _without(headers, _REPLACED | _CREDENTIALS | {credential[0].lower()})
+    """What an upstream gets: the caller's headers without its credentials, with ours, if any."""
+    ours = [] if credential is None else [credential]
+    kept = _without(headers, _REPLACED | _CREDENTIALS | {name.lower() for name, _ in ours})
     # Bytes are passed on as they come, so they must come as the caller can read them.
-    return [*kept, ("accept-encoding", "identity"), credential]
+    return [*kept, ("accept-encoding", "identity"), *ours]
 
 
 def back(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:

@@ -50,6 +50,8 @@ STATUSES: Mapping[type[ChowderError], int] = {
     requests.BodyTooLarge: 413,
     requests.ModelUnknown: 400,
     requests.ModelKeyMissing: 400,
+    requests.ModelMissing: 400,
+    requests.ProviderReserved: 400,
     agents.ConfigRefused: 400,
     agents.ConfigNotApplied: 400,
     agents.SkillNotFound: 404,

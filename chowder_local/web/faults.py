@@ -18,7 +18,6 @@ from chowder_local.errors import agents, requests, sandboxes, upstream
 from chowder_local.errors.requests import FaultAnswered, InputInvalid, InstanceStateWrong
 from chowder_local.faults import FaultKind
 from chowder_local.instances.lifecycle import InstanceDraft
-from chowder_local.openclaw import models
 from chowder_local.web import bodies, failures
 from chowder_local.web.access import Access
 from chowder_local.web.budget import give_back
@@ -207,7 +206,8 @@ async def _failure(fault: FaultDraft, status: int, call: _Call) -> ChowderError:
     if status == HTTPStatus.CONFLICT:
         return _state_wrong(operation)
     if is_message and status in _OF_PROVIDERS:
-        provider = models.route(str(getattr(call.asked, "model", ""))).provider
+        model = str(getattr(call.asked, "model", ""))
+        provider = services(call.request).conversations.provider_of(model)
         return upstream.ProviderFailed(provider, status, fault.detail or _OF_PROVIDERS[status])
     if status == HTTPStatus.BAD_GATEWAY:
         if operation.access.permission is None:

@@ -12,9 +12,16 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from chowder_local.domain import FORMER_RELAY_HOSTNAME, RELAY_HOSTNAME, ModelProvider
+from chowder_local.domain import (
+    FORMER_RELAY_HOSTNAME,
+    OTHER_PROVIDERS,
+    RELAY_HOSTNAME,
+    ModelProvider,
+    wire_of,
+)
 from chowder_local.errors.requests import BodiesTooMany, BodyTooLarge, ClientStalled
 from chowder_local.errors.upstream import RelayTokenInvalid, StreamBroken
+from chowder_local.relay import addressing
 from chowder_local.relay.calls import ModelCall
 from chowder_local.relay.providers import error_body
 from chowder_local.relay.service import CROSSING_STATUS
@@ -131,14 +138,16 @@ class _Calls:
                 await answer.close()
 
 
-def _provider(request: Request) -> ModelProvider | None:
+def _provider(request: Request) -> str | None:
+    provider, path = request.path_params["provider"], request.path_params["path"]
     # A path that climbs could leave the provider's base URL.
-    if not {"..", "."}.isdisjoint(request.path_params["path"].split("/")):
+    if not {"..", "."}.isdisjoint(path.split("/")):
         return None
-    try:
-        return ModelProvider(request.path_params["provider"])
-    except ValueError:
-        return None
+    if provider == OTHER_PROVIDERS:
+        is_served = request.method == "POST" and path == addressing.PATH
+    else:
+        is_served = provider in set(ModelProvider)
+    return provider if is_served else None
 
 
 async def _watch(receive: Receive) -> None:
@@ -155,7 +164,7 @@ async def _stream(answer: ModelAnswer, send: Send) -> None:
     await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-def _call(request: Request, provider: ModelProvider, body: bytes) -> ModelCall:
+def _call(request: Request, provider: str, body: bytes) -> ModelCall:
     # As it was sent: a decoded path would be another one.
     raw_path: bytes = request.scope.get("raw_path") or request.url.path.encode()
     path = raw_path.decode("latin-1").removeprefix(f"/{provider}/")
@@ -164,5 +173,7 @@ def _call(request: Request, provider: ModelProvider, body: bytes) -> ModelCall:
     )
 
 
-def _refusal(provider: ModelProvider, status: int, words: str) -> Response:
-    return Response(error_body(provider, status, words), status, media_type="application/json")
+def _refusal(provider: str, status: int, words: str) -> Response:
+    return Response(
+        error_body(wire_of(provider), status, words), status, media_type="application/json"
+    )

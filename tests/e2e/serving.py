@@ -34,7 +34,7 @@ def free_port() -> int:
 
 def bare_environment() -> dict[str, str]:
     """This process's environment without what would change a server or its models."""
-    unwanted = ("CHOWDER_", "ANTHROPIC_", "OPENAI_", "GEMINI_")
+    unwanted = ("CHOWDER_", "ANTHROPIC_", "OPENAI_", "GEMINI_", "OLLAMA_")
     return {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
 
 

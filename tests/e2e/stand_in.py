@@ -59,6 +59,8 @@ class StandIn:
             "CHOWDER_ANTHROPIC_BASE_URL": f"{url}/anthropic",
             "CHOWDER_OPENAI_BASE_URL": f"{url}/v1",
             "CHOWDER_GEMINI_BASE_URL": f"{url}/gemini/v1beta",
+            "CHOWDER_PROVIDERS": f"lab={url}/v1",
+            "OLLAMA_HOST": url,
         }
 
     def __enter__(self) -> Self:
@@ -146,6 +148,19 @@ def refusal(status: int, words: str, **headers: str) -> Behaviour:
         await send({"type": "http.response.body", "body": body})
 
     return refuse
+
+
+def listing(*models: str) -> Behaviour:
+    """What Ollama's `/v1/models` says, by its documentation (api/openai-compatibility)."""
+    listed = [{"id": model, "object": "model", "owned_by": "library"} for model in models]
+    body = json.dumps({"object": "list", "data": listed}).encode()
+
+    async def tell(_: Any, send: Any) -> None:
+        headers = [(b"content-type", b"application/json")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    return tell
 
 
 class Slow:

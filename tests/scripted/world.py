@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from chowder_local.accounts.authentication import Authentication
+from chowder_local.accounts.model_keys import ModelKeys
 from chowder_local.accounts.organizations import Organizations
 from chowder_local.accounts.subscriptions import Subscriptions
 from chowder_local.domain import (
@@ -19,9 +20,11 @@ from chowder_local.domain import (
     SandboxId,
     Tier,
 )
+from chowder_local.endpoints import Endpoint
 from chowder_local.events import Events
 from chowder_local.faults import Faults
 from chowder_local.instances.archives import Archives
+from chowder_local.instances.asked_models import AskedModels
 from chowder_local.instances.boots import Boots
 from chowder_local.instances.config_judge import ConfigJudge
 from chowder_local.instances.conversations import Conversations
@@ -52,6 +55,7 @@ from chowder_local.openclaw.pouring import Pouring
 from chowder_local.openclaw.skills import Skills
 from chowder_local.openclaw.transcripts import Transcripts
 from chowder_local.openclaw.warmup import WarmUp
+from chowder_local.relay.catalogue import Catalogue
 from chowder_local.relay.failures import FailureLog
 from chowder_local.relay.recordings.in_force import Recordings
 from chowder_local.relay.replies.scripts import Scripts
@@ -81,6 +85,12 @@ if TYPE_CHECKING:
     from chowder_local.upstream.forward import Forwarder
 
 MODEL_KEYS = {ModelProvider.ANTHROPIC: "sk-ant", ModelProvider.OPENAI: "offline"}
+ENDPOINTS = {
+    "lab": Endpoint("lab", "http://127.0.0.1:9/v1", contexts={"lab": 16_000}),
+    "cloud": Endpoint("cloud", "http://127.0.0.1:9/v1", key="sk-cloud"),
+    # Nobody listens there.
+    "ollama": Endpoint("ollama", "http://127.0.0.1:9/v1"),
+}
 RELAY_URL = "http://relay.local:2470"
 MAX_BODY_BYTES = 64 * 1024
 TRANSFER_TIMEOUT_S = 5.0
@@ -223,6 +233,7 @@ async def open_world(
         keys = KeyQueries(database)
         organizations = Organizations(OrganizationQueries(database), vault, clock)
         details, key = await organizations.signup("Kitchen", tier=Tier.CRAB, model_keys=MODEL_KEYS)
+        model_keys = ModelKeys(organizations, ENDPOINTS, OrganizationId("default"))
 
         def gateway_of(sandbox_id: SandboxId, url: str) -> Gateway:
             return _gateway(forwarder, vault, sandbox_id, url)
@@ -315,8 +326,11 @@ async def open_world(
                 clock=clock,
             ),
             conversations=Conversations(
-                organizations=organizations, sessions=sessions, engine=engine,
-                reconciler=reconciler,
+                models=AskedModels(
+                    model_keys=model_keys, endpoints=ENDPOINTS, catalogue=Catalogue(forwarder),
+                    recordings=recordings, relay_token_of=vault.relay_token,
+                ),
+                sessions=sessions, engine=engine, reconciler=reconciler,
                 failures=failures, gateway_of=gateway_of, clock=clock, stopping=stopping,
             ),
             reading=Reading(

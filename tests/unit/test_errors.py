@@ -20,6 +20,7 @@ KINDS = [
 
 SAMPLES: dict[str, Any] = {
     "Sequence[Mapping[str, Any]]": [{"loc": ["body"], "msg": "no", "type": "x"}],
+    "Sequence[str]": ["sample"],
     "int": 7,
     "int | None": 503,
     "bool": True,

@@ -105,6 +105,8 @@ async def test_only_a_running_instance_can_be_talked_to(
     [
         ({"model": "llama3"}, "Unknown model 'llama3'"),
         ({"model": "gemini-2.0-flash"}, "No API key for gemini is set"),
+        ({"model": "nobody/model"}, "gemini, lab, cloud, ollama; up --provider name=URL"),
+        ({"model": "cloud/model"}, "to its own default organization only"),
         ({"tools": [{"type": "mcp"}]}, "'mcp' is not available"),
         ({"background": True}, "background: "),
         ({"tool_choice": "required"}, "tool_choice: "),

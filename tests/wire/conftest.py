@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp
 
+    from chowder_local.endpoints import Endpoint
     from chowder_local.store.usage import Counts, Kind
 
 RELAY_TOKEN = "sandbox-1.relay-token"
@@ -114,7 +115,7 @@ class Noted:
 class _OneKey:
     key: str | None
 
-    async def lend(self, relay_token: str, provider: ModelProvider) -> Loan:
+    async def lend(self, relay_token: str, provider: str) -> Loan:
         if relay_token != RELAY_TOKEN:
             raise RelayTokenInvalid
         return Loan(OrganizationId("o"), InstanceId("i"), SandboxId("sandbox-1"), self.key)
@@ -129,8 +130,9 @@ def session_name(_: InstanceId, session_key: str) -> SessionName | None:
 @asynccontextmanager
 async def _open_relay(
     key: str | None,
-    base_urls: Mapping[ModelProvider, str] | str = "http://127.0.0.1:9",
+    base_urls: Mapping[str, str] | str = "http://127.0.0.1:9",
     *,
+    endpoints: Mapping[str, Endpoint] | None = None,
     first_byte_timeout_s: float = 30.0,
     record: Path | None = None,
     max_body_bytes: int = 1024 * 1024,
@@ -144,8 +146,9 @@ async def _open_relay(
         exchanges, scripts, usage = Exchanges(), Scripts(), Noted()
         recordings = await Recordings.open(record, None)
         relay = Relay(
-            lender=_OneKey(key), base_urls=base_urls, forwarder=forwarder, failures=failures,
-            events=events, metrics=metrics, exchanges=exchanges,
+            lender=_OneKey(key), base_urls=base_urls, endpoints=endpoints or {},
+            forwarder=forwarder, failures=failures, events=events, metrics=metrics,
+            exchanges=exchanges,
             metering=Metering(usage, lambda: datetime(2026, 5, 4, tzinfo=UTC)),
             local_model=LocalModel(scripts, recordings, session_name),
             recorder=recordings.recorder,

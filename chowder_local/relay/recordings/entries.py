@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from chowder_local.domain import ModelProvider
 from chowder_local.relay.offline.conversation import Answered, Called, Said
 from chowder_local.relay.offline.words import unfolded
 
@@ -45,14 +44,14 @@ class _Strict(BaseModel):
 class Asked(_Strict):
     """What matters of a model call."""
 
-    provider: ModelProvider
+    provider: str
     model: str
     is_streamed: Annotated[bool, Field(strict=True)]
     turns: list[dict[str, Any]]
     """Each has one of `said`, `answered`, `called` and `returned`."""
 
     @classmethod
-    def of(cls, provider: ModelProvider, conversation: Conversation) -> Asked:
+    def of(cls, provider: str, conversation: Conversation) -> Asked:
         """What a request asks."""
         return cls(
             provider=provider,

@@ -7,6 +7,7 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
+from chowder_local.domain import wire_of
 from chowder_local.relay.offline import model as offline
 from chowder_local.relay.offline.model import OfflineAnswer
 from chowder_local.relay.providers import error_body
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from chowder_local.domain import ModelProvider
     from chowder_local.errors.upstream import ProviderFailed
     from chowder_local.relay.calls import ModelAnswer, ModelCall
 
@@ -51,8 +51,10 @@ class Recorder:
         if asked is None:
             return
         self._number += 1
-        text = Entry(asked=asked, answered=answered).model_dump_json().replace(key, SCRUBBED)
-        entry = Entry.model_validate_json(text)
+        entry = Entry(asked=asked, answered=answered)
+        if key:
+            text = entry.model_dump_json().replace(key, SCRUBBED)
+            entry = Entry.model_validate_json(text)
         try:
             path = await asyncio.to_thread(folders.write, self._folder, self._number, entry)
         except OSError as error:
@@ -62,16 +64,16 @@ class Recorder:
         log.info("recorded: %s", path)
 
 
-def asked_by(provider: ModelProvider, path: str, body: bytes) -> Asked | None:
+def asked_by(provider: str, path: str, body: bytes) -> Asked | None:
     """What matters of a model call; None of one that is no question, such as for embeddings."""
-    found = offline.asked(provider, path, "", body, int(time.time()))
+    found = offline.asked(wire_of(provider), path, "", body, int(time.time()))
     if isinstance(found, OfflineAnswer):
         return None
     return Asked.of(provider, found.conversation)
 
 
-def refused(provider: ModelProvider, failure: ProviderFailed) -> AnsweredCall:
+def refused(provider: str, failure: ProviderFailed) -> AnsweredCall:
     """A provider's refusal, as it is kept."""
     status = failure.status or 502
-    body = error_body(provider, status, failure.words)
+    body = error_body(wire_of(provider), status, failure.words)
     return AnsweredCall.of(status, "application/json", body, failure.retry_after)

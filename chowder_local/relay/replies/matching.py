@@ -15,12 +15,12 @@ from chowder_local.relay.replies.rules import OVERLOADED, Break, Pause, ToolCall
 from chowder_local.relay.replies.templates import TemplateInvalid, rendered
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from chowder_local.relay.offline.conversation import Conversation
     from chowder_local.relay.replies.rules import Action, Match, Rule
 
-_OVERLOADED_STATUSES = {ModelProvider.ANTHROPIC: 529}
+_OVERLOADED_STATUSES: Mapping[str, int] = {ModelProvider.ANTHROPIC: 529}
 _DEFAULT_WORDS = "The script of replies says so."
 _QUOTED_CHARACTERS = 200
 
@@ -29,7 +29,7 @@ _QUOTED_CHARACTERS = 200
 class Ask:
     """What a model is asked, as far as rules can tell one from another."""
 
-    provider: ModelProvider
+    provider: str
     model: str
     turn: int
     """How many messages the person has sent in this conversation."""
@@ -72,7 +72,7 @@ class Played:
 
 
 def ask(
-    provider: ModelProvider,
+    provider: str,
     conversation: Conversation,
     session: str | None = None,
     *,
@@ -110,7 +110,7 @@ def _fits(match: Match, asked: Ask) -> bool:
         return False
     return (
         (match.turn is None or match.turn == asked.turn)
-        and (match.provider is None or match.provider is asked.provider)
+        and (match.provider is None or match.provider == asked.provider)
         and (match.model is None or fnmatchcase(asked.model, match.model))
         and _has(asked.text, match.text, match.regex)
         and _fits_result(match, asked)

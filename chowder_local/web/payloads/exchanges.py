@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import BaseModel, Field
 
-from chowder_local.domain import ModelProvider
 from chowder_local.web.payloads.bounds import Id
 
 if TYPE_CHECKING:
@@ -47,7 +46,7 @@ class ExchangeView(BaseModel):
     turn_id: Annotated[
         str | None, Field(description="The same for all calls of a turn.", examples=["4bf92f35"])
     ]
-    provider: ModelProvider
+    provider: Annotated[str, Field(examples=["anthropic"])]
     path: Annotated[str, Field(examples=["v1/messages"])]
     source: Annotated[
         str,

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict  # noqa: TC002 - of a constant
 
-from chowder_local.domain import ModelProvider
 from chowder_local.relay.replies.rules import ReplyScript
 from chowder_local.web.payloads.bounds import Id
 
@@ -34,7 +33,7 @@ class UnmatchedView(BaseModel):
 
     at: datetime
     instance_id: Id
-    provider: ModelProvider
+    provider: Annotated[str, Field(examples=["anthropic"])]
     model: Annotated[str, Field(examples=["gpt-4o"])]
     session: Annotated[
         str | None,

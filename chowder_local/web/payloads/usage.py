@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Self
 
 from pydantic import BaseModel, Field
 
-from chowder_local.domain import ModelProvider
 from chowder_local.relay import prices
 from chowder_local.web.payloads.bounds import Id
 
@@ -65,7 +64,7 @@ class UsageRowView(UsageView):
             examples=["agent:main:main"],
         ),
     ]
-    provider: ModelProvider
+    provider: Annotated[str, Field(examples=["anthropic"])]
     model: Annotated[str | None, Field(examples=["gpt-4o"])]
     is_billed: Annotated[
         bool, Field(description="Whether a provider was paid; the offline model is not.")

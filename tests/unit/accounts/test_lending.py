@@ -7,15 +7,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from chowder_local.accounts.lending import Lending
+from chowder_local.accounts.model_keys import ModelKeys
 from chowder_local.domain import (
     OFFLINE_KEY,
     Instance,
     InstanceId,
     InstanceStatus,
     ModelProvider,
+    OrganizationId,
     SandboxId,
     Spare,
 )
+from chowder_local.endpoints import Endpoint
 from chowder_local.errors.upstream import RelayTokenInvalid
 from chowder_local.relay.calls import Lender, Loan
 from chowder_local.tokens import Vault
@@ -23,6 +26,10 @@ from chowder_local.tokens import Vault
 if TYPE_CHECKING:
     from pathlib import Path
 
+ENDPOINTS = {
+    "lab": Endpoint("lab", "http://lab.example/v1"),
+    "cloud": Endpoint("cloud", "https://cloud.example/v1", key="sk-cloud"),
+}
 OPENAI, GEMINI = ModelProvider.OPENAI, ModelProvider.GEMINI
 
 
@@ -45,7 +52,8 @@ async def instance(accounts: Any) -> Instance:
 
 @pytest.fixture
 def lender(accounts: Any) -> Lender:
-    return Lending(accounts.vault, accounts.instances, accounts.spares, accounts.organizations)
+    model_keys = ModelKeys(accounts.organizations, ENDPOINTS, OrganizationId("default"))
+    return Lending(accounts.vault, accounts.instances, accounts.spares, model_keys)
 
 
 @pytest.fixture
@@ -107,3 +115,20 @@ async def test_a_token_that_we_never_gave_out_is_refused(
     ):
         with pytest.raises(RelayTokenInvalid):
             await lender.lend(wrong, OPENAI)
+
+
+async def test_a_provider_that_wants_no_key_is_everybodys(lender: Lender, token: str) -> None:
+    assert (await lender.lend(token, "lab")).key == ""
+
+
+async def test_a_named_providers_key_is_lent_to_the_default_organization_only(
+    accounts: Any, lender: Lender, instance: Instance, token: str
+) -> None:
+    assert (await lender.lend(token, "cloud")).key is None
+    theirs = ModelKeys(accounts.organizations, ENDPOINTS, instance.organization_id)
+    own = Lending(accounts.vault, accounts.instances, accounts.spares, theirs)
+    assert (await own.lend(token, "cloud")).key == "sk-cloud"
+
+
+async def test_there_is_no_key_for_a_provider_that_nobody_named(lender: Lender, token: str) -> None:
+    assert (await lender.lend(token, "other")).key is None

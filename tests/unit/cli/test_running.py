@@ -68,6 +68,14 @@ def test_the_run_file_tells_what_runs(settings: Settings, base_url: str) -> None
     assert found.base_url == "http://127.0.0.1:5/v1"
 
 
+def test_the_run_file_tells_which_providers_were_named(settings: Settings) -> None:
+    facts = {"pid": 7, "base_url": "http://127.0.0.1:5", "version": "1.2"}
+    write_run_file(settings, **facts, providers={"lab": "http://lab.example/v1"})
+    found = find_running(settings)
+    assert found is not None
+    assert found.providers == {"lab": "http://lab.example/v1"}
+
+
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"pid": null, "base_url": "x"}'])
 def test_a_run_file_that_is_not_whole_tells_of_nothing(settings: Settings, content: str) -> None:
     settings.run_file.write_text(content)

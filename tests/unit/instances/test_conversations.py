@@ -17,7 +17,12 @@ from chowder_local.errors.agents import (
     MessageRefused,
     ServerStopping,
 )
-from chowder_local.errors.requests import InstanceStateWrong, ModelKeyMissing, ModelUnknown
+from chowder_local.errors.requests import (
+    InstanceStateWrong,
+    ModelKeyMissing,
+    ModelUnknown,
+    ProviderReserved,
+)
 from chowder_local.errors.sandboxes import EngineUnavailable
 from chowder_local.errors.upstream import ProviderFailed
 from chowder_local.instances.conversations import LITTLE_DISK_BYTES
@@ -186,6 +191,9 @@ async def test_only_a_running_instance_is_talked_to(
     [
         ({"model": "llama3"}, ModelUnknown),
         ({"model": "gemini-2.0-flash"}, ModelKeyMissing),
+        ({"model": "cloud/model"}, ProviderReserved),
+        # Which does not run.
+        ({"model": "ollama/llama3.2"}, ProviderFailed),
         ({"tools": [{"type": "mcp"}]}, MessageRefused),
     ],
 )
@@ -198,6 +206,19 @@ async def test_what_cannot_work_is_refused_before_the_gateway_is_asked(
     with pytest.raises(failure):
         await stream(world, instance, STREAMED | asked)
     assert world.gateway.messages == []
+
+
+async def test_an_agent_is_told_of_a_named_providers_model_with_its_first_message(
+    world: World,
+) -> None:
+    instance = await world.created()
+    for _ in range(2):
+        await respond(world, instance, ASKED | {"model": "lab/model"})
+    (sent, _) = world.gateway.messages
+    assert sent.headers["x-openclaw-model"] == "chowder-other/lab/model"
+    (patch,) = world.gateway.called("config.patch")
+    (told,) = json.loads(patch["raw"])["models"]["providers"]["chowder-other"]["models"]
+    assert (told["id"], told["contextWindow"]) == ("lab/model", 16_000)
 
 
 # Failures of the gateway

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from chowder_local.accounts.lending import Lending
+from chowder_local.accounts.model_keys import ModelKeys
 from chowder_local.domain import (
     Caller,
     Instance,
@@ -426,7 +427,8 @@ async def test_a_delete_while_the_engine_is_away_is_done_by_the_reconciler_when_
     with pytest.raises(EngineSilent):
         await world.reconciler.agree()
     # Nor does the agent, which may still run, get a model any more.
-    lending = Lending(world.vault, world.instances, world.spare_queries, world.organizations)
+    model_keys = ModelKeys(world.organizations, {}, world.organization_id)
+    lending = Lending(world.vault, world.instances, world.spare_queries, model_keys)
     with pytest.raises(RelayTokenInvalid):
         await lending.lend(world.vault.relay_token(instance.sandbox_id), ModelProvider.OPENAI)
     world.engine.failing.clear()

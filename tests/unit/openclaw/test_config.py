@@ -37,6 +37,8 @@ def test_every_provider_is_reached_through_the_relay_in_its_own_wire_format() ->
         "chowder-anthropic": ("anthropic-messages", f"{RELAY}/anthropic"),
         "chowder-openai": ("openai-responses", f"{RELAY}/openai"),
         "chowder-gemini": ("google-generative-ai", f"{RELAY}/gemini"),
+        # All that the operator names, whatever they are: a blank agent is always the same.
+        "chowder-other": ("openai-completions", f"{RELAY}/other"),
     }
     assert {each["apiKey"] for each in providers.values()} == {"relay-token"}
 

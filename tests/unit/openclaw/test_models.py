@@ -5,10 +5,12 @@ from typing import Any
 import pytest
 
 from chowder_local.domain import ModelProvider
+from chowder_local.endpoints import Endpoint
 from chowder_local.errors.requests import ModelUnknown
 from chowder_local.openclaw.models import (
     DEFAULT_MODELS,
     ModelRoute,
+    introduction,
     provider_id,
     route,
     sight_patch,
@@ -113,3 +115,53 @@ def test_an_answer_may_be_as_long_as_the_model_can(route_: ModelRoute, longest: 
     assert patch is not None
     (model,) = patch["models"]["providers"][provider_id(route_.provider)]["models"]
     assert model["maxTokens"] == longest
+
+
+LAB = Endpoint("lab", "http://lab.example/v1", contexts={"lab": 16_000})
+LAB_ROUTE = ModelRoute("lab", "Some/model:8b")
+LAB_MODEL = {
+    "id": "lab/Some/model:8b",
+    "name": "Some/model:8b",
+    "input": ["text", "image"],
+    "contextWindow": 16_000,
+    "maxTokens": 4_000,
+}
+
+
+def others(*models: dict[str, Any]) -> dict[str, Any]:
+    return {"models": {"providers": {"chowder-other": {"models": list(models)}}}}
+
+
+def test_a_named_providers_models_lead_to_it_through_one_of_openclaws() -> None:
+    assert route("lab/Some/model:8b", {"lab"}) == LAB_ROUTE
+    assert LAB_ROUTE.openclaw_model == "chowder-other/lab/Some/model:8b"
+    with pytest.raises(ModelUnknown, match="anthropic, openai, gemini, lab; up --provider"):
+        route("lap/model", {"lab"})
+    with pytest.raises(ModelUnknown):
+        route("lab/", {"lab"})
+
+
+def test_a_named_providers_model_is_introduced_with_what_it_takes() -> None:
+    other = {"id": "lab/other"}
+    told = introduction(others(other), LAB_ROUTE, endpoint=LAB, relay_token="t")
+    assert told == others(other, LAB_MODEL)
+    assert introduction(others(LAB_MODEL), LAB_ROUTE, endpoint=LAB, relay_token="t") is None
+
+
+def test_a_context_that_was_changed_since_is_told_anew() -> None:
+    before = others({**LAB_MODEL, "contextWindow": 32_768})
+    told = introduction(before, LAB_ROUTE, endpoint=LAB, relay_token="t")
+    assert told == others(LAB_MODEL)
+
+
+def test_an_agent_that_was_made_before_is_told_of_the_provider_as_well() -> None:
+    url = "http://relay.local:2470"
+    before = {"models": {"providers": {"chowder-openai": {"baseUrl": f"{url}/openai"}}}}
+    told = introduction(before, LAB_ROUTE, endpoint=LAB, relay_token="t")
+    assert told is not None
+    assert told["models"]["providers"]["chowder-other"] == {
+        "api": "openai-completions",
+        "baseUrl": f"{url}/other",
+        "apiKey": "t",
+        "models": [LAB_MODEL],
+    }

@@ -129,3 +129,18 @@ def test_a_server_that_does_not_run_is_told_from_one_that_died_and_one_that_hang
     assert "died without saying so" in server().words
     with FileLock(settings.lock_file):
         assert (server().level, "server.log" in str(server().cure)) == (Level.FAIL, True)
+
+
+@pytest.mark.usefixtures("engine")
+def test_providers_are_those_of_the_environment_and_of_the_server_that_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_image(monkeypatch, True)
+    nowhere = "http://127.0.0.1:9/v1"
+    settings = Settings.read({"CHOWDER_PROVIDERS": f"lab={nowhere}"}, data_dir=tmp_path)
+    facts = {"pid": 7, "base_url": nowhere, "version": "1", "providers": {"far": nowhere}}
+    settings.run_file.write_text(json.dumps(facts))
+    found = by_subject(list(examine(settings, {"OLLAMA_HOST": "127.0.0.1:9"})))
+    assert found["provider lab"].level is Level.WARN
+    assert found["provider far"].level is Level.WARN
+    assert found["provider ollama"].words == f"not running at {nowhere}; models ollama/… need it"

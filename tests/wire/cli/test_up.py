@@ -150,17 +150,33 @@ def test_a_server_that_ends_before_it_is_ready_announces_nothing(
 def test_real_keys_for_all_leave_nothing_offline(tmp_path: Path) -> None:
     names = ("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "GEMINI_API_KEY")
     words = module._models(Settings.read({}, data_dir=tmp_path), dict.fromkeys(names, "k"))
-    assert words == "anthropic, openai, gemini: key from the environment"
+    assert words == (
+        "anthropic, openai, gemini: key from the environment; "
+        "ollama/…: Ollama, where it runs ('doctor' looks)"
+    )
+
+
+def test_named_providers_are_told_with_their_urls_and_without_their_keys(tmp_path: Path) -> None:
+    named = {"CHOWDER_PROVIDERS": "lab=http://lab.example/v1,ollama=http://gpu.example/v1"}
+    settings = Settings.read(named, data_dir=tmp_path)
+    assert module._models(settings, {"LAB_API_KEY": "sk-lab"}).endswith(
+        "; lab/…: http://lab.example/v1, key from the environment; ollama/…: http://gpu.example/v1"
+    )
+    offline = Settings.read(named, data_dir=tmp_path, offline=True)
+    assert module._models(offline, {}).endswith("; ollama/…: built-in offline model")
 
 
 def test_what_options_chose_is_passed_on_to_a_detached_server(tmp_path: Path) -> None:
     chosen = {"port": 3000, "offline": True, "tier": "shrimp", "image": "my:1", "egress": "off"}
     files = {name: f"/a/{name}" for name in ("replies", "record", "replay")}
-    settings = Settings.read({}, data_dir=tmp_path, **chosen, **files)
+    named = ("lab=http://lab.example/v1", "far=https://far.example")
+    settings = Settings.read({}, data_dir=tmp_path, providers=named, **chosen, **files)
     options = module._options(settings)
     assert options == [
         "--host", "127.0.0.1", "--port", "3000", "--egress", "off", "--offline",
-        "--tier", "shrimp", "--image", "my:1", "--replies", "/a/replies", "--record", "/a/record",
+        "--tier", "shrimp", "--image", "my:1",
+        "--provider", "lab=http://lab.example/v1", "--provider", "far=https://far.example",
+        "--replies", "/a/replies", "--record", "/a/record",
         "--replay", "/a/replay",
     ]  # fmt: skip
 

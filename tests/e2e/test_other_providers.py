@@ -1,0 +1,125 @@
+"""Named providers and Ollama, between real agents and a stand-in on a real socket."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.e2e.containers import config_of, container_of
+from tests.e2e.stand_in import listing, refusal
+
+if TYPE_CHECKING:
+    import docker
+
+    from tests.e2e.api import Api
+    from tests.e2e.stand_in import StandIn
+
+pytestmark = [pytest.mark.docker, pytest.mark.slow]
+
+SESSION = "others"
+MODEL = "lab/Some-Org/model:8b@q4"
+CHAT = "/v1/chat/completions"
+
+
+def chats(stand_in: StandIn) -> list[dict[str, Any]]:
+    return [json.loads(each.body) for each in stand_in.requests if each.path.startswith(CHAT)]
+
+
+def test_a_named_providers_model_answers_and_gets_no_key_of_anybodys(
+    live: Api, live_instance: str, stand_in: StandIn, engine: docker.DockerClient
+) -> None:
+    stand_in.requests.clear()
+    answer = live.message(live_instance, "Say something.", model=MODEL, session=SESSION)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["model"] == MODEL
+    (sent,) = chats(stand_in)
+    assert sent["model"] == MODEL.removeprefix("lab/")
+    assert sent["tools"]
+    assert sent["stream_options"] == {"include_usage": True}
+    token = config_of(container_of(engine, live, live_instance))["models"]["providers"][
+        "chowder-other"
+    ]["apiKey"]
+    for recorded in stand_in.requests:
+        assert "authorization" not in recorded.headers
+        assert token not in recorded
+
+
+def test_its_stream_arrives_in_pieces_that_add_up(live: Api, live_instance: str) -> None:
+    events = list(live.events(live_instance, "Stream it.", model=MODEL, session=SESSION))
+    assert events[-1]["type"] == "response.completed"
+    text = "".join(e["delta"] for e in events if e["type"] == "response.output_text.delta")
+    assert text == events[-1]["response"]["output"][0]["content"][0]["text"] != ""
+
+
+def test_its_model_calls_the_agents_tools(live: Api, live_instance: str, stand_in: StandIn) -> None:
+    async def calling(_: Any, send: Any) -> None:
+        body = json.loads(stand_in.requests[-1].body)
+        said = [turn for turn in body["messages"] if turn["role"] == "tool"]
+        if said:
+            delta: dict[str, Any] = {"content": f"It came to: {said[-1]['content']}"}
+        else:
+            function = {"name": "exec", "arguments": json.dumps({"command": "echo $((6 * 7))"})}
+            call = {"index": 0, "id": "call_1", "type": "function", "function": function}
+            delta = {"role": "assistant", "content": None, "tool_calls": [call]}
+        reason = "stop" if said else "tool_calls"
+        await send_chunks(send, delta, reason)
+
+    with stand_in.behaving(calling):
+        said = live.say(live_instance, "Reckon.", model=MODEL, session="reckoning")
+    assert "42" in said
+
+
+@pytest.mark.parametrize("status", [401, 404, 429, 500])
+def test_its_refusal_is_the_clients_answer(
+    live: Api, live_instance: str, stand_in: StandIn, status: int
+) -> None:
+    with stand_in.behaving(refusal(status, "No way, says the lab.")):
+        answer = live.message(live_instance, "Please.", model=MODEL, session=SESSION)
+    assert answer.status_code == status, answer.text
+    assert "No way, says the lab." in answer.json()["detail"]["error"]
+    assert live.say(live_instance, "Again.", model=MODEL, session=SESSION)
+
+
+def test_one_that_does_not_run_is_a_502_with_its_url_and_the_cure(
+    live: Api, live_instance: str, stand_in: StandIn
+) -> None:
+    with stand_in.gone():
+        answer = live.message(live_instance, "Anybody?", model=MODEL, session=SESSION)
+        unasked = live.message(live_instance, "Anybody?", model="ollama/gone", session=SESSION)
+    assert answer.status_code == 502, answer.text
+    assert "Is it running at http://127.0.0.1:" in answer.json()["detail"]["error"]
+    assert unasked.status_code == 502, unasked.text
+    assert "ollama serve" in unasked.json()["detail"]["error"]
+
+
+def test_a_model_that_ollama_lacks_is_refused_before_the_agent_is_asked(
+    live: Api, live_instance: str, stand_in: StandIn
+) -> None:
+    stand_in.requests.clear()
+    with stand_in.behaving(listing("llama3.2:latest", "qwen3:8b")):
+        answer = live.message(live_instance, "Hi.", model="ollama/nope", session=SESSION)
+    assert answer.status_code == 400, answer.text
+    assert "ollama/llama3.2:latest, ollama/qwen3:8b" in answer.json()["detail"]
+    assert "ollama pull nope" in answer.json()["detail"]
+    assert chats(stand_in) == []
+
+
+def test_what_is_no_model_is_refused_with_the_names_that_there_are(
+    live: Api, live_instance: str
+) -> None:
+    answer = live.message(live_instance, "Hi.", model="nobody/model", session=SESSION)
+    assert answer.status_code == 400
+    assert "anthropic, openai, gemini, lab, smol, ollama" in answer.json()["detail"]
+
+
+async def send_chunks(send: Any, delta: dict[str, Any], reason: str) -> None:
+    headers = [(b"content-type", b"text/event-stream")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    base = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "m"}
+    for choice in ({"delta": delta, "finish_reason": None}, {"delta": {}, "finish_reason": reason}):
+        chunk = json.dumps({**base, "choices": [{"index": 0, **choice}]})
+        event = f"data: {chunk}\n\n".encode()
+        await send({"type": "http.response.body", "body": event, "more_body": True})
+    await send({"type": "http.response.body", "body": b"data: [DONE]\n\n"})

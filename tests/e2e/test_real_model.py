@@ -1,0 +1,95 @@
+"""A real agent with a real model, which a server that is not ours runs on this machine."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from tests.e2e.api import responses_path
+
+if TYPE_CHECKING:
+    from tests.e2e.api import Api
+    from tests.e2e.local_model import LocalModel
+
+pytestmark = [pytest.mark.docker, pytest.mark.slow]
+
+LEAN = {
+    "agents.defaults.contextInjection": "never",
+    "agents.defaults.skills": [],
+    "tools.allow": ["read", "write", "exec"],
+}
+"""README's advice for models that are shown little: a prompt of some 3,000 tokens, not 15,000."""
+MODEL = "smol/smollm2"
+# It reads some hundred tokens a second where nothing else runs.
+TURN_TIMEOUT_S = 290.0
+
+
+@pytest.fixture(scope="module")
+def lean() -> dict[str, str]:
+    """The id of the agent, once it is made."""
+    return {}
+
+
+@pytest.fixture
+def agent(api: Api, lean: dict[str, str], local_model: LocalModel) -> str:
+    """An agent whose prompt fits, and the model."""
+    local_model.start(os.environ)
+    if not lean:
+        lean["id"] = api.created("lean", openclaw_config=LEAN)
+    api.until(lean["id"], "running")
+    return lean["id"]
+
+
+def asked(text: str, **more: Any) -> dict[str, Any]:
+    # It may go on for ever.
+    return {"model": MODEL, "input": text, "max_output_tokens": 48, **more}
+
+
+def test_an_agent_answers_with_a_real_local_model(api: Api, agent: str) -> None:
+    path = responses_path(agent, "real")
+    answer = api.post(path, json=asked("What is the capital of France?"), timeout=TURN_TIMEOUT_S)
+    assert answer.status_code == 200, answer.text
+    response = answer.json()
+    assert response["model"] == MODEL
+    # What it says, and whether it comes to an end, is its own affair: it is small.
+    assert words_of(response).strip()
+    assert response["usage"]["input_tokens"] > 1000
+    (exchange, *_) = exchanges(api, agent)
+    assert (exchange["provider"], exchange["outcome"]) == ("smol", "answered")
+
+
+def test_its_stream_comes_in_pieces_that_add_up_and_is_counted(api: Api, agent: str) -> None:
+    events = []
+    body = asked("And of Italy?", stream=True)
+    path = responses_path(agent, "real")
+    with api.stream("POST", path, json=body, timeout=TURN_TIMEOUT_S) as answer:
+        assert answer.status_code == 200, answer.read()
+        for line in answer.iter_lines():
+            if line.startswith("data: {"):
+                events.append(httpx.Response(200, text=line.removeprefix("data: ")).json())
+    final = events[-1]
+    assert final["type"] in {"response.completed", "response.incomplete"}, final
+    deltas = [each["delta"] for each in events if each["type"] == "response.output_text.delta"]
+    assert len(deltas) > 1
+    assert "".join(deltas) == words_of(final["response"])
+    assert final["response"]["usage"]["output_tokens"] > 1
+    root = str(api.base_url).removesuffix("/v1/")
+    usage = api.get(f"{root}/local/instances/{agent}/usage").json()
+    counted = [row for row in usage["rows"] if row["provider"] == "smol"]
+    assert {row["model"] for row in counted} == {"smollm2"}
+    assert sum(row["input_tokens"] for row in counted) > 2000
+    assert {row["cost_usd"] for row in counted} == {0}
+
+
+def words_of(response: dict[str, Any]) -> str:
+    (message,) = [item for item in response["output"] if item["type"] == "message"]
+    return "".join(part["text"] for part in message["content"])
+
+
+def exchanges(api: Api, instance_id: str) -> list[dict[str, Any]]:
+    root = str(api.base_url).removesuffix("/v1/")
+    found: list[dict[str, Any]] = api.get(f"{root}/local/instances/{instance_id}/exchanges").json()
+    return found
