@@ -5,7 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from benchmarks import creation, footprint, freezing, passing, requests, startup, streams, turns
+from benchmarks import (
+    creation,
+    footprint,
+    forking,
+    freezing,
+    passing,
+    requests,
+    startup,
+    streams,
+    turns,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -25,6 +35,7 @@ class Row:
 ROWS: Mapping[str, Row] = {
     "create-warm": Row("create with a spare; the engine's unpause", creation.warm),
     "create-cold": Row("create without one; stock by docker run, fleet", creation.cold),
+    "fork": Row("a fork with a spare; a warm create and a plain copy", forking.fork),
     "first-message": Row("an agent's first message; its later ones", turns.first_message),
     "stop-start": Row("stop and start; the engine's pause and unpause", freezing.stop_start),
     "message": Row("a message through us; straight to the gateway", turns.message),

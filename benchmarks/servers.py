@@ -136,19 +136,11 @@ class Server:
 
     def create(self) -> tuple[dict[str, Any], float]:
         """A new instance once it runs, and how many milliseconds that took from the call on."""
-        began_s = time.perf_counter()
-        body = {"name": f"bench-{secrets.token_hex(3)}", "model_provider": "anthropic"}
-        path = f"/v1/instances/{self.call('POST', '/v1/instances', body)['id']}"
+        return self._made("/v1/instances", {"model_provider": "anthropic"})
 
-        def is_running() -> bool:
-            status = self.call("GET", f"{path}/status")["status"]
-            if status not in {"provisioning", "running"}:
-                raise NotMeasured(f"the instance is {status}: {self.call('GET', path)}")
-            return bool(status == "running")
-
-        until(is_running, "the instance runs", BOOT_TIMEOUT_S)
-        took_ms = ms_since(began_s)
-        return self.call("GET", path), took_ms
+    def fork(self, instance: Mapping[str, Any]) -> tuple[dict[str, Any], float]:
+        """The same of a fork of an instance."""
+        return self._made(f"/local/instances/{instance['id']}/fork", {})
 
     def delete(self, instance: Mapping[str, Any]) -> None:
         """Destroys an instance."""
@@ -173,6 +165,21 @@ class Server:
             until(is_full, "the warm pool is full", BOOT_TIMEOUT_S)
         except NotMeasured as late:
             raise NotMeasured(f"{late}; {pool['error'] or 'no spare has failed'}") from late
+
+    def _made(self, how: str, body: Mapping[str, str]) -> tuple[dict[str, Any], float]:
+        began_s = time.perf_counter()
+        named = {"name": f"bench-{secrets.token_hex(3)}", **body}
+        path = f"/v1/instances/{self.call('POST', how, named)['id']}"
+
+        def is_running() -> bool:
+            status = self.call("GET", f"{path}/status")["status"]
+            if status not in {"provisioning", "running"}:
+                raise NotMeasured(f"the instance is {status}: {self.call('GET', path)}")
+            return bool(status == "running")
+
+        until(is_running, "the instance runs", BOOT_TIMEOUT_S)
+        took_ms = ms_since(began_s)
+        return self.call("GET", path), took_ms
 
     def _reset(self) -> None:
         done = subprocess.run(  # noqa: S603 - our own command line

@@ -13,7 +13,7 @@ from chowder_local.cli.output import note, say, show_json, show_table, size_of, 
 @click.group()
 @data_dir_option
 def image() -> None:
-    """Build, list and remove the sandbox image."""
+    """Build, name, list and remove the sandbox image."""
 
 
 @image.command("build")
@@ -27,6 +27,16 @@ def build(context: Context, no_cache: bool) -> None:
     with waiting("Building the sandbox image") as progress:
         tag = images.build(context.settings(), progress, env=context.env, no_cache=no_cache)
     say(tag)
+
+
+@image.command("tag")
+@data_dir_option
+@click.pass_obj
+def tag(context: Context) -> None:
+    """Print the tag of the image that this version uses, built or not; asks no engine."""
+    from chowder_local.engine.image_recipe import expected_tag
+
+    say(expected_tag(context.settings()))
 
 
 @image.command("ls")

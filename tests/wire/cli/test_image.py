@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from chowder_local.cli.main import run
+from chowder_local.engine.image_recipe import expected_tag
 from chowder_local.engine.images import ImageInfo
 from chowder_local.settings import Settings
 
@@ -47,6 +48,15 @@ def test_no_image_says_how_to_get_one(
     put_images(monkeypatch)
     assert run(["image", "ls"], env) == 0
     assert "image build" in capsys.readouterr().err
+
+
+def test_the_tag_is_told_without_asking_an_engine(env: dict[str, str], capsys: Output) -> None:
+    away = {**env, "DOCKER_HOST": "unix:///nonexistent.sock"}
+    assert run(["image", "tag"], away) == 0
+    assert capsys.readouterr().out == "my:1\n"
+    del away["CHOWDER_IMAGE"]
+    assert run(["image", "tag"], away) == 0
+    assert capsys.readouterr().out == f"{expected_tag(Settings())}\n"
 
 
 def test_a_build_shows_its_steps_and_prints_the_tag(

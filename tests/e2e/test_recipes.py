@@ -1,0 +1,198 @@
+"""The recipes for CI services, carried out as their runners would, on the real engine."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from chowder_local.engine.image_recipe import expected_tag
+from chowder_local.settings import Settings
+from tests.e2e.github_runner import Failed, GitHubRunner
+from tests.e2e.gitlab_runner import job, run_job
+from tests.e2e.serving import bare_environment, free_port
+from tests.e2e.whole_life import assert_nothing_left
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import docker
+
+pytestmark = [pytest.mark.docker, pytest.mark.slow]
+
+ROOT = Path(__file__).parents[2]
+PARTS = ("chowder_local", "docker", "scripts")
+FILES = ("action.yml", "pyproject.toml", "README.md", "requirements.lock", "requirements-dev.lock")
+REPLIES = "- match: {text: hello}\n  reply: Hello, pipeline.\n"
+TALK = """
+id=$(chowder-local instances create from-ci)
+curl -sSf "$CHOWDER_BASE_URL/instances/$id/responses" -H "Authorization: Bearer $CHOWDER_KEY" \
+  -H "Content-Type: application/json" -d '{"model": "gpt-4o", "input": "Hello"}'
+"""
+TINY_DOCKERFILE = "FROM scratch\nCOPY versions.env /\n"
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """This project as the template for GitLab gets it; the first test makes its environment."""
+    folder = tmp_path_factory.mktemp("recipes")
+    source, target = folder / "project", folder / "checkout"
+    source.mkdir()
+    for part in PARTS:
+        shutil.copytree(ROOT / part, source / part, ignore=shutil.ignore_patterns("__pycache__"))
+    for file in FILES:
+        shutil.copy(ROOT / file, source)
+    for arguments in (
+        ["init", "--quiet", "--initial-branch", "main"],
+        ["add", "."],
+        ["-c", "user.name=a", "-c", "user.email=a@b.example", "commit", "--quiet", "-m", "All"],
+    ):
+        subprocess.run(["git", *arguments], cwd=source, check=True)
+    getting = job(source / "scripts/gitlab-ci.yml", {"extends": ".chowder-local"})
+    names = {"LOCAL_AGENTS_URL": source.as_uri(), "LOCAL_AGENTS_DIR": str(target)}
+    names["LOCAL_AGENTS_REF"] = getting["variables"]["LOCAL_AGENTS_REF"]
+    subprocess.run(
+        ["bash", "-ec", getting["before_script"][0]], env=bare_environment() | names, check=True
+    )
+    return target
+
+
+@pytest.fixture
+def env() -> dict[str, str]:
+    """A job's: as few agents as do, and no other test's memory counted."""
+    return bare_environment() | {"CHOWDER_MAX_AWAKE": "16", "NO_PROXY": "127.0.0.1"}
+
+
+@pytest.fixture
+def runner(
+    tmp_path: Path, env: dict[str, str], engine: docker.DockerClient
+) -> Iterator[GitHubRunner]:
+    runner = GitHubRunner(tmp_path, env)
+    (runner.workspace / "replies.yaml").write_text(REPLIES)
+    yield runner
+    store = runner.temp / "chowder-local/data/store.id"
+    store_id = store.read_text() if store.exists() else None
+    runner.run("chowder-local reset --yes")
+    if store_id is not None:
+        assert_nothing_left(engine, store_id)
+
+
+@pytest.fixture
+def tiny_recipe(checkout: Path, engine: docker.DockerClient) -> Iterator[Callable[[], None]]:
+    """An image that is quickly built, instead of the real one; called, it takes it away."""
+    recipe, kept = checkout / "docker/sandbox", checkout / "docker/kept"
+    recipe.rename(kept)
+    recipe.mkdir()
+    version = f"0.0.0-{secrets.token_hex(4)}"
+    (recipe / "versions.env").write_text(f"NODE_VERSION=24\nOPENCLAW_VERSION={version}\n")
+    (recipe / "Dockerfile").write_text(TINY_DOCKERFILE)
+
+    def remove() -> None:
+        for image in engine.images.list("chowder-local/sandbox"):
+            for tag in image.tags:
+                if version in tag:
+                    engine.images.remove(tag)
+
+    yield remove
+    remove()
+    shutil.rmtree(recipe)
+    kept.rename(recipe)
+
+
+def bundled(file: Path) -> dict[str, str]:
+    """The texts of a bundle."""
+    with zipfile.ZipFile(file) as archive:
+        return {name: archive.read(name).decode() for name in archive.namelist()}
+
+
+def test_github_a_job_talks_to_an_agent_and_its_failure_leaves_logs(
+    checkout: Path, runner: GitHubRunner
+) -> None:
+    port = str(free_port())
+    gave = runner.use(checkout, replies="replies.yaml", port=port, **{"pool-size": "0"})
+    assert gave["base-url"] == f"http://127.0.0.1:{port}/v1"
+    assert gave["key"] == runner.env["CHOWDER_KEY"]
+    assert gave["package"] == str(checkout)
+    # The engine has the image.
+    assert "ci: " not in runner.log
+    assert not list(runner.caches.iterdir())
+    # The job's own Python is the one that it had.
+    assert str(checkout) not in runner.env["PATH"]
+    runner.run(TALK)
+    assert "Hello, pipeline." in runner.log
+    with pytest.raises(Failed):
+        runner.run('echo "the key is $CHOWDER_KEY"; exit 1')
+    assert "the key is ***" in runner.log
+    assert not list(runner.artifacts.iterdir())
+    runner.use(checkout, logs="true")
+    texts = bundled(runner.artifacts / "chowder-local-agents-0" / "logs.zip")
+    assert "POST /v1/instances 201" in texts["server.log"]
+    assert gave["key"] not in "".join(texts.values()) + runner.log
+
+
+def test_github_a_start_that_fails_leaves_logs_by_itself(
+    checkout: Path, runner: GitHubRunner
+) -> None:
+    (runner.workspace / "replies.yaml").write_text("- match: {txt: hello}\n  reply: Hello.\n")
+    with pytest.raises(Failed, match="txt"):
+        runner.use(checkout, replies="replies.yaml", port=str(free_port()))
+    texts = bundled(runner.artifacts / "chowder-local-agents-0" / "logs.zip")
+    assert json.loads(texts["versions.json"])["chowder-local"]
+    assert "CHOWDER_KEY" not in runner.env
+
+
+def test_github_an_image_is_built_once_and_then_comes_from_the_cache(
+    checkout: Path, runner: GitHubRunner, tiny_recipe: Callable[[], None]
+) -> None:
+    # What a build needs to have; the recipe makes nothing of it.
+    runner.env["CHOWDER_BASE_IMAGE"] = expected_tag(Settings())
+    for step in ("building", "loading"):
+        before = len(runner.log)
+        runner.use(checkout, port=str(free_port()), **{"pool-size": "0"})
+        said = runner.log[before:]
+        assert ("building chowder-local/sandbox:0.0.0-" in said) is (step == "building"), said
+        assert ("ci: loading" in said) is (step == "loading"), said
+        assert len(list(runner.caches.iterdir())) == 1
+        if step == "building":
+            runner.run("chowder-local reset --yes")
+            tiny_recipe()
+            shutil.rmtree(runner.temp / "chowder-local")
+
+
+@pytest.mark.parametrize("is_good", [True, False])
+def test_gitlab_a_job_talks_to_an_agent_and_its_failure_leaves_logs(
+    checkout: Path, env: dict[str, str], tmp_path: Path, engine: docker.DockerClient, is_good: bool
+) -> None:
+    project, artifacts = tmp_path / "project", tmp_path / "artifacts"
+    project.mkdir()
+    artifacts.mkdir()
+    (project / "replies.yaml").write_text(REPLIES)
+    keep = "cp .chowder-local/data/store.id .chowder-local/data/default.key ."
+    mine = {
+        "extends": ".chowder-local",
+        "variables": {
+            "LOCAL_AGENTS_DIR": str(checkout),
+            "CHOWDER_REPLIES": "replies.yaml",
+            "CHOWDER_POOL_SIZE": "0",
+            "CHOWDER_PORT": str(free_port()),
+        },
+        "script": [keep, TALK if is_good else "echo no such luck; exit 1"],
+    }
+    ended = run_job(job(checkout / "scripts/gitlab-ci.yml", mine), project, env, artifacts)
+    assert ended.status == ("success" if is_good else "failed"), ended.log
+    assert ("Hello, pipeline." in ended.log) is is_good
+    assert (project / "default.key").read_text() not in ended.log
+    assert_nothing_left(engine, (project / "store.id").read_text())
+    assert not (project / ".chowder-local/data").exists()
+    assert ended.artifacts == ([] if is_good else [".chowder-local/logs.zip"])
+    if not is_good:
+        texts = bundled(artifacts / "logs.zip")
+        assert (project / "default.key").read_text() not in "".join(texts.values())
+    assert os.listdir(artifacts) == ([] if is_good else ["logs.zip"])
