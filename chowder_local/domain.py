@@ -253,7 +253,7 @@ class SandboxInfo:
     is_oom_killed: bool = False
     egress: Egress = Egress.ON
     is_confined: bool = True
-    """False for one without egress that somebody else has started: its agent waits in vain."""
+    """False for one that only rules keep in, and somebody else has started: it waits in vain."""
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from chowder_local.data_dir import make_private_folder, touch_private, unusable
 from chowder_local.engine.builds import trusted_bundle
 from chowder_local.engine.connection import find_engine
 from chowder_local.engine.image_recipe import expected_tag
+from chowder_local.engine.marks import is_in_container
 from chowder_local.errors.process import DataDirLocked
 from chowder_local.parts import Machine
 from chowder_local.settings import beyond_this_machine
@@ -103,7 +104,8 @@ async def _serve(app: Starlette, bound: socket.socket, settings: Settings) -> No
         with _run_file(settings):
             log.info("chowder-local %s listens on %s", __version__, settings.root_url)
             if not settings.is_on_loopback:
-                log.warning("%s", beyond_this_machine(settings.host))
+                is_inside = is_in_container()
+                log.warning("%s", beyond_this_machine(settings.host, is_in_container=is_inside))
             await server.serve(sockets=[bound])
             log.info("stopping; agents stay as they are")
 

@@ -35,6 +35,10 @@ class Settings(BaseModel):
         default_factory=lambda: user_data_path("chowder-local"),
         description="Where the database, keys and logs are kept.",
     )
+    key_file: Path | None = Field(
+        None,
+        description="Where the default organization's key is kept, if not in the data directory.",
+    )
     offline: bool = Field(
         False, description="The default organization gets the offline model for every provider."
     )
@@ -191,7 +195,7 @@ class Settings(BaseModel):
                 raise ValueError(f"{host!r} is no host name; give names such as box.example")
         return hosts
 
-    @field_validator("data_dir", "ca_bundle", "replies", "record", "replay")
+    @field_validator("data_dir", "key_file", "ca_bundle", "replies", "record", "replay")
     @classmethod
     def _found_from_anywhere(cls, path: Path | None) -> Path | None:
         # A detached server runs in another directory, and only a shell expands a "~".
@@ -271,7 +275,7 @@ class Settings(BaseModel):
     @property
     def default_key_file(self) -> Path:
         """The default organization's API key, for `chowder-local env`."""
-        return self.data_dir / "default.key"
+        return self.key_file or self.data_dir / "default.key"
 
     @property
     def seed_file(self) -> Path:
@@ -304,8 +308,14 @@ class Settings(BaseModel):
         return self.data_dir / "server.log"
 
 
-def beyond_this_machine(host: str) -> str:
+def beyond_this_machine(host: str, *, is_in_container: bool = False) -> str:
     """What an operator is told whose server listens elsewhere than on the loopback."""
+    if is_in_container:
+        return (
+            f"This server listens on {host} in its container, so other containers of its networks "
+            "reach it, unencrypted: to sign up takes no key. Publish its port on 127.0.0.1 only "
+            "(-p 127.0.0.1:2469:2469), and name in CHOWDER_ALLOWED_HOSTS what others call it by."
+        )
     return (
         f"This server listens on {host}, so whoever reaches this machine reaches it, unencrypted, "
         "its own agents among them: to sign up takes no key. Leave CHOWDER_HOST and --host alone "

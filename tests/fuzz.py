@@ -120,6 +120,9 @@ class Findings:
             self.failures[event.label] = repr(event.value)
         elif isinstance(event, events.FatalError):
             raise event.exception
+        elif isinstance(event, events.Interrupted):
+            # Schemathesis keeps it to itself, and the run would go on with the next test.
+            raise KeyboardInterrupt
 
     def _note_scenario(self, recorder: ScenarioRecorder) -> None:
         for case_id, interaction in recorder.interactions.items():

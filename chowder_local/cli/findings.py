@@ -123,6 +123,9 @@ def engine(facts: EngineFacts) -> Iterator[Finding]:
     """An engine that answers, and what it can do for agents."""
     words = f"{facts.version} (API {facts.api_version}) on {facts.system}, at {facts.address.url}"
     yield Finding("engine", Level.OK, f"{words}, from {facts.address.source}")
+    if facts.own_container is not None:
+        words = f"we are in {facts.own_container[:12]}, which joins the networks of its sandboxes"
+        yield Finding("container", Level.OK, words)
     if not (facts.has_memory_limit and facts.has_pids_limit):
         cure = "Enable the cgroup controllers memory and pids (rootless: systemd delegation)."
         yield Finding("limits", Level.WARN, "the engine cannot limit an agent's memory", cure)

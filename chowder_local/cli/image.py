@@ -1,4 +1,4 @@
-"""`image`: the sandbox image on this machine's engine."""
+"""`image`: the images of sandboxes and of the server on this machine's engine."""
 
 from __future__ import annotations
 
@@ -13,17 +13,25 @@ from chowder_local.cli.output import note, say, show_json, show_table, size_of, 
 @click.group()
 @data_dir_option
 def image() -> None:
-    """Build, name, list and remove the sandbox image."""
+    """Build, name, list and remove the images of sandboxes and of the server."""
 
 
 @image.command("build")
 @data_dir_option
 @click.option("--no-cache", is_flag=True, help="Run every step again.")
+@click.option("--server", is_flag=True, help="The image of the server itself, to run it by Docker.")
 @click.pass_obj
-def build(context: Context, no_cache: bool) -> None:
+def build(context: Context, no_cache: bool, server: bool) -> None:
     """Build the image that this version uses, and print its tag."""
     from chowder_local.engine import images
 
+    if server:
+        from chowder_local.engine.server_image import build_server
+
+        with waiting("Building the server image") as progress:
+            tag = build_server(context.settings(), progress, env=context.env, no_cache=no_cache)
+        say(tag)
+        return
     with waiting("Building the sandbox image") as progress:
         tag = images.build(context.settings(), progress, env=context.env, no_cache=no_cache)
     say(tag)
@@ -44,11 +52,12 @@ def tag(context: Context) -> None:
 @json_option
 @click.pass_obj
 def ls(context: Context, as_json: bool) -> None:
-    """List the images built here; * marks the one that this version uses."""
+    """List the images built here; * marks those that this version uses."""
     from chowder_local.engine import images
     from chowder_local.engine.image_recipe import expected_tag
+    from chowder_local.engine.server_image import server_tag
 
-    used = expected_tag(context.settings())
+    used = {expected_tag(context.settings()), server_tag()}
     found = images.list_images(context.env)
     if as_json:
         show_json(
@@ -56,7 +65,7 @@ def ls(context: Context, as_json: bool) -> None:
                 {
                     **asdict(each),
                     "created_at": each.created_at.isoformat(),
-                    "used": each.tag == used,
+                    "used": each.tag in used,
                 }
                 for each in found
             ]
@@ -68,9 +77,9 @@ def ls(context: Context, as_json: bool) -> None:
             ("", "TAG", "OPENCLAW", "SIZE", "CREATED"),
             [
                 (
-                    "*" if each.tag == used else "",
+                    "*" if each.tag in used else "",
                     each.tag,
-                    each.openclaw_version,
+                    each.openclaw_version or each.kind,
                     size_of(each.size_bytes),
                     f"{each.created_at:%Y-%m-%d %H:%M}",
                 )

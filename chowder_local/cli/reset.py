@@ -111,6 +111,8 @@ def own_files(settings: Settings) -> list[Path]:
     )
     # SQLite and we ourselves write files beside these, with a suffix: -wal, .part and so on.
     beside = {path for name in known for path in settings.data_dir.glob(f"{name.name}*")}
+    if settings.key_file is not None and settings.key_file.exists():
+        beside.add(settings.key_file)
     return sorted(
         beside | set(settings.snapshots_dir.glob("*")),
         # The lock goes last: while it is there, nobody else starts.
@@ -136,7 +138,8 @@ def _remove(files: list[Path], settings: Settings) -> list[str]:
             path.unlink(missing_ok=True)
             removed.append(str(path))
         for folder in (settings.snapshots_dir, settings.data_dir):
-            if folder.is_dir() and not any(folder.iterdir()):
+            # A volume is not ours to remove.
+            if folder.is_dir() and not folder.is_mount() and not any(folder.iterdir()):
                 folder.rmdir()
     except OSError as failure:
         raise DataDirUnusable(f"{failure.filename} cannot be removed: {failure}") from failure

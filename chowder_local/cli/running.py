@@ -7,11 +7,18 @@ import os
 import signal
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
-from chowder_local.errors.process import DataDirUnusable, ServerNotReady, ServerStuck
+from chowder_local.engine.marks import is_in_container
+from chowder_local.errors.process import (
+    DataDirUnusable,
+    ServerNotReady,
+    ServerOfContainer,
+    ServerStuck,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,6 +28,7 @@ if TYPE_CHECKING:
 START_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 60.0
 LOCK_POLL_S = 0.05
+FIRST_PROCESS = Path("/proc/1/cmdline")
 
 
 @dataclass(frozen=True)
@@ -68,10 +76,14 @@ def is_locked(settings: Settings) -> bool:
 def stop_running(settings: Settings, timeout_s: float = STOP_TIMEOUT_S) -> int | None:
     """Tells the server to stop and waits until it has; its process id, or None if none ran.
 
-    Raises ServerStuck, and ServerNotReady for one that does not say which process it is.
+    Raises ServerStuck, ServerOfContainer, and ServerNotReady for one that does not say which
+    process it is.
     """
     if not is_locked(settings):
         return None
+    if _is_of_container():
+        # The signal would end us too, or in another container not even the right process.
+        raise ServerOfContainer
     running = _once_it_says_who_it_is(settings)
     if running is None:
         return None
@@ -106,6 +118,14 @@ def _once_it_says_who_it_is(settings: Settings) -> RunningServer | None:
             )
         time.sleep(LOCK_POLL_S)
     return None
+
+
+def _is_of_container() -> bool:
+    """Whether this is in a container that was started to run the server."""
+    if not is_in_container():
+        return False
+    command = FIRST_PROCESS.read_bytes()
+    return b"chowder-local" in command or b"chowder_local" in command
 
 
 def _lock(settings: Settings) -> FileLock:

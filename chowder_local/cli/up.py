@@ -133,7 +133,9 @@ def ensure_image(settings: Settings, env: Mapping[str, str]) -> None:
     """Builds the sandbox image that the settings ask for, unless the engine has it."""
     from chowder_local.engine import images
     from chowder_local.engine.image_recipe import expected_tag
+    from chowder_local.engine.own_container import check_engine
 
+    check_engine(env)
     tag = expected_tag(settings)
     if images.is_there(tag, env):
         return
@@ -200,7 +202,10 @@ def _say_ready(context: Context, settings: Settings, running: RunningServer) -> 
             "\nEgress is off: agents reach their models and nothing else, unless one is set apart."
         )
     if not settings.is_on_loopback:
-        note(f"\nWarning: {beyond_this_machine(settings.host)}")
+        from chowder_local.engine.marks import is_in_container
+
+        words = beyond_this_machine(settings.host, is_in_container=is_in_container())
+        note(f"\nWarning: {words}")
 
 
 def _say_lines(context: Context, running: RunningServer, models: str | None = None) -> None:

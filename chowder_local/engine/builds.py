@@ -21,10 +21,18 @@ _DONE = re.compile(r"^#\d+ (?:DONE (\d+\.\d)s|(CACHED))$")
 
 
 def build_command(
-    *, folder: Path, tag: str, arguments: Mapping[str, str], ca_bundle: Path | None, no_cache: bool
+    *,
+    folder: Path,
+    tag: str,
+    arguments: Mapping[str, str],
+    ca_bundle: Path | None,
+    no_cache: bool,
+    file: Path | None = None,
 ) -> list[str]:
-    """The command line; the recipe's folder is the build context."""
+    """The command line; the folder is the build context, with the Dockerfile in it or in `file`."""
     command = ["docker", "build", "--progress", "plain", "--tag", tag]
+    if file is not None:
+        command += ["--file", str(file)]
     for name, value in arguments.items():
         command += ["--build-arg", f"{name}={value}"]
     if ca_bundle is not None:

@@ -1,4 +1,4 @@
-"""Keeping a sandbox without egress from what else this host has, before its agent does anything."""
+"""Keeping a sandbox to what it may reach by rules in its own network, before its agent runs."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from docker.errors import APIError
 
 from chowder_local.domain import GATEWAY_PORT, Egress, SandboxState
+from chowder_local.engine.networks import JOINED_MARK
 from chowder_local.engine.rooted import run_rooted
-from chowder_local.errors.sandboxes import EgressUnavailable
+from chowder_local.errors.sandboxes import EgressUnavailable, EngineUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,28 +39,44 @@ def patient(command: Sequence[str]) -> list[str]:
     return ["sh", "-c", _WAIT, "sh", *command]
 
 
+def is_needed(egress: Egress, networks: SandboxNetworks) -> bool:
+    """Whether a sandbox has to be confined; else its network keeps it as it should be."""
+    return egress is Egress.OFF or networks.joined_by is not None
+
+
 def confine(
     client: docker.DockerClient,
     container: Container,
     networks: SandboxNetworks,
+    egress: Egress,
     relay_port: int | None,
 ) -> None:
-    """Lets the sandbox, which waits for it, call the relay and nothing else. Blocking.
+    """Lets the sandbox, which waits for it, call the relay and none of its neighbours. Blocking.
 
-    A network without a way out still leads to this host: to all that listens on all of its
-    addresses. Raises EgressUnavailable.
+    Without egress it calls nothing else: a network without a way out still leads to this host, to
+    all that listens on all of its addresses. Raises EgressUnavailable, EngineUnavailable.
     """
-    if networks.closed is None or relay_port is None:
+    is_closed = egress is Egress.OFF
+    network = networks.closed if is_closed else networks.open
+    if network is None or relay_port is None:
         raise EgressUnavailable("where the model relay is is not known yet.")
-    arguments = (networks.closed.relay_address, str(relay_port), str(GATEWAY_PORT), MARK)
+    arguments = [network.relay_address, str(relay_port), str(GATEWAY_PORT), MARK]
+    if not is_closed and network.addresses is not None:
+        arguments.append(network.addresses[0])
     is_done, said = run_rooted(client, container, "confine.py", *arguments)
-    if not is_done:
-        words = (said.splitlines() or ["it does not say why"])[-1]
+    if is_done:
+        return
+    words = (said.splitlines() or ["it does not say why"])[-1]
+    if is_closed:
         raise EgressUnavailable(f"the sandbox's network cannot be closed: {words}.")
+    raise EngineUnavailable(
+        f"A sandbox cannot be kept from its neighbours on this engine: {words}. Run the server "
+        "on the engine's machine itself, or its container with the network of the host."
+    )
 
 
 class Confined:
-    """Which sandboxes without egress the rules are in force in; all calls block.
+    """Which sandboxes that need it the rules are in force in; all calls block.
 
     They are gone with every start, so each start is looked at once.
     """
@@ -74,7 +91,7 @@ class Confined:
 
     def seen(self, info: SandboxInfo, attributes: dict[str, Any]) -> SandboxInfo:
         """The sandbox, and whether it is confined; `attributes` are those of an inspection."""
-        if info.egress is not Egress.OFF or info.state is not SandboxState.RUNNING:
+        if not _must_be(info, attributes):
             return info
         key, start = attributes["Id"], attributes["State"]["StartedAt"]
         if self._starts.get(key) != start:
@@ -85,7 +102,7 @@ class Confined:
 
     def listed(self, info: SandboxInfo, row: dict[str, Any]) -> SandboxInfo:
         """The same for a row of the engine's list, which does not tell when it was started."""
-        if info.egress is not Egress.OFF or info.state is not SandboxState.RUNNING:
+        if not _must_be(info, row):
             return info
         try:
             return self.seen(info, self._client.api.inspect_container(row["Id"]))
@@ -107,3 +124,10 @@ class Confined:
         except APIError:
             # It has ended meanwhile, which is for the next look to find.
             return True
+
+
+def _must_be(info: SandboxInfo, told: dict[str, Any]) -> bool:
+    """Whether what the engine tells of a sandbox is of one that only the rules keep in."""
+    networks = (told.get("NetworkSettings") or {}).get("Networks") or {}
+    is_joined = any(JOINED_MARK in name for name in networks)
+    return info.state is SandboxState.RUNNING and (info.egress is Egress.OFF or is_joined)

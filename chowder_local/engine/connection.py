@@ -17,6 +17,7 @@ from docker.errors import DockerException
 from docker.tls import TLSConfig
 from requests.exceptions import RequestException
 
+from chowder_local.engine.marks import is_in_container
 from chowder_local.errors.sandboxes import EngineRemote, EngineSilent, EngineUnavailable
 
 if TYPE_CHECKING:
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
 HOW_TO_GET_ONE = (
     "Start Docker Desktop, OrbStack, Colima, Rancher Desktop or Podman, or install Docker Engine "
     "(Debian, Ubuntu: apt-get install docker.io), or set DOCKER_HOST."
+)
+HOW_TO_MOUNT_ONE = (
+    "This is a container: give it the socket of the engine that runs it "
+    "(-v /var/run/docker.sock:/var/run/docker.sock)."
 )
 HOW_TO_WAKE_ONE = (
     "It is there, but hangs: restart it (systemctl restart docker, or Docker Desktop's Restart). "
@@ -66,7 +71,7 @@ def find_engine(env: Mapping[str, str]) -> EngineAddress:
         tried[path] = problem
     raise EngineUnavailable(
         f"No container engine found. Tried {', '.join(f'{p} ({why})' for p, why in tried.items())}."
-        f" {_cure(' '.join(tried.values()))}"
+        f" {HOW_TO_MOUNT_ONE if is_in_container() else _cure(' '.join(tried.values()))}"
     )
 
 

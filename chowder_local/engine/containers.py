@@ -6,7 +6,7 @@ from typing import Any
 
 from chowder_local.domain import GATEWAY_PORT, Egress, SandboxId, SandboxInfo, SandboxState
 from chowder_local.engine import labels
-from chowder_local.engine.networks import CLOSED_SUFFIX
+from chowder_local.engine.networks import CLOSED_SUFFIX, JOINED_MARK
 
 _STATES = {
     "created": SandboxState.CREATED,
@@ -59,7 +59,11 @@ def _egress(networks: dict[str, Any]) -> Egress:
 def _gateway_url(port: int | str | None, networks: dict[str, Any]) -> str | None:
     if port is not None:
         return f"http://127.0.0.1:{port}"
-    # A closed network publishes nothing; this host has an address on it, and needs no port.
-    closed = (known for name, known in networks.items() if name.endswith(CLOSED_SUFFIX))
-    address = next(filter(None, (known.get("IPAddress") for known in closed)), None)
+    # These publish nothing; this host has an address on a closed one, and this server on a joined
+    # one, so that no port is needed.
+    beside = (
+        known for name, known in networks.items()
+        if name.endswith(CLOSED_SUFFIX) or JOINED_MARK in name
+    )  # fmt: skip
+    address = next(filter(None, (known.get("IPAddress") for known in beside)), None)
     return None if address is None else f"http://{address}:{GATEWAY_PORT}"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import asynccontextmanager, closing
 from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from docker.errors import APIError, NotFound
 
-from chowder_local.domain import Egress, EngineMemory, SandboxId, SandboxInfo, SandboxState
+from chowder_local.domain import EngineMemory, SandboxId, SandboxInfo, SandboxState
 from chowder_local.engine import confinement, labels, specs
 from chowder_local.engine.beside import Beside
 from chowder_local.engine.connection import hear, open_client
@@ -17,8 +18,14 @@ from chowder_local.engine.failures import in_words, needing
 from chowder_local.engine.hearing import Hearing
 from chowder_local.engine.homes import rework_home, save_home
 from chowder_local.engine.memory import memory_of
-from chowder_local.engine.networks import SandboxNetworks, ensure_networks, remake_networks
+from chowder_local.engine.networks import (
+    SandboxNetworks,
+    ensure_networks,
+    leave_networks,
+    remake_networks,
+)
 from chowder_local.engine.own import Own
+from chowder_local.engine.own_container import own_container
 from chowder_local.engine.threads import Threads, ensure_awaited
 from chowder_local.engine.within import Within
 from chowder_local.errors.sandboxes import EngineUnavailable
@@ -33,6 +40,8 @@ if TYPE_CHECKING:
 
     from chowder_local.domain import SandboxSpec
     from chowder_local.engine.connection import EngineAddress
+
+log = logging.getLogger(__name__)
 
 PAUSE_ATTEMPTS = 5
 """Now and then a busy sandbox is not frozen at the first: the kernel does not catch all of it."""
@@ -70,10 +79,12 @@ class DockerEngine(Within):
         ):
             # A kept connection for each thread, or the SDK would throw the surplus away.
             client = await threads.run(open_client, address, timeout_s, thread_count)
-            try:
-                yield cls(client, threads, store_id, timeout_s)
-            finally:
-                client.close()
+            with closing(client):
+                engine = cls(client, threads, store_id, timeout_s)
+                try:
+                    yield engine
+                finally:
+                    await engine.leave()
 
     async def prepare(
         self,
@@ -93,7 +104,8 @@ class DockerEngine(Within):
             with in_words("take away what was left behind"):
                 self._own.discard_passing()
             with in_words("make the sandbox networks"):
-                return found, ensure_networks(self._client, self._store_id)
+                own = own_container(self._client)
+                return found, ensure_networks(self._client, self._store_id, own)
 
         found, networks = await self._threads.run(call)
         told = found.attrs["Config"]
@@ -103,6 +115,21 @@ class DockerEngine(Within):
         )
         self._likeness = specs.likeness(str(found.id), self._around)
         return networks
+
+    async def leave(self) -> None:
+        """Takes the server's own container, if it is in one, out of the sandboxes' networks."""
+        if (around := self._around) is None or around.networks.joined_by is None:
+            return
+
+        def call() -> None:
+            with in_words("leave the sandbox networks"):
+                leave_networks(self._client, around.networks)
+
+        try:
+            await self._threads.run(call)
+        except EngineUnavailable as problem:
+            # The next start joins them all the same, and whoever removes the container leaves them.
+            log.warning("%s", problem)
 
     def relay_is_at(self, port: int) -> None:
         """Tells where sandboxes without egress may go; before it is known, none is booted."""
@@ -184,10 +211,13 @@ class DockerEngine(Within):
                     container.put_archive(specs.STATE_DIR, specs.archive(files))
                 ensure_awaited()
                 container.start()
-                if spec.egress is Egress.OFF:
-                    confinement.confine(self._client, container, around.networks, self._relay_port)
+                is_kept = confinement.is_needed(spec.egress, around.networks)
+                if is_kept:
+                    confinement.confine(
+                        self._client, container, around.networks, spec.egress, self._relay_port
+                    )
                 container.reload()
-                if spec.egress is Egress.OFF:
+                if is_kept:
                     self._confined.note(container)
                 return info_of(spec.id, container.attrs)
 

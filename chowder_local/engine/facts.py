@@ -9,6 +9,7 @@ from docker.errors import DockerException
 from requests.exceptions import RequestException
 
 from chowder_local.engine.connection import find_engine, open_client
+from chowder_local.engine.own_container import own_container
 from chowder_local.errors.sandboxes import EngineUnavailable
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ class EngineFacts:
     root_dir: str
     has_memory_limit: bool
     has_pids_limit: bool
+    own_container: str | None = None
+    """The container that we are in ourselves, if that engine runs it."""
 
 
 def ask_engine(env: Mapping[str, str]) -> EngineFacts:
@@ -51,6 +54,7 @@ def ask_engine(env: Mapping[str, str]) -> EngineFacts:
             # Podman leaves these out, and has both.
             has_memory_limit=bool(info.get("MemoryLimit", True)),
             has_pids_limit=bool(info.get("PidsLimit", True)),
+            own_container=own_container(client),
         )
     except (DockerException, RequestException) as failure:
         raise EngineUnavailable(f"The engine does not say how it is: {failure}") from failure

@@ -44,6 +44,12 @@ def expected_tag(settings: Settings) -> str:
 
 def tag_of(folder: Path, base_image: str) -> str:
     """`chowder-local/sandbox:<OpenClaw version>-<12 hex digits of recipe and base>`."""
+    version = read_versions(folder)["OPENCLAW_VERSION"]
+    return f"{REPOSITORY}:{version}-{digest_of(folder, base_image)}"
+
+
+def digest_of(folder: Path, base_image: str) -> str:
+    """12 hex digits, which change with every byte of a recipe and with its base."""
     digest = hashlib.sha256(base_image.encode())
     for path in _files(folder):
         content = path.read_bytes()
@@ -51,8 +57,7 @@ def tag_of(folder: Path, base_image: str) -> str:
         # Lengths keep two different folders from being the same run of bytes.
         digest.update(f"\n{name} {len(content)}\n".encode())
         digest.update(content)
-    version = read_versions(folder)["OPENCLAW_VERSION"]
-    return f"{REPOSITORY}:{version}-{digest.hexdigest()[:_DIGEST_LENGTH]}"
+    return digest.hexdigest()[:_DIGEST_LENGTH]
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -1,4 +1,4 @@
-"""The sandbox image on the engine: is it there, build it, list and remove what we built."""
+"""Images on the engine: is one there, build the sandbox's, list and remove what we built."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 LABEL = "dev.chowder-local.image"
 OPENCLAW_LABEL = "dev.chowder-local.openclaw"
-_OURS = f"{LABEL}=sandbox"
+KINDS = ("sandbox", "server")
 
 PULL_ANSWER_S = 20.0
 """How long a registry may take to say anything; a pull that has begun may take its time."""
@@ -53,34 +53,36 @@ _CONFLICT = 409
 
 @dataclass(frozen=True)
 class ImageInfo:
-    """A sandbox image on the engine."""
+    """An image of ours on the engine; that of the server has no OpenClaw."""
 
     tag: str
     id: str
     openclaw_version: str
     size_bytes: int
     created_at: datetime
+    kind: str = "sandbox"
 
 
 def is_there(tag: str, env: Mapping[str, str]) -> bool:
     """Whether the engine has the image. Raises EngineUnavailable."""
-    with _engine(env) as (client, _):
+    with engine_of(env) as (client, _):
         return _has(client, tag)
 
 
 def list_images(env: Mapping[str, str]) -> list[ImageInfo]:
     """Every tag of every image that we built, newest first. Raises EngineUnavailable."""
-    with _engine(env) as (client, _):
-        found = client.images.list(filters={"label": _OURS})
-        infos = [_info(image, tag) for image in found for tag in image.tags]
+    with engine_of(env) as (client, _):
+        found = client.images.list(filters={"label": LABEL})
+        ours = (image for image in found if image.labels[LABEL] in KINDS)
+        infos = [_info(image, tag) for image in ours for tag in image.tags]
     return sorted(infos, key=lambda info: info.created_at, reverse=True)
 
 
 def remove(tag: str, env: Mapping[str, str]) -> None:
     """Removes an image of ours. Raises ImageMissing, ImageKept, EngineUnavailable."""
-    with _engine(env) as (client, _):
+    with engine_of(env) as (client, _):
         try:
-            if client.images.get(tag).labels.get(LABEL) != "sandbox":
+            if client.images.get(tag).labels.get(LABEL) not in KINDS:
                 raise ImageKept(tag, "it was not built by chowder-local")
             client.images.remove(tag)
         except ImageNotFound:
@@ -108,32 +110,59 @@ def build(
             f"CHOWDER_IMAGE names an image of your own, {settings.image}; "
             "build or pull it yourself, or unset it to use ours."
         )
-    folder = recipe_dir()
-    versions = read_versions(folder)
-    tag = expected_tag(settings)
+    versions = read_versions(recipe_dir())
+    return build_folder(
+        settings,
+        progress,
+        env=env,
+        folder=recipe_dir(),
+        tag=expected_tag(settings),
+        arguments=lambda base: build_arguments(base, versions, env),
+        words="The sandbox image",
+        no_cache=no_cache,
+    )
+
+
+def build_folder(
+    settings: Settings,
+    progress: Callable[[str], None],
+    *,
+    env: Mapping[str, str],
+    folder: Path,
+    tag: str,
+    arguments: Callable[[str], Mapping[str, str]],
+    words: str,
+    file: Path | None = None,
+    no_cache: bool = False,
+) -> str:
+    """Builds what a folder describes, and returns the tag that it was given.
+
+    `arguments` makes the Dockerfile's ARGs of the name of the base image. Raises ImageBuildFailed
+    and EngineUnavailable.
+    """
     ca_bundle = trusted_bundle(settings.ca_bundle, env)
-    with _engine(env) as (client, address):
+    with engine_of(env) as (client, address):
         env = command_env(address, env)
-        base = _base_image(client, settings, versions, progress, env, ca_bundle)
+        base = _base_image(client, settings, progress, env, ca_bundle)
         command = build_command(
             folder=folder,
             tag=tag,
-            arguments=build_arguments(base, versions, env),
+            arguments=arguments(base),
             ca_bundle=ca_bundle,
             no_cache=no_cache,
+            file=file,
         )
         progress(f"building {tag} on {base} (about 2 minutes)")
         code, lines = run_command(command, env, lambda line: _tell(progress, readable(line)))
     if code != 0:
         quoted = "\n  ".join(lines_that_matter(lines))
-        raise ImageBuildFailed(f"The sandbox image could not be built:\n  {quoted}")
+        raise ImageBuildFailed(f"{words} could not be built:\n  {quoted}")
     return tag
 
 
 def _base_image(
     client: docker.DockerClient,
     settings: Settings,
-    versions: Mapping[str, str],
     progress: Callable[[str], None],
     env: Mapping[str, str],
     ca_bundle: Path | None,
@@ -153,16 +182,18 @@ def _base_image(
     if code == 0:
         return wanted
     reason = lines[-1] if lines else f"no answer within {PULL_ANSWER_S:.0f} s"
+    made = f"chowder-local/base:trixie-node{read_versions(recipe_dir())['NODE_VERSION']}"
     # Another base than the one that somebody chose would be a surprise.
-    if wanted != Settings.model_fields["base_image"].default or not _can_make_base():
+    is_default = wanted == Settings.model_fields["base_image"].default
+    is_made = is_default and _has(client, made)
+    if not is_made and not (is_default and _can_make_base()):
         raise ImageBuildFailed(
             f"The base image {wanted} is not there and could not be pulled ({reason}). Pull it "
             "where a registry answers and bring it here with 'docker save' and 'docker load', or "
             "name another with CHOWDER_BASE_IMAGE; as root on Debian it is made without a registry."
         )
     progress(f"no registry answers: {reason}")
-    made = f"chowder-local/base:trixie-node{versions['NODE_VERSION']}"
-    if _has(client, made):
+    if is_made:
         return made
     progress("making the base from Debian's and npm's packages instead")
     if ca_bundle is not None:
@@ -184,7 +215,8 @@ def _tell(progress: Callable[[str], None], line: str | None) -> None:
 
 
 @contextmanager
-def _engine(env: Mapping[str, str]) -> Iterator[tuple[docker.DockerClient, EngineAddress]]:
+def engine_of(env: Mapping[str, str]) -> Iterator[tuple[docker.DockerClient, EngineAddress]]:
+    """A client of the engine that is found. Raises EngineUnavailable, also for what it refuses."""
     address = find_engine(env)
     client = open_client(address)
     try:
@@ -210,4 +242,5 @@ def _info(image: Image, tag: str) -> ImageInfo:
         openclaw_version=image.labels.get(OPENCLAW_LABEL, ""),
         size_bytes=image.attrs["Size"],
         created_at=datetime.fromisoformat(image.attrs["Created"]),
+        kind=image.labels[LABEL],
     )

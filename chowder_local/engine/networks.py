@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import socket
+from contextlib import suppress
 from dataclasses import dataclass
+from ipaddress import IPv4Network
 from typing import TYPE_CHECKING
 
-from docker.errors import APIError
+from docker.errors import APIError, NotFound
 from docker.types import IPAMConfig, IPAMPool
 
 from chowder_local.engine import labels
@@ -22,6 +24,12 @@ log = logging.getLogger(__name__)
 
 CLOSED_SUFFIX = "-closed"
 """What the name of a network ends with that leads nowhere."""
+
+JOINED_MARK = "-joined"
+"""What is in the name of a network that the server takes part in, being in a container itself."""
+
+ATTEMPTS = 5
+"""Others make networks as well, and may be given the addresses that were ours a moment ago."""
 
 ELSEWHERE = (
     "this engine is in a virtual machine, or runs without root (Docker Desktop, Colima, rootless), "
@@ -48,6 +56,9 @@ class SandboxNetworks:
     open: SandboxNetwork
     closed: SandboxNetwork | None
     problem: str | None = None
+    joined_by: str | None = None
+    """The server's own container, if it is in one. Then neighbours are kept from each other by
+    rules in each sandbox: a bridge that does it would keep them from the server, too."""
 
     @property
     def relay_binds(self) -> list[str]:
@@ -56,36 +67,133 @@ class SandboxNetworks:
         return [network.relay_bind for network in networks if network is not None]
 
 
-def ensure_networks(client: docker.DockerClient, store_id: str) -> SandboxNetworks:
-    """The server's networks, made if they are not there. Blocking."""
-    name = f"chowder-{store_id}"
-    # No talk between sandboxes; the host and the outside stay reachable.
-    opened = _ensure(client, name, store_id, internal=False)
-    if (addresses := _addresses(opened)) is None:
-        # The engine lives in a virtual machine (Docker Desktop, Colima, rootless): its
-        # bridge is not on this host, and it forwards its own name for the host to our loopback.
-        there = SandboxNetwork(name, relay_bind="127.0.0.1", relay_address="host-gateway")
-        return SandboxNetworks(there, None, ELSEWHERE)
-    network = _at(name, addresses)
+def ensure_networks(
+    client: docker.DockerClient, store_id: str, own: str | None = None
+) -> SandboxNetworks:
+    """The server's networks, made if they are not there. Blocking.
+
+    `own` is the container that the server is in, if that is one of this engine's; it joins them.
+    """
+    name = f"chowder-{store_id}" if own is None else f"chowder-{store_id}{JOINED_MARK}"
+    _clear(client, store_id, {name, name + CLOSED_SUFFIX})
+    if own is not None:
+        network = _joined(client, name, store_id, own)
+    else:
+        # No talk between sandboxes; the host and the outside stay reachable.
+        opened = _ensure(client, name, store_id, internal=False)
+        if (addresses := _addresses(opened)) is None:
+            # The engine lives in a virtual machine (Docker Desktop, Colima, rootless): its
+            # bridge is not on this host, and it forwards its own name for the host to our loopback.
+            there = SandboxNetwork(name, relay_bind="127.0.0.1", relay_address="host-gateway")
+            return SandboxNetworks(there, None, ELSEWHERE)
+        network = _at(name, addresses)
     try:
-        return SandboxNetworks(network, _closed(client, name + CLOSED_SUFFIX, store_id))
+        closed = _closed(client, name + CLOSED_SUFFIX, store_id, own)
     except (APIError, ValueError) as refused:
         # Whoever never wants it must not lose his server over it.
         log.warning("no network without a way out: %s", refused)
-        return SandboxNetworks(network, None, f"the engine does not make its network: {refused}")
+        problem = f"the engine does not make its network: {refused}"
+        return SandboxNetworks(network, None, problem, own)
+    return SandboxNetworks(network, closed, None, own)
 
 
 def remake_networks(client: docker.DockerClient, store_id: str, known: SandboxNetworks) -> None:
     """Makes those that somebody has removed, with the addresses that they had. Blocking."""
     for network, internal in ((known.open, False), (known.closed, True)):
         if network is not None and _find(client, network.name, store_id) is None:
-            _create(client, network.name, store_id, network.addresses, internal=internal)
+            made = _create(client, network.name, store_id, network.addresses, internal=internal)
+            if known.joined_by is not None:
+                _join(client, made, known.joined_by, network.relay_bind)
 
 
-def _closed(client: docker.DockerClient, name: str, store_id: str) -> SandboxNetwork:
+def leave_networks(client: docker.DockerClient, known: SandboxNetworks) -> None:
+    """Takes the server's own container out of them, so that it can be started without. Blocking."""
+    if (own := known.joined_by) is None:
+        return
+    there = _networks_of(client, own)
+    for network in (known.open, known.closed):
+        if network is not None and network.name in there:
+            with suppress(NotFound):
+                client.networks.get(network.name).disconnect(own, force=True)
+
+
+def place_of_server(subnet: str) -> tuple[str, str]:
+    """The part of a subnet that others get addresses of, and the server's, beyond it (pure)."""
+    whole = IPv4Network(subnet)
+    return str(next(whole.subnets())), str(whole.broadcast_address - 1)
+
+
+def _clear(client: docker.DockerClient, store_id: str, wanted: set[str]) -> None:
+    """Takes away networks of a server that was in a container and is not, or the reverse.
+
+    Sandboxes in them would not be reached. What they are is on their volumes.
+    """
+    for network in client.networks.list(filters=labels.store_filter(store_id)):
+        if network.name in wanted or not str(network.name).startswith(f"chowder-{store_id}"):
+            continue
+        log.info("network %s is of a server elsewhere: it goes, and who is in it", network.name)
+        for row in client.api.containers(all=True, filters=labels.store_filter(store_id)):
+            if network.name in ((row.get("NetworkSettings") or {}).get("Networks") or {}):
+                client.api.remove_container(row["Id"], force=True)
+        network.reload()
+        for container_id in _attributes(network).get("Containers") or {}:
+            network.disconnect(container_id, force=True)
+        network.remove()
+
+
+def _joined(client: docker.DockerClient, name: str, store_id: str, own: str) -> SandboxNetwork:
+    """A network with a place for the server, whose address is the same at each start."""
+    internal = name.endswith(CLOSED_SUFFIX)
+    network = _ensure(client, name, store_id, internal=internal)
+    subnet, gateway = _addresses_given(network)
+    for attempt in range(ATTEMPTS):
+        if any(part.get("IPRange") for part in _attributes(network)["IPAM"]["Config"]):
+            break
+        # Only to whom chooses the subnet the engine gives an address of his choice.
+        network.remove()
+        try:
+            network = _create(client, name, store_id, (subnet, gateway), internal=internal)
+        except APIError:
+            if attempt == ATTEMPTS - 1:
+                raise
+            network = _create(client, name, store_id, internal=internal)
+        network.reload()
+        subnet, gateway = _addresses_given(network)
+    _, address = place_of_server(subnet)
+    _join(client, network, own, address)
+    return SandboxNetwork(name, address, address, (subnet, gateway))
+
+
+def _join(client: docker.DockerClient, network: Network, own: str, address: str) -> None:
+    there = _networks_of(client, own).get(str(network.name))
+    if there is not None:
+        if there["IPAddress"] == address:
+            return
+        network.disconnect(own, force=True)
+    network.connect(own, ipv4_address=address)
+
+
+def _networks_of(client: docker.DockerClient, container_id: str) -> dict[str, Any]:
+    networks: dict[str, Any] = client.api.inspect_container(container_id)["NetworkSettings"]
+    return networks["Networks"] or {}
+
+
+def _addresses_given(network: Network) -> tuple[str, str]:
+    """The network's subnet and gateway, wherever its bridge is."""
+    for part in _attributes(network)["IPAM"]["Config"]:
+        if "." in part["Subnet"]:
+            return part["Subnet"], part["Gateway"]
+    raise ValueError(f"the network {network.name} has no IPv4 addresses.")
+
+
+def _closed(
+    client: docker.DockerClient, name: str, store_id: str, own: str | None
+) -> SandboxNetwork:
     network = _ensure(client, name, store_id, internal=True)
     if not _attributes(network).get("Internal"):
         raise ValueError(f"the network {name} has a way out; remove it and start the server again.")
+    if own is not None:
+        return _joined(client, name, store_id, own)
     if (addresses := _addresses(network)) is None:
         raise ValueError(f"the network {name} has no address of this machine.")
     return _at(name, addresses)
@@ -128,17 +236,19 @@ def _create(
     *,
     internal: bool,
 ) -> Network:
-    ipam = None
+    ipam, is_joined = None, JOINED_MARK in name
     if addresses is not None:
-        # The relay listens on the gateway's address, and goes on when it is there again.
-        pool = IPAMPool(subnet=addresses[0], gateway=addresses[1])
+        subnet, gateway = addresses
+        others = place_of_server(subnet)[0] if is_joined else None
+        # The relay listens on an address of it, and goes on when that is there again.
+        pool = IPAMPool(subnet=subnet, gateway=gateway, iprange=others)
         ipam = IPAMConfig(pool_configs=[pool])
     try:
         return client.networks.create(
             name,
             driver="bridge",
             internal=internal,
-            options={"com.docker.network.bridge.enable_icc": "false"},
+            options={"com.docker.network.bridge.enable_icc": str(is_joined).lower()},
             labels=labels.store_labels(store_id),
             check_duplicate=True,
             ipam=ipam,

@@ -143,6 +143,9 @@ def _way_out(egress: Egress, around: Surroundings) -> dict[str, Any]:
     if egress is Egress.ON:
         network = networks.open
         more: dict[str, Any] = {"ports": {f"{GATEWAY_PORT}/tcp": ("127.0.0.1", None)}}
+        if networks.joined_by is not None:
+            # The server reaches its own address.
+            more = {"entrypoint": confinement.patient(around.command), "command": []}
     elif networks.closed is None:
         raise EgressUnavailable(networks.problem or "there is no network for it.")
     else:

@@ -38,11 +38,9 @@ def remove_store(store_id: str, env: Mapping[str, str]) -> SweepReport:
     Raises EngineUnavailable, also when something does not go away; a second call
     goes on from there.
     """
-    if not store_id:
-        raise ValueError("an empty store id would match what is not ours")
     client = open_client(find_engine(env), timeout_s=TIMEOUT_S)
     try:
-        return _sweep(client, store_id)
+        return sweep(client, store_id)
     except (APIError, RequestException) as failure:
         raise EngineUnavailable(
             f"The engine does not remove what this data directory has on it: {failure}"
@@ -51,7 +49,10 @@ def remove_store(store_id: str, env: Mapping[str, str]) -> SweepReport:
         client.close()
 
 
-def _sweep(client: docker.DockerClient, store_id: str) -> SweepReport:
+def sweep(client: docker.DockerClient, store_id: str) -> SweepReport:
+    """The same by a client that is open; raises what that does. Blocking."""
+    if not store_id:
+        raise ValueError("an empty store id would match what is not ours")
     filters = store_filter(store_id)
     containers = [
         container.name

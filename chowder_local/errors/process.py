@@ -89,6 +89,19 @@ class ServerStuck(ChowderError):
         )
 
 
+class ServerOfContainer(ChowderError):
+    """The server is what its container was started for, so only the engine can end it rightly."""
+
+    code = "server_of_container"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This container is there for the server, and ends with it. Stop it by the engine "
+            "(docker stop, docker compose stop); what is to be done without the server is done in "
+            "another one: docker compose run --rm chowder-local reset --yes"
+        )
+
+
 class ApiRefused(ChowderError):
     """The server answered a client's call with an error; the words are the answer's."""
 

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 REPLIES = "chowder_replies"
 RECORDING = "chowder_recording"
 STARTED = "chowder-local/started"
-"""In pytest's cache, which all processes of a run share: whether there is a server to end."""
+"""In pytest's cache, which all processes of a run share: whether there is a server to end, and
+how it was started: by "start" or "container"."""
 IN_HAND = pytest.StashKey[list["LiveInstance"]]()
 """The instances that a test has to do with."""
 FAILED = pytest.StashKey[bool]()
@@ -32,10 +33,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("chowder-local", "tests against OpenClaw agents")
     group.addoption(
         "--chowder",
-        choices=("auto", "running", "start"),
+        choices=("auto", "running", "start", "container"),
         default="auto",
         help="Which server: the one that CHOWDER_BASE_URL and CHOWDER_KEY name or that runs, or "
-        "else one that is started for the tests (auto); the former only; the latter only.",
+        "else one that is started for the tests (auto); the former only; the latter only; the "
+        "latter in a container.",
     )
     group.addoption(
         "--chowder-keep",
@@ -70,14 +72,17 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Ends the server that was started for the tests, once all processes of the run are done."""
     cache: pytest.Cache | None = getattr(session.config, "cache", None)
-    if cache is None or hasattr(session.config, "workerinput") or not cache.get(STARTED, False):
+    if cache is None or hasattr(session.config, "workerinput"):
+        return
+    if not (started := cache.get(STARTED, None)):
         return
     # A server that is kept is the next run's to end, if that has to do with it at all.
-    cache.set(STARTED, False)
+    cache.set(STARTED, None)
     if not session.config.getoption("--chowder-keep"):
         from chowder_local.testing.servers import Server
 
-        Server.stop(_data_dir(cache), _environment())
+        end = Server.remove_container if started == "container" else Server.stop
+        end(_data_dir(cache), _environment())
 
 
 @pytest.fixture(scope="session")
@@ -89,7 +94,7 @@ def chowder_server(request: pytest.FixtureRequest) -> Server:
 
     config, env = request.config, _environment()
     wish = config.getoption("--chowder")
-    if wish != "start":
+    if wish not in {"start", "container"}:
         found = Server.named(env) or Server.running(env)
         if found is not None:
             return found
@@ -101,8 +106,9 @@ def chowder_server(request: pytest.FixtureRequest) -> Server:
     data_dir = _data_dir(cache)
     # All processes of a run have the same one, and whoever comes first starts it.
     with FileLock(data_dir.with_suffix(".lock")):
-        cache.set(STARTED, True)
-        return Server.start(data_dir, env)
+        cache.set(STARTED, "container" if wish == "container" else "start")
+        begin = Server.in_container if wish == "container" else Server.start
+        return begin(data_dir, env)
 
 
 @pytest.fixture(scope="session")

@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import socket
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from chowder_local.errors.process import ServerNotReady
+from chowder_local.errors.process import ServerNotReady, SettingsInvalid
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
 PORT_TAKEN = 3
 """The exit code of `chowder-local up` for that."""
+
+CONTAINER_TIMEOUT_S = 900.0
+"""A first start of a server in a container may have to build the sandbox image."""
+
+POLL_S = 0.2
+
+OF_THIS_MACHINE = frozenset(
+    f"CHOWDER_{each}"
+    for each in (
+        "BASE_URL", "CA_BUNDLE", "DATA_DIR", "HOST", "KEY", "KEY_FILE", "PORT", "RECORD", "REPLAY",
+        "REPLIES",
+    )
+)  # fmt: skip
+"""What a server in a container is not told of the environment: addresses and paths."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +44,18 @@ class Server:
 
     @classmethod
     def named(cls, env: Mapping[str, str]) -> Self | None:
-        """The one that `CHOWDER_BASE_URL` and `CHOWDER_KEY` name."""
-        base_url, key = env.get("CHOWDER_BASE_URL"), env.get("CHOWDER_KEY")
+        """The one that `CHOWDER_BASE_URL` and `CHOWDER_KEY` name, or the file CHOWDER_KEY_FILE.
+
+        Raises SettingsInvalid if that cannot be read.
+        """
+        base_url, key, file = (
+            env.get(name) for name in ("CHOWDER_BASE_URL", "CHOWDER_KEY", "CHOWDER_KEY_FILE")
+        )
+        if base_url and file and not key:
+            try:
+                key = Path(file).read_text().strip()
+            except OSError as problem:
+                raise SettingsInvalid(f"CHOWDER_KEY_FILE cannot be read: {problem}") from problem
         return cls(base_url.rstrip("/"), key) if base_url and key else None
 
     @classmethod
@@ -72,6 +98,63 @@ class Server:
         done = _asked(["reset", "--data-dir", str(data_dir), "--yes"], env)
         if done.returncode != 0:
             raise ServerNotReady(f"The tests' server cannot be removed: {done.stderr.strip()}")
+
+    @classmethod
+    def in_container(cls, data_dir: Path, env: Mapping[str, str]) -> Self:
+        """Starts one in a container, as `start` does in a process; `data_dir` only tells it apart.
+
+        The image is built first if it is not there, or of other code. Settings of the environment
+        are passed on, but for those that are of this machine. Raises ServerNotReady,
+        EngineUnavailable and ImageBuildFailed.
+        """
+        from chowder_local.engine import server_container, server_image
+        from chowder_local.settings import PREFIX, Settings
+
+        settings = Settings.read(env)
+        if not server_image.is_current(settings, env):
+            server_image.build_server(settings, _unheard, env=env)
+        chosen = {
+            each: value for each, value in env.items()
+            if each.startswith(PREFIX) and each not in OF_THIS_MACHINE
+        } | {"CHOWDER_OFFLINE": "true"}  # fmt: skip
+        name = _container_name(data_dir)
+        server_container.run_server(name, server_image.server_tag(), chosen, env)
+        deadline = time.monotonic() + CONTAINER_TIMEOUT_S
+        while (seen := server_container.look_at_server(name, env)) and seen.is_running:
+            if seen.port is not None and seen.key is not None:
+                server = cls(f"http://127.0.0.1:{seen.port}/v1", seen.key)
+                if server.is_healthy():
+                    return server
+            if time.monotonic() > deadline:
+                break
+            time.sleep(POLL_S)
+        words = "it is gone" if seen is None else seen.log_tail
+        raise ServerNotReady(f"No server for the tests in the container {name}: {words}")
+
+    @staticmethod
+    def remove_container(data_dir: Path, env: Mapping[str, str]) -> None:
+        """Ends the one that was started so, with every agent and all data of it.
+
+        Raises EngineUnavailable.
+        """
+        from chowder_local.engine.server_container import remove_server
+
+        remove_server(_container_name(data_dir), env)
+
+    def is_healthy(self) -> bool:
+        """Whether it takes calls, and agents can boot."""
+        from chowder_local.client import Client
+
+        with Client(self.base_url, self.key) as client:
+            return client.is_ready() and client.health()["status"] == "ok"
+
+
+def _container_name(data_dir: Path) -> str:
+    return f"chowder-tests-{hashlib.sha256(str(data_dir).encode()).hexdigest()[:12]}"
+
+
+def _unheard(_: str) -> None:
+    """Whoever runs tests is not shown the steps of a build; an error quotes them."""
 
 
 def _free_port() -> int:

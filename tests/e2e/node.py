@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import shutil
@@ -19,20 +20,21 @@ NPM_CI = ("ci", "--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=e
 
 def install_clients() -> None:
     """Brings the locked packages, unless they are there from an earlier run."""
-    manifest = (CLIENTS / "package.json").read_bytes() + (
-        CLIENTS / "package-lock.json"
-    ).read_bytes()
-    wanted = hashlib.sha256(manifest).hexdigest()
+    manifest, locked = CLIENTS / "package.json", CLIENTS / "package-lock.json"
+    wanted = hashlib.sha256(manifest.read_bytes() + locked.read_bytes()).hexdigest()
     # Inside the folder that npm removes first: an installation that broke off has no stamp.
     stamp = CLIENTS / "node_modules" / ".installed"
-    if stamp.exists() and stamp.read_text() == wanted:
-        return
-    command = [tool("npm"), *NPM_CI]
-    done = subprocess.run(
-        command, cwd=CLIENTS, capture_output=True, text=True, timeout=INSTALL_TIMEOUT_S
-    )
-    assert done.returncode == 0, f"npm ci: {done.stdout}{done.stderr}"
-    stamp.write_text(wanted)
+    with locked.open("rb") as lock:
+        # Another run of pytest may be at it.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if stamp.exists() and stamp.read_text() == wanted:
+            return
+        command = [tool("npm"), *NPM_CI]
+        done = subprocess.run(
+            command, cwd=CLIENTS, capture_output=True, text=True, timeout=INSTALL_TIMEOUT_S
+        )
+        assert done.returncode == 0, f"npm ci: {done.stdout}{done.stderr}"
+        stamp.write_text(wanted)
 
 
 def run_client(program: str, base_url: str, key: str) -> dict[str, Any]:

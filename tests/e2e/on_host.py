@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Self
 
 from chowder_local.domain import RELAY_HOSTNAME
+from tests.e2e.serving import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +29,7 @@ class OnHost:
     """Serves what `answer` says, from threads of its own, on a port that stays the same."""
 
     def __init__(self) -> None:
-        self._port = 0
+        self._port = free_port()
         self._server: ThreadingHTTPServer | None = None
         self._thread: threading.Thread | None = None
 
@@ -63,7 +64,6 @@ class OnHost:
     def _listen(self) -> None:
         # All addresses: a sandbox comes in by the bridge, or by loopback where there is none.
         self._server = ThreadingHTTPServer(("0.0.0.0", self._port), _handler(self))
-        self._port = self._server.server_port
         name = type(self).__name__
         self._thread = threading.Thread(target=self._server.serve_forever, name=name)
         self._thread.start()

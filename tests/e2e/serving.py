@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import httpx
@@ -20,16 +22,20 @@ if TYPE_CHECKING:
 TAIL_LINES = 60
 # Spares are for the tests of spares, and what a machine has must not decide about the others.
 DEFAULTS = {"CHOWDER_POOL_SIZE": "0", "CHOWDER_MAX_AWAKE": "16"}
+PORTS = range(20_000, 30_000)
+"""Of these, a kernel gives none to whoever asks for any, so a server that is down keeps its own."""
 UP_TIMEOUT_S = 60.0
 DOWN_TIMEOUT_S = 30.0
 
 
 def free_port() -> int:
     """A port of the loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    while True:
+        # Not by `random`, which begins anew with every test.
+        port = secrets.choice(PORTS)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def bare_environment() -> dict[str, str]:

@@ -15,6 +15,7 @@ from llmock.chaos import ChaosSettings
 from llmock.main import create_app
 from llmock.simulation import MockResponseSettings
 
+from tests.e2e.serving import free_port
 from tests.e2e.waiting import eventually
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class StandIn:
             responses=MockResponseSettings(response_style="static", tool_mode="off"),
         )
         self._behaviour: Behaviour | None = None
-        self._port = 0
+        self._port = free_port()
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
 
@@ -115,7 +116,6 @@ class StandIn:
         bound = socket.socket()
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(("127.0.0.1", self._port))
-        self._port = bound.getsockname()[1]
         config = uvicorn.Config(
             self, log_config=None, lifespan="off", ws="none", timeout_graceful_shutdown=1
         )

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import socket
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from chowder_local.domain import RELAY_HOSTNAME
-from tests.e2e.containers import config_of, container_of, inside
+from tests.e2e.containers import container_of, inside
+from tests.e2e.probing import probed, relay_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import docker
-    from docker.models.containers import Container
 
     from tests.e2e.api import Api
     from tests.e2e.serving import ServerProcess
@@ -28,72 +26,6 @@ REMEMBERED = "The word is walnut."
 SESSION = "walnut"
 NAMES = ("example.com", "one.one.one.one", "host.docker.internal", "gateway.docker.internal")
 OUTSIDE = ("1.1.1.1", "192.0.2.1", "169.254.169.254", "172.17.0.1", "10.0.0.1", "224.0.0.251")
-# Each try has two seconds; what cannot be sent is refused at once, what is dropped takes them all.
-PROBE = r"""
-import json, socket, sys
-from concurrent.futures import ThreadPoolExecutor
-asked = json.loads(sys.argv[1])
-
-def named(name):
-    try:
-        return [name, bool(socket.getaddrinfo(name, 80))]
-    except OSError:
-        return [name, False]
-
-def connected(host, port, device=b""):
-    with socket.socket() as tried:
-        tried.settimeout(2)
-        if device:
-            tried.setsockopt(socket.SOL_SOCKET, 25, device)
-        try:
-            tried.connect((host, port))
-        except OSError:
-            return False
-    return True
-
-def reached(where):
-    host, port = where
-    return [host, port, connected(host, port), connected(host, port, b"eth0")]
-
-def sent(where):
-    host, port = where
-    done = []
-    for device in (b"", b"eth0"):
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as tried:
-            tried.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
-            try:
-                if device:
-                    tried.setsockopt(socket.SOL_SOCKET, 25, device)
-                tried.sendto(b"out", (host, port))
-                done.append(True)
-            except OSError:
-                done.append(False)
-    return [host, port, *done]
-
-with ThreadPoolExecutor(32) as pool:
-    print(json.dumps({
-        "names": list(pool.map(named, asked["names"])),
-        "tcp": list(pool.map(reached, asked["tcp"])),
-        "udp": list(pool.map(sent, asked["udp"])),
-    }))
-"""
-
-
-def probed(container: Container, **asked: Any) -> dict[str, list[list[Any]]]:
-    """What a program in the sandbox, as the agent runs them, finds that it can reach."""
-    whole = {"names": [], "tcp": [], "udp": []} | asked
-    code, output = container.exec_run(["python3", "-c", PROBE, json.dumps(whole)])
-    assert code == 0, output
-    assert isinstance(output, bytes)
-    found: dict[str, list[list[Any]]] = json.loads(output)
-    return found
-
-
-def relay_of(container: Container) -> tuple[str, int]:
-    """The address of the relay's host as the sandbox knows it, and the relay's port."""
-    _, address = inside(container, f"getent hosts {RELAY_HOSTNAME} | cut -d' ' -f1")
-    provider = config_of(container)["models"]["providers"]["chowder-openai"]
-    return address.strip(), int(provider["baseUrl"].split(":")[2].split("/")[0])
 
 
 def local(server: ServerProcess, instance_id: str) -> str:

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from chowder_local.domain import ModelProvider
 from chowder_local.errors.process import SettingsInvalid
-from chowder_local.settings import Settings
+from chowder_local.settings import Settings, beyond_this_machine
 
 
 def test_an_empty_environment_gives_the_published_defaults() -> None:
@@ -105,6 +105,19 @@ def test_all_files_are_in_the_data_directory() -> None:
     }
     assert len(files) == 7
     assert {file.parent for file in files} == {Path("/data")}
+
+
+def test_the_key_may_be_elsewhere_for_who_is_not_to_see_the_data() -> None:
+    settings = Settings.read({"CHOWDER_DATA_DIR": "/data", "CHOWDER_KEY_FILE": "/key/default.key"})
+    assert settings.default_key_file == Path("/key/default.key")
+    assert settings.secret_file == Path("/data/secret.key")
+
+
+def test_in_a_container_who_reaches_it_is_another_matter() -> None:
+    outside, inside = (beyond_this_machine("0.0.0.0", is_in_container=it) for it in (False, True))
+    assert "-p 127.0.0.1:2469:2469" in inside
+    assert "its own agents among them" in outside
+    assert "agents" not in inside
 
 
 def test_every_provider_has_a_base_url_without_a_trailing_slash() -> None:

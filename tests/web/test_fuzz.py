@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     from starlette.applications import Starlette
 
+pytestmark = pytest.mark.slow
+
 MAX_EXAMPLES = 10
 ENDING = [
     "POST /v1/instances/{instance_id}/stop",

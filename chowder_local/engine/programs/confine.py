@@ -1,8 +1,9 @@
-"""Leaves a sandbox one way: to the model relay, and back to who calls its gateway from this host.
+"""Leaves a sandbox one way: to the model relay, and back to who calls its gateway from there.
 
-Run once in a sandbox, as root with all capabilities, before its agent can do anything: what it
-tells the kernel of that sandbox's network stays until the sandbox ends, and no agent may change it.
-By nftables' own protocol, because its command is not in the image.
+With a subnet, everything beyond that subnet is open as well. Run once in a sandbox, as root with
+all capabilities, before its agent can do anything: what it tells the kernel of that sandbox's
+network stays until the sandbox ends, and no agent may change it. By nftables' own protocol, because
+its command is not in the image.
 """
 
 from __future__ import annotations
@@ -18,14 +19,16 @@ NEW_TABLE, NEW_CHAIN, NEW_RULE = (NFTABLES << 8 | number for number in (0, 3, 6)
 REQUEST, ACK, CREATE = 1, 4, 0x400
 NESTED = 0x8000
 FAMILY_INET, FAMILY_IPV4 = 1, 2
-HOOK_OUTPUT = 3
+HOOK_INPUT, HOOK_OUTPUT = 1, 3
 DROP, ACCEPT = 0, 1
-META_OUT_INDEX, META_FAMILY, META_PROTOCOL = 5, 15, 16
+META_IN_INDEX, META_OUT_INDEX, META_FAMILY, META_PROTOCOL = 4, 5, 15, 16
+FROM, TO = 12, 16
+"""Where an IPv4 header has the two addresses."""
 NETWORK_HEADER, TRANSPORT_HEADER = 1, 2
 LOOPBACK_INDEX = 1
 SYN, ACK_FLAG = 0x02, 0x10
 TABLE = b"chowder\0"
-CHAIN = b"output\0"
+INPUT, OUTPUT = b"input\0", b"output\0"
 
 
 def attribute(kind: int, value: bytes) -> bytes:
@@ -76,17 +79,27 @@ def accepted() -> bytes:
     return expression("immediate", number(1, 0), nested(2, nested(2, number(1, ACCEPT))))
 
 
+def ipv4() -> bytes:
+    """Goes on if the packet is one."""
+    return meta(META_FAMILY, bytes([FAMILY_IPV4]))
+
+
 def tcp_to(host: str) -> bytes:
     """Goes on if the packet is TCP to that address."""
-    return (
-        meta(META_FAMILY, bytes([FAMILY_IPV4]))
-        + meta(META_PROTOCOL, bytes([socket.IPPROTO_TCP]))
-        + loaded(NETWORK_HEADER, 16, 4)
-        + equals(socket.inet_aton(host))
-    )
+    is_tcp = meta(META_PROTOCOL, bytes([socket.IPPROTO_TCP]))
+    return ipv4() + is_tcp + loaded(NETWORK_HEADER, TO, 4) + equals(socket.inet_aton(host))
 
 
-def rules(host: str, relay_port: int, gateway_port: int) -> list[bytes]:
+def beyond(subnet: str, which: int) -> bytes:
+    """Goes on if the packet is to, or from, one address elsewhere: not many, which are here too."""
+    network, _, length = subnet.partition("/")
+    mask = struct.pack(">I", 0xFFFFFFFF << (32 - int(length)) & 0xFFFFFFFF)
+    is_here = loaded(NETWORK_HEADER, which, 4) + masked(mask)
+    is_many = loaded(NETWORK_HEADER, which, 1) + masked(b"\xe0")
+    return ipv4() + is_here + equals(socket.inet_aton(network), 1) + is_many + equals(b"\xe0", 1)
+
+
+def way_out(host: str, relay_port: int, gateway_port: int, subnet: str) -> list[bytes]:
     """What may leave: calls within the sandbox, calls of the relay, and answers of the gateway."""
     to_relay = loaded(TRANSPORT_HEADER, 2, 2) + equals(struct.pack(">H", relay_port))
     from_gateway = loaded(TRANSPORT_HEADER, 0, 2) + equals(struct.pack(">H", gateway_port))
@@ -96,6 +109,19 @@ def rules(host: str, relay_port: int, gateway_port: int) -> list[bytes]:
         meta(META_OUT_INDEX, struct.pack("=I", LOOPBACK_INDEX)) + accepted(),
         tcp_to(host) + to_relay + accepted(),
         tcp_to(host) + from_gateway + is_answer + equals(bytes([SYN]), 1) + accepted(),
+        *([beyond(subnet, TO) + accepted()] if subnet else ()),
+    ]
+
+
+def way_in(host: str, subnet: str) -> list[bytes]:
+    """What may come: what is from within, from where the relay is, and answers from beyond."""
+    from_host = loaded(NETWORK_HEADER, FROM, 4) + equals(socket.inet_aton(host))
+    # The first router, which may say that a packet is too long for what lies beyond, is within.
+    is_said_of_packets = ipv4() + meta(META_PROTOCOL, bytes([socket.IPPROTO_ICMP]))
+    return [
+        meta(META_IN_INDEX, struct.pack("=I", LOOPBACK_INDEX)) + accepted(),
+        ipv4() + from_host + accepted(),
+        *([beyond(subnet, FROM) + accepted(), is_said_of_packets + accepted()] if subnet else ()),
     ]
 
 
@@ -105,23 +131,28 @@ def message(kind: int, flags: int, sequence: int, family: int, resource: int, bo
     return head + struct.pack("=BB", family, 0) + struct.pack(">H", resource) + body
 
 
-def batch(found: list[bytes]) -> tuple[bytes, int]:
-    """All of it, to be taken as a whole or not at all, and how many answers there will be."""
-    hook = nested(4, number(1, HOOK_OUTPUT), number(2, 0))
-    chain = (
+def chain(name: bytes, hook: int, rules: list[bytes]) -> list[tuple[int, bytes]]:
+    """A chain that drops what none of its rules accepts."""
+    body = (
         attribute(1, TABLE),
-        attribute(3, CHAIN),
-        hook,
+        attribute(3, name),
+        nested(4, number(1, hook), number(2, 0)),
         number(5, DROP),
         attribute(7, b"filter\0"),
     )
+    where = attribute(1, TABLE) + attribute(2, name)
+    return [
+        (NEW_CHAIN, b"".join(body)),
+        *((NEW_RULE, where + nested(4, each)) for each in rules),
+    ]
+
+
+def batch(outgoing: list[bytes], incoming: list[bytes]) -> tuple[bytes, int]:
+    """All of it, to be taken as a whole or not at all, and how many answers there will be."""
     whole = [
         (NEW_TABLE, attribute(1, TABLE)),
-        (NEW_CHAIN, b"".join(chain)),
-        *(
-            (NEW_RULE, attribute(1, TABLE) + attribute(2, CHAIN) + nested(4, each))
-            for each in found
-        ),
+        *chain(OUTPUT, HOOK_OUTPUT, outgoing),
+        *chain(INPUT, HOOK_INPUT, incoming),
     ]
     messages = [
         message(kind, ACK | CREATE, index, FAMILY_INET, 0, body)
@@ -132,9 +163,10 @@ def batch(found: list[bytes]) -> tuple[bytes, int]:
     return b"".join([begin, *messages, end]), len(messages)
 
 
-def main(host: str, relay_port: str, gateway_port: str, mark: str) -> None:
+def main(host: str, relay_port: str, gateway_port: str, mark: str, subnet: str = "") -> None:
     """Leaves a mark when it is done. Raises OSError with what the kernel has against it."""
-    sent, answer_count = batch(rules(host, int(relay_port), int(gateway_port)))
+    outgoing = way_out(host, int(relay_port), int(gateway_port), subnet)
+    sent, answer_count = batch(outgoing, way_in(host, subnet))
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER) as kernel:
         kernel.settimeout(10)
         kernel.send(sent)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from starlette.responses import HTMLResponse, JSONResponse
 from starlette.routing import Mount, Route
@@ -12,19 +14,23 @@ from swagger_ui_bundle import swagger_ui_path
 from chowder_local.web.openapi.document import document
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
     from starlette.requests import Request
 
     from chowder_local.web.routes import Operation
 
 
-def documentation_routes(operations: Iterable[Operation]) -> list[Route | Mount]:
+def documentation_routes(operations: Sequence[Operation]) -> list[Route | Mount]:
     """The routes of both."""
-    described = document(operations)
+
+    # Few servers are ever asked for it, and it takes longer than all else that is made here.
+    @cache
+    def described() -> dict[str, Any]:
+        return document(operations)
 
     async def openapi(_: Request) -> JSONResponse:
-        return JSONResponse(described)
+        return JSONResponse(await asyncio.to_thread(described))
 
     async def docs(_: Request) -> HTMLResponse:
         return HTMLResponse(_PAGE)

@@ -7,17 +7,28 @@ import secrets
 from typing import TYPE_CHECKING
 
 import pytest
+from docker.errors import NotFound
 
 from chowder_local.engine import networks as module
 from chowder_local.engine.connection import find_engine, open_client
-from chowder_local.engine.labels import store_labels
-from chowder_local.engine.networks import CLOSED_SUFFIX, ensure_networks
+from chowder_local.engine.image_recipe import expected_tag
+from chowder_local.engine.labels import store_filter, store_labels
+from chowder_local.engine.networks import (
+    CLOSED_SUFFIX,
+    JOINED_MARK,
+    ensure_networks,
+    leave_networks,
+    place_of_server,
+    remake_networks,
+)
 from chowder_local.engine.sweep import remove_store
+from chowder_local.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import docker
+    from docker.models.containers import Container
 
 pytestmark = pytest.mark.docker
 
@@ -34,6 +45,21 @@ def store_id() -> Iterator[str]:
     store_id = f"test-{secrets.token_hex(4)}"
     yield store_id
     remove_store(store_id, os.environ)
+
+
+@pytest.fixture
+def own(client: docker.DockerClient) -> Iterator[Container]:
+    """What stands for the server's own container."""
+    command = ["sleep", "300"]
+    own = client.containers.run(expected_tag(Settings()), command, entrypoint="", detach=True)
+    yield own
+    own.remove(force=True)
+
+
+def addresses(own: Container) -> dict[str, str]:
+    own.reload()
+    networks = own.attrs["NetworkSettings"]["Networks"]
+    return {name: known["IPAddress"] for name, known in networks.items() if name != "bridge"}
 
 
 def test_there_are_two_which_stay_the_same(client: docker.DockerClient, store_id: str) -> None:
@@ -68,3 +94,49 @@ def test_where_the_bridge_is_not_on_this_host_nobody_can_be_kept_in(
     assert made.open.relay_address == "host-gateway"
     assert (made.closed, made.relay_binds) == (None, ["127.0.0.1"])
     assert "Docker Desktop" in str(made.problem)
+
+
+def test_a_server_in_a_container_joins_them_at_an_address_that_stays(
+    client: docker.DockerClient, store_id: str, own: Container
+) -> None:
+    made = ensure_networks(client, store_id, own.id)
+    assert made.closed is not None
+    assert made.joined_by == own.id
+    for network, is_internal in ((made.open, False), (made.closed, True)):
+        attributes = client.networks.get(network.name).attrs
+        assert attributes["Internal"] is is_internal
+        assert attributes["Options"] == {"com.docker.network.bridge.enable_icc": "true"}
+        assert network.addresses is not None
+        others, place = place_of_server(network.addresses[0])
+        assert attributes["IPAM"]["Config"][0]["IPRange"] == others
+        assert network.relay_bind == network.relay_address == place
+    expected = {each.name: each.relay_bind for each in (made.open, made.closed)}
+    assert addresses(own) == expected
+    # At the next start, and if somebody has removed one.
+    assert ensure_networks(client, store_id, own.id) == made
+    leave_networks(client, made)
+    assert addresses(own) == {}
+    leave_networks(client, made)
+    client.networks.get(made.closed.name).remove()
+    remake_networks(client, store_id, made)
+    assert ensure_networks(client, store_id, own.id) == made
+    assert addresses(own) == expected
+
+
+def test_a_server_elsewhere_takes_away_the_networks_of_the_former_one_with_who_is_in_them(
+    client: docker.DockerClient, store_id: str, own: Container
+) -> None:
+    ensure_networks(client, store_id, own.id)
+    sandbox = client.containers.create(
+        expected_tag(Settings()),
+        labels=store_labels(store_id),
+        network=f"chowder-{store_id}{JOINED_MARK}",
+    )
+    ensure_networks(client, store_id)
+    with pytest.raises(NotFound):
+        sandbox.reload()
+    assert addresses(own) == {}
+    assert {network.name for network in client.networks.list(filters=store_filter(store_id))} == {
+        f"chowder-{store_id}",
+        f"chowder-{store_id}{CLOSED_SUFFIX}",
+    }

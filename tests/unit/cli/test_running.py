@@ -13,7 +13,12 @@ from filelock import FileLock
 
 from chowder_local.cli import running
 from chowder_local.cli.running import find_running, is_locked, stop_running
-from chowder_local.errors.process import DataDirUnusable, ServerNotReady, ServerStuck
+from chowder_local.errors.process import (
+    DataDirUnusable,
+    ServerNotReady,
+    ServerOfContainer,
+    ServerStuck,
+)
 from chowder_local.settings import Settings
 
 HOLDS_THE_LOCK = """
@@ -158,3 +163,26 @@ def test_a_server_that_ends_while_it_starts_is_no_server(
     answers = iter([True, True, False])
     monkeypatch.setattr(running, "is_locked", lambda settings: next(answers))
     assert stop_running(settings) is None
+
+
+@pytest.mark.parametrize("command", [b"/sbin/docker-init\0--\0chowder-local\0up\0", b"bash\0"])
+def test_who_is_in_the_servers_own_container_does_not_end_it(
+    settings: Settings,
+    hold: Callable[..., int],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    command: bytes,
+) -> None:
+    pid = hold()
+    first = tmp_path / "cmdline"
+    first.write_bytes(command)
+    monkeypatch.setattr(running, "FIRST_PROCESS", first)
+    monkeypatch.setattr(running, "is_in_container", lambda: True)
+    if b"chowder" not in command:
+        assert stop_running(settings) == pid
+        return
+    with pytest.raises(ServerOfContainer, match="docker stop"):
+        stop_running(settings)
+    assert is_locked(settings)
+    monkeypatch.setattr(running, "is_in_container", lambda: False)
+    assert stop_running(settings) == pid

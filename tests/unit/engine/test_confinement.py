@@ -9,7 +9,9 @@ import pytest
 from docker.errors import APIError
 
 from chowder_local.domain import Egress, SandboxId, SandboxInfo, SandboxState
-from chowder_local.engine.confinement import Confined
+from chowder_local.engine.confinement import Confined, confine
+from chowder_local.engine.networks import SandboxNetwork, SandboxNetworks
+from chowder_local.errors.sandboxes import EgressUnavailable, EngineUnavailable
 
 if TYPE_CHECKING:
     import docker
@@ -106,3 +108,34 @@ def test_what_has_egress_or_does_not_run_is_not_looked_at(
     api.failing = "inspect"
     assert confined.listed(info, ROW) == info
     assert confined.seen(info, {}) == info
+
+
+def test_beside_a_server_in_a_container_those_with_egress_are_looked_at_as_well(
+    api: Api, confined: Confined
+) -> None:
+    api.is_marked = False
+    info = SandboxInfo(SandboxId("chowder-1"), SandboxState.RUNNING, egress=Egress.ON)
+    networks: dict[str, Any] = {"NetworkSettings": {"Networks": {"chowder-s-joined": {}}}}
+    assert not confined.seen(info, api.inspect_container("c1") | networks).is_confined
+    networks = {"NetworkSettings": {"Networks": {"chowder-s": {}}}}
+    assert confined.seen(info, api.inspect_container("c1") | networks).is_confined
+
+
+def test_what_is_not_kept_from_its_neighbours_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, ...]] = []
+
+    def refused(*words: Any) -> tuple[bool, str]:
+        asked.append(words[2:])
+        return False, "Traceback\nOSError: the kernel does not take the rules"
+
+    monkeypatch.setattr("chowder_local.engine.confinement.run_rooted", refused)
+    place = SandboxNetwork("n", "172.22.255.254", "172.22.255.254", ("172.22.0.0/16", "172.22.0.1"))
+    networks = SandboxNetworks(place, place, joined_by="c0ffee")
+    nothing: Any = None
+    with pytest.raises(EngineUnavailable, match=r"from its neighbours.*does not take the rules"):
+        confine(nothing, nothing, networks, Egress.ON, 2470)
+    with pytest.raises(EgressUnavailable, match="does not take the rules"):
+        confine(nothing, nothing, networks, Egress.OFF, 2470)
+    opened, closed = asked
+    assert opened == (*closed, "172.22.0.0/16")
+    assert closed[:4] == ("confine.py", "172.22.255.254", "2470", "18789")

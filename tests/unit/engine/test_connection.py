@@ -165,6 +165,14 @@ def test_an_address_of_no_known_kind_is_refused(env: dict[str, str]) -> None:
         find_engine({**env, "DOCKER_HOST": "/var/run/docker.sock"})
 
 
+def test_in_a_container_the_way_to_an_engine_is_a_mount(
+    env: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "is_in_container", lambda: True)
+    with pytest.raises(EngineUnavailable, match=r"-v /var/run/docker\.sock:/var/run/docker\.sock"):
+        find_engine(env)
+
+
 def test_home_and_runtime_folder_are_known_without_being_told() -> None:
     sockets = list(usual_sockets({}))
     assert Path.home() / ".rd/docker.sock" in sockets

@@ -12,6 +12,8 @@ from chowder_local.engine.containers import info_of, info_of_row
 ID = SandboxId("chowder-3f9c0a1b2c3d")
 OPEN = {"chowder-store": {"IPAddress": "172.20.0.2"}}
 CLOSED = {"chowder-store-closed": {"IPAddress": "172.21.0.2"}}
+JOINED = {"chowder-store-joined": {"IPAddress": "172.22.0.2"}}
+JOINED_CLOSED = {"chowder-store-joined-closed": {"IPAddress": "172.23.0.2"}}
 GONE = {"chowder-store-closed": {"IPAddress": ""}}
 PORTS = {"18789/tcp": [{"HostIp": "127.0.0.1", "HostPort": "32768"}]}
 
@@ -37,6 +39,8 @@ def listed(port: int | None, networks: dict[str, Any] | None) -> dict[str, Any]:
         (None, OPEN, None, Egress.ON),
         (None, CLOSED, "http://172.21.0.2:18789", Egress.OFF),
         (None, GONE, None, Egress.OFF),
+        (None, JOINED, "http://172.22.0.2:18789", Egress.ON),
+        (None, JOINED_CLOSED, "http://172.23.0.2:18789", Egress.OFF),
         # One more network is a way out, and none at all proves nothing.
         (None, CLOSED | OPEN, "http://172.21.0.2:18789", Egress.ON),
         (None, {}, None, Egress.ON),

@@ -102,6 +102,16 @@ def test_without_egress_it_is_where_nothing_leads_out_and_asks_no_name_server() 
     }
 
 
+def test_beside_a_server_in_a_container_it_publishes_nothing_and_waits_for_its_rules() -> None:
+    joined = options(networks=SandboxNetworks(OPEN, CLOSED, joined_by="c0ffee"))
+    assert "ports" not in joined
+    assert joined["entrypoint"][3:] == ["sh", "gateway", "--bind", "lan"]
+    ours = {"ports", "entrypoint", "command"}
+    assert {name: joined[name] for name in joined.keys() - ours} == {
+        name: options()[name] for name in options().keys() - ours
+    }
+
+
 def test_an_engine_that_cannot_keep_it_in_says_so_instead_of_letting_it_out() -> None:
     lacking = around(networks=SandboxNetworks(OPEN, None, "it is a ship."))
     with pytest.raises(EgressUnavailable, match=r"^Egress cannot be off here: it is a ship\.$"):

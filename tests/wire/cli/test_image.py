@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from chowder_local import __version__
 from chowder_local.cli.main import run
 from chowder_local.engine.image_recipe import expected_tag
 from chowder_local.engine.images import ImageInfo
@@ -71,6 +72,19 @@ def test_a_build_shows_its_steps_and_prints_the_tag(
     monkeypatch.setattr("chowder_local.engine.images.build", build)
     assert run(["image", "build", "--no-cache"], env) == 0
     assert capsys.readouterr() == ("built:1\n", "Building the sandbox image\nno_cache=True\n")
+
+
+def test_the_servers_own_image_is_built_and_listed_as_well(
+    env: dict[str, str], capsys: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tag = f"chowder-local/server:{__version__}"
+    monkeypatch.setattr("chowder_local.engine.server_image.build_server", lambda *_, **options: tag)
+    assert run(["image", "build", "--server"], env) == 0
+    assert capsys.readouterr() == (f"{tag}\n", "Building the server image\n")
+    put_images(monkeypatch, ImageInfo(tag, "sha256:3", "", int(7.1e8), MADE_AT, "server"))
+    assert run(["image", "ls"], env) == 0
+    _, listed = capsys.readouterr().out.splitlines()
+    assert listed.split()[:3] == ["*", tag, "server"]
 
 
 @pytest.mark.parametrize(("words", "tag"), [([], "my:1"), (["other:1"], "other:1")])

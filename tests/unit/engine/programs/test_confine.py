@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import struct
 from typing import TYPE_CHECKING
 
@@ -30,25 +31,29 @@ def messages(content: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def test_all_of_it_is_one_batch_whose_every_part_is_answered() -> None:
-    sent, answer_count = confine.batch(confine.rules(HOST, 2470, 18789))
+    way_out, way_in = confine.way_out(HOST, 2470, 18789, ""), confine.way_in(HOST, "")
+    sent, answer_count = confine.batch(way_out, way_in)
     kinds = [kind for kind, _ in messages(sent)]
-    rules = [confine.NEW_RULE] * 3
     assert kinds == [
-        confine.BATCH_BEGIN, confine.NEW_TABLE, confine.NEW_CHAIN, *rules, confine.BATCH_END,
+        confine.BATCH_BEGIN, confine.NEW_TABLE,
+        confine.NEW_CHAIN, *[confine.NEW_RULE] * 3,
+        confine.NEW_CHAIN, *[confine.NEW_RULE] * 2,
+        confine.BATCH_END,
     ]  # fmt: skip
-    assert answer_count == 5
+    assert answer_count == 8
 
 
-def test_what_no_rule_lets_out_stays_in() -> None:
-    sent, _ = confine.batch([])
-    (chain,) = [body for kind, body in messages(sent) if kind == confine.NEW_CHAIN]
-    told = dict(attributes(chain))
-    assert told[5] == struct.pack(">I", confine.DROP)
-    assert dict(attributes(told[4]))[1] == struct.pack(">I", confine.HOOK_OUTPUT)
+def test_what_no_rule_lets_out_or_in_does_not_pass() -> None:
+    sent, _ = confine.batch([], [])
+    chains = [body for kind, body in messages(sent) if kind == confine.NEW_CHAIN]
+    for chain, hook in zip(chains, (confine.HOOK_OUTPUT, confine.HOOK_INPUT), strict=True):
+        told = dict(attributes(chain))
+        assert told[5] == struct.pack(">I", confine.DROP)
+        assert dict(attributes(told[4]))[1] == struct.pack(">I", hook)
 
 
 def test_every_rule_but_that_of_the_inside_names_the_host_and_a_port() -> None:
-    inside, *others = confine.rules(HOST, 2470, 18789)
+    inside, *others = confine.way_out(HOST, 2470, 18789, "")
     address = bytes([172, 21, 0, 1])
     assert address not in inside
     for rule, port in zip(others, (2470, 18789), strict=True):
@@ -57,6 +62,21 @@ def test_every_rule_but_that_of_the_inside_names_the_host_and_a_port() -> None:
         assert names[-1] == b"immediate\0"
         assert address in rule
         assert struct.pack(">H", port) in rule
+
+
+def test_where_the_outside_is_open_neither_neighbours_nor_many_at_once_are() -> None:
+    closed, opened = (
+        [*confine.way_out(HOST, 2470, 18789, each), *confine.way_in(HOST, each)]
+        for each in ("", "172.21.0.0/16")
+    )
+    more = [rule for rule in opened if rule not in closed]
+    *others, icmp = more
+    assert bytes([socket.IPPROTO_ICMP]) in icmp
+    assert len(others) == 2
+    for rule in others:
+        assert bytes([172, 21, 0, 0]) in rule
+        assert bytes([255, 255, 0, 0]) in rule
+        assert b"\xe0" in rule
 
 
 def test_a_command_waits_for_the_mark_that_the_program_leaves() -> None:

@@ -1,0 +1,31 @@
+"""Where a server in a container is given the engine's socket; the rest is in e2e."""
+
+import sys
+
+import pytest
+
+from chowder_local.engine.connection import EngineAddress
+from chowder_local.engine.server_container import socket_beside
+
+USUAL = "/var/run/docker.sock"
+
+
+@pytest.mark.parametrize(
+    ("url", "platform", "path"),
+    [
+        ("unix:///run/user/1000/docker.sock", "linux", "/run/user/1000/docker.sock"),
+        ("unix:///home/me/.docker/desktop/docker.sock", "linux", USUAL),
+        ("unix:///Users/me/.colima/default/docker.sock", "darwin", USUAL),
+        ("tcp://127.0.0.1:2375", "linux", USUAL),
+    ],
+)
+def test_it_is_where_the_engines_own_machine_has_it(
+    url: str, platform: str, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "platform", platform)
+    assert socket_beside(EngineAddress(url, "a test"), {}) == path
+
+
+def test_who_knows_better_says_so_as_to_testcontainers() -> None:
+    env = {"TESTCONTAINERS_DOCKER_SOCKET_OVERRIDE": "/run/mine.sock"}
+    assert socket_beside(EngineAddress("unix:///x", "a test"), env) == "/run/mine.sock"

@@ -1,0 +1,94 @@
+"""What the server's image is built from, and when it has to be built again."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import chowder_local
+from chowder_local.engine import server_image as module
+from chowder_local.engine.image_recipe import digest_of, recipe_dir
+from chowder_local.engine.server_image import build_server, is_current, server_tag
+from chowder_local.settings import Settings
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def images(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The engine's, by that name."""
+    found: list[Any] = []
+    client = SimpleNamespace(
+        images=SimpleNamespace(list=lambda name: found, prune=lambda _: found.clear())
+    )
+
+    class Engine:
+        def __init__(self, _: Any) -> None: ...
+
+        def __enter__(self) -> tuple[Any, None]:
+            return client, None
+
+        def __exit__(self, *_: object) -> None: ...
+
+    monkeypatch.setattr(module, "engine_of", Engine)
+    return found
+
+
+def test_it_is_built_of_the_package_and_its_recipes_as_a_checkout_has_them() -> None:
+    with module._context() as folder:
+        top = {path.name for path in folder.iterdir()}
+        assert top == {"chowder_local", "docker", "requirements.lock"}
+        assert (folder / "docker/server/Dockerfile").is_file()
+        assert (folder / "chowder_local/engine/programs/confine.py").is_file()
+        assert digest_of(folder / "docker/sandbox", "x") == digest_of(recipe_dir(), "x")
+        assert not list(folder.rglob("__pycache__"))
+    assert not folder.exists()
+
+
+def test_a_wheel_builds_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with module._context() as folder:
+        before = digest_of(folder, "x")
+    installed = tmp_path / "chowder_local"
+    shutil.copytree(ROOT / "chowder_local", installed)
+    shutil.copytree(ROOT / "docker" / "sandbox", installed / "engine" / "recipe")
+    shutil.copytree(ROOT / "docker" / "server", installed / "engine" / "server_recipe")
+    shutil.copy(ROOT / "requirements.lock", installed / "engine" / "server_recipe")
+    monkeypatch.setattr(module, "PACKAGE", installed)
+    with module._context() as folder:
+        assert digest_of(folder, "x") == before
+
+
+def test_an_image_of_other_code_is_not_current(images: list[Any]) -> None:
+    assert not is_current(Settings(), {})
+    images.append(SimpleNamespace(labels={module.RECIPE_LABEL: "other"}))
+    assert not is_current(Settings(), {})
+    with module._context() as folder:
+        digest = digest_of(folder, Settings().base_image)
+    images.append(SimpleNamespace(labels={module.RECIPE_LABEL: digest}))
+    assert is_current(Settings(), {})
+
+
+def test_the_build_is_told_the_version_and_the_hosts_index(
+    images: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, Any] = {}
+
+    def build_folder(*_: Any, **options: Any) -> str:
+        asked.update(options, made=options["arguments"]("debian:13"))
+        return str(options["tag"])
+
+    monkeypatch.setattr(module, "build_folder", build_folder)
+    env = {"PIP_INDEX_URL": "https://pypi.example", "OTHER": "x"}
+    assert build_server(Settings(), print, env=env) == server_tag()
+    assert server_tag() == f"chowder-local/server:{chowder_local.__version__}"
+    made = asked["made"]
+    assert made.pop("DIGEST")
+    assert made == {
+        "BASE_IMAGE": "debian:13",
+        "VERSION": chowder_local.__version__,
+        "PIP_INDEX_URL": "https://pypi.example",
+    }
