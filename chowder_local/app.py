@@ -14,6 +14,7 @@ from chowder_local.accounts.keys import Keys
 from chowder_local.accounts.lending import Lending
 from chowder_local.accounts.model_keys import ModelKeys
 from chowder_local.accounts.organizations import Organizations
+from chowder_local.accounts.sign_ins import SignIns
 from chowder_local.accounts.spending import Spending
 from chowder_local.accounts.subscriptions import Subscriptions
 from chowder_local.domain import RELAY_HOSTNAME
@@ -28,6 +29,7 @@ from chowder_local.instances.conversations import Conversations
 from chowder_local.instances.egress import EgressChanges
 from chowder_local.instances.exports import Exports
 from chowder_local.instances.forks import Forks
+from chowder_local.instances.gauges import Gauges
 from chowder_local.instances.health import Health
 from chowder_local.instances.lifecycle import Lifecycle
 from chowder_local.instances.live_config import LiveConfig
@@ -59,11 +61,13 @@ from chowder_local.parts import (
     gateway_at,
     listen_to_sandboxes,
     now,
+    open_dashboard,
     open_engine,
     open_events,
     open_providers,
     read_scripts,
     server_facts,
+    store_id_of,
     watch_disks,
 )
 from chowder_local.relay.catalogue import Catalogue
@@ -87,6 +91,7 @@ from chowder_local.tasks import owned_tasks
 from chowder_local.tokens import Vault
 from chowder_local.web import middleware
 from chowder_local.web.budget import LARGEST_AT_ONCE, Budget
+from chowder_local.web.dashboard.routes import dashboard_routes
 from chowder_local.web.openapi.page import documentation_routes
 from chowder_local.web.routes import OPERATIONS, routes
 from chowder_local.web.state import Services
@@ -130,7 +135,7 @@ def api(
 ) -> Starlette:
     """The HTTP side alone; requests find in their state what the lifespan yields."""
     return middleware.Api(
-        routes=[*routes(), *documentation_routes(OPERATIONS)],
+        routes=[*routes(), *documentation_routes(OPERATIONS), *dashboard_routes()],
         middleware=middleware.stack(cors_origins, metrics, hosts),
         lifespan=lifespan,
     )
@@ -182,8 +187,10 @@ async def _open(
     readiness, locks = (
         Readiness(engine, gateway_of, boot_timeout_s=settings.boot_timeout_s), InstanceLocks(),
     )  # fmt: skip
-    control = Control(engine, vault.gateway_token)
-    seeds, releases = Seeds(vault, relay_url), Releases(instances, engine, locks, events)
+    control, seeds, releases = (
+        Control(engine, vault.gateway_token), Seeds(vault, relay_url),
+        Releases(instances, engine, locks, events),
+    )  # fmt: skip
     egress = egress_rule(settings, networks)
     spares = Spares(
         spares=spare_queries, engine=engine, readiness=readiness, seeds=seeds,
@@ -243,6 +250,14 @@ async def _open(
             egress=egress, events=events, scripts=scripts, recordings=recordings,
         ),
     )  # fmt: skip
+    gauges, health = (
+        Gauges(engine, instances),
+        Health(
+            server_facts(settings, machine, relay_url), engine, instances, spare_queries, pool,
+            boots, room,
+        ),
+    )  # fmt: skip
+    group.create_task(gauges.run(), name="gauges")
     return Services(
         organizations=organizations,
         authentication=authentication,
@@ -277,10 +292,7 @@ async def _open(
         skills=Skills(control, engine, gateway_of),
         channels=Channels(engine, gateway_of, group),
         engine=engine,
-        health=Health(
-            server_facts(settings, machine, relay_url), engine, instances, spare_queries, pool,
-            boots, room,
-        ),
+        health=health,
         scripts=scripts,
         recordings=recordings,
         exchanges=exchanges,
@@ -292,6 +304,13 @@ async def _open(
             scripts=scripts, snapshots=snapshots,
         ),
         metrics=metrics,
+        dashboard=open_dashboard(
+            settings, partial(engine.facts, machine.engine_address), health, gauges,
+            SignIns(
+                authentication=authentication, keys=keys, meta=meta, vault=vault,
+                store_id=await store_id_of(meta), clock=now,
+            ),
+        ),
         vault=vault,
         stopping=stopping,
         max_body_bytes=settings.max_body_bytes,

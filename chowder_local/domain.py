@@ -262,3 +262,14 @@ class EngineMemory:
 
     total_bytes: int
     available_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class SandboxUsage:
+    """What a running sandbox takes; `cpu_s` is what it has had of processors in all its life."""
+
+    memory_bytes: int
+    memory_limit_bytes: int
+    cpu_s: float
+    at_s: float
+    """When that was so, by the monotonic clock."""

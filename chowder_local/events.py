@@ -112,6 +112,11 @@ class Events:
         for follower in self._followers:
             follower.end()
 
+    @property
+    def last_id(self) -> str:
+        """The id of the latest event, from which a page that is made now can be followed up."""
+        return self.id_of(self._number)
+
     def id_of(self, number: int) -> str:
         """An event's id, as clients know it."""
         return f"{self._life}-{number}"

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from chowder_local import __version__
+from chowder_local.checkups.server import Checkup
 from chowder_local.domain import RELAY_PORT
 from chowder_local.engine.docker import DockerEngine
 from chowder_local.engine.image_recipe import openclaw_version
@@ -19,24 +20,32 @@ from chowder_local.events import Events
 from chowder_local.instances.disk import DiskWatch
 from chowder_local.instances.egress import EgressRule
 from chowder_local.instances.health import ServerFacts
+from chowder_local.invocation import program
 from chowder_local.openclaw.gateway import Gateway
 from chowder_local.relay.replies import files as reply_files
 from chowder_local.relay.replies.scripts import Scripts
 from chowder_local.tokens import Vault, write_private
 from chowder_local.upstream.forward import Forwarder, open_client
 from chowder_local.web.connections import bounds_of_this_process
+from chowder_local.web.dashboard.assets import Assets
+from chowder_local.web.dashboard.rendering import Rendering
+from chowder_local.web.dashboard.state import Dashboard
 from chowder_local.web.listener import bound_socket, listening
 from chowder_local.web.relay import create_relay_app
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Callable, Mapping
     from contextlib import AsyncExitStack
 
+    from chowder_local.accounts.sign_ins import SignIns
     from chowder_local.domain import ModelProvider, SandboxId
     from chowder_local.endpoints import Endpoint
     from chowder_local.engine.connection import EngineAddress
+    from chowder_local.engine.facts import EngineFacts
     from chowder_local.engine.networks import SandboxNetworks
+    from chowder_local.instances.gauges import Gauges
+    from chowder_local.instances.health import Health
     from chowder_local.instances.locks import InstanceLocks
     from chowder_local.relay.service import Relay
     from chowder_local.settings import Settings
@@ -114,11 +123,16 @@ def open_events(stopping: Stopping, stack: AsyncExitStack) -> Events:
     return events
 
 
+async def store_id_of(meta: MetaQueries) -> str:
+    """What tells apart what different data directories have on an engine, or in a browser."""
+    return await meta.put_if_absent("store_id", secrets.token_hex(6))
+
+
 async def open_engine(
     settings: Settings, machine: Machine, meta: MetaQueries, stack: AsyncExitStack
 ) -> tuple[DockerEngine, SandboxNetworks]:
     """The engine, ready to boot sandboxes of this data directory."""
-    store_id = await meta.put_if_absent("store_id", secrets.token_hex(6))
+    store_id = await store_id_of(meta)
     await asyncio.to_thread(write_private, settings.store_file, store_id.encode())
 
     engine = await stack.enter_async_context(
@@ -166,6 +180,26 @@ def _relay_socket(host: str, known_port: int | None) -> socket.socket:
 def gateway_at(forwarder: Forwarder, vault: Vault, sandbox_id: SandboxId, url: str) -> Gateway:
     """A sandbox's gateway, with its token."""
     return Gateway(forwarder, url, vault.gateway_token(sandbox_id))
+
+
+def open_dashboard(
+    settings: Settings,
+    engine_facts: Callable[[], Awaitable[EngineFacts]],
+    health: Health,
+    gauges: Gauges,
+    sign_ins: SignIns,
+) -> Dashboard:
+    """What the dashboard's pages are made of."""
+    assets = Assets()
+    return Dashboard(
+        sign_ins=sign_ins,
+        gauges=gauges,
+        checkup=Checkup(settings, health, engine_facts),
+        assets=assets,
+        rendering=Rendering(assets),
+        base_url=f"{settings.root_url}/v1",
+        env_command=f'eval "$({program(settings.data_dir)} env)"',
+    )
 
 
 def server_facts(settings: Settings, machine: Machine, relay_url: str) -> ServerFacts:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from chowder_local.cli.findings import Finding
+    from chowder_local.checkups.findings import Finding
     from chowder_local.settings import Settings
 
 LOG_BYTES = 512 * 1024

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import shutil
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,6 +10,7 @@ import click
 
 from chowder_local.cli.running import find_running
 from chowder_local.errors.process import DataDirUnusable, ServerNotRunning
+from chowder_local.invocation import program
 from chowder_local.settings import Settings
 
 if TYPE_CHECKING:
@@ -21,8 +19,6 @@ if TYPE_CHECKING:
     from chowder_local.client import Client
 
 Command = TypeVar("Command", bound="Callable[..., Any]")
-
-PROGRAM = "chowder-local"
 
 
 @dataclass(frozen=True)
@@ -57,16 +53,8 @@ class Context:
         return Client(running.root_url, self.key())
 
     def program(self) -> str:
-        """How a person calls us, such that it can be pasted: a venv need not be on the PATH."""
-        script = Path(sys.executable).with_name(PROGRAM)
-        words = [PROGRAM]
-        if shutil.which(PROGRAM, path=self.env.get("PATH")) is None:
-            words = [str(script)] if script.exists() else [sys.executable, "-m", "chowder_local"]
-        # The shell that this is pasted into may lack what this one has in its environment.
-        chosen = self.settings().data_dir
-        if chosen != Settings.read({}).data_dir:
-            words += ["--data-dir", str(chosen.absolute())]
-        return shlex.join(words)
+        """How a person calls us with this data directory."""
+        return program(self.settings().data_dir, self.env.get("PATH"))
 
 
 def data_dir_option(command: Command) -> Command:

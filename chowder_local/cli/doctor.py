@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chowder_local import endpoints
-from chowder_local.cli import findings
+from chowder_local.checkups import findings
+from chowder_local.checkups.findings import Finding, Level
 from chowder_local.cli.context import Context, data_dir_option, json_option
-from chowder_local.cli.findings import Finding, Level
 from chowder_local.cli.output import note, say, show_json
 from chowder_local.cli.running import find_running, is_locked
 from chowder_local.errors import ChowderError

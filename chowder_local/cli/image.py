@@ -7,7 +7,8 @@ from dataclasses import asdict
 import click
 
 from chowder_local.cli.context import Context, data_dir_option, json_option
-from chowder_local.cli.output import note, say, show_json, show_table, size_of, waiting
+from chowder_local.cli.output import note, say, show_json, show_table, waiting
+from chowder_local.sizes import size_of
 
 
 @click.group()

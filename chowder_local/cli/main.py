@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from chowder_local import __version__
-from chowder_local.cli.context import PROGRAM, Context, data_dir_option
+from chowder_local.cli.context import Context, data_dir_option
 from chowder_local.cli.exits import BROKEN_PIPE, FAILURE, INTERRUPTED, exit_code_of
 from chowder_local.errors import ChowderError
+from chowder_local.invocation import PROGRAM
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,6 +23,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "down": ("server", "Stop the server; agents stay as they are."),
     "status": ("server", "Say whether the server runs, and how it is."),
     "env": ("server", "Print what to export, for eval."),
+    "dashboard": ("dashboard", "Print a link that signs in to the dashboard."),
     "doctor": ("doctor", "Find out what is wrong, and how to cure it."),
     # Whose module imports the other, and adds to it.
     "instances": ("copies", "List, create, copy, stop, start and remove agents."),

@@ -46,15 +46,6 @@ def show_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     console.print(table)
 
 
-def size_of(size_bytes: float) -> str:
-    """A number of bytes in words."""
-    for unit in ("B", "kB", "MB"):
-        if abs(size_bytes) < 1000:
-            return f"{size_bytes:.0f} {unit}"
-        size_bytes /= 1000
-    return f"{size_bytes:.1f} GB"
-
-
 @contextmanager
 def waiting(first: str) -> Iterator[Callable[[str], None]]:
     """Shows what is waited for, while it is: call what you get with each new state of affairs.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from chowder_local.cli.findings import Finding, Level
+from chowder_local.checkups.findings import Finding, Level
 from chowder_local.endpoints import models_in
 
 if TYPE_CHECKING:

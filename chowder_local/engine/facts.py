@@ -15,6 +15,8 @@ from chowder_local.errors.sandboxes import EngineUnavailable
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import docker
+
     from chowder_local.engine.connection import EngineAddress
 
 TIMEOUT_S = 10.0
@@ -42,21 +44,26 @@ def ask_engine(env: Mapping[str, str]) -> EngineFacts:
     address = find_engine(env)
     client = open_client(address, timeout_s=TIMEOUT_S)
     try:
-        info = client.info()
-        return EngineFacts(
-            address=address,
-            version=str(info.get("ServerVersion") or "unknown"),
-            api_version=str(client.api.api_version),
-            system=str(info.get("OperatingSystem") or "unknown"),
-            memory_bytes=int(info.get("MemTotal") or 0),
-            cpu_count=int(info.get("NCPU") or 0),
-            root_dir=str(info.get("DockerRootDir") or ""),
-            # Podman leaves these out, and has both.
-            has_memory_limit=bool(info.get("MemoryLimit", True)),
-            has_pids_limit=bool(info.get("PidsLimit", True)),
-            own_container=own_container(client),
-        )
+        return facts_of(client, address)
     except (DockerException, RequestException) as failure:
         raise EngineUnavailable(f"The engine does not say how it is: {failure}") from failure
     finally:
         client.close()
+
+
+def facts_of(client: docker.DockerClient, address: EngineAddress) -> EngineFacts:
+    """Asks an engine that is connected; blocks."""
+    info = client.info()
+    return EngineFacts(
+        address=address,
+        version=str(info.get("ServerVersion") or "unknown"),
+        api_version=str(client.api.api_version),
+        system=str(info.get("OperatingSystem") or "unknown"),
+        memory_bytes=int(info.get("MemTotal") or 0),
+        cpu_count=int(info.get("NCPU") or 0),
+        root_dir=str(info.get("DockerRootDir") or ""),
+        # Podman leaves these out, and has both.
+        has_memory_limit=bool(info.get("MemoryLimit", True)),
+        has_pids_limit=bool(info.get("PidsLimit", True)),
+        own_container=own_container(client),
+    )

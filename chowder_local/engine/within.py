@@ -1,4 +1,4 @@
-"""What is looked at and done within a sandbox: its log, its disk, and programs in it."""
+"""What is looked at and done within a sandbox: its log, what it takes, and programs in it."""
 
 from __future__ import annotations
 
@@ -9,17 +9,21 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from chowder_local.engine import specs
+from chowder_local.engine.facts import facts_of
 from chowder_local.engine.failures import in_words
 from chowder_local.engine.processes import DockerProcess, socket_of
 from chowder_local.engine.rooted import disk_bytes, disk_free_bytes
+from chowder_local.engine.usage import usage_of
 from chowder_local.errors.sandboxes import SandboxPaused
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 
     import docker
 
-    from chowder_local.domain import SandboxId
+    from chowder_local.domain import SandboxId, SandboxUsage
+    from chowder_local.engine.connection import EngineAddress
+    from chowder_local.engine.facts import EngineFacts
     from chowder_local.engine.own import Own
     from chowder_local.engine.threads import Threads
 
@@ -50,6 +54,24 @@ class Within:
         def call() -> int:
             with in_words(f"look at the disk of sandbox {sandbox_id}"):
                 return disk_free_bytes(self._client, self._own.found(sandbox_id), specs.HOME)
+
+        return await self._threads.run(call)
+
+    async def usage(self, sandbox_ids: Collection[SandboxId]) -> dict[SandboxId, SandboxUsage]:
+        """What running sandboxes take, asked one after another; without those that are gone."""
+
+        def call() -> dict[SandboxId, SandboxUsage]:
+            with in_words("ask what the sandboxes take"):
+                return dict(usage_of(self._client, self._own, sandbox_ids))
+
+        return await self._threads.run(call)
+
+    async def facts(self, address: EngineAddress) -> EngineFacts:
+        """What the engine, which is at that address, says of itself."""
+
+        def call() -> EngineFacts:
+            with in_words("ask the engine how it is"):
+                return facts_of(self._client, address)
 
         return await self._threads.run(call)
 

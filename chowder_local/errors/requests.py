@@ -55,6 +55,39 @@ class KeyInvalid(ChowderError):
         super().__init__("Invalid API key.")
 
 
+class ActionRefused(ChowderError):
+    """The dashboard is told to do something, but not by one of its own pages."""
+
+    code = "action_refused"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The dashboard does what its own pages ask for, with scripts on, and nothing else. "
+            "Open the page anew and try again; programs call the API."
+        )
+
+
+class SignInNeeded(ChowderError):
+    """A page of the dashboard is asked for by somebody who is not signed in, or no longer."""
+
+    code = "sign_in_needed"
+
+    def __init__(self) -> None:
+        super().__init__("Sign in with your organization's key.")
+
+
+class SignInLinkUsed(ChowderError):
+    """A sign-in link was followed too late, or a second time."""
+
+    code = "sign_in_link_used"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This link was used already, or is too old. Get a new one with 'chowder-local "
+            "dashboard', or sign in with your organization's key."
+        )
+
+
 class OrganizationKeyRequired(ChowderError):
     """A scoped key was used where an organization key is needed."""
 

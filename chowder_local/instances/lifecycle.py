@@ -152,6 +152,28 @@ class Lifecycle:
             return self._instances.of_organization(caller.organization_id)
         return self._instances.of_key(caller.key_id)
 
+    async def search(
+        self,
+        organization_id: OrganizationId,
+        *,
+        text: str = "",
+        status: InstanceStatus | None = None,
+        after_id: str | None = None,
+        limit: int,
+    ) -> list[Instance]:
+        """Some of an organization's instances, newest first, as people look for them.
+
+        Raises InstanceNotFound if that after which to go on is not there.
+        """
+        after = None if after_id is None else await self.instance(organization_id, after_id)
+        return await self._instances.search(
+            organization_id, text=text, status=status, after=after, limit=limit
+        )
+
+    async def counts(self, organization_id: OrganizationId) -> dict[InstanceStatus, int]:
+        """How many instances an organization has in each status."""
+        return await self._instances.counts(organization_id)
+
     async def change(
         self,
         organization_id: OrganizationId,

@@ -5,10 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Collection
     from pathlib import Path
 
-    from chowder_local.domain import EngineMemory, SandboxId, SandboxInfo, SandboxSpec
+    from chowder_local.domain import (
+        EngineMemory,
+        SandboxId,
+        SandboxInfo,
+        SandboxSpec,
+        SandboxUsage,
+    )
 
 
 class Engine(Protocol):
@@ -63,6 +69,9 @@ class Engine(Protocol):
 
     async def memory(self) -> EngineMemory:
         """What the machine that sandboxes run on has, and has left."""
+
+    async def usage(self, sandbox_ids: Collection[SandboxId]) -> dict[SandboxId, SandboxUsage]:
+        """What running ones take of memory and processors; without those that are gone."""
 
     async def disk_bytes(self, sandbox_id: SandboxId, limit: int) -> int:
         """What a running one takes of the disk, counted until it is more than a limit.

@@ -11,7 +11,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from chowder_local.domain import wire_of
-from chowder_local.relay.origin import session_key_of
+from chowder_local.relay.last_words import last_words
+from chowder_local.relay.origin import model_of, session_key_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,6 +79,16 @@ class Exchange:
         self.outcome, self.error = outcome, error
         self.took_s = time.monotonic() - self._began_s
 
+    @cached_property
+    def model(self) -> str | None:
+        """The model that was asked, if it can be told."""
+        return model_of(wire_of(self.provider), self.path, self.request)
+
+    @cached_property
+    def words(self) -> str | None:
+        """What a person said last, if it can be told. Reads all of the request."""
+        return last_words(wire_of(self.provider), self.path, self.request)
+
     @property
     def is_whole(self) -> bool:
         """Whether it has come to its end, and all of the answer is here."""
@@ -126,6 +137,12 @@ class Exchanges:
     def of_instance(self, instance_id: InstanceId) -> Iterator[Exchange]:
         """An instance's, the latest first."""
         return (each for each in reversed(self._kept.values()) if each.instance_id == instance_id)
+
+    def latest(self) -> dict[InstanceId, Exchange]:
+        """The latest of each instance that has any."""
+        return {
+            each.instance_id: each for each in self._kept.values() if each.instance_id is not None
+        }
 
     def get(self, organization_id: OrganizationId, exchange_id: str) -> Exchange | None:
         """One of them, if it is that organization's."""

@@ -6,7 +6,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
 
-from sqlmodel import col, func, select
+from sqlmodel import col, func, select, tuple_
 
 from chowder_local.domain import (
     Egress,
@@ -172,6 +172,46 @@ class InstanceQueries:
             )
             return [self._instance(row) for row in rows]
 
+    async def running(self) -> dict[InstanceId, SandboxId]:
+        """The sandbox of every instance that runs."""
+        async with self._database.reading() as session:
+            rows = await session.exec(
+                select(InstanceRow.id, InstanceRow.sandbox_id).where(
+                    InstanceRow.status == InstanceStatus.RUNNING.value
+                )
+            )
+            return {InstanceId(each): SandboxId(sandbox) for each, sandbox in rows}
+
+    async def search(
+        self,
+        organization_id: OrganizationId,
+        *,
+        text: str = "",
+        status: InstanceStatus | None = None,
+        after: Instance | None = None,
+        limit: int,
+    ) -> list[Instance]:
+        """Its living instances with a text in their name, or at their id's beginning, newest first.
+
+        `after` is the last one of those that were found before.
+        """
+        wanted = LIVING if status is None else (status.value,)
+        found = select(InstanceRow).where(
+            InstanceRow.organization_id == organization_id, col(InstanceRow.status).in_(wanted)
+        )
+        if text:
+            found = found.where(
+                col(InstanceRow.name).contains(text, autoescape=True)
+                | col(InstanceRow.id).startswith(text, autoescape=True)
+            )
+        place = (col(InstanceRow.created_at), col(InstanceRow.id))
+        if after is not None:
+            found = found.where(tuple_(*place) < (after.created_at, after.id))
+        newest = (each.desc() for each in place)
+        async with self._database.reading() as session:
+            rows = await session.exec(found.order_by(*newest).limit(limit))
+            return [self._instance(row) for row in rows]
+
     async def change(
         self,
         instance_id: InstanceId,
@@ -232,12 +272,15 @@ class InstanceQueries:
         self._tell(remade, former.status)
         return remade, spare
 
-    async def counts(self) -> dict[InstanceStatus, int]:
-        """How many instances are in each status, those without any included."""
+    async def counts(
+        self, organization_id: OrganizationId | None = None
+    ) -> dict[InstanceStatus, int]:
+        """How many instances, of all or one organization, are in each status, if none then 0."""
+        counted_rows = select(InstanceRow.status, func.count()).group_by(col(InstanceRow.status))
+        if organization_id is not None:
+            counted_rows = counted_rows.where(InstanceRow.organization_id == organization_id)
         async with self._database.reading() as session:
-            rows = await session.exec(
-                select(InstanceRow.status, func.count()).group_by(col(InstanceRow.status))
-            )
+            rows = await session.exec(counted_rows)
             counted = {InstanceStatus(status): count for status, count in rows}
             return {status: counted.get(status, 0) for status in InstanceStatus}
 

@@ -20,6 +20,9 @@ log = logging.getLogger(__name__)
 STATUSES: Mapping[type[ChowderError], int] = {
     requests.KeyMissing: 401,
     requests.KeyInvalid: 401,
+    requests.ActionRefused: 403,
+    requests.SignInNeeded: 401,
+    requests.SignInLinkUsed: 403,
     requests.HostUnknown: 403,
     requests.PageRefused: 403,
     requests.OrganizationKeyRequired: 403,

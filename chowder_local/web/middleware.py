@@ -20,6 +20,7 @@ from chowder_local.correlation import REQUEST_ID_HEADER
 from chowder_local.tokens import without_keys
 from chowder_local.web import failures
 from chowder_local.web.budget import give_back
+from chowder_local.web.dashboard.failures import page_of
 from chowder_local.web.gate import LOOPBACK_ORIGIN, Gate
 from chowder_local.web.heads import fields_of
 
@@ -113,7 +114,8 @@ class Failures:
             if has_begun:
                 log.exception("a defect of ours")
                 raise
-            await failures.rendered(raised)(scope, receive, send)
+            rendered = failures.rendered(raised)
+            await (page_of(raised, scope) or rendered)(scope, receive, send)
         finally:
             # All that was said of its body has been used by now.
             give_back(scope)
@@ -188,5 +190,6 @@ def _log_end(scope: Scope, status: int, took_s: float, request_id: str) -> None:
 
 def _level(path: str) -> int:
     """What programs ask all the time would drown what people look for."""
-    is_polled = path.startswith("/local/") or path.endswith("/status")
+    is_polled = path.startswith(("/local/", "/assets/")) or path.endswith("/status")
+    is_polled = is_polled or path in {"/health", "/live"}
     return logging.DEBUG if is_polled else logging.INFO

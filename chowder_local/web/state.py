@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from chowder_local.stopping import Stopping
     from chowder_local.tokens import Vault
     from chowder_local.web.budget import Budget
+    from chowder_local.web.dashboard.state import Dashboard
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ class Services:
     faults: Faults
     resets: Resets
     metrics: Metrics
+    dashboard: Dashboard
     vault: Vault
     stopping: Stopping
     max_body_bytes: int

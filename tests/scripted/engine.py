@@ -11,10 +11,10 @@ from chowder_local.errors.sandboxes import EngineUnavailable, SandboxMissing
 from tests.scripted import homes
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Collection
     from pathlib import Path
 
-    from chowder_local.domain import SandboxSpec
+    from chowder_local.domain import SandboxSpec, SandboxUsage
 
 
 @dataclass
@@ -43,6 +43,7 @@ class ScriptedEngine:
         self.failure_count = 0
         self.likeness = "like-this"
         self.memory_found = EngineMemory(64_000_000_000, 32_000_000_000)
+        self.usages: dict[SandboxId, SandboxUsage] = {}
         self.disk: dict[SandboxId, int] = {}
         self.disk_free: int = 10_000_000_000
         self.spares: list[SandboxId] = []
@@ -123,6 +124,10 @@ class ScriptedEngine:
     async def memory(self) -> EngineMemory:
         await self._call("memory")
         return self.memory_found
+
+    async def usage(self, sandbox_ids: Collection[SandboxId]) -> dict[SandboxId, SandboxUsage]:
+        await self._call("usage")
+        return {each: self.usages[each] for each in sandbox_ids if each in self.usages}
 
     async def disk_bytes(self, sandbox_id: SandboxId, limit: int) -> int:
         await self._call("disk_bytes", sandbox_id)

@@ -114,6 +114,7 @@ class World:
     """The parts, to be looked at and played upon."""
 
     clock: Clock
+    database: Database
     engine: ScriptedEngine
     gateway: ScriptedGateway
     vault: Vault
@@ -186,11 +187,11 @@ class World:
         earlier: dict[str, Any] = {
             "born_at": self.clock.now,
             "gateway_url": self.engine.gateway_url,
+            "organization_id": self.organization_id,
+            "name": "Ada",
         }
         instance = Instance(
             id=InstanceId(f"instance-{number}"),
-            organization_id=self.organization_id,
-            name="Ada",
             status=status,
             model_provider=ModelProvider.ANTHROPIC,
             sandbox_id=SandboxId(f"chowder-{number:012x}"),
@@ -288,6 +289,7 @@ async def open_world(
         )  # fmt: skip
         yield World(
             clock=clock,
+            database=database,
             engine=engine,
             gateway=gateway,
             vault=vault,

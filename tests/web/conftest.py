@@ -10,14 +10,23 @@ import httpx
 import pytest
 
 from chowder_local.accounts.keys import Keys
+from chowder_local.accounts.sign_ins import SignIns
 from chowder_local.accounts.spending import Spending
 from chowder_local.app import State, api
+from chowder_local.checkups.server import Checkup
 from chowder_local.domain import ApiKey, KeyId
+from chowder_local.errors.sandboxes import EngineUnavailable
+from chowder_local.instances.gauges import Gauges
 from chowder_local.instances.resets import Resets
 from chowder_local.instances.session_names import SessionNames
 from chowder_local.relay.exchanges import Exchanges
+from chowder_local.settings import Settings
+from chowder_local.store.meta import MetaQueries
 from chowder_local.tokens import digest
 from chowder_local.web.budget import LARGEST_AT_ONCE, Budget
+from chowder_local.web.dashboard.assets import Assets
+from chowder_local.web.dashboard.rendering import Rendering
+from chowder_local.web.dashboard.state import Dashboard
 from chowder_local.web.listener import with_state
 from chowder_local.web.state import Services
 from tests.scripted.world import MAX_BODY_BYTES, World, open_world
@@ -28,6 +37,8 @@ if TYPE_CHECKING:
 
     from starlette.applications import Starlette
     from starlette.types import ASGIApp
+
+    from chowder_local.engine.facts import EngineFacts
 
 ALLOWED_ORIGIN = "https://app.example"
 ALLOWED_HOSTS = ["server.test", "chowder.internal"]
@@ -80,10 +91,36 @@ def services_of(world: World) -> Services:
             snapshots=world.snapshots,
         ),
         metrics=world.metrics,
+        dashboard=dashboard_of(world),
         vault=world.vault,
         stopping=world.stopping,
         max_body_bytes=MAX_BODY_BYTES,
         budget=Budget(LARGEST_AT_ONCE * MAX_BODY_BYTES),
+    )
+
+
+def dashboard_of(world: World) -> Dashboard:
+    """What the dashboard's pages are made of; its findings are of this machine."""
+    settings, assets = Settings(data_dir=world.home.parent), Assets()
+
+    async def engine_facts() -> EngineFacts:
+        raise EngineUnavailable("Nobody asks a scripted engine. Start a real one.")
+
+    return Dashboard(
+        sign_ins=SignIns(
+            authentication=world.authentication,
+            keys=world.keys,
+            meta=MetaQueries(world.database),
+            vault=world.vault,
+            store_id="5eed",
+            clock=world.clock,
+        ),
+        gauges=Gauges(world.engine, world.instances),
+        checkup=Checkup(settings, world.health, engine_facts),
+        assets=assets,
+        rendering=Rendering(assets),
+        base_url="http://server.test/v1",
+        env_command='eval "$(chowder-local env)"',
     )
 
 

@@ -30,6 +30,7 @@ NEVER_ANSWERED: set[type[ChowderError]] = {
     process.ServerNotReady,
     process.ServerNotRunning,
     process.ServerSilent,
+    process.ServerOfContainer,
     process.ServerStuck,
     # The model relay's, which words its refusals as the provider would.
     upstream.RelayTokenInvalid,

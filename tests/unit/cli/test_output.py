@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from chowder_local.cli.output import note, say, show_json, show_table, size_of, waiting
+from chowder_local.cli.output import note, say, show_json, show_table, waiting
 
 
 class Terminal(io.StringIO):
@@ -33,13 +33,6 @@ def test_a_table_shows_names_as_they_are_and_whole(capsys: pytest.CaptureFixture
     assert lines[0].split() == ["NAME", "ID"]
     assert lines[1].split() == ["[b]a\\[/b]", "x" * 100]
     assert lines[2].split() == ["[red]", "y"]
-
-
-@pytest.mark.parametrize(
-    ("size", "words"), [(12, "12 B"), (12_345, "12 kB"), (9.4e8, "940 MB"), (2.5e10, "25.0 GB")]
-)
-def test_sizes_have_units(size: float, words: str) -> None:
-    assert size_of(size) == words
 
 
 def test_waiting_without_a_terminal_prints_each_state_once(

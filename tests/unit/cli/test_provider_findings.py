@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
+from chowder_local.checkups.findings import Level
 from chowder_local.cli import provider_findings
-from chowder_local.cli.findings import Level
 from chowder_local.endpoints import Endpoint
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
+from chowder_local.checkups.findings import Finding, Level
 from chowder_local.cli import doctor as module
 from chowder_local.cli.doctor import examine
-from chowder_local.cli.findings import Finding, Level
 from chowder_local.cli.main import run
 from chowder_local.engine.connection import EngineAddress
 from chowder_local.engine.facts import EngineFacts

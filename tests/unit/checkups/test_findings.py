@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from chowder_local.cli import findings
-from chowder_local.cli.findings import Level
+from chowder_local.checkups import findings
+from chowder_local.checkups.findings import Level
 from chowder_local.engine.connection import EngineAddress
 from chowder_local.engine.facts import EngineFacts
 from chowder_local.settings import Settings

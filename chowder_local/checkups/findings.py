@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chowder_local import __version__
-from chowder_local.cli.output import size_of
 from chowder_local.domain import RELAY_PORT, places_in
+from chowder_local.sizes import size_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -1,0 +1,12 @@
+"""Numbers of bytes in words."""
+
+from __future__ import annotations
+
+
+def size_of(size_bytes: float) -> str:
+    """A number of bytes in words."""
+    for unit in ("B", "kB", "MB"):
+        if abs(size_bytes) < 1000:
+            return f"{size_bytes:.0f} {unit}"
+        size_bytes /= 1000
+    return f"{size_bytes:.1f} GB"

@@ -1,0 +1,49 @@
+"""Static files, each under an address that has its hash in it, so that browsers may keep it."""
+
+from __future__ import annotations
+
+import hashlib
+from importlib.resources import files
+
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+MEDIA_TYPES = {
+    ".css": "text/css",
+    ".js": "text/javascript",
+    ".svg": "image/svg+xml",
+}
+PATH = "/assets/{name}"
+HASH_DIGITS = 12
+
+
+class Assets:
+    """The files of `static/`, read once; they are some hundred kilobytes."""
+
+    def __init__(self) -> None:
+        self._addresses: dict[str, str] = {}
+        self._contents: dict[str, tuple[str, bytes]] = {}
+        for file in files(__package__).joinpath("static").iterdir():
+            stem, dot, end = file.name.rpartition(".")
+            if (media_type := MEDIA_TYPES.get(dot + end)) is None:
+                continue
+            content = file.read_bytes()
+            hashed = f"{stem}.{hashlib.sha256(content).hexdigest()[:HASH_DIGITS]}{dot}{end}"
+            self._addresses[file.name] = f"/assets/{hashed}"
+            self._contents[hashed] = media_type, content
+
+    def address(self, name: str) -> str:
+        """Where a file is found, for templates."""
+        return self._addresses[name]
+
+    def serve(self, hashed: str) -> Response:
+        """The file of that name with its hash; there is none for another version's."""
+        if (found := self._contents.get(hashed)) is None:
+            raise HTTPException(404)
+        media_type, content = found
+        headers = {
+            "Cache-Control": "public, max-age=31536000, immutable",
+            "X-Content-Type-Options": "nosniff",
+            "Cross-Origin-Resource-Policy": "same-origin",
+        }
+        return Response(content, media_type=media_type, headers=headers)

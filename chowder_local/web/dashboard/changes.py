@@ -1,0 +1,75 @@
+"""Handlers: what is done to an instance by a click; the answer is its line, and a word about it."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING
+
+from chowder_local.instances.lifecycle import InstanceDraft
+from chowder_local.web.bodies import validated
+from chowder_local.web.dashboard.forms import form
+from chowder_local.web.dashboard.rows import STAGES, rows
+from chowder_local.web.dashboard.state import fragment
+from chowder_local.web.payloads.instances import InstanceCreation
+from chowder_local.web.payloads.snapshots import Fork
+from chowder_local.web.state import caller, instance_of, services
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from chowder_local.domain import Instance, OrganizationId
+
+
+async def create(request: Request) -> Response:
+    """A new instance; its line comes by the stream, as that of one which a program has made."""
+    sent = {"name": f"agent-{secrets.token_hex(2)}"} | await form(request)
+    draft = InstanceDraft(**validated(InstanceCreation, sent, "body").model_dump())
+    made = await services(request).lifecycle.create(caller(request).organization_id, draft)
+    return await _told(request, f"{made.name} is on its way.")
+
+
+async def stop(request: Request) -> Response:
+    """Freezes it."""
+    stopped = await services(request).lifecycle.stop(*_named(request))
+    return await _told(request, f"{stopped.name} is stopped.", stopped)
+
+
+async def start(request: Request) -> Response:
+    """Lets it go on."""
+    started = await services(request).lifecycle.start(*_named(request))
+    return await _told(request, f"{started.name} is running.", started)
+
+
+async def ask_fork(request: Request) -> Response:
+    """The question what the copy is to be called."""
+    return fragment(request, "fork.html", instance=await instance_of(request))
+
+
+async def fork(request: Request) -> Response:
+    """Makes a copy, which goes its own way."""
+    instance = await instance_of(request)
+    sent = validated(Fork, await form(request), "body")
+    forked = await services(request).forks.fork(instance, sent.name)
+    return await _told(request, f"{forked.name} is made of {instance.name}.")
+
+
+async def ask_delete(request: Request) -> Response:
+    """The question whether it is really to go."""
+    return fragment(request, "delete.html", instance=await instance_of(request))
+
+
+async def delete(request: Request) -> Response:
+    """Destroys it, with all that it knows."""
+    instance = await instance_of(request)
+    await services(request).lifecycle.delete(instance.organization_id, instance.id)
+    return await _told(request, f"{instance.name} is deleted.")
+
+
+def _named(request: Request) -> tuple[OrganizationId, str]:
+    return caller(request).organization_id, request.path_params["instance_id"]
+
+
+async def _told(request: Request, words: str, instance: Instance | None = None) -> Response:
+    changed = [] if instance is None else await rows(request, [instance])
+    return fragment(request, "changed.html", words=words, changed=changed, stages=STAGES)

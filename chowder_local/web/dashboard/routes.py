@@ -1,0 +1,87 @@
+"""The dashboard's table of pages: no part of the API, and not in its description.
+
+A page is a row here, a handler that asks the same services as the API's (`state.page` renders a
+template that extends `layout.html`), and a link in `layout.html`. A part of a page that changes by
+itself has an id and a macro; `streams.Live` renders it anew when one of its sources marks it. What
+is done by a click is a POST by htmx; what it answers is put in place by `hx-swap-oob`. A failure
+needs no code: `failures.py` makes a page or a line of whatever a handler raises.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from starlette.requests import Request
+from starlette.routing import Route
+
+from chowder_local.web.dashboard import assets, changes, live, overview, signing
+from chowder_local.web.dashboard.guard import guarded
+from chowder_local.web.dashboard.state import dashboard
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from starlette.responses import Response
+    from starlette.types import Receive, Scope, Send
+
+    from chowder_local.web.access import Handler
+
+
+@dataclass(frozen=True)
+class Page:
+    """One method of one address; `is_open` for who is not signed in, too."""
+
+    method: str
+    path: str
+    handler: Handler
+    is_open: bool = False
+
+
+INSTANCE = "/instances/{instance_id}"
+
+PAGES: tuple[Page, ...] = (
+    Page("GET", "/", overview.show),
+    Page("GET", "/live", live.follow),
+    Page("GET", "/health", overview.health),
+    Page("POST", "/instances", changes.create),
+    Page("POST", f"{INSTANCE}/stop", changes.stop),
+    Page("POST", f"{INSTANCE}/start", changes.start),
+    Page("GET", f"{INSTANCE}/fork", changes.ask_fork),
+    Page("POST", f"{INSTANCE}/fork", changes.fork),
+    Page("GET", f"{INSTANCE}/delete", changes.ask_delete),
+    Page("POST", f"{INSTANCE}/delete", changes.delete),
+    Page("GET", "/sign-in", signing.show, is_open=True),
+    Page("POST", "/sign-in", signing.sign_in, is_open=True),
+    Page("POST", "/sign-in/link", signing.follow_link, is_open=True),
+    Page("POST", "/sign-out", signing.sign_out),
+)
+
+
+def dashboard_routes(pages: Iterable[Page] = PAGES) -> list[Route]:
+    """Starlette's routes for the table, one an address, and that of the static files."""
+    paths: dict[str, dict[str, Handler]] = {}
+    for each in pages:
+        handler = guarded(each.handler, is_open=each.is_open)
+        paths.setdefault(each.path, {})[each.method] = handler
+    made = [
+        Route(path, _Endpoint(handlers), methods=list(handlers)) for path, handlers in paths.items()
+    ]
+    return [*made, Route(assets.PATH, _asset)]
+
+
+async def _asset(request: Request) -> Response:
+    return dashboard(request).assets.serve(request.path_params["name"])
+
+
+class _Endpoint:
+    """The handlers of an address; what they raise is rendered where everything is."""
+
+    def __init__(self, handlers: dict[str, Handler]) -> None:
+        self._handlers = handlers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive, send)
+        method = "GET" if request.method == "HEAD" else request.method
+        response = await self._handlers[method](request)
+        await response(scope, receive, send)

@@ -1,0 +1,96 @@
+// What htmx does not do: dialogs, copying, dismissing, and counting how long ago something was.
+(() => {
+  "use strict";
+
+  const dialog = () => document.getElementById("dialog");
+
+  document.addEventListener("click", async (event) => {
+    const button = event.target.closest("button");
+    if (!button) return;
+    if ("closes" in button.dataset) button.closest("dialog").close();
+    if ("dismiss" in button.dataset) button.closest(".notice").remove();
+    if (button.dataset.copies) await copy(button);
+  });
+
+  async function copy(button) {
+    const source = document.getElementById(button.dataset.copies);
+    const words = button.firstChild;
+    try {
+      await navigator.clipboard.writeText(source.textContent);
+      words.data = "Copied";
+    } catch {
+      // Pages of other machines may not write to the clipboard; the keyboard may.
+      getSelection().selectAllChildren(source);
+      words.data = "Press Ctrl+C";
+    }
+    say(words.data);
+    setTimeout(() => (words.data = "Copy"), 2000);
+  }
+
+  function say(words) {
+    const said = document.getElementById("said");
+    if (said) said.textContent = words;
+  }
+
+  // What is put in the dialog opens it; what was sent from there, with whatever outcome, closes it.
+  document.addEventListener("htmx:afterSwap", (event) => {
+    if (event.detail.target === dialog() && !dialog().open) dialog().showModal();
+  });
+  document.addEventListener("htmx:afterRequest", (event) => {
+    const form = event.detail.elt;
+    if (form.closest("dialog") && form.matches("form")) dialog().close();
+    if (event.detail.successful && "resets" in form.dataset) form.reset();
+  });
+  document.addEventListener(
+    "close",
+    () => {
+      dialog().replaceChildren();
+      // The button that opened it may be gone with its line.
+      if (document.activeElement === document.body) document.getElementById("main").focus();
+    },
+    true,
+  );
+
+  // What went well is seen in the list as well; what did not stays until it was read.
+  document.addEventListener("htmx:oobAfterSwap", (event) => {
+    const word = event.detail.target.id === "notice" && event.detail.target.firstElementChild;
+    if (word) setTimeout(() => word.remove(), 6000);
+  });
+
+  // A line may go while something in it has the focus, which would then be nowhere.
+  let focused = null;
+  document.addEventListener("focusin", (event) => (focused = event.target));
+  document.addEventListener("htmx:sseMessage", () => {
+    if (document.activeElement !== document.body || !focused || focused.isConnected) return;
+    document.getElementById("main").focus();
+  });
+
+  const AWAY = "The server does not answer. This page goes on by itself once it does.";
+  document.addEventListener("htmx:sseError", () => (document.getElementById("away").textContent = AWAY));
+  document.addEventListener("htmx:sseOpen", () => (document.getElementById("away").textContent = ""));
+
+  // A line that is new to the stream may be in the list already.
+  document.addEventListener("htmx:oobBeforeSwap", (event) => {
+    const { target, fragment } = event.detail;
+    if (target.id !== "rows") return;
+    for (const row of fragment.querySelectorAll("tr")) document.getElementById(row.id)?.remove();
+  });
+
+  const STEPS = [[60, 1, "s"], [3600, 60, "min"], [172800, 3600, "h"], [Infinity, 86400, "d"]];
+  setInterval(() => {
+    for (const time of document.querySelectorAll("time[data-ago]")) {
+      const seconds = Math.max(0, (Date.now() - Date.parse(time.dateTime)) / 1000);
+      const [, unit, word] = STEPS.find(([end]) => seconds < end);
+      const words = `${Math.floor(seconds / unit)} ${word}`;
+      if (time.textContent !== words) time.textContent = words;
+    }
+  }, 5000);
+
+  // The code of a sign-in link is behind the #, so that it is in no log and in no referrer.
+  const link = document.getElementById("link");
+  if (link && location.hash.startsWith("#code=")) {
+    link.elements.code.value = location.hash.slice("#code=".length);
+    history.replaceState(null, "", location.pathname);
+    link.submit();
+  }
+})();

@@ -1,0 +1,107 @@
+"""The pictures of the dashboard's main pages: a server, some agents, a browser, files."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from tests.e2e.api import BOOT_TIMEOUT_S, Api
+from tests.e2e.browser import open_browser
+from tests.e2e.serving import ServerProcess
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page, ViewportSize
+
+FOLDER = Path(__file__).parent.parent / ".images"
+WIDE: ViewportSize = {"width": 1440, "height": 640}
+NARROW: ViewportSize = {"width": 390, "height": 800}
+CHARTS_MS = 40_000
+"""Until there is something to see in the charts."""
+USUAL = """([base, env]) => {
+  document.querySelector("#base-url code").textContent = base;
+  document.querySelector("#env-command code").textContent = env;
+}"""
+TALKS = {
+    "harbour-pilot": ["Which way does the tide turn at noon?"],
+    "galley-cook": ["How long does the chowder simmer?"],
+    "night-watch": ["Wake me if the lantern goes out."],
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A page as somebody sees it; an address below the root."""
+
+    name: str
+    address: str
+    size: ViewportSize
+    scheme: Literal["light", "dark"]
+
+
+PICTURES = (
+    Picture("overview", "/", WIDE, "light"),
+    Picture("overview-dark", "/", WIDE, "dark"),
+    Picture("overview-narrow", "/", NARROW, "light"),
+)
+
+
+def main() -> None:
+    """Makes all of them; nothing of the agents is left."""
+    FOLDER.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        server = ServerProcess(Path(folder) / "chowder", {"CHOWDER_OFFLINE": "true"})
+        server.up()
+        try:
+            with Api(server.base_url, server.key) as api:
+                populate(api)
+            photograph(server)
+        finally:
+            server.reset()
+
+
+def populate(api: Api) -> None:
+    """Some agents, one of which is stopped."""
+    made = {name: api.created(name) for name in TALKS}
+    for name, instance_id in made.items():
+        api.until(instance_id, "running")
+        for words in TALKS[name]:
+            api.say(instance_id, words)
+    api.stop(made["night-watch"])
+
+
+def photograph(server: ServerProcess) -> None:
+    """One visit for each picture, in a browser that looks long enough for charts."""
+    root = server.base_url.removesuffix("/v1")
+    command = [*server.command(), "dashboard"]
+    link = subprocess.run(command, capture_output=True, text=True, env=server.env, check=True)  # noqa: S603
+    with open_browser() as browser, browser.new_context() as context:
+        page = context.new_page()
+        page.goto(link.stdout.strip())
+        page.wait_for_url(f"{root}/")
+        page.wait_for_timeout(CHARTS_MS)
+        with Api(server.base_url, server.key) as api:
+            # On its way while it is looked at.
+            api.created("cabin-boy")
+        for each in PICTURES:
+            # Another tab: who leaves the first one ends the reading.
+            take(context.new_page(), root, each)
+
+
+def take(page: Page, root: str, picture: Picture) -> None:
+    """One picture."""
+    page.set_viewport_size(picture.size)
+    page.emulate_media(color_scheme=picture.scheme)
+    page.goto(f"{root}{picture.address}")
+    page.locator("#findings li").first.wait_for(state="attached", timeout=BOOT_TIMEOUT_S * 1000)
+    page.wait_for_timeout(2_500)
+    # What is pasted as an installed server at its usual place has it, not as this one has.
+    page.evaluate(USUAL, ["http://127.0.0.1:2469/v1", 'eval "$(chowder-local env)"'])
+    page.screenshot(path=FOLDER / f"{picture.name}.png")
+    page.close()
+
+
+if __name__ == "__main__":
+    main()

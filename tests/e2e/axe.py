@@ -1,0 +1,24 @@
+"""axe-core in a page: what keeps people out who see, hear or move otherwise."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.e2e.node import CLIENTS, install_clients
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+AXE = CLIENTS / "node_modules" / "axe-core" / "axe.min.js"
+RUN = """async () => (await axe.run()).violations.map(
+    (each) => `${each.id}: ${each.nodes.map((node) => node.html + node.failureSummary).join(' | ')}`
+)"""
+
+
+def violations(page: Page) -> list[str]:
+    """What axe-core finds wrong, by all of its rules."""
+    install_clients()
+    # Past the page's policy, which would let no other script in.
+    page.evaluate(AXE.read_text())
+    found: list[str] = page.evaluate(RUN)
+    return found

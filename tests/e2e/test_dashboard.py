@@ -1,0 +1,154 @@
+"""The dashboard in real Chromium with real agents: their life by clicking, and what is pasted."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.e2e.api import BOOT_TIMEOUT_S, Api
+from tests.e2e.browser import open_browser
+from tests.e2e.node import tool
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from playwright.sync_api import Browser, Locator, Page, ViewportSize
+
+    from tests.e2e.serving import ServerProcess
+
+pytestmark = [pytest.mark.docker, pytest.mark.slow]
+
+HOSTILE = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
+BOOT_TIMEOUT_MS = BOOT_TIMEOUT_S * 1000
+EXPECTED = (
+    "oobErrorNoTarget",
+    "net::ERR_",
+    "[object Event]",
+    "htmx:sendError",
+    "htmx:afterRequest",
+)
+"""What browser and htmx say of lines that are not shown, and of a server that is away."""
+WIDE: ViewportSize = {"width": 1440, "height": 900}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with open_browser() as browser:
+        yield browser
+
+
+@pytest.fixture
+def page(browser: Browser, server: ServerProcess) -> Iterator[Page]:
+    """The overview, signed in by a link; what the browser complains of fails the test."""
+    with browser.new_context(viewport=WIDE) as context:
+        page = context.new_page()
+        complaints: list[str] = []
+        page.on("console", lambda told: complaints.extend([told.text] * (told.type == "error")))
+        page.on("pageerror", lambda failure: complaints.append(str(failure)))
+        page.goto(sign_in_link(server))
+        page.wait_for_url(f"{root(server)}/")
+        yield page
+        assert [each for each in complaints if not any(part in each for part in EXPECTED)] == []
+
+
+def root(server: ServerProcess) -> str:
+    return server.base_url.removesuffix("/v1")
+
+
+def sign_in_link(server: ServerProcess) -> str:
+    command = [*server.command(), "dashboard"]
+    done = subprocess.run(command, capture_output=True, text=True, env=server.env, check=True)
+    return done.stdout.strip()
+
+
+def line(page: Page, name: str) -> Locator:
+    """The instance's line of the list."""
+    named = page.locator(".name", has=page.get_by_text(name, exact=True))
+    return page.locator("#rows tr", has=named)
+
+
+def until(page: Page, name: str, status: str) -> None:
+    line(page, name).and_(page.locator(f"[data-status={status}]")).wait_for(timeout=BOOT_TIMEOUT_MS)
+
+
+def test_an_agents_whole_life_by_clicking(page: Page) -> None:
+    page.get_by_label("Name of the new instance").fill(HOSTILE)
+    page.get_by_role("button", name="Create").click()
+    on_its_way = line(page, HOSTILE)
+    on_its_way.get_by_role("list", name="Progress").wait_for()
+    assert page.get_by_label("Name of the new instance").input_value() == ""
+    until(page, HOSTILE, "running")
+    on_its_way.get_by_role("img", name="Memory").wait_for()
+    on_its_way.get_by_role("img", name="Processor").wait_for()
+
+    on_its_way.get_by_role("button", name="Stop").click()
+    until(page, HOSTILE, "stopped")
+    page.get_by_text(f"{HOSTILE} is stopped.").first.wait_for()
+    line(page, HOSTILE).get_by_role("button", name="Start").click()
+    until(page, HOSTILE, "running")
+
+    line(page, HOSTILE).get_by_role("button", name="Fork").click()
+    page.get_by_label("Name of the new one").fill("copy")
+    page.get_by_role("dialog").get_by_role("button", name="Fork").click()
+    until(page, "copy", "running")
+
+    for name in ("copy", HOSTILE):
+        line(page, name).get_by_role("button", name="Delete").click()
+        page.get_by_role("button", name="Keep it").click()
+        page.get_by_role("dialog").wait_for(state="hidden")
+        line(page, name).get_by_role("button", name="Delete").click()
+        page.get_by_role("button", name="Delete for good").click()
+        line(page, name).wait_for(state="detached")
+    assert page.title() == "Overview · chowder-local"
+
+
+def test_what_others_do_is_seen_at_once(page: Page, api: Api, patient: str) -> None:
+    name = api.get(f"instances/{patient}").json()["name"]
+    api.stop(patient)
+    until(page, name, "stopped")
+    api.start(patient)
+    until(page, name, "running")
+    api.say(patient, "Which way does the tide turn?")
+    line(page, name).get_by_text("Which way does the tide turn?").wait_for()
+
+
+def test_what_is_pasted_runs_as_it_stands(
+    page: Page, server: ServerProcess, instance: str, tmp_path: Path
+) -> None:
+    page.reload()
+    texts = page.evaluate(
+        "Object.fromEntries(['env-command', 'snippet-curl', 'snippet-python', 'snippet-javascript']"
+        ".map((id) => [id, document.getElementById(id).textContent]))"
+    )
+    (tmp_path / "hello.py").write_text(texts["snippet-python"])
+    (tmp_path / "hello.mjs").write_text(texts["snippet-javascript"])
+    for command in (
+        texts["snippet-curl"],
+        f"{sys.executable} hello.py",
+        f"{tool('node')} hello.mjs",
+    ):
+        script = f"{texts['env-command']}\n{command}"
+        done = subprocess.run(
+            ["sh", "-c", script], cwd=tmp_path, env=server.env, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        assert "Who are you and what can you do?" in done.stdout
+
+
+def test_a_server_that_comes_back_is_followed_again(
+    page: Page, server: ServerProcess, patient: str
+) -> None:
+    page.evaluate("window.stays = true")
+    server.down()
+    page.get_by_text("The server does not answer.").wait_for()
+    server.up()
+    with Api(server.base_url, server.key) as api:
+        name = api.until(patient, "running")["name"]
+        api.stop(patient)
+        until(page, name, "stopped")
+    page.get_by_text("The server does not answer.").wait_for(state="detached")
+    assert page.evaluate("window.stays")

@@ -1,0 +1,300 @@
+"""The dashboard's pages in real Chromium: by keyboard, narrow, dark, for the blind, and a thousand.
+
+What is behind them is real but for the engine, which is scripted: agents here only have states.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from anyio.from_thread import start_blocking_portal
+
+from chowder_local.domain import Instance, InstanceStatus, SandboxUsage
+from chowder_local.events import EventType
+from chowder_local.web.dashboard.overview import PORTION
+from tests.e2e.axe import violations
+from tests.e2e.browser import open_browser
+from tests.e2e.waiting import eventually
+from tests.scripted.serving import serve
+from tests.scripted.world import World, open_world
+from tests.web.conftest import app_of, services_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from pathlib import Path
+
+    from anyio.from_thread import BlockingPortal
+    from playwright.sync_api import Browser, Page, ViewportSize
+
+    from chowder_local.web.state import Services
+
+pytestmark = pytest.mark.slow
+
+NARROW: ViewportSize = {"width": 360, "height": 740}
+WIDE: ViewportSize = {"width": 1440, "height": 900}
+EXPECTED = ("status of 40", "Status Error Code 40", "htmx:oobErrorNoTarget")
+"""What browser and htmx say of refusals that a test wants, and of lines that are not shown."""
+
+
+class Served:
+    """A world, and where its server is; it lives in another thread."""
+
+    def __init__(
+        self, portal: BlockingPortal, world: World, services: Services, root_url: str
+    ) -> None:
+        self.portal = portal
+        self.world = world
+        self.services = services
+        self.root_url = root_url
+
+    def call(self, function: Callable[..., Awaitable[Any]], *arguments: Any, **named: Any) -> Any:
+        async def run() -> Any:
+            return await function(*arguments, **named)
+
+        return self.portal.call(run)
+
+    def created(self, name: str) -> Instance:
+        instance: Instance = self.call(self.world.created, name=name)
+        return instance
+
+    def read(self, instance: Instance) -> None:
+        """Has an agent take what agents take."""
+        usage = SandboxUsage(600_000_000, 2_000_000_000, 1.0, 1.0)
+        self.world.engine.usages = {instance.sandbox_id: usage}
+        self.call(self.services.dashboard.gauges.read)
+
+
+@asynccontextmanager
+async def opened(folder: Path) -> AsyncIterator[tuple[World, Services, str]]:
+    async with open_world(folder) as world:
+        services = services_of(world)
+        async with serve(app_of(world, services)) as url:
+            yield world, services, url
+
+
+@contextmanager
+def served_in_thread(folder: Path) -> Iterator[Served]:
+    with (
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(opened(folder)) as (world, services, url),
+    ):
+        yield Served(portal, world, services, url)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with open_browser() as browser:
+        yield browser
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
+    with served_in_thread(tmp_path) as served:
+        yield served
+
+
+@pytest.fixture
+def page(browser: Browser, served: Served) -> Iterator[Page]:
+    """The overview, signed in; what the browser complains of fails the test."""
+    with browser.new_context(viewport=WIDE) as context:
+        page = context.new_page()
+        complaints: list[str] = []
+        page.on("console", lambda told: complaints.extend([told.text] * (told.type == "error")))
+        page.on("pageerror", lambda failure: complaints.append(str(failure)))
+        sign_in(page, served)
+        yield page
+        assert [each for each in complaints if not any(part in each for part in EXPECTED)] == []
+
+
+def sign_in(page: Page, served: Served) -> None:
+    page.goto(f"{served.root_url}/")
+    page.get_by_label("Your organization's key").fill(served.world.key)
+    page.keyboard.press("Enter")
+    page.get_by_role("heading", name="Instances").wait_for()
+
+
+def row(page: Page, instance: Instance, status: str = "") -> None:
+    """Returns once its line is there, with that status."""
+    wanted = f"[data-status={status}]" if status else ""
+    page.locator(f"#instance-{instance.id}{wanted}").wait_for()
+
+
+def test_it_is_searched_while_one_types(page: Page, served: Served) -> None:
+    ada, bea = served.created("Ada"), served.created("Bea")
+    row(page, bea, "running")
+    page.get_by_role("searchbox").fill("ad")
+    page.locator(f"#instance-{bea.id}").wait_for(state="detached")
+    page.wait_for_url("**/?q=ad")
+    row(page, ada)
+    # What happens to those that are found is still told, and the others do not come in.
+    cleo = served.created("Cleo")
+    served.call(served.world.lifecycle.stop, ada.organization_id, ada.id)
+    row(page, ada, "stopped")
+    assert page.locator(f"#instance-{cleo.id}").count() == 0
+    page.get_by_role("link", name="1 stopped").click()
+    page.wait_for_url("**/?q=ad&status=stopped")
+    page.go_back()
+    page.wait_for_url("**/?q=ad")
+    page.get_by_role("link", name="3 all").wait_for()
+    page.go_back()
+    row(page, cleo)
+
+
+def test_it_is_used_by_keyboard_alone(page: Page, served: Served) -> None:
+    ada = served.created("Ada")
+    row(page, ada, "running")
+    page.reload()
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Skip to the content"
+    page.keyboard.press("Enter")
+    assert focused(page) == "main"
+    tab_to(page, f"turn-{ada.id}")
+    page.keyboard.press("Enter")
+    told(page, "Ada is stopped.")
+    # The line is another one by now, and the focus is where it was.
+    eventually(lambda: focused(page) == f"turn-{ada.id}", "the button has the focus")
+    page.keyboard.press("Enter")
+    told(page, "Ada is running.")
+    tab_to(page, f"delete-{ada.id}")
+    page.keyboard.press("Enter")
+    page.get_by_role("dialog", name="Delete Ada?").wait_for()
+    assert page.evaluate("document.activeElement.textContent") == "Keep it"
+    page.keyboard.press("Escape")
+    page.get_by_role("dialog").wait_for(state="hidden")
+    assert focused(page) == f"delete-{ada.id}"
+    page.keyboard.press("Enter")
+    page.get_by_role("dialog").wait_for()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    page.locator(f"#instance-{ada.id}").wait_for(state="detached")
+    # What was focused is gone with its line.
+    eventually(lambda: focused(page) == "main", "the page has the focus")
+
+
+def told(page: Page, words: str) -> None:
+    """Returns once that is told twice: by the answer, and by the stream for who cannot see."""
+    page.locator("#notice").get_by_text(words).wait_for()
+    page.locator("#said").get_by_text(words).wait_for(state="attached")
+
+
+def focused(page: Page) -> str:
+    found: str = page.evaluate("document.activeElement.id")
+    return found
+
+
+def tab_to(page: Page, element_id: str) -> None:
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        if focused(page) == element_id:
+            return
+    pytest.fail(f"{element_id} is not reached by Tab")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [WIDE, NARROW], ids=["wide", "narrow"])
+def test_nothing_is_in_the_way_of_anybody(
+    page: Page, served: Served, scheme: Any, size: ViewportSize
+) -> None:
+    ada = served.created("Ada" * 40)
+    served.read(ada)
+    error = served.call(
+        served.world.placed, InstanceStatus.ERROR, name="Bea", error_message="x" * 200
+    )
+    served.call(served.world.placed, InstanceStatus.PROVISIONING, 2)
+    page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+    page.set_viewport_size(size)
+    page.reload()
+    row(page, error)
+    page.get_by_text("What is in order").click()
+    page.locator("#findings li").first.wait_for()
+    judge(page)
+    page.locator(f"#delete-{ada.id}").click()
+    page.get_by_role("dialog").wait_for()
+    judge(page)
+    page.get_by_role("button", name="Delete for good").click()
+    page.get_by_text("is deleted.").wait_for()
+    judge(page)
+    page.goto(f"{served.root_url}/nowhere")
+    judge(page)
+    page.context.clear_cookies()
+    page.goto(f"{served.root_url}/")
+    page.get_by_label("Your organization's key").fill("chd_org_wrong")
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_role("alert").get_by_text("Invalid API key.").wait_for()
+    judge(page)
+
+
+def judge(page: Page) -> None:
+    """Fails if something sticks out, or axe-core finds something."""
+    assert page.evaluate(
+        "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
+    )
+    assert violations(page) == []
+
+
+def test_what_is_refused_is_said_in_the_page(page: Page, served: Served) -> None:
+    ada = served.created("Ada")
+    row(page, ada, "running")
+    page.locator(f"#fork-{ada.id}").click()
+    page.get_by_role("dialog").wait_for()
+    served.call(served.world.lifecycle.delete, ada.organization_id, ada.id)
+    page.get_by_role("dialog").get_by_role("button", name="Fork").click()
+    page.get_by_role("alert").get_by_text("Not now.").wait_for()
+    page.get_by_role("button", name="Dismiss this message").click()
+    page.get_by_role("alert").wait_for(state="detached")
+
+
+def test_signing_out_ends_it_in_every_tab(page: Page, served: Served) -> None:
+    other = page.context.new_page()
+    other.goto(f"{served.root_url}/")
+    other.get_by_role("heading", name="Instances").wait_for()
+    page.get_by_role("button", name="Sign out").click()
+    page.wait_for_url("**/sign-in")
+    # The other tab finds out with the next thing that is told.
+    served.created("Ada")
+    other.wait_for_url("**/sign-in?next=/")
+    assert served.world.key not in page.content()
+
+
+def test_a_copied_line_is_in_the_clipboard(page: Page) -> None:
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.get_by_role("button", name="Copy the base URL").click()
+    page.get_by_role("button", name="Copied the base URL").wait_for()
+    assert page.evaluate("navigator.clipboard.readText()") == "http://server.test/v1"
+
+
+def test_a_thousand_instances_and_their_changes_are_bearable(page: Page, served: Served) -> None:
+    async def placed() -> list[Instance]:
+        made = []
+        for number in range(1000):
+            served.world.clock.advance(1)
+            made.append(await served.world.placed(InstanceStatus.STOPPED, number))
+        return made
+
+    made = served.call(placed)
+    page.get_by_text("1000 all").wait_for()
+    row(page, made[-1])
+    page.reload()
+    lines = page.locator("#rows tr")
+    eventually(lambda: lines.count() == PORTION, "there is the first portion")
+    page.get_by_role("link", name="Show more").click()
+    eventually(lambda: lines.count() == 2 * PORTION, "there is the second one")
+    assert lines.last.get_attribute("id") == f"instance-{made[900].id}"
+
+    async def changed() -> None:
+        last = made[-1]
+        for _ in range(2000):
+            served.world.events.publish(
+                EventType.INSTANCE_STATUS, last.organization_id, last.id,
+                status="stopped", before="running", error_message=None,
+            )  # fmt: skip
+            await asyncio.sleep(0)
+
+    page.evaluate("window.swaps = 0; addEventListener('htmx:sseMessage', () => window.swaps++)")
+    served.call(changed)
+    page.get_by_role("status").get_by_text("Ada is stopped.").wait_for(state="attached")
+    # Each is told of by what comes of it, not by itself.
+    assert page.evaluate("window.swaps") < 100

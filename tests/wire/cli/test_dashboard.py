@@ -1,0 +1,66 @@
+"""`dashboard`: a link for a person, of which a browser keeps the code to itself."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import pytest
+
+from chowder_local.accounts.sign_ins import LINK_LIFE_S
+from chowder_local.cli.main import run
+from chowder_local.tokens import Vault
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Serve = Callable[[dict[str, Any]], tuple[dict[str, str], list[Any]]]
+
+Output = pytest.CaptureFixture[str]
+
+
+def test_the_link_has_a_code_behind_the_hash_and_no_key(serve: Serve, capsys: Output) -> None:
+    env, asked = serve({})
+    assert run(["dashboard"], env) == 0
+    address, _, code = capsys.readouterr().out.strip().partition("#code=")
+    assert address.startswith("http://127.0.0.1:")
+    assert address.endswith("/sign-in")
+    assert "chd_org_k" not in code
+    vault = Vault.load(Path(env["CHOWDER_DATA_DIR"]) / "secret.key")
+    content = vault.unseal(code, datetime.now(UTC), LINK_LIFE_S)
+    assert content is not None
+    assert "chd_org_k" not in content
+    assert asked == []
+
+
+def test_no_two_links_are_the_same(serve: Serve, capsys: Output) -> None:
+    env, _ = serve({})
+    for _ in range(2):
+        run(["dashboard"], env)
+    first, second = capsys.readouterr().out.splitlines()
+    assert first != second
+
+
+@pytest.mark.parametrize(("code", "words"), [(0, ""), (1, "open the link yourself")])
+def test_it_is_opened_when_that_is_asked_for(
+    serve: Serve, capsys: Output, monkeypatch: pytest.MonkeyPatch, code: int, words: str
+) -> None:
+    opened: list[str] = []
+
+    def launch(address: str) -> int:
+        opened.append(address)
+        return code
+
+    monkeypatch.setattr(click, "launch", launch)
+    env, _ = serve({})
+    assert run(["dashboard", "--open"], env) == 0
+    said = capsys.readouterr()
+    assert opened == [said.out.strip()]
+    assert words in said.err
+
+
+def test_without_a_server_there_is_nothing_to_open(tmp_path: Path, capsys: Output) -> None:
+    assert run(["dashboard"], {"CHOWDER_DATA_DIR": str(tmp_path)}) == 1
+    assert "up --detach" in capsys.readouterr().err
