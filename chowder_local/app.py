@@ -168,8 +168,10 @@ async def _open(
         await read_scripts(settings), await Recordings.open(settings.record, settings.replay),
         Exchanges(), SessionNames(sessions),
     )  # fmt: skip
-    endpoints, forwarder = machine.endpoints, await open_providers(settings, stack)
-    model_keys = ModelKeys(organizations, endpoints, default_organization_id)
+    endpoints, forwarder, model_keys = (
+        machine.endpoints, await open_providers(settings, stack),
+        ModelKeys(organizations, machine.endpoints, default_organization_id),
+    )  # fmt: skip
     relay = Relay(
         lender=Lending(vault, instances, spare_queries, model_keys),
         base_urls=settings.model_base_urls, endpoints=endpoints, forwarder=forwarder,
