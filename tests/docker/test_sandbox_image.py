@@ -187,6 +187,33 @@ END
     assert count < 200
 
 
+@pytest.mark.parametrize("worker", ["extensions/memory-core/memory-search", "infra/sqlite-store"])
+def test_a_worker_thread_loads_one_file_of_openclaws(
+    client: docker.DockerClient, tag: str, worker: str
+) -> None:
+    script = f"""
+        cat > /dev/shm/count.mjs <<'END'
+        import {{ Worker }} from "node:worker_threads";
+        const script = `
+          let count = 0;
+          const load = (url, context, next) => {{
+            count += url.includes("/openclaw/dist/") && url.endsWith("js");
+            return next(url, context);
+          }};
+          require("node:module").registerHooks({{ load }});
+          import("/opt/openclaw/node_modules/openclaw/dist/{worker}.worker.js").then(() => {{
+            console.log(count);
+            setImmediate(process.exit);
+          }});
+        `;
+        new Worker(script, {{ eval: true }});
+END
+        node /dev/shm/count.mjs
+    """
+    # And the one that says where that is.
+    assert int(inside(client, tag, script)) == 2
+
+
 def test_what_node_read_from_its_compile_cache_is_let_go_of_by_openclaw_only(
     client: docker.DockerClient, tag: str
 ) -> None:
