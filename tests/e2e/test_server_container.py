@@ -144,8 +144,8 @@ def inner(composed: Composed) -> Iterator[Api]:
 
 
 @pytest.fixture(scope="module")
-def pair(inner: Api) -> tuple[str, str]:
-    """Two agents, of which the second has no egress."""
+def pair(composed: Composed, engine: docker.DockerClient, inner: Api) -> Iterator[tuple[str, str]]:
+    """Two agents, of which the second has no egress; when they are deleted, nothing is left."""
     first = inner.created("first")
     inner.until(first, "running")
     second = inner.created("second")
@@ -153,7 +153,10 @@ def pair(inner: Api) -> tuple[str, str]:
     changed = inner.patch(f"{root}/local/instances/{second}", json={"egress": "off"})
     assert changed.status_code == 200, changed.text
     inner.until(second, "running")
-    return first, second
+    yield first, second
+    for each in (first, second):
+        assert inner.delete(f"instances/{each}").status_code == 204
+    eventually(lambda: not names_of_sandboxes(engine, composed.store_id()), "all is removed", 30)
 
 
 def test_the_file_names_the_image_of_this_version(composed: Composed) -> None:
@@ -184,11 +187,11 @@ def test_an_agent_lives_its_life_through_the_published_port(
     composed: Composed, inner: Api, pair: tuple[str, str]
 ) -> None:
     for each in pair:
-        assert "Remember the walnut." in inner.say(each, "Remember the walnut.")
+        assert inner.say(each, "Remember the walnut.", session="walnut")
         assert inner.get(f"instances/{each}/files").status_code == 200
     inner.stop(pair[0])
     inner.start(pair[0])
-    assert "Remember the walnut." in inner.say(pair[0], "What was it?")
+    assert "Remember the walnut." in inner.say(pair[0], "What was it?", session="walnut")
 
 
 @pytest.fixture
@@ -280,11 +283,13 @@ def test_started_again_it_finds_its_agents_as_they_were(
     composed: Composed, engine: docker.DockerClient, inner: Api, pair: tuple[str, str]
 ) -> None:
     were = {str(container_of(engine, inner, each).id) for each in pair}
+    for each in pair:
+        inner.say(each, "Remember the oak.", session="oak")
     composed("restart", SERVICE)
     composed("up", "--detach", "--wait", SERVICE)
-    for each, before_that in zip(pair, ("What was it?", "Remember the walnut."), strict=True):
+    for each in pair:
         inner.until(each, "running")
-        assert before_that in inner.say(each, "Still there?")
+        assert "Remember the oak." in inner.say(each, "Still there?", session="oak")
     assert {str(container_of(engine, inner, each).id) for each in pair} == were
     # It was let go of by its networks, so that it could start without them.
     assert "leave the sandbox networks" not in composed("logs", SERVICE)
@@ -295,14 +300,6 @@ def test_its_own_container_cannot_be_reset_from_within(composed: Composed) -> No
     code, said = container.exec_run(["chowder-local", "reset", "--yes"])
     assert code == 1
     assert b"docker compose run --rm chowder-local reset --yes" in said
-
-
-def test_a_deleted_agent_leaves_nothing(
-    composed: Composed, engine: docker.DockerClient, inner: Api, pair: tuple[str, str]
-) -> None:
-    for each in pair:
-        assert inner.delete(f"instances/{each}").status_code == 204
-    eventually(lambda: not names_of_sandboxes(engine, composed.store_id()), "all is removed", 30)
 
 
 def test_testcontainers_and_the_plugin_start_one_and_leave_nothing(

@@ -149,7 +149,8 @@ def test_reset_asks_and_takes_everything_away(call: Call, env: dict[str, str]) -
 def test_images_are_listed_with_the_one_that_is_used(call: Call) -> None:
     assert "*" in call("image", "ls").stdout
     listed = json.loads(call("image", "ls", "--json").stdout)
-    assert [each["used"] for each in listed].count(True) == 1
+    sandboxes = [each for each in listed if "/sandbox:" in each["tag"]]
+    assert [each["used"] for each in sandboxes].count(True) == 1
 
 
 def test_an_image_that_is_not_there_cannot_be_removed(call: Call) -> None:
