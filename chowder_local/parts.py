@@ -30,6 +30,7 @@ from chowder_local.web.connections import bounds_of_this_process
 from chowder_local.web.dashboard.assets import Assets
 from chowder_local.web.dashboard.rendering import Rendering
 from chowder_local.web.dashboard.state import Dashboard
+from chowder_local.web.dashboard.talks import Talks
 from chowder_local.web.listener import bound_socket, listening
 from chowder_local.web.relay import create_relay_app
 
@@ -197,6 +198,7 @@ def open_dashboard(
         checkup=Checkup(settings, health, engine_facts),
         assets=assets,
         rendering=Rendering(assets),
+        talks=Talks(),
         base_url=f"{settings.root_url}/v1",
         env_command=f'eval "$({program(settings.data_dir)} env)"',
     )

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 FOLDER = Path(__file__).parent.parent / ".images"
 WIDE: ViewportSize = {"width": 1440, "height": 640}
+TALL: ViewportSize = {"width": 1440, "height": 860}
 NARROW: ViewportSize = {"width": 390, "height": 800}
 CHARTS_MS = 40_000
 """Until there is something to see in the charts."""
@@ -26,7 +27,10 @@ USUAL = """([base, env]) => {
 }"""
 TALKS = {
     "harbour-pilot": ["Which way does the tide turn at noon?"],
-    "galley-cook": ["How long does the chowder simmer?"],
+    "galley-cook": [
+        'Is there salt? call exec {"command": "echo plenty"}',
+        "How long does the chowder simmer?",
+    ],
     "night-watch": ["Wake me if the lantern goes out."],
 }
 
@@ -45,6 +49,9 @@ PICTURES = (
     Picture("overview", "/", WIDE, "light"),
     Picture("overview-dark", "/", WIDE, "dark"),
     Picture("overview-narrow", "/", NARROW, "light"),
+    Picture("inspector", "/inspector", WIDE, "light"),
+    Picture("call", "/inspector/{call}", TALL, "light"),
+    Picture("instance", "/instances/{instance}", TALL, "dark"),
 )
 
 
@@ -56,23 +63,27 @@ def main() -> None:
         server.up()
         try:
             with Api(server.base_url, server.key) as api:
-                populate(api)
-            photograph(server)
+                places = populate(api)
+            photograph(server, places)
         finally:
             server.reset()
 
 
-def populate(api: Api) -> None:
-    """Some agents, one of which is stopped."""
+def populate(api: Api) -> dict[str, str]:
+    """Some agents, one of which is stopped; what the addresses of pictures are filled with."""
     made = {name: api.created(name) for name in TALKS}
     for name, instance_id in made.items():
         api.until(instance_id, "running")
         for words in TALKS[name]:
             api.say(instance_id, words)
     api.stop(made["night-watch"])
+    cook = made["galley-cook"]
+    local = api.base_url.join(f"/local/instances/{cook}/exchanges")
+    first = api.get(str(local)).json()[-1]
+    return {"instance": cook, "call": first["id"]}
 
 
-def photograph(server: ServerProcess) -> None:
+def photograph(server: ServerProcess, places: dict[str, str]) -> None:
     """One visit for each picture, in a browser that looks long enough for charts."""
     root = server.base_url.removesuffix("/v1")
     command = [*server.command(), "dashboard"]
@@ -87,18 +98,20 @@ def photograph(server: ServerProcess) -> None:
             api.created("cabin-boy")
         for each in PICTURES:
             # Another tab: who leaves the first one ends the reading.
-            take(context.new_page(), root, each)
+            take(context.new_page(), root, each, places)
 
 
-def take(page: Page, root: str, picture: Picture) -> None:
+def take(page: Page, root: str, picture: Picture, places: dict[str, str]) -> None:
     """One picture."""
     page.set_viewport_size(picture.size)
     page.emulate_media(color_scheme=picture.scheme)
-    page.goto(f"{root}{picture.address}")
-    page.locator("#findings li").first.wait_for(state="attached", timeout=BOOT_TIMEOUT_S * 1000)
-    page.wait_for_timeout(2_500)
-    # What is pasted as an installed server at its usual place has it, not as this one has.
-    page.evaluate(USUAL, ["http://127.0.0.1:2469/v1", 'eval "$(chowder-local env)"'])
+    page.goto(f"{root}{picture.address.format(**places)}")
+    if picture.address == "/":
+        timeout_ms = BOOT_TIMEOUT_S * 1000
+        page.locator("#findings li").first.wait_for(state="attached", timeout=timeout_ms)
+        page.wait_for_timeout(2_500)
+        # What is pasted as an installed server at its usual place has it, not as this one has.
+        page.evaluate(USUAL, ["http://127.0.0.1:2469/v1", 'eval "$(chowder-local env)"'])
     page.screenshot(path=FOLDER / f"{picture.name}.png")
     page.close()
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import time
 from collections import OrderedDict
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -15,7 +17,7 @@ from chowder_local.relay.last_words import last_words
 from chowder_local.relay.origin import model_of, session_key_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from chowder_local.domain import InstanceId, OrganizationId
 
@@ -59,6 +61,7 @@ class Exchange:
     answer_bytes: int = 0
     took_s: float | None = None
     _began_s: float = field(default_factory=time.monotonic)
+    _told: Callable[[], None] | None = None
 
     @cached_property
     def session_key(self) -> str | None:
@@ -78,6 +81,8 @@ class Exchange:
         """Says how it went."""
         self.outcome, self.error = outcome, error
         self.took_s = time.monotonic() - self._began_s
+        if self._told is not None:
+            self._told()
 
     @cached_property
     def model(self) -> str | None:
@@ -109,6 +114,7 @@ class Exchanges:
         self._kept: OrderedDict[str, Exchange] = OrderedDict()
         self._bytes = 0
         self._numbers = itertools.count(1)
+        self._viewers: set[asyncio.Event] = set()
 
     def begin(
         self,
@@ -122,11 +128,12 @@ class Exchanges:
         """A new one, which the caller tells how it goes on; of a spare's, nothing is kept."""
         made = Exchange(
             f"ex-{next(self._numbers)}", organization_id, instance_id, provider, path, request,
-            turn_id,
+            turn_id, _told=self._tell,
         )  # fmt: skip
         if instance_id is not None:
             self._kept[made.id] = made
             self._grow(len(request))
+            self._tell()
         return made
 
     def came(self, exchange: Exchange, data: bytes) -> None:
@@ -138,6 +145,21 @@ class Exchanges:
         """An instance's, the latest first."""
         return (each for each in reversed(self._kept.values()) if each.instance_id == instance_id)
 
+    def of_organization(self, organization_id: OrganizationId) -> Iterator[Exchange]:
+        """An organization's, the latest first."""
+        kept = reversed(self._kept.values())
+        return (each for each in kept if each.organization_id == organization_id)
+
+    @contextmanager
+    def watching(self) -> Iterator[asyncio.Event]:
+        """An event that is set each time that one of them begins or ends, for who looks at them."""
+        news = asyncio.Event()
+        self._viewers.add(news)
+        try:
+            yield news
+        finally:
+            self._viewers.discard(news)
+
     def latest(self) -> dict[InstanceId, Exchange]:
         """The latest of each instance that has any."""
         return {
@@ -148,6 +170,10 @@ class Exchanges:
         """One of them, if it is that organization's."""
         found = self._kept.get(exchange_id)
         return found if found is not None and found.organization_id == organization_id else None
+
+    def _tell(self) -> None:
+        for news in self._viewers:
+            news.set()
 
     def _grow(self, size_bytes: int) -> None:
         self._bytes += size_bytes

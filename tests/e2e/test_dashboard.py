@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import uuid
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e.api import BOOT_TIMEOUT_S, Api
+from tests.e2e.api import BOOT_TIMEOUT_S, TURN_TIMEOUT_S, Api
 from tests.e2e.browser import open_browser
 from tests.e2e.node import tool
 
@@ -24,6 +25,7 @@ pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
 HOSTILE = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
 BOOT_TIMEOUT_MS = BOOT_TIMEOUT_S * 1000
+TURN_TIMEOUT_MS = TURN_TIMEOUT_S * 1000
 EXPECTED = (
     "oobErrorNoTarget",
     "net::ERR_",
@@ -114,6 +116,50 @@ def test_what_others_do_is_seen_at_once(page: Page, api: Api, patient: str) -> N
     until(page, name, "running")
     api.say(patient, "Which way does the tide turn?")
     line(page, name).get_by_text("Which way does the tide turn?").wait_for()
+
+
+def test_one_talks_to_an_agent_and_sees_the_tools_that_it_uses(
+    page: Page, server: ServerProcess, instance: str
+) -> None:
+    page.goto(f"{root(server)}/instances/{instance}")
+    talk = page.locator("#talk")
+    page.get_by_text("Begin another").click()
+    page.get_by_label("Its name").fill(f"Größe {uuid.uuid4().hex[:8]}")
+    page.get_by_label("What to say").last.fill('call exec {"command": "echo $((6*7))"}')
+    page.locator(".begin").get_by_role("button", name="Send").click()
+    answer = talk.locator("[data-answer]").last
+    answer.locator(".calls").get_by_text("exec", exact=True).wait_for(timeout=TURN_TIMEOUT_MS)
+    answer.locator(".words").get_by_text("42").wait_for(timeout=TURN_TIMEOUT_MS)
+    answer.and_(page.locator(":not([aria-busy])")).wait_for()
+    # It goes on where it is, and what an agent says is text.
+    page.reload()
+    page.get_by_role("link", name="Größe").first.click()
+    talk.get_by_text("echo $((6*7))").first.wait_for()
+    page.get_by_label("What to say").first.fill(HOSTILE)
+    page.keyboard.press("Enter")
+    talk.locator(".words").last.get_by_text("You said:").wait_for(timeout=TURN_TIMEOUT_MS)
+    assert HOSTILE in (talk.locator(".words").last.text_content() or "")
+    assert "owned" not in page.title()
+
+
+def test_a_call_is_found_looked_into_and_said_again(
+    page: Page, server: ServerProcess, api: Api, instance: str
+) -> None:
+    word, session = f"w{uuid.uuid4().hex[:8]}", uuid.uuid4().hex
+    said = api.say(instance, f"Remember {word}.", session=session)
+    page.goto(f"{root(server)}/inspector")
+    page.get_by_role("searchbox").fill(word)
+    page.get_by_role("link", name=f"Remember {word}.").first.click()
+    page.get_by_role("heading", name=f"Remember {word}.").wait_for()
+    page.get_by_text("System prompt").click()
+    page.get_by_text("Runtime: agent=main").first.wait_for()
+    page.get_by_role("button", name="Say this again").click()
+    page.locator("#notice").get_by_text("In force for this agent").wait_for()
+    assert api.say(instance, f"Remember {word}.", session=session) == said
+    page.get_by_role("button", name="Fail the next message").click()
+    page.locator("#notice").get_by_text("fails with 502").wait_for()
+    assert api.message(instance, "Hi", session=session).status_code == 502
+    api.delete(f"{root(server)}/local/instances/{instance}/replies")
 
 
 def test_what_is_pasted_runs_as_it_stands(

@@ -6,6 +6,7 @@ What is behind them is real but for the engine, which is scripted: agents here o
 from __future__ import annotations
 
 import asyncio
+import json
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from chowder_local.web.dashboard.overview import PORTION
 from tests.e2e.axe import violations
 from tests.e2e.browser import open_browser
 from tests.e2e.waiting import eventually
+from tests.scripted.programs import done
 from tests.scripted.serving import serve
 from tests.scripted.world import World, open_world
 from tests.web.conftest import app_of, services_of
@@ -225,6 +227,65 @@ def test_nothing_is_in_the_way_of_anybody(
     page.get_by_role("button", name="Sign in").click()
     page.get_by_role("alert").get_by_text("Invalid API key.").wait_for()
     judge(page)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [WIDE, NARROW], ids=["wide", "narrow"])
+def test_calls_and_conversations_are_in_nobodys_way(
+    page: Page, served: Served, scheme: Any, size: ViewportSize
+) -> None:
+    page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+    page.set_viewport_size(size)
+    ada = served.created("Ada")
+    call = served.call(answered, served, ada)
+    for place in (served.world.programs, served.world.beside):
+        place.answers["list"] = done(sessions=[{"key": "agent:main:irc:5", "updated_at": 1000}])
+        parts = [{"type": "text", "text": "Which way is north?"}]
+        said = {"position": 1, "role": "user", "at": 0, "parts": parts}
+        place.answers["read"] = done(is_known=True, messages=[said], has_more=True)
+    for path, words in (
+        ("/inspector", "Which way is north?"),
+        (f"/inspector/{call}", "Say this again"),
+        (f"/instances/{ada.id}", "Begin another"),
+    ):
+        page.goto(f"{served.root_url}{path}")
+        page.get_by_text(words).first.wait_for()
+        judge(page)
+        for each in page.locator("summary").all():
+            if each.is_visible():
+                each.click()
+        judge(page)
+
+
+def test_a_call_comes_into_the_list_while_one_looks(page: Page, served: Served) -> None:
+    ada = served.created("Ada")
+    page.goto(f"{served.root_url}/inspector")
+    page.get_by_text("No agent has asked its model anything yet.").wait_for()
+    call = served.call(answered, served, ada)
+    line = page.locator(f"#call-{call}")
+    line.get_by_text("200").wait_for()
+    page.get_by_role("searchbox").fill("south")
+    page.get_by_text("There is no such call.").wait_for()
+    page.get_by_role("searchbox").fill("north")
+    line.get_by_role("link").click()
+    page.get_by_role("heading", name="Which way is north?").wait_for()
+
+
+async def answered(served: Served, instance: Instance) -> str:
+    """The id of a model call of the instance, which is over."""
+    message = {"role": "user", "content": "Which way is north?"}
+    tool = {"type": "function", "function": {"name": "exec", "parameters": {"type": "object"}}}
+    asked = {"model": "gpt-4o", "messages": [message], "tools": [tool]}
+    said = {"choices": [{"message": {"role": "assistant", "content": "Up."}}]}
+    exchanges = served.services.exchanges
+    made = exchanges.begin(
+        instance.organization_id, instance.id, "openai", "v1/chat/completions",
+        json.dumps(asked).encode(), "t1",
+    )  # fmt: skip
+    exchanges.came(made, json.dumps(said).encode())
+    made.status = 200
+    made.ended("answered")
+    return made.id
 
 
 def judge(page: Page) -> None:

@@ -27,6 +27,7 @@ from chowder_local.web.budget import LARGEST_AT_ONCE, Budget
 from chowder_local.web.dashboard.assets import Assets
 from chowder_local.web.dashboard.rendering import Rendering
 from chowder_local.web.dashboard.state import Dashboard
+from chowder_local.web.dashboard.talks import Talks
 from chowder_local.web.listener import with_state
 from chowder_local.web.state import Services
 from tests.scripted.world import MAX_BODY_BYTES, World, open_world
@@ -119,6 +120,7 @@ def dashboard_of(world: World) -> Dashboard:
         checkup=Checkup(settings, world.health, engine_facts),
         assets=assets,
         rendering=Rendering(assets),
+        talks=Talks(),
         base_url="http://server.test/v1",
         env_command='eval "$(chowder-local env)"',
     )

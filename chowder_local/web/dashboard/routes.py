@@ -15,7 +15,16 @@ from typing import TYPE_CHECKING
 from starlette.requests import Request
 from starlette.routing import Route
 
-from chowder_local.web.dashboard import assets, changes, live, overview, signing
+from chowder_local.web.dashboard import (
+    assets,
+    changes,
+    exchange,
+    inspector,
+    instance,
+    live,
+    overview,
+    signing,
+)
 from chowder_local.web.dashboard.guard import guarded
 from chowder_local.web.dashboard.state import dashboard
 
@@ -39,18 +48,27 @@ class Page:
 
 
 INSTANCE = "/instances/{instance_id}"
+EXCHANGE = "/inspector/{exchange_id}"
 
 PAGES: tuple[Page, ...] = (
     Page("GET", "/", overview.show),
     Page("GET", "/live", live.follow),
     Page("GET", "/health", overview.health),
     Page("POST", "/instances", changes.create),
+    Page("GET", INSTANCE, instance.show),
+    Page("POST", f"{INSTANCE}/messages", instance.say),
+    Page("GET", f"{INSTANCE}/answers/{{token}}", instance.listen),
     Page("POST", f"{INSTANCE}/stop", changes.stop),
     Page("POST", f"{INSTANCE}/start", changes.start),
     Page("GET", f"{INSTANCE}/fork", changes.ask_fork),
     Page("POST", f"{INSTANCE}/fork", changes.fork),
     Page("GET", f"{INSTANCE}/delete", changes.ask_delete),
     Page("POST", f"{INSTANCE}/delete", changes.delete),
+    Page("GET", "/inspector", inspector.show),
+    Page("GET", "/inspector/live", inspector.follow),
+    Page("GET", EXCHANGE, exchange.show),
+    Page("POST", f"{EXCHANGE}/script", exchange.script),
+    Page("POST", f"{EXCHANGE}/fail", exchange.fail),
     Page("GET", "/sign-in", signing.show, is_open=True),
     Page("POST", "/sign-in", signing.sign_in, is_open=True),
     Page("POST", "/sign-in/link", signing.follow_link, is_open=True),

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from chowder_local.instances.gauges import Gauges
     from chowder_local.web.dashboard.assets import Assets
     from chowder_local.web.dashboard.rendering import Rendering
+    from chowder_local.web.dashboard.talks import Talks
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Dashboard:
     checkup: Checkup
     assets: Assets
     rendering: Rendering
+    talks: Talks
     base_url: str
     env_command: str
 

@@ -34,7 +34,11 @@ async def address(page: Page, visitor: Visitor) -> str:
     if "{" not in page.path:
         return page.path
     agent = await visitor.http.world.created()
-    return page.path.replace("{instance_id}", agent.id)
+    call = visitor.http.services.exchanges.begin(
+        agent.organization_id, agent.id, "openai", "v1/chat/completions", b"{}"
+    )
+    places = {"instance_id": agent.id, "exchange_id": call.id, "token": "none"}
+    return page.path.format(**places)
 
 
 @pytest.mark.parametrize("page", CLOSED, ids=name)

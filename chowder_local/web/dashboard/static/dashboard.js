@@ -40,6 +40,8 @@
     const form = event.detail.elt;
     if (form.closest("dialog") && form.matches("form")) dialog().close();
     if (event.detail.successful && "resets" in form.dataset) form.reset();
+    if (event.detail.successful && "resetsText" in form.dataset) form.elements.text.value = "";
+    if (event.detail.successful && "reloads" in form.dataset) location.reload();
   });
   document.addEventListener(
     "close",
@@ -63,6 +65,21 @@
   document.addEventListener("htmx:sseMessage", () => {
     if (document.activeElement !== document.body || !focused || focused.isConnected) return;
     document.getElementById("main").focus();
+  });
+
+  // An answer is whole; the page follows it down while it comes, unless somebody has scrolled up.
+  document.addEventListener("htmx:sseClose", (event) => event.target.removeAttribute("aria-busy"));
+  document.addEventListener("htmx:sseMessage", (event) => {
+    if (!event.target.closest?.("[data-answer]")) return;
+    const page = document.documentElement;
+    if (page.scrollHeight - page.scrollTop - page.clientHeight < 240) scrollTo(0, page.scrollHeight);
+  });
+
+  // Enter sends, as everywhere; with Shift it begins a line.
+  document.addEventListener("keydown", (event) => {
+    if (event.target.id !== "text" || event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+    event.preventDefault();
+    event.target.form.requestSubmit();
   });
 
   const AWAY = "The server does not answer. This page goes on by itself once it does.";

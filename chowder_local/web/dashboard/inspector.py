@@ -1,0 +1,123 @@
+"""Handlers: the model calls of all agents, the latest first, as they begin and end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import dropwhile, islice
+from typing import TYPE_CHECKING
+
+from starlette.responses import Response
+
+from chowder_local.web.bodies import parse_query
+from chowder_local.web.dashboard.calls import CallsWanted, call_lines
+from chowder_local.web.dashboard.rendering import HEADERS
+from chowder_local.web.dashboard.state import dashboard, page
+from chowder_local.web.dashboard.streams import MEDIA_TYPE, Live, Told
+from chowder_local.web.state import caller, services
+from chowder_local.web.streams import EVENT_STREAM
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterator
+
+    from starlette.requests import Request
+
+    from chowder_local.relay.exchanges import Exchange
+    from chowder_local.web.dashboard.calls import CallLine
+    from chowder_local.web.dashboard.streams import Marks
+
+HERE = "/inspector"
+PORTION = 50
+AT_ONCE = 100
+"""If more lines have changed, the page is told to look at the list again."""
+
+
+async def show(request: Request) -> Response:
+    """The page; a search, and more lines, are parts of it that htmx takes out."""
+    wanted = parse_query(request, CallsWanted)
+    found = await _found(request, wanted)
+    shown = found[:PORTION]
+    return await page(
+        request,
+        "inspector.html",
+        here=HERE,
+        wanted=wanted,
+        lines=shown,
+        more=wanted.address(before=shown[-1].call.id) if len(found) > PORTION else None,
+        live=wanted.address(f"{HERE}/live"),
+    )
+
+
+async def follow(request: Request) -> Response:
+    """Calls that begin and end, put into the list that is looked at."""
+    if request.method == "HEAD":
+        return Response(media_type=MEDIA_TYPE, headers=HEADERS | EVENT_STREAM)
+    inspector = _Inspector(request, parse_query(request, CallsWanted))
+    return Live(request, [inspector.calls], inspector.told)
+
+
+@dataclass(frozen=True)
+class Changed:
+    """A call that has begun or ended; `is_new` if the list may not have had it."""
+
+    call_id: str
+    is_new: bool
+
+
+class _Inspector:
+    """One page that somebody looks at."""
+
+    def __init__(self, request: Request, wanted: CallsWanted) -> None:
+        self._request = request
+        self._wanted = wanted
+        self._exchanges = services(request).exchanges
+        self._organization_id = caller(request).organization_id
+
+    async def calls(self, marks: Marks) -> None:
+        """Marks what has changed since it looked last."""
+        known = {each.id: each.outcome for each in _of(self._request, self._wanted)}
+        with self._exchanges.watching() as news:
+            while True:
+                await news.wait()
+                news.clear()
+                now = {each.id: each.outcome for each in _of(self._request, self._wanted)}
+                marks.add(
+                    *(
+                        Changed(each, each not in known)
+                        for each, outcome in now.items()
+                        if each not in known or known[each] != outcome
+                    )
+                )
+                known = now
+
+    async def told(self, marks: frozenset[Hashable]) -> Told:
+        """All of it, as lines."""
+        new = {each.call_id: each.is_new for each in marks if isinstance(each, Changed)}
+        # One that has begun and ended meanwhile is new all the same.
+        new |= {each.call_id: True for each in marks if isinstance(each, Changed) and each.is_new}
+        if len(new) > AT_ONCE:
+            return Told(event="stale")
+        kept = [each for each in _of(self._request, self._wanted) if each.id in new]
+        lines = [each for each in await call_lines(self._request, kept) if self._wanted.shows(each)]
+        html = dashboard(self._request).rendering.html(
+            "inspector_live.html",
+            added=[each for each in lines if new[each.call.id]],
+            changed=[each for each in lines if not new[each.call.id]],
+        )
+        return Told(html)
+
+
+def _of(request: Request, wanted: CallsWanted) -> Iterator[Exchange]:
+    """The organization's, or those of one of its instances."""
+    calls = services(request).exchanges.of_organization(caller(request).organization_id)
+    return (each for each in calls if wanted.instance in {"", each.instance_id})
+
+
+async def _found(request: Request, wanted: CallsWanted) -> list[CallLine]:
+    """One more than a portion, if there are so many."""
+    calls = _of(request, wanted)
+    if wanted.before is not None:
+        calls = islice(dropwhile(lambda each: each.id != wanted.before, calls), 1, None)
+    found: list[CallLine] = []
+    while len(found) <= PORTION and (batch := list(islice(calls, PORTION + 1))):
+        found += [each for each in await call_lines(request, batch) if wanted.shows(each)]
+    return found[: PORTION + 1]

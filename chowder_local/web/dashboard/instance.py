@@ -1,0 +1,146 @@
+"""Handlers: one instance, what was said to it, and saying something to it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, Field
+from starlette.responses import Response
+
+from chowder_local.domain import ModelProvider
+from chowder_local.errors import ChowderError
+from chowder_local.openclaw.sessions import MAIN_KEY, session_key
+from chowder_local.web.bodies import parse_query, validated
+from chowder_local.web.dashboard.forms import form
+from chowder_local.web.dashboard.rendering import HEADERS
+from chowder_local.web.dashboard.rows import rows
+from chowder_local.web.dashboard.snippets import MODELS, model_of
+from chowder_local.web.dashboard.state import dashboard, fragment, page
+from chowder_local.web.dashboard.streams import MEDIA_TYPE
+from chowder_local.web.dashboard.talks import Failed, Talk, ToolCalled, heard
+from chowder_local.web.payloads.responses import Message
+from chowder_local.web.state import caller, instance_of, services
+from chowder_local.web.streams import EVENT_STREAM, ClosingStream
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from starlette.requests import Request
+
+    from chowder_local.domain import Instance
+    from chowder_local.instances.reading import Session
+    from chowder_local.openclaw.transcripts import Transcript
+    from chowder_local.web.dashboard.talks import Heard
+
+TURNS = 60
+"""So many messages of a conversation are shown at first, and each time that more are asked for."""
+
+
+class Looked(BaseModel):
+    """Which conversation is looked at, by OpenClaw's key of it, and from where on."""
+
+    key: str = Field(MAIN_KEY, min_length=1, max_length=8192)
+    before: int | None = Field(None, ge=0, le=(1 << 53) - 1)
+
+
+class Typed(BaseModel):
+    """What was typed; without a session it is for the main conversation."""
+
+    text: str = Field(min_length=1)
+    model: str = Field(min_length=1, max_length=200)
+    session: str | None = Field(None, max_length=512)
+
+
+async def show(request: Request) -> Response:
+    """The instance with a conversation; older messages are a part of it that htmx takes out."""
+    instance = await instance_of(request)
+    looked = parse_query(request, Looked)
+    (row,) = await rows(request, [instance])
+    sessions, transcript, problem = await _read(request, instance, looked)
+    named = next((each for each in sessions if each.key == looked.key), None)
+    return await page(
+        request,
+        "instance.html",
+        here="/",
+        row=row,
+        it=instance,
+        looked=looked,
+        sessions=sessions,
+        session=named.name if named else None,
+        can_talk=named is None or named.is_main or named.name is not None,
+        transcript=transcript,
+        problem=problem,
+        model=_model(request, instance),
+        models=sorted(MODELS.values()),
+    )
+
+
+async def say(request: Request) -> Response:
+    """Takes a message; its answer is what the part that is put in place listens to."""
+    instance = await instance_of(request)
+    typed = validated(Typed, await form(request), "body")
+    asked = validated(
+        Message, {"model": typed.model, "input": typed.text, "stream": True}, "body"
+    ).model_dump(exclude_unset=True)
+    # What is wrong with it is told at once.
+    await services(request).conversations.check(instance, asked)
+    talk = Talk(instance, typed.session, session_key(typed.session), asked)
+    token = dashboard(request).talks.add(talk)
+    return fragment(request, "said.html", it=instance, text=typed.text, token=token)
+
+
+async def listen(request: Request) -> Response:
+    """The answer as it comes: words, the tools that are called, why it failed."""
+    instance = await instance_of(request)
+    talk = dashboard(request).talks.take(request.path_params["token"])
+    if talk is None or talk.instance.id != instance.id or request.method == "HEAD":
+        # To a browser's stream that says not to ask again.
+        return Response(status_code=204, headers=HEADERS)
+    known = services(request)
+    answer = heard(talk, known.conversations, known.exchanges)
+    return ClosingStream(
+        _told(request, answer),
+        stopping=known.stopping,
+        media_type=MEDIA_TYPE,
+        headers=HEADERS | EVENT_STREAM,
+    )
+
+
+async def _told(
+    request: Request, answer: AsyncGenerator[Heard, None]
+) -> AsyncGenerator[bytes, None]:
+    rendering = dashboard(request).rendering
+    async for each in answer:
+        name = "piece"
+        if isinstance(each, ToolCalled):
+            name = "tool"
+        elif isinstance(each, Failed):
+            name = "failed"
+        # A piece is text, and whatever it says of HTML is shown, not done.
+        html = rendering.html("heard.html", it=each, kind=name)
+        lines = [f"data: {line}" for line in html.split("\n")]
+        yield "\n".join([f"event: {name}", *lines, "", ""]).encode()
+    yield b"event: done\ndata:\n\n"
+
+
+async def _read(
+    request: Request, instance: Instance, looked: Looked
+) -> tuple[list[Session], Transcript | None, str | None]:
+    """What can be read of its conversations, or why nothing can."""
+    reading = services(request).reading
+    try:
+        sessions = await reading.sessions(instance)
+        transcript = await reading.transcript(
+            instance, looked.key, limit=TURNS, before=looked.before
+        )
+    except ChowderError as problem:
+        return [], None, str(problem)
+    return sessions, transcript, None
+
+
+def _model(request: Request, instance: Instance) -> str:
+    """The model that was asked last, or one to begin with."""
+    last = services(request).exchanges.latest().get(instance.id)
+    if last is not None and last.organization_id == caller(request).organization_id and last.model:
+        return last.model
+    return model_of(ModelProvider(instance.model_provider))

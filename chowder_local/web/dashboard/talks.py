@@ -1,0 +1,144 @@
+"""Messages that were typed on a page, and their answers as they come."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from chowder_local.domain import wire_of
+from chowder_local.errors import ChowderError
+from chowder_local.relay.answers import model_said
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+
+    from chowder_local.domain import Instance
+    from chowder_local.instances.conversations import Conversations
+    from chowder_local.relay.exchanges import Exchanges
+
+WAITING_MAX = 100
+"""Pages ask for an answer as soon as a message is there; what nobody asks for is forgotten."""
+
+
+@dataclass(frozen=True)
+class Talk:
+    """A message that waits for its page to listen; a session without a name is the main one."""
+
+    instance: Instance
+    session: str | None
+    session_key: str
+    asked: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some words of the answer."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class ToolCalled:
+    """The agent's model calls one of its tools."""
+
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True)
+class Failed:
+    """Why there is no answer, or no more of it."""
+
+    words: str
+
+
+Heard = Piece | ToolCalled | Failed
+
+
+class Talks:
+    """The messages that wait. Each is sent once: a page that asks again gets nothing."""
+
+    def __init__(self) -> None:
+        self._waiting: OrderedDict[str, Talk] = OrderedDict()
+
+    def add(self, talk: Talk) -> str:
+        """Keeps it, under a name that nobody guesses."""
+        token = secrets.token_urlsafe(12)
+        self._waiting[token] = talk
+        while len(self._waiting) > WAITING_MAX:
+            self._waiting.popitem(last=False)
+        return token
+
+    def take(self, token: str) -> Talk | None:
+        """The message, if it waits there."""
+        return self._waiting.pop(token, None)
+
+
+async def heard(
+    talk: Talk, conversations: Conversations, exchanges: Exchanges
+) -> AsyncGenerator[Heard, None]:
+    """What comes of a message, in its order. Closing it ends the agent's run."""
+    news: asyncio.Queue[Heard | None] = asyncio.Queue()
+    async with asyncio.TaskGroup() as group:
+        tools = group.create_task(_tools(talk, exchanges, news))
+        words = group.create_task(_words(talk, conversations, news))
+        try:
+            while (each := await news.get()) is not None:
+                yield each
+        finally:
+            tools.cancel()
+            words.cancel()
+
+
+async def _words(
+    talk: Talk, conversations: Conversations, news: asyncio.Queue[Heard | None]
+) -> None:
+    try:
+        async for each in _read(conversations.stream(talk.instance, talk.asked, talk.session)):
+            news.put_nowait(each)
+    except ChowderError as failure:
+        news.put_nowait(Failed(str(failure)))
+    finally:
+        news.put_nowait(None)
+
+
+async def _tools(talk: Talk, exchanges: Exchanges, news: asyncio.Queue[Heard | None]) -> None:
+    """The tools that the agent's model has called since, each as soon as its call is whole."""
+    told = {each.id for each in exchanges.of_instance(talk.instance.id)}
+    with exchanges.watching() as something:
+        while True:
+            await something.wait()
+            something.clear()
+            for each in reversed(list(exchanges.of_instance(talk.instance.id))):
+                if each.id in told or each.outcome is None:
+                    continue
+                told.add(each.id)
+                if each.session_key == talk.session_key:
+                    body = b"".join(chunk.data for chunk in each.chunks)
+                    for call in model_said(wire_of(each.provider), body).calls:
+                        news.put_nowait(ToolCalled(call.name, call.arguments_json))
+
+
+async def _read(stream: AsyncIterator[bytes]) -> AsyncIterator[Heard]:
+    """The words in a Responses stream, and its failure."""
+    async for ready in stream:
+        # What comes at a time are whole events.
+        for event in _events(ready):
+            kind = event.get("type")
+            if kind in {"response.output_text.delta", "response.refusal.delta"}:
+                yield Piece(event["delta"])
+            elif kind == "response.failed":
+                error = event["response"].get("error") or {}
+                yield Failed(str(error.get("message") or "The agent gave no answer."))
+            elif kind == "error":
+                yield Failed(str(event.get("message") or "The answer broke off."))
+
+
+def _events(ready: bytes) -> Iterator[dict[str, Any]]:
+    for line in ready.split(b"\n"):
+        if line.startswith(b"data: {"):
+            yield json.loads(line[6:])

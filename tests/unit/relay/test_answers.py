@@ -1,0 +1,79 @@
+"""What a model's answer says, streamed or whole, in each provider's format."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from chowder_local.domain import ModelProvider
+from chowder_local.relay.answers import model_said
+from chowder_local.relay.offline import model as offline
+from chowder_local.relay.offline.conversation import Called, Reply
+
+TEXT = "Two pieces of text, or three, or four of them."
+CALLS = (Called("call_1", "exec", {"command": "ls"}), Called("call_2", "read", {"path": "a"}))
+MESSAGES = {"messages": [{"role": "user", "content": "Hi"}], "model": "m"}
+REQUESTS: list[tuple[ModelProvider, str, dict[str, Any]]] = [
+    (ModelProvider.ANTHROPIC, "v1/messages", MESSAGES | {"max_tokens": 9}),
+    (ModelProvider.OPENAI, "v1/chat/completions", MESSAGES),
+    (ModelProvider.OPENAI, "v1/responses", {"input": "Hi", "model": "m"}),
+]
+GEMINI = {"contents": [{"role": "user", "parts": [{"text": "Hi"}]}]}
+
+
+def answered(provider: ModelProvider, path: str, request: dict[str, Any], reply: Reply) -> bytes:
+    """The bytes with which the offline model would say that."""
+    question = offline.asked(provider, path, "alt=sse", json.dumps(request).encode(), 0)
+    assert isinstance(question, offline.Question)
+    return b"".join(step for step in question.answered(reply).steps if isinstance(step, bytes))
+
+
+@pytest.mark.parametrize("is_streamed", [True, False])
+@pytest.mark.parametrize(("provider", "path", "request_"), REQUESTS)
+def test_text_and_calls_are_read(
+    provider: ModelProvider, path: str, request_: dict[str, Any], is_streamed: bool
+) -> None:
+    body = answered(provider, path, request_ | {"stream": is_streamed}, Reply(TEXT, CALLS))
+    said = model_said(provider, body)
+    assert said.text == TEXT
+    assert [(each.name, each.arguments) for each in said.calls] == [
+        (each.name, each.arguments) for each in CALLS
+    ]
+    assert said.error is None
+
+
+@pytest.mark.parametrize("verb", ["generateContent", "streamGenerateContent"])
+def test_geminis_are_read(verb: str) -> None:
+    path = f"v1beta/models/gemini-2.0-flash:{verb}"
+    said = model_said(
+        ModelProvider.GEMINI, answered(ModelProvider.GEMINI, path, GEMINI, Reply(TEXT, CALLS))
+    )
+    assert said.text == TEXT
+    assert [each.name for each in said.calls] == ["exec", "read"]
+
+
+@pytest.mark.parametrize("provider", ModelProvider)
+def test_an_error_is_told_in_its_words(provider: ModelProvider) -> None:
+    refused = offline.refused(provider, 429, "Slow down.")
+    body = b"".join(step for step in refused.steps if isinstance(step, bytes))
+    assert model_said(provider, body).error == "Slow down."
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"\xff", b"data: {", b"[1, 2]", b'{"choices": 1}', b'{"candidates": []}', b"[" * 100_000],
+)
+@pytest.mark.parametrize("provider", ModelProvider)
+def test_what_makes_no_sense_says_nothing(provider: ModelProvider, body: bytes) -> None:
+    said = model_said(provider, body)
+    assert (said.text, said.calls) == ("", ())
+
+
+def test_one_that_broke_off_says_what_had_come() -> None:
+    provider, path, request = REQUESTS[0]
+    body = answered(provider, path, request | {"stream": True}, Reply(TEXT))
+    said = model_said(provider, body[: len(body) // 2])
+    assert said.text
+    assert TEXT.startswith(said.text)

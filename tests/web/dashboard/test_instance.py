@@ -1,0 +1,126 @@
+"""An instance's page: its conversations, and an answer as it comes."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from chowder_local.openclaw.sessions import session_key
+from tests.scripted.programs import done
+from tests.web.dashboard.conftest import Elements
+
+if TYPE_CHECKING:
+    from chowder_local.domain import Instance
+    from tests.web.dashboard.conftest import Visitor
+
+HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(1)>{{ 7*7 }}'
+MODEL = "claude-sonnet-4-20250514"
+
+
+def said(role: str, text: str, position: int = 1) -> dict[str, Any]:
+    parts = [{"type": "text", "text": text}]
+    return {"position": position, "role": role, "at": 0, "parts": parts}
+
+
+def kept(visitor: Visitor, *messages: dict[str, Any], has_more: bool = False) -> None:
+    """What OpenClaw has of the main conversation."""
+    for place in (visitor.http.world.programs, visitor.http.world.beside):
+        place.answers["list"] = done(sessions=[])
+        place.answers["read"] = done(is_known=True, messages=list(messages), has_more=has_more)
+
+
+async def spoken(visitor: Visitor, agent: Instance, text: str, **more: str) -> str:
+    """The address that a page listens to for the answer."""
+    form = {"text": text, "model": MODEL} | more
+    answer = await visitor.sent(f"/instances/{agent.id}/messages", form)
+    assert answer.status_code == 200, answer.text
+    (listener,) = [each for _, each in Elements(answer.text).found if "sse-connect" in each]
+    return listener["sse-connect"] or ""
+
+
+def events(body: str) -> list[tuple[str, str]]:
+    """The events of a stream with their data, as a browser hears them."""
+    heard = []
+    for block in body.split("\n\n"):
+        lines = block.split("\n")
+        name = next((each[7:] for each in lines if each.startswith("event: ")), "")
+        data = "\n".join(each[6:] for each in lines if each.startswith("data:"))
+        if name:
+            heard.append((name, data))
+    return heard
+
+
+async def test_it_shows_what_was_said_and_the_other_conversations(visitor: Visitor) -> None:
+    agent = await visitor.http.world.created()
+    kept(visitor, said("user", "Which way?"), said("assistant", HOSTILE, 2), has_more=True)
+    html = (await visitor.get(f"/instances/{agent.id}")).text
+    assert "Which way?" in html
+    assert "alert(1)" in html
+    elements = Elements(html)
+    assert all("src" in each for each in elements.all("script"))
+    assert not [each for _, each in elements.found if "onerror" in each]
+    assert elements.all("a", id="older")
+
+
+async def test_a_message_is_answered_as_it_comes(visitor: Visitor) -> None:
+    agent = await visitor.http.world.created()
+    answer = await visitor.get(await spoken(visitor, agent, "Hello!"))
+    assert answer.headers["Content-Type"].startswith("text/event-stream")
+    heard = events(answer.text)
+    assert heard[-1] == ("done", "")
+    assert "".join(data for name, data in heard if name == "piece")
+    (asked,) = visitor.http.world.gateway.messages
+    assert asked.body["stream"] is True
+    assert "Hello!" in json.dumps(asked.body["input"])
+
+
+async def test_a_message_to_a_named_conversation_goes_there(visitor: Visitor) -> None:
+    agent = await visitor.http.world.created()
+    await visitor.get(await spoken(visitor, agent, "Hello!", session="Größe 1"))
+    (asked,) = visitor.http.world.gateway.messages
+    assert session_key("Größe 1") in asked.headers.values()
+
+
+async def test_a_message_is_sent_once_whoever_listens_again(visitor: Visitor) -> None:
+    agent = await visitor.http.world.created()
+    address = await spoken(visitor, agent, "Hello!")
+    await visitor.get(address)
+    # A browser's stream does not ask again after that.
+    assert (await visitor.get(address)).status_code == 204
+    assert len(visitor.http.world.gateway.messages) == 1
+
+
+async def test_nobody_else_hears_the_answer(visitor: Visitor) -> None:
+    agent = await visitor.http.world.created()
+    address = await spoken(visitor, agent, "Hello!")
+    await visitor.signed_in(await visitor.http.other_key())
+    assert (await visitor.get(address)).status_code == 404
+    assert not visitor.http.world.gateway.messages
+
+
+@pytest.mark.parametrize(
+    ("form", "status"),
+    [
+        ({"text": "Hi", "model": "no-such-model"}, 400),
+        ({"text": "", "model": MODEL}, 422),
+        ({"text": "Hi"}, 422),
+    ],
+)
+async def test_what_is_wrong_with_a_message_is_told_at_once(
+    visitor: Visitor, form: dict[str, str], status: int
+) -> None:
+    agent = await visitor.http.world.created()
+    answer = await visitor.sent(f"/instances/{agent.id}/messages", form)
+    assert answer.status_code == status
+    assert "notice bad" in answer.text
+
+
+async def test_one_that_is_stopped_takes_no_messages_and_says_so(visitor: Visitor) -> None:
+    agent = await visitor.http.world.stopped()
+    kept(visitor)
+    html = (await visitor.get(f"/instances/{agent.id}")).text
+    assert "It is stopped." in html
+    answer = await visitor.sent(f"/instances/{agent.id}/messages", {"text": "Hi", "model": MODEL})
+    assert answer.status_code == 409
