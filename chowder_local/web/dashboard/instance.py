@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, Field
@@ -17,19 +18,18 @@ from chowder_local.web.dashboard.rows import rows
 from chowder_local.web.dashboard.snippets import MODELS, model_of
 from chowder_local.web.dashboard.state import dashboard, fragment, page
 from chowder_local.web.dashboard.streams import MEDIA_TYPE
-from chowder_local.web.dashboard.talks import Failed, Talk, ToolCalled, heard
+from chowder_local.web.dashboard.talks import Answer, Failed, Talk, ToolCalled
 from chowder_local.web.payloads.responses import Message
 from chowder_local.web.state import caller, instance_of, services
-from chowder_local.web.streams import EVENT_STREAM, ClosingStream
+from chowder_local.web.streams import EVENT_STREAM
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
-
     from starlette.requests import Request
 
     from chowder_local.domain import Instance
     from chowder_local.instances.reading import Session
     from chowder_local.openclaw.transcripts import Transcript
+    from chowder_local.web.dashboard.rendering import Rendering
     from chowder_local.web.dashboard.talks import Heard
 
 TURNS = 60
@@ -96,31 +96,22 @@ async def listen(request: Request) -> Response:
     if talk is None or talk.instance.id != instance.id or request.method == "HEAD":
         # To a browser's stream that says not to ask again.
         return Response(status_code=204, headers=HEADERS)
-    known = services(request)
-    answer = heard(talk, known.conversations, known.exchanges)
-    return ClosingStream(
-        _told(request, answer),
-        stopping=known.stopping,
-        media_type=MEDIA_TYPE,
-        headers=HEADERS | EVENT_STREAM,
+    encode = partial(_encoded, dashboard(request).rendering)
+    return Answer(
+        talk, services(request), encode, media_type=MEDIA_TYPE, headers=HEADERS | EVENT_STREAM
     )
 
 
-async def _told(
-    request: Request, answer: AsyncGenerator[Heard, None]
-) -> AsyncGenerator[bytes, None]:
-    rendering = dashboard(request).rendering
-    async for each in answer:
-        name = "piece"
-        if isinstance(each, ToolCalled):
-            name = "tool"
-        elif isinstance(each, Failed):
-            name = "failed"
-        # A piece is text, and whatever it says of HTML is shown, not done.
-        html = rendering.html("heard.html", it=each, kind=name)
-        lines = [f"data: {line}" for line in html.split("\n")]
-        yield "\n".join([f"event: {name}", *lines, "", ""]).encode()
-    yield b"event: done\ndata:\n\n"
+def _encoded(rendering: Rendering, heard: Heard) -> bytes:
+    name = "piece"
+    if isinstance(heard, ToolCalled):
+        name = "tool"
+    elif isinstance(heard, Failed):
+        name = "failed"
+    # A piece is text, and whatever it says of HTML is shown, not done.
+    html = rendering.html("heard.html", it=heard, kind=name)
+    lines = [f"data: {line}" for line in html.split("\n")]
+    return "\n".join([f"event: {name}", *lines, "", ""]).encode()
 
 
 async def _read(

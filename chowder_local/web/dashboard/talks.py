@@ -4,22 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import secrets
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import anyio
+from starlette.responses import Response
+
 from chowder_local.domain import wire_of
 from chowder_local.errors import ChowderError
 from chowder_local.relay.answers import model_said
+from chowder_local.web.streams import ClosingStream
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+
+    from starlette.types import Receive, Scope, Send
 
     from chowder_local.domain import Instance
     from chowder_local.instances.conversations import Conversations
     from chowder_local.relay.exchanges import Exchanges
+    from chowder_local.web.state import Services
 
+    Encode = Callable[["Heard"], bytes]
+
+log = logging.getLogger(__name__)
+
+DONE = b"event: done\ndata:\n\n"
 WAITING_MAX = 100
 """Pages ask for an answer as soon as a message is there; what nobody asks for is forgotten."""
 
@@ -78,20 +91,33 @@ class Talks:
         return self._waiting.pop(token, None)
 
 
-async def heard(
-    talk: Talk, conversations: Conversations, exchanges: Exchanges
-) -> AsyncGenerator[Heard, None]:
-    """What comes of a message, in its order. Closing it ends the agent's run."""
-    news: asyncio.Queue[Heard | None] = asyncio.Queue()
-    async with asyncio.TaskGroup() as group:
-        tools = group.create_task(_tools(talk, exchanges, news))
-        words = group.create_task(_words(talk, conversations, news))
-        try:
-            while (each := await news.get()) is not None:
-                yield each
-        finally:
-            tools.cancel()
-            words.cancel()
+class Answer(Response):
+    """What comes of a message, in its order, until it is over or the page is left.
+
+    Then the agent's run ends, too.
+    """
+
+    def __init__(self, talk: Talk, known: Services, encode: Encode, **options: Any) -> None:
+        super().__init__()
+        self._talk = talk
+        self._known = known
+        self._encode = encode
+        self._options = options
+        self._news: asyncio.Queue[Heard | None] = asyncio.Queue()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Sends all of it."""
+        told = ClosingStream(self._told(), stopping=self._known.stopping, **self._options)
+        async with anyio.create_task_group() as group:
+            group.start_soon(_tools, self._talk, self._known.exchanges, self._news)
+            group.start_soon(_words, self._talk, self._known.conversations, self._news)
+            await told(scope, receive, send)
+            group.cancel_scope.cancel()
+
+    async def _told(self) -> AsyncGenerator[bytes, None]:
+        while (each := await self._news.get()) is not None:
+            yield self._encode(each)
+        yield DONE
 
 
 async def _words(
@@ -102,6 +128,9 @@ async def _words(
             news.put_nowait(each)
     except ChowderError as failure:
         news.put_nowait(Failed(str(failure)))
+    except Exception:
+        log.exception("an answer failed unexpectedly")
+        news.put_nowait(Failed("Internal error; the server's log says more."))
     finally:
         news.put_nowait(None)
 

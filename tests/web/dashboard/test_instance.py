@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from chowder_local.openclaw.sessions import session_key
+from chowder_local.web.dashboard.talks import Answer
+from tests.scripted import gateway as scripted
 from tests.scripted.programs import done
 from tests.web.dashboard.conftest import Elements
 
@@ -90,6 +93,38 @@ async def test_a_message_is_sent_once_whoever_listens_again(visitor: Visitor) ->
     # A browser's stream does not ask again after that.
     assert (await visitor.get(address)).status_code == 204
     assert len(visitor.http.world.gateway.messages) == 1
+
+
+async def test_a_page_that_is_left_ends_the_agents_run(visitor: Visitor) -> None:
+    world = visitor.http.world
+    world.gateway.handler = scripted.endless
+    agent = await world.created()
+    address = await spoken(visitor, agent, "Hello!")
+    talk = visitor.http.services.dashboard.talks.take(address.rpartition("/")[2])
+    assert talk is not None
+    has_begun = asyncio.Event()
+
+    async def receive() -> dict[str, Any]:
+        await has_begun.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        if message.get("body"):
+            has_begun.set()
+
+    answer = Answer(talk, visitor.http.services, lambda _: b"piece")
+    async with asyncio.timeout(5):
+        await answer({"type": "http", "asgi": {"spec_version": "2.3"}}, receive, send)
+        await world.gateway.has_left.wait()
+
+
+async def test_why_there_is_no_answer_is_said(visitor: Visitor) -> None:
+    world = visitor.http.world
+    world.gateway.handler = scripted.failing(500, {"error": {"message": "no", "code": "x"}})
+    agent = await world.created()
+    body = (await visitor.get(await spoken(visitor, agent, "Hello!"))).text
+    names = [name for name, _ in events(body)]
+    assert names == ["failed", "done"]
 
 
 async def test_nobody_else_hears_the_answer(visitor: Visitor) -> None:
