@@ -25,7 +25,7 @@ NAME = "default"
 FIRST_TIER = Tier.WHALE
 META_NAME = "default_organization"
 
-_VARIABLES = {
+MODEL_KEY_VARIABLES = {
     ModelProvider.ANTHROPIC: "ANTHROPIC_API_KEY",
     ModelProvider.OPENAI: "OPENAI_API_KEY",
     ModelProvider.GEMINI: "GEMINI_API_KEY",
@@ -37,7 +37,7 @@ def default_model_keys(env: Mapping[str, str], offline: bool) -> dict[ModelProvi
     found = {} if offline else env
     return {
         provider: found.get(variable, "").strip() or OFFLINE_KEY
-        for provider, variable in _VARIABLES.items()
+        for provider, variable in MODEL_KEY_VARIABLES.items()
     }
 
 

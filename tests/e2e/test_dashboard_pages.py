@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from anyio.from_thread import BlockingPortal
-    from playwright.sync_api import Browser, Page, ViewportSize
+    from playwright.sync_api import Browser, Page, Route, ViewportSize
 
     from chowder_local.web.state import Services
 
@@ -255,6 +255,25 @@ def test_calls_and_conversations_are_in_nobodys_way(
             if each.is_visible():
                 each.click()
         judge(page)
+
+
+def test_calls_that_came_before_the_page_listens_are_in_the_list(
+    page: Page, served: Served
+) -> None:
+    ada = served.created("Ada")
+    before = served.call(answered, served, ada)
+    calls: list[str] = []
+
+    def meanwhile(route: Route) -> None:
+        calls.append(served.call(answered, served, ada))
+        route.continue_()
+
+    page.route("**/inspector/live*", meanwhile, times=1)
+    page.goto(f"{served.root_url}/inspector")
+    page.locator(f"#call-{before}").wait_for()
+    eventually(lambda: bool(calls), "the page listens")
+    page.locator(f"#call-{calls[0]}").wait_for()
+    assert page.locator("#rows tr").first.get_attribute("id") == f"call-{calls[0]}"
 
 
 def test_a_call_comes_into_the_list_while_one_looks(page: Page, served: Served) -> None:

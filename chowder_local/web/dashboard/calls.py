@@ -33,6 +33,8 @@ class CallsWanted(BaseModel):
     instance: str = Field("", max_length=64)
     failed: bool = False
     before: str | None = Field(None, max_length=64)
+    since: str | None = Field(None, max_length=64)
+    """The latest that the page has, for who follows it."""
 
     def address(self, path: str = "/inspector", **more: str | None) -> str:
         """The page, or another address, with these and other wishes in its query."""

@@ -6,7 +6,9 @@ import re
 import shlex
 from typing import TYPE_CHECKING
 
+from chowder_local.accounts.default import MODEL_KEY_VARIABLES
 from chowder_local.domain import ModelProvider
+from chowder_local.relay.providers import credential
 
 if TYPE_CHECKING:
     from chowder_local.relay.exchanges import Exchange
@@ -15,11 +17,6 @@ _PLACES = {
     ModelProvider.ANTHROPIC: "https://api.anthropic.com",
     ModelProvider.OPENAI: "https://api.openai.com",
     ModelProvider.GEMINI: "https://generativelanguage.googleapis.com",
-}
-_HEADERS = {
-    ModelProvider.ANTHROPIC: ("x-api-key: $ANTHROPIC_API_KEY", "anthropic-version: 2023-06-01"),
-    ModelProvider.OPENAI: ("authorization: Bearer $OPENAI_API_KEY",),
-    ModelProvider.GEMINI: ("x-goog-api-key: $GEMINI_API_KEY",),
 }
 
 
@@ -31,9 +28,15 @@ def curl(call: Exchange) -> str:
     path = shlex.quote(f"/{call.path.lstrip('/')}")
     if call.provider in set(ModelProvider):
         provider = ModelProvider(call.provider)
-        place, headers = _PLACES[provider], _HEADERS[provider]
+        place, headers = _PLACES[provider], _headers(provider)
     else:
-        place, headers = f'"${re.sub("[^A-Z0-9]", "_", call.provider.upper())}_URL"', ()
+        place, headers = f'"${re.sub("[^A-Z0-9]", "_", call.provider.upper())}_URL"', []
     options = [f'-H "{each}"' for each in ("content-type: application/json", *headers)]
     body = shlex.quote(call.request.decode("utf-8", "replace"))
     return " \\\n  ".join([f"curl -sS {place}{path}", *options, f"--data-raw {body}"])
+
+
+def _headers(provider: ModelProvider) -> list[str]:
+    name, value = credential(provider, f"${MODEL_KEY_VARIABLES[provider]}")
+    needed = ["anthropic-version: 2023-06-01"] if provider is ModelProvider.ANTHROPIC else []
+    return [f"{name}: {value}", *needed]

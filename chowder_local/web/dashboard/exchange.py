@@ -7,8 +7,6 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from chowder_local.domain import wire_of
 from chowder_local.errors.requests import ExchangeNotFound
 from chowder_local.faults import FaultDraft, FaultKind
@@ -67,6 +65,9 @@ class Sheet:
         """The rule as a file has it."""
         if self.rule is None:
             return None
+        # Few servers are asked for one.
+        import yaml
+
         written = {"replies": [self.rule.model_dump(mode="json", exclude_unset=True)]}
         return yaml.safe_dump(written, sort_keys=False, allow_unicode=True, width=100)
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from chowder_local.web.dashboard.streams import Marks
 
 HERE = "/inspector"
+NONE = "none"
+"""The latest call of a list without any."""
 PORTION = 50
 AT_ONCE = 100
 """If more lines have changed, the page is told to look at the list again."""
@@ -34,6 +36,8 @@ AT_ONCE = 100
 async def show(request: Request) -> Response:
     """The page; a search, and more lines, are parts of it that htmx takes out."""
     wanted = parse_query(request, CallsWanted)
+    # Before the list is read: what happens in between is told twice rather than never.
+    latest = next(_of(request, wanted), None)
     found = await _found(request, wanted)
     shown = found[:PORTION]
     return await page(
@@ -43,7 +47,7 @@ async def show(request: Request) -> Response:
         wanted=wanted,
         lines=shown,
         more=wanted.address(before=shown[-1].call.id) if len(found) > PORTION else None,
-        live=wanted.address(f"{HERE}/live"),
+        live=wanted.address(f"{HERE}/live", since=latest.id if latest else NONE),
     )
 
 
@@ -75,6 +79,7 @@ class _Inspector:
     async def calls(self, marks: Marks) -> None:
         """Marks what has changed since it looked last."""
         known = {each.id: each.outcome for each in _of(self._request, self._wanted)}
+        marks.add(*self._missed())
         with self._exchanges.watching() as news:
             while True:
                 await news.wait()
@@ -88,6 +93,13 @@ class _Inspector:
                     )
                 )
                 known = now
+
+    def _missed(self) -> list[Changed]:
+        """What may have come or changed since the page was made, or since a stream broke off."""
+        shown = [each.id for each in islice(_of(self._request, self._wanted), PORTION)]
+        since = self._wanted.since
+        new = shown.index(since) if since in shown else len(shown)
+        return [Changed(each, at < new) for at, each in enumerate(shown)]
 
     async def told(self, marks: frozenset[Hashable]) -> Told:
         """All of it, as lines."""

@@ -92,8 +92,9 @@ async def say(request: Request) -> Response:
 async def listen(request: Request) -> Response:
     """The answer as it comes: words, the tools that are called, why it failed."""
     instance = await instance_of(request)
-    talk = dashboard(request).talks.take(request.path_params["token"])
-    if talk is None or talk.instance.id != instance.id or request.method == "HEAD":
+    token = request.path_params["token"]
+    talk = dashboard(request).talks.take(token) if request.method == "GET" else None
+    if talk is None or talk.instance.id != instance.id:
         # To a browser's stream that says not to ask again.
         return Response(status_code=204, headers=HEADERS)
     encode = partial(_encoded, dashboard(request).rendering)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from chowder_local.sizes import size_of
 
 if TYPE_CHECKING:
+    from jinja2 import Environment
+
     from chowder_local.web.dashboard.assets import Assets
 
 HEADERS = {
@@ -57,18 +58,26 @@ class Rendering:
     """Makes HTML of templates. Only templates say what is HTML: all values are text."""
 
     def __init__(self, assets: Assets) -> None:
-        self._templates = Environment(
+        self._assets = assets
+
+    @cached_property
+    def _templates(self) -> Environment:
+        # With the first page: to import it takes as long as the store.
+        from jinja2 import Environment, PackageLoader, StrictUndefined
+
+        templates = Environment(
             loader=PackageLoader(__package__),
             autoescape=True,
             undefined=StrictUndefined,
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._templates.globals |= {
-            "asset": assets.address,
+        templates.globals |= {
+            "asset": self._assets.address,
             "htmx_config": json.dumps(HTMX),
         }
-        self._templates.filters |= {"size": size_of, "iso": iso, "ago": ago}
+        templates.filters |= {"size": size_of, "iso": iso, "ago": ago}
+        return templates
 
     def html(self, template: str, **context: Any) -> str:
         """A template, filled; an undefined name in it is an error."""

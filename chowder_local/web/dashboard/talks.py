@@ -129,6 +129,7 @@ async def _words(
     except ChowderError as failure:
         news.put_nowait(Failed(str(failure)))
     except Exception:
+        # Raised, it would only break the page's stream off, without a word of why.
         log.exception("an answer failed unexpectedly")
         news.put_nowait(Failed("Internal error; the server's log says more."))
     finally:
