@@ -103,13 +103,13 @@ def _image(settings: Settings, env: Mapping[str, str]) -> Finding:
 
 
 def _providers(settings: Settings, env: Mapping[str, str]) -> Iterator[Finding]:
-    from chowder_local.cli import provider_findings
+    from chowder_local.checkups import providers
 
     running = find_running(settings)
     named = settings.providers | dict(running.providers if running else {})
     found = endpoints.known(named, {}, env, is_offline=settings.offline)
     for endpoint in found.values():
-        yield provider_findings.of(endpoint, is_named=endpoint.name in named)
+        yield providers.of(endpoint, is_named=endpoint.name in named)
 
 
 def _server(settings: Settings) -> tuple[dict[str, Any] | None, Finding]:
