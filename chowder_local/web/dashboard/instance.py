@@ -14,10 +14,10 @@ from chowder_local.openclaw.sessions import MAIN_KEY, session_key
 from chowder_local.web.bodies import parse_query, validated
 from chowder_local.web.dashboard.forms import form
 from chowder_local.web.dashboard.rendering import HEADERS
-from chowder_local.web.dashboard.rows import rows
 from chowder_local.web.dashboard.snippets import MODELS, model_of
-from chowder_local.web.dashboard.state import dashboard, fragment, page
+from chowder_local.web.dashboard.state import dashboard, fragment
 from chowder_local.web.dashboard.streams import MEDIA_TYPE
+from chowder_local.web.dashboard.tabs import instance_page
 from chowder_local.web.dashboard.talks import Answer, Failed, Talk, ToolCalled
 from chowder_local.web.payloads.responses import Message
 from chowder_local.web.state import caller, instance_of, services
@@ -55,15 +55,13 @@ async def show(request: Request) -> Response:
     """The instance with a conversation; older messages are a part of it that htmx takes out."""
     instance = await instance_of(request)
     looked = parse_query(request, Looked)
-    (row,) = await rows(request, [instance])
     sessions, transcript, problem = await _read(request, instance, looked)
     named = next((each for each in sessions if each.key == looked.key), None)
-    return await page(
+    return await instance_page(
         request,
         "instance.html",
-        here="/",
-        row=row,
-        it=instance,
+        instance,
+        tab="",
         looked=looked,
         sessions=sessions,
         session=named.name if named else None,
