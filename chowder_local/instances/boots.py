@@ -143,10 +143,11 @@ class Boots:
         An instance that was ready before keeps its volume; leftovers of one that never was
         are swept away first. `files` are put on the volume. Raises ChowderError.
         """
+        # It may still be copied: whoever waits for that is in nobody's way.
+        origin = await self._snapshots.origin(instance)
         async with self._room.kept_for(instance.sandbox_id), self._turn(instance):
-            content, origin = dict(files or {}), None
+            content = dict(files or {})
             if instance.born_at is None:
-                origin = await self._snapshots.origin(instance)
                 content[config.CONFIG_FILE] = await self._first_config(instance, origin)
                 await self._engine.remove(instance.sandbox_id)
             elif instance.sandbox_id not in await self._engine.volumes():
@@ -200,8 +201,9 @@ class Boots:
 
     async def _woken(self, instance: Instance, spare: Spare) -> str | None:
         try:
-            origin = await self._snapshots.origin(instance)
-            return await self._spares.wake(instance, spare, origin)
+            return await self._spares.wake(
+                instance, spare, partial(self._snapshots.origin, instance)
+            )
         except ChowderError as failure:
             # Nobody was promised that it is a warm one.
             log.warning("instance %s: its spare is no good: %s", instance.id, failure)

@@ -72,10 +72,21 @@ class Forks:
     async def fork(self, instance: Instance, name: str) -> Instance:
         """A new instance, `provisioning`, that is as this one is now; both go on by themselves.
 
+        It is there, and a spare woken for it, before the copy is: both take their time.
         Raises InstanceStateWrong, InstanceLimitReached, EngineUnavailable, ArchiveRefused.
         """
-        async with self._snapshots.taken(instance) as snapshot:
-            return await self.of(snapshot, name)
+        made: list[Instance] = []
+
+        async def make(snapshot: Snapshot) -> None:
+            made.append(await self.of(snapshot, name))
+
+        try:
+            async with self._snapshots.taken(instance, meanwhile=make):
+                return made[0]
+        except ChowderError:
+            for each in made:
+                await self._undo(each)
+            raise
 
     async def fork_snapshot(
         self, organization_id: OrganizationId, snapshot_id: str, name: str
@@ -169,6 +180,15 @@ class Forks:
         if spare is not None:
             self._pool.claimed()
         return instance
+
+    async def _undo(self, made: Instance) -> None:
+        """Takes back an instance that nobody was told of."""
+        async with self._locks.holding(made.id):
+            await self._boots.abandon(made.id)
+            await self._instances.change(
+                made.id, now=self._clock(), status=InstanceStatus.TERMINATED, gateway_url=None
+            )
+            await self._end(made)
 
     async def _end(self, former: Instance) -> None:
         self._suspensions.forget(former.sandbox_id)

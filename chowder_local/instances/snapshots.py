@@ -6,7 +6,7 @@ import asyncio
 import logging
 import uuid
 from collections import Counter
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from datetime import datetime
 from typing import IO, TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ from chowder_local.openclaw.sessions import session_key
 from chowder_local.store.sessions import RememberedSession
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 
     from chowder_local.domain import Instance, InstanceId, OrganizationId
     from chowder_local.instances.archives import Archives
@@ -64,6 +64,7 @@ class Snapshots:
         self._suspensions = suspensions
         self._clock = clock
         self._in_use: Counter[SnapshotId] = Counter()
+        self._copying: dict[SnapshotId, asyncio.Event] = {}
 
     async def of_instance(self, instance_id: InstanceId) -> list[Snapshot]:
         """The snapshots made of an instance, oldest first."""
@@ -97,14 +98,24 @@ class Snapshots:
         name: str | None = None,
         is_kept: bool = False,
         is_wanted: Callable[[str], bool] = homes.is_carried,
+        meanwhile: Callable[[Snapshot], Awaitable[None]] | None = None,
     ) -> AsyncIterator[Snapshot]:
         """The same; one that is not kept is there until the block ends, and as long as
         an instance is being made of it.
+
+        `meanwhile` is called once it is sure that there is something to copy, with the snapshot as
+        it is known then: `origin` waits for the rest.
         """
         snapshot_id = SnapshotId(str(uuid.uuid4()))
         with self.using(snapshot_id):
-            content = await self._copied(instance, snapshot_id, name, is_kept=is_kept)
-            yield await self._written(snapshot_id, content, is_wanted)
+            self._copying[snapshot_id] = asyncio.Event()
+            try:
+                snapshot = await self._copied(
+                    instance, snapshot_id, name, is_wanted, meanwhile, is_kept=is_kept
+                )
+            finally:
+                self._copying.pop(snapshot_id).set()
+            yield snapshot
 
     async def rework(self, snapshot: Snapshot, program: str) -> Snapshot:
         """The snapshot, which is in use, with what a program has made of its home."""
@@ -183,9 +194,14 @@ class Snapshots:
                 del self._in_use[snapshot_id]
 
     async def origin(self, instance: Instance) -> Origin | None:
-        """What an instance that is not born yet is made of; None if it is to be blank."""
+        """What an instance that is not born yet is made of; None if it is to be blank.
+
+        Waits until it is copied. Raises SandboxMissing if that has come to nothing.
+        """
         if instance.born_at is not None or instance.seed_snapshot_id is None:
             return None
+        if (copying := self._copying.get(instance.seed_snapshot_id)) is not None:
+            await copying.wait()
         snapshot = await self._queries.get(instance.seed_snapshot_id)
         if snapshot is None or not snapshot.is_whole:
             raise SandboxMissing("The snapshot that the agent was to be made of is gone.")
@@ -234,47 +250,57 @@ class Snapshots:
         await self._queries.drop(snapshot_id)
 
     async def _copied(
-        self, seen: Instance, snapshot_id: SnapshotId, name: str | None, *, is_kept: bool
-    ) -> dict[str, Any]:
-        """Writes the row and the home as the engine gives it; what else there is to keep."""
-        async with self._locks.holding(seen.id):
+        self,
+        seen: Instance,
+        snapshot_id: SnapshotId,
+        name: str | None,
+        is_wanted: Callable[[str], bool],
+        meanwhile: Callable[[Snapshot], Awaitable[None]] | None,
+        *,
+        is_kept: bool,
+    ) -> Snapshot:
+        async with self._locks.holding(seen.id), AsyncExitStack() as stillness:
             instance = await self._instances.get(seen.id)
             if instance is None:
                 raise InstanceNotFound
             if instance.status not in TAKABLE or instance.born_at is None:
                 raise InstanceStateWrong(instance.status, "running or stopped")
-            await self._queries.add(
-                Snapshot(
-                    id=snapshot_id,
-                    organization_id=instance.organization_id,
-                    model_provider=instance.model_provider,
-                    created_at=self._clock(),
-                    instance_id=instance.id,
-                    name=name,
-                    is_kept=is_kept,
-                    egress=instance.egress,
-                )
+            overrides = instance.openclaw_config
+            snapshot = Snapshot(
+                id=snapshot_id,
+                organization_id=instance.organization_id,
+                model_provider=instance.model_provider,
+                created_at=self._clock(),
+                instance_id=instance.id,
+                name=name,
+                is_kept=is_kept,
+                egress=instance.egress,
+                content={"overrides": None if overrides is None else dict(overrides)},
             )
+            await self._queries.add(snapshot)
             try:
-                async with self._still(instance):
-                    raw = await asyncio.to_thread(self.archives.raw, snapshot_id)
-                    await self._engine.save_home(instance.sandbox_id, raw, homes.MAX_BYTES)
-                    sessions = await self._sessions.of_instance(instance.id)
+                if meanwhile is not None:
+                    await meanwhile(snapshot)
+                await stillness.enter_async_context(self._still(instance))
+                raw = await asyncio.to_thread(self.archives.raw, snapshot_id)
+                await self._engine.save_home(instance.sandbox_id, raw, homes.MAX_BYTES)
+                sessions = await self._sessions.of_instance(instance.id)
             except ChowderError:
                 await self._forget(snapshot_id)
                 raise
-        overrides = instance.openclaw_config
-        return {
-            "overrides": None if overrides is None else dict(overrides),
-            "sessions": [
-                {
-                    "name": each.name,
-                    "created_at": each.created_at.isoformat(),
-                    "last_used_at": each.last_used_at.isoformat(),
-                }
-                for each in sessions
-            ],
-        }
+            content = {**snapshot.content, "sessions": [_told(each) for each in sessions]}
+            # It need not stand still any longer, nor need anybody wait for it to go on.
+            written, went_on = await asyncio.gather(
+                self._written(snapshot_id, content, is_wanted),
+                stillness.pop_all().aclose(),
+                return_exceptions=True,
+            )
+        if isinstance(went_on, BaseException):
+            await self._forget(snapshot_id)
+            raise went_on
+        if isinstance(written, BaseException):
+            raise written
+        return written
 
     @asynccontextmanager
     async def _still(self, instance: Instance) -> AsyncIterator[None]:
@@ -306,3 +332,11 @@ class Snapshots:
         except (GatewayUnavailable, RpcRefused) as reason:
             # The next message to it lifts what is left of it.
             log.warning("instance %s: not resumed: %s", instance.id, reason)
+
+
+def _told(session: RememberedSession) -> dict[str, str]:
+    return {
+        "name": session.name,
+        "created_at": session.created_at.isoformat(),
+        "last_used_at": session.last_used_at.isoformat(),
+    }

@@ -7,7 +7,7 @@ import logging
 import secrets
 import time
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from chowder_local.domain import SandboxId, SandboxSpec, SandboxState, Spare
 from chowder_local.errors import ChowderError
@@ -18,7 +18,7 @@ from chowder_local.openclaw.config import BLANK_PROVIDER
 from chowder_local.openclaw.models import DEFAULT_MODELS, ModelRoute
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from datetime import datetime
 
     from chowder_local.domain import Egress, Instance
@@ -132,9 +132,12 @@ class Spares:
         await self._engine.remove(spare.sandbox_id)
         return True
 
-    async def wake(self, instance: Instance, spare: Spare, origin: Origin | None = None) -> str:
-        """Turns a spare into the sandbox of an instance that has claimed it, or of its like.
+    async def wake(
+        self, instance: Instance, spare: Spare, origin: Callable[[], Awaitable[Origin | None]]
+    ) -> str:
+        """Turns a spare into the sandbox of an instance that has claimed it.
 
+        `origin` gives what it is to be like, if that is not blank, and may take its time.
         Gives its gateway's address; turns are taken when this returns. Raises ChowderError.
         """
         if (url := spare.gateway_url) is None:
@@ -142,17 +145,27 @@ class Spares:
         else:
             await self._engine.unpause(spare.sandbox_id)
         gateway = self._gateway_of(spare.sandbox_id, url)
-        if origin is None:
-            patch = config.blank_patch(instance.model_provider, instance.openclaw_config)
-        else:
-            await self._pouring.of(spare.sandbox_id, origin.archive)
-            patch = self._seeds.change_to(origin, instance)
+        patch = await self._likened(instance, origin)
         began_s = time.monotonic()
         if patch and await gateway.patch_config(patch):
             await gateway.restarted(began_s)
         if not await gateway.is_started():
             raise GatewayUnavailable("the spare does not take turns")
         return url
+
+    async def _likened(
+        self, instance: Instance, origin: Callable[[], Awaitable[Origin | None]]
+    ) -> dict[str, Any]:
+        """What is to be changed in its configuration, once it has what it is to have."""
+        if instance.seed_snapshot_id is None:
+            return config.blank_patch(instance.model_provider, instance.openclaw_config)
+        async with self._pouring.into(instance.sandbox_id) as pour:
+            # Its program starts while the archive is made.
+            found = await origin()
+            if found is None:
+                raise SandboxMissing("There is nothing that the agent could be made of.")
+            await pour(found.archive)
+        return self._seeds.change_to(found, instance)
 
     async def _handed_over(self, sandbox_id: SandboxId) -> str:
         """The address of one that was still booting when it was claimed, once it is booted."""

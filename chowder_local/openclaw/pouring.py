@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import asynccontextmanager
+from functools import partial
 from importlib import resources
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from chowder_local.errors.agents import GatewayUnavailable
 from chowder_local.openclaw import untrusted
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Coroutine
     from pathlib import Path
 
     from chowder_local.domain import SandboxId
@@ -31,21 +34,28 @@ class Pouring:
         program = resources.files("chowder_local.openclaw.programs") / "pour.py"
         self._command = ("/usr/bin/python3", "-I", "-S", "-c", program.read_text("utf-8"))
 
-    async def of(self, sandbox_id: SandboxId, archive: Path) -> None:
-        """The agent is in the archive's state when this returns.
+    @asynccontextmanager
+    async def into(
+        self, sandbox_id: SandboxId
+    ) -> AsyncIterator[Callable[[Path], Coroutine[Any, Any, None]]]:
+        """Starts the program; what is given takes an archive, and is to be called once.
 
-        Raises GatewayUnavailable if that takes a start, or went wrong: then the sandbox is to be
-        made anew. Raises EngineUnavailable, SandboxMissing, SandboxPaused, too.
+        The agent is in the archive's state when that returns. It raises GatewayUnavailable if it
+        takes a start, or went wrong: then the sandbox is to be made anew.
+        Raises EngineUnavailable, SandboxMissing, SandboxPaused.
         """
         async with self._processes.process(sandbox_id, self._command) as process:
-            size = (await asyncio.to_thread(archive.stat)).st_size
-            await process.write(json.dumps({"home": self._home, "size": size}).encode() + b"\n")
-            await _send(process, archive)
-            try:
-                async with asyncio.timeout(ANSWER_TIMEOUT_S):
-                    answer = await _answer(process)
-            except TimeoutError:
-                raise GatewayUnavailable("the archive was not unpacked in time") from None
+            yield partial(self._pour, process)
+
+    async def _pour(self, process: Process, archive: Path) -> None:
+        size = (await asyncio.to_thread(archive.stat)).st_size
+        await process.write(json.dumps({"home": self._home, "size": size}).encode() + b"\n")
+        await _send(process, archive)
+        try:
+            async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                answer = await _answer(process)
+        except TimeoutError:
+            raise GatewayUnavailable("the archive was not unpacked in time") from None
         if answer.get("poured") is not True:
             words = str(answer.get("words") or answer.get("error") or "it does not say why")
             raise GatewayUnavailable(f"it takes a start to bring it to that state: {words[:300]}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import sys
@@ -77,6 +78,11 @@ def notes_of(world: World, instance: Instance) -> bytes | None:
 def config_of(world: World, instance: Instance) -> dict[str, object]:
     told: dict[str, object] = json.loads(world.engine.files[instance.sandbox_id]["openclaw.json"])
     return told
+
+
+async def living(world: World) -> list[Instance]:
+    pages = world.instances.of_organization(world.organization_id)
+    return [each async for page in pages for each in page]
 
 
 async def names(world: World, instance: Instance) -> list[str]:
@@ -156,6 +162,36 @@ async def test_a_fork_counts_as_an_instance(world: World) -> None:
         await world.forks.fork(original, "Bea")
     await world.reconciler.agree()
     assert await world.snapshot_queries.ids() == set()
+
+
+async def test_a_fork_that_cannot_be_copied_was_never_there(world: World) -> None:
+    original = await agent(world)
+    world.engine.failing["save_home"] = EngineUnavailable("busy")
+    with pytest.raises(EngineUnavailable):
+        await world.forks.fork(original, "Bea")
+    assert [each.id for each in await living(world)] == [original.id]
+    assert await world.snapshot_queries.ids() == set()
+    assert world.engine.having_volumes == {original.sandbox_id}
+
+
+@pytest.mark.parametrize("pool_size", [0, 1])
+async def test_a_fork_waits_for_its_copy_and_in_nobodys_way(tmp_path: Path, pool_size: int) -> None:
+    async with open_world(tmp_path, pool_size=pool_size) as world:
+        world.programs.answers["sessions.delete"] = done()
+        original = await agent(world)
+        while await world.pool.settle():
+            pass
+        hold = world.engine.holds["save_home"] = Hold()
+        async with asyncio.TaskGroup() as group:
+            forking = group.create_task(world.forks.fork(original, "Bea"))
+            await hold.has_begun.wait()
+            (fork,) = [each for each in await living(world) if each.id != original.id]
+            assert (fork.status, world.boots.queue_length) == (InstanceStatus.PROVISIONING, 0)
+            # Others are made meanwhile.
+            assert (await world.created()).status is RUNNING
+            hold.may_end.set()
+        fork = await world.settled(await forking)
+        assert (fork.status, notes_of(world, fork)) == (RUNNING, b"teal")
 
 
 async def test_a_fork_is_kept_in_as_its_original_is(world: World) -> None:

@@ -68,7 +68,8 @@ def archive(tmp_path: Path) -> Path:
 @pytest.mark.skipif(sys.platform != "linux", reason="the program runs in sandboxes only")
 async def test_an_archive_arrives_whole(tmp_path: Path, archive: Path) -> None:
     spare = agent_at(tmp_path / "spare", "warm-up")
-    await Pouring(LocalProcesses(), str(spare.parent)).of(SANDBOX_ID, archive)
+    async with Pouring(LocalProcesses(), str(spare.parent)).into(SANDBOX_ID) as pour:
+        await pour(archive)
     assert told(spare) == ["teal"]
 
 
@@ -84,13 +85,15 @@ async def test_an_archive_arrives_whole(tmp_path: Path, archive: Path) -> None:
     ],
 )
 async def test_any_other_answer_than_yes_is_a_no(archive: Path, said: bytes, words: str) -> None:
-    with pytest.raises(GatewayUnavailable, match=words):
-        await Pouring(Saying(said), "/data").of(SANDBOX_ID, archive)
+    async with Pouring(Saying(said), "/data").into(SANDBOX_ID) as pour:
+        with pytest.raises(GatewayUnavailable, match=words):
+            await pour(archive)
 
 
 async def test_an_answer_that_does_not_come_is_not_waited_for(
     archive: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pouring, "ANSWER_TIMEOUT_S", 0.0)
-    with pytest.raises(GatewayUnavailable, match="not unpacked in time"):
-        await Pouring(Saying(), "/data").of(SANDBOX_ID, archive)
+    async with Pouring(Saying(), "/data").into(SANDBOX_ID) as pour:
+        with pytest.raises(GatewayUnavailable, match="not unpacked in time"):
+            await pour(archive)

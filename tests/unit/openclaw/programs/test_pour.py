@@ -145,6 +145,12 @@ def test_what_takes_a_start_is_left_to_a_start_and_changes_nothing(
     assert list((spare / "tmp").iterdir()) == []
 
 
+def test_jobs_that_every_agent_gets_are_no_reason_for_a_start(original: Path, spare: Path) -> None:
+    with opened(original / STATE) as database:
+        database.execute("INSERT INTO cron_jobs VALUES ('skill-collection-review:main', 1, 'j')")
+    assert poured(spare, archive_of(original)) == {"poured": True}
+
+
 def test_an_archive_that_breaks_off_changes_nothing(original: Path, spare: Path) -> None:
     archive = archive_of(original)
     answer = program.run(str(spare.parent), len(archive), io.BytesIO(archive[:5000]))
