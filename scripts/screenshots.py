@@ -52,6 +52,10 @@ PICTURES = (
     Picture("inspector", "/inspector", WIDE, "light"),
     Picture("call", "/inspector/{call}", TALL, "light"),
     Picture("instance", "/instances/{instance}", TALL, "dark"),
+    Picture("files", "/instances/{instance}/files?path=workspace", WIDE, "light"),
+    Picture("file", "/instances/{instance}/files/edit?path=workspace/AGENTS.md", TALL, "light"),
+    Picture("logs", "/instances/{instance}/logs", TALL, "dark"),
+    Picture("snapshots", "/instances/{instance}/snapshots", WIDE, "light"),
 )
 
 
@@ -80,6 +84,8 @@ def populate(api: Api) -> dict[str, str]:
     cook = made["galley-cook"]
     local = api.base_url.join(f"/local/instances/{cook}/exchanges")
     first = api.get(str(local)).json()[-1]
+    for name in ("first-broth", "before-the-storm"):
+        api.post(str(api.base_url.join(f"/local/instances/{cook}/snapshots")), json={"name": name})
     return {"instance": cook, "call": first["id"]}
 
 
@@ -112,6 +118,8 @@ def take(page: Page, root: str, picture: Picture, places: dict[str, str]) -> Non
         page.wait_for_timeout(2_500)
         # What is pasted as an installed server at its usual place has it, not as this one has.
         page.evaluate(USUAL, ["http://127.0.0.1:2469/v1", 'eval "$(chowder-local env)"'])
+    if picture.name == "logs":
+        page.locator("#log div").first.wait_for()
     page.screenshot(path=FOLDER / f"{picture.name}.png")
     page.close()
 

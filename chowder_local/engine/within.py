@@ -133,4 +133,5 @@ class Within:
 
 
 def _next(stream: Iterator[bytes]) -> bytes | None:
-    return next(stream, None)
+    with in_words("go on with a log"):
+        return next(stream, None)

@@ -7,12 +7,16 @@ import logging
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from starlette.responses import Response
+
 from chowder_local.errors import ChowderError
+from chowder_local.web.state import services
 from chowder_local.web.streams import ClosingStream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
 
+    from starlette.requests import Request
     from starlette.types import Message, Send
 
 log = logging.getLogger(__name__)
@@ -42,6 +46,17 @@ class FileStream(ClosingStream):
             log.warning("a download broke off: %s", broken)
         except TimeoutError:
             log.warning("a download was given up: its client takes nothing any more")
+
+
+async def download(
+    request: Request, name: str, size: int, chunks: AsyncGenerator[bytes, None]
+) -> Response:
+    """The answer that is a file, or its headers alone if only these are asked for."""
+    headers = attachment(name, size)
+    if request.method == "HEAD":
+        await chunks.aclose()
+        return Response(headers=headers)
+    return FileStream(chunks, headers, services(request).files.idle_timeout_s)
 
 
 def attachment(name: str, size: int) -> dict[str, str]:

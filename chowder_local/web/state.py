@@ -98,7 +98,11 @@ def instance(request: Request) -> Instance:
 
 def running_instance(request: Request) -> Instance:
     """The same, if its agent can be asked something now. Raises InstanceStateWrong."""
-    found = instance(request)
+    return running(instance(request))
+
+
+def running(found: Instance) -> Instance:
+    """The same instance, if it runs. Raises InstanceStateWrong."""
     if found.status is not InstanceStatus.RUNNING:
         raise InstanceStateWrong(found.status, InstanceStatus.RUNNING)
     return found

@@ -9,11 +9,16 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from chowder_local.errors.requests import ClientStalled, InputInvalid
+from chowder_local.web.bodies import validated
+from chowder_local.web.payloads.files import FileQuery
+from chowder_local.web.state import services
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from starlette.requests import Request
+
+    from chowder_local.domain import SandboxId
 
 FORM = b"multipart/form-data"
 MAX_FIELD_BYTES = 64 * 1024
@@ -115,6 +120,20 @@ class Form:
 
     def _ends(self) -> None:
         self._is_whole = True
+
+
+async def upload_into(request: Request, sandbox_id: SandboxId) -> str:
+    """Puts the request's file into a sandbox, once all of it is there; the path that was named.
+
+    Raises InputInvalid, ClientStalled, ClientDisconnect, and what `Files.writing` does.
+    """
+    form = form_of(request)
+    files = services(request).files
+    async with files.writing(sandbox_id) as writing:
+        await form.read(steady(request.stream(), files.idle_timeout_s), writing.write)
+        target = validated(FileQuery, {"path": form.path}, "body")
+        await writing.place(target.path, form.file_name)
+    return target.path
 
 
 def form_of(request: Request) -> Form:

@@ -11,13 +11,14 @@ import pytest
 
 from tests.e2e.api import BOOT_TIMEOUT_S, TURN_TIMEOUT_S, Api
 from tests.e2e.browser import open_browser
+from tests.e2e.dashboards import heard, root, sign_in_link
 from tests.e2e.node import tool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from playwright.sync_api import Browser, Locator, Page, ViewportSize
+    from playwright.sync_api import Browser, Locator, Page
 
     from tests.e2e.serving import ServerProcess
 
@@ -34,7 +35,6 @@ EXPECTED = (
     "htmx:afterRequest",
 )
 """What browser and htmx say of lines that are not shown, and of a server that is away."""
-WIDE: ViewportSize = {"width": 1440, "height": 900}
 
 
 @pytest.fixture(scope="module")
@@ -46,25 +46,10 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def page(browser: Browser, server: ServerProcess) -> Iterator[Page]:
     """The overview, signed in by a link; what the browser complains of fails the test."""
-    with browser.new_context(viewport=WIDE) as context:
-        page = context.new_page()
-        complaints: list[str] = []
-        page.on("console", lambda told: complaints.extend([told.text] * (told.type == "error")))
-        page.on("pageerror", lambda failure: complaints.append(str(failure)))
+    with heard(browser, EXPECTED) as page:
         page.goto(sign_in_link(server))
         page.wait_for_url(f"{root(server)}/")
         yield page
-        assert [each for each in complaints if not any(part in each for part in EXPECTED)] == []
-
-
-def root(server: ServerProcess) -> str:
-    return server.base_url.removesuffix("/v1")
-
-
-def sign_in_link(server: ServerProcess) -> str:
-    command = [*server.command(), "dashboard"]
-    done = subprocess.run(command, capture_output=True, text=True, env=server.env, check=True)
-    return done.stdout.strip()
 
 
 def line(page: Page, name: str) -> Locator:

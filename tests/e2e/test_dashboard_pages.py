@@ -7,83 +7,25 @@ from __future__ import annotations
 
 import asyncio
 import json
-from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from anyio.from_thread import start_blocking_portal
 
-from chowder_local.domain import Instance, InstanceStatus, SandboxUsage
+from chowder_local.domain import Instance, InstanceStatus
 from chowder_local.events import EventType
 from chowder_local.web.dashboard.overview import PORTION
-from tests.e2e.axe import violations
 from tests.e2e.browser import open_browser
+from tests.e2e.dashboards import NARROW, WIDE, Served, judge, served_in_thread, visit
 from tests.e2e.waiting import eventually
 from tests.scripted.programs import done
-from tests.scripted.serving import serve
-from tests.scripted.world import World, open_world
-from tests.web.conftest import app_of, services_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
-    from anyio.from_thread import BlockingPortal
     from playwright.sync_api import Browser, Page, Route, ViewportSize
 
-    from chowder_local.web.state import Services
-
 pytestmark = pytest.mark.slow
-
-NARROW: ViewportSize = {"width": 360, "height": 740}
-WIDE: ViewportSize = {"width": 1440, "height": 900}
-EXPECTED = ("status of 40", "Status Error Code 40", "htmx:oobErrorNoTarget")
-"""What browser and htmx say of refusals that a test wants, and of lines that are not shown."""
-
-
-class Served:
-    """A world, and where its server is; it lives in another thread."""
-
-    def __init__(
-        self, portal: BlockingPortal, world: World, services: Services, root_url: str
-    ) -> None:
-        self.portal = portal
-        self.world = world
-        self.services = services
-        self.root_url = root_url
-
-    def call(self, function: Callable[..., Awaitable[Any]], *arguments: Any, **named: Any) -> Any:
-        async def run() -> Any:
-            return await function(*arguments, **named)
-
-        return self.portal.call(run)
-
-    def created(self, name: str) -> Instance:
-        instance: Instance = self.call(self.world.created, name=name)
-        return instance
-
-    def read(self, instance: Instance) -> None:
-        """Has an agent take what agents take."""
-        usage = SandboxUsage(600_000_000, 2_000_000_000, 1.0, 1.0)
-        self.world.engine.usages = {instance.sandbox_id: usage}
-        self.call(self.services.dashboard.gauges.read)
-
-
-@asynccontextmanager
-async def opened(folder: Path) -> AsyncIterator[tuple[World, Services, str]]:
-    async with open_world(folder) as world:
-        services = services_of(world)
-        async with serve(app_of(world, services)) as url:
-            yield world, services, url
-
-
-@contextmanager
-def served_in_thread(folder: Path) -> Iterator[Served]:
-    with (
-        start_blocking_portal() as portal,
-        portal.wrap_async_context_manager(opened(folder)) as (world, services, url),
-    ):
-        yield Served(portal, world, services, url)
 
 
 @pytest.fixture(scope="module")
@@ -101,21 +43,8 @@ def served(tmp_path: Path) -> Iterator[Served]:
 @pytest.fixture
 def page(browser: Browser, served: Served) -> Iterator[Page]:
     """The overview, signed in; what the browser complains of fails the test."""
-    with browser.new_context(viewport=WIDE) as context:
-        page = context.new_page()
-        complaints: list[str] = []
-        page.on("console", lambda told: complaints.extend([told.text] * (told.type == "error")))
-        page.on("pageerror", lambda failure: complaints.append(str(failure)))
-        sign_in(page, served)
+    with visit(browser, served) as page:
         yield page
-        assert [each for each in complaints if not any(part in each for part in EXPECTED)] == []
-
-
-def sign_in(page: Page, served: Served) -> None:
-    page.goto(f"{served.root_url}/")
-    page.get_by_label("Your organization's key").fill(served.world.key)
-    page.keyboard.press("Enter")
-    page.get_by_role("heading", name="Instances").wait_for()
 
 
 def row(page: Page, instance: Instance, status: str = "") -> None:
@@ -305,14 +234,6 @@ async def answered(served: Served, instance: Instance) -> str:
     made.status = 200
     made.ended("answered")
     return made.id
-
-
-def judge(page: Page) -> None:
-    """Fails if something sticks out, or axe-core finds something."""
-    assert page.evaluate(
-        "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
-    )
-    assert violations(page) == []
 
 
 def test_what_is_refused_is_said_in_the_page(page: Page, served: Served) -> None:

@@ -40,6 +40,8 @@ class ScriptedEngine:
         self.failing: dict[str, Exception] = {}
         self.holds: dict[str, Hold] = {}
         self.log = ""
+        self.printed: asyncio.Queue[bytes] | None = None
+        """What a log that is followed goes on with, up to an empty piece; None: it has ended."""
         self.failure_count = 0
         self.likeness = "like-this"
         self.memory_found = EngineMemory(64_000_000_000, 32_000_000_000)
@@ -161,6 +163,8 @@ class ScriptedEngine:
         await self._call("follow_log", sandbox_id)
         for line in self.log.splitlines()[-line_count:]:
             yield f"{line}\n".encode()
+        while self.printed is not None and (piece := await self.printed.get()):
+            yield piece
 
     async def _turn(self, name: str, sandbox_id: SandboxId, state: SandboxState) -> None:
         await self._fail(name, sandbox_id)

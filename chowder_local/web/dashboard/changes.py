@@ -6,13 +6,14 @@ import secrets
 from typing import TYPE_CHECKING
 
 from chowder_local.instances.lifecycle import InstanceDraft
-from chowder_local.web.bodies import validated
+from chowder_local.web.bodies import parse_query, validated
 from chowder_local.web.dashboard.forms import form
 from chowder_local.web.dashboard.rows import STAGES, rows
 from chowder_local.web.dashboard.state import fragment
 from chowder_local.web.payloads.instances import InstanceCreation
-from chowder_local.web.payloads.snapshots import Fork
+from chowder_local.web.payloads.snapshots import Fork, ImportQuery
 from chowder_local.web.state import caller, instance_of, services
+from chowder_local.web.uploads import steady
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -26,6 +27,20 @@ async def create(request: Request) -> Response:
     sent = {"name": f"agent-{secrets.token_hex(2)}"} | await form(request)
     draft = InstanceDraft(**validated(InstanceCreation, sent, "body").model_dump())
     made = await services(request).lifecycle.create(caller(request).organization_id, draft)
+    return await _told(request, f"{made.name} is on its way.")
+
+
+async def ask_import(request: Request) -> Response:
+    """The question which file a new instance is to be made of."""
+    return fragment(request, "import.html")
+
+
+async def take_in(request: Request) -> Response:
+    """A new instance of an agent's file, which is the request's body and is read as it comes."""
+    query = parse_query(request, ImportQuery)
+    known = services(request)
+    body = steady(request.stream(), known.files.idle_timeout_s)
+    made = await known.exports.take_in(caller(request).organization_id, body, query.name)
     return await _told(request, f"{made.name} is on its way.")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
@@ -18,10 +19,19 @@ FIELDS_MAX = 50
 
 async def form(request: Request) -> dict[str, str]:
     """The fields by name, without those that were left empty. Raises InputInvalid, BodyTooLarge."""
-    body = await read_body(request, FORM_MAX_BYTES, services(request).budget.share(request.scope))
+    fields = await verbatim_form(request, FORM_MAX_BYTES)
+    return {name: value.strip() for name, value in fields.items() if value.strip()}
+
+
+async def verbatim_form(request: Request, max_bytes: int) -> dict[str, str]:
+    """All fields, as they were filled in. Raises InputInvalid, BodyTooLarge."""
+    body = await read_body(request, max_bytes, services(request).budget.share(request.scope))
     try:
-        fields = parse_qsl(body.decode(), max_num_fields=FIELDS_MAX)
+        # A long text would keep everybody else waiting.
+        fields = await asyncio.to_thread(
+            parse_qsl, body.decode(), keep_blank_values=True, max_num_fields=FIELDS_MAX
+        )
     except ValueError as broken:
         problem = {"loc": ["body"], "msg": f"This is no form: {broken}", "type": "form"}
         raise InputInvalid([problem]) from None
-    return {name: value.strip() for name, value in fields if value.strip()}
+    return dict(fields)

@@ -18,12 +18,16 @@ from starlette.routing import Route
 from chowder_local.web.dashboard import (
     assets,
     changes,
+    editor,
     exchange,
+    files,
     inspector,
     instance,
     live,
+    logs,
     overview,
     signing,
+    snapshots,
 )
 from chowder_local.web.dashboard.guard import guarded
 from chowder_local.web.dashboard.state import dashboard
@@ -48,6 +52,7 @@ class Page:
 
 
 INSTANCE = "/instances/{instance_id}"
+SNAPSHOT = f"{INSTANCE}/snapshots/{{snapshot_id}}"
 EXCHANGE = "/inspector/{exchange_id}"
 
 PAGES: tuple[Page, ...] = (
@@ -55,6 +60,8 @@ PAGES: tuple[Page, ...] = (
     Page("GET", "/live", live.follow),
     Page("GET", "/health", overview.health),
     Page("POST", "/instances", changes.create),
+    Page("GET", "/instances/import", changes.ask_import),
+    Page("POST", "/instances/import", changes.take_in),
     Page("GET", INSTANCE, instance.show),
     Page("POST", f"{INSTANCE}/messages", instance.say),
     Page("GET", f"{INSTANCE}/answers/{{token}}", instance.listen),
@@ -64,6 +71,23 @@ PAGES: tuple[Page, ...] = (
     Page("POST", f"{INSTANCE}/fork", changes.fork),
     Page("GET", f"{INSTANCE}/delete", changes.ask_delete),
     Page("POST", f"{INSTANCE}/delete", changes.delete),
+    Page("GET", f"{INSTANCE}/export", snapshots.export),
+    Page("GET", f"{INSTANCE}/files", files.show),
+    Page("GET", f"{INSTANCE}/files/edit", editor.show),
+    Page("POST", f"{INSTANCE}/files/save", editor.save),
+    Page("POST", f"{INSTANCE}/files/upload", files.upload),
+    Page("GET", f"{INSTANCE}/files/download", files.download),
+    Page("GET", f"{INSTANCE}/logs", logs.show),
+    Page("GET", f"{INSTANCE}/logs/live", logs.follow),
+    Page("GET", f"{INSTANCE}/snapshots", snapshots.show),
+    Page("POST", f"{INSTANCE}/snapshots", snapshots.take),
+    Page("GET", f"{INSTANCE}/snapshots/live", snapshots.follow),
+    Page("GET", f"{SNAPSHOT}/restore", snapshots.ask_restore),
+    Page("POST", f"{SNAPSHOT}/restore", snapshots.restore),
+    Page("GET", f"{SNAPSHOT}/fork", snapshots.ask_fork),
+    Page("POST", f"{SNAPSHOT}/fork", snapshots.fork),
+    Page("GET", f"{SNAPSHOT}/delete", snapshots.ask_delete),
+    Page("POST", f"{SNAPSHOT}/delete", snapshots.delete),
     Page("GET", "/inspector", inspector.show),
     Page("GET", "/inspector/live", inspector.follow),
     Page("GET", EXCHANGE, exchange.show),

@@ -35,20 +35,18 @@ SIGN_OF_LIFE = b":\n\n"
 
 
 class Told:
-    """What a page is told: HTML with `hx-swap-oob`, or the name of an event for `hx-trigger`."""
+    """What a page is told: HTML with `hx-swap-oob`, or an event for `hx-trigger`, or with data."""
 
-    def __init__(self, html: str = "", event: str | None = None, event_id: str | None = None):
-        self._html = html
+    def __init__(self, data: str = "", event: str = "html", event_id: str | None = None):
+        self._data = data
         self._event = event
         self._event_id = event_id
 
     def encoded(self) -> bytes:
         """As the stream has it."""
         lines = [] if self._event_id is None else [f"id: {self._event_id}"]
-        if self._event is not None:
-            lines += [f"event: {self._event}", "data:"]
-        else:
-            lines += ["event: html", *(f"data: {line}" for line in self._html.splitlines())]
+        data = self._data.splitlines() or [""]
+        lines += [f"event: {self._event}", *(f"data: {line}" for line in data)]
         return ("\n".join(lines) + "\n\n").encode()
 
 

@@ -13,7 +13,12 @@ if TYPE_CHECKING:
 
     from chowder_local.domain import Instance
 
-TABS = (("", "Talk"),)
+TABS = (
+    ("", "Talk"),
+    ("/files", "Files"),
+    ("/snapshots", "Snapshots"),
+    ("/logs", "Logs"),
+)
 """What comes behind the instance's address, and what it is called."""
 
 

@@ -8,7 +8,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
 from chowder_local.web.bodies import parse, parse_query
-from chowder_local.web.downloads import FileStream, attachment
+from chowder_local.web.downloads import download
 from chowder_local.web.payloads.instances import InstanceView
 from chowder_local.web.payloads.snapshots import (
     Fork,
@@ -95,11 +95,7 @@ async def export(request: Request) -> Response:
     """An instance as one file for another machine, without credentials of any kind."""
     instance = await instance_of(request)
     found = await services(request).exports.export(instance)
-    headers = attachment(found.file_name, found.size)
-    if request.method == "HEAD":
-        await found.chunks.aclose()
-        return Response(headers=headers)
-    return FileStream(found.chunks, headers, services(request).files.idle_timeout_s)
+    return await download(request, found.file_name, found.size, found.chunks)
 
 
 async def take_in(request: Request) -> Response:

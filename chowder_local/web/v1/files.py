@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
-from chowder_local.web.bodies import parse, parse_query, validated
-from chowder_local.web.downloads import FileStream, attachment
+from chowder_local.web import downloads
+from chowder_local.web.bodies import parse, parse_query
 from chowder_local.web.payloads.files import (
     FileQuery,
     FileView,
@@ -18,8 +17,7 @@ from chowder_local.web.payloads.files import (
     FolderView,
 )
 from chowder_local.web.state import running_instance, services
-from chowder_local.web.streams import CLIENT_CLOSED_REQUEST
-from chowder_local.web.uploads import form_of, steady
+from chowder_local.web.uploads import upload_into
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -50,25 +48,13 @@ async def write(request: Request) -> Response:
 
 async def upload(request: Request) -> Response:
     """Makes or replaces a file of any size; nothing is changed before all of it is there."""
-    form = form_of(request)
-    files = services(request).files
-    try:
-        async with files.writing(running_instance(request).sandbox_id) as writing:
-            await form.read(steady(request.stream(), files.idle_timeout_s), writing.write)
-            target = validated(FileQuery, {"path": form.path}, "body")
-            await writing.place(target.path, form.file_name)
-    except ClientDisconnect:
-        return Response(status_code=CLIENT_CLOSED_REQUEST)
+    await upload_into(request, running_instance(request).sandbox_id)
     return Response(status_code=204)
 
 
 async def download(request: Request) -> Response:
     """A file's bytes."""
     query = parse_query(request, FileQuery)
-    files = services(request).files
-    found = await files.download(running_instance(request).sandbox_id, query.path)
-    headers = attachment(found.name, found.size)
-    if request.method == "HEAD":
-        await found.chunks.aclose()
-        return Response(headers=headers)
-    return FileStream(found.chunks, headers, files.idle_timeout_s)
+    sandbox_id = running_instance(request).sandbox_id
+    found = await services(request).files.download(sandbox_id, query.path)
+    return await downloads.download(request, found.name, found.size, found.chunks)

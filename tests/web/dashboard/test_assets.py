@@ -24,7 +24,7 @@ PUBLISHED = {
     "htmx-sse.min.js": "98a46496de0c3605fbffdce9167ba427bdd9553184f83f149c261891a92c0136",
     "htmx-sse.LICENSE": "a17d224ce9afdc21ec9491b76a2f5d036d19aa641ac4f85ca29c21f9f7e54fdf",
 }
-OURS = {"dashboard.css", "dashboard.js", "icon.svg"}
+OURS = {"dashboard.css", "dashboard.js", "editor.js", "icon.svg", "logs.js", "uploads.js"}
 
 
 @pytest.mark.parametrize("name", sorted(PUBLISHED))

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from chowder_local.web.dashboard.routes import PAGES, Page
+from chowder_local.web.dashboard.tabs import TABS
 from tests.web.conftest import ALLOWED_ORIGIN
 from tests.web.dashboard.conftest import NAVIGATING, ORIGIN, Elements, Visitor
 
@@ -38,6 +39,8 @@ async def address(page: Page, visitor: Visitor) -> str:
         agent.organization_id, agent.id, "openai", "v1/chat/completions", b"{}"
     )
     places = {"instance_id": agent.id, "exchange_id": call.id, "token": "none"}
+    if "{snapshot_id}" in page.path:
+        places["snapshot_id"] = (await visitor.http.services.snapshots.take(agent)).id
     return page.path.format(**places)
 
 
@@ -133,10 +136,11 @@ async def test_a_page_may_load_and_run_nothing_but_our_own_files(
 
 
 async def test_nothing_in_a_page_is_code_or_style_of_its_own(visitor: Visitor) -> None:
-    await visitor.http.world.created()
-    overview = await visitor.get("/")
+    agent = await visitor.http.world.created()
+    paths = ["/", *(f"/instances/{agent.id}{part}" for part, _ in TABS)]
+    pages = [(await visitor.get(path)).text for path in paths]
     visitor.http.client.cookies.clear()
-    for html in (overview.text, (await visitor.get("/sign-in")).text):
+    for html in (*pages, (await visitor.get("/sign-in")).text):
         elements = Elements(html)
         assert not elements.all("style")
         for _, attributes in elements.found:

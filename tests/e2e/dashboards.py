@@ -1,0 +1,124 @@
+"""The dashboard in a browser: visits to it, and a server whose engine is scripted to visit."""
+
+from __future__ import annotations
+
+import subprocess
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from anyio.from_thread import start_blocking_portal
+
+from chowder_local.domain import Instance, SandboxUsage
+from tests.e2e.axe import violations
+from tests.scripted.serving import serve
+from tests.scripted.world import World, open_world
+from tests.web.conftest import app_of, services_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from anyio.from_thread import BlockingPortal
+    from playwright.sync_api import Browser, Page, ViewportSize
+
+    from chowder_local.web.state import Services
+    from tests.e2e.serving import ServerProcess
+
+NARROW: ViewportSize = {"width": 360, "height": 740}
+WIDE: ViewportSize = {"width": 1440, "height": 900}
+EXPECTED = ("status of 40", "Status Error Code 40", "htmx:oobErrorNoTarget")
+"""What browser and htmx say of refusals that a test wants, and of lines that are not shown."""
+
+
+class Served:
+    """A world, and where its server is; it lives in another thread."""
+
+    def __init__(
+        self, portal: BlockingPortal, world: World, services: Services, root_url: str
+    ) -> None:
+        self.portal = portal
+        self.world = world
+        self.services = services
+        self.root_url = root_url
+
+    def call(self, function: Callable[..., Awaitable[Any]], *arguments: Any, **named: Any) -> Any:
+        async def run() -> Any:
+            return await function(*arguments, **named)
+
+        return self.portal.call(run)
+
+    def created(self, name: str) -> Instance:
+        instance: Instance = self.call(self.world.created, name=name)
+        return instance
+
+    def read(self, instance: Instance) -> None:
+        """Has an agent take what agents take."""
+        usage = SandboxUsage(600_000_000, 2_000_000_000, 1.0, 1.0)
+        self.world.engine.usages = {instance.sandbox_id: usage}
+        self.call(self.services.dashboard.gauges.read)
+
+
+@asynccontextmanager
+async def opened(folder: Path) -> AsyncIterator[tuple[World, Services, str]]:
+    async with open_world(folder) as world:
+        services = services_of(world)
+        async with serve(app_of(world, services)) as url:
+            yield world, services, url
+
+
+@contextmanager
+def served_in_thread(folder: Path) -> Iterator[Served]:
+    with (
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(opened(folder)) as (world, services, url),
+    ):
+        yield Served(portal, world, services, url)
+
+
+@contextmanager
+def visit(browser: Browser, served: Served) -> Iterator[Page]:
+    """The overview, signed in; what the browser complains of fails the test."""
+    with heard(browser, EXPECTED) as page:
+        sign_in(page, served)
+        yield page
+
+
+@contextmanager
+def heard(browser: Browser, expected: Sequence[str]) -> Iterator[Page]:
+    """A page of its own; what the browser complains of, but for what is expected, is a failure."""
+    with browser.new_context(viewport=WIDE) as context:
+        page = context.new_page()
+        complaints: list[str] = []
+        page.on("console", lambda told: complaints.extend([told.text] * (told.type == "error")))
+        page.on("pageerror", lambda failure: complaints.append(str(failure)))
+        yield page
+        unexpected = [each for each in complaints if not any(part in each for part in expected)]
+        assert not unexpected, unexpected
+
+
+def sign_in(page: Page, served: Served) -> None:
+    page.goto(f"{served.root_url}/")
+    page.get_by_label("Your organization's key").fill(served.world.key)
+    page.keyboard.press("Enter")
+    page.get_by_role("heading", name="Instances").wait_for()
+
+
+def judge(page: Page) -> None:
+    """Fails if something sticks out, or axe-core finds something."""
+    assert page.evaluate(
+        "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
+    )
+    found = violations(page)
+    assert not found, found
+
+
+def root(server: ServerProcess) -> str:
+    """Where a server of a real engine has its pages."""
+    return server.base_url.removesuffix("/v1")
+
+
+def sign_in_link(server: ServerProcess) -> str:
+    """A link that signs in there."""
+    command = [*server.command(), "dashboard"]
+    done = subprocess.run(command, capture_output=True, text=True, env=server.env, check=True)
+    return done.stdout.strip()

@@ -1,0 +1,180 @@
+"""The files, the log and the snapshots of real agents, by clicking in real Chromium."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.e2e.api import BOOT_TIMEOUT_S, TURN_TIMEOUT_S, Api
+from tests.e2e.browser import open_browser
+from tests.e2e.dashboards import heard, root, sign_in_link
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from playwright.sync_api import Browser, Page
+
+    from tests.e2e.serving import ServerProcess
+
+pytestmark = [pytest.mark.docker, pytest.mark.slow]
+
+HOSTILE = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
+BOOT_TIMEOUT_MS = BOOT_TIMEOUT_S * 1000
+TURN_TIMEOUT_MS = TURN_TIMEOUT_S * 1000
+LARGE_BYTES = 60_000_000
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with open_browser() as browser:
+        yield browser
+
+
+@pytest.fixture
+def page(browser: Browser, server: ServerProcess) -> Iterator[Page]:
+    """The overview, signed in by a link."""
+    with heard(browser, ["htmx:oobErrorNoTarget"]) as page:
+        page.goto(sign_in_link(server))
+        page.wait_for_url(f"{root(server)}/")
+        yield page
+
+
+def content(api: Api, instance: str, path: str) -> str:
+    answer = api.get(f"instances/{instance}/files/content", params={"path": path})
+    assert answer.status_code == 200, answer.text
+    text: str = answer.json()["content"]
+    return text
+
+
+def put(api: Api, instance: str, path: str, text: str) -> None:
+    body = {"path": path, "content": text}
+    answer = api.put(f"instances/{instance}/files/content", json=body)
+    assert answer.status_code == 204, answer.text
+
+
+def test_what_an_agent_is_told_to_be_is_edited(
+    page: Page, server: ServerProcess, api: Api, instance: str
+) -> None:
+    # With its first turn an agent has a workspace.
+    api.say(instance, "Hey!", session=uuid.uuid4().hex)
+    was = content(api, instance, "workspace/AGENTS.md")
+    page.goto(f"{root(server)}/instances/{instance}")
+    page.get_by_role("link", name="Files").click()
+    page.get_by_role("link", name="workspace/").click()
+    page.get_by_role("link", name="AGENTS.md", exact=True).click()
+    text = page.get_by_label("Content of workspace/AGENTS.md")
+    assert text.input_value() == was
+    text.fill(f"{was}\n{HOSTILE}\n")
+    page.keyboard.press("Control+s")
+    page.locator("#notice").get_by_text("workspace/AGENTS.md is saved.").wait_for()
+    assert content(api, instance, "workspace/AGENTS.md") == f"{was}\n{HOSTILE}\n"
+    # What the agent does to it meanwhile is not lost.
+    agents = "/data/.openclaw/workspace/AGENTS.md"
+    api.say(instance, f'call exec {{"command": "echo mine >> {agents}"}}', session=uuid.uuid4().hex)
+    text.fill(was)
+    page.get_by_role("button", name="Save").click()
+    page.get_by_text("The file has been changed since you opened it").wait_for()
+    assert content(api, instance, "workspace/AGENTS.md").endswith("\nmine\n")
+    page.get_by_label("Save mine all the same").check()
+    page.get_by_role("button", name="Save").click()
+    page.get_by_text("The file has been changed").wait_for(state="detached")
+    assert content(api, instance, "workspace/AGENTS.md") == was
+    assert page.title() != "owned"
+
+
+def test_a_large_file_goes_there_and_back(
+    page: Page, server: ServerProcess, instance: str, tmp_path: Path
+) -> None:
+    name = f"{uuid.uuid4().hex}.bin"
+    (tmp_path / name).write_bytes(os.urandom(LARGE_BYTES))
+    (tmp_path / "page.html").write_text(HOSTILE)
+    page.goto(f"{root(server)}/instances/{instance}/files?path=workspace")
+    page.locator("#upload").set_input_files([tmp_path / name, tmp_path / "page.html"])
+    page.locator("#uploads").get_by_text("done").nth(1).wait_for(timeout=TURN_TIMEOUT_MS)
+    page.get_by_role("searchbox").fill(name[:20])
+    page.locator("#rows").get_by_text("60 MB").wait_for()
+    with page.expect_download() as fetched:
+        page.get_by_role("link", name=f"Download {name}").click()
+    assert fetched.value.path().read_bytes() == (tmp_path / name).read_bytes()
+    page.get_by_role("searchbox").fill("page.html")
+    with page.expect_download() as fetched:
+        page.get_by_role("link", name="Download page.html").click()
+    assert fetched.value.path().read_text() == HOSTILE
+
+
+def test_a_log_goes_on_while_one_looks_and_after_a_new_beginning(
+    page: Page, server: ServerProcess, api: Api, patient: str
+) -> None:
+    log = page.locator("#log")
+    page.goto(f"{root(server)}/instances/{patient}/logs")
+    log.get_by_text("[gateway] ready").first.wait_for()
+    word = f"w{uuid.uuid4().hex[:8]}"
+    api.say(patient, f"{word} {HOSTILE}", session=uuid.uuid4().hex)
+    log.get_by_text(f"{word} <script>").first.wait_for()
+    page.get_by_label("Show only lines with these words").fill(word)
+    page.locator("#counted").get_by_text(" of ").wait_for()
+    assert log.get_by_text("[gateway] ready").first.is_hidden()
+    page.get_by_label("Show only lines with these words").fill("")
+    # A frozen agent's log is there, and goes on with it.
+    api.stop(patient)
+    page.get_by_text("It is stopped, and prints nothing until it is started.").wait_for()
+    page.reload()
+    page.get_by_text("It is stopped, and prints nothing until it is started.").wait_for()
+    log.get_by_text(word).first.wait_for()
+    page.locator("#head").get_by_role("button", name="Start").click()
+    page.locator("#head").get_by_role("button", name="Stop").wait_for()
+    later = f"w{uuid.uuid4().hex[:8]}"
+    api.say(patient, later, session=uuid.uuid4().hex)
+    log.get_by_text(later).first.wait_for()
+    # So does that of one whose sandbox is another one.
+    made = api.post(f"{root(server)}/local/instances/{patient}/snapshots", json={})
+    restored = api.post(
+        f"{root(server)}/local/instances/{patient}/restore", json={"snapshot_id": made.json()["id"]}
+    )
+    assert restored.status_code == 200, restored.text
+    log.get_by_text(later).first.wait_for(state="detached")
+    log.get_by_text("[gateway] ready").first.wait_for(timeout=BOOT_TIMEOUT_MS)
+    api.until(patient, "running")
+    assert page.title() != "owned"
+
+
+def test_an_agent_is_made_what_it_was_by_clicking(
+    page: Page, server: ServerProcess, api: Api, patient: str
+) -> None:
+    put(api, patient, "workspace/note.md", "calm")
+    name = f"before {HOSTILE} {uuid.uuid4().hex[:8]}"
+    page.goto(f"{root(server)}/instances/{patient}/snapshots")
+    page.get_by_label("Name of the new snapshot").fill(name)
+    page.get_by_role("button", name="Take a snapshot").click()
+    page.locator("#notice").get_by_text(f"{name} is taken.").wait_for()
+    put(api, patient, "workspace/note.md", "storm")
+    page.get_by_role("button", name=f"Restore {name}").click()
+    page.get_by_role("dialog").get_by_role("button", name="Restore").click()
+    page.locator("#notice").get_by_text("is being made what it was").wait_for()
+    page.locator("#head").get_by_text("running").wait_for(timeout=BOOT_TIMEOUT_MS)
+    api.until(patient, "running")
+    assert content(api, patient, "workspace/note.md") == "calm"
+    # One that is stopped is kept as well, and is no less of an agent as a file.
+    api.stop(patient)
+    page.locator("#head").get_by_text("stopped").wait_for()
+    page.get_by_role("button", name="Take a snapshot").click()
+    page.locator("#snapshots").get_by_text("Without a name").first.wait_for()
+    with page.expect_download() as fetched:
+        page.get_by_role("link", name="Export").click()
+    copy = f"copy {uuid.uuid4().hex[:8]}"
+    fetched.value.path().rename(fetched.value.path().with_suffix(".tar"))
+    page.goto(f"{root(server)}/")
+    page.get_by_role("button", name="Import").click()
+    page.get_by_label("The file").set_input_files(fetched.value.path().with_suffix(".tar"))
+    page.get_by_label("Its name").fill(copy)
+    page.get_by_role("dialog").get_by_role("button", name="Import").click()
+    line = page.locator("#rows tr", has_text=copy)
+    line.and_(page.locator("[data-status=running]")).wait_for(timeout=BOOT_TIMEOUT_MS)
+    (imported,) = [each["id"] for each in api.get("instances").json() if each["name"] == copy]
+    assert content(api, imported, "workspace/note.md") == "calm"
+    assert page.title() != "owned"
+    api.delete(f"instances/{imported}")

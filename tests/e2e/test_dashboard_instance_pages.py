@@ -1,0 +1,288 @@
+"""An instance's files, log and snapshots in real Chromium, over an engine that is scripted."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from chowder_local.web.dashboard.logs import KEPT
+from tests.e2e.browser import open_browser
+from tests.e2e.dashboards import NARROW, WIDE, Served, judge, served_in_thread, visit
+from tests.e2e.waiting import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from playwright.sync_api import Browser, Dialog, FilePayload, Page, ViewportSize
+
+    from chowder_local.domain import Instance
+
+pytestmark = pytest.mark.slow
+
+HOSTILE = "<script>document.title='owned'<&script><img src=x onerror=document.title='owned'>.md"
+SCRIPT = "</textarea><script>document.title='owned'</script>"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with open_browser() as browser:
+        yield browser
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
+    with served_in_thread(tmp_path) as served:
+        yield served
+
+
+@pytest.fixture
+def page(browser: Browser, served: Served) -> Iterator[Page]:
+    with visit(browser, served) as page:
+        yield page
+
+
+def show(page: Page, served: Served, instance: Instance, tab: str) -> None:
+    page.goto(f"{served.root_url}/instances/{instance.id}{tab}")
+
+
+def printed(served: Served, *lines: str) -> None:
+    """Has every log that is followed go on with these lines."""
+    assert served.world.engine.printed is not None
+    content = "".join(f"{line}\n" for line in lines).encode()
+    served.portal.call(served.world.engine.printed.put_nowait, content)
+
+
+def payload(name: str, content: bytes) -> FilePayload:
+    return {"name": name, "mimeType": "application/octet-stream", "buffer": content}
+
+
+def entry(page: Page, name: str) -> Any:
+    return page.locator("#rows").get_by_role("link", name=name, exact=True)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [WIDE, NARROW], ids=["wide", "narrow"])
+def test_they_are_in_nobodys_way(
+    page: Page, served: Served, scheme: Any, size: ViewportSize
+) -> None:
+    page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+    page.set_viewport_size(size)
+    ada, home = served.created("Ada" * 40), served.world.home
+    (home / "workspace" / ("deep" * 20) / ("deeper" * 20)).mkdir(parents=True)
+    (home / ("n" * 255)).write_text("x" * 5000)
+    (home / HOSTILE).write_text(SCRIPT)
+    (home / "link").symlink_to("/etc")
+    (home / "picture.png").write_bytes(b"\xff" * 1000)
+    served.call(served.world.snapshots.take, ada, "s" * 128)
+    served.world.engine.log = f"{'x' * 3000}\n\nan <b>error</b>\n" * 30
+    for tab, words in (
+        ("/files", "picture.png"),
+        (f"/files?path=workspace/{'deep' * 20}/{'deeper' * 20}", "This folder is empty."),
+        ("/files?path=nowhere", "File not found."),
+        ("/files/edit?path=openclaw.json", "2 B"),
+        ("/files/edit?path=picture.png", "It is no text"),
+        ("/files/edit?path=nowhere", "There is no such file yet"),
+        ("/logs", "It has ended"),
+        ("/snapshots", "Take a snapshot"),
+    ):
+        show(page, served, ada, tab)
+        page.get_by_text(words).first.wait_for()
+        judge(page)
+    for action in ("Restore", "Fork", "Delete"):
+        page.get_by_role("button", name=action).click()
+        page.get_by_role("dialog").wait_for()
+        judge(page)
+        page.keyboard.press("Escape")
+        page.get_by_role("dialog").wait_for(state="hidden")
+    show(page, served, ada, "/files")
+    page.locator("#upload").set_input_files([payload("a" * 200, b"x"), payload("b", b"x")])
+    page.locator("#uploads").get_by_text("done").last.wait_for()
+    judge(page)
+    show(page, served, ada, "/files/edit?path=openclaw.json")
+    (home / "openclaw.json").write_text("[]")
+    page.get_by_role("button", name="Save").click()
+    page.get_by_label("Save mine all the same").wait_for()
+    judge(page)
+    page.goto(f"{served.root_url}/")
+    page.get_by_role("button", name="Import").click()
+    page.get_by_role("dialog", name="Import an agent").wait_for()
+    judge(page)
+    served.call(served.world.lifecycle.stop, ada.organization_id, ada.id)
+    for tab in ("/files", "/logs", "/snapshots"):
+        show(page, served, ada, tab)
+        page.get_by_text("stopped").first.wait_for()
+        judge(page)
+
+
+def test_several_files_are_uploaded_and_one_is_fetched(page: Page, served: Served) -> None:
+    ada, home = served.created("Ada"), served.world.home
+    (home / "workspace").mkdir()
+    show(page, served, ada, "/files")
+    entry(page, "workspace/").click()
+    page.get_by_text("This folder is empty.").wait_for()
+    large = bytes(range(256)) * 40_000
+    page.locator("#upload").set_input_files(
+        [payload(HOSTILE, SCRIPT.encode()), payload("chart.png", large)]
+    )
+    entry(page, "chart.png").wait_for()
+    entry(page, HOSTILE).wait_for()
+    page.locator("#uploads").get_by_text("done").nth(1).wait_for()
+    assert (home / "workspace" / "chart.png").read_bytes() == large
+    with page.expect_download() as fetched:
+        page.get_by_role("link", name="Download chart.png").click()
+    assert fetched.value.suggested_filename == "chart.png"
+    assert fetched.value.path().read_bytes() == large
+    # It is kept and not shown, also where somebody opens its address.
+    with page.expect_download() as fetched:
+        page.get_by_role("link", name=f"Download {HOSTILE}").click()
+    assert fetched.value.path().read_text() == SCRIPT
+    entry(page, HOSTILE).click()
+    assert page.get_by_label("Content of").input_value() == SCRIPT
+    assert page.title() != "owned"
+
+
+def test_an_upload_that_is_refused_says_why_and_the_next_one_goes_on(
+    page: Page, served: Served
+) -> None:
+    ada, home = served.created("Ada"), served.world.home
+    (home / "taken").mkdir()
+    (home / "taken" / "x").mkdir()
+    show(page, served, ada, "/files?path=taken")
+    page.locator("#upload").set_input_files([payload("x", b"1"), payload("y", b"2")])
+    page.locator("#uploads").get_by_text("is a directory").wait_for()
+    entry(page, "y").wait_for()
+    assert (home / "taken" / "y").read_bytes() == b"2"
+
+
+def test_a_file_is_begun_saved_and_looked_after(page: Page, served: Served) -> None:
+    ada, home = served.created("Ada"), served.world.home
+    show(page, served, ada, "/files")
+    page.get_by_label("Name of the new file").fill("notes/today.md")
+    page.keyboard.press("Enter")
+    text = page.get_by_label("Content of notes/today.md")
+    text.fill("# Today\n")
+    page.keyboard.press("Control+s")
+    page.locator("#notice").get_by_text("notes/today.md is saved.").wait_for()
+    assert (home / "notes/today.md").read_text() == "# Today\n"
+    (home / "notes/today.md").write_text("# The agent's\n")
+    text.fill("# Mine\n")
+    page.keyboard.press("Control+s")
+    page.get_by_text("The file has been changed since you opened it").wait_for()
+    assert (home / "notes/today.md").read_text() == "# The agent's\n"
+    # Who leaves now is asked, and may stay.
+    asked: list[str] = []
+
+    def stay(dialog: Dialog) -> None:
+        asked.append(dialog.type)
+        dialog.dismiss()
+
+    page.once("dialog", stay)
+    page.get_by_role("link", name="Logs").click()
+    eventually(lambda: bool(asked), "the browser asks")
+    assert asked == ["beforeunload"]
+    with page.expect_popup() as other:
+        page.get_by_role("link", name="See what is there now").click()
+    assert other.value.get_by_label("Content of").input_value() == "# The agent's\n"
+    page.get_by_label("Save mine all the same").check()
+    page.get_by_role("button", name="Save").click()
+    page.get_by_text("The file has been changed").wait_for(state="detached")
+    assert (home / "notes/today.md").read_text() == "# Mine\n"
+    page.get_by_role("link", name="notes", exact=True).click()
+    entry(page, "today.md").wait_for()
+
+
+def test_a_large_folder_is_searched_while_one_types(page: Page, served: Served) -> None:
+    ada, home = served.created("Ada"), served.world.home
+    for number in range(1000):
+        (home / f"note-{number:03}.md").touch()
+    show(page, served, ada, "/files")
+    entry(page, "note-000.md").wait_for()
+    page.get_by_role("link", name="Show more").click()
+    entry(page, "note-300.md").wait_for()
+    page.get_by_role("searchbox").fill("999")
+    entry(page, "note-999.md").wait_for()
+    assert page.locator("#rows tr").count() == 1
+
+
+def test_a_log_is_followed_filtered_and_held_back(page: Page, served: Served) -> None:
+    ada, log = served.created("Ada"), page.locator("#log")
+    served.world.engine.log = "first\n"
+    served.world.engine.printed = asyncio.Queue()
+    show(page, served, ada, "/logs")
+    log.get_by_text("first").wait_for()
+    printed(served, "an error <img src=x onerror=document.title='owned'>", "Some ERROR more", "")
+    log.get_by_text("an error <img").wait_for()
+    page.get_by_text("4 lines").wait_for()
+    page.get_by_label("Show only lines with these words").fill("error some")
+    page.get_by_text("1 of 4 lines").wait_for()
+    assert log.get_by_text("first").is_hidden()
+    page.get_by_role("button", name="Pause").click()
+    printed(served, "some later error", "and more")
+    page.get_by_role("button", name="Go on (2 new)").click()
+    page.get_by_text("2 of 6 lines").wait_for()
+    page.get_by_label("Show only lines with these words").fill("")
+    log.get_by_text("and more").wait_for()
+    printed(served, *(f"line {number}" for number in range(KEPT)))
+    log.get_by_text(f"line {KEPT - 1}", exact=True).wait_for()
+    printed(served, *(f"more {number}" for number in range(2 * KEPT)))
+    log.get_by_text(f"more {2 * KEPT - 1}", exact=True).wait_for()
+    assert log.locator("div").count() <= 2 * KEPT
+    log.get_by_text("lines are left out here").wait_for()
+    assert page.title() != "owned"
+
+
+def test_a_log_that_is_read_further_up_stays_there(page: Page, served: Served) -> None:
+    ada, log = served.created("Ada"), page.locator("#log")
+    served.world.engine.log = "".join(f"line {number}\n" for number in range(200))
+    served.world.engine.printed = asyncio.Queue()
+    show(page, served, ada, "/logs")
+    log.get_by_text("line 199").wait_for()
+    at_end = "log => log.scrollHeight - log.scrollTop - log.clientHeight < 2"
+    assert log.evaluate(at_end)
+    log.evaluate("log => { log.scrollTop = 100 }")
+    printed(served, "later")
+    log.get_by_text("later").wait_for()
+    assert log.evaluate("log => log.scrollTop") == 100
+
+
+def test_an_agent_goes_out_as_a_file_and_comes_in_as_another(
+    page: Page, served: Served, tmp_path: Path
+) -> None:
+    ada = served.created("Ada")
+    show(page, served, ada, "/snapshots")
+    with page.expect_download() as fetched:
+        page.get_by_role("link", name="Export").click()
+    assert fetched.value.suggested_filename == "Ada.chowder.tar"
+    fetched.value.save_as(tmp_path / "agent.tar")
+    (tmp_path / "other.tar").write_bytes(b"no agent")
+    page.goto(f"{served.root_url}/")
+    page.get_by_role("button", name="Import").click()
+    dialog = page.get_by_role("dialog", name="Import an agent")
+    dialog.get_by_label("The file").set_input_files(tmp_path / "other.tar")
+    dialog.get_by_role("button", name="Import").click()
+    dialog.get_by_text("This archive of an agent is not taken").wait_for()
+    dialog.get_by_label("The file").set_input_files(tmp_path / "agent.tar")
+    dialog.get_by_label("Its name").fill("Bea")
+    dialog.get_by_role("button", name="Import").click()
+    dialog.wait_for(state="hidden")
+    page.locator("#rows").get_by_role("link", name="Bea").wait_for()
+
+
+def test_snapshots_that_others_take_come_into_the_list(page: Page, served: Served) -> None:
+    ada = served.created("Ada")
+    show(page, served, ada, "/snapshots")
+    page.get_by_text("There are no snapshots of").wait_for()
+    page.get_by_label("Name of the new snapshot").fill("half a name")
+    served.call(served.world.snapshots.take, ada, "theirs")
+    page.get_by_text("theirs").first.wait_for()
+    served.call(served.world.lifecycle.stop, ada.organization_id, ada.id)
+    page.locator("#head").get_by_role("button", name="Start").wait_for()
+    assert page.get_by_label("Name of the new snapshot").input_value() == "half a name"
+    page.keyboard.press("Enter")
+    page.locator("#snapshots").get_by_text("half a name").first.wait_for()
+    page.get_by_role("button", name="Delete theirs").click()
+    page.get_by_role("button", name="Delete for good").click()
+    page.locator("#snapshots .name", has_text="theirs").wait_for(state="detached")
