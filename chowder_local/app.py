@@ -24,6 +24,7 @@ from chowder_local.faults import Faults
 from chowder_local.instances.archives import Archives
 from chowder_local.instances.asked_models import AskedModels
 from chowder_local.instances.boots import Boots
+from chowder_local.instances.config_editing import ConfigEditing
 from chowder_local.instances.config_judge import ConfigJudge
 from chowder_local.instances.conversations import Conversations
 from chowder_local.instances.egress import EgressChanges
@@ -293,6 +294,7 @@ async def _open(
         files=files,
         skills=Skills(control, engine, gateway_of),
         channels=Channels(engine, gateway_of, group),
+        config_editing=ConfigEditing(lifecycle, gateway_of),
         engine=engine,
         health=health,
         scripts=scripts,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import tempfile
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from tests.e2e.browser import open_browser
 from tests.e2e.serving import ServerProcess
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from playwright.sync_api import Page, ViewportSize
 
 FOLDER = Path(__file__).parent.parent / ".images"
@@ -43,6 +46,28 @@ class Picture:
     address: str
     size: ViewportSize
     scheme: Literal["light", "dark"]
+    prepare: Callable[[Page], None] | None = None
+    """What is done there first."""
+
+
+def channels_asked(page: Page) -> None:
+    """One is open, with its fields."""
+    page.locator("#open-slack").click()
+
+
+def skills_listed(page: Page) -> None:
+    """They come behind the page."""
+    page.locator("#skill-rows tr").first.wait_for()
+
+
+def configuration_refused(page: Page) -> None:
+    """Something that OpenClaw does not take was typed."""
+    document = page.locator("#document")
+    typed = json.loads(document.input_value())
+    typed["agents"]["defaults"] |= {"timeoutSeconds": "soon", "thinkinDefault": "low"}
+    document.fill(json.dumps(typed, indent=2))
+    page.locator("#check").click()
+    page.locator(".refusals").wait_for()
 
 
 PICTURES = (
@@ -56,6 +81,9 @@ PICTURES = (
     Picture("file", "/instances/{instance}/files/edit?path=workspace/AGENTS.md", TALL, "light"),
     Picture("logs", "/instances/{instance}/logs", TALL, "dark"),
     Picture("snapshots", "/instances/{instance}/snapshots", WIDE, "light"),
+    Picture("channels", "/instances/{instance}/channels", TALL, "light", channels_asked),
+    Picture("skills", "/instances/{instance}/skills", TALL, "dark", skills_listed),
+    Picture("configuration", "/instances/{instance}/config", TALL, "light", configuration_refused),
 )
 
 
@@ -120,6 +148,8 @@ def take(page: Page, root: str, picture: Picture, places: dict[str, str]) -> Non
         page.evaluate(USUAL, ["http://127.0.0.1:2469/v1", 'eval "$(chowder-local env)"'])
     if picture.name == "logs":
         page.locator("#log div").first.wait_for()
+    if picture.prepare is not None:
+        picture.prepare(page)
     page.screenshot(path=FOLDER / f"{picture.name}.png")
     page.close()
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, NamedTuple
+
 from chowder_local.errors import ChowderError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 class GatewayUnavailable(ChowderError):
@@ -47,16 +52,37 @@ class AgentRenewed(GatewayUnavailable):
         )
 
 
+class Problem(NamedTuple):
+    """What is wrong at a place of a configuration; the path is dotted, as OpenClaw writes it."""
+
+    path: str
+    words: str
+
+    def __str__(self) -> str:
+        return f"{self.path or '<root>'}: {self.words}"
+
+
 class RpcRefused(ChowderError):
-    """A gateway refuses a control call; the words are its own."""
+    """A gateway refuses a control call; the words are its own, and so are all the problems."""
 
     code = "rpc_refused"
 
+    def __init__(self, words: str, problems: Iterable[Problem] = ()) -> None:
+        super().__init__(words)
+        self.problems = tuple(problems)
+
 
 class ConfigRefused(ChowderError):
-    """OpenClaw does not take a configuration; the words are its own."""
+    """OpenClaw does not take a configuration; the words are its own.
+
+    `problems` has all of them with their places, as far as these are known.
+    """
 
     code = "config_refused"
+
+    def __init__(self, words: str, problems: Iterable[Problem] = ()) -> None:
+        super().__init__(words)
+        self.problems = tuple(problems)
 
 
 class ConfigNotApplied(ConfigRefused):

@@ -14,6 +14,7 @@ from chowder_local.openclaw.config_schema import SCHEMA_FILE, judge
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from chowder_local.errors.agents import Problem
     from chowder_local.instances.ports import Engine
 
 log = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ class ConfigJudge:
             log.warning("a configuration is not judged before the boot: %s", failure)
             return
         if schema is not None and (problems := judge(schema, patch)):
-            raise ConfigRefused(f"invalid config: {_told(problems)}")
+            raise ConfigRefused(f"invalid config: {_told(problems)}", problems)
 
     async def _known_schema(self) -> Mapping[str, Any] | None:
         async with self._reading:
@@ -52,8 +53,8 @@ class ConfigJudge:
             return self._schema
 
 
-def _told(problems: Sequence[str]) -> str:
-    words = "; ".join(problems[:TOLD_PROBLEMS])
+def _told(problems: Sequence[Problem]) -> str:
+    words = "; ".join(map(str, problems[:TOLD_PROBLEMS]))
     more = len(problems) - TOLD_PROBLEMS
     return f"{words} (+{more} more issue{'s' if more > 1 else ''})" if more > 0 else words
 

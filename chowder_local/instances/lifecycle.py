@@ -66,6 +66,14 @@ class InstanceDraft:
     region: str | None = None
 
 
+@dataclass(frozen=True)
+class Reconfigured:
+    """An instance that was changed; `has_restarted` if its gateway restarted itself for that."""
+
+    instance: Instance
+    has_restarted: bool
+
+
 class Lifecycle:
     """Moves instances between their states; one move at a time for each instance."""
 
@@ -136,7 +144,11 @@ class Lifecycle:
 
     async def check(self, draft: InstanceDraft) -> None:
         """Raises ConfigRefused for what nobody could be given."""
-        await self._config_judge.check(config.patch(draft.openclaw_config or {}))
+        await self.check_config(draft.openclaw_config or {})
+
+    async def check_config(self, overrides: Mapping[str, Any]) -> None:
+        """Raises ConfigRefused for overrides that no agent could be given."""
+        await self._config_judge.check(config.patch(overrides))
 
     async def instance(self, organization_id: OrganizationId, instance_id: str) -> Instance:
         """One of the organization's instances. Raises InstanceNotFound, for others' ones too."""
@@ -187,12 +199,23 @@ class Lifecycle:
         The agent's own configuration is changed first: what OpenClaw refuses changes nothing.
         Raises InstanceNotFound, InstanceStateWrong, ConfigRefused.
         """
+        return (await self.reconfigure(organization_id, instance_id, name, overrides)).instance
+
+    async def reconfigure(
+        self,
+        organization_id: OrganizationId,
+        instance_id: str,
+        name: str | None,
+        overrides: Mapping[str, Any] | None,
+    ) -> Reconfigured:
+        """Does what `change` does, and tells what it took."""
         instance = await self.instance(organization_id, instance_id)
+        has_restarted = False
         async with self._locks.holding(instance.id):
             instance = await self.instance(organization_id, instance_id)
             fields: dict[str, Any] = {} if name is None else {"name": name}
             if overrides:
-                await self._configure(instance, config.patch(overrides))
+                has_restarted = await self._configure(instance, config.patch(overrides))
                 fields["openclaw_config"] = config.merged(
                     instance.openclaw_config or {}, overrides, keep_nulls=True
                 )
@@ -201,7 +224,7 @@ class Lifecycle:
             changed = await self._instances.change(instance.id, now=self._clock(), **fields)
         if changed is None:
             raise InstanceNotFound
-        return changed
+        return Reconfigured(changed, has_restarted)
 
     async def stop(self, organization_id: OrganizationId, instance_id: str) -> Instance:
         """Freezes a running instance once its turn has ended, or the wait for that is over."""
@@ -277,19 +300,18 @@ class Lifecycle:
         log.info("instance %s: %s", instance.id, status)
         return changed
 
-    async def _configure(self, instance: Instance, patch: Mapping[str, Any]) -> None:
+    async def _configure(self, instance: Instance, patch: Mapping[str, Any]) -> bool:
         if instance.status is InstanceStatus.RUNNING:
-            await self._live_config.change(instance, instance.gateway_url, patch)
-        elif instance.status is InstanceStatus.STOPPED:
+            return await self._live_config.change(instance, instance.gateway_url, patch)
+        if instance.status is InstanceStatus.STOPPED:
             # Only the agent itself can judge a configuration, so it is woken for that.
             url = await self._wake(instance)
             try:
-                await self._live_config.change(instance, url, patch)
+                return await self._live_config.change(instance, url, patch)
             finally:
                 await self._suspensions.drain(instance, url)
                 await self._engine.pause(instance.sandbox_id)
-        else:
-            raise InstanceStateWrong(instance.status, "running or stopped")
+        raise InstanceStateWrong(instance.status, "running or stopped")
 
     async def _wake(self, instance: Instance) -> str:
         sandbox = await self._engine.inspect(instance.sandbox_id)

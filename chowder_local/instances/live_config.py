@@ -54,9 +54,10 @@ class LiveConfig:
         self._gateway_of = gateway_of
         self._clock = clock
 
-    async def change(self, instance: Instance, url: str | None, patch: Mapping[str, Any]) -> None:
+    async def change(self, instance: Instance, url: str | None, patch: Mapping[str, Any]) -> bool:
         """Lays a merge patch over the agent's configuration; it takes turns when this returns.
 
+        True if the gateway has restarted itself for it.
         Raises ConfigRefused with OpenClaw's words, and then nothing has changed. Raises
         GatewayUnavailable, BootFailed, EngineUnavailable, too.
         """
@@ -68,7 +69,7 @@ class LiveConfig:
         gateway = self._gateway_of(instance.sandbox_id, url)
         began_s = time.monotonic()
         try:
-            if await gateway.patch_config(patch):
+            if has_restarted := await gateway.patch_config(patch):
                 await gateway.restarted(began_s)
                 await self._readiness.wait(await self._engine.inspect(instance.sandbox_id))
         except ConfigNotApplied:
@@ -78,6 +79,7 @@ class LiveConfig:
         except BootFailed as failure:
             await self._boot_with(instance, former)
             raise ConfigRefused(f"OpenClaw does not start with this: {failure}") from None
+        return has_restarted
 
     async def _content(self, sandbox_id: SandboxId) -> str:
         try:

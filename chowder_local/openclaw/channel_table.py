@@ -26,6 +26,7 @@ class Field:
     key: str = ""
     instead: tuple[tuple[str, ...], ...] = ()
     """Groups of other fields, each of which makes this one unnecessary."""
+    is_secret: bool = False
 
     @property
     def openclaw_key(self) -> str:
@@ -49,17 +50,29 @@ class Channel:
 _CHANNELS = (
     Channel(
         "telegram",
-        (Field("token", "The bot's token, from @BotFather.", "botToken", (("token_file",),)),),
+        (
+            Field(
+                "token",
+                "The bot's token, from @BotFather.",
+                "botToken",
+                (("token_file",),),
+                is_secret=True,
+            ),
+        ),
     ),
-    Channel("discord", (Field("token", "The bot's token, from Discord's developer portal."),)),
+    Channel(
+        "discord",
+        (Field("token", "The bot's token, from Discord's developer portal.", is_secret=True),),
+    ),
     Channel(
         "slack",
         (
-            Field("bot_token", "The bot's OAuth token (xoxb-…)."),
+            Field("bot_token", "The bot's OAuth token (xoxb-…).", is_secret=True),
             Field(
                 "app_token",
                 "The app-level token (xapp-…) with which Socket Mode connects.",
                 instead=(("signing_secret",),),
+                is_secret=True,
             ),
         ),
     ),
@@ -84,6 +97,7 @@ _CHANNELS = (
                 "access_token",
                 "The bot's access token; or give user_id and password instead.",
                 instead=(("user_id", "password"),),
+                is_secret=True,
             ),
         ),
         dm_policy=("dm", "policy"),
@@ -96,6 +110,7 @@ _CHANNELS = (
                 "app_password",
                 "The application's client secret.",
                 instead=(("certificate_path",), ("use_managed_identity",)),
+                is_secret=True,
             ),
         ),
         also="tenant_id, the directory (tenant) id in Entra",
@@ -104,10 +119,13 @@ _CHANNELS = (
         "mattermost",
         (
             Field("base_url", "The Mattermost server's URL."),
-            Field("bot_token", "The bot account's access token."),
+            Field("bot_token", "The bot account's access token.", is_secret=True),
         ),
     ),
-    Channel("nostr", (Field("private_key", "The bot's private key, as nsec… or in hex."),)),
+    Channel(
+        "nostr",
+        (Field("private_key", "The bot's private key, as nsec… or in hex.", is_secret=True),),
+    ),
     Channel(
         "line",
         (
@@ -115,8 +133,14 @@ _CHANNELS = (
                 "channel_access_token",
                 "The channel's access token, from the LINE developers' console.",
                 instead=(("token_file",),),
+                is_secret=True,
             ),
-            Field("channel_secret", "The channel's secret.", instead=(("secret_file",),)),
+            Field(
+                "channel_secret",
+                "The channel's secret.",
+                instead=(("secret_file",),),
+                is_secret=True,
+            ),
         ),
     ),
 )

@@ -22,6 +22,7 @@ from chowder_local.openclaw import untrusted
 from chowder_local.openclaw.channel_table import CHANNELS, ConnectionType, missing, settings
 from chowder_local.openclaw.config import merged, patch
 from chowder_local.openclaw.inside import Program
+from chowder_local.openclaw.scans import Scans
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -30,13 +31,11 @@ if TYPE_CHECKING:
     from chowder_local.openclaw.channel_table import Channel
     from chowder_local.openclaw.gateway import Gateway
     from chowder_local.openclaw.inside import Processes
+    from chowder_local.openclaw.scans import Scan
 
 CONNECT_TIMEOUT_S = 15.0
 LOOK_INTERVAL_S = 0.25
 QR_TIMEOUT_S = 20.0
-SCAN_TIMEOUT_S = 180.0
-"""For how long a QR code, and those that follow it, can be scanned."""
-SCAN_CALL_S = 20.0
 PAIR_TIMEOUT_S = 60.0
 APPROVE = "pairing.approve"
 
@@ -54,10 +53,14 @@ class ConnectionStatus(StrEnum):
 
 @dataclass(frozen=True)
 class ChannelState:
-    """A channel as OpenClaw sees it; `account` and `issues` are its own words about it."""
+    """A channel as OpenClaw sees it; `account` and `issues` are its own words about it.
+
+    `configured` is what is written about it, with secrets hidden.
+    """
 
     channel: str
     is_enabled: bool
+    configured: Mapping[str, Any] = field(default_factory=dict)
     account: Mapping[str, Any] = field(default_factory=dict)
     issues: tuple[Mapping[str, Any], ...] = ()
 
@@ -133,13 +136,24 @@ class Channels:
     ) -> None:
         self._approving = Program(processes, "approve.mjs")
         self._gateway_of = gateway_of
-        self._group = group
+        self._scans = Scans(group)
         self._connect_timeout_s = connect_timeout_s
 
     async def enabled(self, instance: Instance) -> Mapping[str, bool]:
         """Every channel, and whether it is switched on. Raises GatewayUnavailable."""
         configured = await _configured(self._gateway(instance))
         return {name: _is_enabled(configured.get(name)) for name in CHANNELS}
+
+    async def states(self, instance: Instance) -> list[ChannelState]:
+        """How all channels are. Raises GatewayUnavailable."""
+        gateway = self._gateway(instance)
+        configured = await _configured(gateway)
+        status = await gateway.call("channels.status", {})
+        return [_state_of(channel, configured, status) for channel in CHANNELS.values()]
+
+    def scan(self, instance: Instance, channel: Channel) -> Scan | None:
+        """The QR code that was made for a channel, until somebody has scanned it."""
+        return self._scans.of(instance.sandbox_id, channel.name)
 
     async def state(self, instance: Instance, channel: Channel) -> ChannelState:
         """How a channel is. Raises GatewayUnavailable."""
@@ -169,12 +183,13 @@ class Channels:
             with contextlib.suppress(RpcRefused):
                 await gateway.call("channels.start", {"channel": channel.name})
         if channel.connection_type is ConnectionType.INTERACTIVE:
-            return await self._link(gateway, channel)
+            return await self._link(instance.sandbox_id, gateway, channel)
         return await self._until_connected(gateway, channel)
 
     async def disconnect(self, instance: Instance, channel: Channel) -> None:
         """Switches a channel off; its credentials are kept. Raises GatewayUnavailable."""
         gateway = self._gateway(instance)
+        self._scans.forget(instance.sandbox_id, channel.name)
         if _is_enabled((await _configured(gateway)).get(channel.name)):
             try:
                 await gateway.patch_config({"channels": {channel.name: {"enabled": False}}})
@@ -218,7 +233,7 @@ class Channels:
                 raise ChannelUnreachable(channel.name, state.reason)
             await asyncio.sleep(LOOK_INTERVAL_S)
 
-    async def _link(self, gateway: Gateway, channel: Channel) -> Connection:
+    async def _link(self, sandbox_id: SandboxId, gateway: Gateway, channel: Channel) -> Connection:
         """Has a QR code made for a person to scan, unless one was scanned before."""
         try:
             begun = await gateway.call(
@@ -229,24 +244,11 @@ class Channels:
             raise ChannelUnreachable(channel.name, str(refused)) from refused
         message, qr = (untrusted.text_of(begun.get(name)) for name in ("message", "qrDataUrl"))
         if qr:
-            self._group.create_task(_scanned(gateway, channel), name=f"scan {channel.name}")
+            self._scans.begin(sandbox_id, channel.name, gateway, qr, message)
             return Connection(channel.name, ConnectionStatus.AWAITING_SCAN, message, qr)
         if begun.get("connected") or _ALREADY_LINKED in message:
             return await self._until_connected(gateway, channel)
         raise ChannelUnreachable(channel.name, message)
-
-
-async def _scanned(gateway: Gateway, channel: Channel) -> None:
-    """Waits for a scan: OpenClaw starts the channel for whoever waits, and only then."""
-    ends_s = time.monotonic() + SCAN_TIMEOUT_S
-    with contextlib.suppress(GatewayUnavailable, RpcRefused):
-        while (asked_s := time.monotonic()) < ends_s:
-            waited = await gateway.call(
-                "web.login.wait", {"channel": channel.name, "timeoutMs": int(SCAN_CALL_S * 1000)}
-            )
-            # An answer before its time is the end of it.
-            if waited.get("connected") or time.monotonic() - asked_s < SCAN_CALL_S / 2:
-                return
 
 
 async def _configured(gateway: Gateway) -> Mapping[str, Any]:
@@ -256,8 +258,13 @@ async def _configured(gateway: Gateway) -> Mapping[str, Any]:
 
 
 async def _state(gateway: Gateway, channel: Channel) -> ChannelState:
-    is_enabled = _is_enabled((await _configured(gateway)).get(channel.name))
-    status = await gateway.call("channels.status", {})
+    configured = await _configured(gateway)
+    return _state_of(channel, configured, await gateway.call("channels.status", {}))
+
+
+def _state_of(
+    channel: Channel, configured: Mapping[str, Any], status: Mapping[str, Any]
+) -> ChannelState:
     known = untrusted.object_of(status.get("channelAccounts"))
     accounts = untrusted.objects_of(known.get(channel.name)) or [{}]
     first = untrusted.object_of(status.get("channelDefaultAccountId")).get(channel.name)
@@ -265,7 +272,8 @@ async def _state(gateway: Gateway, channel: Channel) -> ChannelState:
     issues = untrusted.objects_of(status.get("statusIssues"))
     return ChannelState(
         channel=channel.name,
-        is_enabled=is_enabled,
+        is_enabled=_is_enabled(configured.get(channel.name)),
+        configured=untrusted.object_of(configured.get(channel.name)),
         account=account,
         issues=tuple(each for each in issues if each.get("channel") == channel.name),
     )

@@ -6,6 +6,8 @@ import json
 import operator
 from typing import TYPE_CHECKING, Any
 
+from chowder_local.errors.agents import Problem
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -25,15 +27,13 @@ _BOUNDS: dict[str, tuple[Callable[[Any, Any], bool], str]] = {
 }
 
 
-def judge(schema: Mapping[str, Any], patch: Mapping[str, Any]) -> list[str]:
+def judge(schema: Mapping[str, Any], patch: Mapping[str, Any]) -> list[Problem]:
     """What is wrong with a nested merge patch, in OpenClaw's manner of words; empty if nothing.
 
     Only what can be told for sure: unknown keys, wrong types, values out of an enumeration or a
     range. What the schema says beyond that, OpenClaw does not always hold to itself.
     """
-    return [
-        f"{'.'.join(path) or '<root>'}: {words}" for path, words in _problems(schema, patch, ())
-    ]
+    return [Problem(".".join(path), words) for path, words in _problems(schema, patch, ())]
 
 
 def _problems(schema: Any, value: Any, path: Path) -> Iterator[tuple[Path, str]]:

@@ -19,6 +19,7 @@ from chowder_local.errors.agents import (
     ConfigRefused,
     GatewayUnavailable,
     MessageTooLarge,
+    Problem,
     RpcRefused,
 )
 from chowder_local.errors.upstream import StreamBroken, UpstreamFailed
@@ -109,7 +110,7 @@ class Gateway:
         message = untrusted.text_of(error.get("message")) or f"HTTP {status}"
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             raise GatewayUnavailable(f"{method}: {message}")
-        raise RpcRefused(message)
+        raise RpcRefused(message, _problems(error))
 
     async def patch_config(self, patch: Mapping[str, Any]) -> bool:
         """Changes the running agent's configuration; True if it restarts itself for that.
@@ -131,7 +132,7 @@ class Gateway:
                 params["replacePaths"] = sorted(replaced)
                 # Or somebody else (the agent, a channel) wrote in between: read again.
                 if not lost and "changed since last load" not in str(refused):
-                    raise ConfigRefused(str(refused)) from refused
+                    raise ConfigRefused(str(refused), refused.problems) from refused
         raise GatewayUnavailable("the configuration changes faster than it can be patched")
 
     async def _write_config(self, params: Mapping[str, Any]) -> bool:
@@ -247,6 +248,13 @@ def _array_paths(patch: Mapping[str, Any], above: str = "") -> Iterator[str]:
             yield from _array_paths(value, f"{above}{key}.")
         elif isinstance(value, list):
             yield f"{above}{key}"
+
+
+def _problems(error: Mapping[str, Any]) -> Iterator[Problem]:
+    """What a refusal says is wrong, where it says so place by place."""
+    details = untrusted.object_of(error.get("details"))
+    for each in untrusted.objects_of(details.get("issues")):
+        yield Problem(*(untrusted.text_of(each.get(name)) for name in ("path", "message")))
 
 
 def _lost_arrays(refusal: str) -> list[str]:

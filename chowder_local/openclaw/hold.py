@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from chowder_local.errors.agents import ConfigRefused
+from chowder_local.errors.agents import ConfigRefused, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -42,21 +42,17 @@ _ROUTES = {"api", "v1", "startupz", "readyz", "healthz"}
 def check(patch: Mapping[str, Any]) -> None:
     """Raises ConfigRefused, by name, for a nested merge patch that would break the hold."""
     for names, value in _leaves(patch, ()):
+        if is_held(names):
+            words = "belongs to chowder-local and cannot be set."
+        elif _turns_plugin_off(names, value):
+            words = f"cannot be set so: chowder-local needs the plugin {RPC_PLUGIN}."
+        elif _takes_route(names, value):
+            words = "cannot be set so: chowder-local calls the gateway at that address."
+        else:
+            continue
         path = ".".join(names)
-        if _is_held(names):
-            raise ConfigRefused(
-                f"The configuration path {path!r} belongs to chowder-local and cannot be set."
-            )
-        if _turns_plugin_off(names, value):
-            raise ConfigRefused(
-                f"The configuration path {path!r} cannot be set so: chowder-local needs the "
-                f"plugin {RPC_PLUGIN}."
-            )
-        if _takes_route(names, value):
-            raise ConfigRefused(
-                f"The configuration path {path!r} cannot be set so: chowder-local calls the "
-                "gateway at that address."
-            )
+        problem = Problem(path, f"It {words}")
+        raise ConfigRefused(f"The configuration path {path!r} {words}", [problem])
 
 
 def without(nested: Mapping[str, Any], above: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -67,7 +63,7 @@ def without(nested: Mapping[str, Any], above: tuple[str, ...] = ()) -> dict[str,
         if isinstance(value, dict) and value:
             if below := without(value, names):
                 kept[key] = below
-        elif not (_is_held(names) or _turns_plugin_off(names, value) or _takes_route(names, value)):
+        elif not (is_held(names) or _turns_plugin_off(names, value) or _takes_route(names, value)):
             kept[key] = value
     return kept
 
@@ -80,7 +76,7 @@ def held(nested: Mapping[str, Any], above: tuple[str, ...] = ()) -> dict[str, An
         if isinstance(value, dict) and value:
             if below := held(value, names):
                 kept[key] = below
-        elif _is_held(names):
+        elif is_held(names):
             kept[key] = value
     return kept
 
@@ -95,7 +91,7 @@ def _leaves(
             yield (*above, key), value
 
 
-def _is_held(names: tuple[str, ...]) -> bool:
+def is_held(names: tuple[str, ...]) -> bool:
     """Whether setting a value there changes what is held, from above or from below."""
     # OpenClaw trims and lower-cases some names itself.
     path = "".join(f"{name.strip().lower()}." for name in names)

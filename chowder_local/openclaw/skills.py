@@ -51,6 +51,22 @@ class Skill:
     required_env: tuple[str, ...] = ()
     missing_env: tuple[str, ...] = ()
     missing_programs: tuple[str, ...] = ()
+    missing_settings: tuple[str, ...] = ()
+    systems: tuple[str, ...] = ()
+    """Those that it works on, if the sandbox's is none of them."""
+    primary_env: str = ""
+    """The variable that `apiKey` is the value of."""
+    homepage: str = ""
+    is_disabled: bool = False
+
+
+@dataclass(frozen=True)
+class SkillSettings:
+    """What is written about a skill: names, never values."""
+
+    has_api_key: bool
+    env: tuple[str, ...]
+    config: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -94,6 +110,18 @@ class Skills:
                 return each
         raise SkillNotFound
 
+    async def settings(self, instance: Instance, skill: Skill) -> SkillSettings:
+        """What is set for one of them. Raises GatewayUnavailable, RpcRefused."""
+        told = await self._gateway(instance).call("config.get", {})
+        entry = untrusted.object_of(told.get("sourceConfig"))
+        for name in ("skills", "entries", skill.key):
+            entry = untrusted.object_of(entry.get(name))
+        return SkillSettings(
+            has_api_key=bool(entry.get("apiKey")),
+            env=tuple(untrusted.object_of(entry.get("env"))),
+            config=tuple(untrusted.object_of(entry.get("config"))),
+        )
+
     async def install(self, instance: Instance, slug: str, env: Mapping[str, str]) -> Installation:
         """Installs a skill from ClawHub and gives it what it needs of the environment.
 
@@ -129,10 +157,13 @@ class Skills:
         return next((each for each in found if each.folder == folder), None)
 
     async def _configure(self, instance: Instance, skill: Skill, change: Mapping[str, Any]) -> None:
+        patch = {"skills": {"entries": {skill.key: dict(change)}}}
+        await self._gateway(instance).patch_config(patch)
+
+    def _gateway(self, instance: Instance) -> Gateway:
         if instance.gateway_url is None:
             raise GatewayUnavailable("the sandbox has no address")
-        gateway = self._gateway_of(instance.sandbox_id, instance.gateway_url)
-        await gateway.patch_config({"skills": {"entries": {skill.key: dict(change)}}})
+        return self._gateway_of(instance.sandbox_id, instance.gateway_url)
 
     async def _reach(self, sandbox_id: SandboxId, slug: str) -> None:
         question = {"slug": slug.rpartition("/")[2], "timeoutMs": int(REACH_TIMEOUT_S * 1000)}
@@ -161,6 +192,11 @@ def _skill(entry: Mapping[str, Any]) -> Skill:
         required_env=_names(entry.get("requirements"), "env"),
         missing_env=_names(missing, "env"),
         missing_programs=_names(missing, "bins") + _names(missing, "anyBins"),
+        missing_settings=_names(missing, "config"),
+        systems=_names(missing, "os"),
+        primary_env=text.get("primaryEnv", ""),
+        homepage=text.get("homepage", ""),
+        is_disabled=entry.get("disabled") is True,
     )
 
 

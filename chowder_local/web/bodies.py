@@ -43,7 +43,7 @@ async def parse(request: Request, model: type[Model]) -> Model:
     body = await read_body(request, known.max_body_bytes, known.budget.share(request.scope))
     if body and not _is_json(request):
         raise _invalid(f"Input should be JSON, sent with Content-Type: {JSON}", NOT_JSON)
-    return validated(model, _json(body), "body")
+    return validated(model, json_of(body), "body")
 
 
 def parse_query(request: Request, model: type[Model]) -> Model:
@@ -133,7 +133,8 @@ def _is_json(request: Request) -> bool:
     )
 
 
-def _json(body: bytes) -> Any:
+def json_of(body: bytes) -> Any:
+    """What is in a body of JSON, if it is of a kind that all code can take. Raises InputInvalid."""
     if not body:
         raise _invalid("Field required", "missing")
     try:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from chowder_local.events import Events
     from chowder_local.faults import Faults
     from chowder_local.instances.boots import Boots
+    from chowder_local.instances.config_editing import ConfigEditing
     from chowder_local.instances.conversations import Conversations
     from chowder_local.instances.egress import EgressChanges
     from chowder_local.instances.exports import Exports
@@ -64,6 +65,7 @@ class Services:
     files: Files
     skills: Skills
     channels: Channels
+    config_editing: ConfigEditing
     engine: Engine
     health: Health
     scripts: Scripts

@@ -128,7 +128,7 @@ def test_openclaws_schema_of_its_configuration_is_there_and_fits_what_we_give_it
             "agents.defaults.timeoutSeconds: Invalid input: expected number, received string",
         ),
     ):
-        assert judge(schema, config.patch(overrides)) == [words]
+        assert [str(each) for each in judge(schema, config.patch(overrides))] == [words]
 
 
 def test_the_gateway_starts_without_another_node_that_waits_beside_it(

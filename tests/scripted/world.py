@@ -26,6 +26,7 @@ from chowder_local.faults import Faults
 from chowder_local.instances.archives import Archives
 from chowder_local.instances.asked_models import AskedModels
 from chowder_local.instances.boots import Boots
+from chowder_local.instances.config_editing import ConfigEditing
 from chowder_local.instances.config_judge import ConfigJudge
 from chowder_local.instances.conversations import Conversations
 from chowder_local.instances.egress import EgressChanges, EgressRule
@@ -150,6 +151,7 @@ class World:
     beside: ScriptedPrograms
     skills: Skills
     channels: Channels
+    config_editing: ConfigEditing
     health: Health
     stopping: Stopping
     scripts: Scripts
@@ -287,6 +289,12 @@ async def open_world(
             boots=boots, pool=pool, locks=locks, suspensions=suspensions, egress=egress,
             events=events, clock=clock,
         )  # fmt: skip
+        lifecycle = Lifecycle(
+            instances=instances, organizations=organizations, engine=engine, boots=boots,
+            pool=pool, readiness=readiness, live_config=live_config,
+            config_judge=ConfigJudge(engine), locks=locks, suspensions=suspensions, clock=clock,
+            egress=egress, events=events, scripts=scripts, recordings=recordings,
+        )  # fmt: skip
         yield World(
             clock=clock,
             database=database,
@@ -310,12 +318,8 @@ async def open_world(
             pool=pool,
             releases=releases,
             reconciler=reconciler,
-            lifecycle=Lifecycle(
-                instances=instances, organizations=organizations, engine=engine, boots=boots,
-                pool=pool, readiness=readiness, live_config=live_config,
-                config_judge=ConfigJudge(engine), locks=locks, suspensions=suspensions, clock=clock,
-                egress=egress, events=events, scripts=scripts, recordings=recordings,
-            ),
+            lifecycle=lifecycle,
+            config_editing=ConfigEditing(lifecycle, gateway_of),
             egress=EgressChanges(
                 rule=egress, instances=instances, boots=boots, locks=locks,
                 suspensions=suspensions, clock=clock,

@@ -75,6 +75,7 @@ def services_of(world: World) -> Services:
         files=world.files,
         skills=world.skills,
         channels=world.channels,
+        config_editing=world.config_editing,
         engine=world.engine,
         health=world.health,
         scripts=world.scripts,

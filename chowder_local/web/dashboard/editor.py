@@ -10,7 +10,7 @@ from chowder_local.errors import ChowderError
 from chowder_local.openclaw.files import parts_of
 from chowder_local.web.bodies import parse_query, validated
 from chowder_local.web.dashboard.files import TAB, crumbs
-from chowder_local.web.dashboard.forms import verbatim_form
+from chowder_local.web.dashboard.forms import fields
 from chowder_local.web.dashboard.state import fragment
 from chowder_local.web.dashboard.tabs import instance_page
 from chowder_local.web.dashboard.texts import MAX_BYTES, Missing, Text, lines_ended, read
@@ -72,7 +72,7 @@ async def save(request: Request) -> Response:
     Between that look and the writing, the agent may still write: the last one wins, as always.
     """
     instance = await instance_of(request)
-    fields = await verbatim_form(request, FORM_MAX_BYTES)
+    sent = dict(await fields(request, FORM_MAX_BYTES))
     sent = validated(FileWriting, fields, "body")
     saved = validated(Saved, fields, "body")
     files, sandbox_id = services(request).files, running(instance).sandbox_id

@@ -9,6 +9,12 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 
 from chowder_local.errors import ChowderError
+from chowder_local.errors.agents import (
+    ChannelRefused,
+    ChannelUnreachable,
+    ClawHubUnavailable,
+    PairingNotFound,
+)
 from chowder_local.errors.requests import InputInvalid, SignInNeeded
 from chowder_local.web.dashboard.state import fragment, moved
 from chowder_local.web.failures import detail_of, status_of
@@ -34,6 +40,14 @@ TITLES = {
     503: "Too much at once",
 }
 
+OF_OTHERS = {
+    ChannelRefused: "Not connected",
+    ChannelUnreachable: "Not connected",
+    PairingNotFound: "Nobody is let in",
+    ClawHubUnavailable: "ClawHub is not there",
+}
+"""What went wrong beyond the agent, whatever its status says."""
+
 
 def page_of(raised: Exception, scope: Scope) -> Response | None:
     """The failure for a person; None if it is a program that asked."""
@@ -45,7 +59,7 @@ def page_of(raised: Exception, scope: Scope) -> Response | None:
         onward = scope["path"] if scope["method"] == "GET" and not _is_htmx(scope) else "/"
         return moved(request, f"/sign-in?next={quote(onward)}")
     status, words = _told(raised)
-    title = TITLES.get(status, "Something went wrong")
+    title = OF_OTHERS.get(type(raised)) or TITLES.get(status, "Something went wrong")
     template = "notice.html" if _is_htmx(scope) else "failure.html"
     return fragment(request, template, status, title=title, words=words, number=status)
 

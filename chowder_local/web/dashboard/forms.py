@@ -17,21 +17,22 @@ FORM_MAX_BYTES = 64 * 1024
 FIELDS_MAX = 50
 
 
-async def form(request: Request) -> dict[str, str]:
+async def form(request: Request, max_bytes: int = FORM_MAX_BYTES) -> dict[str, str]:
     """The fields by name, without those that were left empty. Raises InputInvalid, BodyTooLarge."""
-    fields = await verbatim_form(request, FORM_MAX_BYTES)
-    return {name: value.strip() for name, value in fields.items() if value.strip()}
+    sent = await fields(request, max_bytes)
+    return {name: value.strip() for name, value in sent if value.strip()}
 
 
-async def verbatim_form(request: Request, max_bytes: int) -> dict[str, str]:
-    """All fields, as they were filled in. Raises InputInvalid, BodyTooLarge."""
+async def fields(
+    request: Request, max_bytes: int = FORM_MAX_BYTES, max_count: int = FIELDS_MAX
+) -> list[tuple[str, str]]:
+    """All of them as they were sent, those that are there several times, too. Raises as `form`."""
     body = await read_body(request, max_bytes, services(request).budget.share(request.scope))
     try:
         # A long text would keep everybody else waiting.
-        fields = await asyncio.to_thread(
-            parse_qsl, body.decode(), keep_blank_values=True, max_num_fields=FIELDS_MAX
+        return await asyncio.to_thread(
+            parse_qsl, body.decode(), keep_blank_values=True, max_num_fields=max_count
         )
     except ValueError as broken:
         problem = {"loc": ["body"], "msg": f"This is no form: {broken}", "type": "form"}
         raise InputInvalid([problem]) from None
-    return dict(fields)

@@ -18,6 +18,8 @@ from starlette.routing import Route
 from chowder_local.web.dashboard import (
     assets,
     changes,
+    channels,
+    config,
     editor,
     exchange,
     files,
@@ -27,6 +29,7 @@ from chowder_local.web.dashboard import (
     logs,
     overview,
     signing,
+    skills,
     snapshots,
 )
 from chowder_local.web.dashboard.guard import guarded
@@ -53,6 +56,7 @@ class Page:
 
 INSTANCE = "/instances/{instance_id}"
 SNAPSHOT = f"{INSTANCE}/snapshots/{{snapshot_id}}"
+CHANNEL = f"{INSTANCE}/channels/{{channel}}"
 EXCHANGE = "/inspector/{exchange_id}"
 
 PAGES: tuple[Page, ...] = (
@@ -88,6 +92,23 @@ PAGES: tuple[Page, ...] = (
     Page("POST", f"{SNAPSHOT}/fork", snapshots.fork),
     Page("GET", f"{SNAPSHOT}/delete", snapshots.ask_delete),
     Page("POST", f"{SNAPSHOT}/delete", snapshots.delete),
+    Page("GET", f"{INSTANCE}/channels", channels.show),
+    Page("GET", f"{INSTANCE}/channels/list", channels.index),
+    Page("GET", f"{INSTANCE}/channels/states", channels.watch),
+    Page("POST", f"{CHANNEL}/connect", channels.connect),
+    Page("POST", f"{CHANNEL}/pair", channels.pair),
+    Page("GET", f"{CHANNEL}/disconnect", channels.ask_disconnect),
+    Page("POST", f"{CHANNEL}/disconnect", channels.disconnect),
+    Page("GET", f"{INSTANCE}/skills", skills.show),
+    Page("POST", f"{INSTANCE}/skills", skills.install),
+    Page("GET", f"{INSTANCE}/skills/list", skills.index),
+    Page("GET", f"{INSTANCE}/skills/one", skills.details),
+    Page("POST", f"{INSTANCE}/skills/one", skills.change),
+    Page("GET", f"{INSTANCE}/skills/one/details", skills.detailed),
+    Page("GET", f"{INSTANCE}/config", config.show),
+    Page("POST", f"{INSTANCE}/config", config.save),
+    Page("GET", f"{INSTANCE}/config/editor", config.edit),
+    Page("POST", f"{INSTANCE}/config/check", config.check),
     Page("GET", "/inspector", inspector.show),
     Page("GET", "/inspector/live", inspector.follow),
     Page("GET", EXCHANGE, exchange.show),

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 TABS = (
     ("", "Talk"),
     ("/files", "Files"),
+    ("/channels", "Channels"),
+    ("/skills", "Skills"),
+    ("/config", "Configuration"),
     ("/snapshots", "Snapshots"),
     ("/logs", "Logs"),
 )

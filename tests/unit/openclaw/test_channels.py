@@ -78,4 +78,6 @@ async def test_a_scan_is_awaited_until_there_is_no_more_to_await(
     connection = await world.channels.connect(instance, CHANNELS["whatsapp"], {})
     assert (connection.status, connection.qr) == (ConnectionStatus.AWAITING_SCAN, QR)
     await eventually(lambda: world.gateway.called("web.login.wait") != [], "the scan is awaited")
-    assert world.gateway.called("web.login.wait") == [{"channel": "whatsapp", "timeoutMs": 20000}]
+    assert world.gateway.called("web.login.wait") == [
+        {"channel": "whatsapp", "timeoutMs": 20000, "currentQrDataUrl": QR}
+    ]

@@ -102,12 +102,12 @@ def test_what_openclaw_may_take_is_not_a_problem(patch: dict[str, Any]) -> None:
 def test_what_openclaw_does_not_take_is_told_in_its_words(
     patch: dict[str, Any], words: str
 ) -> None:
-    assert judge(SCHEMA, patch) == [words]
+    assert [str(each) for each in judge(SCHEMA, patch)] == [words]
 
 
 def test_every_problem_is_told_where_it_is() -> None:
     patch = {"nonsense": 1, "name": 5, "entries": {"a": {"alias": []}}}
-    assert judge(SCHEMA, patch) == [
+    assert [str(each) for each in judge(SCHEMA, patch)] == [
         "name: Invalid input: expected string, received number",
         "entries.a.alias: Invalid input: expected string, received array",
         '<root>: Unrecognized key: "nonsense"',

@@ -38,7 +38,9 @@ async def address(page: Page, visitor: Visitor) -> str:
     call = visitor.http.services.exchanges.begin(
         agent.organization_id, agent.id, "openai", "v1/chat/completions", b"{}"
     )
-    places = {"instance_id": agent.id, "exchange_id": call.id, "token": "none"}
+    places = {
+        "instance_id": agent.id, "exchange_id": call.id, "token": "none", "channel": "telegram",
+    }  # fmt: skip
     if "{snapshot_id}" in page.path:
         places["snapshot_id"] = (await visitor.http.services.snapshots.take(agent)).id
     return page.path.format(**places)

@@ -9,6 +9,7 @@
     if (!button) return;
     if ("closes" in button.dataset) button.closest("dialog").close();
     if ("dismiss" in button.dataset) button.closest(".notice").remove();
+    if (button.dataset.line) select(button);
     if (button.dataset.copies) await copy(button);
   });
 
@@ -31,6 +32,32 @@
     const said = document.getElementById("said");
     if (said) said.textContent = words;
   }
+
+  // Goes to the line of a field that something is said of.
+  function select(button) {
+    const field = document.getElementById(button.dataset.of);
+    const lines = field.value.split("\n");
+    const line = Number(button.dataset.line) - 1;
+    const begin = lines.slice(0, line).join("\n").length + (line > 0);
+    field.focus();
+    field.setSelectionRange(begin, begin + (lines[line] ?? "").length);
+    field.scrollTop = (field.scrollHeight / lines.length) * Math.max(0, line - 3);
+  }
+
+  // A list that is in the page as a whole is searched in the page.
+  document.addEventListener("input", (event) => {
+    const form = event.target.closest("[data-filters]");
+    if (!form) return;
+    const [words, kind] = [form.elements.q.value.trim().toLowerCase(), form.elements.kind.value];
+    const rows = [...document.getElementById(form.dataset.filters).rows];
+    for (const row of rows) {
+      row.hidden = (kind && row.dataset.kind !== kind) || !row.textContent.toLowerCase().includes(words);
+    }
+    say(`${rows.filter((row) => !row.hidden).length} found`);
+  });
+  document.addEventListener("submit", (event) => {
+    if (event.target.closest("[data-filters]")) event.preventDefault();
+  });
 
   // What is put in the dialog opens it; what was sent from there, with whatever outcome, closes it.
   document.addEventListener("htmx:afterSwap", (event) => {
@@ -82,9 +109,22 @@
     event.target.form.requestSubmit();
   });
 
+  // What comes in the place of something inherits its focus.
+  document.addEventListener("htmx:afterRequest", () => {
+    if (document.activeElement !== document.body || !focused || focused.isConnected) return;
+    let place = focused.closest("[id]");
+    while (place && !document.getElementById(place.id)) place = place.parentElement?.closest("[id]");
+    const heir = place && document.getElementById(place.id).querySelector("summary, button, a[href], input:not([type=hidden])");
+    (heir ?? document.getElementById("main")).focus({ preventScroll: true });
+  });
+
   const AWAY = "The server does not answer. This page goes on by itself once it does.";
-  document.addEventListener("htmx:sseError", () => (document.getElementById("away").textContent = AWAY));
-  document.addEventListener("htmx:sseOpen", () => (document.getElementById("away").textContent = ""));
+  const away = (words) => document.getElementById("away")?.replaceChildren(words);
+  document.addEventListener("htmx:sseError", () => away(AWAY));
+  document.addEventListener("htmx:sseOpen", () => away(""));
+  // Pages without a stream look again and again instead.
+  document.addEventListener("htmx:sendError", () => away(AWAY));
+  document.addEventListener("htmx:afterOnLoad", () => away(""));
 
   // A line that is new to the stream may be in the list already.
   document.addEventListener("htmx:oobBeforeSwap", (event) => {

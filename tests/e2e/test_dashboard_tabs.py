@@ -1,0 +1,309 @@
+"""Channels, skills and configuration of a real agent, by clicking."""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from chowder_local.openclaw.config_edits import HIDDEN
+from tests.e2e.api import BOOT_TIMEOUT_S, Api
+from tests.e2e.bots import TOKEN, BotApi
+from tests.e2e.browser import open_browser
+from tests.e2e.containers import config_of, container_of
+from tests.e2e.dashboards import heard, root, sign_in_link
+from tests.e2e.waiting import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import docker
+    from playwright.sync_api import Browser, Page
+
+    from tests.e2e.serving import ServerProcess
+
+pytestmark = [pytest.mark.docker, pytest.mark.slow]
+
+ADA = 556
+REPLY_TIMEOUT_S = 60.0
+LONG_MS = BOOT_TIMEOUT_S * 1000
+EXPECTED = ("status of 4", "status of 502", "Status Error Code", "oobErrorNoTarget")
+"""What browser and htmx say of refusals that a test wants."""
+HOSTILE = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with open_browser() as browser:
+        yield browser
+
+
+@pytest.fixture
+def page(browser: Browser, server: ServerProcess) -> Iterator[Page]:
+    with heard(browser, EXPECTED) as page:
+        page.set_default_timeout(LONG_MS)
+        page.goto(sign_in_link(server))
+        page.wait_for_url(f"{root(server)}/")
+        yield page
+
+
+@pytest.fixture(scope="module")
+def clicked_id(only_server: ServerProcess) -> str:
+    """An agent of these tests' own, whose channels fail."""
+    only_server.ensure_up()
+    with Api(only_server.base_url, only_server.key) as api:
+        return api.created("clicked")
+
+
+@pytest.fixture
+def agent(api: Api, clicked_id: str) -> str:
+    api.until(clicked_id, "running")
+    return clicked_id
+
+
+@pytest.fixture
+def pages(server: ServerProcess, agent: str) -> str:
+    """Where the agent's pages are."""
+    return f"{root(server)}/instances/{agent}"
+
+
+@pytest.fixture
+def bots() -> Iterator[BotApi]:
+    with BotApi() as bots:
+        yield bots
+
+
+def config(engine: docker.DockerClient, api: Api, agent: str) -> Any:
+    return config_of(container_of(engine, api, agent))
+
+
+def save(page: Page, words: str = "Saved") -> None:
+    """Returns once this very save has come to that."""
+    page.evaluate("document.getElementById('verdict').replaceChildren()")
+    page.get_by_role("button", name="Save").click()
+    page.locator("#verdict").get_by_text(words).wait_for()
+
+
+def test_telegram_is_connected_and_a_stranger_let_in(
+    page: Page, pages: str, api: Api, agent: str, bots: BotApi, server: ServerProcess
+) -> None:
+    # Where the bots are is no field of the contract's, but it is one of the configuration.
+    overrides = {"channels.telegram": {"apiRoot": bots.url, "enabled": False}}
+    answer = api.patch(f"instances/{agent}", json={"openclaw_config": overrides})
+    assert answer.status_code == 200, answer.text
+    page.goto(f"{pages}/channels")
+    page.locator("#open-telegram").click()
+    page.locator("#telegram-token").fill("123456:wrong")
+    page.locator("#connect-telegram").click()
+    page.get_by_role("alert").get_by_text("nauthorized").wait_for()
+    page.locator("#state-telegram").get_by_text("nauthorized").wait_for()
+    page.locator("#telegram-token").fill(TOKEN)
+    page.locator("#connect-telegram").click()
+    page.locator("#mark-telegram").get_by_text("connected", exact=True).wait_for()
+    assert TOKEN not in page.content()
+
+    bots.write(ADA, "Is anybody there?")
+
+    def code_given() -> str | None:
+        found = re.search(r"\b[A-HJ-NP-Z2-9]{8}\b", " ".join(bots.texts(ADA)))
+        return found and found[0]
+
+    code = eventually(code_given, "the stranger is given a code", REPLY_TIMEOUT_S)
+    page.locator("#code-telegram").fill("ZZZZZZZZ")
+    page.keyboard.press("Enter")
+    page.get_by_role("alert").get_by_text("No pending pairing request").wait_for()
+    page.locator("#code-telegram").fill(code.lower())
+    page.keyboard.press("Enter")
+    page.locator("#notice").get_by_text(f"Approved telegram sender {ADA}").wait_for()
+    bots.write(ADA, "What is it like inside?")
+    eventually(
+        lambda: any("What is it like inside?" in text for text in bots.texts(ADA)),
+        "the agent answers",
+        REPLY_TIMEOUT_S,
+    )
+
+    page.get_by_role("button", name="Disconnect Telegram").click()
+    page.get_by_role("button", name="Keep it").click()
+    page.get_by_role("button", name="Disconnect Telegram").click()
+    page.get_by_role("dialog").get_by_role("button", name="Disconnect").click()
+    page.locator("#mark-telegram").get_by_text("switched off").wait_for()
+    # The credentials are kept.
+    page.get_by_role("button", name="Connect again Telegram").click()
+    page.locator("#mark-telegram").get_by_text("connected", exact=True).wait_for()
+    page.get_by_role("button", name="Disconnect Telegram").click()
+    page.get_by_role("dialog").get_by_role("button", name="Disconnect").click()
+    page.locator("#mark-telegram").get_by_text("switched off").wait_for()
+    assert TOKEN not in server.log()
+
+
+def test_whatsapp_out_of_reach_says_so(page: Page, pages: str) -> None:
+    page.goto(f"{pages}/channels")
+    page.locator("#open-whatsapp").click()
+    page.get_by_role("button", name="Show a QR code for WhatsApp").click()
+    # Somewhere with the Internet there is a code.
+    there = page.get_by_role("img", name="QR code that connects WhatsApp")
+    there.or_(page.get_by_role("alert").get_by_text("web.whatsapp.com")).wait_for()
+    page.get_by_role("button", name="Disconnect WhatsApp").click()
+    page.get_by_role("dialog").get_by_role("button", name="Disconnect").click()
+    page.locator("#mark-whatsapp").get_by_text("switched off").wait_for()
+
+
+def test_a_skill_is_disabled_and_enabled(page: Page, pages: str, api: Api, agent: str) -> None:
+    def is_ready() -> bool:
+        return bool(api.get(f"instances/{agent}/skills/weather").json()["ready"])
+
+    page.goto(f"{pages}/skills")
+    page.get_by_label("Search the skills").fill("weather")
+    page.get_by_role("button", name="Disable weather").click()
+    page.locator("#notice").get_by_text("weather is disabled.").wait_for()
+    assert not is_ready()
+    page.get_by_role("button", name="Enable weather").click()
+    page.locator("#notice").get_by_text("weather is enabled.").wait_for()
+    assert is_ready()
+
+
+def test_a_hostile_skill_is_text_and_is_given_what_it_needs(
+    page: Page, pages: str, api: Api, agent: str, server: ServerProcess
+) -> None:
+    name = f"skill-{secrets.token_hex(4)}"
+    needs = json.dumps({"openclaw": {"requires": {"env": ["PAGER_KEY", "PAGER_ROOM"]},
+                                     "primaryEnv": "PAGER_KEY"}})  # fmt: skip
+    text = f"---\nname: {name}\ndescription: {json.dumps(HOSTILE)}\nmetadata: {needs}\n---\n"
+    file = {"path": f"workspace/skills/{name}/SKILL.md", "content": text}
+    assert api.put(f"instances/{agent}/files/content", json=file).status_code == 204
+    page.goto(f"{pages}/skills")
+    page.locator("#skill-rows").get_by_text(HOSTILE).wait_for()
+    page.get_by_role("link", name=name).click()
+    page.get_by_text(HOSTILE).wait_for()
+    page.get_by_label("API key").fill("planted-key-7")
+    page.get_by_label("PAGER_ROOM").fill("planted-room-7")
+    page.get_by_role("button", name="Save").click()
+    page.locator("#sheet").get_by_text("ready", exact=True).wait_for()
+    assert "planted" not in page.content()
+    page.goto(f"{pages}/config")
+    page.locator("#document").wait_for()
+    # Not there either, whatever OpenClaw takes for a secret.
+    assert "planted" not in page.content()
+    page.go_back()
+    page.get_by_role("button", name="Remove env.PAGER_ROOM").click()
+    page.locator("#sheet").get_by_text("lacking").wait_for()
+    assert "owned" not in page.title()
+    assert "planted" not in server.log()
+
+
+def test_a_skill_is_installed_and_a_clawhub_that_fails_is_told(
+    page: Page, pages: str, clawhub: Any
+) -> None:
+    slug = f"skill-{secrets.token_hex(4)}"
+    clawhub.skills[slug] = f"---\nname: {slug}\ndescription: Juggles.\n---\n"
+    page.goto(f"{pages}/skills")
+    page.locator("#skill-rows tr").first.wait_for()
+    page.get_by_label("Name of a skill on ClawHub").fill(slug)
+    with clawhub.gone():
+        page.get_by_role("button", name="Install").click()
+        page.get_by_role("alert").get_by_text("ClawHub is not there.").wait_for()
+    page.get_by_role("button", name="Install").click()
+    page.locator("#notice").get_by_text("Installed").wait_for()
+    page.locator("#skill-rows").get_by_role("link", name=slug).wait_for()
+
+
+def test_a_configuration_is_refused_and_then_taken(
+    page: Page, pages: str, api: Api, agent: str, engine: docker.DockerClient
+) -> None:
+    before = config(engine, api, agent)
+    assert before["gateway"]["auth"]["token"]
+    page.goto(f"{pages}/config")
+    document = page.locator("#document")
+    shown = json.loads(document.input_value())
+    for secret in (before["gateway"]["auth"]["token"], TOKEN):
+        assert secret not in page.content()
+    wrong = json.loads(document.input_value())
+    wrong["agents"]["defaults"] |= {"nonsense": 1, "thinkingDefault": "low"}
+    typed = json.dumps(wrong, indent=2)
+    document.fill(typed)
+    save(page, 'Unrecognized key: "nonsense"')
+    assert document.input_value() == typed
+    page.locator("#verdict").get_by_role("button").first.click()
+    selected = "(f => f.value.slice(f.selectionStart, f.selectionEnd))(document.activeElement)"
+    assert "nonsense" in page.evaluate(selected)
+    assert config(engine, api, agent) == before
+
+    del wrong["agents"]["defaults"]["nonsense"]
+    document.fill(json.dumps(wrong))
+    page.get_by_role("button", name="Validate").click()
+    page.get_by_text("No restart is needed.").wait_for()
+    assert config(engine, api, agent) == before
+    save(page, "Saved, and in force.")
+    after = config(engine, api, agent)
+    assert after["agents"]["defaults"]["thinkingDefault"] == "low"
+    assert after["gateway"] == before["gateway"]
+    assert after.get("channels") == before.get("channels")
+    assert after["models"] == before["models"]
+
+    document.fill(json.dumps(shown))
+    save(page, "Saved, and in force.")
+    assert "thinkingDefault" not in config(engine, api, agent)["agents"]["defaults"]
+
+
+def test_a_hidden_value_stays_is_replaced_and_is_removed(
+    page: Page, pages: str, api: Api, agent: str, engine: docker.DockerClient
+) -> None:
+    provider = {
+        "api": "openai-completions",
+        "baseUrl": "http://127.0.0.1:9/v1",
+        "apiKey": "planted-one",
+        "models": [],
+    }
+    overrides = {"models.providers.mine": provider}
+    answer = api.patch(f"instances/{agent}", json={"openclaw_config": overrides})
+    assert answer.status_code == 200, answer.text
+    page.goto(f"{pages}/config")
+    document = page.locator("#document")
+
+    def saved(**changes: Any) -> Any:
+        edited = json.loads(document.input_value())
+        edited["models"]["providers"]["mine"] |= changes
+        document.fill(json.dumps(edited, indent=2))
+        save(page)
+        return config(engine, api, agent)["models"]["providers"]["mine"]
+
+    assert json.loads(document.input_value())["models"]["providers"]["mine"]["apiKey"] == HIDDEN
+    assert saved(baseUrl="http://127.0.0.1:10/v1")["apiKey"] == "planted-one"
+    assert saved(apiKey="planted-two")["apiKey"] == "planted-two"
+    assert "planted" not in page.content()
+    edited = json.loads(document.input_value())
+    del edited["models"]
+    document.fill(json.dumps(edited))
+    save(page)
+    # What was not shown is still there.
+    left = config(engine, api, agent)["models"]["providers"]
+    assert "mine" not in left
+    assert all(name.startswith("chowder-") for name in left)
+
+
+def test_a_change_that_needs_a_restart_says_so_before_and_afterwards(
+    page: Page, pages: str, api: Api, agent: str
+) -> None:
+    page.goto(f"{pages}/config")
+    document = page.locator("#document")
+    edited = json.loads(document.input_value())
+    edited["memory"]["search"]["enabled"] = not edited["memory"]["search"].get("enabled", True)
+    document.fill(json.dumps(edited, indent=2))
+    page.get_by_role("button", name="Validate").click()
+    page.get_by_text("OpenClaw restarts itself for").wait_for()
+    save(page, "OpenClaw has restarted itself for it")
+    assert api.say(agent, "Are you back?")
+
+
+def test_a_stopped_agent_is_started_from_its_tabs(
+    page: Page, pages: str, api: Api, agent: str
+) -> None:
+    api.stop(agent)
+    for tab, words in (("channels", "channels"), ("skills", "skills"), ("config", "configuration")):
+        page.goto(f"{pages}/{tab}")
+        page.get_by_text(f"It is stopped, and {words} can only be seen").wait_for()
+    page.get_by_role("button", name="Start clicked").click()
+    page.locator("#document").wait_for()
