@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import subprocess
 import tempfile
+from contextlib import closing
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -28,6 +31,12 @@ USUAL = """([base, env]) => {
   document.querySelector("#base-url code").textContent = base;
   document.querySelector("#env-command code").textContent = env;
 }"""
+MODELS = (
+    ("anthropic", "claude-sonnet-4-20250514", True),
+    ("openai", "gpt-4o", True),
+    ("gemini", "gemini-2.0-flash", True),
+    ("openai", "gpt-4o-mini", False),
+)
 TALKS = {
     "harbour-pilot": ["Which way does the tide turn at noon?"],
     "galley-cook": [
@@ -84,6 +93,12 @@ PICTURES = (
     Picture("channels", "/instances/{instance}/channels", TALL, "light", channels_asked),
     Picture("skills", "/instances/{instance}/skills", TALL, "dark", skills_listed),
     Picture("configuration", "/instances/{instance}/config", TALL, "light", configuration_refused),
+    Picture("usage", "/usage", TALL, "light"),
+    Picture("organization", "/organization", WIDE, "light"),
+    Picture("organization-narrow", "/organization", NARROW, "dark"),
+    Picture("replies", "/recordings", TALL, "dark"),
+    Picture("faults", "/faults", WIDE, "light"),
+    Picture("subscription", "/subscription", WIDE, "dark"),
 )
 
 
@@ -96,6 +111,7 @@ def main() -> None:
         try:
             with Api(server.base_url, server.key) as api:
                 places = populate(api)
+            spend(server.data_dir / "chowder.db")
             photograph(server, places)
         finally:
             server.reset()
@@ -110,11 +126,46 @@ def populate(api: Api) -> dict[str, str]:
             api.say(instance_id, words)
     api.stop(made["night-watch"])
     cook = made["galley-cook"]
+    administer(api, made)
     local = api.base_url.join(f"/local/instances/{cook}/exchanges")
     first = api.get(str(local)).json()[-1]
     for name in ("first-broth", "before-the-storm"):
         api.post(str(api.base_url.join(f"/local/instances/{cook}/snapshots")), json={"name": name})
     return {"instance": cook, "call": first["id"]}
+
+
+def administer(api: Api, made: dict[str, str]) -> None:
+    """Keys, faults and replies, so that there is something to see of them."""
+    pilot = made["harbour-pilot"]
+    for name, permissions in (("the shop's page", ["read", "interact"]), ("backups", ["files"])):
+        key = {"name": name, "instance_ids": [pilot], "permissions": permissions}
+        api.post("keys", json=key).raise_for_status()
+    rules = [
+        {"name": "weather", "match": {"text": "weather"}, "reply": "It is sunny."},
+        {"match": {"text": "order"}, "times": 1, "reply": {"error": 429, "retry_after_s": 1}},
+    ]
+    script = {"replies": rules}
+    api.put(str(api.base_url.join("/local/replies")), json=script).raise_for_status()
+    api.say(pilot, "How is the weather?", session="deck")
+    for fault in (
+        {"kind": "message", "status": 429, "times": 3, "instance_id": pilot},
+        {"kind": "stream", "after_events": 5},
+    ):
+        api.post(str(api.base_url.join("/local/faults")), json=fault).raise_for_status()
+
+
+def spend(database: Path) -> None:
+    """A month of calls, which nobody has time for."""
+    today = datetime.now(UTC).date()
+    with closing(sqlite3.connect(database)) as file, file:
+        ids = [found for (found,) in file.execute("SELECT id FROM instance ORDER BY name")]
+        for number, (provider, model, is_billed) in enumerate(MODELS):
+            for days in range(30):
+                calls = 12 + (days * 7 + number * 11) % 23 - 10 * (days % 7 == number)
+                day, instance = today - timedelta(days=days), ids[(days + number) % len(ids)]
+                counts = (calls, 0, calls * 16_500, calls * 9_000, 0, 0, calls * 210)
+                row = (instance, day.isoformat(), "", provider, model, is_billed, *counts)
+                file.execute(f"INSERT INTO usage VALUES ({', '.join('?' * len(row))})", row)  # noqa: S608
 
 
 def photograph(server: ServerProcess, places: dict[str, str]) -> None:
@@ -140,6 +191,9 @@ def take(page: Page, root: str, picture: Picture, places: dict[str, str]) -> Non
     page.set_viewport_size(picture.size)
     page.emulate_media(color_scheme=picture.scheme)
     page.goto(f"{root}{picture.address.format(**places)}")
+    if picture.name == "instance":
+        # The agent is asked for it after the page is there.
+        page.locator("#talk > li").first.wait_for()
     if picture.address == "/":
         timeout_ms = BOOT_TIMEOUT_S * 1000
         page.locator("#findings li").first.wait_for(state="attached", timeout=timeout_ms)

@@ -79,6 +79,17 @@ class Keys:
             async for keys in pages:
                 yield [self._told(key) for key in keys]
 
+    async def latest(
+        self, organization_id: OrganizationId, *, limit: int, before_id: str | None = None
+    ) -> list[ApiKey]:
+        """So many with their grants, newest first, from the one that was made before a key on.
+
+        Raises KeyNotFound if that key is not there.
+        """
+        before = None if before_id is None else await self.get(organization_id, before_id)
+        found = await self._keys.latest(organization_id, limit=limit, before=before)
+        return [self._told(key) for key in found]
+
     async def get(self, organization_id: OrganizationId, key_id: str) -> ApiKey:
         """One of them, with its grants. Raises KeyNotFound, for others' ones too."""
         key = await self._keys.get(KeyId(key_id))

@@ -124,6 +124,15 @@ class InstanceNotFound(ChowderError):
         super().__init__("Instance not found.")
 
 
+class TurnNotFound(ChowderError):
+    """A conversation has no such message."""
+
+    code = "turn_not_found"
+
+    def __init__(self) -> None:
+        super().__init__("Message not found.")
+
+
 class ExchangeNotFound(ChowderError):
     """No such model call of the caller's organization; it may have been one."""
 

@@ -10,8 +10,10 @@ from chowder_local.domain import InstanceStatus
 from chowder_local.errors.requests import InstanceStateWrong, SessionNotFound
 from chowder_local.errors.sandboxes import SandboxPaused
 from chowder_local.openclaw.sessions import MAIN_KEY
+from chowder_local.openclaw.transcripts import TEXT_MAX
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from chowder_local.domain import Instance
@@ -77,7 +79,10 @@ class Reading:
         async def read(*, is_running: bool) -> list[KeptSession]:
             return await self._transcripts.sessions(instance.sandbox_id, is_running=is_running)
 
-        known = {each.key: each for each in await self._read(instance, read)}
+        return await self._all(instance, await self._read(instance, read))
+
+    async def _all(self, instance: Instance, kept: Sequence[KeptSession]) -> list[Session]:
+        known = {each.key: each for each in kept}
         named = {each.session_key: each for each in await self._sessions.of_instance(instance.id)}
         keys = [key for key in {**known, **named} if key != MAIN_KEY]
         others = [_session(key, known.get(key), named.get(key)) for key in keys]
@@ -85,16 +90,27 @@ class Reading:
         return [_session(MAIN_KEY, known.get(MAIN_KEY), None), *others]
 
     async def transcript(
-        self, instance: Instance, key: str, *, limit: int, before: int | None
+        self,
+        instance: Instance,
+        key: str,
+        *,
+        limit: int,
+        before: int | None,
+        text_max: int = TEXT_MAX,
     ) -> Transcript:
         """The latest messages of a conversation, or the latest before a position.
 
-        Raises SessionNotFound, and what `sessions` does.
+        Texts are cut to so many characters. Raises SessionNotFound, and what `sessions` does.
         """
 
         async def read(*, is_running: bool) -> Transcript:
             return await self._transcripts.transcript(
-                instance.sandbox_id, key, is_running=is_running, limit=limit, before=before
+                instance.sandbox_id,
+                key,
+                is_running=is_running,
+                limit=limit,
+                before=before,
+                text_max=text_max,
             )
 
         found = await self._read(instance, read)
@@ -103,6 +119,27 @@ class Reading:
             if all(each.session_key != key for each in named):
                 raise SessionNotFound
         return found
+
+    async def both(
+        self, instance: Instance, key: str, *, limit: int, before: int | None, text_max: int
+    ) -> tuple[list[Session], Transcript]:
+        """What `sessions` and `transcript` tell, at once; raises what these do."""
+
+        async def read(*, is_running: bool) -> tuple[list[KeptSession], Transcript]:
+            return await self._transcripts.both(
+                instance.sandbox_id,
+                key,
+                is_running=is_running,
+                limit=limit,
+                before=before,
+                text_max=text_max,
+            )
+
+        kept, found = await self._read(instance, read)
+        sessions = await self._all(instance, kept)
+        if not found.is_known and all(each.key != key for each in sessions):
+            raise SessionNotFound
+        return sessions, found
 
     async def _read(self, instance: Instance, read: Read[Found]) -> Found:
         if instance.status is InstanceStatus.RUNNING:

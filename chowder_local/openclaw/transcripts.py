@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 DATABASE = "agents/main/agent/openclaw-agent.sqlite"
 """Where OpenClaw keeps them, below its home."""
 READ_TIMEOUT_S = 30.0
+TEXT_MAX = 200_000
+"""Characters of a text; the program's own."""
+TEXT_MOST = 4_000_000
+"""The same, where one text alone is asked for."""
 FROM_THE_END = 1 << 53
 """Before this comes every message."""
 
@@ -81,6 +85,8 @@ class Turn:
     is_error: bool | None = None
     images: int = 0
     is_cut: bool = False
+    characters: int | None = None
+    """How long the whole text is of one that is cut."""
     model: str | None = None
     usage: TurnUsage | None = None
     response_id: str | None = None
@@ -110,13 +116,7 @@ class Transcripts:
         Raises GatewayUnavailable, EngineUnavailable, SandboxMissing, SandboxPaused, ImageMissing.
         """
         found = await self._ask(sandbox_id, {"op": "list"}, _Sessions, is_running=is_running)
-        return [
-            KeptSession(
-                each.key, _time(each.created_at), _time(each.updated_at), each.messages or 0,
-                each.channel,
-            )
-            for each in found.sessions
-        ]  # fmt: skip
+        return _kept(found)
 
     async def transcript(
         self,
@@ -126,18 +126,29 @@ class Transcripts:
         is_running: bool,
         limit: int,
         before: int | None = None,
+        text_max: int = TEXT_MAX,
     ) -> Transcript:
-        """The latest messages, or the latest before a position. Raises as `sessions` does."""
-        asked = {
-            "op": "read",
-            "key": key,
-            "limit": limit,
-            "before": FROM_THE_END if before is None else before,
-        }
-        found = await self._ask(sandbox_id, asked, _Page, is_running=is_running)
-        turns = _turns(found.messages)
-        older = found.messages[0].position if found.has_more and found.messages else None
-        return Transcript(found.is_known, turns, older)
+        """The latest messages, or the latest before a position. Raises as `sessions` does.
+
+        Texts are cut to so many characters, but what a person said to no less than TEXT_MAX.
+        """
+        asked = _asked("read", key, limit, before, text_max)
+        return _transcript(await self._ask(sandbox_id, asked, _Page, is_running=is_running))
+
+    async def both(
+        self,
+        sandbox_id: SandboxId,
+        key: str,
+        *,
+        is_running: bool,
+        limit: int,
+        before: int | None = None,
+        text_max: int = TEXT_MAX,
+    ) -> tuple[list[KeptSession], Transcript]:
+        """What `sessions` and `transcript` tell, in the time of one of them; raises as these do."""
+        asked = _asked("both", key, limit, before, text_max)
+        found = await self._ask(sandbox_id, asked, _Both, is_running=is_running)
+        return _kept(found), _transcript(found)
 
     async def _ask(
         self,
@@ -162,6 +173,26 @@ class Transcripts:
             return shape.model_validate(answer.get("payload"))
         except ValidationError:
             raise GatewayUnavailable("its conversations are not what they should be") from None
+
+
+def _asked(op: str, key: str, limit: int, before: int | None, text_max: int) -> dict[str, Any]:
+    last = FROM_THE_END if before is None else before
+    return {"op": op, "key": key, "limit": limit, "before": last, "textMax": text_max}
+
+
+def _kept(found: _Sessions) -> list[KeptSession]:
+    return [
+        KeptSession(
+            each.key, _time(each.created_at), _time(each.updated_at), each.messages or 0,
+            each.channel,
+        )
+        for each in found.sessions
+    ]  # fmt: skip
+
+
+def _transcript(found: _Page) -> Transcript:
+    older = found.messages[0].position if found.has_more and found.messages else None
+    return Transcript(found.is_known, _turns(found.messages), older)
 
 
 def _turns(messages: Sequence[_Message]) -> list[Turn]:
@@ -200,13 +231,16 @@ def _told(message: _Message) -> Iterator[Turn]:
 def _said(message: _Message) -> Turn:
     """What all turns of a message have in common, and its text."""
     parts = message.parts
+    texts = [part for part in parts if part.type == "text"]
+    is_cut = any(part.is_cut for part in texts)
     return Turn(
         position=message.position,
         role=message.role,
         at=_time(message.at),
-        text="".join(part.text or "" for part in parts if part.type == "text"),
+        text="".join(part.text or "" for part in texts),
         images=sum(part.type == "image" for part in parts),
-        is_cut=any(part.is_cut for part in parts if part.type == "text"),
+        is_cut=is_cut,
+        characters=sum(part.length or 0 for part in texts) if is_cut else None,
         response_id=message.run_id,
     )
 
@@ -254,6 +288,7 @@ def _from_assistant(message: _Message, said: Turn) -> Iterator[Turn]:
                 name=call.name,
                 arguments=call.arguments,
                 is_cut=call.is_cut,
+                characters=None,
             )
         made = replace(made, usage=None)
 
@@ -298,6 +333,7 @@ class _Part(_Shape):
     type: str
     text: str | None = None
     is_cut: bool = False
+    length: int | None = None
     id: str | None = None
     name: str | None = None
     arguments: dict[str, Any] | None = None
@@ -341,3 +377,7 @@ class _Kept(_Shape):
 
 class _Sessions(_Shape):
     sessions: list[_Kept]
+
+
+class _Both(_Page, _Sessions):
+    """Conversations, and one of them."""

@@ -37,6 +37,16 @@ class Chunk:
     data: bytes
 
 
+@dataclass(frozen=True)
+class Try:
+    """An attempt of the relay's that came to nothing, so that it has asked again."""
+
+    source: str
+    status: int | None
+    """None if there was no answer at all."""
+    waited_s: float
+
+
 @dataclass
 class Exchange:
     """A model call and what has come back by now. Without headers, and so without any key."""
@@ -57,6 +67,8 @@ class Exchange:
     outcome: str | None = None
     """None while it goes on."""
     error: str | None = None
+    tries: list[Try] = field(default_factory=list)
+    """Those before the one that this tells of."""
     chunks: list[Chunk] = field(default_factory=list)
     answer_bytes: int = 0
     took_s: float | None = None
@@ -76,6 +88,12 @@ class Exchange:
             return 0
         self.chunks.append(Chunk(time.monotonic() - self._began_s, data))
         return len(data)
+
+    def tried(self, status: int | None, waited_s: float = 0.0) -> None:
+        """Says that it is asked once more."""
+        self.tries.append(Try(self.source, status, waited_s))
+        if self._told is not None:
+            self._told()
 
     def ended(self, outcome: str, error: str | None = None) -> None:
         """Says how it went."""
@@ -152,7 +170,7 @@ class Exchanges:
 
     @contextmanager
     def watching(self) -> Iterator[asyncio.Event]:
-        """An event that is set each time that one of them begins or ends, for who looks at them."""
+        """An event that is set each time that one of them begins, is repeated or ends."""
         news = asyncio.Event()
         self._viewers.add(news)
         try:

@@ -154,11 +154,13 @@ class Relay:
         except UpstreamFailed as failed:
             if failed.is_sent:
                 raise
+            exchange.tried(None)
             return await ask()
         wait_s = providers.wait_asked_for(dict(answer.headers)) if answer.status == 429 else None
         if wait_s is None or wait_s > _MAX_WAIT_S:
             return answer
         await answer.close()
+        exchange.tried(answer.status, wait_s)
         await asyncio.sleep(wait_s)
         return await ask()
 

@@ -7,7 +7,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from sqlmodel import col, delete, select, update
+from sqlmodel import col, delete, select, tuple_, update
 
 from chowder_local.domain import ApiKey, InstanceId, KeyId, OrganizationId, Permission
 from chowder_local.store.recall import Recall
@@ -15,7 +15,7 @@ from chowder_local.store.tables import METADATA, ApiKeyRow, KeyGrantRow
 from chowder_local.store.uses import Uses
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterable
+    from collections.abc import AsyncGenerator, Iterable, Sequence
     from datetime import datetime
 
     from sqlalchemy import Row, Update
@@ -62,13 +62,30 @@ class KeyQueries:
             async for rows in pages:
                 yield [self._told(_key(row, {})) for row in rows]
 
+    async def latest(
+        self, organization_id: OrganizationId, *, limit: int, before: ApiKey | None = None
+    ) -> list[ApiKey]:
+        """The same with their grants, newest first: so many, or those made before one of them."""
+        found = select(ApiKeyRow).where(
+            col(ApiKeyRow.organization_id) == organization_id,
+            col(ApiKeyRow.is_organization_key).is_(False),
+        )
+        order = (col(ApiKeyRow.created_at), col(ApiKeyRow.id))
+        if before is not None:
+            found = found.where(tuple_(*order) < tuple_(before.created_at, before.id))
+        found = found.order_by(*(each.desc() for each in order)).limit(limit)
+        async with self._database.reading() as session:
+            rows = (await session.exec(found)).all()
+            granted = await _grants(session, [row.id for row in rows])
+        return [self._told(_key(row, granted.get(row.id, {}))) for row in rows]
+
     async def get(self, key_id: KeyId) -> ApiKey | None:
         """The key, in whatever state."""
         async with self._database.reading() as session:
             row = await session.get(ApiKeyRow, key_id)
             if row is None:
                 return None
-            return self._told(_key(row, await _grants(session, row.id)))
+            return self._told(_key(row, (await _grants(session, [row.id])).get(row.id, {})))
 
     async def revoke(self, key_id: KeyId) -> None:
         """From its return on, nobody is let in with this key."""
@@ -112,7 +129,7 @@ class KeyQueries:
             row = found.one_or_none()
             if row is None:
                 return None
-            return row.sha256, _key(row, await _grants(session, row.id))
+            return row.sha256, _key(row, (await _grants(session, [row.id])).get(row.id, {}))
 
 
 def row_of_key(key: ApiKey, key_digest: str) -> ApiKeyRow:
@@ -144,15 +161,20 @@ def _grant_rows(key: ApiKey) -> Iterable[KeyGrantRow]:
         )
 
 
-async def _grants(session: AsyncSession, key_id: str) -> Grants:
+async def _grants(session: AsyncSession, key_ids: Sequence[str]) -> dict[str, Grants]:
+    """Those of each key that has any."""
+    if not key_ids:
+        return {}
     found = await session.exec(
         select(KeyGrantRow)
-        .where(KeyGrantRow.key_id == key_id)
-        .order_by(col(KeyGrantRow.instance_id))
+        .where(col(KeyGrantRow.key_id).in_(key_ids))
+        .order_by(col(KeyGrantRow.key_id), col(KeyGrantRow.instance_id))
     )
-    return {
-        InstanceId(row.instance_id): frozenset(map(Permission, row.permissions)) for row in found
-    }
+    granted: dict[str, Grants] = {}
+    for row in found:
+        permissions = frozenset(map(Permission, row.permissions))
+        granted.setdefault(row.key_id, {})[InstanceId(row.instance_id)] = permissions
+    return granted
 
 
 def _key(row: ApiKeyRow | Row[Any], grants: Grants) -> ApiKey:

@@ -154,6 +154,15 @@ class UsageRow(Table, table=True):
     """What the model calls of a day have cost, by conversation and model."""
 
     __tablename__: ClassVar[str] = "usage"
+    __table_args__ = (
+        # All that sums are made of: the rows themselves, of which there may be ever so many for
+        # a model and day, are then left where they are.
+        Index(
+            "ix_usage_sums", "instance_id", "day", "model", "is_billed", "calls", "unmetered_calls",
+            "input_tokens", "cached_tokens", "cache_write_tokens", "long_cache_write_tokens",
+            "output_tokens",
+        ),
+    )  # fmt: skip
 
     instance_id: str = Field(primary_key=True, foreign_key="instance.id")
     day: date = Field(primary_key=True)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING
+from datetime import date
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from sqlalchemy import func
+from sqlalchemy import String, cast, func, literal, union_all
 from sqlalchemy.dialects.sqlite import insert
 from sqlmodel import col, select
 
@@ -17,12 +18,13 @@ from chowder_local.store.tables import InstanceRow, SessionRow, UsageRow
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from datetime import date
 
     from sqlalchemy.sql.elements import ColumnElement
 
     from chowder_local.domain import OrganizationId
     from chowder_local.store.database import Database
+
+Part = TypeVar("Part")
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +72,24 @@ class UsageSum:
     model: str
     is_billed: bool
     counts: Counts
+
+
+@dataclass(frozen=True)
+class UsagePart(Generic[Part]):
+    """What the calls of a model came to, on one day or of one instance."""
+
+    of: Part
+    model: str
+    is_billed: bool
+    counts: Counts
+
+
+@dataclass(frozen=True)
+class Span:
+    """Some days, the first and the last included."""
+
+    first: date
+    last: date
 
 
 @dataclass(frozen=True)
@@ -142,6 +162,35 @@ class UsageQueries:
             rows = await session.exec(question.group_by(model, is_billed).order_by(model))
             return [UsageSum(row[0], row[1], Counts(*row[2:])) for row in rows]
 
+    async def over_time(
+        self, organization_id: OrganizationId, span: Span, instance_id: InstanceId | None = None
+    ) -> tuple[list[UsagePart[date]], list[UsagePart[InstanceId]]]:
+        """What an organization, or one instance of it, has used within some days.
+
+        By day, and by instance: both are sums of the same, for which all is read only once.
+        """
+        await self.write()
+        day = col(UsageRow.day)
+        by = (col(UsageRow.instance_id), day, col(UsageRow.model), col(UsageRow.is_billed))
+        sums = [func.sum(getattr(UsageRow, name)).label(name) for name in _COUNTS]
+        whose = (*_whose(organization_id, instance_id), day.between(span.first, span.last))
+        # In the order of the index, so that nothing has to be sorted.
+        read = select(*by, *sums).where(*whose).group_by(*by).cte("read").c
+        days, instances = (
+            select(
+                literal(number), cast(of, String), read.model, read.is_billed,
+                *(func.sum(read[name]) for name in _COUNTS),
+            ).group_by(of, read.model, read.is_billed)
+            for number, of in enumerate((read.day, read.instance_id))
+        )  # fmt: skip
+        async with self._database.reading() as session:
+            found = await session.exec(union_all(days, instances))  # type: ignore[call-overload]  # SQLModel knows its own selects only
+            rows = sorted(tuple(row) for row in found)
+        return (
+            [_part(date.fromisoformat(row[1]), row) for row in rows if row[0] == 0],
+            [_part(InstanceId(row[1]), row) for row in rows if row[0] == 1],
+        )
+
     async def rows(
         self,
         organization_id: OrganizationId,
@@ -176,6 +225,10 @@ class UsageQueries:
                 return replace(kind, session_key=ELSEWHERE, model=ELSEWHERE)
             known.add(kind)
         return kind
+
+
+def _part(of: Part, row: tuple[Any, ...]) -> UsagePart[Part]:
+    return UsagePart(of, row[2], bool(row[3]), Counts(*row[4:]))
 
 
 def _whose(

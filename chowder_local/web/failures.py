@@ -30,6 +30,7 @@ STATUSES: Mapping[type[ChowderError], int] = {
     requests.InstanceLimitReached: 402,
     requests.InstanceNotFound: 404,
     requests.ExchangeNotFound: 404,
+    requests.TurnNotFound: 404,
     requests.SessionNotFound: 404,
     requests.OrganizationNotFound: 404,
     requests.SnapshotNotFound: 404,

@@ -35,16 +35,25 @@ def _headers() -> dict[str, str]:
     }
 
 
+# The dashboard's colours and shapes, without its stylesheet: here everything is in the page.
 _STYLE = """
-:root { color-scheme: light dark; font: 1.0625rem/1.5 system-ui, sans-serif }
-body { margin: 0; overflow-wrap: anywhere }
-main { box-sizing: border-box; max-width: 36rem; margin: 0 auto; padding: 2rem 1.25rem }
-h1 { font-size: 1.5rem; line-height: 1.25; margin: 0 0 1rem }
-ul { list-style: none; margin: 1.5rem 0; padding: 0 }
+:root { color-scheme: light dark; font: 15px/1.45 system-ui, sans-serif; --paper: #f7f7f5;
+  --sheet: #fff; --ink: #1d1f22; --soft: #5b6068; --line: #e2e3e1; --accent: #a63c25;
+  --on-accent: #fff }
+@media (prefers-color-scheme: dark) { :root { --paper: #121315; --sheet: #1a1c1f; --ink: #e9eaec;
+  --soft: #a0a6ae; --line: #2d3035; --accent: #f0917a; --on-accent: #221009 } }
+body { margin: 0; overflow-wrap: anywhere; background: var(--paper); color: var(--ink) }
+main { box-sizing: border-box; max-width: 34rem; margin: 8vh auto 0; padding: 1.5rem;
+  background: var(--sheet); border: 1px solid var(--line); border-radius: 10px }
+h1 { font-size: 1.4rem; line-height: 1.2; margin: 0 0 1rem }
+ul { list-style: none; margin: 1.25rem 0 0; padding: 0 }
 li { display: flex; flex-wrap: wrap; gap: .25rem 1rem; align-items: center; min-height: 2.75rem;
-     justify-content: space-between; padding: .5rem 0; border-top: 1px solid GrayText }
-button { font: inherit; min-height: 2.75rem; padding: .5rem 1.25rem; cursor: pointer }
-code { font-size: .9375em }
+  justify-content: space-between; padding: .5rem 0; border-top: 1px solid var(--line) }
+li > span:last-child { color: var(--soft) }
+button { font: inherit; font-weight: 500; min-height: 2.6rem; padding: .3rem 1rem; cursor: pointer;
+  border: 0; border-radius: 7px; background: var(--accent); color: var(--on-accent) }
+a { color: inherit; text-underline-offset: .2em }
+code { font-size: .86em }
 """
 
 # An empty icon, or browsers ask for one that is not there.

@@ -61,10 +61,19 @@ class ScriptedPrograms:
         """The answer to a question, which is noted."""
         method = question.get("method") or question.get("op", REACH)
         self.calls.append((method, question.get("params", question)))
+        if method == "both":
+            # One program tells what two do.
+            told = [self.answer({**question, "op": each}) for each in ("list", "read")]
+            failed = [each for each in told if not each["ok"]]
+            return failed[0] if failed else _joined(told)
         answers = self.answers[method]
         if not isinstance(answers, list):
             return answers
         return answers.pop(0) if len(answers) > 1 else answers[0]
+
+
+def _joined(told: list[Any]) -> Any:
+    return done(**{name: value for each in told for name, value in each["payload"].items()})
 
 
 def done(**payload: Any) -> dict[str, Any]:

@@ -11,6 +11,9 @@ import pytest
 
 from chowder_local.domain import InstanceStatus, KeyId, SandboxUsage
 from chowder_local.events import EventType
+from chowder_local.faults import FaultDraft, FaultKind
+from chowder_local.relay.replies.matching import Ask
+from chowder_local.relay.replies.rules import ReplyScript
 from chowder_local.tasks import owned_tasks
 from chowder_local.upstream import sse
 from chowder_local.web.dashboard.live import AT_ONCE
@@ -190,3 +193,53 @@ async def test_the_stream_ends_with_the_server(
         services.stopping.begin()
         with pytest.raises(StopAsyncIteration):
             await page.next()
+
+
+async def test_a_fault_that_is_used_is_told(
+    client: httpx.AsyncClient, world: World, services: Services
+) -> None:
+    draft = FaultDraft(FaultKind.MESSAGE, times=3)
+    fault = world.faults.add(world.organization_id, draft)
+    async with looking(client, "/faults/live") as page:
+        # What was set after the page was made, too.
+        assert f"fault-{fault.id}" in await page.until("<span>3 ")
+        world.faults.take(world.organization_id, lambda _: True)
+        await page.until("<span>2 ")
+        world.events.close()
+        services.stopping.begin()
+        with pytest.raises(StopAsyncIteration):
+            await page.next()
+
+
+async def test_what_rules_have_come_to_is_told(
+    client: httpx.AsyncClient, world: World, services: Services
+) -> None:
+    agent = await world.created()
+    script = ReplyScript.model_validate({"replies": [{"name": "sun", "reply": "Sunny."}]})
+    world.scripts.put(agent.id, script)
+    async with looking(client, f"/recordings/live?instance={agent.id}") as page:
+        await page.until("sun")
+        ask = Ask("openai", "gpt-4o", 1, "How is it?")
+        world.scripts.answer(world.organization_id, agent.id, ask, "")
+        services.exchanges.begin(world.organization_id, agent.id, "openai", "responses", b"{}")
+        told = await page.until("<span>1</span>")
+        assert f'id="recording-{agent.id}"' in told
+
+
+async def test_a_call_leaves_the_list_of_a_status_and_comes_into_another(
+    client: httpx.AsyncClient, world: World, services: Services
+) -> None:
+    agent = await world.created()
+    async with (
+        looking(client, "/inspector/live?status=running") as running,
+        looking(client, "/inspector/live?status=failed") as failed,
+    ):
+        made = services.exchanges.begin(
+            world.organization_id, agent.id, "openai", "responses", b"{}"
+        )
+        assert f"call-{made.id}" in await running.until("afterbegin:#rows")
+        made.tried(429, 1.0)
+        assert "2nd attempt" in await running.until("afterbegin:#rows")
+        made.ended("refused", "Slow down.")
+        assert f"call-{made.id}" in await running.until('hx-swap-oob="delete"')
+        assert "Slow down." in await failed.until("afterbegin:#rows")

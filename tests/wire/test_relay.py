@@ -16,11 +16,12 @@ from llmock.chaos import ChaosSettings
 from llmock.main import create_app as create_stand_in
 from llmock.simulation import MockResponseSettings
 
-from chowder_local.domain import OFFLINE_KEY, ModelProvider, SandboxId
+from chowder_local.domain import OFFLINE_KEY, InstanceId, ModelProvider, SandboxId
 from chowder_local.errors.requests import ModelKeyMissing
 from chowder_local.errors.upstream import ProviderFailed
 from chowder_local.logs import JsonLine
 from chowder_local.relay.choices import ANY_TOOL
+from chowder_local.relay.exchanges import Try
 from chowder_local.relay.providers import error_words
 from chowder_local.web.bodies import UNCOUNTED_BYTES
 from tests.scripted.serving import eventually
@@ -251,6 +252,9 @@ async def test_a_limited_call_is_tried_again_once_after_the_wait(
     assert (answered.status_code, answered.content) == (200, b"ok")
     first, second = upstream.requests
     assert first == second
+    # Whoever looks at the call sees that it was the second one.
+    (exchange,) = relay.exchanges.of_instance(InstanceId("i"))
+    assert exchange.tries == [Try("provider", 429, 0.0)]
 
 
 @pytest.mark.parametrize("headers", [{"retry_after": "0"}, {"retry_after": "11"}, {}])
@@ -273,6 +277,8 @@ async def test_a_refused_connection_is_a_failure_without_status(
 
     failure = relay.failures.find(answered.text)
     assert answered.status_code == 400
+    (exchange,) = relay.exchanges.of_instance(InstanceId("i"))
+    assert exchange.tries == [Try("provider", None, 0.0)]
     assert isinstance(failure, ProviderFailed)
     assert failure.status is None
     assert "did not answer" in str(failure)

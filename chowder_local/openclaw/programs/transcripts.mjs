@@ -1,6 +1,7 @@
 // Reads the conversations that OpenClaw keeps in its database, whether it runs or not.
-// In: one line of JSON {op: "list"} or {op: "read", key, limit, before}, each with the database's
-// path. Out: one line of JSON {ok, payload | error}; long texts are cut, and a page ends early
+// In: one line of JSON {op: "list"}, {op: "read", key, limit, before, textMax?} or, for both at once,
+// {op: "both", …}, each with the database's path. What a person said is not cut to textMax, as it
+// may have more folded into it. Out: one line of JSON {ok, payload | error}; long texts are cut, and a page ends early
 // rather than that it becomes too long.
 import { createInterface } from "node:readline";
 import { statSync } from "node:fs";
@@ -10,6 +11,7 @@ import { zstdDecompressSync } from "node:zlib";
 const BUSY_MS = 5_000;
 const LIST_MAX = 10_000;
 const TEXT_MAX = 200_000;
+const TEXT_MOST = 4_000_000;
 const PAGE_BYTES = 4_000_000;
 const EVENT_BYTES = 64 * 1024 * 1024;
 
@@ -40,35 +42,36 @@ const UNINDEXED = `
     WHERE e.session_id = ? AND e.event_json LIKE '{"type":"message"%')
   WHERE position < ? ORDER BY position DESC LIMIT ?`;
 
-function cut(text) {
+function cut(text, most = TEXT_MAX) {
   const whole = String(text ?? "");
-  return { text: whole.slice(0, TEXT_MAX), isCut: whole.length > TEXT_MAX };
+  return { text: whole.slice(0, most), isCut: whole.length > most, length: whole.length };
 }
 
-function partOf(block) {
+function partOf(block, most) {
   if (block?.type === "toolCall") {
-    const isCut = JSON.stringify(block.arguments ?? {}).length > TEXT_MAX;
+    const isCut = JSON.stringify(block.arguments ?? {}).length > Math.max(TEXT_MAX, most);
     const given = isCut ? null : block.arguments;
     return { type: "call", id: block.id, name: block.name, arguments: given, is_cut: isCut };
   }
   if (block?.type === "text") {
-    const { text, isCut } = cut(block.text);
-    return { type: "text", text, is_cut: isCut };
+    const { text, isCut, length } = cut(block.text, most);
+    return { type: "text", text, is_cut: isCut, length };
   }
   return { type: block?.type === "image" ? "image" : "other" };
 }
 
-function messageOf(row) {
+function messageOf(row, textMax) {
   const text = row.text ?? zstdDecompressSync(row.packed, { maxOutputLength: EVENT_BYTES }).toString();
   const event = JSON.parse(text);
   const said = event.message ?? {};
   const content = Array.isArray(said.content) ? said.content : [{ type: "text", text: said.content }];
+  const most = said.role === "user" ? Math.max(TEXT_MAX, textMax) : textMax;
   const { input, output, cacheRead, cacheWrite } = said.usage ?? {};
   return {
     position: row.position,
     at: said.timestamp,
     role: said.role,
-    parts: content.map(partOf),
+    parts: content.map((block) => partOf(block, most)),
     call_id: said.toolCallId,
     name: said.toolName,
     is_error: said.isError,
@@ -80,7 +83,8 @@ function messageOf(row) {
   };
 }
 
-function read(database, { key, limit, before }) {
+function read(database, { key, limit, before, textMax }) {
+  const most = Math.min(textMax ?? TEXT_MAX, TEXT_MOST);
   const window = database.prepare(WINDOW).get(key);
   if (window === undefined) return { is_known: false, messages: [], has_more: false };
   const question = database.prepare(window.stale === 0 ? INDEXED : UNINDEXED);
@@ -88,7 +92,7 @@ function read(database, { key, limit, before }) {
   let bytes = 0;
   let hasMore = false;
   for (const row of question.iterate(window.id, before, limit + 1)) {
-    const message = messageOf(row);
+    const message = messageOf(row, most);
     bytes += JSON.stringify(message).length;
     if (found.length === limit || (found.length > 0 && bytes > PAGE_BYTES)) {
       hasMore = true;
@@ -112,7 +116,8 @@ function answer(asked) {
   const database = new DatabaseSync(asked.path, { readOnly: true, timeout: BUSY_MS });
   // What an agent may have put into its schema is not to be run.
   database.exec("PRAGMA trusted_schema = OFF; PRAGMA query_only = ON");
-  return asked.op === "list" ? list(database) : read(database, asked);
+  if (asked.op === "list") return list(database);
+  return asked.op === "read" ? read(database, asked) : { ...list(database), ...read(database, asked) };
 }
 
 const { value: asked } = await createInterface({ input: process.stdin })[Symbol.asyncIterator]().next();

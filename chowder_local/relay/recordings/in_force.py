@@ -37,6 +37,11 @@ class Recordings:
             playback = Playback(await asyncio.to_thread(folders.read, replay))
         return cls(recorder, playback)
 
+    @property
+    def is_replayed(self) -> bool:
+        """Whether all are answered from a recording that the server was started with."""
+        return self._playback is not None
+
     def put(self, instance_id: InstanceId, entries: Mapping[str, Entry]) -> None:
         """Has an instance's model calls answered from these, in place of earlier ones."""
         self._of[instance_id] = Playback(entries)

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlencode
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, Field
 
-from chowder_local.errors.requests import InstanceNotFound
+from chowder_local.web.dashboard.attempts import Former, former_of, is_failed
+from chowder_local.web.dashboard.names import instance_names
 from chowder_local.web.state import caller, services
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from starlette.requests import Request
 
-    from chowder_local.domain import InstanceId
     from chowder_local.relay.exchanges import Exchange
 
 WORDS_MAX = 160
@@ -26,12 +27,21 @@ OWN = "its own"
 """What OpenClaw asks by itself, such as for a summary, is of no session."""
 
 
+class CallStatus(StrEnum):
+    """How far a call has come."""
+
+    RUNNING = "running"
+    OK = "ok"
+    FAILED = "failed"
+
+
 class CallsWanted(BaseModel):
     """Which calls the list is to show."""
 
     q: str = Field("", max_length=128)
     instance: str = Field("", max_length=64)
-    failed: bool = False
+    model: str = Field("", max_length=200)
+    status: Annotated[CallStatus | None, BeforeValidator(lambda given: given or None)] = None
     before: str | None = Field(None, max_length=64)
     since: str | None = Field(None, max_length=64)
     """The latest that the page has, for who follows it."""
@@ -39,14 +49,14 @@ class CallsWanted(BaseModel):
     def address(self, path: str = "/inspector", **more: str | None) -> str:
         """The page, or another address, with these and other wishes in its query."""
         wishes: dict[str, str | None] = {
-            "q": self.q, "instance": self.instance, "failed": "true" if self.failed else None,
+            "q": self.q, "instance": self.instance, "model": self.model, "status": self.status,
         } | more  # fmt: skip
         query = urlencode({name: value for name, value in wishes.items() if value})
         return f"{path}?{query}" if query else path
 
     def shows(self, line: CallLine) -> bool:
         """Whether a line is of the list."""
-        if self.failed and not line.is_failed:
+        if self.status not in {None, line.status} or self.model not in {"", line.model}:
             return False
         text = " ".join(filter(None, (line.words, line.model, line.source, line.error,
                                       line.session, line.instance_name)))  # fmt: skip
@@ -63,6 +73,7 @@ class CallLine:
     model: str
     words: str
     """What the person said last, or its beginning."""
+    former: Former
 
     @property
     def source(self) -> str:
@@ -77,14 +88,30 @@ class CallLine:
     @property
     def is_failed(self) -> bool:
         """Whether it came to nothing; an error that a script has answered is one as well."""
-        return self.call.error is not None or (self.call.status or 0) >= 400
+        return is_failed(self.call)
+
+    @property
+    def status(self) -> CallStatus:
+        """How far it has come."""
+        if self.call.outcome is None:
+            return CallStatus.RUNNING
+        return CallStatus.FAILED if self.is_failed else CallStatus.OK
+
+    @property
+    def attempt(self) -> int:
+        """Which attempt it is, of OpenClaw's and of the relay's own; 1 is the first."""
+        return 1 + self.former.number + len(self.call.tries)
 
 
 async def call_lines(request: Request, calls: Sequence[Exchange]) -> list[CallLine]:
     """A line for each."""
-    names = await _names(request, {each.instance_id for each in calls if each.instance_id})
+    names = await instance_names(request, {each.instance_id for each in calls if each.instance_id})
+    turns = _turns(request, calls)
     # Each is read once, but that takes a millisecond.
     words = await asyncio.to_thread(lambda: [(each.words or "")[:WORDS_MAX] for each in calls])
+    formers = await asyncio.to_thread(
+        lambda: [former_of(each, turns.get(each.turn_id, [])) for each in calls]
+    )
     return [
         CallLine(
             call=each,
@@ -92,8 +119,9 @@ async def call_lines(request: Request, calls: Sequence[Exchange]) -> list[CallLi
             session=session_of(request, each),
             model=each.model or each.provider,
             words=said,
+            former=former,
         )
-        for each, said in zip(calls, words, strict=True)
+        for each, said, former in zip(calls, words, formers, strict=True)
     ]
 
 
@@ -107,15 +135,11 @@ def session_of(request: Request, call: Exchange) -> str:
     return MAIN if found.name is None else found.name
 
 
-async def _names(request: Request, ids: Iterable[InstanceId]) -> dict[InstanceId | None, str]:
-    names: dict[InstanceId | None, str] = {}
-    for each in ids:
-        try:
-            found = await services(request).lifecycle.instance(
-                caller(request).organization_id, each
-            )
-        except InstanceNotFound:
-            names[each] = each[:8]
-        else:
-            names[each] = found.name
-    return names
+def _turns(request: Request, calls: Sequence[Exchange]) -> dict[str | None, list[Exchange]]:
+    """All calls of the turns that some calls are of, the latest first."""
+    wanted = {each.turn_id for each in calls if each.turn_id is not None}
+    turns: dict[str | None, list[Exchange]] = {each: [] for each in wanted}
+    for each in services(request).exchanges.of_organization(caller(request).organization_id):
+        if each.turn_id in wanted:
+            turns[each.turn_id].append(each)
+    return turns

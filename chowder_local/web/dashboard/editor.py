@@ -72,9 +72,9 @@ async def save(request: Request) -> Response:
     Between that look and the writing, the agent may still write: the last one wins, as always.
     """
     instance = await instance_of(request)
-    sent = dict(await fields(request, FORM_MAX_BYTES))
-    sent = validated(FileWriting, fields, "body")
-    saved = validated(Saved, fields, "body")
+    filled = dict(await fields(request, FORM_MAX_BYTES))
+    sent = validated(FileWriting, filled, "body")
+    saved = validated(Saved, filled, "body")
     files, sandbox_id = services(request).files, running(instance).sandbox_id
     now = await read(files, sandbox_id, sent.path)
     if now.digest not in {saved.opened, saved.anyway}:

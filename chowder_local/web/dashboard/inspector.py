@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from itertools import dropwhile, islice
 from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
+from chowder_local.domain import InstanceId
 from chowder_local.web.bodies import parse_query
-from chowder_local.web.dashboard.calls import CallsWanted, call_lines
+from chowder_local.web.dashboard.calls import CallStatus, CallsWanted, call_lines
+from chowder_local.web.dashboard.names import instance_names
 from chowder_local.web.dashboard.rendering import HEADERS
 from chowder_local.web.dashboard.state import dashboard, page
 from chowder_local.web.dashboard.streams import MEDIA_TYPE, Live, Told
@@ -17,7 +20,7 @@ from chowder_local.web.state import caller, services
 from chowder_local.web.streams import EVENT_STREAM
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator
+    from collections.abc import Hashable, Iterator, Sequence
 
     from starlette.requests import Request
 
@@ -48,6 +51,9 @@ async def show(request: Request) -> Response:
         lines=shown,
         more=wanted.address(before=shown[-1].call.id) if len(found) > PORTION else None,
         live=wanted.address(f"{HERE}/live", since=latest.id if latest else NONE),
+        statuses=list(CallStatus),
+        models=await asyncio.to_thread(_models, _all(request), wanted),
+        instances=await instance_names(request, _instances(request, wanted)),
     )
 
 
@@ -78,21 +84,26 @@ class _Inspector:
 
     async def calls(self, marks: Marks) -> None:
         """Marks what has changed since it looked last."""
-        known = {each.id: each.outcome for each in _of(self._request, self._wanted)}
+        known = self._stages()
         marks.add(*self._missed())
         with self._exchanges.watching() as news:
             while True:
                 await news.wait()
                 news.clear()
-                now = {each.id: each.outcome for each in _of(self._request, self._wanted)}
+                now = self._stages()
                 marks.add(
                     *(
                         Changed(each, each not in known)
-                        for each, outcome in now.items()
-                        if each not in known or known[each] != outcome
+                        for each, stage in now.items()
+                        if each not in known or known[each] != stage
                     )
                 )
                 known = now
+
+    def _stages(self) -> dict[str, Hashable]:
+        """What of each call is seen in its line."""
+        calls = _of(self._request, self._wanted)
+        return {each.id: (each.outcome, len(each.tries)) for each in calls}
 
     def _missed(self) -> list[Changed]:
         """What may have come or changed since the page was made, or since a stream broke off."""
@@ -109,19 +120,41 @@ class _Inspector:
         if len(new) > AT_ONCE:
             return Told(event="stale")
         kept = [each for each in _of(self._request, self._wanted) if each.id in new]
-        lines = [each for each in await call_lines(self._request, kept) if self._wanted.shows(each)]
+        lines = await call_lines(self._request, kept)
+        shown = [each for each in lines if self._wanted.shows(each)]
+        # Its status may have brought it into the list, or out of it.
+        is_by_status = self._wanted.status is not None
         html = dashboard(self._request).rendering.html(
             "inspector_live.html",
-            added=[each for each in lines if new[each.call.id]],
-            changed=[each for each in lines if not new[each.call.id]],
+            added=[each for each in shown if new[each.call.id] or is_by_status],
+            changed=[each for each in shown if not (new[each.call.id] or is_by_status)],
+            gone=[each for each in lines if each not in shown] if is_by_status else [],
         )
         return Told(html)
 
 
 def _of(request: Request, wanted: CallsWanted) -> Iterator[Exchange]:
     """The organization's, or those of one of its instances."""
-    calls = services(request).exchanges.of_organization(caller(request).organization_id)
-    return (each for each in calls if wanted.instance in {"", each.instance_id})
+    return (each for each in _all(request) if wanted.instance in {"", each.instance_id})
+
+
+def _all(request: Request) -> list[Exchange]:
+    organization_id = caller(request).organization_id
+    return list(services(request).exchanges.of_organization(organization_id))
+
+
+def _models(calls: Sequence[Exchange], wanted: CallsWanted) -> list[str]:
+    """Those to choose from. Each call is read once, for that a thread is wanted."""
+    asked = {each.model or each.provider for each in calls}
+    return sorted(asked | ({wanted.model} if wanted.model else set()))
+
+
+def _instances(request: Request, wanted: CallsWanted) -> list[InstanceId]:
+    """Those that have asked something, the one that asked last first."""
+    ids = [each.instance_id for each in _all(request)]
+    if wanted.instance:
+        ids.append(InstanceId(wanted.instance))
+    return [each for each in dict.fromkeys(ids) if each is not None]
 
 
 async def _found(request: Request, wanted: CallsWanted) -> list[CallLine]:

@@ -14,11 +14,13 @@ from chowder_local.openclaw.sessions import MAIN_KEY, session_key
 from chowder_local.web.bodies import parse_query, validated
 from chowder_local.web.dashboard.forms import form
 from chowder_local.web.dashboard.rendering import HEADERS
+from chowder_local.web.dashboard.rows import rows
 from chowder_local.web.dashboard.snippets import MODELS, model_of
 from chowder_local.web.dashboard.state import dashboard, fragment
 from chowder_local.web.dashboard.streams import MEDIA_TYPE
 from chowder_local.web.dashboard.tabs import instance_page
 from chowder_local.web.dashboard.talks import Answer, Failed, Talk, ToolCalled
+from chowder_local.web.dashboard.turns import SHOWN_MAX, shown
 from chowder_local.web.payloads.responses import Message
 from chowder_local.web.state import caller, instance_of, services
 from chowder_local.web.streams import EVENT_STREAM
@@ -52,21 +54,30 @@ class Typed(BaseModel):
 
 
 async def show(request: Request) -> Response:
-    """The instance with a conversation; older messages are a part of it that htmx takes out."""
+    """The instance; its conversation is a part that comes once the agent has been asked for it."""
+    instance = await instance_of(request)
+    looked = parse_query(request, Looked)
+    return await instance_page(request, "instance.html", instance, tab="", looked=looked)
+
+
+async def conversation(request: Request) -> Response:
+    """A conversation, and which others there are; older messages are a part that htmx takes out."""
     instance = await instance_of(request)
     looked = parse_query(request, Looked)
     sessions, transcript, problem = await _read(request, instance, looked)
     named = next((each for each in sessions if each.key == looked.key), None)
-    return await instance_page(
+    (row,) = await rows(request, [instance])
+    return fragment(
         request,
-        "instance.html",
-        instance,
-        tab="",
+        "conversation.html",
+        it=instance,
+        row=row,
         looked=looked,
         sessions=sessions,
         session=named.name if named else None,
         can_talk=named is None or named.is_main or named.name is not None,
         transcript=transcript,
+        turns=shown(transcript.turns) if transcript else [],
         problem=problem,
         model=_model(request, instance),
         models=sorted(MODELS.values()),
@@ -117,11 +128,9 @@ async def _read(
     request: Request, instance: Instance, looked: Looked
 ) -> tuple[list[Session], Transcript | None, str | None]:
     """What can be read of its conversations, or why nothing can."""
-    reading = services(request).reading
     try:
-        sessions = await reading.sessions(instance)
-        transcript = await reading.transcript(
-            instance, looked.key, limit=TURNS, before=looked.before
+        sessions, transcript = await services(request).reading.both(
+            instance, looked.key, limit=TURNS, before=looked.before, text_max=SHOWN_MAX
         )
     except ChowderError as problem:
         return [], None, str(problem)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -76,7 +76,8 @@ class Rendering:
             "asset": self._assets.address,
             "htmx_config": json.dumps(HTMX),
         }
-        templates.filters |= {"size": size_of, "iso": iso, "ago": ago}
+        templates.filters |= {"size": size_of, "iso": iso, "ago": ago, "day": day}
+        templates.filters |= {"ordinal": ordinal, "number": number, "money": money}
         return templates
 
     def html(self, template: str, **context: Any) -> str:
@@ -87,6 +88,31 @@ class Rendering:
 def iso(moment: datetime) -> str:
     """A moment for a `<time>`, which says it in words."""
     return moment.astimezone(UTC).isoformat(timespec="seconds")
+
+
+def day(moment: date) -> str:
+    """A day, as people write it, of a moment in UTC."""
+    if isinstance(moment, datetime):
+        moment = moment.astimezone(UTC)
+    return f"{moment.day} {moment:%b %Y}"
+
+
+def number(value: float) -> str:
+    """A count, with its thousands apart."""
+    return f"{value:,.0f}"
+
+
+def money(usd: float) -> str:
+    """Dollars, and of small sums what is needed to see them."""
+    if usd == 0 or usd >= 1:
+        return f"${usd:,.2f}"
+    return f"${usd:.4f}" if usd >= 0.0001 else "under $0.0001"
+
+
+def ordinal(number: int) -> str:
+    """Which one it is: 1st, 2nd, 3rd, 4th."""
+    ends = {1: "st", 2: "nd", 3: "rd"}
+    return f"{number}{'th' if number % 100 in {11, 12, 13} else ends.get(number % 10, 'th')}"
 
 
 def ago(moment: datetime, now: datetime | None = None) -> str:

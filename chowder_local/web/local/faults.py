@@ -15,7 +15,7 @@ from chowder_local.web.state import caller, services
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from chowder_local.faults import FaultDraft
+    from chowder_local.faults import Fault, FaultDraft
 
 
 async def add(request: Request) -> JSONResponse:
@@ -24,12 +24,7 @@ async def add(request: Request) -> JSONResponse:
     A call takes one fault, the one that was set first. It is authenticated, permitted and found
     valid before that. Faults are gone once they are used up, and when the server ends.
     """
-    draft = (await parse(request, FaultCreation)).draft()
-    _check_path(draft)
-    known, asking = services(request), caller(request).organization_id
-    if draft.instance_id is not None:
-        await known.lifecycle.instance(asking, draft.instance_id)
-    fault = known.faults.add(asking, draft)
+    fault = await set_fault(request, await parse(request, FaultCreation))
     return JSONResponse(FaultView.of(fault).model_dump(mode="json"), 201)
 
 
@@ -50,6 +45,16 @@ async def clear(request: Request) -> Response:
     """Takes all of the organization's faults back."""
     services(request).faults.clear(caller(request).organization_id)
     return Response(status_code=204)
+
+
+async def set_fault(request: Request, asked: FaultCreation) -> Fault:
+    """Sets one for the caller's organization. Raises InputInvalid, InstanceNotFound, FaultsFull."""
+    draft = asked.draft()
+    _check_path(draft)
+    known, asking = services(request), caller(request).organization_id
+    if draft.instance_id is not None:
+        await known.lifecycle.instance(asking, draft.instance_id)
+    return known.faults.add(asking, draft)
 
 
 def _check_path(draft: FaultDraft) -> None:

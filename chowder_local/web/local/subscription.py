@@ -43,7 +43,7 @@ async def checkout(request: Request) -> Response:
     if organization.tier is found.tier:
         return page(
             f"{organization.name} is on {found.tier}",
-            f"<p>{_usage(found.details)} You can close this page.</p>",
+            f"<p>{_usage(found.details)} You can close this page.</p>{_BACK}",
         )
     return page(
         f"Move to {found.tier}",
@@ -51,7 +51,7 @@ async def checkout(request: Request) -> Response:
         f"{_usage(found.details)}</p>"
         f"<p>On {found.tier} it may have {_limit(found.tier)}.{_surplus(found.details, found.tier)}"
         " This is a local server: nothing is paid.</p>"
-        f"{_button(request, f'Pay nothing and move to {found.tier}')}",
+        f"{_button(request, f'Pay nothing and move to {found.tier}')}{_BACK}",
     )
 
 
@@ -70,7 +70,7 @@ async def portal(request: Request) -> Response:
     tiers = "".join(_choice(request, details, tier) for tier in Tier)
     return page(
         f"{organization.name} is on {organization.tier}",
-        f"<p>{_usage(details)} This is a local server: nothing is paid.</p><ul>{tiers}</ul>",
+        f"<p>{_usage(details)} This is a local server: nothing is paid.</p><ul>{tiers}</ul>{_BACK}",
     )
 
 
@@ -124,6 +124,9 @@ def _surplus(details: OrganizationDetails, tier: Tier) -> str:
         return ""
     return f" All {details.instance_count} stay, but no new one is made before there is room."
 
+
+# Whoever has only the link has to sign in there.
+_BACK = '<p><a href="/subscription">The subscription on the dashboard</a></p>'
 
 _INVALID = """<p>It has expired, or it is not whole. Ask for a new one with
 <code>POST /v1/subscription/checkout</code> or <code>POST /v1/subscription/portal</code>.</p>"""

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from chowder_local.accounts.spending import Spending
+from chowder_local.accounts.spending import ModelUsed, Spending
 from chowder_local.domain import InstanceId, ModelProvider
-from chowder_local.store.usage import Counts, Kind
+from chowder_local.store.usage import Counts, Kind, Span
 from tests.scripted.world import World, open_world
 
 if TYPE_CHECKING:
@@ -61,3 +61,34 @@ async def test_it_says_when_there_is_more(world: World) -> None:
         world.usage.note(kind(instance.id, model), MILLION)
     report = await spending.report(world.organization_id, limit=2)
     assert (len(report.rows), report.has_more, report.totals.counts.calls) == (2, True, 3)
+
+
+async def test_some_days_are_told_by_day_model_and_instance(world: World) -> None:
+    first, second = await world.created(), await world.created()
+    spending, day = Spending(world.usage), date(2026, 5, 4)
+    for each in (
+        kind(first.id, "gpt-4o"), kind(first.id, "gpt-99"), kind(second.id, "gpt-4o"),
+        kind(second.id, "gpt-4o", is_billed=False),
+    ):  # fmt: skip
+        world.usage.note(each, MILLION)
+    found = await spending.over_time(world.organization_id, Span(day, day))
+    assert found.total.counts.calls == 4
+    # What nobody knows is left out, and named.
+    assert (found.total.cost_usd, found.total.unpriced) == (5.0, {"gpt-99"})
+    assert found.days.keys() == {day}
+    assert {model: tally.cost_usd for model, tally in found.days[day].items()} == {
+        ModelUsed("gpt-4o", True): 5.0,
+        ModelUsed("gpt-4o", False): 0.0,
+        ModelUsed("gpt-99", True): 0.0,
+    }
+    assert found.models.keys() == found.days[day].keys()
+    assert {each: tally.counts.calls for each, tally in found.instances.items()} == {
+        first.id: 2,
+        second.id: 2,
+    }
+    own = await spending.over_time(world.organization_id, Span(day, day), second.id)
+    assert own.instances.keys() == {second.id}
+    earlier = await spending.over_time(
+        world.organization_id, Span(date(2026, 5, 1), date(2026, 5, 3))
+    )
+    assert earlier.total.counts == Counts()

@@ -120,3 +120,22 @@ async def test_a_conversation_that_nobody_knows_is_not_found(world: World) -> No
     assert await read(world, instance) == 0
     await world.sessions.remember(instance.id, "n", session_key("n"), world.clock.now)
     assert await read(world, instance, session_key("n")) == 0
+
+
+async def test_conversations_and_one_of_them_are_told_at_once(world: World) -> None:
+    instance = await world.created()
+    await world.sessions.remember(instance.id, "deck", "agent:main:s-1", world.clock.now)
+    world.programs.answers |= {"list": done(sessions=[kept("agent:main:irc:5", 5)]), "read": PAGE}
+    sessions, found = await world.reading.both(
+        instance, MAIN_KEY, limit=9, before=None, text_max=40
+    )
+    assert [each.key for each in sessions] == [MAIN_KEY, "agent:main:s-1", "agent:main:irc:5"]
+    assert [turn.text for turn in found.turns] == ["Hi"]
+    (asked,) = world.programs.called("both")
+    assert (asked["limit"], asked["textMax"]) == (9, 40)
+    world.programs.answers["read"] = UNKNOWN
+    for key in (MAIN_KEY, "agent:main:s-1"):
+        _, found = await world.reading.both(instance, key, limit=9, before=None, text_max=40)
+        assert not found.turns
+    with pytest.raises(SessionNotFound):
+        await world.reading.both(instance, "agent:x", limit=9, before=None, text_max=40)

@@ -203,3 +203,12 @@ async def test_one_that_takes_too_long_is_given_up() -> None:
     found = Transcripts(inside, ScriptedPrograms(), "/home")
     with pytest.raises(GatewayUnavailable, match="within 30 s"):
         await found.sessions(SANDBOX_ID, is_running=True)
+
+
+async def test_of_a_text_that_is_cut_its_length_is_told() -> None:
+    found = await read(message(0, "assistant", text("The ti", is_cut=True, length=900), text("de")))
+    assert [(turn.text, turn.is_cut, turn.characters) for turn in found.turns] == [
+        ("The tide", True, 900)
+    ]
+    found = await read(message(0, "assistant", text("The tide", length=8)))
+    assert found.turns[0].characters is None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from chowder_local.domain import InstanceId, ModelProvider, OrganizationId
-from chowder_local.relay.exchanges import MAX_ANSWER_BYTES, Exchange, Exchanges
+from chowder_local.relay.exchanges import MAX_ANSWER_BYTES, Exchange, Exchanges, Try
 
 ORGANIZATION, INSTANCE = OrganizationId("o"), InstanceId("i")
 
@@ -70,3 +70,13 @@ def test_what_a_spare_asks_is_not_kept() -> None:
     exchanges.came(made, b"x")
 
     assert made.chunks == []
+
+
+def test_who_looks_is_told_that_it_is_tried_again() -> None:
+    exchanges = Exchanges()
+    made = begun(exchanges)
+    made.source = "script: slow"
+    with exchanges.watching() as news:
+        made.tried(429, 1.5)
+        assert news.is_set()
+    assert made.tries == [Try("script: slow", 429, 1.5)]

@@ -172,3 +172,27 @@ async def test_a_use_is_told_before_it_is_written(database: Database, key: ApiKe
     assert await keys.get(key.id) == replace(key, last_used_at=used_at)
     assert await all_of(keys.scoped(key.organization_id)) == [replace(key, last_used_at=used_at)]
     assert database.generation == generation
+
+
+async def test_the_latest_keys_come_with_their_grants(
+    database: Database, key: ApiKey, instance_ids: tuple[InstanceId, InstanceId]
+) -> None:
+    keys, (one, two) = KeyQueries(database), instance_ids
+    may = frozenset({Permission.READ})
+    made = [
+        replace(
+            key,
+            id=KeyId(f"key-{number}"),
+            created_at=key.created_at + timedelta(seconds=number // 2),
+            grants={one: may, two: may} if number == 5 else {},
+        )
+        for number in range(2, 7)
+    ]
+    for each in made:
+        await keys.add(each, f"digest-of-{each.id}")
+    organization_id = key.organization_id
+    assert await keys.latest(organization_id, limit=2) == [made[4], made[3]]
+    # Two of the same moment are told apart by their ids.
+    assert await keys.latest(organization_id, limit=2, before=made[3]) == [made[2], made[1]]
+    assert await keys.latest(organization_id, limit=9, before=made[1]) == [made[0]]
+    assert await keys.latest(OrganizationId("another"), limit=9) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,7 +12,7 @@ from chowder_local.domain import InstanceId, InstanceStatus, KeyId, ModelProvide
 from chowder_local.store.keys import KeyQueries
 from chowder_local.store.organizations import OrganizationQueries
 from chowder_local.store.sessions import SessionQueries
-from chowder_local.store.usage import UsageQueries
+from chowder_local.store.usage import Span, UsageQueries
 from tests.scripted.pages import all_of
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ def asked() -> Iterator[list[tuple[str, Any]]]:
 
 async def plan(database: Database, asked: list[tuple[str, Any]]) -> list[str]:
     """What SQLite does for what was asked so far, which is forgotten."""
-    planned = [each for each in asked if each[0].startswith(("SELECT", "UPDATE", "DELETE"))]
+    kinds = ("SELECT", "WITH", "UPDATE", "DELETE")
+    planned = [each for each in asked if each[0].startswith(kinds)]
     steps: list[str] = []
     async with database.reading() as session:
         connection = await session.connection()
@@ -146,3 +148,31 @@ async def test_what_was_used_is_found_by_whose_it_is(
     steps = await plan(database, asked)
     assert [step for step in steps if "SCAN" in step] == []
     assert len([step for step in steps if "SEARCH usage" in step]) == 4
+
+
+async def test_sums_of_some_days_read_these_and_only_an_index(
+    database: Database,
+    instances: InstanceQueries,
+    organization: Organization,
+    make: Callable[..., Instance],
+    asked: list[Any],
+) -> None:
+    instance, usage = make(1), UsageQueries(database)
+    await instances.add(instance, limit=None)
+    span = Span(date(2026, 5, 1), date(2026, 5, 30))
+    for whose in (None, instance.id):
+        await usage.over_time(organization.id, span, whose)
+    steps = await plan(database, asked)
+    # What was read is summed up twice.
+    assert {step for step in steps if "SCAN" in step} == {"SCAN read"}
+    by_sums = "SEARCH usage USING COVERING INDEX ix_usage_sums (instance_id=? AND day>? AND day<?)"
+    assert steps.count(by_sums) == 2
+
+
+async def test_the_latest_keys_are_those_of_the_organization(
+    database: Database, organization: Organization, asked: list[Any]
+) -> None:
+    await KeyQueries(database).latest(organization.id, limit=9)
+    steps = await plan(database, asked)
+    assert [step for step in steps if "SCAN" in step] == []
+    assert "SEARCH api_key USING INDEX ix_api_key_organization_id (organization_id=?)" in steps

@@ -14,7 +14,7 @@ from chowder_local.domain import InstanceId, ModelProvider, Organization, Organi
 from chowder_local.errors.process import DataDirUnusable
 from chowder_local.store import usage
 from chowder_local.store.sessions import SessionQueries
-from chowder_local.store.usage import Counts, Kind, UsageQueries
+from chowder_local.store.usage import Counts, Kind, Span, UsagePart, UsageQueries
 from chowder_local.tasks import owned_tasks
 from tests.scripted.serving import eventually
 from tests.unit.store.conftest import NOW
@@ -191,3 +191,29 @@ async def test_it_is_written_again_and_again(
         await eventually(lambda: len(writes) == 1, "it is written")
         often.note(KIND, ONE)
         await eventually(lambda: len(writes) == 2, "it is written once more")
+
+
+async def test_some_days_are_summed_by_day_and_by_instance(
+    counted: UsageQueries, organization: Organization
+) -> None:
+    for day in (3, 4, 5, 6):
+        kind = replace(KIND, day=date(2026, 5, day))
+        for each in (kind, replace(kind, session_key="other"), replace(kind, is_billed=False)):
+            counted.note(each, ONE)
+    second = InstanceId("instance-2")
+    counted.note(replace(KIND, instance_id=second), ONE)
+    span = Span(date(2026, 5, 4), date(2026, 5, 5))
+    days, parts = await counted.over_time(organization.id, span)
+    assert [(part.of, part.is_billed, part.counts.calls) for part in days] == [
+        (date(2026, 5, 4), False, 1),
+        (date(2026, 5, 4), True, 3),
+        (date(2026, 5, 5), False, 1),
+        (date(2026, 5, 5), True, 2),
+    ]
+    assert days[1] == UsagePart(date(2026, 5, 4), "gpt-4o", True, added(ONE, ONE, ONE))
+    assert [(part.of, part.counts.calls) for part in parts] == [
+        (KIND.instance_id, 2), (KIND.instance_id, 4), (second, 1),
+    ]  # fmt: skip
+    (own,), (part,) = await counted.over_time(organization.id, span, second)
+    assert own.counts == part.counts == ONE
+    assert await counted.over_time(OrganizationId("another"), span) == ([], [])

@@ -6,6 +6,9 @@ import re
 
 import pytest
 
+from chowder_local.accounts.keys import KeyDraft
+from chowder_local.domain import Permission
+from chowder_local.faults import FaultDraft, FaultKind
 from chowder_local.web.dashboard.routes import PAGES, Page
 from chowder_local.web.dashboard.tabs import TABS
 from tests.web.conftest import ALLOWED_ORIGIN
@@ -38,8 +41,12 @@ async def address(page: Page, visitor: Visitor) -> str:
     call = visitor.http.services.exchanges.begin(
         agent.organization_id, agent.id, "openai", "v1/chat/completions", b"{}"
     )
+    draft = KeyDraft("ours", [agent.id], [Permission.READ])
+    key, _ = await visitor.http.services.keys.create(agent.organization_id, draft)
+    fault = visitor.http.services.faults.add(agent.organization_id, FaultDraft(FaultKind.MESSAGE))
     places = {
-        "instance_id": agent.id, "exchange_id": call.id, "token": "none", "channel": "telegram",
+        "instance_id": agent.id, "exchange_id": call.id, "token": "none", "key_id": key.id,
+        "fault_id": fault.id, "position": "1", "channel": "telegram",
     }  # fmt: skip
     if "{snapshot_id}" in page.path:
         places["snapshot_id"] = (await visitor.http.services.snapshots.take(agent)).id

@@ -93,7 +93,11 @@ async def test_an_organization_sees_its_own_only(visitor: Visitor) -> None:
         ({"q": "NORTH"}, [0]),
         ({"q": "slow down"}, [1]),
         ({"q": "gpt-4o"}, [1, 0]),
-        ({"failed": "true"}, [1]),
+        ({"status": "failed"}, [1]),
+        ({"status": "ok"}, [0]),
+        ({"status": "running"}, []),
+        ({"model": "gpt-4o", "status": ""}, [1, 0]),
+        ({"model": "gpt-5"}, []),
         ({"instance": "another"}, []),
         ({"q": "%"}, []),
     ],
@@ -180,3 +184,20 @@ async def test_a_call_that_is_no_conversation_is_shown_as_it_is(visitor: Visitor
     made = called(visitor, agent, reply=Reply("x"), path="v1/embeddings")
     html = (await visitor.get(f"/inspector/{made.id}")).text
     assert "As it was sent" in html
+
+
+async def test_an_attempt_leads_to_the_one_before_it(visitor: Visitor) -> None:
+    agent = await visitor.http.world.created()
+    called(visitor, agent, turn_id="another", error="Slow down.")
+    first = called(visitor, agent, turn_id="t", error="Slow down.")
+    second = called(visitor, agent, turn_id="t", reply=Reply("Up."))
+    second.tried(429, 1.5)
+    second.tried(None)
+    html = (await visitor.get("/inspector")).text
+    assert html.count("attempt") == 1
+    assert "4th attempt" in html
+    html = (await visitor.get(f"/inspector/{second.id}")).text
+    assert f'/inspector/{first.id}">{first.id}</a>, which failed' in html
+    assert "429 came back from offline, to be asked again after 1.5 s" in html
+    assert "nobody answered" in html
+    assert "attempt" not in (await visitor.get(f"/inspector/{first.id}")).text

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from chowder_local.openclaw.sessions import session_key
+from chowder_local.openclaw.transcripts import TEXT_MAX
 from chowder_local.web.dashboard.talks import Answer
+from chowder_local.web.dashboard.turns import SHOWN_MAX
 from tests.scripted import gateway as scripted
 from tests.scripted.programs import done
 from tests.web.dashboard.conftest import Elements
@@ -58,7 +60,7 @@ def events(body: str) -> list[tuple[str, str]]:
 async def test_it_shows_what_was_said_and_the_other_conversations(visitor: Visitor) -> None:
     agent = await visitor.http.world.created()
     kept(visitor, said("user", "Which way?"), said("assistant", HOSTILE, 2), has_more=True)
-    html = (await visitor.get(f"/instances/{agent.id}")).text
+    html = (await visitor.get(f"/instances/{agent.id}/conversation")).text
     assert "Which way?" in html
     assert "alert(1)" in html
     elements = Elements(html)
@@ -155,7 +157,49 @@ async def test_what_is_wrong_with_a_message_is_told_at_once(
 async def test_one_that_is_stopped_takes_no_messages_and_says_so(visitor: Visitor) -> None:
     agent = await visitor.http.world.stopped()
     kept(visitor)
-    html = (await visitor.get(f"/instances/{agent.id}")).text
+    html = (await visitor.get(f"/instances/{agent.id}/conversation")).text
     assert "It is stopped." in html
     answer = await visitor.sent(f"/instances/{agent.id}/messages", {"text": "Hi", "model": MODEL})
     assert answer.status_code == 409
+
+
+async def test_a_long_text_is_cut_and_can_be_had_whole(visitor: Visitor) -> None:
+    agent = await visitor.http.world.created()
+    text = HOSTILE + "x" * SHOWN_MAX
+    kept(visitor, said("user", text, 7))
+    html = (await visitor.get(f"/instances/{agent.id}/conversation")).text
+    assert text[:SHOWN_MAX] not in html
+    assert html.count("x" * 1000) < SHOWN_MAX / 1000
+    elements = Elements(html)
+    (whole,) = [
+        each for each in elements.all("button") if (each.get("id") or "").startswith("whole-7")
+    ]
+    answer = await visitor.get(whole["hx-get"] or "")
+    assert "x" * SHOWN_MAX in answer.text
+    assert "<script>" not in answer.text
+    (file,) = [each for each in elements.all("a") if "download" in each]
+    answer = await visitor.get(file["href"] or "")
+    assert answer.text == text
+    assert answer.headers["Content-Disposition"].startswith('attachment; filename="user-7.txt"')
+    assert answer.headers["Content-Type"] == "application/octet-stream"
+
+
+async def test_what_is_longer_than_a_page_bears_can_be_taken_along_only(visitor: Visitor) -> None:
+    agent = await visitor.http.world.created()
+    cut = said("assistant", "x" * SHOWN_MAX, 7)
+    cut["parts"][0] |= {"is_cut": True, "length": TEXT_MAX + 1}
+    call = {"type": "call", "id": "1", "name": "exec", "arguments": None, "is_cut": True}
+    kept(visitor, cut, {"position": 8, "role": "assistant", "parts": [call]})
+    html = (await visitor.get(f"/instances/{agent.id}/conversation")).text
+    assert "200,001 characters" in html
+    assert "too long for a page" in html
+    elements = Elements(html)
+    assert not [each for each in elements.all("button") if "whole" in (each.get("id") or "")]
+    assert len([each for each in elements.all("a") if "download" in each]) == 2
+
+
+@pytest.mark.parametrize("turn", ["8", "7?nth=1", "x", "9" * 400, "-1", "²"])
+async def test_a_message_that_is_not_there_is_not_found(visitor: Visitor, turn: str) -> None:
+    agent = await visitor.http.world.created()
+    kept(visitor, said("user", "Hi", 7))
+    assert (await visitor.get(f"/instances/{agent.id}/turns/{turn}")).status_code == 404

@@ -13,6 +13,17 @@
     if (button.dataset.copies) await copy(button);
   });
 
+  // Goes to the line of a field that something is said of.
+  function select(button) {
+    const field = document.getElementById(button.dataset.of);
+    const lines = field.value.split("\n");
+    const line = Number(button.dataset.line) - 1;
+    const begin = lines.slice(0, line).join("\n").length + (line > 0);
+    field.focus();
+    field.setSelectionRange(begin, begin + (lines[line] ?? "").length);
+    field.scrollTop = (field.scrollHeight / lines.length) * Math.max(0, line - 3);
+  }
+
   async function copy(button) {
     const source = document.getElementById(button.dataset.copies);
     const words = button.firstChild;
@@ -31,17 +42,6 @@
   function say(words) {
     const said = document.getElementById("said");
     if (said) said.textContent = words;
-  }
-
-  // Goes to the line of a field that something is said of.
-  function select(button) {
-    const field = document.getElementById(button.dataset.of);
-    const lines = field.value.split("\n");
-    const line = Number(button.dataset.line) - 1;
-    const begin = lines.slice(0, line).join("\n").length + (line > 0);
-    field.focus();
-    field.setSelectionRange(begin, begin + (lines[line] ?? "").length);
-    field.scrollTop = (field.scrollHeight / lines.length) * Math.max(0, line - 3);
   }
 
   // A list that is in the page as a whole is searched in the page.

@@ -1,0 +1,77 @@
+"""Faults: every kind is set by its form, listed, and taken back."""
+
+from __future__ import annotations
+
+import pytest
+
+from chowder_local.faults import FaultKind
+from chowder_local.web.payloads.faults import NEW
+from tests.web.dashboard.conftest import Elements, Visitor
+
+MORE = {
+    FaultKind.STREAM: {"after_events": "0"},
+    FaultKind.CALL: {"path": "/v1/instances/{instance_id}/files*", "method": "GET"},
+}
+
+
+def listed(html: str) -> list[str]:
+    found = [each.get("id") or "" for each in Elements(html).all("tr")]
+    return [each.removeprefix("fault-") for each in found if each.startswith("fault-")]
+
+
+@pytest.mark.parametrize("kind", FaultKind)
+async def test_each_kind_has_a_form_that_sets_it(visitor: Visitor, kind: FaultKind) -> None:
+    world = visitor.http.world
+    agent = await world.created()
+    elements = Elements((await visitor.get(f"/faults?kind={kind}")).text)
+    named = {
+        each["name"]: each.get("value") or ""
+        for tag in ("input", "select")
+        for each in elements.all(tag)
+        if each.get("name")
+    }
+    form = {**named, "kind": kind, "times": "3", "delay_s": "1.5"} | MORE.get(kind, {})
+    if "instance_id" in named:
+        form["instance_id"] = agent.id
+    answer = await visitor.sent("/faults", {each: form[each] for each in form if each})
+    assert answer.status_code == 200, answer.text
+    (fault,) = world.faults.of(world.organization_id)
+    assert (fault.asked.kind, fault.left, fault.asked.delay_s) == (kind, 3, 1.5)
+    assert (fault.asked.instance_id is None) == (kind in NEW)
+    assert listed(answer.text) == [fault.id]
+    assert "waits 1.5 s" in answer.text
+    answer = await visitor.sent(f"/faults/{fault.id}/remove")
+    assert listed(answer.text) == []
+    assert world.faults.of(world.organization_id) == []
+
+
+async def test_all_are_taken_back_after_a_question(visitor: Visitor) -> None:
+    for status in ("429", "500"):
+        await visitor.sent("/faults", {"kind": "message", "status": status})
+    html = (await visitor.get("/faults")).text
+    assert len(listed(html)) == 2
+    assert "is answered 429, to be tried again after 1 s" in html
+    assert "Take 2 back?" in (await visitor.get("/faults/clear")).text
+    assert listed((await visitor.sent("/faults/clear")).text) == []
+
+
+async def test_what_would_never_happen_is_refused(visitor: Visitor) -> None:
+    for form in (
+        {"kind": "call"},
+        {"kind": "call", "path": "/nowhere"},
+        {"kind": "message", "after_events": "1"},
+        {"kind": "message", "status": "200"},
+    ):
+        assert (await visitor.sent("/faults", form)).status_code == 422, form
+    answer = await visitor.sent("/faults", {"kind": "message", "instance_id": "another"})
+    assert answer.status_code == 404
+
+
+async def test_an_organization_sees_its_own_only(visitor: Visitor) -> None:
+    await visitor.sent("/faults", {"kind": "message"})
+    (fault_id,) = listed((await visitor.get("/faults")).text)
+    await visitor.signed_in(await visitor.http.other_key())
+    assert listed((await visitor.get("/faults")).text) == []
+    assert (await visitor.sent(f"/faults/{fault_id}/remove")).status_code == 404
+    await visitor.sent("/faults/clear")
+    assert len(visitor.http.world.faults.of(visitor.http.world.organization_id)) == 1
