@@ -12,8 +12,10 @@ import pytest
 
 from chowder_local.engine.connection import find_engine, open_client
 from tests.e2e.api import Api
+from tests.e2e.browser import open_browser
 from tests.e2e.clawhub import ClawHub
 from tests.e2e.containers import containers
+from tests.e2e.dashboards import Served, served_in_thread, visit
 from tests.e2e.local_model import LocalModel
 from tests.e2e.serving import ServerProcess
 from tests.e2e.stand_in import StandIn
@@ -21,6 +23,9 @@ from tests.e2e.whole_life import ENGINE, SERVERS, served
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
+    from pathlib import Path
+
+    from playwright.sync_api import Browser, Page
 
 SANDBOX_LINES = 25
 OVERRIDES = {"agents.defaults.thinkingDefault": "off"}
@@ -134,6 +139,27 @@ def patient(api: Api, patients: list[str]) -> str:
         assert started.status_code == 200, started.text
     api.until(instance_id, "running")
     return instance_id
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A real one, which several tests visit."""
+    with open_browser() as browser:
+        yield browser
+
+
+@pytest.fixture(name="served")
+def served_world(tmp_path: Path) -> Iterator[Served]:
+    """A server whose engine is scripted."""
+    with served_in_thread(tmp_path) as served:
+        yield served
+
+
+@pytest.fixture
+def page(browser: Browser, served: Served) -> Iterator[Page]:
+    """Its dashboard's overview, signed in; what the browser complains of fails the test."""
+    with visit(browser, served) as page:
+        yield page
 
 
 @pytest.fixture(scope="session")

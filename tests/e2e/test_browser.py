@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.e2e.api import TURN_TIMEOUT_S, Api
-from tests.e2e.browser import FOREIGN_DOMAIN, open_browser, served
+from tests.e2e.browser import FOREIGN_DOMAIN, served
 from tests.e2e.node import CLIENTS
 from tests.e2e.stand_in import Slow, refusal
 
@@ -23,12 +23,6 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
 HELLO = {"model": "gpt-4o", "input": "Hello!"}
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with open_browser() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

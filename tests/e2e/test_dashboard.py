@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.e2e.api import BOOT_TIMEOUT_S, TURN_TIMEOUT_S, Api
-from tests.e2e.browser import open_browser
 from tests.e2e.dashboards import heard, root, sign_in_link
 from tests.e2e.node import tool
 
@@ -35,12 +34,6 @@ EXPECTED = (
     "htmx:afterRequest",
 )
 """What browser and htmx say of lines that are not shown, and of a server that is away."""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with open_browser() as browser:
-        yield browser
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.e2e.api import BOOT_TIMEOUT_S, TURN_TIMEOUT_S, Api
-from tests.e2e.browser import open_browser
 from tests.e2e.dashboards import heard, root, sign_in_link
 
 if TYPE_CHECKING:
@@ -26,12 +25,6 @@ HOSTILE = "<script>document.title='owned'</script><img src=x onerror=\"document.
 BOOT_TIMEOUT_MS = BOOT_TIMEOUT_S * 1000
 TURN_TIMEOUT_MS = TURN_TIMEOUT_S * 1000
 LARGE_BYTES = 60_000_000
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with open_browser() as browser:
-        yield browser
 
 
 @pytest.fixture

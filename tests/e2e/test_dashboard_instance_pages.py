@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from chowder_local.web.dashboard.logs import KEPT
-from tests.e2e.browser import open_browser
-from tests.e2e.dashboards import NARROW, WIDE, Served, judge, served_in_thread, visit
+from tests.e2e.dashboards import NARROW, WIDE, Served, judge
 from tests.e2e.waiting import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
-    from playwright.sync_api import Browser, Dialog, FilePayload, Page, ViewportSize
+    from playwright.sync_api import Dialog, FilePayload, Page, ViewportSize
 
     from chowder_local.domain import Instance
 
@@ -24,24 +22,6 @@ pytestmark = pytest.mark.slow
 
 HOSTILE = "<script>document.title='owned'<&script><img src=x onerror=document.title='owned'>.md"
 SCRIPT = "</textarea><script>document.title='owned'</script>"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with open_browser() as browser:
-        yield browser
-
-
-@pytest.fixture
-def served(tmp_path: Path) -> Iterator[Served]:
-    with served_in_thread(tmp_path) as served:
-        yield served
-
-
-@pytest.fixture
-def page(browser: Browser, served: Served) -> Iterator[Page]:
-    with visit(browser, served) as page:
-        yield page
 
 
 def show(page: Page, served: Served, instance: Instance, tab: str) -> None:

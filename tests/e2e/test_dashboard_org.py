@@ -9,7 +9,6 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.e2e.api import Api
-from tests.e2e.browser import open_browser
 from tests.e2e.dashboards import heard, root, sign_in_link
 
 if TYPE_CHECKING:
@@ -24,12 +23,6 @@ pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
 LONG = "The tide turns. " * 15_000
 """More than a page bears."""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with open_browser() as browser:
-        yield browser
 
 
 @pytest.fixture

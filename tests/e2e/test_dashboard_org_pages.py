@@ -15,8 +15,7 @@ import pytest
 from playwright.sync_api import expect
 
 from chowder_local.store.usage import Counts, Kind
-from tests.e2e.browser import open_browser
-from tests.e2e.dashboards import NARROW, WIDE, Served, heard, judge, served_in_thread, sign_in
+from tests.e2e.dashboards import NARROW, WIDE, Served, heard, judge, sign_in
 from tests.scripted.programs import done
 
 if TYPE_CHECKING:
@@ -36,18 +35,6 @@ EXPECTED = ("status of 422", "Status Error Code 422", "htmx:oobErrorNoTarget")
 """What browser and htmx say of refusals that a test wants, and of lines that are not shown."""
 HUGE = 1_500_000
 """Characters of a message that no page bears."""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with open_browser() as browser:
-        yield browser
-
-
-@pytest.fixture
-def served(tmp_path: Path) -> Iterator[Served]:
-    with served_in_thread(tmp_path) as served:
-        yield served
 
 
 @pytest.fixture

@@ -14,37 +14,14 @@ import pytest
 from chowder_local.domain import Instance, InstanceStatus
 from chowder_local.events import EventType
 from chowder_local.web.dashboard.overview import PORTION
-from tests.e2e.browser import open_browser
-from tests.e2e.dashboards import NARROW, WIDE, Served, judge, served_in_thread, visit
+from tests.e2e.dashboards import NARROW, WIDE, Served, judge
 from tests.e2e.waiting import eventually
 from tests.scripted.programs import done
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from playwright.sync_api import Browser, Page, Route, ViewportSize
+    from playwright.sync_api import Page, Route, ViewportSize
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with open_browser() as browser:
-        yield browser
-
-
-@pytest.fixture
-def served(tmp_path: Path) -> Iterator[Served]:
-    with served_in_thread(tmp_path) as served:
-        yield served
-
-
-@pytest.fixture
-def page(browser: Browser, served: Served) -> Iterator[Page]:
-    """The overview, signed in; what the browser complains of fails the test."""
-    with visit(browser, served) as page:
-        yield page
 
 
 def row(page: Page, instance: Instance, status: str = "") -> None:

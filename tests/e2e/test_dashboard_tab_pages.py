@@ -11,8 +11,7 @@ from chowder_local.domain import InstanceStatus
 from chowder_local.openclaw.config_edits import HIDDEN
 from chowder_local.openclaw.config_schema import SCHEMA_FILE
 from tests.e2e import qr
-from tests.e2e.browser import open_browser
-from tests.e2e.dashboards import NARROW, WIDE, Served, judge, served_in_thread, visit
+from tests.e2e.dashboards import NARROW, WIDE, Served, judge, served_in_thread
 from tests.e2e.waiting import eventually
 from tests.scripted.gateway import ok
 from tests.scripted.programs import done
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from playwright.sync_api import Browser, Page, ViewportSize
+    from playwright.sync_api import Page, ViewportSize
 
     from chowder_local.domain import Instance
 
@@ -43,23 +42,11 @@ SCHEMA = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with open_browser() as browser:
-        yield browser
-
-
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[Served]:
     with served_in_thread(tmp_path) as served:
         served.world.engine.image_files[SCHEMA_FILE] = json.dumps(SCHEMA).encode()
         yield served
-
-
-@pytest.fixture
-def page(browser: Browser, served: Served) -> Iterator[Page]:
-    with visit(browser, served) as page:
-        yield page
 
 
 @pytest.fixture

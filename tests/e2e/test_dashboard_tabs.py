@@ -12,7 +12,6 @@ import pytest
 from chowder_local.openclaw.config_edits import HIDDEN
 from tests.e2e.api import BOOT_TIMEOUT_S, Api
 from tests.e2e.bots import TOKEN, BotApi
-from tests.e2e.browser import open_browser
 from tests.e2e.containers import config_of, container_of
 from tests.e2e.dashboards import heard, root, sign_in_link
 from tests.e2e.waiting import eventually
@@ -33,12 +32,6 @@ LONG_MS = BOOT_TIMEOUT_S * 1000
 EXPECTED = ("status of 4", "status of 502", "Status Error Code", "oobErrorNoTarget")
 """What browser and htmx say of refusals that a test wants."""
 HOSTILE = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with open_browser() as browser:
-        yield browser
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.e2e.api import Api
-from tests.e2e.browser import FOREIGN_DOMAIN, open_browser, served
+from tests.e2e.browser import FOREIGN_DOMAIN, served
 from tests.e2e.node import CLIENTS
 from tests.e2e.waiting import eventually
 
@@ -39,12 +39,6 @@ SUBMIT = """(url) => {
     document.body.append(form);
     form.submit();
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with open_browser() as browser:
-        yield browser
 
 
 @pytest.fixture

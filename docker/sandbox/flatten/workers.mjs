@@ -1,6 +1,7 @@
-// Makes one file of each worker thread that a gateway starts over and over: what a thread does not
+// Makes few files of each worker thread that a gateway starts over and over: what a thread does not
 // use is left out, of up to 900 modules. The one that searches memories held 100 MB, and a thread
-// that idled for a minute is started anew by the next message.
+// that idled for a minute is started anew by the next message. What a worker loads only for some
+// tasks stays a file of its own.
 //
 // A module whose exports a worker does not use is left out with whatever else it does when it is
 // loaded. Looked at for OpenClaw 2026.9.6: those enter themselves in registries that are left out, too.
@@ -12,20 +13,52 @@ import { build } from "esbuild";
 const dist = path.resolve(process.argv[2]);
 const workers = [
   "config/sessions/disk-budget.worker.js",
+  "config/sessions/session-accessor.sqlite-archive.worker.js",
+  "config/sessions/session-transcript.worker.js",
   "extensions/memory-core/memory-index.worker.js",
   "extensions/memory-core/memory-search.worker.js",
   "infra/sqlite-store.worker.js",
 ];
 const onlyImports = /^import "(\.[^"]+)";\nexport \{\};\s*$/;
 
-const unused = {
-  name: "leave out what is not used",
-  setup(bundler) {
-    bundler.onResolve({ filter: /^\./ }, ({ kind, path: wanted, resolveDir }) =>
-      kind === "entry-point" ? undefined : { path: path.resolve(resolveDir, wanted), sideEffects: false },
-    );
-  },
-};
+// What parts of these workers load only for some tasks, or when something has failed.
+const late = [
+  "legacy-config-issues",
+  "openclaw-state-worker-store",
+  "session-accessor.sqlite-reclamation",
+  "session-canonical-validation",
+  "session-cold-storage-worker",
+  "session-history-archive-pruning",
+  "session-transcript-read-worker-runtime",
+  "session-transcript-worker-runtime",
+  "sqlite-snapshot-staging-owner",
+  "subagent-announce-result",
+  "subsystem",
+  "temp-artifact-cleanup",
+];
+// To write the configuration and to load plugins is no worker's task, and would bring all of
+// OpenClaw along: the way there stays as it was.
+const outside = ["io.write", "runtime"];
+
+/** A file's name without what tells its content. */
+const nameOf = (file) => path.basename(file).replace(/-[\w-]{8}\.mjs$/, "");
+
+/** For the bundle of a worker. */
+function unused(worker) {
+  return {
+    name: "leave out what is not used",
+    setup(bundler) {
+      bundler.onResolve({ filter: /^\./ }, ({ kind, path: wanted, resolveDir, importer }) => {
+        if (kind === "entry-point") return undefined;
+        const file = path.resolve(resolveDir, wanted);
+        // Much of what is loaded later is so by what is left out; esbuild would look at all of it.
+        return kind !== "dynamic-import" || importer === worker || late.includes(nameOf(file))
+          ? { path: file, sideEffects: false }
+          : { path: `./${path.relative(dist, file)}`, external: true };
+      });
+    },
+  };
+}
 
 /** Resolves once a thread has loaded the file, which by itself only waits for what it is to do. */
 function loaded(file) {
@@ -40,12 +73,16 @@ function loaded(file) {
 for (const worker of workers) {
   const file = path.join(dist, worker);
   const [, imported] = readFileSync(file, "utf8").match(onlyImports) ?? [];
-  // Beside what it is made of, because some of that looks from its own address for other files.
-  const flat = path.join(dist, `flat-${path.basename(worker, ".js")}.mjs`);
+  const entry = imported === undefined ? file : path.resolve(path.dirname(file), imported);
+  const name = `flat-${path.basename(worker, ".js")}`;
   const { metafile } = await build({
-    entryPoints: [imported === undefined ? file : path.resolve(path.dirname(file), imported)],
-    outfile: flat,
+    entryPoints: { [name]: entry },
+    // Beside what it is made of, because some of that looks from its own address for other files.
+    outdir: dist,
+    outExtension: { ".js": ".mjs" },
+    chunkNames: `${name}-[hash]`,
     bundle: true,
+    splitting: true,
     format: "esm",
     platform: "node",
     target: "node24",
@@ -54,14 +91,17 @@ for (const worker of workers) {
     legalComments: "none",
     metafile: true,
     logLevel: "error",
-    plugins: [unused],
+    plugins: [unused(entry)],
   });
-  const [output] = Object.values(metafile.outputs);
-  const late = output.imports.filter(({ kind }) => kind === "dynamic-import");
-  // What is loaded later would come with a second copy of what is in here.
-  if (late.length > 0) throw new Error(`${worker} loads ${late.map((one) => one.path)} later`);
+  const outputs = Object.values(metafile.outputs);
+  const left = outputs
+    .flatMap(({ imports }) => imports)
+    .filter(({ kind, external, path: file }) => external && kind === "dynamic-import" && file.startsWith("./"))
+    .filter(({ path: file }) => !outside.includes(nameOf(file)));
+  // What is loaded from elsewhere comes with a second copy of what is in here.
+  if (left.length > 0) throw new Error(`${worker} loads ${left.map((one) => one.path)} later`);
+  const flat = path.join(dist, `${name}.mjs`);
   await loaded(flat);
   writeFileSync(file, `import "${path.relative(path.dirname(file), flat)}";\nexport {};\n`);
-  const kept = Object.values(output.inputs).filter(({ bytesInOutput }) => bytesInOutput > 0);
-  console.log(`${worker}: ${Object.keys(metafile.inputs).length} -> 1 file, of ${kept.length}`);
+  console.log(`${worker}: ${Object.keys(metafile.inputs).length} -> ${outputs.length} files`);
 }
