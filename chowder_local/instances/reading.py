@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from chowder_local.domain import InstanceStatus
@@ -76,9 +77,7 @@ class Reading:
         SandboxMissing.
         """
 
-        async def read(*, is_running: bool) -> list[KeptSession]:
-            return await self._transcripts.sessions(instance.sandbox_id, is_running=is_running)
-
+        read = partial(self._transcripts.sessions, instance.sandbox_id)
         return await self._all(instance, await self._read(instance, read))
 
     async def _all(self, instance: Instance, kept: Sequence[KeptSession]) -> list[Session]:
@@ -103,16 +102,10 @@ class Reading:
         Texts are cut to so many characters. Raises SessionNotFound, and what `sessions` does.
         """
 
-        async def read(*, is_running: bool) -> Transcript:
-            return await self._transcripts.transcript(
-                instance.sandbox_id,
-                key,
-                is_running=is_running,
-                limit=limit,
-                before=before,
-                text_max=text_max,
-            )
-
+        read = partial(
+            self._transcripts.transcript, instance.sandbox_id, key,
+            limit=limit, before=before, text_max=text_max,
+        )  # fmt: skip
         found = await self._read(instance, read)
         if not found.is_known and key != MAIN_KEY:
             named = await self._sessions.of_instance(instance.id)
@@ -125,16 +118,10 @@ class Reading:
     ) -> tuple[list[Session], Transcript]:
         """What `sessions` and `transcript` tell, at once; raises what these do."""
 
-        async def read(*, is_running: bool) -> tuple[list[KeptSession], Transcript]:
-            return await self._transcripts.both(
-                instance.sandbox_id,
-                key,
-                is_running=is_running,
-                limit=limit,
-                before=before,
-                text_max=text_max,
-            )
-
+        read = partial(
+            self._transcripts.both, instance.sandbox_id, key,
+            limit=limit, before=before, text_max=text_max,
+        )  # fmt: skip
         kept, found = await self._read(instance, read)
         sessions = await self._all(instance, kept)
         if not found.is_known and all(each.key != key for each in sessions):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, get_args
 
 from pydantic import BaseModel, Field
@@ -11,6 +12,7 @@ from starlette.responses import Response
 from chowder_local.events import EventType
 from chowder_local.faults import FaultKind
 from chowder_local.web.bodies import parse_query, validated
+from chowder_local.web.dashboard.event_watch import watch
 from chowder_local.web.dashboard.forms import form
 from chowder_local.web.dashboard.names import choices, instance_names
 from chowder_local.web.dashboard.rendering import HEADERS
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from chowder_local.web.dashboard.streams import Marks
 
 HERE = "/faults"
+USED = "used"
 WORDS = {
     FaultKind.PROVISIONING: "a new instance, on its way",
     FaultKind.CREATE: "a create",
@@ -109,18 +112,11 @@ async def follow(request: Request) -> Response:
     """The list, each time that a fault is used."""
     if request.method == "HEAD":
         return Response(media_type=MEDIA_TYPE, headers=HEADERS | EVENT_STREAM)
-    events, organization_id = services(request).events, caller(request).organization_id
 
     async def used(marks: Marks) -> None:
-        is_outrun = True
-        while is_outrun:
-            with events.follow(organization_id) as follower:
-                # What came between the page and this, or was lost, is seen as well.
-                marks.add("used")
-                async for batch in follower.batches():
-                    if any(each.type is EventType.FAULT_APPLIED for each in batch):
-                        marks.add("used")
-                is_outrun = follower.is_outrun.is_set()
+        # What came between the page and this is seen as well.
+        marks.add(USED)
+        await watch(request, {EventType.FAULT_APPLIED}, partial(marks.add, USED))
 
     async def told(_: frozenset[Hashable]) -> Told:
         lines = await _lines(request)

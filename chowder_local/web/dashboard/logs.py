@@ -13,7 +13,7 @@ from starlette.responses import Response
 from chowder_local.domain import InstanceStatus
 from chowder_local.errors import ChowderError
 from chowder_local.events import EventType
-from chowder_local.web.dashboard.instance_events import watch
+from chowder_local.web.dashboard.event_watch import watch
 from chowder_local.web.dashboard.log_lines import Lines
 from chowder_local.web.dashboard.rendering import HEADERS
 from chowder_local.web.dashboard.streams import MEDIA_TYPE, Live, Told
@@ -93,7 +93,7 @@ class _Log:
             self._again.set()
             marks.add(NEWS)
 
-        await watch(self._request, self._instance_id, LIFE, notice)
+        await watch(self._request, LIFE, notice, instance_id=self._instance_id)
 
     async def told(self, _: frozenset[Hashable]) -> Told:
         """The lines since the last telling; `is_new` if they take the place of all before.

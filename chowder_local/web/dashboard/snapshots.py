@@ -10,8 +10,8 @@ from starlette.responses import Response
 
 from chowder_local.events import EventType
 from chowder_local.web.bodies import parse_query, validated
+from chowder_local.web.dashboard.event_watch import watch
 from chowder_local.web.dashboard.forms import form
-from chowder_local.web.dashboard.instance_events import watch
 from chowder_local.web.dashboard.rendering import HEADERS
 from chowder_local.web.dashboard.state import fragment
 from chowder_local.web.dashboard.streams import MEDIA_TYPE, Live, Told
@@ -63,7 +63,7 @@ async def follow(request: Request) -> Response:
 
     async def events(marks: Marks) -> None:
         notice = partial(marks.add, CHANGED)
-        await watch(request, instance.id, NEWS, notice, followed.after)
+        await watch(request, NEWS, notice, instance_id=instance.id, after=followed.after)
 
     return Live(request, [events], _look_again)
 

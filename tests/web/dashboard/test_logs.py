@@ -10,7 +10,7 @@ from starlette.requests import Request
 
 from chowder_local.domain import InstanceId, InstanceStatus
 from chowder_local.events import CAPACITY, EventType
-from chowder_local.web.dashboard.instance_events import watch
+from chowder_local.web.dashboard.event_watch import watch
 from tests.web.dashboard.conftest import NAVIGATING, Elements
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ async def test_only_what_happens_to_the_instance_or_to_all_is_noticed(visitor: V
 
     async with asyncio.timeout(10), asyncio.TaskGroup() as group:
         watching = group.create_task(
-            watch(request, agent.id, {KIND}, lambda: noticed.put_nowait(None))
+            watch(request, {KIND}, lambda: noticed.put_nowait(None), instance_id=agent.id)
         )
         await happens(InstanceId("another"))
         await happens(agent.id, EventType.BOOT_QUEUED)

@@ -1,4 +1,4 @@
-"""What happens to one instance, for a stream that has to do something about it."""
+"""What happens to an organization or one instance, for a stream that has to act on it."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ if TYPE_CHECKING:
 
 async def watch(
     request: Request,
-    instance_id: InstanceId,
     kinds: Collection[EventType],
     notice: Callable[[], None],
+    *,
+    instance_id: InstanceId | None = None,
     after: str | None = None,
 ) -> None:
     """Calls `notice` for events of these kinds, or if some may be lost, from `after` or now on.
 
-    Those of no instance are everybody's.
+    With an instance, only its own count, and those of no instance, which are everybody's.
     """
     events, is_outrun = services(request).events, True
     wanted = {*kinds, EventType.EVENTS_MISSED}
@@ -32,7 +33,8 @@ async def watch(
         with events.follow(caller(request).organization_id, after) as follower:
             async for batch in follower.batches():
                 if any(
-                    each.instance_id in {None, instance_id} and each.type in wanted
+                    each.type in wanted
+                    and (instance_id is None or each.instance_id in {None, instance_id})
                     for each in batch
                 ):
                     notice()
