@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 REPLIES = "chowder_replies"
 RECORDING = "chowder_recording"
 STARTED = "chowder-local/started"
-"""In pytest's cache, which all processes of a run share: whether there is a server to end, and
-how it was started: by "start" or "container"."""
+"""In pytest's cache: whether any run ever started a server; without one there is nothing to end."""
 IN_HAND = pytest.StashKey[list["LiveInstance"]]()
 """The instances that a test has to do with."""
 FAILED = pytest.StashKey[bool]()
@@ -74,22 +73,24 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     cache: pytest.Cache | None = getattr(session.config, "cache", None)
     if cache is None or hasattr(session.config, "workerinput"):
         return
-    if not (started := cache.get(STARTED, None)):
+    if not cache.get(STARTED, False):
         return
-    # A server that is kept is the next run's to end, if that has to do with it at all.
-    cache.set(STARTED, None)
-    if not session.config.getoption("--chowder-keep"):
-        from chowder_local.testing.servers import Server
+    from chowder_local.testing.leases import Leases
+    from chowder_local.testing.servers import Server
 
-        end = Server.remove_container if started == "container" else Server.stop
-        end(_data_dir(cache), _environment())
+    def end(kind: str) -> None:
+        # A server that is kept is the next run's to end, if that has to do with it at all.
+        if not session.config.getoption("--chowder-keep"):
+            stop = Server.remove_container if kind == "container" else Server.stop
+            stop(_data_dir(cache), _environment())
+
+    Leases(_leases(cache)).give_up(_run(session.config), end)
 
 
 @pytest.fixture(scope="session")
 def chowder_server(request: pytest.FixtureRequest) -> Server:
     """The server of the run: `base_url` and an organization's `key`."""
-    from filelock import FileLock
-
+    from chowder_local.testing.leases import Leases
     from chowder_local.testing.servers import Server
 
     config, env = request.config, _environment()
@@ -103,12 +104,14 @@ def chowder_server(request: pytest.FixtureRequest) -> Server:
     cache: pytest.Cache | None = getattr(config, "cache", None)
     if cache is None:
         pytest.exit("A server for the tests needs pytest's cache: leave out -p no:cacheprovider", 2)
-    data_dir = _data_dir(cache)
+    kind = "container" if wish == "container" else "start"
+    begin = Server.in_container if kind == "container" else Server.start
+
     # All processes of a run have the same one, and whoever comes first starts it.
-    with FileLock(data_dir.with_suffix(".lock")):
-        cache.set(STARTED, "container" if wish == "container" else "start")
-        begin = Server.in_container if wish == "container" else Server.start
-        return begin(data_dir, env)
+    with Leases(_leases(cache)).take(_run(config), kind):
+        if not cache.get(STARTED, False):
+            cache.set(STARTED, True)
+        return begin(_data_dir(cache), env)
 
 
 @pytest.fixture(scope="session")
@@ -252,3 +255,12 @@ def _environment() -> dict[str, str]:
 def _data_dir(cache: pytest.Cache) -> Path:
     """Where a server for the tests has its data: always the same place for a project."""
     return cache.mkdir("chowder-local") / "server"
+
+
+def _leases(cache: pytest.Cache) -> Path:
+    return cache.mkdir("chowder-local") / "runs"
+
+
+def _run(config: pytest.Config) -> int:
+    """The process of this run that outlives all others of it."""
+    return os.getppid() if hasattr(config, "workerinput") else os.getpid()

@@ -42,6 +42,16 @@ import pytest
 def test_recorded(chowder_common_instance, chowder_session):
     assert chowder_common_instance.say("Good {word}", chowder_session)
 """
+PYTEST = (sys.executable, "-m", "pytest", "-q", "-p", "no:randomly")
+RUN_TIMEOUT_S = 300
+WAITING = """
+import sys
+
+def test_that_its_server_lives_as_long_as_it(chowder_server):
+    print("started", flush=True)
+    assert sys.stdin.readline() == "go on\\n"
+    assert chowder_server.is_healthy()
+"""
 REPLIES = "- match: {text: hi}\n  reply: Hello from a file.\n"
 
 
@@ -49,12 +59,23 @@ def run(
     folder: Path, server: ServerProcess | None, *options: str
 ) -> subprocess.CompletedProcess[str]:
     """Pytest in a folder, against a server that its environment names, if any."""
-    named = {"CHOWDER_BASE_URL": server.base_url, "CHOWDER_KEY": server.key} if server else {}
-    env = {"PATH": os.environ["PATH"], "HOME": str(folder), **named}
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:randomly", *options],
-        cwd=folder, env=env, capture_output=True, text=True, check=False, timeout=300,
+        [*PYTEST, *options], cwd=folder, env=environment(folder, server), capture_output=True,
+        text=True, check=False, timeout=RUN_TIMEOUT_S,
     )  # fmt: skip
+
+
+def begun(folder: Path) -> subprocess.Popen[str]:
+    """The same, still on its way, and without a server."""
+    return subprocess.Popen(
+        [*PYTEST, "-s"], cwd=folder, env=environment(folder, None), text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def environment(folder: Path, server: ServerProcess | None) -> dict[str, str]:
+    named = {"CHOWDER_BASE_URL": server.base_url, "CHOWDER_KEY": server.key} if server else {}
+    return {"PATH": os.environ["PATH"], "HOME": str(folder), **named}
 
 
 @pytest.mark.slow
@@ -99,6 +120,26 @@ def test_a_recording_is_made_and_then_answers_or_says_what_differs(
     differs = run(tmp_path, server)
     assert "1 failed" in differs.stdout, differs.stdout + differs.stderr
     assert f"{file.name}, but recorded was [said: Good morning]" in differs.stdout
+
+
+@pytest.mark.slow
+def test_of_two_runs_in_one_project_the_last_ends_the_server(tmp_path: Path) -> None:
+    (tmp_path / "test_mine.py").write_text(WAITING)
+    with begun(tmp_path) as first, begun(tmp_path) as second:
+        for each in (first, second):
+            assert started(each)
+        said, _ = first.communicate("go on\n", timeout=RUN_TIMEOUT_S)
+        assert "1 passed" in said
+        (place,) = tmp_path.glob(".pytest_cache/d/chowder-local/server")
+        said, _ = second.communicate("go on\n", timeout=RUN_TIMEOUT_S)
+        assert "1 passed" in said
+    assert not place.exists()
+
+
+def started(process: subprocess.Popen[str]) -> bool:
+    """Whether its test has its server; waits until it is so, or the run is over."""
+    assert process.stdout is not None
+    return any(line.endswith("started\n") for line in process.stdout)
 
 
 def test_a_run_that_has_nothing_to_do_with_agents_is_left_alone(tmp_path: Path) -> None:
