@@ -6,15 +6,14 @@ import asyncio
 import sys
 from asyncio.subprocess import PIPE
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING
-
-import anyio
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Sequence
 
     from chowder_local.domain import SandboxId
 
+Done = TypeVar("Done")
 READ_BYTES = 256 * 1024
 
 
@@ -68,16 +67,34 @@ class LocalProcesses:
             raise self.failing
         interpreter, *arguments = command
         assert interpreter == "/usr/bin/python3"
-        child = await asyncio.create_subprocess_exec(
-            sys.executable, *arguments, stdin=PIPE, stdout=PIPE
+        creating = asyncio.ensure_future(
+            asyncio.create_subprocess_exec(sys.executable, *arguments, stdin=PIPE, stdout=PIPE)
         )
+        try:
+            child = await asyncio.shield(creating)
+        except asyncio.CancelledError:
+            # It is there all the same.
+            await to_its_end(LocalProcess(await to_its_end(creating)).leave())
+            raise
         self.running += 1
         self.most_running = max(self.most_running, self.running)
         process = LocalProcess(child)
         try:
             yield process
         finally:
-            # A real one is left at once, even by what is being cancelled.
-            with anyio.CancelScope(shield=True):
-                await process.leave()
             self.running -= 1
+            # A real one is left at once, even by what is being cancelled.
+            await to_its_end(process.leave())
+
+
+async def to_its_end(doing: Awaitable[Done]) -> Done:
+    """Waits for it, however often that is cancelled meanwhile."""
+    task, cancelled = asyncio.ensure_future(doing), None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as reason:
+            cancelled = reason
+    if cancelled is not None:
+        raise cancelled
+    return task.result()
