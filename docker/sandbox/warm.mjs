@@ -1,15 +1,18 @@
 // Fills Node's compile cache during the image build: boots a gateway on throw-away state, lets it
 // take one turn a wire format against a stand-in model, and stops it, so that sandboxes boot faster.
-// It also notes the JSON schema of the configuration, by which overrides are judged before a boot.
+// It also notes the JSON schema of the configuration, by which overrides are judged before a boot,
+// and keeps the database that it has made, without all that is of this run, for new agents.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdir, rm, writeFile } from "node:fs/promises";
 import http from "node:http";
+import { DatabaseSync } from "node:sqlite";
 
-const home = "/tmp/warm";
+// Where agents have it, too: the database knows of paths.
+const home = "/data";
 const token = "only-for-the-image-build-0123456789";
 const gateway = "http://127.0.0.1:18789";
-const schemaFile = process.argv[2];
+const [schemaFile, blankFile] = process.argv.slice(2);
 const deadlineMs = 600_000;
 
 let log = "";
@@ -60,7 +63,6 @@ await once(model, "listening");
 const modelUrl = `http://127.0.0.1:${model.address().port}`;
 
 const provider = (api, path) => ({ api, baseUrl: modelUrl + path, apiKey: "none", models: [] });
-await mkdir(`${home}/.openclaw`, { recursive: true });
 await writeFile(`${home}/.openclaw/openclaw.json`, JSON.stringify({
   gateway: {
     mode: "local",
@@ -152,4 +154,26 @@ await once(child, "exit");
 model.close();
 model.closeAllConnections();
 clearTimeout(deadline);
-await rm(home, { recursive: true, force: true });
+
+// What every agent's database has after a first start, and nobody is told by: no keys, no identity,
+// no times of use. All other tables are left empty.
+const common = {
+  schema_meta: "1",
+  migration_runs: "1",
+  migration_sources: "1",
+  config_machine_state: "state_key IN ('auth.sharedStore', 'plugins.installedIndex')",
+  plugin_state_entries: "namespace LIKE '%migration-state'",
+};
+const database = new DatabaseSync(`${home}/.openclaw/state/openclaw.sqlite`);
+const tables = database
+  .prepare("SELECT name FROM sqlite_master WHERE type = 'table'")
+  .all();
+database.exec("PRAGMA foreign_keys = OFF");
+for (const { name } of tables) {
+  database.exec(`DELETE FROM "${name}" WHERE NOT (${common[name] ?? "0"})`);
+}
+// Anew, so that nothing of what was deleted is left between its pages.
+database.prepare("VACUUM INTO ?").run(blankFile);
+database.close();
+await rm(`${home}/.openclaw`, { recursive: true });
+await mkdir(`${home}/.openclaw/workspace`, { recursive: true, mode: 0o700 });

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.docker
 
 ENV = dict(os.environ)
+BLANK_FILE = "/opt/openclaw/blank.sqlite"
 VERSIONS = read_versions(recipe_dir())
 
 
@@ -54,9 +56,9 @@ def scratch_tag(client: docker.DockerClient, tag: str) -> Iterator[str]:
         client.images.remove(scratch)
 
 
-def inside(client: docker.DockerClient, tag: str, script: str) -> str:
+def inside(client: docker.DockerClient, tag: str, script: str, *, read_only: bool = True) -> str:
     """What a shell in the image says, run with as few rights as a sandbox."""
-    options: dict[str, Any] = {"cap_drop": ["ALL"], "read_only": True, "network_mode": "none"}
+    options: dict[str, Any] = {"cap_drop": ["ALL"], "read_only": read_only, "network_mode": "none"}
     answer: bytes = client.containers.run(tag, ["sh", "-c", script], remove=True, **options)
     return answer.decode().strip()
 
@@ -129,6 +131,51 @@ def test_openclaws_schema_of_its_configuration_is_there_and_fits_what_we_give_it
         ),
     ):
         assert [str(each) for each in judge(schema, config.patch(overrides))] == [words]
+
+
+def test_the_database_that_agents_begin_with_has_nothing_of_anybodys(
+    client: docker.DockerClient, tag: str
+) -> None:
+    assert inside(client, tag, f"stat -c '%U %a' {BLANK_FILE}") == "root 644"
+    program = f"""
+import sqlite3
+blank = sqlite3.connect("file:{BLANK_FILE}?immutable=1", uri=True)
+for (name,) in blank.execute("SELECT name FROM sqlite_master WHERE type = \\"table\\""):
+    if blank.execute("SELECT 1 FROM " + name).fetchone(): print(name)
+"""
+    filled = set(inside(client, tag, f"python3 -c '{program}'").splitlines())
+    assert {"schema_meta", "config_machine_state"} <= filled
+    assert filled <= {
+        "config_machine_state", "migration_runs", "migration_sources", "plugin_state_entries",
+        "schema_meta",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("overrides", [{}, {"agents.defaults.thinkingDefault": "off"}])
+def test_what_it_has_is_neither_made_nor_looked_through_again(
+    client: docker.DockerClient, tag: str, overrides: dict[str, Any]
+) -> None:
+    seed = config.seed(
+        gateway_token=secrets.token_hex(16),
+        relay_url="http://relay:1",
+        relay_token=secrets.token_hex(16),
+        provider=ModelProvider.OPENAI,
+        overrides=overrides,
+    )
+    script = f"""
+        echo '{json.dumps(seed)}' >.openclaw/openclaw.json
+        gateway --bind loopback >/tmp/log 2>&1 &
+        until curl -fsS http://127.0.0.1:18789/readyz; do kill -0 $! || break; done >/dev/null 2>&1
+        python3 -c 'if True:
+            import os, sqlite3
+            made_ms = os.stat("{BLANK_FILE}").st_mtime * 1000
+            asked = "SELECT count(*), max(updated_at) FROM schema_meta"
+            state = sqlite3.connect(".openclaw/state/openclaw.sqlite")
+            count, changed_ms = state.execute(asked).fetchone()
+            print(count, changed_ms < made_ms)
+        ' || cat /tmp/log
+    """
+    assert inside(client, tag, script, read_only=False) == "3 True"
 
 
 def test_the_gateway_starts_without_another_node_that_waits_beside_it(

@@ -90,6 +90,17 @@ def workspace_of(container: Container) -> str:
     return said
 
 
+def asked_of_its_database(container: Container, question: str) -> str:
+    program = f"""
+import sqlite3
+database = sqlite3.connect("file:{HOME}/state/openclaw.sqlite?mode=ro", uri=True)
+print(database.execute({question!r}).fetchone()[0])
+"""
+    code, said = inside(container, f"python3 -c '{program}'")
+    assert code == 0, said
+    return said.strip()
+
+
 def tool(pooled: ServerProcess, instance_id: str, name: str, **args: Any) -> dict[str, Any]:
     """What a tool of the agent's own says when the gateway is asked for it."""
     with Api(pooled.base_url, pooled.key) as api:
@@ -132,6 +143,9 @@ def test_a_claimed_agent_is_like_one_that_was_booted_for_its_instance(
     answers = [api.say(each_id, "Hello there.") for each_id in (claimed_id, booted_id)]
     assert answers[0] == answers[1] == '[offline] Turn 1. You said: "Hello there."'
     assert workspace_of(claimed) == workspace_of(booted)
+    # The image brings their database along, without anything that is one agent's own.
+    identity = "SELECT group_concat(public_key_pem) FROM device_identities"
+    assert asked_of_its_database(claimed, identity) != asked_of_its_database(booted, identity)
 
     pooled.down()
     pooled.env["CHOWDER_POOL_SIZE"] = "1"
