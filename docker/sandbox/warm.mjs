@@ -4,7 +4,7 @@
 // and keeps the database that it has made, without all that is of this run, for new agents.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdir, rm, writeFile } from "node:fs/promises";
+import { mkdir, readdir, rm, writeFile } from "node:fs/promises";
 import http from "node:http";
 import { DatabaseSync } from "node:sqlite";
 
@@ -175,5 +175,5 @@ for (const { name } of tables) {
 // Anew, so that nothing of what was deleted is left between its pages.
 database.prepare("VACUUM INTO ?").run(blankFile);
 database.close();
-await rm(`${home}/.openclaw`, { recursive: true });
+for (const name of await readdir(home)) await rm(`${home}/${name}`, { recursive: true });
 await mkdir(`${home}/.openclaw/workspace`, { recursive: true, mode: 0o700 });

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -96,7 +97,7 @@ import sqlite3
 database = sqlite3.connect("file:{HOME}/state/openclaw.sqlite?mode=ro", uri=True)
 print(database.execute({question!r}).fetchone()[0])
 """
-    code, said = inside(container, f"python3 -c '{program}'")
+    code, said = inside(container, f"python3 -c {shlex.quote(program)}")
     assert code == 0, said
     return said.strip()
 
