@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 import httpx
 import psutil
 
-from benchmarks.waiting import NotMeasured, ms_since, until
+from benchmarks.waiting import POLL_S, NotMeasured, ms_since, until
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -134,9 +134,9 @@ class Server:
         used = self.process.cpu_times()
         return float(used.user + used.system)
 
-    def create(self) -> tuple[dict[str, Any], float]:
+    def create(self, poll_s: float = POLL_S) -> tuple[dict[str, Any], float]:
         """A new instance once it runs, and how many milliseconds that took from the call on."""
-        return self._made("/v1/instances", {"model_provider": "anthropic"})
+        return self._made("/v1/instances", {"model_provider": "anthropic"}, poll_s)
 
     def fork(self, instance: Mapping[str, Any]) -> tuple[dict[str, Any], float]:
         """The same of a fork of an instance."""
@@ -166,7 +166,9 @@ class Server:
         except NotMeasured as late:
             raise NotMeasured(f"{late}; {pool['error'] or 'no spare has failed'}") from late
 
-    def _made(self, how: str, body: Mapping[str, str]) -> tuple[dict[str, Any], float]:
+    def _made(
+        self, how: str, body: Mapping[str, str], poll_s: float = POLL_S
+    ) -> tuple[dict[str, Any], float]:
         began_s = time.perf_counter()
         named = {"name": f"bench-{secrets.token_hex(3)}", **body}
         path = f"/v1/instances/{self.call('POST', how, named)['id']}"
@@ -177,7 +179,7 @@ class Server:
                 raise NotMeasured(f"the instance is {status}: {self.call('GET', path)}")
             return bool(status == "running")
 
-        until(is_running, "the instance runs", BOOT_TIMEOUT_S)
+        until(is_running, "the instance runs", BOOT_TIMEOUT_S, poll_s)
         took_ms = ms_since(began_s)
         return self.call("GET", path), took_ms
 

@@ -18,13 +18,15 @@ class NotMeasured(Exception):
     """A row could not be measured; its words say why."""
 
 
-def until(look: Callable[[], T | None], what: str, timeout_s: float = 180.0) -> T:
+def until(
+    look: Callable[[], T | None], what: str, timeout_s: float = 180.0, poll_s: float = POLL_S
+) -> T:
     """What `look` finds once it finds something. Raises NotMeasured."""
     deadline = time.monotonic() + timeout_s
     while not (found := look()):
         if time.monotonic() > deadline:
             raise NotMeasured(f"{what}: not within {timeout_s:g} s")
-        time.sleep(POLL_S)
+        time.sleep(poll_s)
     return found
 
 
