@@ -71,7 +71,10 @@ def test_its_stream_comes_in_pieces_that_add_up_and_is_counted(api: Api, agent: 
             if line.startswith("data: {"):
                 events.append(httpx.Response(200, text=line.removeprefix("data: ")).json())
     final = events[-1]
-    assert final["type"] in {"response.completed", "response.incomplete"}, final
+    assert final["type"] in {"response.completed", "response.incomplete"}, (
+        final["response"]["error"],
+        exchanges(api, agent)[0],
+    )
     deltas = [each["delta"] for each in events if each["type"] == "response.output_text.delta"]
     assert len(deltas) > 1
     assert "".join(deltas) == words_of(final["response"])
