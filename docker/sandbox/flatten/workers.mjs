@@ -1,7 +1,7 @@
-// Makes few files of each worker thread that a gateway starts over and over: what a thread does not
-// use is left out, of up to 900 modules. The one that searches memories held 100 MB, and a thread
-// that idled for a minute is started anew by the next message. What a worker loads only for some
-// tasks stays a file of its own.
+// Makes few files of each worker that a gateway starts over and over: what a thread does not use is
+// left out, of up to 900 modules. The one that searches memories held 100 MB, and a thread that
+// idled for a minute is started anew by the next message. What a worker loads only for some tasks
+// stays a file of its own.
 //
 // A module whose exports a worker does not use is left out with whatever else it does when it is
 // loaded. Looked at for OpenClaw 2026.9.6: those enter themselves in registries that are left out, too.
@@ -19,6 +19,9 @@ const workers = [
   "extensions/memory-core/memory-search.worker.js",
   "infra/sqlite-store.worker.js",
 ];
+// Node is started for it, four or five times in a boot. It is one file already, to which its packages
+// are added: a start takes half as long then.
+const programs = ["infra/sqlite-readonly-location.worker.js"];
 const onlyImports = /^import "(\.[^"]+)";\nexport \{\};\s*$/;
 
 // What parts of these workers load only for some tasks, or when something has failed.
@@ -70,27 +73,49 @@ function loaded(file) {
   });
 }
 
+const common = {
+  bundle: true,
+  format: "esm",
+  platform: "node",
+  target: "node24",
+  keepNames: true,
+  legalComments: "none",
+  metafile: true,
+  logLevel: "error",
+};
+
+for (const program of programs) {
+  const file = path.join(dist, program);
+  const { metafile } = await build({
+    ...common,
+    entryPoints: [file],
+    outfile: file,
+    allowOverwrite: true,
+    minifySyntax: true,
+    minifyWhitespace: true,
+    // Of packages that are no ES modules.
+    banner: {
+      js: 'import{createRequire as requireOf}from"node:module";const require=requireOf(import.meta.url);',
+    },
+  });
+  await loaded(file);
+  console.log(`${program}: ${Object.keys(metafile.inputs).length} -> 1 file`);
+}
+
 for (const worker of workers) {
   const file = path.join(dist, worker);
   const [, imported] = readFileSync(file, "utf8").match(onlyImports) ?? [];
   const entry = imported === undefined ? file : path.resolve(path.dirname(file), imported);
   const name = `flat-${path.basename(worker, ".js")}`;
   const { metafile } = await build({
+    ...common,
     entryPoints: { [name]: entry },
     // Beside what it is made of, because some of that looks from its own address for other files.
     outdir: dist,
     outExtension: { ".js": ".mjs" },
     chunkNames: `${name}-[hash]`,
-    bundle: true,
     splitting: true,
-    format: "esm",
-    platform: "node",
-    target: "node24",
     packages: "external",
-    keepNames: true,
-    legalComments: "none",
-    metafile: true,
-    logLevel: "error",
     plugins: [unused(entry)],
   });
   const outputs = Object.values(metafile.outputs);
