@@ -26,6 +26,7 @@ def until(
     while not (found := look()):
         if time.monotonic() > deadline:
             raise NotMeasured(f"{what}: not within {timeout_s:g} s")
+        # Of what another process does nobody is told but who asks.
         time.sleep(poll_s)
     return found
 

@@ -43,14 +43,18 @@ class Leases:
             unwanted = {lease.read_text() for lease in over}
             for lease in over:
                 lease.unlink()
-            wanted = {lease.read_text() for lease in self._folder.iterdir()}
+            wanted = {lease.read_text() for lease in self._all()}
             for kind in sorted(unwanted - wanted):
                 end(kind)
 
     def _over(self, run: int) -> list[Path]:
         """The leases of that run, and of those that were killed."""
-        leases = [(lease, int(lease.name)) for lease in self._folder.glob("*")]
-        return [lease for lease, other in leases if other == run or not _is_alive(other)]
+        others = [(lease, int(lease.name)) for lease in self._all()]
+        return [lease for lease, other in others if other == run or not _is_alive(other)]
+
+    def _all(self) -> list[Path]:
+        # Desktops leave files of their own in folders that somebody has looked at.
+        return [each for each in self._folder.glob("*") if each.name.isdecimal()]
 
 
 def _is_alive(process: int) -> bool:
@@ -59,5 +63,6 @@ def _is_alive(process: int) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:
+        # Another user's.
         return True
     return True

@@ -76,11 +76,12 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if not cache.get(STARTED, False):
         return
     from chowder_local.testing.leases import Leases
-    from chowder_local.testing.servers import Server
 
     def end(kind: str) -> None:
         # A server that is kept is the next run's to end, if that has to do with it at all.
         if not session.config.getoption("--chowder-keep"):
+            from chowder_local.testing.servers import Server
+
             stop = Server.remove_container if kind == "container" else Server.stop
             stop(_data_dir(cache), _environment())
 

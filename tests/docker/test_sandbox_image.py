@@ -165,7 +165,8 @@ def test_what_it_has_is_neither_made_nor_looked_through_again(
     script = f"""
         echo '{json.dumps(seed)}' >.openclaw/openclaw.json
         gateway --bind loopback >/tmp/log 2>&1 &
-        until curl -fsS http://127.0.0.1:18789/readyz; do kill -0 $! || break; done >/dev/null 2>&1
+        curl -fsS --retry 500 --retry-all-errors --retry-delay 1 --retry-max-time 180 \
+            http://127.0.0.1:18789/readyz >/dev/null 2>&1
         python3 -c 'if True:
             import os, sqlite3
             made_ms = os.stat("{BLANK_FILE}").st_mtime * 1000

@@ -82,9 +82,11 @@ class LocalProcesses:
         try:
             yield process
         finally:
-            self.running -= 1
             # A real one is left at once, even by what is being cancelled.
-            await to_its_end(process.leave())
+            try:
+                await to_its_end(process.leave())
+            finally:
+                self.running -= 1
 
 
 async def to_its_end(doing: Awaitable[Done]) -> Done:

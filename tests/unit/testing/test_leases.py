@@ -84,6 +84,15 @@ def test_what_a_killed_run_left_is_ended_by_the_next_one(
     assert ended == ["start"]
 
 
+def test_what_a_desktop_leaves_in_the_folder_is_no_run(
+    leases: Leases, ended: list[str], tmp_path: Path
+) -> None:
+    take(leases, OURS)
+    (tmp_path / "runs" / ".DS_Store").touch()
+    leases.give_up(OURS, ended.append)
+    assert ended == ["start"]
+
+
 def test_a_server_that_does_not_start_is_ended_all_the_same(
     leases: Leases, ended: list[str]
 ) -> None:
