@@ -194,11 +194,8 @@ async def _open(
         Control(engine, vault.gateway_token), Seeds(vault, relay_url),
         Releases(instances, engine, locks, events),
     )  # fmt: skip
-    egress = egress_rule(settings, networks)
-    spares = Spares(
-        spares=spare_queries, engine=engine, readiness=readiness, seeds=seeds,
-        warm_up=WarmUp(control), pouring=Pouring(engine, HOME), gateway_of=gateway_of,
-        egress=settings.egress, clock=now,
+    egress, pouring = (
+        egress_rule(settings, networks), await stack.enter_async_context(Pouring(engine, HOME))
     )  # fmt: skip
     suspensions, snapshot_queries = (
         Suspensions(gateway_of, settings.suspend_timeout_s),
@@ -207,6 +204,11 @@ async def _open(
     snapshots = Snapshots(
         queries=snapshot_queries, instances=instances, sessions=sessions, engine=engine,
         archives=Archives(settings.snapshots_dir), locks=locks, suspensions=suspensions, clock=now,
+    )  # fmt: skip
+    spares = Spares(
+        spares=spare_queries, engine=engine, readiness=readiness, seeds=seeds,
+        warm_up=WarmUp(control), pouring=pouring, snapshots=snapshots,
+        gateway_of=gateway_of, egress=settings.egress, clock=now,
     )  # fmt: skip
     room = Room(
         engine=engine, instances=instances, spares=spares, spare_queries=spare_queries,

@@ -1,13 +1,16 @@
-"""Tasks that end with the block that owns them."""
+"""Tasks that end with the block, or the call, that owns them."""
 
 from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable
+
+First = TypeVar("First")
+Second = TypeVar("Second")
 
 
 class _Over(Exception):
@@ -33,6 +36,16 @@ async def owned_tasks() -> AsyncIterator[asyncio.TaskGroup]:
         pass
     if failure is not None:
         raise failure
+
+
+async def together(first: Awaitable[First], second: Awaitable[Second]) -> tuple[First, Second]:
+    """What two give that go on at once; both have ended when it returns, or raises a failure."""
+    one, other = await asyncio.gather(first, second, return_exceptions=True)
+    if isinstance(one, BaseException):
+        raise one
+    if isinstance(other, BaseException):
+        raise other
+    return one, other
 
 
 async def _end() -> None:

@@ -16,7 +16,7 @@ from chowder_local.engine.connection import hear, open_client
 from chowder_local.engine.containers import info_of, info_of_row
 from chowder_local.engine.failures import in_words, needing
 from chowder_local.engine.hearing import Hearing
-from chowder_local.engine.homes import rework_home, save_home
+from chowder_local.engine.homes import Result, read_home, rework_home
 from chowder_local.engine.memory import memory_of
 from chowder_local.engine.networks import (
     SandboxNetworks,
@@ -31,7 +31,7 @@ from chowder_local.engine.within import Within
 from chowder_local.errors.sandboxes import EngineUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
     from pathlib import Path
 
     import docker
@@ -316,32 +316,32 @@ class DockerEngine(Within):
 
         await self._threads.run(call)
 
-    async def save_home(self, sandbox_id: SandboxId, target: Path, limit: int) -> None:
-        """Writes an archive of all that is on the volume, whether there is a container or not.
+    async def read_home(
+        self, sandbox_id: SandboxId, work: Callable[[Iterator[bytes]], Result]
+    ) -> Result:
+        """What `work`, in a thread, makes of an archive of all that is on the volume.
 
-        Names begin with that of the home's folder. Raises SandboxMissing, ArchiveRefused.
+        Names begin with that of the home's folder. Raises SandboxMissing.
         """
-        if self._around is None:
-            raise EngineUnavailable(NOT_PREPARED)
-        image = self._around.image
+        image = self._surroundings().image
 
-        def call() -> None:
+        def call() -> Result:
             with in_words(f"copy the home of sandbox {sandbox_id}"), needing(image):
-                save_home(self._own, sandbox_id, image, target, limit)
+                return read_home(self._own, sandbox_id, image, work)
 
-        await self._threads.run(call)
+        return await self._threads.run(call)
 
-    async def rework_home(self, program: str, source: Path, target: Path, limit: int) -> None:
-        """Lets a Python program change an archive of a home, in a container without a network."""
-        if self._around is None:
-            raise EngineUnavailable(NOT_PREPARED)
-        image = self._around.image
+    async def rework_home(
+        self, program: str, source: Path, work: Callable[[Iterator[bytes]], Result]
+    ) -> Result:
+        """The same of an archive of a home that a Python program without a network changes."""
+        image = self._surroundings().image
 
-        def call() -> None:
+        def call() -> Result:
             with in_words("rework a home"), needing(image):
-                rework_home(self._client, self._store_id, image, program, source, target, limit)
+                return rework_home(self._client, self._store_id, image, program, source, work)
 
-        await self._threads.run(call)
+        return await self._threads.run(call)
 
     def _surroundings(self) -> specs.Surroundings:
         if self._around is None:

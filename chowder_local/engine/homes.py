@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from docker.types import Mount
 
 from chowder_local.engine import labels
+from chowder_local.engine.failures import in_words
 from chowder_local.engine.specs import AGENT_UID, HOME
 from chowder_local.engine.threads import ensure_awaited
-from chowder_local.errors.requests import ArchiveRefused
 from chowder_local.errors.sandboxes import EngineUnavailable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     import docker
@@ -21,17 +22,21 @@ if TYPE_CHECKING:
     from chowder_local.domain import SandboxId
     from chowder_local.engine.own import Own
 
+Result = TypeVar("Result")
+
 CHUNK_BYTES = 1024 * 1024
 
 
-def save_home(own: Own, sandbox_id: SandboxId, image: str, target: Path, limit: int) -> None:
-    """Writes the archive. Blocking; raises SandboxMissing, ArchiveRefused, the SDK's errors.
+def read_home(
+    own: Own, sandbox_id: SandboxId, image: str, work: Callable[[Iterator[bytes]], Result]
+) -> Result:
+    """What `work` makes of the archive. Blocking; raises SandboxMissing, and the SDK's errors.
 
     Through the engine, and not from volume to volume: to start a container that copies takes
     longer than to send what a usual agent has.
     """
     with own.holding_volume(sandbox_id, image, HOME) as container:
-        _save(container, target, limit)
+        return work(_archive(container))
 
 
 def rework_home(
@@ -40,10 +45,9 @@ def rework_home(
     image: str,
     program: str,
     source: Path,
-    target: Path,
-    limit: int,
-) -> None:
-    """Lets a Python program change an archive of a home, in a container that reaches nothing.
+    work: Callable[[Iterator[bytes]], Result],
+) -> Result:
+    """What `work` makes of an archive that a Python program, which reaches nothing, has changed.
 
     Blocking; raises EngineUnavailable if the program fails.
     """
@@ -70,17 +74,14 @@ def rework_home(
         if container.wait()["StatusCode"]:
             said = container.logs(tail=1).decode(errors="replace").strip()
             raise EngineUnavailable(f"A home could not be reworked: {said or 'it says nothing'}.")
-        _save(container, target, limit)
+        return work(_archive(container))
     finally:
         container.remove(force=True, v=True)
 
 
-def _save(container: Container, target: Path, limit: int) -> None:
-    left = limit
-    with target.open("wb") as file:
+def _archive(container: Container) -> Iterator[bytes]:
+    # In words here: to whoever takes the chunks, a broken connection would look like a full disk.
+    with in_words("copy a home"):
         for chunk in container.get_archive(HOME, chunk_size=CHUNK_BYTES)[0]:
             ensure_awaited()
-            left -= len(chunk)
-            if left < 0:
-                raise ArchiveRefused(f"it has more than {limit} bytes.")
-            file.write(chunk)
+            yield chunk

@@ -17,7 +17,7 @@ from chowder_local.engine.usage import usage_of
 from chowder_local.errors.sandboxes import SandboxPaused
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+    from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
 
     import docker
 
@@ -105,6 +105,16 @@ class Within:
                 yield chunk
         finally:
             stream.close()
+
+    async def unpack(self, sandbox_id: SandboxId, folder: str, archive: Iterable[bytes]) -> None:
+        """Unpacks a tar in a folder of the sandbox, with more rights than the agent's."""
+
+        def call() -> None:
+            with in_words(f"put files into sandbox {sandbox_id}"):
+                container = self._own.found(sandbox_id)
+                container.put_archive(folder, archive)
+
+        await self._threads.run(call)
 
     @asynccontextmanager
     async def process(

@@ -8,12 +8,15 @@ from typing import IO, TYPE_CHECKING
 
 from chowder_local.domain import SnapshotId
 from chowder_local.errors.process import DataDirUnusable
+from chowder_local.errors.sandboxes import SandboxMissing
+from chowder_local.instances.growing import CHUNK_BYTES, Growing
+from chowder_local.openclaw import homes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
-RAW, WHOLE = ".raw", ".tar"
+RAW, PART, WHOLE = ".raw", ".part", ".tar"
 
 
 class Archives:
@@ -21,43 +24,82 @@ class Archives:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._growing: dict[SnapshotId, Growing] = {}
 
     def path(self, snapshot_id: SnapshotId) -> Path:
         """Where its archive is, or will be."""
         return self._folder / f"{snapshot_id}{WHOLE}"
 
     def raw(self, snapshot_id: SnapshotId) -> Path:
-        """Where that comes first which the archive is made of. Raises DataDirUnusable."""
-        with _in_words(self._folder):
-            self._folder.mkdir(mode=0o700, exist_ok=True)
-            path = self._folder / f"{snapshot_id}{RAW}"
-            # Whoever writes it finds it there, for us only.
-            path.touch(mode=0o600)
-        return path
+        """Where an archive from elsewhere comes first. Raises DataDirUnusable."""
+        return self._made(snapshot_id, RAW)
+
+    def fill(
+        self,
+        snapshot_id: SnapshotId,
+        source: Iterable[bytes],
+        *,
+        is_wanted: Callable[[str], bool],
+        prefix: str = "",
+        is_strict: bool = False,
+        begun: Callable[[], object] | None = None,
+    ) -> homes.Home:
+        """Makes of another archive what `keep` then makes this one; see `homes.cleaned`.
+
+        Tells when it has begun, and `chunks` is as good as if it were whole.
+        Raises ArchiveRefused, DataDirUnusable, and what the source raises.
+        """
+        with self.writing(snapshot_id) as target:
+            if begun is not None:
+                begun()
+            return homes.cleaned(
+                source, target, prefix=prefix, is_wanted=is_wanted, is_strict=is_strict
+            )
 
     @contextmanager
-    def writing(self, snapshot_id: SnapshotId) -> Iterator[IO[bytes]]:
-        """The archive, which is there once the block ends well. Raises DataDirUnusable."""
-        part = self._folder / f"{snapshot_id}.part"
-        with _in_words(part):
-            part.touch(mode=0o600)
-            with part.open("wb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(self.path(snapshot_id))
+    def writing(self, snapshot_id: SnapshotId) -> Iterator[Growing]:
+        """What is to become the archive, for `keep` once the block has ended well.
 
-    def remove_raw(self, snapshot_id: SnapshotId) -> None:
-        """Takes away what the archive was made of. Raises DataDirUnusable."""
-        with _in_words(self._folder):
-            (self._folder / f"{snapshot_id}{RAW}").unlink(missing_ok=True)
+        Raises DataDirUnusable.
+        """
+        part = self._made(snapshot_id, PART)
+        with _in_words(part), part.open("wb") as file:
+            growing = self._growing[snapshot_id] = Growing(file)
+            is_whole = False
+            try:
+                yield growing
+                is_whole = True
+            finally:
+                growing.end(is_whole=is_whole)
+
+    def keep(self, snapshot_id: SnapshotId) -> None:
+        """Makes what was written the archive, which then lasts. Raises DataDirUnusable."""
+        part = self._folder / f"{snapshot_id}{PART}"
+        with _in_words(part), part.open("r+b") as file:
+            os.fsync(file.fileno())
+            part.replace(self.path(snapshot_id))
+        self._growing.pop(snapshot_id, None)
+
+    def chunks(self, snapshot_id: SnapshotId) -> Iterator[bytes]:
+        """The archive's content, even while it is written; waits for it.
+
+        Raises DataDirUnusable, and SandboxMissing if it is gone, or does not become whole.
+        """
+        growing = self._growing.get(snapshot_id)
+        path = self.path(snapshot_id)
+        with _in_words(path), self._opened(snapshot_id) as file:
+            if growing is not None:
+                yield from growing.chunks(file)
+            while chunk := file.read(CHUNK_BYTES):
+                yield chunk
 
     def remove(self, snapshot_id: SnapshotId) -> None:
         """Takes away all that there is of it. Raises DataDirUnusable."""
         with _in_words(self._folder):
-            for suffix in (WHOLE, RAW, ".part"):
+            for suffix in (WHOLE, RAW, PART):
                 with suppress(FileNotFoundError):
                     (self._folder / f"{snapshot_id}{suffix}").unlink()
+        self._growing.pop(snapshot_id, None)
 
     def ids(self) -> set[SnapshotId]:
         """Of what there are files of."""
@@ -65,6 +107,21 @@ class Archives:
             return set()
         with _in_words(self._folder):
             return {SnapshotId(path.name.partition(".")[0]) for path in self._folder.iterdir()}
+
+    def _opened(self, snapshot_id: SnapshotId) -> IO[bytes]:
+        # In the order in which it goes from one to the other.
+        for suffix in (PART, WHOLE):
+            with suppress(FileNotFoundError):
+                return (self._folder / f"{snapshot_id}{suffix}").open("rb")
+        raise SandboxMissing("The copy that the agent was to be made of is gone.")
+
+    def _made(self, snapshot_id: SnapshotId, suffix: str) -> Path:
+        with _in_words(self._folder):
+            self._folder.mkdir(mode=0o700, exist_ok=True)
+            path = self._folder / f"{snapshot_id}{suffix}"
+            # Whoever writes it finds it there, for us only.
+            path.touch(mode=0o600)
+        return path
 
 
 @contextmanager

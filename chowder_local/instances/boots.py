@@ -201,9 +201,7 @@ class Boots:
 
     async def _woken(self, instance: Instance, spare: Spare) -> str | None:
         try:
-            return await self._spares.wake(
-                instance, spare, partial(self._snapshots.origin, instance)
-            )
+            return await self._spares.wake(instance, spare)
         except ChowderError as failure:
             # Nobody was promised that it is a warm one.
             log.warning("instance %s: its spare is no good: %s", instance.id, failure)

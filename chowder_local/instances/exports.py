@@ -126,9 +126,7 @@ class Exports:
                             egress=manifest.egress,
                         )
                     )
-                    snapshot = await self._snapshots.write(
-                        snapshot_id, file, content, is_wanted=homes.is_exported, is_strict=True
-                    )
+                    snapshot = await self._snapshots.take_in(snapshot_id, file, content)
             finally:
                 await asyncio.to_thread(raw.unlink, missing_ok=True)
             return await self._forks.of(snapshot, name or manifest.name)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Collection
+    from collections.abc import AsyncIterator, Callable, Collection, Iterator
     from pathlib import Path
 
     from chowder_local.domain import (
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
         SandboxSpec,
         SandboxUsage,
     )
+
+Result = TypeVar("Result")
 
 
 class Engine(Protocol):
@@ -82,16 +84,19 @@ class Engine(Protocol):
     async def disk_free_bytes(self, sandbox_id: SandboxId) -> int:
         """What is left of the disk that a running one's files are on. Raises SandboxMissing."""
 
-    async def save_home(self, sandbox_id: SandboxId, target: Path, limit: int) -> None:
-        """Writes an archive of what is on its volume, whether there is a container or not.
+    async def read_home(
+        self, sandbox_id: SandboxId, work: Callable[[Iterator[bytes]], Result]
+    ) -> Result:
+        """What `work` makes, in a thread, of an archive of what is on its volume, as it comes.
 
-        Names begin with `data/`. Raises SandboxMissing, and ArchiveRefused if it is too large.
+        Names begin with `data/`. Raises SandboxMissing, and what `work` raises.
         """
 
-    async def rework_home(self, program: str, source: Path, target: Path, limit: int) -> None:
-        """Has a Python program change an archive of a home, whose folder it gets as argument.
-
-        In the new one names begin with `data/`.
+    async def rework_home(
+        self, program: str, source: Path, work: Callable[[Iterator[bytes]], Result]
+    ) -> Result:
+        """The same of an archive of a home that a Python program, which gets its folder as
+        argument, has changed.
         """
 
     async def remove(self, sandbox_id: SandboxId) -> None:

@@ -8,6 +8,7 @@ import uuid
 from collections import Counter
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from datetime import datetime
+from functools import partial
 from typing import IO, TYPE_CHECKING, Any
 
 from chowder_local.domain import InstanceStatus, SandboxState, Snapshot, SnapshotId
@@ -16,10 +17,12 @@ from chowder_local.errors.agents import GatewayUnavailable, RpcRefused
 from chowder_local.errors.process import DataDirUnusable
 from chowder_local.errors.requests import InstanceNotFound, InstanceStateWrong, SnapshotNotFound
 from chowder_local.errors.sandboxes import SandboxMissing
+from chowder_local.instances.growing import CHUNK_BYTES
 from chowder_local.instances.seeds import Origin
 from chowder_local.openclaw import carried, homes
 from chowder_local.openclaw.sessions import session_key
 from chowder_local.store.sessions import RememberedSession
+from chowder_local.tasks import together
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
@@ -38,6 +41,21 @@ log = logging.getLogger(__name__)
 HOME_PREFIX = "data/"
 """What names in an engine's archive of a home begin with."""
 TAKABLE = {InstanceStatus.RUNNING, InstanceStatus.STOPPED, InstanceStatus.ERROR}
+
+
+class _Copying:
+    """How far the copy of one that is being taken is."""
+
+    def __init__(self) -> None:
+        self.begun, self.ended = asyncio.Event(), asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+
+    def begin_from_thread(self) -> None:
+        self._loop.call_soon_threadsafe(self.begun.set)
+
+    def end(self) -> None:
+        self.begun.set()
+        self.ended.set()
 
 
 class Snapshots:
@@ -64,7 +82,7 @@ class Snapshots:
         self._suspensions = suspensions
         self._clock = clock
         self._in_use: Counter[SnapshotId] = Counter()
-        self._copying: dict[SnapshotId, asyncio.Event] = {}
+        self._copying: dict[SnapshotId, _Copying] = {}
 
     async def of_instance(self, instance_id: InstanceId) -> list[Snapshot]:
         """The snapshots made of an instance, oldest first."""
@@ -108,69 +126,36 @@ class Snapshots:
         """
         snapshot_id = SnapshotId(str(uuid.uuid4()))
         with self.using(snapshot_id):
-            self._copying[snapshot_id] = asyncio.Event()
+            self._copying[snapshot_id] = copying = _Copying()
             try:
                 snapshot = await self._copied(
                     instance, snapshot_id, name, is_wanted, meanwhile, is_kept=is_kept
                 )
             finally:
-                self._copying.pop(snapshot_id).set()
+                del self._copying[snapshot_id]
+                copying.end()
             yield snapshot
 
     async def rework(self, snapshot: Snapshot, program: str) -> Snapshot:
         """The snapshot, which is in use, with what a program has made of its home."""
-        raw = await asyncio.to_thread(self.archives.raw, snapshot.id)
         source = self.archives.path(snapshot.id)
-        try:
-            await self._engine.rework_home(program, source, raw, homes.MAX_BYTES)
-        except ChowderError:
-            await self._forget(snapshot.id)
-            raise
-        return await self._written(snapshot.id, snapshot.content, homes.is_exported)
+        fill = partial(
+            self.archives.fill, snapshot.id, prefix=HOME_PREFIX, is_wanted=homes.is_exported
+        )
+        async with self._forgotten_unless_whole(snapshot.id):
+            home = await self._engine.rework_home(program, source, fill)
+            return await self._finished(snapshot.id, home, snapshot.content)
 
-    async def _written(
-        self,
-        snapshot_id: SnapshotId,
-        content: Mapping[str, Any],
-        is_wanted: Callable[[str], bool],
+    async def take_in(
+        self, snapshot_id: SnapshotId, source: IO[bytes], content: Mapping[str, Any]
     ) -> Snapshot:
-        """The snapshot, of an archive as an engine gives it."""
-        raw = await asyncio.to_thread(self.archives.raw, snapshot_id)
-        with raw.open("rb") as source:
-            return await self.write(
-                snapshot_id, source, content, is_wanted=is_wanted, prefix=HOME_PREFIX
-            )
-
-    async def write(
-        self,
-        snapshot_id: SnapshotId,
-        source: IO[bytes],
-        content: Mapping[str, Any],
-        *,
-        is_wanted: Callable[[str], bool],
-        prefix: str = "",
-        is_strict: bool = False,
-    ) -> Snapshot:
-        """The snapshot, whose row is there, once its archive is, too. Raises ArchiveRefused."""
-
-        def work() -> homes.Home:
-            with self.archives.writing(snapshot_id) as target:
-                return homes.cleaned(
-                    source, target, prefix=prefix, is_wanted=is_wanted, is_strict=is_strict
-                )
-
-        try:
-            home = await asyncio.to_thread(work)
-            await asyncio.to_thread(self.archives.remove_raw, snapshot_id)
-        except ChowderError:
-            await self._forget(snapshot_id)
-            raise
-        if "config" not in content:
-            content = {**content, "config": carried.of_file(home.config)}
-        made = await self._queries.finish(snapshot_id, home.size_bytes, content)
-        if made is None:
-            raise SnapshotNotFound
-        return made
+        """The snapshot, whose row is there, of a stranger's archive. Raises ArchiveRefused."""
+        chunks = iter(partial(source.read, CHUNK_BYTES), b"")
+        fill = partial(
+            self.archives.fill, snapshot_id, chunks, is_wanted=homes.is_exported, is_strict=True
+        )
+        async with self._forgotten_unless_whole(snapshot_id):
+            return await self._finished(snapshot_id, await asyncio.to_thread(fill), content)
 
     async def add(self, snapshot: Snapshot) -> None:
         """Keeps the row of one whose archive is about to be made; to be used within `using`."""
@@ -201,7 +186,7 @@ class Snapshots:
         if instance.born_at is not None or instance.seed_snapshot_id is None:
             return None
         if (copying := self._copying.get(instance.seed_snapshot_id)) is not None:
-            await copying.wait()
+            await copying.ended.wait()
         snapshot = await self._queries.get(instance.seed_snapshot_id)
         if snapshot is None or not snapshot.is_whole:
             raise SandboxMissing("The snapshot that the agent was to be made of is gone.")
@@ -210,6 +195,18 @@ class Snapshots:
         if isinstance(config, dict) and snapshot.instance_id != instance.id:
             config = carried.muted(config)
         return Origin(self.archives.path(snapshot.id), config)
+
+    async def chunks(self, instance: Instance) -> Iterator[bytes]:
+        """The archive of an instance's `origin`, to be read in a thread while it is written.
+
+        Waits until that has begun: a thread that waits for one which waits for a thread would
+        wait for ever. What is given raises SandboxMissing if the copy comes to nothing.
+        """
+        if instance.seed_snapshot_id is None:
+            raise SandboxMissing("There is nothing that the agent could be made of.")
+        if (copying := self._copying.get(instance.seed_snapshot_id)) is not None:
+            await copying.begun.wait()
+        return self.archives.chunks(instance.seed_snapshot_id)
 
     async def name_sessions(self, instance: Instance) -> None:
         """Gives an instance that was just made of a snapshot the names of its conversations."""
@@ -278,29 +275,47 @@ class Snapshots:
                 content={"overrides": None if overrides is None else dict(overrides)},
             )
             await self._queries.add(snapshot)
-            try:
-                if meanwhile is not None:
-                    await meanwhile(snapshot)
-                await stillness.enter_async_context(self._still(instance))
-                raw = await asyncio.to_thread(self.archives.raw, snapshot_id)
-                await self._engine.save_home(instance.sandbox_id, raw, homes.MAX_BYTES)
-                sessions = await self._sessions.of_instance(instance.id)
-            except ChowderError:
-                await self._forget(snapshot_id)
-                raise
-            content = {**snapshot.content, "sessions": [_told(each) for each in sessions]}
-            # It need not stand still any longer, nor need anybody wait for it to go on.
-            written, went_on = await asyncio.gather(
-                self._written(snapshot_id, content, is_wanted),
-                stillness.pop_all().aclose(),
-                return_exceptions=True,
-            )
-        if isinstance(went_on, BaseException):
+            async with self._forgotten_unless_whole(snapshot_id):
+                still = stillness.enter_async_context(self._still(instance))
+                # First what is begun for who waits, and that goes on while this one is let end.
+                await (still if meanwhile is None else together(meanwhile(snapshot), still))
+                fill = partial(
+                    self.archives.fill, snapshot_id,
+                    prefix=HOME_PREFIX, is_wanted=is_wanted,
+                    begun=self._copying[snapshot_id].begin_from_thread,
+                )  # fmt: skip
+                home, sessions = await together(
+                    self._engine.read_home(instance.sandbox_id, fill),
+                    self._sessions.of_instance(instance.id),
+                )
+                content = {**snapshot.content, "sessions": [_told(each) for each in sessions]}
+                # It need not stand still any longer, nor need anybody wait for it to go on.
+                finished, _ = await together(
+                    self._finished(snapshot_id, home, content), stillness.pop_all().aclose()
+                )
+        return finished
+
+    @asynccontextmanager
+    async def _forgotten_unless_whole(self, snapshot_id: SnapshotId) -> AsyncIterator[None]:
+        try:
+            yield
+        except ChowderError:
             await self._forget(snapshot_id)
-            raise went_on
-        if isinstance(written, BaseException):
-            raise written
-        return written
+            raise
+
+    async def _finished(
+        self, snapshot_id: SnapshotId, home: homes.Home, content: Mapping[str, Any]
+    ) -> Snapshot:
+        """The snapshot of an archive that was filled. Raises SnapshotNotFound, DataDirUnusable."""
+        await asyncio.to_thread(self.archives.keep, snapshot_id)
+        if "config" not in content:
+            content = {**content, "config": carried.of_file(home.config)}
+        made = await self._queries.finish(snapshot_id, home.size_bytes, content)
+        if made is None:
+            raise SnapshotNotFound
+        if (copying := self._copying.get(snapshot_id)) is not None:
+            copying.end()
+        return made
 
     @asynccontextmanager
     async def _still(self, instance: Instance) -> AsyncIterator[None]:
@@ -313,12 +328,15 @@ class Snapshots:
             return
         await self._suspensions.drain(instance, instance.gateway_url)
         try:
-            sandbox = await self._engine.inspect(instance.sandbox_id)
-            if sandbox.state is not SandboxState.RUNNING:
+            try:
+                await self._engine.pause(instance.sandbox_id)
+            except ChowderError:
+                sandbox = await self._engine.inspect(instance.sandbox_id)
+                if sandbox.state is SandboxState.RUNNING:
+                    raise
                 # It has died; what is on the volume does not move, and the reconciler revives it.
                 yield
                 return
-            await self._engine.pause(instance.sandbox_id)
             try:
                 yield
             finally:

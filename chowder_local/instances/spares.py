@@ -16,15 +16,17 @@ from chowder_local.errors.sandboxes import SandboxMissing
 from chowder_local.openclaw import config
 from chowder_local.openclaw.config import BLANK_PROVIDER
 from chowder_local.openclaw.models import DEFAULT_MODELS, ModelRoute
+from chowder_local.tasks import together
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Callable
     from datetime import datetime
 
     from chowder_local.domain import Egress, Instance
     from chowder_local.instances.ports import Engine
     from chowder_local.instances.readiness import Readiness
-    from chowder_local.instances.seeds import Origin, Seeds
+    from chowder_local.instances.seeds import Seeds
+    from chowder_local.instances.snapshots import Snapshots
     from chowder_local.openclaw.gateway import Gateway
     from chowder_local.openclaw.pouring import Pouring
     from chowder_local.openclaw.warmup import WarmUp
@@ -45,6 +47,7 @@ class Spares:
         seeds: Seeds,
         warm_up: WarmUp,
         pouring: Pouring,
+        snapshots: Snapshots,
         gateway_of: Callable[[SandboxId, str], Gateway],
         egress: Egress,
         clock: Callable[[], datetime],
@@ -55,6 +58,7 @@ class Spares:
         self._seeds = seeds
         self._warm_up = warm_up
         self._pouring = pouring
+        self._snapshots = snapshots
         self._gateway_of = gateway_of
         self._egress = egress
         self._clock = clock
@@ -88,6 +92,11 @@ class Spares:
             return
         model = ModelRoute(BLANK_PROVIDER, DEFAULT_MODELS[BLANK_PROVIDER]).openclaw_model
         await self._warm_up.of(sandbox_id, self._gateway_of(sandbox_id, url), model)
+        try:
+            # Nobody waits now; for a fork, its start would be a fifth of all the work.
+            await self._pouring.prepare(sandbox_id)
+        except ChowderError as problem:
+            log.warning("spare %s: less than ready to become a fork: %s", sandbox_id, problem)
         await self._engine.park(sandbox_id)
         await self._spares.ready(sandbox_id, url)
         log.info("spare %s: ready", sandbox_id)
@@ -129,43 +138,47 @@ class Spares:
         """Destroys a spare; False if an instance was quicker."""
         if not await self._spares.drop(spare.sandbox_id):
             return False
+        await self._pouring.forget(spare.sandbox_id)
         await self._engine.remove(spare.sandbox_id)
         return True
 
-    async def wake(
-        self, instance: Instance, spare: Spare, origin: Callable[[], Awaitable[Origin | None]]
-    ) -> str:
+    async def wake(self, instance: Instance, spare: Spare) -> str:
         """Turns a spare into the sandbox of an instance that has claimed it.
 
-        `origin` gives what it is to be like, if that is not blank, and may take its time.
+        What that is to be like, if not blank, may still be copied.
         Gives its gateway's address; turns are taken when this returns. Raises ChowderError.
         """
+        try:
+            return await self._woken(instance, spare)
+        finally:
+            await self._pouring.forget(spare.sandbox_id)
+
+    async def _woken(self, instance: Instance, spare: Spare) -> str:
         if (url := spare.gateway_url) is None:
             url = await self._handed_over(spare.sandbox_id)
         else:
             await self._engine.unpause(spare.sandbox_id)
         gateway = self._gateway_of(spare.sandbox_id, url)
-        patch = await self._likened(instance, origin)
+        patch, is_started = await together(self._likened(instance), gateway.is_started())
         began_s = time.monotonic()
         if patch and await gateway.patch_config(patch):
             await gateway.restarted(began_s)
-        if not await gateway.is_started():
+            is_started = await gateway.is_started()
+        if not is_started:
             raise GatewayUnavailable("the spare does not take turns")
         return url
 
-    async def _likened(
-        self, instance: Instance, origin: Callable[[], Awaitable[Origin | None]]
-    ) -> dict[str, Any]:
+    async def _likened(self, instance: Instance) -> dict[str, Any]:
         """What is to be changed in its configuration, once it has what it is to have."""
         if instance.seed_snapshot_id is None:
             return config.blank_patch(instance.model_provider, instance.openclaw_config)
         async with self._pouring.into(instance.sandbox_id) as pour:
-            # Its program starts while the archive is made.
-            found = await origin()
-            if found is None:
-                raise SandboxMissing("There is nothing that the agent could be made of.")
-            await pour(found.archive)
-        return self._seeds.change_to(found, instance)
+            _, origin = await together(
+                pour(await self._snapshots.chunks(instance)), self._snapshots.origin(instance)
+            )
+        if origin is None:
+            raise SandboxMissing("There is nothing that the agent could be made of.")
+        return self._seeds.change_to(origin, instance)
 
     async def _handed_over(self, sandbox_id: SandboxId) -> str:
         """The address of one that was still booting when it was claimed, once it is booted."""

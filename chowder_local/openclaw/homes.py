@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import io
 import tarfile
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Protocol, cast
 
 from chowder_local.errors.requests import ArchiveRefused
+from chowder_local.openclaw import tars
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 MAX_BYTES = 8 * 1024**3
 MAX_ENTRIES = 1_000_000
-MAX_EXTENSION_BYTES = 64 * 1024
-"""Of what says more of an entry than its header has room for; tarfile reads it as a whole."""
 MAX_PATH_CHARS = 4096
+COPY_BYTES = 1024 * 1024
 CONFIG = ".openclaw/openclaw.json"
 MAX_CONFIG_BYTES = 2 * 1024 * 1024
 AGENT_UID = 1000
 OUTSIDE_LINKS = ("/data/", "/usr/", "/opt/", "/bin/", "/lib/")
 """Where links may lead that are absolute: the home, and what every sandbox's image has."""
-
-_PAX = {tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE}
-_EXTENSIONS = _PAX | {tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK}
-_DATA = {tarfile.REGTYPE, tarfile.AREGTYPE}
-_WITHOUT = {tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE}
 
 _NOT_CARRIED = (
     ".cache/",
@@ -71,6 +65,16 @@ _NOT_EXPORTED = (
 )
 
 
+class Target(Protocol):
+    """All that is asked of what an archive is written to."""
+
+    def write(self, content: bytes) -> int:
+        """Puts all of it at the end."""
+
+    def tell(self) -> int:
+        """How much was written."""
+
+
 @dataclass(frozen=True)
 class Home:
     """What `cleaned` has found."""
@@ -93,8 +97,8 @@ def is_exported(name: str) -> bool:
 
 
 def cleaned(
-    source: IO[bytes],
-    target: IO[bytes],
+    source: Iterable[bytes],
+    target: Target,
     *,
     prefix: str = "",
     is_wanted: Callable[[str], bool] = is_carried,
@@ -104,19 +108,19 @@ def cleaned(
 ) -> Home:
     """Writes an archive of regular files, folders and links that stay where they should.
 
-    `prefix` is what all names begin with. What is unfit (devices, sockets, links that lead out) is
-    left out, or refused if `is_strict`. Raises ArchiveRefused. Blocking.
+    It is written as the source's chunks come; `prefix` is what all names there begin with. What is
+    unfit (devices, sockets, links that lead out) is left out, or refused if `is_strict`.
+    Raises ArchiveRefused. Blocking.
     """
-    start = source.tell()
-    _check_headers(source, start, max_bytes, max_entries)
-    source.seek(start)
-    cleaner = _Cleaner(target, prefix, is_wanted, is_strict=is_strict)
+    stream = tars.Stream(tars.checked(source, max_bytes, max_entries))
+    cleaner = _Cleaner(stream, target, prefix, is_wanted, is_strict=is_strict)
     try:
-        with tarfile.open(fileobj=source, mode="r:") as tar:
+        with tarfile.open(fileobj=cast("IO[bytes]", stream), mode="r:") as tar:
             while (entry := tar.next()) is not None:
                 # Or it keeps all that it has seen.
                 tar.members.clear()  # type: ignore[attr-defined]  # a list, and so documented
-                cleaner.take(tar, entry)
+                cleaner.take(entry)
+        stream.drain()
     except (tarfile.TarError, EOFError, UnicodeError, OverflowError) as broken:
         raise ArchiveRefused(f"it is broken: {broken}") from None
     return cleaner.finish()
@@ -124,26 +128,38 @@ def cleaned(
 
 class _Cleaner:
     def __init__(
-        self, target: IO[bytes], prefix: str, is_wanted: Callable[[str], bool], *, is_strict: bool
+        self,
+        stream: tars.Stream,
+        target: Target,
+        prefix: str,
+        is_wanted: Callable[[str], bool],
+        *,
+        is_strict: bool,
     ) -> None:
+        self._stream = stream
         self._target = target
         self._prefix = prefix
         self._is_wanted = is_wanted
         self._is_strict = is_strict
-        self._out = tarfile.open(fileobj=target, mode="w", format=tarfile.PAX_FORMAT)  # noqa: SIM115 - closed by finish
+        self._out = tarfile.TarFile(
+            mode="w",
+            fileobj=cast("IO[bytes]", target),
+            format=tarfile.PAX_FORMAT,
+            copybufsize=COPY_BYTES,
+        )
         self._folders = {""}
         self._files: set[str] = set()
         self._config: bytes | None = None
 
-    def take(self, tar: tarfile.TarFile, entry: tarfile.TarInfo) -> None:
+    def take(self, entry: tarfile.TarInfo) -> None:
+        """What is written of an entry, at whose content the stream is."""
         name = entry.name.rstrip("/")
         if self._prefix and f"{name}/" == self._prefix:
             return
         if not name.startswith(self._prefix) or not _is_path(name := name[len(self._prefix) :]):
             raise ArchiveRefused(f"{_shown(name)} is no path inside of the home.")
         if name == CONFIG and entry.isreg() and entry.size <= MAX_CONFIG_BYTES:
-            file = tar.extractfile(entry)
-            self._config = None if file is None else file.read()
+            self._config = self._stream.read(entry.size)
         if not self._is_wanted(name):
             return
         if name.rpartition("/")[0] not in self._folders:
@@ -152,9 +168,9 @@ class _Cleaner:
         elif name in self._files or (name in self._folders and not entry.isdir()):
             raise ArchiveRefused(f"{_shown(name)} is there twice.")
         else:
-            self._write(tar, entry, name)
+            self._write(entry, name)
 
-    def _write(self, tar: tarfile.TarFile, entry: tarfile.TarInfo, name: str) -> None:
+    def _write(self, entry: tarfile.TarInfo, name: str) -> None:
         made = tarfile.TarInfo(name)
         # Neither another user's rights nor anything but whole seconds.
         made.mode, made.mtime = entry.mode & 0o777, max(0, int(entry.mtime))
@@ -162,7 +178,7 @@ class _Cleaner:
         if entry.isreg():
             made.size = entry.size
             self._files.add(name)
-            self._out.addfile(made, tar.extractfile(entry))
+            self._out.addfile(made, cast("IO[bytes]", self._stream))
             return
         made.type = entry.type
         if entry.isdir():
@@ -187,49 +203,6 @@ class _Cleaner:
     def _leave(self, words: str) -> None:
         if self._is_strict:
             raise ArchiveRefused(words)
-
-
-def _check_headers(source: IO[bytes], at: int, max_bytes: int, max_entries: int) -> None:
-    """Walks over all headers, before anything believes one: tarfile reads some as they say."""
-    end, count = source.seek(0, io.SEEK_END), 0
-    if end - at > max_bytes:
-        raise ArchiveRefused(f"it has more than {max_bytes} bytes.")
-    while at < end:
-        source.seek(at)
-        block = source.read(tarfile.BLOCKSIZE)
-        if block == bytes(tarfile.BLOCKSIZE):
-            return
-        try:
-            header = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
-        except tarfile.HeaderError as broken:
-            raise ArchiveRefused(f"it is no plain tar archive, or broken: {broken}.") from None
-        count += 1
-        if count > max_entries:
-            raise ArchiveRefused(f"it has more than {max_entries} entries.")
-        length = _length(header, source)
-        at += tarfile.BLOCKSIZE + -(-length // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
-    if at > end:
-        raise ArchiveRefused("it is not whole.")
-
-
-def _length(header: tarfile.TarInfo, source: IO[bytes]) -> int:
-    """How many bytes follow a header."""
-    if header.size < 0:
-        raise ArchiveRefused("an entry has less than no bytes.")
-    if header.type in _EXTENSIONS:
-        if header.size > MAX_EXTENSION_BYTES:
-            raise ArchiveRefused("an entry has an extension that is too long.")
-        said = source.read(header.size)
-        # They would say that there is more, or less, than the header says.
-        if header.type in _PAX and (b" size=" in said or b" GNU.sparse" in said):
-            raise ArchiveRefused("an entry has another size than its header says.")
-        return header.size
-    if header.type in _DATA:
-        return header.size
-    if header.type == tarfile.GNUTYPE_SPARSE:
-        raise ArchiveRefused("an entry is sparse.")
-    # Links and folders have no content, whatever they say; what is unknown has.
-    return 0 if header.type in _WITHOUT | {b"3", b"4", b"6"} else header.size
 
 
 def _is_path(name: str) -> bool:

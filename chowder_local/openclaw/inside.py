@@ -11,7 +11,7 @@ from chowder_local.errors.agents import GatewayUnavailable
 from chowder_local.openclaw import untrusted
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from chowder_local.domain import SandboxId
@@ -50,6 +50,17 @@ class Processes(Protocol):
         The program must read from its standard input before it writes: what it says before is
         lost. Secrets go there, too, because a command is there for all processes to see.
         Raises EngineUnavailable, SandboxMissing, SandboxPaused.
+        """
+
+
+class Unpacking(Processes, Protocol):
+    """Puts archives into running sandboxes, too."""
+
+    async def unpack(self, sandbox_id: SandboxId, folder: str, archive: Iterable[bytes]) -> None:
+        """Unpacks a tar of the agent's files in a folder; the archive is read in a thread.
+
+        It must be known to be fit: this is done with more rights than the agent's.
+        Raises EngineUnavailable, SandboxMissing, and what reading the archive raises.
         """
 
 

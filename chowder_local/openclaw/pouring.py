@@ -3,71 +3,130 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from contextlib import asynccontextmanager
+import logging
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
+from chowder_local.errors import ChowderError
 from chowder_local.errors.agents import GatewayUnavailable
 from chowder_local.openclaw import untrusted
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine
-    from pathlib import Path
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 
     from chowder_local.domain import SandboxId
-    from chowder_local.openclaw.inside import Process, Processes
+    from chowder_local.openclaw.inside import Process, Unpacking
 
-CHUNK_BYTES = 256 * 1024
+log = logging.getLogger(__name__)
+
 MAX_ANSWER_BYTES = 64 * 1024
 ANSWER_TIMEOUT_S = 120.0
-"""After all was sent: to unpack and install it takes a fraction of a second for each 10 MB."""
+"""To put in place what was unpacked takes a fraction of a second for each 10 MB."""
+
+
+@dataclass(frozen=True)
+class _Program:
+    """Our program in a sandbox, which waits for what it is to do; leaving the stack ends it."""
+
+    process: Process
+    stack: AsyncExitStack
 
 
 class Pouring:
-    """Sends archives of homes into sandboxes, where a program of ours puts them in place."""
+    """Puts archives of homes into sandboxes, where a program of ours puts them in place.
 
-    def __init__(self, processes: Processes, home: str) -> None:
-        self._processes = processes
-        self._home = home
+    Leave its block: programs that wait end with it.
+    """
+
+    def __init__(self, engine: Unpacking, home: str) -> None:
+        self._engine = engine
         program = resources.files("chowder_local.openclaw.programs") / "pour.py"
-        self._command = ("/usr/bin/python3", "-I", "-S", "-c", program.read_text("utf-8"))
+        text = program.read_text("utf-8")
+        self._command = ("/usr/bin/python3", "-I", "-S", "-c", text, home)
+        self._waiting: dict[SandboxId, _Program] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for sandbox_id in list(self._waiting):
+            await self.forget(sandbox_id)
+
+    async def prepare(self, sandbox_id: SandboxId) -> None:
+        """Starts the program, which then waits in the sandbox, frozen or not, until `into`.
+
+        Raises EngineUnavailable, SandboxMissing, SandboxPaused, GatewayUnavailable.
+        """
+        await self.forget(sandbox_id)
+        self._waiting[sandbox_id] = await self._started(sandbox_id)
+
+    async def forget(self, sandbox_id: SandboxId) -> None:
+        """Ends the program that waits in a sandbox, if there is one."""
+        if (program := self._waiting.pop(sandbox_id, None)) is not None:
+            await program.stack.aclose()
 
     @asynccontextmanager
     async def into(
         self, sandbox_id: SandboxId
-    ) -> AsyncIterator[Callable[[Path], Coroutine[Any, Any, None]]]:
-        """Starts the program; what is given takes an archive, and is to be called once.
+    ) -> AsyncIterator[Callable[[Iterable[bytes]], Coroutine[Any, Any, None]]]:
+        """Has the program ready; what is given takes an archive, and is to be called once.
 
         The agent is in the archive's state when that returns. It raises GatewayUnavailable if it
         takes a start, or went wrong: then the sandbox is to be made anew.
         Raises EngineUnavailable, SandboxMissing, SandboxPaused.
         """
-        async with self._processes.process(sandbox_id, self._command) as process:
-            yield partial(self._pour, process)
+        async with AsyncExitStack() as stack:
+            process, folder = await self._staged(sandbox_id, stack)
+            yield partial(self._pour, sandbox_id, process, folder)
 
-    async def _pour(self, process: Process, archive: Path) -> None:
-        size = (await asyncio.to_thread(archive.stat)).st_size
-        await process.write(json.dumps({"home": self._home, "size": size}).encode() + b"\n")
-        await _send(process, archive)
-        try:
-            async with asyncio.timeout(ANSWER_TIMEOUT_S):
-                answer = await _answer(process)
-        except TimeoutError:
-            raise GatewayUnavailable("the archive was not unpacked in time") from None
+    async def _started(self, sandbox_id: SandboxId) -> _Program:
+        async with AsyncExitStack() as stack:
+            running = self._engine.process(sandbox_id, self._command)
+            process = await stack.enter_async_context(running)
+            await _ask(process, "ready")
+            return _Program(process, stack.pop_all())
+
+    async def _staged(self, sandbox_id: SandboxId, stack: AsyncExitStack) -> tuple[Process, str]:
+        """The program, which ends with the stack, and the folder that it is to find all in."""
+        if (program := self._waiting.pop(sandbox_id, None)) is not None:
+            await stack.enter_async_context(program.stack)
+            try:
+                return program.process, await _folder(program.process)
+            except ChowderError as lost:
+                # Whatever has cut us off from it, another one can be started.
+                log.info("sandbox %s: the program that waited is lost: %s", sandbox_id, lost)
+                await program.stack.aclose()
+        program = await self._started(sandbox_id)
+        await stack.enter_async_context(program.stack)
+        return program.process, await _folder(program.process)
+
+    async def _pour(
+        self, sandbox_id: SandboxId, process: Process, folder: str, archive: Iterable[bytes]
+    ) -> None:
+        await self._engine.unpack(sandbox_id, folder, archive)
+        answer = await _ask(process, "pour")
         if answer.get("poured") is not True:
             words = str(answer.get("words") or answer.get("error") or "it does not say why")
             raise GatewayUnavailable(f"it takes a start to bring it to that state: {words[:300]}")
 
 
-async def _send(process: Process, archive: Path) -> None:
-    file = await asyncio.to_thread(archive.open, "rb")
+async def _folder(process: Process) -> str:
+    folder = (await _ask(process, "stage")).get("staged")
+    if not isinstance(folder, str):
+        raise GatewayUnavailable("the program that unpacks names no folder")
+    return folder
+
+
+async def _ask(process: Process, what: str) -> dict[str, object]:
+    await process.write(f"{what}\n".encode())
     try:
-        while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
-            await process.write(chunk)
-    finally:
-        await asyncio.to_thread(file.close)
+        async with asyncio.timeout(ANSWER_TIMEOUT_S):
+            return await _answer(process)
+    except TimeoutError:
+        raise GatewayUnavailable("the program that unpacks has not answered in time") from None
 
 
 async def _answer(process: Process) -> dict[str, object]:

@@ -11,10 +11,11 @@ from chowder_local.errors.sandboxes import EngineUnavailable, SandboxMissing
 from tests.scripted import homes
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Collection
+    from collections.abc import AsyncIterator, Callable, Collection, Iterator
     from pathlib import Path
 
     from chowder_local.domain import SandboxSpec, SandboxUsage
+    from chowder_local.instances.ports import Result
 
 
 @dataclass
@@ -139,15 +140,19 @@ class ScriptedEngine:
         await self._call("disk_free_bytes", sandbox_id)
         return self.disk_free
 
-    async def save_home(self, sandbox_id: SandboxId, target: Path, limit: int) -> None:
-        await self._call("save_home", sandbox_id)
+    async def read_home(
+        self, sandbox_id: SandboxId, work: Callable[[Iterator[bytes]], Result]
+    ) -> Result:
+        await self._call("read_home", sandbox_id)
         if sandbox_id not in self.having_volumes:
             raise SandboxMissing(f"The volume {sandbox_id} is gone from the engine.")
-        target.write_bytes(self.homes.get(sandbox_id) or homes.blank())
+        return await _worked(self.homes.get(sandbox_id) or homes.blank(), work)
 
-    async def rework_home(self, program: str, source: Path, target: Path, limit: int) -> None:
+    async def rework_home(
+        self, program: str, source: Path, work: Callable[[Iterator[bytes]], Result]
+    ) -> Result:
         await self._call("rework_home")
-        target.write_bytes(homes.archive(homes.contents(source.read_bytes())))
+        return await _worked(homes.archive(homes.contents(source.read_bytes())), work)
 
     async def remove(self, sandbox_id: SandboxId) -> None:
         await self._fail("remove", sandbox_id)
@@ -195,6 +200,10 @@ class ScriptedEngine:
         if (hold := self.holds.get(name)) is not None:
             hold.has_begun.set()
             await hold.may_end.wait()
+
+
+async def _worked(home: bytes, work: Callable[[Iterator[bytes]], Result]) -> Result:
+    return await asyncio.to_thread(work, iter([home[:700], home[700:]]))
 
 
 def _has_port(state: SandboxState) -> bool:

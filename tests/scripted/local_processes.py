@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import sys
+import tarfile
 from asyncio.subprocess import PIPE
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
 
     from chowder_local.domain import SandboxId
 
@@ -87,6 +89,19 @@ class LocalProcesses:
                 await to_its_end(process.leave())
             finally:
                 self.running -= 1
+
+    async def unpack(self, _: SandboxId, folder: str, archive: Iterable[bytes]) -> None:
+        if self.failing is not None:
+            raise self.failing
+        await asyncio.to_thread(unpack, folder, archive)
+
+
+def unpack(folder: str, archive: Iterable[bytes]) -> None:
+    """Puts in a folder what is in an archive."""
+    with tarfile.open(fileobj=io.BytesIO(b"".join(archive))) as tar:
+        if hasattr(tarfile, "fully_trusted_filter"):
+            tar.extraction_filter = tarfile.fully_trusted_filter
+        tar.extractall(folder)
 
 
 async def to_its_end(doing: Awaitable[Done]) -> Done:

@@ -221,11 +221,16 @@ async def open_world(
 ) -> AsyncIterator[World]:
     """A world with an organization that has keys for two of the three providers."""
     clock, gateway, vault = Clock(), ScriptedGateway(), Vault(b"s" * 32)
+    # No step of the way to it may be a link.
+    processes, home = LocalProcesses(), tmp_path.resolve() / "home"
+    home.mkdir()
+    (home / CONFIG_FILE).write_text("{}")
     async with (
         Database.open(empty_database(tmp_path)) as database,
         serve(gateway) as url,
         open_gateways() as forwarder,
         owned_tasks() as tasks,
+        Pouring(processes, str(home)) as pouring,
     ):
         engine, events, metrics = ScriptedEngine(url), events or Events(), Metrics()
         scripts, recordings = Scripts(), Recordings()
@@ -245,24 +250,20 @@ async def open_world(
         control = Control(programs, vault.gateway_token)
         readiness = Readiness(engine, gateway_of, boot_timeout_s=boot_timeout_s)
         locks, failures, stopping = InstanceLocks(), FailureLog(), Stopping()
-        # No step of the way to it may be a link.
-        processes, home = LocalProcesses(), tmp_path.resolve() / "home"
-        home.mkdir()
-        (home / CONFIG_FILE).write_text("{}")
         spare_queries = SpareQueries(database, events)
         releases = Releases(instances, engine, locks, events)
         seeds = Seeds(vault, RELAY_URL)
-        spares = Spares(
-            spares=spare_queries, engine=engine, readiness=readiness, seeds=seeds,
-            warm_up=WarmUp(control), pouring=Pouring(processes, str(home)),
-            gateway_of=gateway_of, egress=egress.default, clock=clock,
-        )  # fmt: skip
         suspensions = Suspensions(gateway_of, suspend_timeout_s)
         snapshot_queries = SnapshotQueries(database, vault, events)
         snapshots = Snapshots(
             queries=snapshot_queries, instances=instances, sessions=sessions, engine=engine,
             archives=Archives(tmp_path / "snapshots"), locks=locks, suspensions=suspensions,
             clock=clock,
+        )  # fmt: skip
+        spares = Spares(
+            spares=spare_queries, engine=engine, readiness=readiness, seeds=seeds,
+            warm_up=WarmUp(control), pouring=pouring, snapshots=snapshots, gateway_of=gateway_of,
+            egress=egress.default, clock=clock,
         )  # fmt: skip
         room = Room(
             engine=engine, instances=instances, spares=spares, spare_queries=spare_queries,

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from chowder_local.tasks import owned_tasks
+from chowder_local.tasks import owned_tasks, together
 
 
 async def test_tasks_are_cancelled_and_waited_for_at_the_end_of_the_block() -> None:
@@ -66,3 +66,21 @@ async def test_cancelling_the_owner_cancels_the_tasks() -> None:
         owning.cancel()
     assert owning.cancelled()
     assert tasks[0].cancelled()
+
+
+async def test_of_two_both_have_ended_even_if_one_fails() -> None:
+    async def fail() -> None:
+        raise LookupError("the first")
+
+    async def work() -> str:
+        await asyncio.sleep(0)
+        ended.append("the second")
+        return "done"
+
+    ended: list[str] = []
+    assert await together(work(), work()) == ("done", "done")
+    for pair in ((fail(), work()), (work(), fail())):
+        ended.clear()
+        with pytest.raises(LookupError, match="the first"):
+            await together(*pair)
+        assert ended == ["the second"]

@@ -1,24 +1,23 @@
-"""Gives a running agent another one's conversations and files, from an archive of its home.
+"""Gives a running agent another one's conversations and files, once they are unpacked beside it.
 
-Runs in the sandbox as the agent's user: a line of JSON (`home`, `size`) comes in, then the archive;
-a line of JSON goes out. What the gateway would only read when it starts is not poured: the answer
-is then that it does not fit, and nothing has changed.
+Runs in the sandbox as the agent's user, with its home as argument. Each line that comes in is
+answered by a line of JSON: `ready`; `stage`, which gives the folder that the other home is to be
+unpacked in; `pour`. What the gateway would only read when it starts is not poured: the answer is
+then that it does not fit, and nothing has changed.
 """
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import shutil
 import sqlite3
 import stat
 import sys
-import tarfile
 import tempfile
 import time
 from contextlib import closing, suppress
-from typing import IO, Any
+from typing import Any, TextIO
 
 AGENT = "agents/main/agent/openclaw-agent.sqlite"
 STATE = "state/openclaw.sqlite"
@@ -119,124 +118,161 @@ class Unfit(Exception):
     """Only a start would bring this agent to that state."""
 
 
-class Bounded(io.RawIOBase):
-    """As many bytes of a stream as were promised, and then its end."""
+class Agent:
+    """One whose gateway goes on while it gets another one's state; leaving it tidies up."""
 
-    def __init__(self, stream: IO[bytes], size: int) -> None:
-        self._stream = stream
-        self._left = size
+    def __init__(self, home: str) -> None:
+        self.home = home
+        self.state = os.path.join(home, ".openclaw")
+        # On the same volume, so that nothing is copied twice.
+        beside = os.path.join(self.state, "tmp")
+        os.makedirs(beside, exist_ok=True)
+        self.folder = tempfile.mkdtemp(dir=beside)
+        self.staged = os.path.join(self.folder, "new")
+        self.new = os.path.join(self.staged, ".openclaw")
+        os.mkdir(self.staged)
+        self.databases: dict[str, sqlite3.Connection] = {}
+        self.aside_count = 0
 
-    def read(self, count: int = -1) -> bytes:
-        """The next ones."""
-        chunk = self._stream.read(min(count, self._left))
-        self._left -= len(chunk)
-        return chunk
+    def close(self) -> None:
+        """Makes what was put in place last, and takes away all else."""
+        for path, database in self.databases.items():
+            database.close()
+            for name in (path, f"{path}-wal"):
+                sync(os.path.join(self.state, name))
+        shutil.rmtree(self.folder, ignore_errors=True)
 
+    def open(self, patience_s: float) -> None:
+        """Opens the databases of a gateway that may have only just started. Raises Unfit."""
+        until_s = time.monotonic() + patience_s
+        for name in {AGENT, STATE} - self.databases.keys():
+            while (database := opened_if_made(os.path.join(self.state, name))) is None:
+                if time.monotonic() >= until_s:
+                    raise Unfit("its database is not made")
+                time.sleep(0.1)
+            self.databases[name] = database
 
-def check(old: str, new: str) -> None:
-    """Raises Unfit."""
-    if found := sorted(AT_START & set(os.listdir(new))):
-        raise Unfit(f"it has {found[0]}")
-    if set(os.listdir(os.path.join(new, "agents"))) != {"main"}:
-        raise Unfit("it has more than one agent")
-    for name in (AGENT, STATE):
-        path = os.path.join(new, name)
+    def pour(self) -> dict[str, Any]:
+        """What is to be answered once another home is in the staged folder."""
+        try:
+            self.check_files()
+            self.open(MAKING_S)
+            with closing(opened(os.path.join(self.new, AGENT))) as theirs:
+                ours = self.databases[AGENT]
+                check_version(ours, theirs)
+                has_state = self.is_state_attached()
+                # In SQLite's own way, so that whoever has it open sees all of it, or nothing.
+                theirs.backup(ours)
+            if has_state:
+                copy_state(self.databases[STATE])
+            self.take_files()
+        except Unfit as unfit:
+            return {"poured": False, "words": str(unfit)}
+        except (OSError, sqlite3.Error) as failure:
+            return {"error": f"{type(failure).__name__}: {failure}"}
+        return {"poured": True}
+
+    def check_files(self) -> None:
+        if found := sorted(AT_START & set(os.listdir(self.new))):
+            raise Unfit(f"it has {found[0]}")
+        if set(os.listdir(os.path.join(self.new, "agents"))) != {"main"}:
+            raise Unfit("it has more than one agent")
+        if not os.path.exists(os.path.join(self.new, AGENT)):
+            raise Unfit("it has no conversations")
+
+    def is_state_attached(self) -> bool:
+        """Whether there is one, which then is called `theirs`. Raises Unfit."""
+        path, ours = os.path.join(self.new, STATE), self.databases[STATE]
         if not os.path.exists(path):
-            if name == AGENT:
-                raise Unfit("it has no conversations")
-            continue
-        wait_for(os.path.join(old, name))
-        with closing(opened(path)) as theirs, closing(opened(os.path.join(old, name))) as ours:
-            if version(theirs) != version(ours):
-                raise Unfit("it is of another version of OpenClaw")
-            if name == STATE:
-                check_state(theirs, ours)
+            return False
+        ours.execute("ATTACH ? AS theirs", (path,))
+        check_version(ours, ours, "theirs")
+        check_state(ours)
+        return True
+
+    def take_files(self) -> None:
+        for path in (AGENT, STATE):
+            shared = os.path.join(self.new, os.path.dirname(path))
+            for name in os.listdir(shared) if os.path.isdir(shared) else []:
+                if ".sqlite" in name:
+                    self.put_aside(os.path.join(shared, name))
+        for name in MIRRORED:
+            folder = os.path.join(self.state, name)
+            for each in os.listdir(folder) if is_folder(folder) else []:
+                self.put_aside(os.path.join(folder, each))
+        self.merge(self.staged, self.home)
+
+    def merge(self, new: str, old: str) -> None:
+        """Moves all that is in one folder into another."""
+        for name in os.listdir(new):
+            source, target = os.path.join(new, name), os.path.join(old, name)
+            if is_folder(source) and is_folder(target):
+                self.merge(source, target)
+                continue
+            if os.path.lexists(target):
+                self.put_aside(target)
+            os.rename(source, target)
+
+    def put_aside(self, path: str) -> None:
+        """Takes it away; to delete many files takes longer than to move their folder."""
+        self.aside_count += 1
+        os.rename(path, os.path.join(self.folder, f"former-{self.aside_count}"))
 
 
-def wait_for(path: str) -> None:
-    """Until a gateway that has only just started has made its database. Raises Unfit."""
-    until_s = time.monotonic() + MAKING_S
-    while time.monotonic() < until_s:
-        if os.path.exists(path):
-            with closing(opened(path)) as made:
-                if version(made) != (0,):
-                    return
-        time.sleep(0.1)
-    raise Unfit("its database is not made")
+def opened_if_made(path: str) -> sqlite3.Connection | None:
+    if not os.path.exists(path):
+        return None
+    database = opened(path)
+    if version(database) != (0,):
+        return database
+    database.close()
+    return None
 
 
-def check_state(theirs: sqlite3.Connection, ours: sqlite3.Connection) -> None:
-    tables = theirs.execute(
-        "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
+def opened(path: str) -> sqlite3.Connection:
+    database = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
+    # Somebody waits: `close` waits for the disk, and the gateway clears the log when it writes.
+    database.execute("PRAGMA synchronous = OFF")
+    database.execute("PRAGMA wal_autocheckpoint = 0")
+    return database
+
+
+def check_version(ours: sqlite3.Connection, theirs: sqlite3.Connection, name: str = "main") -> None:
+    if version(ours) != version(theirs, name):
+        raise Unfit("it is of another version of OpenClaw")
+
+
+def version(database: sqlite3.Connection, name: str = "main") -> Any:
+    return database.execute(f"PRAGMA {name}.user_version").fetchone()
+
+
+def check_state(database: sqlite3.Connection) -> None:
+    tables = database.execute(
+        "SELECT name FROM theirs.sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
     )
     for (table,) in tables.fetchall():
         if table in OF_THE_SANDBOX or table in COPIED:
             continue
         if table in NAMED:
             columns = ", ".join(NAMED[table])
-            rows = [set(each.execute(f"SELECT {columns} FROM {table}")) for each in (theirs, ours)]  # noqa: S608 - ours
-            if rows[0] - rows[1] - DECLARED:
+            theirs, ours = (
+                set(database.execute(f"SELECT {columns} FROM {name}.{table}"))  # noqa: S608 - ours
+                for name in ("theirs", "main")
+            )
+            if theirs - ours - DECLARED:
                 raise Unfit(f"it has {table} of its own")
-        elif theirs.execute(f'SELECT 1 FROM "{table}" LIMIT 1').fetchone():  # noqa: S608 - a table's own name
+        elif database.execute(f'SELECT 1 FROM theirs."{table}" LIMIT 1').fetchone():  # noqa: S608 - a table's own name
             raise Unfit(f"it has {table}")
 
 
-def pour(old: str, new: str) -> None:
-    """Puts the new home's content into the old one, of a gateway that goes on meanwhile."""
-    with (
-        closing(opened(os.path.join(new, AGENT))) as theirs,
-        closing(opened(os.path.join(old, AGENT))) as ours,
-    ):
-        # In SQLite's own way, so that whoever has it open sees all of it at once, or nothing.
-        theirs.backup(ours)
-    if os.path.exists(os.path.join(new, STATE)):
-        copy_state(os.path.join(new, STATE), os.path.join(old, STATE))
-    for path in (AGENT, STATE):
-        shared = os.path.join(new, os.path.dirname(path))
-        for name in os.listdir(shared) if os.path.isdir(shared) else []:
-            if ".sqlite" in name:
-                os.unlink(os.path.join(shared, name))
-    for name in MIRRORED:
-        if is_folder(os.path.join(old, name)):
-            empty(os.path.join(old, name))
-    merge(new, old)
-
-
-def copy_state(new: str, old: str) -> None:
-    with closing(opened(old)) as ours:
-        ours.isolation_level = None
-        ours.execute("ATTACH ? AS theirs", (new,))
-        ours.execute("BEGIN IMMEDIATE")
-        for table in COPIED:
-            known = "SELECT 1 FROM theirs.sqlite_master WHERE type = 'table' AND name = ?"
-            if ours.execute(known, (table,)).fetchone():
-                ours.execute(f"DELETE FROM main.{table}")  # noqa: S608 - ours
-                ours.execute(f"INSERT INTO main.{table} SELECT * FROM theirs.{table}")  # noqa: S608 - ours
-        ours.execute("COMMIT")
-
-
-def merge(new: str, old: str) -> None:
-    """Moves all that is in one folder into another."""
-    for name in os.listdir(new):
-        source, target = os.path.join(new, name), os.path.join(old, name)
-        if is_folder(source) and is_folder(target):
-            merge(source, target)
-        else:
-            remove(target)
-            os.rename(source, target)
-
-
-def empty(folder: str) -> None:
-    for name in os.listdir(folder):
-        remove(os.path.join(folder, name))
-
-
-def remove(path: str) -> None:
-    if is_folder(path):
-        shutil.rmtree(path)
-    else:
-        with suppress(FileNotFoundError):
-            os.unlink(path)
+def copy_state(database: sqlite3.Connection) -> None:
+    database.execute("BEGIN IMMEDIATE")
+    for table in COPIED:
+        known = "SELECT 1 FROM theirs.sqlite_master WHERE type = 'table' AND name = ?"
+        if database.execute(known, (table,)).fetchone():
+            database.execute(f"DELETE FROM main.{table}")  # noqa: S608 - ours
+            database.execute(f"INSERT INTO main.{table} SELECT * FROM theirs.{table}")  # noqa: S608 - ours
+    database.execute("COMMIT")
 
 
 def is_folder(path: str) -> bool:
@@ -246,42 +282,31 @@ def is_folder(path: str) -> bool:
         return False
 
 
-def opened(path: str) -> sqlite3.Connection:
-    return sqlite3.connect(path, timeout=BUSY_TIMEOUT_S)
+def sync(path: str) -> None:
+    with suppress(FileNotFoundError), open(path, "rb") as file:
+        os.fsync(file.fileno())
 
 
-def version(database: sqlite3.Connection) -> Any:
-    return database.execute("PRAGMA user_version").fetchone()
-
-
-def run(home: str, size: int, stream: IO[bytes]) -> dict[str, Any]:
-    """What is to be answered."""
-    state = os.path.join(home, ".openclaw")
-    # On the same volume, so that nothing is copied twice.
-    os.makedirs(os.path.join(state, "tmp"), exist_ok=True)
-    staged = tempfile.mkdtemp(dir=os.path.join(state, "tmp"))
+def serve(home: str, asked: TextIO, answered: TextIO) -> None:
+    """Answers until nothing more is asked."""
+    agent = None
     try:
-        with tarfile.open(fileobj=Bounded(stream, size), mode="r|") as tar:
-            if hasattr(tarfile, "fully_trusted_filter"):
-                # It was looked through before, and the agent could do to itself what it could.
-                tar.extraction_filter = tarfile.fully_trusted_filter
-            tar.extractall(staged)  # noqa: S202 - see above
-        new = os.path.join(staged, ".openclaw")
-        check(state, new)
-        pour(state, new)
-        shutil.rmtree(new)
-        merge(staged, home)
-    except Unfit as unfit:
-        return {"poured": False, "words": str(unfit)}
-    except (OSError, sqlite3.Error, tarfile.TarError, KeyError) as failure:
-        return {"error": f"{type(failure).__name__}: {failure}"}
+        for line in asked:
+            answer: dict[str, Any] = {}
+            if line == "stage\n" and agent is None:
+                agent = Agent(home)
+                answer["staged"] = agent.staged
+            elif line == "pour\n" and agent is not None:
+                answer = agent.pour()
+            print(json.dumps(answer), file=answered, flush=True)
+            if line == "stage\n" and agent is not None:
+                # While it is filled; what cannot be opened yet is waited for later.
+                with suppress(Unfit, OSError, sqlite3.Error):
+                    agent.open(0)
     finally:
-        shutil.rmtree(staged, ignore_errors=True)
-    return {"poured": True}
+        if agent is not None:
+            agent.close()
 
 
 if __name__ == "__main__":
-    # Nothing comes if what was to be copied could not be.
-    if line := sys.stdin.buffer.readline():
-        asked = json.loads(line)
-        print(json.dumps(run(asked["home"], asked["size"], sys.stdin.buffer)), flush=True)  # noqa: T201 - its answer
+    serve(sys.argv[1], sys.stdin, sys.stdout)

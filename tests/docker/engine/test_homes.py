@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import io
 import os
+import queue
 import secrets
 import tarfile
 from typing import TYPE_CHECKING
@@ -10,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from chowder_local.domain import SandboxId, SandboxSpec, SandboxState
+from chowder_local.engine import specs
 from chowder_local.engine.connection import find_engine, open_client
 from chowder_local.engine.docker import DockerEngine
 from chowder_local.engine.image_recipe import expected_tag
@@ -20,9 +24,10 @@ from chowder_local.errors.requests import ArchiveRefused
 from chowder_local.errors.sandboxes import EngineUnavailable, SandboxMissing
 from chowder_local.openclaw.homes import cleaned
 from chowder_local.settings import Settings
+from tests.scripted.homes import contents
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
 pytestmark = pytest.mark.docker
@@ -30,7 +35,6 @@ pytestmark = pytest.mark.docker
 STORE_ID = f"test-{secrets.token_hex(4)}"
 LIMITS = Limits(memory_mb=64, cpus=1.0, pids=32)
 SANDBOX, COPY = (SandboxId(f"chowder-{secrets.token_hex(6)}") for _ in range(2))
-NO_LIMIT = 10**9
 
 
 @pytest.fixture
@@ -41,15 +45,15 @@ async def engine() -> AsyncIterator[DockerEngine]:
     remove_store(STORE_ID, os.environ)
 
 
-def names_in(path: Path) -> set[str]:
-    with tarfile.open(path) as tar:
+def names_in(home: bytes) -> set[str]:
+    with tarfile.open(fileobj=io.BytesIO(home)) as tar:
         return set(tar.getnames())
 
 
 async def test_a_home_goes_from_one_volume_to_another(engine: DockerEngine, tmp_path: Path) -> None:
     await engine.prepare(expected_tag(Settings()), LIMITS, None, {})
     await engine.boot(SandboxSpec(SANDBOX, {"workspace.md": b"hello"}))
-    raw, home = tmp_path / "raw", tmp_path / "home"
+    path, home = tmp_path / "home", b""
     note = "data/.openclaw/workspace.md"
     for state in (SandboxState.PAUSED, SandboxState.MISSING):
         if state is SandboxState.PAUSED:
@@ -59,18 +63,18 @@ async def test_a_home_goes_from_one_volume_to_another(engine: DockerEngine, tmp_
             client.containers.get(SANDBOX).remove(force=True)
             client.close()
         assert (await engine.inspect(SANDBOX)).state is state
-        await engine.save_home(SANDBOX, raw, NO_LIMIT)
-        assert note in names_in(raw)
-        assert {name.split("/")[0] for name in names_in(raw)} == {"data"}
-    with raw.open("rb") as source, home.open("wb") as target:
-        cleaned(source, target, prefix="data/", is_strict=False)
-    await engine.boot(SandboxSpec(COPY, {"more.md": b"mine"}, home=home))
-    await engine.save_home(COPY, raw, NO_LIMIT)
-    with tarfile.open(raw) as tar:
+        home = await engine.read_home(SANDBOX, b"".join)
+        assert note in names_in(home)
+        assert {name.split("/")[0] for name in names_in(home)} == {"data"}
+    with path.open("wb") as target:
+        cleaned([home], target, prefix="data/", is_strict=False)
+    await engine.boot(SandboxSpec(COPY, {"more.md": b"mine"}, home=path))
+    home = await engine.read_home(COPY, b"".join)
+    with tarfile.open(fileobj=io.BytesIO(home)) as tar:
         entry = tar.getmember(note)
         file = tar.extractfile(entry)
         assert (entry.uid, entry.gid, file and file.read()) == (1000, 1000, b"hello")
-    assert "data/.openclaw/more.md" in names_in(raw)
+    assert "data/.openclaw/more.md" in names_in(home)
     # What was made for a copy alone is gone.
     client = open_client(find_engine(os.environ))
     try:
@@ -80,32 +84,72 @@ async def test_a_home_goes_from_one_volume_to_another(engine: DockerEngine, tmp_
         client.close()
 
 
-async def test_what_is_not_there_or_too_large_is_not_copied(
-    engine: DockerEngine, tmp_path: Path
-) -> None:
+async def test_what_is_not_there_is_not_copied(engine: DockerEngine) -> None:
     with pytest.raises(EngineUnavailable, match="not prepared"):
-        await engine.save_home(SANDBOX, tmp_path / "raw", NO_LIMIT)
+        await engine.read_home(SANDBOX, b"".join)
     await engine.prepare(expected_tag(Settings()), LIMITS, None, {})
     with pytest.raises(SandboxMissing):
-        await engine.save_home(SANDBOX, tmp_path / "raw", NO_LIMIT)
+        await engine.read_home(SANDBOX, b"".join)
     client = open_client(find_engine(os.environ))
     try:
         # Another's, even if it is called like one of ours.
         client.volumes.create(SANDBOX)
         with pytest.raises(SandboxMissing):
-            await engine.save_home(SANDBOX, tmp_path / "raw", NO_LIMIT)
+            await engine.read_home(SANDBOX, b"".join)
     finally:
         client.volumes.get(SANDBOX).remove()
         client.close()
+
+
+async def test_what_is_made_of_a_home_may_fail_in_its_own_words(engine: DockerEngine) -> None:
+    def refuse(chunks: Iterator[bytes]) -> None:
+        next(chunks)
+        raise ArchiveRefused("it is too large.")
+
+    await engine.prepare(expected_tag(Settings()), LIMITS, None, {})
     await engine.boot(SandboxSpec(SANDBOX, {"a": bytes(100_000)}))
-    with pytest.raises(ArchiveRefused, match="more than 1000 bytes"):
-        await engine.save_home(SANDBOX, tmp_path / "raw", 1000)
+    with pytest.raises(ArchiveRefused, match="too large"):
+        await engine.read_home(SANDBOX, refuse)
+    # The engine is none the worse for it.
+    assert "data/.openclaw/a" in names_in(await engine.read_home(SANDBOX, b"".join))
+
+
+async def test_an_archive_is_unpacked_in_a_sandbox_while_it_is_read(engine: DockerEngine) -> None:
+    await engine.prepare(expected_tag(Settings()), LIMITS, None, {})
+    for each in (SANDBOX, COPY):
+        await engine.boot(SandboxSpec(each, {"a": each.encode()}))
+    chunks: queue.Queue[bytes] = queue.Queue(1)
+
+    def pass_on(source: Iterator[bytes]) -> None:
+        for chunk in source:
+            chunks.put(chunk)
+        chunks.put(b"")
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(engine.read_home(SANDBOX, pass_on))
+        group.create_task(engine.unpack(COPY, specs.STATE_DIR, iter(chunks.get, b"")))
+    home = await engine.read_home(COPY, b"".join)
+    found = contents(home, "data/.openclaw/")
+    assert (found["a"], found["data/.openclaw/a"]) == (COPY.encode(), SANDBOX.encode())
+
+
+async def test_an_archive_that_breaks_off_is_told_in_its_own_words(engine: DockerEngine) -> None:
+    def broken() -> Iterator[bytes]:
+        yield bytes(512)
+        raise SandboxMissing("It came to nothing.")
+
+    await engine.prepare(expected_tag(Settings()), LIMITS, None, {})
+    await engine.boot(SandboxSpec(SANDBOX))
+    with pytest.raises(SandboxMissing, match="came to nothing"):
+        await engine.unpack(SANDBOX, specs.STATE_DIR, broken())
+    with pytest.raises(SandboxMissing):
+        await engine.unpack(COPY, specs.STATE_DIR, [])
 
 
 async def test_a_program_changes_a_home_where_it_reaches_nothing(
     engine: DockerEngine, tmp_path: Path
 ) -> None:
-    source, target = tmp_path / "source", tmp_path / "target"
+    source = tmp_path / "source"
     with tarfile.open(source, "w") as tar:
         tar.addfile(tarfile.TarInfo("there"))
     program = (
@@ -113,13 +157,13 @@ async def test_a_program_changes_a_home_where_it_reaches_nothing(
         "assert os.getuid() == 1000 and os.listdir('/sys/class/net') == ['lo']"
     )
     with pytest.raises(EngineUnavailable, match="not prepared"):
-        await engine.rework_home(program, source, target, NO_LIMIT)
+        await engine.rework_home(program, source, b"".join)
     await engine.prepare(expected_tag(Settings()), LIMITS, None, {})
-    await engine.rework_home(program, source, target, NO_LIMIT)
-    assert names_in(target) >= {"data/changed"}
-    assert "data/there" not in names_in(target)
+    home = await engine.rework_home(program, source, b"".join)
+    assert names_in(home) >= {"data/changed"}
+    assert "data/there" not in names_in(home)
     with pytest.raises(EngineUnavailable, match="ZeroDivisionError"):
-        await engine.rework_home("1/0", source, target, NO_LIMIT)
+        await engine.rework_home("1/0", source, b"".join)
     client = open_client(find_engine(os.environ))
     try:
         assert client.containers.list(all=True, filters=store_filter(STORE_ID)) == []

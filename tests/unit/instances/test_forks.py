@@ -166,7 +166,7 @@ async def test_a_fork_counts_as_an_instance(world: World) -> None:
 
 async def test_a_fork_that_cannot_be_copied_was_never_there(world: World) -> None:
     original = await agent(world)
-    world.engine.failing["save_home"] = EngineUnavailable("busy")
+    world.engine.failing["read_home"] = EngineUnavailable("busy")
     with pytest.raises(EngineUnavailable):
         await world.forks.fork(original, "Bea")
     assert [each.id for each in await living(world)] == [original.id]
@@ -181,7 +181,7 @@ async def test_a_fork_waits_for_its_copy_and_in_nobodys_way(tmp_path: Path, pool
         original = await agent(world)
         while await world.pool.settle():
             pass
-        hold = world.engine.holds["save_home"] = Hold()
+        hold = world.engine.holds["read_home"] = Hold()
         async with asyncio.TaskGroup() as group:
             forking = group.create_task(world.forks.fork(original, "Bea"))
             await hold.has_begun.wait()
@@ -319,11 +319,11 @@ async def test_a_spare_is_brought_to_the_originals_state_without_a_boot(tmp_path
             while await world.pool.settle():
                 pass
             booted = world.engine.made("boot")
+            # One gateway stands for all, and a running one would be suspended for this.
+            await world.instances.change(
+                original.id, now=world.clock.now, status=InstanceStatus.STOPPED
+            )
             if is_restored:
-                # One gateway stands for all, and a running one would be suspended for this.
-                await world.instances.change(
-                    original.id, now=world.clock.now, status=InstanceStatus.STOPPED
-                )
                 snapshot = await world.snapshots.take(original)
                 made = await world.forks.restore(world.organization_id, original, snapshot.id)
             else:

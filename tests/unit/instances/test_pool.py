@@ -78,6 +78,29 @@ async def test_a_spare_has_had_turns_in_a_conversation_that_is_deleted(world: Wo
     assert len(keys) == 2
 
 
+async def test_a_program_for_a_fork_waits_in_a_spare_for_as_long_as_it_is_one(
+    world: World,
+) -> None:
+    await full(world)
+    assert world.processes.running == 2
+    await world.created()
+    assert world.processes.running == 1
+    world.engine.failing["unpause"] = EngineUnavailable("stuck")
+    await world.created()
+    assert world.processes.running == 0
+    spare, _ = await full(world)
+    assert world.processes.running == 2
+    assert await world.spares.discard(spare)
+    assert world.processes.running == 1
+
+
+async def test_without_that_program_it_is_a_spare_all_the_same(world: World) -> None:
+    world.processes.failing = EngineUnavailable("no room")
+    assert len(await full(world)) == 2
+    assert (await world.created()).status is InstanceStatus.RUNNING
+    assert world.engine.made("boot") == 2
+
+
 async def test_a_create_claims_a_spare_and_nothing_is_booted(world: World) -> None:
     oldest = (await full(world))[0]
     boots = world.engine.made("boot")

@@ -57,9 +57,8 @@ async def agent(world: World) -> Instance:
 
 
 def kept(world: World) -> list[str]:
-    return sorted(
-        path.name for path in world.snapshots.archives.path(SnapshotId("x")).parent.iterdir()
-    )
+    folder = world.snapshots.archives.path(SnapshotId("x")).parent
+    return sorted(path.name for path in folder.glob("*"))
 
 
 async def test_a_snapshot_has_files_conversations_and_configuration(world: World) -> None:
@@ -78,7 +77,7 @@ async def test_a_snapshot_has_files_conversations_and_configuration(world: World
 
 async def test_a_running_agent_is_frozen_while_it_is_copied_and_then_goes_on(world: World) -> None:
     instance = await agent(world)
-    hold = world.engine.holds["save_home"] = Hold()
+    hold = world.engine.holds["read_home"] = Hold()
     taking = world.tasks.create_task(world.snapshots.take(instance))
     await hold.has_begun.wait()
     assert world.engine.state(instance.sandbox_id) is PAUSED
@@ -105,7 +104,7 @@ async def test_one_whose_sandbox_has_died_is_copied_from_its_volume(world: World
 
 async def test_a_failure_leaves_nothing_and_the_agent_running(world: World) -> None:
     instance = await agent(world)
-    world.engine.failing["save_home"] = EngineUnavailable("gone")
+    world.engine.failing["read_home"] = EngineUnavailable("gone")
     with pytest.raises(EngineUnavailable):
         await world.snapshots.take(instance)
     assert world.engine.state(instance.sandbox_id) is RUNNING
@@ -129,13 +128,13 @@ async def test_an_agent_that_cannot_be_resumed_is_copied_all_the_same(world: Wor
 
 async def test_a_cancelled_one_lets_the_agent_go_on_and_is_cleared_away(world: World) -> None:
     instance = await agent(world)
-    hold = world.engine.holds["save_home"] = Hold()
+    hold = world.engine.holds["read_home"] = Hold()
     taking = asyncio.ensure_future(world.snapshots.take(instance))
     await hold.has_begun.wait()
     taking.cancel()
     with pytest.raises(asyncio.CancelledError):
         await taking
-    del world.engine.holds["save_home"]
+    del world.engine.holds["read_home"]
     assert world.engine.state(instance.sandbox_id) is RUNNING
     await world.reconciler.agree()
     assert (kept(world), await world.snapshot_queries.ids()) == ([], set())
@@ -223,9 +222,8 @@ async def test_one_that_was_cleared_away_while_it_was_written_is_not_told_of(
     raw = world.snapshots.archives.raw(snapshot_id)
     raw.write_bytes(blank())
     with raw.open("rb") as source, pytest.raises(SnapshotNotFound):
-        await world.snapshots.write(
-            snapshot_id, source, {}, is_wanted=lambda _: True, prefix="data/"
-        )
+        await world.snapshots.take_in(snapshot_id, source, {})
+    assert kept(world) == []
 
 
 async def test_an_instance_whose_snapshot_is_gone_says_so(world: World) -> None:

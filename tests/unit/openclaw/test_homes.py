@@ -20,7 +20,7 @@ NOTES = ".openclaw/workspace/notes.md"
 def clean(source: bytes, **options: Any) -> tuple[Home, dict[str, tarfile.TarInfo], bytes]:
     target = io.BytesIO()
     known: dict[str, Any] = {"is_strict": True, "prefix": "data/"}
-    home = cleaned(io.BytesIO(source), target, **known | options)
+    home = cleaned([source], target, **known | options)
     written = target.getvalue()
     with tarfile.open(fileobj=io.BytesIO(written)) as tar:
         return home, {entry.name: entry for entry in tar.getmembers()}, written
@@ -37,6 +37,18 @@ def test_files_and_folders_go_on_below_no_prefix() -> None:
     assert list(found) == [".openclaw", ".openclaw/workspace", NOTES]
     assert contents(written) == {NOTES: b"hello"}
     assert home.size_bytes == len(written)
+
+
+@pytest.mark.parametrize("size", [1, 511, 513, 4000])
+def test_it_does_not_matter_in_which_pieces_an_archive_comes(size: int) -> None:
+    entry = tarfile.TarInfo(f"data/{'long/' * 30}name")
+    source = archive({NOTES: b"x" * 3000, "b": b"y" * 512}, link("data/l", "b"), entry)
+    pieces = iter([source[at : at + size] for at in range(0, len(source), size)])
+    target = io.BytesIO()
+    cleaned(pieces, target, prefix="data/", is_strict=False)
+    assert target.getvalue() == clean(source, is_strict=False)[2]
+    # Whoever sends is let send all of it, also what comes after the archive's end.
+    assert list(pieces) == []
 
 
 def test_an_entry_keeps_what_it_may_do_but_no_ones_rights() -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import json
 import sys
 import tarfile
 import time
+from contextlib import closing
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +16,10 @@ import pytest
 from chowder_local.openclaw.homes import cleaned
 from chowder_local.openclaw.programs import pour as program
 from tests.scripted.agents import CONVERSATIONS, STATE, agent_at, opened, told
+from tests.scripted.local_processes import unpack
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it runs in sandboxes only")
@@ -35,13 +39,14 @@ def archive_of(state: Path) -> bytes:
     raw, target = io.BytesIO(), io.BytesIO()
     with tarfile.open(fileobj=raw, mode="w") as tar:
         tar.add(state.parent, "data")
-    raw.seek(0)
-    cleaned(raw, target, prefix="data/", is_strict=False)
+    cleaned([raw.getvalue()], target, prefix="data/", is_strict=False)
     return target.getvalue()
 
 
-def poured(spare: Path, archive: bytes, **more: Any) -> dict[str, Any]:
-    return program.run(str(spare.parent), len(archive), io.BytesIO(archive), **more)
+def poured(spare: Path, archive: bytes) -> dict[str, Any]:
+    with closing(program.Agent(str(spare.parent))) as agent:
+        unpack(agent.staged, [archive])
+        return agent.pour()
 
 
 def test_whoever_has_the_conversations_open_sees_the_others(original: Path, spare: Path) -> None:
@@ -151,10 +156,37 @@ def test_jobs_that_every_agent_gets_are_no_reason_for_a_start(original: Path, sp
     assert poured(spare, archive_of(original)) == {"poured": True}
 
 
-def test_an_archive_that_breaks_off_changes_nothing(original: Path, spare: Path) -> None:
-    archive = archive_of(original)
-    answer = program.run(str(spare.parent), len(archive), io.BytesIO(archive[:5000]))
-    assert "error" in answer
+def test_a_database_that_is_none_changes_nothing(original: Path, spare: Path) -> None:
+    (original / STATE).write_bytes(b"none" * 1000)
+    assert "DatabaseError" in poured(spare, archive_of(original))["error"]
+    assert told(spare) == ["warm-up"]
+
+
+def test_it_answers_line_by_line_and_leaves_nothing_behind(original: Path, spare: Path) -> None:
+    said = io.StringIO()
+
+    def asked() -> Iterator[str]:
+        yield "ready\n"
+        assert list((spare / "tmp").iterdir()) == []
+        yield "pour\n"
+        yield "stage\n"
+        folder = json.loads(said.getvalue().splitlines()[-1])["staged"]
+        unpack(folder, [archive_of(original)])
+        yield "stage\n"
+        yield "pour\n"
+
+    program.serve(str(spare.parent), asked(), said)  # type: ignore[arg-type]  # lines will do
+    answers = [json.loads(line) for line in said.getvalue().splitlines()]
+    assert answers[0] == answers[1] == answers[3] == {}
+    assert answers[4] == {"poured": True}
+    assert told(spare) == ["teal", "what did I ask?"]
+    assert list((spare / "tmp").iterdir()) == []
+
+
+def test_one_that_nothing_is_asked_of_leaves_no_folder(spare: Path) -> None:
+    program.serve(str(spare.parent), io.StringIO("ready\n"), io.StringIO())
+    program.serve(str(spare.parent), io.StringIO("ready\nstage\n"), io.StringIO())
+    assert list((spare / "tmp").iterdir()) == []
     assert told(spare) == ["warm-up"]
 
 
