@@ -27,7 +27,7 @@ from chowder_local.tasks import together
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 
-    from chowder_local.domain import Instance, InstanceId, OrganizationId
+    from chowder_local.domain import Instance, InstanceId, OrganizationId, SandboxId
     from chowder_local.instances.archives import Archives
     from chowder_local.instances.locks import InstanceLocks
     from chowder_local.instances.ports import Engine
@@ -122,7 +122,7 @@ class Snapshots:
         an instance is being made of it.
 
         `meanwhile` is called once it is sure that there is something to copy, with the snapshot as
-        it is known then: `origin` waits for the rest.
+        it is known then: `origin` and `chunks` wait for the rest.
         """
         snapshot_id = SnapshotId(str(uuid.uuid4()))
         with self.using(snapshot_id):
@@ -277,7 +277,7 @@ class Snapshots:
             await self._queries.add(snapshot)
             async with self._forgotten_unless_whole(snapshot_id):
                 still = stillness.enter_async_context(self._still(instance))
-                # First what is begun for who waits, and that goes on while this one is let end.
+                # What somebody waits for is begun first.
                 await (still if meanwhile is None else together(meanwhile(snapshot), still))
                 fill = partial(
                     self.archives.fill, snapshot_id,
@@ -328,21 +328,24 @@ class Snapshots:
             return
         await self._suspensions.drain(instance, instance.gateway_url)
         try:
-            try:
-                await self._engine.pause(instance.sandbox_id)
-            except ChowderError:
-                sandbox = await self._engine.inspect(instance.sandbox_id)
-                if sandbox.state is SandboxState.RUNNING:
-                    raise
-                # It has died; what is on the volume does not move, and the reconciler revives it.
-                yield
-                return
+            is_frozen = await self._froze(instance.sandbox_id)
             try:
                 yield
             finally:
-                await self._engine.unpause(instance.sandbox_id)
+                if is_frozen:
+                    await self._engine.unpause(instance.sandbox_id)
         finally:
             await self._go_on(instance)
+
+    async def _froze(self, sandbox_id: SandboxId) -> bool:
+        """False if there is nothing to freeze, because it has died; the reconciler revives it."""
+        try:
+            await self._engine.pause(sandbox_id)
+        except ChowderError:
+            if (await self._engine.inspect(sandbox_id)).state is SandboxState.RUNNING:
+                raise
+            return False
+        return True
 
     async def _go_on(self, instance: Instance) -> None:
         try:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.scripted.engine import Hold
 from tests.scripted.homes import archive, contents, exported
 
 if TYPE_CHECKING:
@@ -112,9 +113,11 @@ async def test_what_is_on_its_way_cannot_be_restored(http: Api) -> None:
     instance = await agent(http)
     snapshot = await http.world.snapshots.take(instance)
     path, body = f"/local/instances/{instance.id}/restore", {"snapshot_id": snapshot.id}
+    hold = http.world.engine.holds["boot"] = Hold()
     restored = await http.post(path, json=body)
     assert (restored.status_code, restored.json()["status"]) == (200, "provisioning")
     again = await http.post(path, json=body)
     assert again.status_code == 409
+    hold.may_end.set()
     await http.world.settled(instance)
     assert (await http.post(path, json={"snapshot_id": "none"})).status_code == 404
