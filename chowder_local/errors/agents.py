@@ -41,14 +41,14 @@ class AgentDiskFull(GatewayUnavailable):
 
 
 class AgentRenewed(GatewayUnavailable):
-    """An agent does not get over a disk that was full, so it is booted again on its volume."""
+    """An agent does not get over what has befallen it, so it is booted again on its volume."""
 
     code = "agent_renewed"
 
-    def __init__(self) -> None:
+    def __init__(self, what: str) -> None:
         super().__init__(
-            "the agent has not got over the disk that was full, so it is started again. Send the "
-            "message again in a moment"
+            f"the agent has not got over {what}, so it is started again. Send the message again "
+            "in a moment"
         )
 
 

@@ -49,6 +49,10 @@ EMPTY_WORDS = "internal error"
 """What OpenClaw says of what it did not foresee, a full disk for one."""
 LITTLE_DISK_BYTES = 1024 * 1024
 """What is left of a disk when nothing more fits on it: a database takes it by pages."""
+STUCK_SIGN = 'error="Agent database cleanup failed"'
+"""What OpenClaw writes into its log when all turns fail until it is started again. It closes a
+database that it has not used for a minute; thawed after hours, it now and then fails to."""
+STUCK_SIGN_LINES = 10
 OWN_WORDS = {"upstream provider timeout", EMPTY_WORDS}
 """What OpenClaw says in place of a model call's error, which then carries no marker of ours."""
 PLAINER_WORDS = {
@@ -220,18 +224,23 @@ class Conversations:
         """Why an agent failed that says nothing of it, as far as that can be seen."""
         try:
             free_bytes = await self._engine.disk_free_bytes(instance.sandbox_id)
+            log_end = await self._engine.log_tail(instance.sandbox_id, STUCK_SIGN_LINES)
         except ChowderError as problem:
-            log.warning("instance %s: its disk could not be looked at: %s", instance.id, problem)
+            log.warning("instance %s: it could not be looked at: %s", instance.id, problem)
             return None
         if free_bytes < LITTLE_DISK_BYTES:
             self._were_full.add(instance.sandbox_id)
             return AgentDiskFull()
-        if instance.sandbox_id not in self._were_full:
+        if instance.sandbox_id in self._were_full:
+            # OpenClaw takes a turn whose end did not fit on the disk for one that runs.
+            self._were_full.remove(instance.sandbox_id)
+            what = "the disk that was full"
+        elif STUCK_SIGN in log_end:
+            what = "the time in which it was frozen"
+        else:
             return None
-        # OpenClaw takes a turn whose end did not fit on the disk for one that runs, until it ends.
-        self._were_full.remove(instance.sandbox_id)
         await self._reconciler.renew(instance)
-        return AgentRenewed()
+        return AgentRenewed(what)
 
     async def _last_words(
         self, broken: GatewayUnavailable, instance: Instance, writer: EventWriter

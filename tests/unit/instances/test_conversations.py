@@ -25,7 +25,7 @@ from chowder_local.errors.requests import (
 )
 from chowder_local.errors.sandboxes import EngineUnavailable
 from chowder_local.errors.upstream import ProviderFailed
-from chowder_local.instances.conversations import LITTLE_DISK_BYTES
+from chowder_local.instances.conversations import LITTLE_DISK_BYTES, STUCK_SIGN
 from chowder_local.openclaw.sessions import session_key
 from chowder_local.upstream import sse
 from tests.scripted import gateway as scripted
@@ -628,6 +628,22 @@ async def test_an_agent_that_does_not_get_over_a_full_disk_is_booted_again_and_o
         await ask(world, instance, is_streamed)
     assert (await world.settled(instance)).status is InstanceStatus.RUNNING
     assert world.engine.made("boot") == 2
+    with pytest.raises(GatewayUnavailable, match="internal error"):
+        await ask(world, instance, is_streamed)
+    assert world.engine.made("boot") == 2
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+async def test_an_agent_that_does_not_get_over_having_been_frozen_is_booted_again(
+    world: World, is_streamed: bool
+) -> None:
+    instance = await world.created()
+    world.gateway.handler = scripted.failing(500, failed("internal error"))
+    world.engine.log = f"[diagnostic] lane task error: lane=main durationMs=36 {STUCK_SIGN} x=y\n"
+    with pytest.raises(AgentRenewed, match="frozen, so it is started again"):
+        await ask(world, instance, is_streamed)
+    world.engine.log = "[gateway] ready\n"
+    assert (await world.settled(instance)).status is InstanceStatus.RUNNING
     with pytest.raises(GatewayUnavailable, match="internal error"):
         await ask(world, instance, is_streamed)
     assert world.engine.made("boot") == 2
