@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+WAKE_TIMEOUT_S = 15.0
+"""Several that are woken at once keep each other; to throw one away costs a boot, and more."""
+
 
 class Spares:
     """Makes, wakes and discards spares; the store decides who gets one."""
@@ -159,11 +162,13 @@ class Spares:
         else:
             await self._engine.unpause(spare.sandbox_id)
         gateway = self._gateway_of(spare.sandbox_id, url)
-        patch, is_started = await together(self._likened(instance), gateway.is_started())
+        patch, is_started = await together(
+            self._likened(instance), gateway.starts_within(WAKE_TIMEOUT_S)
+        )
         began_s = time.monotonic()
         if patch and await gateway.patch_config(patch):
             await gateway.restarted(began_s)
-            is_started = await gateway.is_started()
+            is_started = await gateway.starts_within(WAKE_TIMEOUT_S)
         if not is_started:
             raise GatewayUnavailable("the spare does not take turns")
         return url

@@ -173,6 +173,16 @@ class Gateway:
                         return
                     await asyncio.sleep(PROBE_INTERVAL_S)
 
+    async def starts_within(self, timeout_s: float) -> bool:
+        """Whether turns are taken by then; one that was thawed late has much to do at first."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while True:
+                    if await self.is_started():
+                        return True
+                    await asyncio.sleep(PROBE_INTERVAL_S)
+        return False
+
     async def suspend(self, request_id: str) -> Suspension:
         """Asks for no new turns, and tells whether the running ones have ended.
 

@@ -18,6 +18,7 @@ from chowder_local.domain import (
     Spare,
 )
 from chowder_local.errors.sandboxes import EngineUnavailable
+from chowder_local.instances import spares as spares_module
 from chowder_local.instances.lifecycle import InstanceDraft
 from chowder_local.instances.pool import Pool
 from chowder_local.openclaw.warmup import TURN_COUNT
@@ -162,6 +163,28 @@ async def test_a_spare_that_does_not_wake_costs_a_boot_and_nothing_else(world: W
     instance = await world.created()
     assert instance.status is InstanceStatus.RUNNING
     assert world.engine.state(instance.sandbox_id) is RUNNING
+
+
+async def test_a_spare_that_needs_a_moment_is_waited_for(world: World) -> None:
+    await full(world)
+    world.gateway.is_started, probes = False, world.gateway.probes
+    instance = await world.lifecycle.create(world.organization_id, InstanceDraft("Ada"))
+    await eventually(lambda: world.gateway.probes > probes + 1, "it was asked twice")
+    world.gateway.is_started = True
+    assert (await world.settled(instance)).status is InstanceStatus.RUNNING
+    assert world.engine.made("boot") == 2
+
+
+async def test_a_spare_that_never_takes_turns_is_not_waited_for_much_longer(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await full(world)
+    monkeypatch.setattr(spares_module, "WAKE_TIMEOUT_S", 0.0)
+    world.gateway.is_started = False
+    instance = await world.lifecycle.create(world.organization_id, InstanceDraft("Ada"))
+    await eventually(lambda: world.engine.made("boot") == 3, "it is booted")
+    world.gateway.is_started = True
+    assert (await world.settled(instance)).status is InstanceStatus.RUNNING
 
 
 async def test_who_has_no_model_key_gets_no_spare(world: World) -> None:
