@@ -53,6 +53,7 @@ STUCK_SIGN = 'error="Agent database cleanup failed"'
 """What OpenClaw writes into its log when all turns fail until it is started again. It closes a
 database that it has not used for a minute; thawed after hours, it now and then fails to."""
 STUCK_SIGN_LINES = 10
+"""From the end: the failure is written just before it is answered."""
 OWN_WORDS = {"upstream provider timeout", EMPTY_WORDS}
 """What OpenClaw says in place of a model call's error, which then carries no marker of ours."""
 PLAINER_WORDS = {

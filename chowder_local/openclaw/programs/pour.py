@@ -149,6 +149,7 @@ class Agent:
             while (database := opened_if_made(os.path.join(self.state, name))) is None:
                 if time.monotonic() >= until_s:
                     raise Unfit("its database is not made")
+                # The gateway makes it, and tells nobody.
                 time.sleep(0.1)
             self.databases[name] = database
 
@@ -256,7 +257,7 @@ def check_state(database: sqlite3.Connection) -> None:
         if table in NAMED:
             columns = ", ".join(NAMED[table])
             theirs, ours = (
-                set(database.execute(f"SELECT {columns} FROM {name}.{table}"))  # noqa: S608 - ours
+                set(database.execute(f"SELECT {columns} FROM {name}.{table}"))  # noqa: S608 - our constants
                 for name in ("theirs", "main")
             )
             if theirs - ours - DECLARED:
