@@ -16,7 +16,7 @@ from chowder_local.engine.connection import hear, open_client
 from chowder_local.engine.containers import info_of, info_of_row
 from chowder_local.engine.failures import in_words, needing
 from chowder_local.engine.hearing import Hearing
-from chowder_local.engine.homes import Result, read_home, rework_home
+from chowder_local.engine.homes import Result, put_home, read_home, rework_home
 from chowder_local.engine.memory import memory_of
 from chowder_local.engine.networks import (
     SandboxNetworks,
@@ -204,8 +204,7 @@ class DockerEngine(Within):
                     container = self._client.containers.create(**options)
                 if spec.home is not None:
                     ensure_awaited()
-                    with spec.home.open("rb") as home:
-                        container.put_archive(specs.HOME, home)
+                    put_home(container, spec.home)
                 if files:
                     ensure_awaited()
                     container.put_archive(specs.STATE_DIR, specs.archive(files))

@@ -10,7 +10,7 @@ from chowder_local.engine import labels
 from chowder_local.engine.failures import in_words
 from chowder_local.engine.specs import AGENT_UID, HOME
 from chowder_local.engine.threads import ensure_awaited
-from chowder_local.errors.sandboxes import EngineUnavailable
+from chowder_local.errors.sandboxes import EngineUnavailable, SandboxMissing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -37,6 +37,20 @@ def read_home(
     """
     with own.holding_volume(sandbox_id, image, HOME) as container:
         return work(_archive(container))
+
+
+def put_home(container: Container, archive: Path) -> None:
+    """Unpacks it in a container that has not started yet. Blocking; raises the SDK's errors.
+
+    Raises SandboxMissing if it is not there: not the engine is to blame, and to wait is no use.
+    """
+    try:
+        file = archive.open("rb")
+    except OSError as lost:
+        words = f"What the sandbox is to be made of cannot be read: {lost.strerror}."
+        raise SandboxMissing(words) from lost
+    with file:
+        container.put_archive(HOME, file)
 
 
 def rework_home(
@@ -67,8 +81,7 @@ def rework_home(
     )
     try:
         ensure_awaited()
-        with source.open("rb") as file:
-            container.put_archive(HOME, file)
+        put_home(container, source)
         ensure_awaited()
         container.start()
         if container.wait()["StatusCode"]:

@@ -82,6 +82,8 @@ class Snapshots:
         self._suspensions = suspensions
         self._clock = clock
         self._in_use: Counter[SnapshotId] = Counter()
+        self._settling = asyncio.Lock()
+        self._used: set[SnapshotId] = set()
         self._copying: dict[SnapshotId, _Copying] = {}
 
     async def of_instance(self, instance_id: InstanceId) -> list[Snapshot]:
@@ -171,6 +173,7 @@ class Snapshots:
     def using(self, snapshot_id: SnapshotId) -> Iterator[None]:
         """Keeps a snapshot, kept by somebody or not, from being cleared away in this block."""
         self._in_use[snapshot_id] += 1
+        self._used.add(snapshot_id)
         try:
             yield
         finally:
@@ -230,17 +233,21 @@ class Snapshots:
 
     async def settle(self) -> None:
         """Clears away what a crash has left, and what nobody keeps and nothing is made of."""
-        # Files first: a row is written before its file, so one without a row then is nobody's.
-        files = await asyncio.to_thread(self.archives.ids)
-        rows = await self._queries.ids()
-        for snapshot_id in (files - rows) | (await self._queries.leftovers() if rows else set()):
-            if snapshot_id in self._in_use:
-                continue
-            try:
-                await self._forget(snapshot_id)
-            except DataDirUnusable as problem:
-                # Its row stays, or its file does: either is met again.
-                log.warning("snapshot %s: removal put off: %s", snapshot_id, problem)
+        async with self._settling:
+            # What is in use at any moment from now on may be wanted when its turn comes below.
+            self._used = set(self._in_use)
+            # Files first: a row is older than its file, so one without a row then is nobody's.
+            files = await asyncio.to_thread(self.archives.ids)
+            rows = await self._queries.ids()
+            unneeded = (files - rows) | (await self._queries.leftovers() if rows else set())
+            for snapshot_id in unneeded:
+                if snapshot_id in self._used:
+                    continue
+                try:
+                    await self._forget(snapshot_id)
+                except DataDirUnusable as problem:
+                    # Its row stays, or its file does: either is met again.
+                    log.warning("snapshot %s: removal put off: %s", snapshot_id, problem)
 
     async def _forget(self, snapshot_id: SnapshotId) -> None:
         await asyncio.to_thread(self.archives.remove, snapshot_id)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import docker
 import pytest
+from playwright.sync_api import Error as PlaywrightError
 
 from chowder_local.engine.connection import find_engine, open_client
 from tests.e2e.api import Api
@@ -204,13 +205,21 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[Any]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Ends the search: what the server and its sandboxes said last goes with the failure."""
+    """Ends the search: what the server, its sandboxes and the page said goes with the failure."""
     report = yield
     if report.failed:
-        for server in item.config.stash[SERVERS]:
-            report.sections.append(("the server's log", server.log_tail()))
+        mine: dict[str, Any] = getattr(item, "funcargs", {})
+        # One may have several names, and those of other modules have nothing to do with it.
+        asked = {each for each in mine.values() if isinstance(each, ServerProcess)}
+        known = item.config.stash[SERVERS]
+        for server in asked or known:
             if (engine := item.config.stash.get(ENGINE, None)) is not None:
                 report.sections += _sandbox_logs(engine, server)
+            report.sections.append(("the server's log", server.log_tail()))
+        # Last, for that is what a CI's log ends with.
+        if call.when == "call" and "page" in mine:
+            with suppress(PlaywrightError):
+                report.sections.append(("the page", mine["page"].locator("body").inner_text()))
     return report
 
 

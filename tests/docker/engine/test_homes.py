@@ -84,12 +84,14 @@ async def test_a_home_goes_from_one_volume_to_another(engine: DockerEngine, tmp_
         client.close()
 
 
-async def test_what_is_not_there_is_not_copied(engine: DockerEngine) -> None:
+async def test_what_is_not_there_is_not_copied(engine: DockerEngine, tmp_path: Path) -> None:
     with pytest.raises(EngineUnavailable, match="not prepared"):
         await engine.read_home(SANDBOX, b"".join)
     await engine.prepare(expected_tag(Settings()), LIMITS, None, {})
     with pytest.raises(SandboxMissing):
         await engine.read_home(SANDBOX, b"".join)
+    with pytest.raises(SandboxMissing, match="cannot be read: No such file"):
+        await engine.boot(SandboxSpec(COPY, {}, home=tmp_path / "gone"))
     client = open_client(find_engine(os.environ))
     try:
         # Another's, even if it is called like one of ours.

@@ -56,6 +56,23 @@ async def agent(world: World) -> Instance:
     return instance
 
 
+async def settled_beside(
+    world: World, monkeypatch: pytest.MonkeyPatch, hold: Hold, work: asyncio.Task[object]
+) -> None:
+    """Has work go on and end just after the store has said what nobody needs."""
+    leftovers = world.snapshot_queries.leftovers
+
+    async def outrun() -> set[SnapshotId]:
+        found = await leftovers()
+        hold.may_end.set()
+        await work
+        return found
+
+    with monkeypatch.context() as outrunning:
+        outrunning.setattr(world.snapshot_queries, "leftovers", outrun)
+        await world.snapshots.settle()
+
+
 def kept(world: World) -> list[str]:
     folder = world.snapshots.archives.path(SnapshotId("x")).parent
     return sorted(path.name for path in folder.glob("*"))
@@ -213,6 +230,30 @@ async def test_what_a_crash_left_is_cleared_away_and_what_is_used_is_not(world: 
     await world.reconciler.agree()
     assert kept(world) == [f"{whole.id}.tar"]
     assert await world.snapshot_queries.ids() == {whole.id}
+
+
+async def test_one_that_is_finished_while_others_are_cleared_away_stays(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance = await agent(world)
+    hold = world.engine.holds["read_home"] = Hold()
+    taking = world.tasks.create_task(world.snapshots.take(instance))
+    await hold.has_begun.wait()
+    await settled_beside(world, monkeypatch, hold, taking)
+    snapshot = taking.result()
+    assert await world.snapshots.snapshot(world.organization_id, snapshot.id) == snapshot
+    assert kept(world) == [f"{snapshot.id}.tar"]
+
+
+async def test_what_a_fork_is_made_of_stays_while_others_are_cleared_away(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance = await agent(world)
+    hold = world.engine.holds["read_home"] = Hold()
+    forking = world.tasks.create_task(world.forks.fork(instance, "Bea"))
+    await hold.has_begun.wait()
+    await settled_beside(world, monkeypatch, hold, forking)
+    assert (await world.settled(forking.result())).status is InstanceStatus.RUNNING
 
 
 async def test_one_that_was_cleared_away_while_it_was_written_is_not_told_of(
