@@ -48,12 +48,13 @@ class Bench:
     def server(self, *, is_up: bool = True, **settings: str) -> Iterator[Server]:
         """A server on a data directory of its own; settings are written without their prefix.
 
-        It has no spares unless told. An `ANTHROPIC_API_KEY` among the settings makes it call
-        that provider; otherwise all models are offline.
+        It has no spares unless told, and then frozen ones. An `ANTHROPIC_API_KEY` among the
+        settings makes it call that provider; otherwise all models are offline.
         """
         self._servers += 1
         key = settings.pop("ANTHROPIC_API_KEY", None)
-        chosen = {"CHOWDER_POOL_SIZE": "0", "CHOWDER_LOG_LEVEL": "warning"}
+        chosen = {"CHOWDER_POOL_SIZE": "0", "CHOWDER_FREEZE_AFTER_S": "0"}
+        chosen |= {"CHOWDER_LOG_LEVEL": "warning"}
         chosen |= {f"CHOWDER_{name}": value for name, value in settings.items()}
         if key is not None:
             chosen["ANTHROPIC_API_KEY"] = key

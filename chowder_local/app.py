@@ -208,7 +208,8 @@ async def _open(
     spares = Spares(
         spares=spare_queries, engine=engine, readiness=readiness, seeds=seeds,
         warm_up=WarmUp(control), pouring=pouring, snapshots=snapshots,
-        gateway_of=gateway_of, egress=settings.egress, clock=now,
+        gateway_of=gateway_of, egress=settings.egress, freeze_after_s=settings.freeze_after_s,
+        clock=now,
     )  # fmt: skip
     room = Room(
         engine=engine, instances=instances, spares=spares, spare_queries=spare_queries,

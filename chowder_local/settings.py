@@ -78,6 +78,12 @@ class Settings(BaseModel):
     pool_size: int = Field(
         2, ge=0, description="Blank agents kept ready, where there is memory for them; 0 for none."
     )
+    freeze_after_s: float = Field(
+        75.0,
+        ge=0,
+        description="How long a blank agent stays awake before it is frozen; OpenClaw needs a "
+        "minute to put its databases away.",
+    )
     max_awake: int | None = Field(
         None,
         ge=1,

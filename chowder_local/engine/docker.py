@@ -265,24 +265,19 @@ class DockerEngine(Within):
         await self._act(sandbox_id, "pause", _pause)
 
     async def unpause(self, sandbox_id: SandboxId) -> None:
-        """Lets a paused sandbox go on where it was."""
-        await self._act(sandbox_id, "unpause", lambda container: container.unpause())
+        """Lets a paused sandbox go on where it was; one that runs does so anyway."""
+
+        def act(container: Container) -> None:
+            if container.status != "running":
+                container.unpause()
+
+        await self._act(sandbox_id, "unpause", act)
 
     async def promote(self, sandbox_id: SandboxId) -> None:
-        """Lets a spare that boots have as much of the processor as any. Raises SandboxMissing."""
+        """Lets a spare have as much of the processor as any sandbox. Raises SandboxMissing."""
         await self._act(
             sandbox_id, "promote", lambda container: container.update(cpu_shares=specs.CPU_SHARES)
         )
-
-    async def park(self, sandbox_id: SandboxId) -> None:
-        """Freezes a spare that is made; once it goes on it is like any other sandbox."""
-
-        def act(container: Container) -> None:
-            container.update(cpu_shares=specs.CPU_SHARES)
-            ensure_awaited()
-            _pause(container)
-
-        await self._act(sandbox_id, "park", act)
 
     async def release(self, sandbox_id: SandboxId) -> None:
         """Ends a paused sandbox in good order: its memory is free, its volume stays."""

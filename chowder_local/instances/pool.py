@@ -80,6 +80,7 @@ class Pool:
         fit = [spare for spare in await self._queries.all() if await self._kept(spare)]
         for surplus in fit[self._size :]:
             await self._spares.discard(surplus)
+        await self._spares.freeze_idle()
         if len(fit) >= self._size or self._boots.under_way_count:
             return False
         if not await self._room.has_place_for_spare(len(fit)):

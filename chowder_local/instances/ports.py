@@ -58,13 +58,10 @@ class Engine(Protocol):
         """Freezes a running sandbox. Raises SandboxMissing, too."""
 
     async def unpause(self, sandbox_id: SandboxId) -> None:
-        """Lets a paused sandbox go on. Raises SandboxMissing, too."""
+        """Lets a paused sandbox go on; one that runs does. Raises SandboxMissing, too."""
 
     async def promote(self, sandbox_id: SandboxId) -> None:
-        """Lets a spare that boots have as much of the processor as any. Raises SandboxMissing."""
-
-    async def park(self, sandbox_id: SandboxId) -> None:
-        """Freezes a spare that is made; once it goes on it is like any other sandbox."""
+        """Lets a spare have as much of the processor as any sandbox. Raises SandboxMissing."""
 
     async def release(self, sandbox_id: SandboxId) -> None:
         """Ends a paused sandbox in good order: its memory is free, its volume stays."""

@@ -39,7 +39,7 @@ WAKE_TIMEOUT_S = 15.0
 
 
 class Spares:
-    """Makes, wakes and discards spares; the store decides who gets one."""
+    """Makes, freezes, wakes and discards spares; the store decides who gets one."""
 
     def __init__(
         self,
@@ -53,6 +53,7 @@ class Spares:
         snapshots: Snapshots,
         gateway_of: Callable[[SandboxId, str], Gateway],
         egress: Egress,
+        freeze_after_s: float,
         clock: Callable[[], datetime],
     ) -> None:
         self._spares = spares
@@ -64,10 +65,13 @@ class Spares:
         self._snapshots = snapshots
         self._gateway_of = gateway_of
         self._egress = egress
+        self._freeze_after_s = freeze_after_s
         self._clock = clock
         self._offered: SandboxId | None = None
         self._offering = asyncio.Lock()
         self._booting: dict[SandboxId, asyncio.Future[str | None]] = {}
+        self._awake_since: dict[SandboxId, datetime] = {}
+        self._freezing = asyncio.Lock()
 
     @property
     def likeness(self) -> str:
@@ -84,7 +88,7 @@ class Spares:
             yield self._offered
 
     async def make(self) -> None:
-        """A spare: booted, warmed by a turn, and frozen; or a booted one that was claimed.
+        """A spare: booted, and warmed by a turn; or a booted one that was claimed.
 
         Raises ChowderError.
         """
@@ -100,7 +104,10 @@ class Spares:
             await self._pouring.prepare(sandbox_id)
         except ChowderError as problem:
             log.warning("spare %s: less than ready to become a fork: %s", sandbox_id, problem)
-        await self._engine.park(sandbox_id)
+        await self._engine.promote(sandbox_id)
+        self._awake_since[sandbox_id] = self._clock()
+        if not self._freeze_after_s:
+            await self._freeze(sandbox_id)
         await self._spares.ready(sandbox_id, url)
         log.info("spare %s: ready", sandbox_id)
 
@@ -135,12 +142,30 @@ class Spares:
         """Whether a spare would be as good as a sandbox made now."""
         if spare.gateway_url is None or spare.likeness != self.likeness:
             return False
-        return (await self._engine.inspect(spare.sandbox_id)).state is SandboxState.PAUSED
+        state = (await self._engine.inspect(spare.sandbox_id)).state
+        if state is SandboxState.RUNNING:
+            # The server that made it has ended before it froze it.
+            self._awake_since.setdefault(spare.sandbox_id, self._clock())
+        return state in {SandboxState.RUNNING, SandboxState.PAUSED}
+
+    async def freeze_idle(self) -> None:
+        """Freezes those that were left alone for long enough. Raises ChowderError."""
+        for sandbox_id, since in list(self._awake_since.items()):
+            if (self._clock() - since).total_seconds() >= self._freeze_after_s:
+                await self._freeze(sandbox_id)
+
+    async def _freeze(self, sandbox_id: SandboxId) -> None:
+        # Whoever has claimed it waits for this, or has it awake.
+        async with self._freezing:
+            if sandbox_id in self._awake_since and await self._spares.has(sandbox_id):
+                await self._engine.pause(sandbox_id)
+            self._awake_since.pop(sandbox_id, None)
 
     async def discard(self, spare: Spare) -> bool:
         """Destroys a spare; False if an instance was quicker."""
         if not await self._spares.drop(spare.sandbox_id):
             return False
+        self._awake_since.pop(spare.sandbox_id, None)
         await self._pouring.forget(spare.sandbox_id)
         await self._engine.remove(spare.sandbox_id)
         return True
@@ -160,6 +185,8 @@ class Spares:
         if (url := spare.gateway_url) is None:
             url = await self._handed_over(spare.sandbox_id)
         else:
+            async with self._freezing:
+                self._awake_since.pop(spare.sandbox_id, None)
             await self._engine.unpause(spare.sandbox_id)
         gateway = self._gateway_of(spare.sandbox_id, url)
         patch, is_started = await together(

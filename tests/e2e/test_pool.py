@@ -34,9 +34,10 @@ def pooled(
     engine: docker.DockerClient,
     request: pytest.FixtureRequest,
 ) -> Iterator[ServerProcess]:
-    """A server that keeps one spare, and lets go of what was stopped a second ago."""
+    """A server that keeps one frozen spare, and lets go of what was stopped a second ago."""
     settings = {
         "CHOWDER_POOL_SIZE": "1",
+        "CHOWDER_FREEZE_AFTER_S": "0",
         "CHOWDER_RELEASE_AFTER_S": "1",
         "CHOWDER_RECONCILE_INTERVAL_S": "1",
     }

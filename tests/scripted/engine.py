@@ -118,9 +118,6 @@ class ScriptedEngine:
     async def promote(self, sandbox_id: SandboxId) -> None:
         await self._call("promote", sandbox_id)
 
-    async def park(self, sandbox_id: SandboxId) -> None:
-        await self._turn("park", sandbox_id, SandboxState.PAUSED)
-
     async def release(self, sandbox_id: SandboxId) -> None:
         await self._turn("release", sandbox_id, SandboxState.EXITED)
 
@@ -177,9 +174,9 @@ class ScriptedEngine:
         if known is None:
             raise SandboxMissing(f"Sandbox {sandbox_id} is gone from the engine.")
         is_freezing = state is SandboxState.PAUSED
-        wanted = SandboxState.RUNNING if is_freezing else SandboxState.PAUSED
-        # What ends anyway may run or not.
-        if known.state is not wanted and state is not SandboxState.EXITED:
+        fit = {SandboxState.RUNNING} if is_freezing else {SandboxState.RUNNING, SandboxState.PAUSED}
+        # What ends anyway may have ended.
+        if known.state not in fit and state is not SandboxState.EXITED:
             raise EngineUnavailable(f"The engine could not {name} a sandbox that is {known.state}.")
         self.found[sandbox_id] = replace(known, state=state)
         await self._hold(name)

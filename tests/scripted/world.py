@@ -214,6 +214,7 @@ async def open_world(
     concurrency: int = 2,
     interval_s: float = 0.001,
     pool_size: int = 0,
+    freeze_after_s: float = 0.0,
     max_awake: int | None = None,
     release_after_s: float = 900.0,
     events: Events | None = None,
@@ -263,7 +264,7 @@ async def open_world(
         spares = Spares(
             spares=spare_queries, engine=engine, readiness=readiness, seeds=seeds,
             warm_up=WarmUp(control), pouring=pouring, snapshots=snapshots, gateway_of=gateway_of,
-            egress=egress.default, clock=clock,
+            egress=egress.default, freeze_after_s=freeze_after_s, clock=clock,
         )  # fmt: skip
         room = Room(
             engine=engine, instances=instances, spares=spares, spare_queries=spare_queries,

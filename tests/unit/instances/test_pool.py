@@ -224,7 +224,7 @@ async def test_who_finds_none_ready_gets_the_one_that_boots(world: World) -> Non
     assert world.engine.calls.count(("promote", instance.sandbox_id)) == 1
     # With a user's key, a warm-up's turns would be a user's turns.
     assert world.gateway.messages == []
-    assert world.engine.made("park") == 0
+    assert world.engine.made("pause") == 0
     assert len(world.gateway.called("config.patch")) == 1
     assert len(await full(world)) == 2
 
@@ -281,7 +281,7 @@ async def test_one_that_does_not_boot_and_that_nobody_wanted_is_told(world: Worl
     assert len(await full(world)) == 2
 
 
-@pytest.mark.parametrize("state", [SandboxState.EXITED, SandboxState.MISSING, RUNNING])
+@pytest.mark.parametrize("state", [SandboxState.EXITED, SandboxState.MISSING])
 async def test_a_spare_that_is_not_as_it_was_left_is_replaced(
     world: World, state: SandboxState
 ) -> None:
@@ -313,6 +313,63 @@ async def test_no_spare_of_another_make_is_claimed(world: World) -> None:
     world.engine.likeness = "another"
     instance = await world.created()
     assert instance.sandbox_id not in {each.sandbox_id for each in old}
+
+
+@pytest.fixture
+async def unhurried(tmp_path: Path) -> AsyncIterator[World]:
+    """A world whose spares are frozen a minute after their last turn."""
+    async with open_world(tmp_path, pool_size=2, freeze_after_s=60.0) as world:
+        world.programs.answers["sessions.delete"] = done()
+        yield world
+
+
+def states(world: World, spares: list[Spare]) -> set[SandboxState]:
+    return {world.engine.state(each.sandbox_id) for each in spares}
+
+
+async def test_a_spare_stays_awake_until_its_databases_are_put_away(unhurried: World) -> None:
+    spares = await full(unhurried)
+    unhurried.clock.advance(59)
+    assert await full(unhurried) == spares
+    assert states(unhurried, spares) == {RUNNING}
+    unhurried.clock.advance(1)
+    assert await full(unhurried) == spares
+    assert states(unhurried, spares) == {PAUSED}
+    assert unhurried.engine.made("boot") == 2
+
+
+async def test_one_that_is_awake_is_claimed_and_stays_so(unhurried: World) -> None:
+    first, second = await full(unhurried)
+    instance = await unhurried.created()
+    assert (instance.sandbox_id, instance.status) == (first.sandbox_id, InstanceStatus.RUNNING)
+    unhurried.clock.advance(60)
+    await full(unhurried)
+    assert unhurried.engine.state(instance.sandbox_id) is RUNNING
+    assert unhurried.engine.state(second.sandbox_id) is PAUSED
+    # Two at first, and one for that which was claimed.
+    assert unhurried.engine.made("boot") == 3
+
+
+async def test_who_claims_one_that_is_being_frozen_has_it_thawed(unhurried: World) -> None:
+    first, _ = await full(unhurried)
+    unhurried.clock.advance(60)
+    hold = unhurried.engine.holds["pause"] = Hold()
+    settling = asyncio.create_task(unhurried.pool.settle())
+    await hold.has_begun.wait()
+    instance = await unhurried.lifecycle.create(unhurried.organization_id, InstanceDraft("Ada"))
+    assert instance.sandbox_id == first.sandbox_id
+    hold.may_end.set()
+    assert (await unhurried.settled(instance)).status is InstanceStatus.RUNNING
+    await settling
+    assert unhurried.engine.state(first.sandbox_id) is RUNNING
+    assert unhurried.engine.made("boot") == 2
+
+
+async def test_one_that_a_former_server_has_left_awake_is_frozen_later(world: World) -> None:
+    spares = await full(world)
+    world.engine.put(spares[0].sandbox_id, RUNNING)
+    assert await full(world) == spares
+    assert states(world, spares) == {PAUSED}
 
 
 async def test_the_reconciler_takes_spares_for_somebodys(world: World) -> None:
