@@ -53,9 +53,8 @@ class Bench:
         """
         self._servers += 1
         key = settings.pop("ANTHROPIC_API_KEY", None)
-        chosen = {"CHOWDER_POOL_SIZE": "0", "CHOWDER_FREEZE_AFTER_S": "0"}
-        chosen |= {"CHOWDER_LOG_LEVEL": "warning"}
-        chosen |= {f"CHOWDER_{name}": value for name, value in settings.items()}
+        settings = {"POOL_SIZE": "0", "FREEZE_AFTER_S": "0", "LOG_LEVEL": "warning"} | settings
+        chosen = {f"CHOWDER_{name}": value for name, value in settings.items()}
         if key is not None:
             chosen["ANTHROPIC_API_KEY"] = key
         env = server_environment(self.env, chosen)

@@ -51,7 +51,8 @@ LITTLE_DISK_BYTES = 1024 * 1024
 """What is left of a disk when nothing more fits on it: a database takes it by pages."""
 STUCK_SIGN = 'error="Agent database cleanup failed"'
 """What OpenClaw writes into its log when all turns fail until it is started again. It closes a
-database that it has not used for a minute; thawed after hours, it now and then fails to."""
+worker's database a minute after a turn, and its own after half an hour; frozen before the first,
+and thawed when both are due, it often fails to."""
 STUCK_SIGN_LINES = 10
 """From the end: the failure is written just before it is answered."""
 OWN_WORDS = {"upstream provider timeout", EMPTY_WORDS}

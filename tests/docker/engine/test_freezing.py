@@ -1,0 +1,54 @@
+"""Sandboxes that are frozen and go on, on a real engine."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from typing import TYPE_CHECKING
+
+import pytest
+
+from chowder_local.domain import SandboxId, SandboxSpec, SandboxState
+from chowder_local.engine.connection import find_engine
+from chowder_local.engine.docker import DockerEngine
+from chowder_local.engine.image_recipe import expected_tag
+from chowder_local.engine.specs import Limits
+from chowder_local.engine.sweep import remove_store
+from chowder_local.errors.sandboxes import EngineUnavailable, SandboxMissing
+from chowder_local.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+pytestmark = pytest.mark.docker
+
+STORE_ID = f"test-{secrets.token_hex(4)}"
+LIMITS = Limits(memory_mb=512, cpus=0.05, pids=32)
+"""Without a configuration, OpenClaw ends once it has begun: not while a test looks at it."""
+SANDBOX = SandboxId(f"chowder-{secrets.token_hex(6)}")
+
+
+@pytest.fixture
+async def engine() -> AsyncIterator[DockerEngine]:
+    address = find_engine(os.environ)
+    async with DockerEngine.connect(address, STORE_ID, timeout_s=20, thread_count=2) as engine:
+        await engine.prepare(expected_tag(Settings()), LIMITS, None, {})
+        yield engine
+    remove_store(STORE_ID, os.environ)
+
+
+async def test_what_is_frozen_goes_on_and_what_goes_on_is_left_alone(engine: DockerEngine) -> None:
+    await engine.boot(SandboxSpec(SANDBOX, {}))
+    await engine.pause(SANDBOX)
+    assert (await engine.inspect(SANDBOX)).state is SandboxState.PAUSED
+    for _ in range(2):
+        await engine.unpause(SANDBOX)
+        assert (await engine.inspect(SANDBOX)).state is SandboxState.RUNNING
+    await engine.pause(SANDBOX)
+    await engine.release(SANDBOX)
+    # Nobody is to take one that has ended for one that goes on.
+    with pytest.raises(EngineUnavailable):
+        await engine.unpause(SANDBOX)
+    await engine.remove(SANDBOX)
+    with pytest.raises(SandboxMissing):
+        await engine.unpause(SANDBOX)
