@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from chowder_local.errors.agents import MessageRefused
 from chowder_local.openclaw import media
-from chowder_local.openclaw.shapes import as_array, as_object, as_string, only
+from chowder_local.openclaw.shapes import as_object, as_string, only
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -60,7 +60,7 @@ def _item(item: Mapping[str, Any]) -> Item | None:
         return call
     if kind in _OUTPUTS:
         call_id = as_string(item.get("call_id"), "input: call_id")
-        output = _content(item.get("output") or "", "input: output")
+        output = _content(item.get("output"), f"input: the output of a {kind}")
         return {"type": "function_call_output", "call_id": call_id, "output": output}
     if kind in DROPPED:
         return None
@@ -74,7 +74,7 @@ def _message(item: Mapping[str, Any]) -> Item:
     message = only(item, "id", "role") | {"type": "message", **_status(item)}
     if role == "assistant":
         message |= only(item, "phase")
-    message["content"] = _content(item.get("content") or "", "input: a message's content")
+    message["content"] = _content(item.get("content"), "input: a message's content")
     return message
 
 
@@ -83,9 +83,13 @@ def _status(item: Mapping[str, Any]) -> Item:
 
 
 def _content(content: Any, what: str) -> str | list[Item]:
+    if content is None or content == []:
+        return ""
     if isinstance(content, str):
         return content
-    return [_part(as_object(part, f"{what}: a part")) for part in as_array(content, what)]
+    if not isinstance(content, list):
+        raise MessageRefused(f"{what} must be a string or an array of content parts.")
+    return [_part(as_object(part, f"{what}: a part")) for part in content]
 
 
 def _part(part: Mapping[str, Any]) -> Item:

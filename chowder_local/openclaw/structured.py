@@ -94,7 +94,12 @@ def wanted(text: Mapping[str, Any]) -> Format | None:
     if isinstance(given.get("json_schema"), dict):
         # As Chat Completions writes it.
         given = given["json_schema"]
-    schema = as_object(given.get("schema"), "text.format.schema")
+    if given.get("schema") is None:
+        raise MessageRefused(
+            "text.format: json_schema needs the answer's JSON schema as `schema`; for any JSON "
+            "object without one, ask for json_object."
+        )
+    schema = as_object(given["schema"], "text.format.schema")
     _validator(schema)
     description = given.get("description") or ""
     return Format(_rooted(schema), as_string(description, "text.format.description") or None)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chowder_local.errors.agents import MessageRefused
+from chowder_local.errors.requests import SHOWN_CHARACTERS
 from chowder_local.openclaw.shapes import as_array, as_object, only
 from chowder_local.relay.choices import ANSWER_TOOL, ONE_AT_A_TIME
 
@@ -140,6 +141,11 @@ def _refuse_doubles(names: Iterable[str]) -> None:
 def _choice(given: Any) -> _Choice:
     if given is None or given in _MODES:
         return _Choice(given or "auto")
+    if isinstance(given, str):
+        raise MessageRefused(
+            f"tool_choice: {given[:SHOWN_CHARACTERS]!r} is none of {', '.join(_MODES)}; an object "
+            'names a function: {"type": "function", "name": "…"}.'
+        )
     choice = as_object(given, "tool_choice")
     # Chat Completions has the same one level deeper.
     inner = choice.get(str(choice.get("type")))

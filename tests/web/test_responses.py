@@ -110,8 +110,8 @@ async def test_only_a_running_instance_can_be_talked_to(
         ({"tools": [{"type": "mcp"}]}, "'mcp' is not available"),
         ({"background": True}, "background: "),
         ({"tool_choice": "required"}, "tool_choice: "),
-        ({"input": [{"role": "user", "content": 5}]}, "must be an array"),
-        ({"text": {"format": {"type": "json_schema"}}}, "must be of type 'object'"),
+        ({"input": [{"role": "user", "content": 5}]}, "must be a string or an array"),
+        ({"text": {"format": {"type": "json_schema"}}}, "needs the answer's JSON schema"),
     ],
 )
 async def test_what_cannot_be_honoured_is_a_400_in_words(

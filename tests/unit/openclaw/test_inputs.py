@@ -238,7 +238,7 @@ def test_images_that_a_tool_gave_back_go_to_the_message_that_follows() -> None:
         ),
         ({"type": "function_call", "arguments": "{}", "name": 5}, "name must be a string"),
         ({"type": ["message"]}, "type must be a string"),
-        ({"role": "user", "content": {"text": "Hi"}}, "content must be an array"),
+        ({"role": "user", "content": {"text": "Hi"}}, "content must be a string or an array"),
         ({"role": "user", "content": ["Hi"]}, "must be an object"),
         ({"role": "user", "content": [{"type": "input_audio"}]}, "'input_audio' is not supported"),
         ({"role": "user", "content": [{"type": ["text"]}]}, "is not supported"),
@@ -259,7 +259,11 @@ def test_images_that_a_tool_gave_back_go_to_the_message_that_follows() -> None:
             {"role": "user", "content": [{"type": "input_file", "file_data": [1]}]},
             "file_data must be a string",
         ),
-        ({"type": "function_call_output", "call_id": "c", "output": 5}, "must be an array"),
+        (
+            {"type": "function_call_output", "call_id": "c", "output": 5},
+            "output of a function_call_output must be a string or an array of content parts",
+        ),
+        ({"type": "function_call_output", "call_id": "c", "output": False}, "must be a string"),
         ({"type": "function_call_output", "call_id": "c", "output": ["x"]}, "must be an object"),
     ],
 )

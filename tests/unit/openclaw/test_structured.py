@@ -59,6 +59,7 @@ def test_a_root_that_is_elsewhere_in_the_schema_is_put_at_the_root(place: str) -
         ({"$ref": "#/$defs/nosuch"}, "it is not a JSON schema: "),
         ({"$ref": "http://127.0.0.1:9/x.json"}, "is outside of the schema"),
         ([], "schema must be an object"),
+        (None, "json_schema needs the answer's JSON schema as `schema`; .* ask for json_object"),
     ],
 )
 def test_a_schema_that_no_answer_could_be_held_to_is_refused(schema: Any, words: str) -> None:

@@ -105,7 +105,7 @@ def test_a_choice_narrows_what_is_offered(choice: Any, sent: Any, names: set[str
         ({"type": "allowed_tools", "mode": "required", "tools": []}, "not among the tools"),
         ({"type": "web_search_preview"}, "understood are"),
         ({"type": "function"}, "understood are"),
-        ("any", "tool_choice must be an object"),
+        ("sometimes", "'sometimes' is none of auto, none, required; an object names a function"),
     ],
 )
 def test_a_choice_that_cannot_be_made_is_refused(choice: Any, words: str) -> None:
