@@ -343,6 +343,28 @@ async def test_a_scoped_key_sees_its_own_instances_in_the_list(http: Api) -> Non
     ]
 
 
+async def test_what_read_guards_is_null_to_a_scoped_key_without_it(http: Api) -> None:
+    config = {"agents.defaults.thinkingDefault": "low"}
+    read, hidden = [await http.world.created(openclaw_config=config) for _ in range(2)]
+    await http.world.instances.change(hidden.id, now=http.world.clock.now, error_message="Words.")
+    grants = {
+        read.id: frozenset({Permission.READ}),
+        hidden.id: frozenset(Permission) - {Permission.READ},
+    }
+    await http.add_key("chd_sk_two", is_organization_key=False, grants=grants)
+    whole = {each["id"]: each for each in (await http.get("/v1/instances")).json()}
+    guarded = ["error_message", "gateway_url", "openclaw_config", "sandbox_id"]
+    assert None not in [whole[hidden.id][name] for name in guarded]
+    expected = {read.id: whole[read.id], hidden.id: whole[hidden.id] | dict.fromkeys(guarded)}
+    listed = (await http.get("/v1/instances", key="chd_sk_two")).json()
+    assert {each["id"]: each for each in listed} == expected
+    # Nor does a change tell it, which answers with the instance.
+    path = f"/v1/instances/{hidden.id}"
+    changed = await http.call("PATCH", path, key="chd_sk_two", json={"name": "Bea"})
+    moved = {"name": "Bea", "updated_at": changed.json()["updated_at"]}
+    assert changed.json() == expected[hidden.id] | moved
+
+
 async def test_a_key_is_good_until_it_expires(http: Api) -> None:
     expires_at = http.world.clock.now + timedelta(seconds=10)
     await http.add_key("chd_org_passing", expires_at=expires_at)

@@ -69,7 +69,7 @@ async def fork(request: Request) -> JSONResponse:
     """A new instance that is as this one is now; from then on each goes its own way."""
     instance = await instance_of(request)
     body = await parse(request, Fork)
-    return _shown(await services(request).forks.fork(instance, body.name), 201)
+    return _shown(request, await services(request).forks.fork(instance, body.name), 201)
 
 
 async def fork_snapshot(request: Request) -> JSONResponse:
@@ -78,7 +78,7 @@ async def fork_snapshot(request: Request) -> JSONResponse:
     forked = await services(request).forks.fork_snapshot(
         caller(request).organization_id, request.path_params["snapshot_id"], body.name
     )
-    return _shown(forked, 201)
+    return _shown(request, forked, 201)
 
 
 async def restore(request: Request) -> JSONResponse:
@@ -88,7 +88,7 @@ async def restore(request: Request) -> JSONResponse:
     restored = await services(request).forks.restore(
         instance.organization_id, instance, body.snapshot_id
     )
-    return _shown(restored)
+    return _shown(request, restored)
 
 
 async def export(request: Request) -> Response:
@@ -107,12 +107,13 @@ async def take_in(request: Request) -> Response:
         made = await known.exports.take_in(caller(request).organization_id, body, query.name)
     except ClientDisconnect:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
-    return _shown(made, 201)
+    return _shown(request, made, 201)
 
 
 def _listed(snapshots: Iterable[Snapshot]) -> JSONResponse:
     return JSONResponse([SnapshotView.of(each).model_dump(mode="json") for each in snapshots])
 
 
-def _shown(instance: Instance, status_code: int = 200) -> JSONResponse:
-    return JSONResponse(InstanceView.of(instance).model_dump(mode="json"), status_code)
+def _shown(request: Request, instance: Instance, status_code: int = 200) -> JSONResponse:
+    view = InstanceView.of(instance, caller(request))
+    return JSONResponse(view.model_dump(mode="json"), status_code)

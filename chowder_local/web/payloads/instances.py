@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import BaseModel, Field
 
-from chowder_local.domain import InstanceStatus, ModelProvider
+from chowder_local.domain import InstanceStatus, ModelProvider, Permission
 from chowder_local.web.payloads.bounds import Id, Name, Overrides, ShortText
 
 if TYPE_CHECKING:
-    from chowder_local.domain import Instance
+    from chowder_local.domain import Caller, Instance
 
 OVERRIDES_DESCRIPTION = (
     "Overrides of OpenClaw's configuration: paths with dots as keys, or nested objects, whose "
@@ -48,7 +48,11 @@ class InstanceChange(BaseModel):
 
 
 class InstanceView(BaseModel):
-    """An instance. `sandbox_id` and `gateway_url` are null until it is ready."""
+    """An instance. `sandbox_id` and `gateway_url` are null until it is ready.
+
+    To a scoped key without the permission `read` for it, these two, `openclaw_config` and
+    `error_message` are null.
+    """
 
     id: Id
     organization_id: Id
@@ -68,9 +72,11 @@ class InstanceView(BaseModel):
     updated_at: datetime
 
     @classmethod
-    def of(cls, instance: Instance) -> Self:
-        """The view of an instance."""
+    def of(cls, instance: Instance, caller: Caller) -> Self:
+        """The view of an instance that its caller's key allows."""
         view = cls.model_validate(instance, from_attributes=True)
+        if not caller.may(Permission.READ, instance.id):
+            view.sandbox_id = view.openclaw_config = view.gateway_url = view.error_message = None
         if instance.born_at is None:
             view.sandbox_id = None
         return view

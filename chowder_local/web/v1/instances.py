@@ -29,17 +29,23 @@ async def create(request: Request) -> JSONResponse:
     body = await parse(request, InstanceCreation)
     draft = InstanceDraft(**body.model_dump())
     instance = await services(request).lifecycle.create(caller(request).organization_id, draft)
-    return _shown(instance, 201)
+    return _shown(request, instance, 201)
 
 
 async def index(request: Request) -> Response:
-    """The instances that are not terminated: the organization's, or those the key is for."""
-    return await array(services(request).lifecycle.all(caller(request)), InstanceView.of)
+    """The instances that are not terminated: the organization's, or those the key is for.
+
+    Of one that the key may not `read`, what `GET /v1/instances/{instance_id}` would tell beyond its
+    name, status and provider is null.
+    """
+    who = caller(request)
+    found = services(request).lifecycle.all(who)
+    return await array(found, lambda each: InstanceView.of(each, who))
 
 
 async def show(request: Request) -> JSONResponse:
     """One instance."""
-    return _shown(instance(request))
+    return _shown(request, instance(request))
 
 
 async def status(request: Request) -> Response:
@@ -53,7 +59,10 @@ async def status(request: Request) -> Response:
 
 
 async def change(request: Request) -> JSONResponse:
-    """Renames an instance, or changes its OpenClaw configuration live."""
+    """Renames an instance, or changes its OpenClaw configuration live.
+
+    A scoped key that may not `read` the instance gets the same answer as in the list.
+    """
     body = await parse(request, InstanceChange)
     instance = await services(request).lifecycle.change(
         caller(request).organization_id,
@@ -61,7 +70,7 @@ async def change(request: Request) -> JSONResponse:
         name=body.name,
         overrides=body.openclaw_config,
     )
-    return _shown(instance)
+    return _shown(request, instance)
 
 
 async def stop(request: Request) -> JSONResponse:
@@ -69,7 +78,7 @@ async def stop(request: Request) -> JSONResponse:
     instance = await services(request).lifecycle.stop(
         caller(request).organization_id, request.path_params["instance_id"]
     )
-    return _shown(instance)
+    return _shown(request, instance)
 
 
 async def start(request: Request) -> JSONResponse:
@@ -77,7 +86,7 @@ async def start(request: Request) -> JSONResponse:
     instance = await services(request).lifecycle.start(
         caller(request).organization_id, request.path_params["instance_id"]
     )
-    return _shown(instance)
+    return _shown(request, instance)
 
 
 async def delete(request: Request) -> Response:
@@ -88,5 +97,6 @@ async def delete(request: Request) -> Response:
     return Response(status_code=204)
 
 
-def _shown(instance: Instance, status_code: int = 200) -> JSONResponse:
-    return JSONResponse(InstanceView.of(instance).model_dump(mode="json"), status_code)
+def _shown(request: Request, instance: Instance, status_code: int = 200) -> JSONResponse:
+    view = InstanceView.of(instance, caller(request))
+    return JSONResponse(view.model_dump(mode="json"), status_code)
