@@ -56,9 +56,14 @@ class DockerEngine(Within):
     """One server's view of an engine: it sees and touches only what bears the server's labels."""
 
     def __init__(
-        self, client: docker.DockerClient, threads: Threads, store_id: str, timeout_s: float
+        self,
+        client: docker.DockerClient,
+        address: EngineAddress,
+        threads: Threads,
+        store_id: str,
+        timeout_s: float,
     ) -> None:
-        super().__init__(client, threads, Own(client, store_id), timeout_s)
+        super().__init__(client, address, threads, Own(client, store_id), timeout_s)
         self._store_id = store_id
         self._around: specs.Surroundings | None = None
         self._likeness = ""
@@ -80,7 +85,7 @@ class DockerEngine(Within):
             # A kept connection for each thread, or the SDK would throw the surplus away.
             client = await threads.run(open_client, address, timeout_s, thread_count)
             with closing(client):
-                engine = cls(client, threads, store_id, timeout_s)
+                engine = cls(client, address, threads, store_id, timeout_s)
                 try:
                     yield engine
                 finally:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import anyio
-
-from chowder_local.engine import specs
+from chowder_local.engine import log_stream, specs
 from chowder_local.engine.facts import facts_of
 from chowder_local.engine.failures import in_words
 from chowder_local.engine.processes import DockerProcess, socket_of
@@ -17,7 +15,7 @@ from chowder_local.engine.usage import usage_of
 from chowder_local.errors.sandboxes import SandboxPaused
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 
     import docker
 
@@ -32,9 +30,15 @@ class Within:
     """A part of the engine; what is within must bear the server's labels."""
 
     def __init__(
-        self, client: docker.DockerClient, threads: Threads, own: Own, timeout_s: float
+        self,
+        client: docker.DockerClient,
+        address: EngineAddress,
+        threads: Threads,
+        own: Own,
+        timeout_s: float,
     ) -> None:
         self._client = client
+        self._address = address
         self._threads = threads
         self._own = own
         self._timeout_s = timeout_s
@@ -93,18 +97,16 @@ class Within:
         Close the iterator to stop early. Raises SandboxMissing.
         """
 
-        def call() -> Any:
+        def call() -> str:
             with in_words(f"follow the log of sandbox {sandbox_id}"):
-                container = self._own.found(sandbox_id)
-                return container.logs(stream=True, follow=True, tail=line_count)
+                return str(self._own.found(sandbox_id).id)
 
-        stream = await self._threads.run(call)
-        try:
-            # Outside the pool: a follower waits for hours, and eight would stop the server.
-            while chunk := await anyio.to_thread.run_sync(_next, stream, abandon_on_cancel=True):
+        container_id = await self._threads.run(call)
+        # In no thread: a follower waits for hours, and a few dozen would stop the server.
+        lines = log_stream.follow(self._address, container_id, line_count, self._timeout_s)
+        async with aclosing(lines):
+            async for chunk in lines:
                 yield chunk
-        finally:
-            stream.close()
 
     async def unpack(self, sandbox_id: SandboxId, folder: str, archive: Iterable[bytes]) -> None:
         """Unpacks a tar in a folder of the sandbox, with more rights than the agent's."""
@@ -140,8 +142,3 @@ class Within:
             yield DockerProcess(connection, partial(self._threads.run, inspect), self._timeout_s)
         finally:
             connection.close()
-
-
-def _next(stream: Iterator[bytes]) -> bytes | None:
-    with in_words("go on with a log"):
-        return next(stream, None)

@@ -10,6 +10,7 @@ import requests
 from docker.errors import APIError
 
 from chowder_local.domain import SandboxId
+from chowder_local.engine.connection import EngineAddress
 from chowder_local.engine.docker import PAUSE_ATTEMPTS, DockerEngine
 from chowder_local.engine.labels import sandbox_labels
 from chowder_local.engine.threads import Threads
@@ -42,7 +43,8 @@ class Restless:
 async def pause(container: Restless) -> None:
     client = SimpleNamespace(containers=SimpleNamespace(get=lambda _: container))
     with Threads(1, "engine") as threads:
-        engine = DockerEngine(cast("docker.DockerClient", client), threads, STORE_ID, 5.0)
+        address = EngineAddress("unix:///nowhere", "a test")
+        engine = DockerEngine(cast("docker.DockerClient", client), address, threads, STORE_ID, 5.0)
         await engine.pause(SANDBOX_ID)
 
 

@@ -1,0 +1,113 @@
+"""Container logs as they are printed, read by the event loop: no thread waits for the next line."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+import struct
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from chowder_local.errors.sandboxes import EngineSilent, EngineUnavailable, SandboxMissing
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+    from pathlib import Path
+
+    from chowder_local.engine.connection import EngineAddress
+
+_HEADER = struct.Struct(">BxxxL")
+
+
+async def follow(
+    address: EngineAddress, container_id: str, line_count: int, timeout_s: float
+) -> AsyncGenerator[bytes, None]:
+    """The last lines of a container's log and each new one, until the container ends.
+
+    `timeout_s` bounds the wait for the engine's answer, not for lines. A connection that breaks
+    ends the log. Raises SandboxMissing, EngineSilent, EngineUnavailable before the first bytes.
+    """
+    base_url, connector = _way_to(address)
+    # No total time: a follower may wait for hours.
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=timeout_s)
+    async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
+        url = f"{base_url}/containers/{container_id}/logs"
+        query = {"follow": "1", "stdout": "1", "stderr": "1", "tail": str(line_count)}
+        try:
+            async with asyncio.timeout(timeout_s):
+                response = await session.get(url, params=query)
+        except (aiohttp.ClientError, TimeoutError) as failure:
+            raise EngineSilent(
+                "The container engine does not answer (could not follow a log). Is it running?"
+            ) from failure
+        try:
+            if response.status != HTTPStatus.OK:
+                raise _refused(response.status, await response.read())
+            frames = Frames()
+            async for chunk in response.content.iter_any():
+                if content := frames.feed(chunk):
+                    yield content
+        except aiohttp.ClientError:
+            return
+        finally:
+            response.close()
+
+
+class Frames:
+    """Takes apart what an engine sends of a container's two outputs: frames with a header each.
+
+    https://docs.docker.com/reference/api/engine/ (ContainerAttach: stream format)
+    """
+
+    def __init__(self) -> None:
+        self._header = bytearray()
+        self._left = 0
+
+    def feed(self, chunk: bytes) -> bytes:
+        """What both outputs said in the next bytes of the connection."""
+        said = bytearray()
+        while chunk:
+            if not self._left:
+                missing = _HEADER.size - len(self._header)
+                self._header += chunk[:missing]
+                chunk = chunk[missing:]
+                if len(self._header) == _HEADER.size:
+                    _, self._left = _HEADER.unpack(self._header)
+                    self._header.clear()
+                continue
+            said += chunk[: self._left]
+            taken = min(self._left, len(chunk))
+            self._left -= taken
+            chunk = chunk[taken:]
+        return bytes(said)
+
+
+def _way_to(address: EngineAddress) -> tuple[str, aiohttp.BaseConnector]:
+    """The URL before a path of the engine's API, and how connections to it are made."""
+    scheme, _, rest = address.url.partition("://")
+    if scheme in {"unix", "http+unix"}:
+        return "http://localhost", aiohttp.UnixConnector(rest)
+    host = urlsplit(address.url).netloc
+    if address.cert_dir is None:
+        return f"{'https' if scheme == 'https' else 'http'}://{host}", aiohttp.TCPConnector()
+    return f"https://{host}", aiohttp.TCPConnector(ssl=_tls(address.cert_dir))
+
+
+def _tls(cert_dir: Path) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=cert_dir / "ca.pem")
+    context.load_cert_chain(cert_dir / "cert.pem", cert_dir / "key.pem")
+    return context
+
+
+def _refused(status: int, body: bytes) -> EngineUnavailable | SandboxMissing:
+    try:
+        words = str(json.loads(body)["message"])
+    except (ValueError, KeyError, TypeError):
+        words = f"HTTP {status}"
+    if status == HTTPStatus.NOT_FOUND:
+        return SandboxMissing(f"Could not follow a log: {words}.")
+    return EngineUnavailable(f"The engine could not follow a log: {words}.")

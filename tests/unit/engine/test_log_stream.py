@@ -1,0 +1,31 @@
+"""What an engine sends of a container's outputs, in whatever pieces it comes."""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING
+
+import pytest
+
+from chowder_local.engine.connection import EngineAddress
+from chowder_local.engine.log_stream import Frames, follow
+from chowder_local.errors.sandboxes import EngineSilent
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SAID = [(1, b"one\n"), (2, b""), (2, b"two\n"), (1, b"\x01\x00\x00\x00" * 1000)]
+SENT = b"".join(struct.pack(">BxxxL", output, len(text)) + text for output, text in SAID)
+
+
+@pytest.mark.parametrize("size", [1, 7, len(SENT)])
+def test_frames_are_taken_apart_wherever_they_are_cut(size: int) -> None:
+    frames = Frames()
+    pieces = (SENT[at : at + size] for at in range(0, len(SENT), size))
+    assert b"".join(map(frames.feed, pieces)) == b"".join(text for _, text in SAID)
+
+
+async def test_an_engine_that_is_gone_is_told_before_the_first_line(tmp_path: Path) -> None:
+    address = EngineAddress(f"unix://{tmp_path / 'gone.sock'}", "a test")
+    with pytest.raises(EngineSilent, match="follow a log"):
+        await anext(follow(address, "some", 10, timeout_s=5))
