@@ -255,6 +255,18 @@ class BodyTooLarge(ChowderError):
         super().__init__(f"The request body is larger than {limit_bytes} bytes.")
 
 
+class BodyEncodingUnknown(ChowderError):
+    """A request's body is compressed in a way that the server does not read."""
+
+    code = "body_encoding_unknown"
+
+    def __init__(self, encoding: str) -> None:
+        super().__init__(
+            f"A body with Content-Encoding {encoding[:SHOWN_CHARACTERS]!r} cannot be read. Send it "
+            "uncompressed, or as gzip or deflate."
+        )
+
+
 class BodiesTooMany(ChowderError):
     """All that may be held of bodies is held, and none of it was given back in time."""
 

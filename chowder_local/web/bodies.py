@@ -6,12 +6,14 @@ import asyncio
 import json
 import math
 import re
+import zlib
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from chowder_local.errors.requests import (
     BodiesTooMany,
+    BodyEncodingUnknown,
     BodyTooLarge,
     ClientStalled,
     InputInvalid,
@@ -31,6 +33,9 @@ VALUES_MAX = 500_000
 UNCOUNTED_BYTES = 2 * 1024 * 1024
 PATIENCE_S = 30.0
 SLOWEST_BYTES_PER_S = 16 * 1024
+# How many bytes of a compressed body are decoded before more memory is asked for.
+FIRST_DECODED_BYTES = 64 * 1024
+_GZIP_OR_ZLIB = 47
 # Possessive, so that nothing is remembered to go back to: it would take hundreds of megabytes.
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 # What FastAPI says of a body that it has not read as JSON.
@@ -38,9 +43,18 @@ NOT_JSON = "model_attributes_type"
 
 
 async def parse(request: Request, model: type[Model]) -> Model:
-    """The body as `model`. Raises InputInvalid, BodyTooLarge, BodiesTooMany, ClientStalled."""
+    """The body as `model`.
+
+    Raises InputInvalid, BodyTooLarge, BodyEncodingUnknown, BodiesTooMany, ClientStalled.
+    """
     known = services(request)
-    body = await read_body(request, known.max_body_bytes, known.budget.share(request.scope))
+    share = known.budget.share(request.scope)
+    body = await read_body(request, known.max_body_bytes, share)
+    encoding = request.headers.get("Content-Encoding", "").strip().lower()
+    if body and encoding not in ("", "identity"):
+        if encoding not in ("gzip", "x-gzip", "deflate"):
+            raise BodyEncodingUnknown(encoding)
+        body = await _decoded(body, encoding, known.max_body_bytes, share)
     if body and not _is_json(request):
         raise _invalid(f"Input should be JSON, sent with Content-Type: {JSON}", NOT_JSON)
     return validated(model, json_of(body), "body")
@@ -98,6 +112,30 @@ async def read_body(
         ) from None
     share.shrink(len(body))
     return bytes(body)
+
+
+async def _decoded(body: bytes, encoding: str, limit_bytes: int, share: Share) -> bytes:
+    """The uncompressed body, of which no more is made than may be.
+
+    Raises InputInvalid, BodyTooLarge, BodiesTooMany.
+    """
+    decoder = zlib.decompressobj(_GZIP_OR_ZLIB)
+    try:
+        content = decoder.decompress(body, min(FIRST_DECODED_BYTES, limit_bytes))
+        if not decoder.eof:
+            await share.grow(len(body) + limit_bytes)
+            rest, room = decoder.unconsumed_tail, limit_bytes + 1 - len(content)
+            content += await asyncio.to_thread(decoder.decompress, rest, room)
+    except zlib.error:
+        raise _invalid(
+            f"The body is not {encoding}, as its Content-Encoding says", NOT_JSON
+        ) from None
+    if len(content) > limit_bytes:
+        raise BodyTooLarge(limit_bytes)
+    if not decoder.eof or decoder.unused_data:
+        raise _invalid(f"The body does not end where its {encoding} data ends", NOT_JSON)
+    share.shrink(len(content))
+    return content
 
 
 def check_values(body: bytes) -> None:

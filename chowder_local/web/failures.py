@@ -52,6 +52,7 @@ STATUSES: Mapping[type[ChowderError], int] = {
     agents.ChannelUnreachable: 502,
     requests.InputInvalid: 422,
     requests.BodyTooLarge: 413,
+    requests.BodyEncodingUnknown: 415,
     requests.ModelUnknown: 400,
     requests.ModelKeyMissing: 400,
     requests.ModelMissing: 400,

@@ -124,8 +124,8 @@ class Operation:
     `body` is its model, or the media type of bytes that are taken as they come. `answer` is the
     answer's model, a list of one, a media type or None; `other_answers` are media
     types that it may have instead. `errors` need not name what every such operation can answer:
-    401, 403 and 404 of its access, 413, 422 and 503 of its body, 422 of its query. `headers` are those
-    that its answer may have besides every answer's.
+    401, 403 and 404 of its access, 413, 415, 422 and 503 of its body, 422 of its query. `headers`
+    are those that its answer may have besides every answer's.
     """
 
     method: str

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import zlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -327,6 +329,9 @@ def sized(size: int) -> bytes:
     return head + b"x" * (size - len(head) - len(tail)) + tail
 
 
+BOMB = gzip.compress(b" " * 100 * MAX_BODY_BYTES)
+
+
 async def test_a_body_up_to_the_limit_is_taken(http: Api) -> None:
     body = sized(MAX_BODY_BYTES)
     assert (await http.post("/v1/organization/signup", content=body)).status_code == 201
@@ -339,6 +344,30 @@ async def test_a_body_over_the_limit_is_refused(http: Api, operation: Operation)
     answer = await http.call(operation.method, path, content=body)
     assert answer.status_code == 413
     assert answer.json() == {"detail": f"The request body is larger than {MAX_BODY_BYTES} bytes."}
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body", "status", "words"),
+    [
+        ("gzip", gzip.compress(sized(MAX_BODY_BYTES)), 201, ""),
+        ("deflate", zlib.compress(sized(100)), 201, ""),
+        ("identity", sized(100), 201, ""),
+        # A few kilobytes that would be megabytes, were all of them decoded.
+        ("gzip", BOMB, 413, f"larger than {MAX_BODY_BYTES} bytes"),
+        ("gzip", sized(100), 422, "The body is not gzip, as its Content-Encoding says"),
+        ("gzip", gzip.compress(sized(100))[:-9], 422, "does not end where its gzip data ends"),
+        ("gzip", gzip.compress(sized(100)) + b"x", 422, "does not end where its gzip data ends"),
+        ("br", b"x", 415, "Send it uncompressed, or as gzip or deflate."),
+        ("gzip, gzip", b"x", 415, "Content-Encoding 'gzip, gzip' cannot be read"),
+    ],
+    ids=["gzip", "deflate", "identity", "bomb", "plain", "cut", "more", "br", "twice"],
+)
+async def test_a_compressed_body_is_decoded_up_to_the_limit(
+    http: Api, encoding: str, body: bytes, status: int, words: str
+) -> None:
+    headers = {"Content-Encoding": encoding}
+    answer = await http.post("/v1/organization/signup", content=body, headers=headers)
+    assert (answer.status_code, words in answer.text) == (status, True), answer.text
 
 
 async def test_a_body_without_a_length_is_not_read_beyond_the_limit(http: Api) -> None:

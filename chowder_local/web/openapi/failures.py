@@ -60,6 +60,10 @@ FAILURES: Mapping[str, Failure] = {
         "The instance is in the wrong state.", (requests.InstanceStateWrong("stopped", "running"),)
     ),
     "413": Failure("The request is too large.", (requests.BodyTooLarge(67_108_864),)),
+    "415": Failure(
+        "The request's body is compressed in an unknown way.",
+        (requests.BodyEncodingUnknown("br"),),
+    ),
     "422": Failure(
         "Parts of the request break a bound; each is named.",
         (requests.InputInvalid([_MISSING]),),
@@ -103,7 +107,7 @@ def statuses_of(operation: Operation) -> Iterator[str]:
     if isinstance(operation.body, type):
         found.add(422)
         if operation.body_type == "application/json":
-            found |= {413, 503}
+            found |= {413, 415, 503}
     if operation.query is not None:
         found.add(422)
     yield from map(str, sorted(found))
