@@ -28,8 +28,9 @@ async def follow(
 ) -> AsyncGenerator[bytes, None]:
     """The last lines of a container's log and each new one, until the container ends.
 
-    `timeout_s` bounds the wait for the engine's answer, not for lines. A connection that breaks
-    ends the log. Raises SandboxMissing, EngineSilent, EngineUnavailable before the first bytes.
+    The first piece is empty, and comes once the log is open. `timeout_s` bounds the wait for the
+    engine's answer, not for lines. A connection that breaks ends the log. Raises SandboxMissing,
+    EngineSilent, EngineUnavailable before the first piece.
     """
     base_url, connector = _way_to(address)
     # No total time: a follower may wait for hours.
@@ -47,6 +48,7 @@ async def follow(
         try:
             if response.status != HTTPStatus.OK:
                 raise _refused(response.status, await response.read())
+            yield b""
             frames = Frames()
             async for chunk in response.content.iter_any():
                 if content := frames.feed(chunk):

@@ -94,7 +94,8 @@ class Within:
     async def follow_log(self, sandbox_id: SandboxId, line_count: int) -> AsyncIterator[bytes]:
         """The last lines and then each new one as it comes, until the sandbox ends.
 
-        Close the iterator to stop early. Raises SandboxMissing.
+        The first piece is empty, and comes once the log is open. Close the iterator to stop
+        early. Raises SandboxMissing.
         """
 
         def call() -> str:

@@ -103,4 +103,4 @@ class Engine(Protocol):
         """The last lines that the sandbox printed."""
 
     def follow_log(self, sandbox_id: SandboxId, line_count: int) -> AsyncIterator[bytes]:
-        """The last lines and each new one as it comes."""
+        """The last lines and each new one as it comes; an empty piece first, once it is open."""

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from starlette.responses import Response
 
-from chowder_local.errors import ChowderError
+from chowder_local.errors.upstream import StreamBroken
 from chowder_local.web.state import services
 from chowder_local.web.streams import ClosingStream
 
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
     from starlette.types import Message, Send
-
-log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/octet-stream"
 
@@ -42,10 +39,8 @@ class FileStream(ClosingStream):
 
         try:
             await super().stream_response(send_in_time)
-        except ChowderError as broken:
-            log.warning("a download broke off: %s", broken)
         except TimeoutError:
-            log.warning("a download was given up: its client takes nothing any more")
+            raise StreamBroken("the download's client takes nothing any more") from None
 
 
 async def download(

@@ -306,9 +306,7 @@ class _Dropped(Response):
 
     async def _first_events(self, chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
         async with aclosing(chunks):  # type: ignore[type-var]  # generators, which can be closed
-            if not self._left:
-                self._is_cut = True
-                return
+            # Also where none is sent, the agent has begun its answer.
             async for chunk in chunks:
                 *events, rest = chunk.split(EVENT_END)
                 taken = events[: self._left]

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import aclosing, nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
+from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from chowder_local.errors import ChowderError
 from chowder_local.errors.agents import ServerStopping
+from chowder_local.web.connections import break_off
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 
-    from starlette.requests import Request
     from starlette.types import Receive, Scope, Send
 
     from chowder_local.stopping import Stopping
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -30,48 +35,68 @@ class ClosingStream(StreamingResponse):
     """A streaming response that closes its generator whenever and however it ends.
 
     Starlette leaves that to the garbage collector if the client goes while bytes are sent, or
-    before the first. With `stopping`, it ends properly where it is when the server stops.
+    before the first. The first chunk is waited for before anything is sent, so that what fails
+    until then is an ordinary error; it may be empty. With `stopping`, that wait is given up when
+    the server stops, and a stream that has begun ends properly where it is, unless it
+    `ends_itself`.
     """
 
     def __init__(
-        self, content: AsyncIterator[bytes], *, stopping: Stopping | None = None, **options: Any
+        self,
+        content: AsyncIterator[bytes],
+        *,
+        stopping: Stopping | None = None,
+        ends_itself: bool = False,
+        **options: Any,
     ) -> None:
         super().__init__(content, **options)
         self._stopping = stopping
+        self._ends_itself = ends_itself
+        self._first = b""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Sends all chunks."""
-        async with aclosing(self.body_iterator):  # type: ignore[type-var]  # ours is a generator
-            await super().__call__(scope, receive, send)
+        """Sends all chunks. Raises what fails before the first, ServerStopping among it."""
+        chunks: AsyncGenerator[bytes, None] = self.body_iterator  # type: ignore[assignment]  # ours is one
+        async with aclosing(chunks):
+            first = await while_connected(
+                Request(scope, receive), lambda: anext(chunks, b""), self._stopping
+            )
+            if first is None:
+                await Response(status_code=CLIENT_CLOSED_REQUEST)(scope, receive, send)
+                return
+            self._first = first
+            try:
+                await super().__call__(scope, receive, send)
+            except ChowderError as broken:
+                # What has begun can only end in a way that no client takes for a whole answer.
+                log.warning("an answer broke off: %s", broken)
+                break_off(receive)
 
     async def stream_response(self, send: Send) -> None:
         """Sends all chunks, or those up to the server's end."""
-        if self._stopping is None:
-            return await super().stream_response(send)
-        with anyio.CancelScope() as scope, self._stopping.calling(scope.cancel):
-            return await super().stream_response(send)
+        stops = None if self._ends_itself else self._stopping
+        with anyio.CancelScope() as scope, stops.calling(scope.cancel) if stops else nullcontext():
+            await send(
+                {
+                    "type": "http.response.start",
+                    "status": self.status_code,
+                    "headers": self.raw_headers,
+                }
+            )
+            await send({"type": "http.response.body", "body": self._first, "more_body": True})
+            async for chunk in self.body_iterator:
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
-        return None
 
 
-async def event_stream(
-    request: Request,
-    events: AsyncIterator[bytes],
-    *,
-    stopping: Stopping | None = None,
-    ends_itself: bool = False,
-) -> Response:
-    """Server-sent events; what fails before the first of them is still an ordinary error.
-
-    When the server stops, the wait for the first one is given up, and a stream that has begun
-    ends where it is, unless its events have an end of their own for that.
-    """
-    primed = await while_connected(request, lambda: _primed(events), stopping)
-    if primed is None:
-        return Response(status_code=CLIENT_CLOSED_REQUEST)
+def event_stream(
+    events: AsyncIterator[bytes], *, stopping: Stopping | None = None, ends_itself: bool = False
+) -> ClosingStream:
+    """Server-sent events."""
     return ClosingStream(
-        primed,
-        stopping=None if ends_itself else stopping,
+        events,
+        stopping=stopping,
+        ends_itself=ends_itself,
         media_type="text/event-stream",
         headers=EVENT_STREAM,
     )
@@ -105,16 +130,3 @@ async def while_connected(
     if result is None and stopping is not None and stopping.has_begun:
         raise ServerStopping
     return result
-
-
-async def _primed(events: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
-    """The same events, the first of which has been waited for."""
-    first = await anext(events, b"")
-
-    async def all_of_them() -> AsyncGenerator[bytes, None]:
-        async with aclosing(events):  # type: ignore[type-var]  # generators, which can be closed
-            yield first
-            async for event in events:
-                yield event
-
-    return all_of_them()

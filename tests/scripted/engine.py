@@ -163,6 +163,7 @@ class ScriptedEngine:
 
     async def follow_log(self, sandbox_id: SandboxId, line_count: int) -> AsyncIterator[bytes]:
         await self._call("follow_log", sandbox_id)
+        yield b""
         for line in self.log.splitlines()[-line_count:]:
             yield f"{line}\n".encode()
         while self.printed is not None and (piece := await self.printed.get()):

@@ -463,5 +463,5 @@ async def test_a_download_that_breaks_off_is_not_ended_as_if_it_were_whole(
     sent = await raw(shrinking, http, "GET", f"{url}/download?path=x", [])
     assert sent[0]["status"] == 200
     assert all(message.get("more_body", True) for message in sent)
-    assert "a download broke off" in caplog.text
+    assert "an answer broke off" in caplog.text
     assert "Traceback" not in caplog.text

@@ -8,9 +8,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from chowder_local.domain import InstanceStatus
-from chowder_local.errors.sandboxes import EngineUnavailable
+from chowder_local.errors.sandboxes import EngineUnavailable, SandboxMissing
 
 if TYPE_CHECKING:
+    from chowder_local.errors import ChowderError
     from tests.web.conftest import Api
 
 
@@ -52,6 +53,20 @@ async def test_a_log_can_be_followed(http: Api, follow: str) -> None:
     answer = await http.get(f"/local/instances/{instance.id}/logs?tail=1&follow={follow}")
     assert answer.text == "two\n"
     assert http.world.engine.made("follow_log") == 1
+
+
+@pytest.mark.parametrize(
+    ("failure", "status"),
+    [(SandboxMissing("It is gone."), 404), (EngineUnavailable("It is away."), 502)],
+)
+async def test_a_log_that_cannot_be_followed_is_an_ordinary_error(
+    http: Api, failure: ChowderError, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    instance = await http.world.created()
+    http.world.engine.failing["follow_log"] = failure
+    answer = await http.get(f"/local/instances/{instance.id}/logs?follow=true")
+    assert (answer.status_code, answer.json()) == (status, {"detail": str(failure)})
+    assert "defect" not in caplog.text
 
 
 @pytest.mark.parametrize("follow", ["0", "false", "no"])

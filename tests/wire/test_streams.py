@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from chowder_local.errors.agents import GatewayUnavailable
+from chowder_local.errors.sandboxes import EngineUnavailable
 from chowder_local.metrics import Metrics
 from chowder_local.stopping import Stopping
 from chowder_local.web import middleware
@@ -74,8 +76,8 @@ async def serving(handler: Handler) -> AsyncIterator[str]:
 
 
 def streamed(source: Source) -> Handler:
-    async def handler(request: Request) -> Response:
-        return await event_stream(request, source.events())
+    async def handler(_: Request) -> Response:
+        return event_stream(source.events())
 
     return handler
 
@@ -106,8 +108,8 @@ async def test_a_client_that_hangs_up_before_the_first_event_closes_its_source_a
         finally:
             is_closed.set()
 
-    async def handler(request: Request) -> Response:
-        return await event_stream(request, silent())
+    async def handler(_: Request) -> Response:
+        return event_stream(silent())
 
     async with serving(handler) as url:
         async with asyncio.TaskGroup() as group:
@@ -167,8 +169,8 @@ async def test_a_slow_client_gets_every_byte_in_order() -> None:
         for event in events:
             yield event
 
-    async def handler(request: Request) -> Response:
-        return await event_stream(request, numbered())
+    async def handler(_: Request) -> Response:
+        return event_stream(numbered())
 
     async with serving(handler) as url, asking(url) as answer:
         received = bytearray()
@@ -184,8 +186,8 @@ async def test_what_fails_before_the_first_event_is_an_ordinary_error() -> None:
             yield event
         raise GatewayUnavailable("gone")
 
-    async def handler(request: Request) -> Response:
-        return await event_stream(request, broken())
+    async def handler(_: Request) -> Response:
+        return event_stream(broken())
 
     async with serving(handler) as url, httpx.AsyncClient() as client:
         answer = await client.post(url)
@@ -200,8 +202,8 @@ async def test_a_stream_without_an_event_is_an_empty_answer() -> None:
         for event in list[bytes]():
             yield event
 
-    async def handler(request: Request) -> Response:
-        return await event_stream(request, empty())
+    async def handler(_: Request) -> Response:
+        return event_stream(empty())
 
     async with serving(handler) as url, httpx.AsyncClient() as client:
         answer = await client.post(url)
@@ -215,13 +217,30 @@ async def test_a_stream_that_fails_in_the_middle_is_broken_off_and_not_taken_for
         yield b"data: x\n\n"
         raise RuntimeError("a defect")
 
-    async def handler(request: Request) -> Response:
-        return await event_stream(request, broken())
+    async def handler(_: Request) -> Response:
+        return event_stream(broken())
 
     async with serving(handler) as url:
         with pytest.raises(httpx.RemoteProtocolError):
             await _read(url)
     assert "a defect of ours" in caplog.text
+
+
+async def test_a_stream_that_an_error_of_ours_ends_is_broken_off_without_a_traceback(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def broken() -> AsyncIterator[bytes]:
+        yield b"a line\n"
+        raise EngineUnavailable("The engine is away.")
+
+    async def handler(_: Request) -> Response:
+        return ClosingStream(broken(), media_type="text/plain")
+
+    async with serving(handler) as url:
+        with pytest.raises(httpx.RemoteProtocolError):
+            await _read(url)
+    assert "an answer broke off: The engine is away." in caplog.text
+    assert not any(record.levelno >= logging.ERROR for record in caplog.records)
 
 
 async def test_a_stream_whose_reader_leaves_is_closed_even_if_it_never_pauses() -> None:
@@ -284,8 +303,8 @@ async def test_a_call_whose_client_stays_gives_its_result_or_its_failure() -> No
 async def test_a_stream_ends_properly_when_the_server_stops_and_its_source_is_closed() -> None:
     source, stopping = Source(), Stopping()
 
-    async def handler(request: Request) -> Response:
-        return await event_stream(request, source.events(), stopping=stopping)
+    async def handler(_: Request) -> Response:
+        return event_stream(source.events(), stopping=stopping)
 
     async with serving(handler) as url, asking(url) as answer:
         chunks = answer.aiter_bytes()
@@ -304,8 +323,8 @@ async def test_a_stream_with_an_end_of_its_own_is_left_to_it() -> None:
         await has_ended.wait()
         yield b"data: last\n\n"
 
-    async def handler(request: Request) -> Response:
-        return await event_stream(request, events(), stopping=stopping, ends_itself=True)
+    async def handler(_: Request) -> Response:
+        return event_stream(events(), stopping=stopping, ends_itself=True)
 
     async with serving(handler) as url, asking(url) as answer:
         chunks = answer.aiter_bytes()
@@ -323,8 +342,8 @@ async def test_a_stream_that_has_not_begun_when_the_server_stops_is_refused() ->
         await asyncio.Event().wait()
         yield b""
 
-    async def handler(request: Request) -> Response:
-        return await event_stream(request, silent(), stopping=stopping)
+    async def handler(_: Request) -> Response:
+        return event_stream(silent(), stopping=stopping)
 
     async with serving(handler) as url, httpx.AsyncClient() as client:
         async with asyncio.TaskGroup() as group:

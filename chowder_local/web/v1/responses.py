@@ -26,7 +26,7 @@ async def respond(request: Request) -> Response:
     if asked.get("stream"):
         events = conversations.stream(agent, asked, session)
         stopping = services(request).stopping
-        return await event_stream(request, events, stopping=stopping, ends_itself=True)
+        return event_stream(events, stopping=stopping, ends_itself=True)
     answer = await while_connected(request, lambda: conversations.respond(agent, asked, session))
     if answer is None:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
