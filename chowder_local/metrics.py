@@ -62,7 +62,7 @@ class Metrics:
         )
         self._model_calls = Counter(
             "chowder_model_calls",
-            "Model calls: answered, offline, refused, unreachable, broken, left or keyless.",
+            "Model calls: answered, offline, refused, unreachable, broken, left, keyless, failed.",
             ("provider", "outcome"),
             registry=None,
         )

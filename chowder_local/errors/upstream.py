@@ -30,6 +30,17 @@ class RelayTokenInvalid(ChowderError):
         super().__init__("Invalid relay token.")
 
 
+class RelayFailed(ChowderError):
+    """The model relay could not do its own part of a call; the provider is not to blame."""
+
+    code = "relay_failed"
+
+    def __init__(self, words: str | None) -> None:
+        super().__init__(
+            f"The server could not make the model call: {words or 'its log has the cause.'}"
+        )
+
+
 class UpstreamFailed(ChowderError):
     """No answer came from where a request was forwarded; the words say why.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from chowder_local.domain import wire_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
     from chowder_local.domain import InstanceId, ModelProvider, OrganizationId, SandboxId
 
@@ -52,20 +52,16 @@ class ModelCall:
 
 @dataclass(frozen=True)
 class ModelAnswer:
-    """What a sandbox gets; whoever holds one closes it, read or not."""
+    """What a sandbox gets; whoever holds one closes it, read or not, and its chunks with it."""
 
     status: int
     headers: Sequence[tuple[str, str]]
-    chunks: AsyncIterator[bytes]
+    chunks: AsyncGenerator[bytes, None]
     close: Callable[[], Awaitable[None]]
 
 
 def whole(
-    status: int, answer_headers: Sequence[tuple[str, str]], chunks: AsyncIterator[bytes]
+    status: int, answer_headers: Sequence[tuple[str, str]], chunks: AsyncGenerator[bytes, None]
 ) -> ModelAnswer:
-    """An answer that is made here, with nothing to close behind it."""
-
-    async def close() -> None:
-        """There is nothing open."""
-
-    return ModelAnswer(status, answer_headers, chunks, close)
+    """An answer that is made here, with nothing to close behind its chunks."""
+    return ModelAnswer(status, answer_headers, chunks, chunks.aclose)

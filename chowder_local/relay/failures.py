@@ -20,7 +20,7 @@ _MARKER = re.compile(_PREFIX + "[0-9a-f]{32}")
 
 class _Entry(NamedTuple):
     failure: ChowderError
-    sandbox_id: SandboxId
+    sandbox_id: SandboxId | None
     at_s: float
 
 
@@ -32,8 +32,11 @@ class FailureLog:
         self._clock_s = clock_s
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
 
-    def remember(self, failure: ChowderError, sandbox_id: SandboxId) -> str:
-        """A marker under which the failure is found for as long as newer ones leave room."""
+    def remember(self, failure: ChowderError, sandbox_id: SandboxId | None) -> str:
+        """A marker under which the failure is found for as long as newer ones leave room.
+
+        Without a sandbox, if it is not known whose call failed, it is found by nothing else.
+        """
         marker = _PREFIX + secrets.token_hex(16)
         self._entries[marker] = _Entry(failure, sandbox_id, self._clock_s())
         if len(self._entries) > self._capacity:

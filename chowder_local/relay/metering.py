@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Protocol
 
 from chowder_local.relay.meter import Meter
@@ -9,7 +10,7 @@ from chowder_local.relay.origin import model_of, session_key_of
 from chowder_local.store.usage import ELSEWHERE, Counts, Kind
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, Callable
     from datetime import datetime
 
     from chowder_local.relay.calls import Loan, ModelCall
@@ -30,14 +31,15 @@ class Metering:
         self._clock = clock
 
     async def of(
-        self, call: ModelCall, loan: Loan, chunks: AsyncIterator[bytes], *, is_billed: bool
-    ) -> AsyncIterator[bytes]:
+        self, call: ModelCall, loan: Loan, chunks: AsyncGenerator[bytes, None], *, is_billed: bool
+    ) -> AsyncGenerator[bytes, None]:
         """The same pieces; whether a provider is paid for them is `is_billed`."""
         meter = Meter(call.wire)
         try:
-            async for chunk in chunks:
-                meter.feed(chunk)
-                yield chunk
+            async with aclosing(chunks):
+                async for chunk in chunks:
+                    meter.feed(chunk)
+                    yield chunk
         finally:
             self._count(call, loan, meter, is_billed=is_billed)
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from chowder_local import correlation
+from chowder_local.errors import ChowderError
 from chowder_local.errors.requests import ModelKeyMissing, ModelUnknown, ProviderReserved
 from chowder_local.errors.upstream import (
     ProviderFailed,
+    RelayFailed,
     RelayTokenInvalid,
     StreamBroken,
     UpstreamFailed,
@@ -27,10 +30,9 @@ from chowder_local.relay.recordings.recorder import refused
 from chowder_local.upstream import headers
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncGenerator, Mapping
 
     from chowder_local.endpoints import Endpoint
-    from chowder_local.errors import ChowderError
     from chowder_local.events import Events
     from chowder_local.metrics import Metrics
     from chowder_local.relay.calls import Lender, Loan, ModelCall
@@ -92,14 +94,29 @@ class Relay:
         token = providers.token_of(call.wire, fields, call.query)
         if token is None:
             raise RelayTokenInvalid
-        loan = await self._lender.lend(token, call.provider)
+        try:
+            loan = await self._lender.lend(token, call.provider)
+        except RelayTokenInvalid:
+            raise
+        except Exception as problem:  # noqa: BLE001 - logged, and told to the message's client
+            marker = self._failures.remember(_unexpected(call, None, problem), None)
+            return _marked(call, marker)
         correlation.of_instance(loan.instance_id)
         exchange = self._begin(call, loan, fields)
         if loan.key is None:
             return self._failed(call, loan, exchange, "keyless", self._unlent(call))
+        try:
+            return await self._answer(call, loan, exchange, loan.key)
+        except Exception as problem:  # noqa: BLE001 - logged, and told to the message's client
+            failure = _unexpected(call, loan, problem)
+            return self._failed(call, loan, exchange, "failed", failure)
+
+    async def _answer(
+        self, call: ModelCall, loan: Loan, exchange: Exchange, key: str
+    ) -> ModelAnswer:
         is_local = self._local_model.is_meant(loan)
         try:
-            answer = await self._opened(call, loan, exchange, loan.key)
+            answer = await self._opened(call, loan, exchange, key)
         except UpstreamFailed as failed:
             failure = ProviderFailed(call.provider, None, self._words(call, failed))
             return self._failed(call, loan, exchange, "unreachable", failure)
@@ -107,18 +124,26 @@ class Relay:
         exchange.content_type = dict(answer.headers).get("content-type", "")
         recorder = None if is_local else self._recorder
         if answer.status >= 300 or _is_page(answer):
-            failure = await _failure(call, answer, loan.key)
+            failure = await _failure(call, answer, "" if is_local else key)
             if recorder is not None:
-                await recorder.keep(call, refused(call.provider, failure), loan.key)
+                await recorder.keep(call, refused(call.provider, failure), key)
             return self._failed(call, loan, exchange, "refused", failure)
         if recorder is not None:
-            answer = replace(answer, chunks=recorder.listened(call, answer, loan.key))
+            answer = replace(answer, chunks=recorder.listened(call, answer, key))
         chunks = self._chunks(call, loan, exchange, answer)
         if call.method == "POST":
             # Nobody is paid where no key is wanted.
-            is_billed = not is_local and bool(loan.key)
+            is_billed = not is_local and bool(key)
             chunks = self._metering.of(call, loan, chunks, is_billed=is_billed)
-        return ModelAnswer(answer.status, headers.back(answer.headers), chunks, answer.close)
+
+        async def close() -> None:
+            await chunks.aclose()
+            if exchange.outcome is None:
+                # The sandbox has left before the first byte, which chunks know nothing of.
+                self._ended(call, loan, exchange, "left", None)
+            await answer.close()
+
+        return ModelAnswer(answer.status, headers.back(answer.headers), chunks, close)
 
     def _unlent(self, call: ModelCall) -> ChowderError:
         """Why there is no key for a call."""
@@ -177,12 +202,13 @@ class Relay:
 
     async def _chunks(
         self, call: ModelCall, loan: Loan, exchange: Exchange, answer: ModelAnswer
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         outcome, words = "left", None
         try:
-            async for chunk in answer.chunks:
-                self._exchanges.came(exchange, chunk)
-                yield chunk
+            async with aclosing(answer.chunks) as chunks:
+                async for chunk in chunks:
+                    self._exchanges.came(exchange, chunk)
+                    yield chunk
             outcome = "answered" if exchange.source == "provider" else "offline"
         except StreamBroken as broken:
             outcome = "broken"
@@ -190,6 +216,11 @@ class Relay:
             words = str(failure)
             self._remember(call, loan, failure)
             raise
+        except Exception as problem:
+            outcome, unexpected = "failed", _unexpected(call, loan, problem)
+            words = str(unexpected)
+            self._remember(call, loan, unexpected)
+            raise StreamBroken(words) from problem
         finally:
             self._ended(call, loan, exchange, outcome, words)
 
@@ -207,7 +238,8 @@ class Relay:
 
     def _remember(self, call: ModelCall, loan: Loan, failure: ChowderError) -> str:
         """The marker by which the failure is found again, which is told as an event as well."""
-        _log.warning("Instance %s: %s", loan.instance_id, failure)
+        if not isinstance(failure, RelayFailed):
+            _log.warning("Instance %s: %s", loan.instance_id, failure)
         # Without its words: they are the provider's, and may quote what it was asked.
         status = failure.status if isinstance(failure, ProviderFailed) else None
         self._events.publish(
@@ -233,8 +265,21 @@ class Relay:
         # Other words would make OpenClaw block the provider; these make it shorten the prompt.
         if isinstance(failure, ProviderFailed) and providers.is_overflow(failure.words):
             told = f"{told} {failure.words}"
-        body = providers.error_body(call.wire, CROSSING_STATUS, told)
-        return whole(CROSSING_STATUS, [_JSON], played([body]))
+        return _marked(call, told)
+
+
+def _marked(call: ModelCall, told: str) -> ModelAnswer:
+    """The answer that stands for a failure."""
+    body = providers.error_body(call.wire, CROSSING_STATUS, told)
+    return whole(CROSSING_STATUS, [_JSON], played([body]))
+
+
+def _unexpected(call: ModelCall, loan: Loan | None, problem: Exception) -> RelayFailed:
+    """What a message's client is told of a failure of our own, which is logged here."""
+    whose = None if loan is None else loan.instance_id
+    _log.error("Instance %s: a call of %s failed", whose, call.provider, exc_info=problem)
+    # Others' words may hold anything.
+    return RelayFailed(str(problem) if isinstance(problem, ChowderError) else None)
 
 
 def _is_page(answer: ModelAnswer) -> bool:
@@ -245,8 +290,8 @@ def _is_page(answer: ModelAnswer) -> bool:
 async def _failure(call: ModelCall, answer: ModelAnswer, key: str) -> ProviderFailed:
     body = b""
     try:
-        async with asyncio.timeout(_ERROR_TIMEOUT_S):
-            async for chunk in answer.chunks:
+        async with asyncio.timeout(_ERROR_TIMEOUT_S), aclosing(answer.chunks) as chunks:
+            async for chunk in chunks:
                 body += chunk
                 if len(body) > _MAX_ERROR_BYTES:
                     break

@@ -16,7 +16,7 @@ import certifi
 from chowder_local.errors.upstream import StreamBroken, UpstreamFailed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
     from pathlib import Path
 
     from aiohttp.client_reqrep import ConnectionKey
@@ -91,7 +91,7 @@ class Answer:
         """Whether the status is one of the good ones."""
         return self.status in range(200, 300)
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
         """The body as it comes off the wire; raises StreamBroken if it breaks off or stops."""
         try:
             async for chunk in self._response.content.iter_any():

@@ -43,6 +43,8 @@ MAX_BODY_BYTES = 32 * 1024 * 1024
 LARGEST_AT_ONCE = 8
 LARGEST_OF_ONE = 2
 """Each sandbox calls from an address of its own."""
+STOPPING = "The server is stopping."
+UNEXPECTED = "The server could not make the model call: its log has the cause."
 RELAY_HOSTNAMES = (RELAY_HOSTNAME, FORMER_RELAY_HOSTNAME)
 
 
@@ -100,6 +102,9 @@ class _Calls:
             return await _refusal(provider, status, str(error))(scope, receive, send)
         except ClientDisconnect:
             return None
+        return await self._answered(_call(request, provider, body), scope, receive, send)
+
+    async def _answered(self, call: ModelCall, scope: Scope, receive: Receive, send: Send) -> None:
         has_begun = False
 
         async def send_noting(message: Message) -> None:
@@ -108,13 +113,18 @@ class _Calls:
             await send(message)
 
         try:
-            return await self._serve(_call(request, provider, body), scope, receive, send_noting)
+            return await self._serve(call, scope, receive, send_noting)
         except asyncio.CancelledError:
             # Only a server that stops does that, to calls which have outlasted its grace.
-            _log.info("A call of %s was cut off by the server's end.", provider)
-            if not has_begun:
-                refusal = _refusal(provider, CROSSING_STATUS, "The server is stopping.")
-                await refusal(scope, receive, send)
+            _log.info("A call of %s was cut off by the server's end.", call.provider)
+            words = STOPPING
+        except Exception:  # noqa: BLE001 - logged, with its traceback
+            # What fails within the relay has an answer of its own by then.
+            _log.exception("A call of %s failed unexpectedly.", call.provider)
+            words = UNEXPECTED
+        if not has_begun:
+            await _refusal(call.provider, CROSSING_STATUS, words)(scope, receive, send)
+        return None
 
     async def _serve(self, call: ModelCall, scope: Scope, receive: Receive, send: Send) -> None:
         answer: ModelAnswer | None = None

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from chowder_local.endpoints import Endpoint
+    from chowder_local.relay.calls import Lender
     from chowder_local.store.usage import Counts, Kind
 
 RELAY_TOKEN = "sandbox-1.relay-token"
@@ -91,6 +92,7 @@ class RelayUnderTest:
     """A relay on a socket, and what it remembers."""
 
     url: str
+    app: ASGIApp
     token: str = RELAY_TOKEN
     failures: FailureLog = field(default_factory=FailureLog)
     events: Events = field(default_factory=Events)
@@ -136,6 +138,7 @@ async def _open_relay(
     first_byte_timeout_s: float = 30.0,
     record: Path | None = None,
     max_body_bytes: int = 1024 * 1024,
+    lender: Lender | None = None,
 ) -> AsyncIterator[RelayUnderTest]:
     if isinstance(base_urls, str):
         base_urls = {provider: f"{base_urls}/{provider}" for provider in ModelProvider}
@@ -146,7 +149,7 @@ async def _open_relay(
         exchanges, scripts, usage = Exchanges(), Scripts(), Noted()
         recordings = await Recordings.open(record, None)
         relay = Relay(
-            lender=_OneKey(key), base_urls=base_urls, endpoints=endpoints or {},
+            lender=lender or _OneKey(key), base_urls=base_urls, endpoints=endpoints or {},
             forwarder=forwarder, failures=failures, events=events, metrics=metrics,
             exchanges=exchanges,
             metering=Metering(usage, lambda: datetime(2026, 5, 4, tzinfo=UTC)),
@@ -156,8 +159,9 @@ async def _open_relay(
         app = create_relay_app(relay, max_body_bytes=max_body_bytes)
         url = await stack.enter_async_context(_serve(app))
         yield RelayUnderTest(
-            url, RELAY_TOKEN, failures, events, metrics, exchanges, scripts, recordings, usage.noted
-        )
+            url, app, RELAY_TOKEN, failures, events, metrics, exchanges, scripts, recordings,
+            usage.noted,
+        )  # fmt: skip
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from tests.scripted.serving import eventually
 from tests.wire.conftest import RELAY_TOKEN, Noted
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable
     from contextlib import AbstractAsyncContextManager
 
     from tests.wire.conftest import RelayUnderTest
@@ -150,7 +150,7 @@ async def test_a_refusal_and_what_is_no_model_call_are_not_counted(
 async def test_a_spares_calls_are_nobodys() -> None:
     ledger = Noted()
 
-    async def chunks() -> AsyncIterator[bytes]:
+    async def chunks() -> AsyncGenerator[bytes, None]:
         yield b'{"usage": {"input_tokens": 5}}'
 
     call = ModelCall(OPENAI, "POST", "responses", "", [], json.dumps(RESPONSES).encode())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from chowder_local.errors.upstream import StreamBroken
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncGenerator, Iterable
 
 
 class Beat:
@@ -35,7 +35,7 @@ class Cut(Beat):
     """The answer breaks off."""
 
 
-async def played(steps: Iterable[bytes | Beat]) -> AsyncIterator[bytes]:
+async def played(steps: Iterable[bytes | Beat]) -> AsyncGenerator[bytes, None]:
     """The answer's bytes at its pace; raises StreamBroken where it is cut."""
     for step in steps:
         if isinstance(step, bytes):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from chowder_local.domain import wire_of
@@ -15,7 +16,7 @@ from chowder_local.relay.recordings import folders
 from chowder_local.relay.recordings.entries import AnsweredCall, Asked, Entry
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
     from pathlib import Path
 
     from chowder_local.errors.upstream import ProviderFailed
@@ -36,12 +37,13 @@ class Recorder:
 
     async def listened(
         self, call: ModelCall, answer: ModelAnswer, key: str
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         """The answer's bytes as they come; it is kept once it has come to its end."""
         heard = bytearray()
-        async for chunk in answer.chunks:
-            heard += chunk
-            yield chunk
+        async with aclosing(answer.chunks) as chunks:
+            async for chunk in chunks:
+                heard += chunk
+                yield chunk
         content_type = dict(answer.headers).get("content-type", "")
         await self.keep(call, AnsweredCall.of(answer.status, content_type, bytes(heard)), key)
 
