@@ -15,7 +15,7 @@ from schemathesis.engine import events, from_schema
 from schemathesis.hooks import unregister
 
 from chowder_local.web.openapi.examples import UUID
-from chowder_local.web.openapi.words import MEDIA_EXAMPLES
+from chowder_local.web.openapi.words import ITEM_SCHEMA, MEDIA_EXAMPLES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -72,6 +72,8 @@ REFUSALS = [
     taking("PUT /v1/instances/{instance_id}/files/content", 400),
     taking("POST /v1/instances/{instance_id}/files/upload", 400),
     taking("GET /v1/instances/{instance_id}/files/download", 400),
+    # Nothing but members that it does not know.
+    taking("PATCH /v1/instances/{instance_id}/skills/{skill_name}", 422),
     # Of a copy, the tier's limit; and most bytes are no archive of an agent.
     taking("POST /local/instances/{instance_id}/fork", 402),
     taking("POST /local/snapshots/{snapshot_id}/fork", 402),
@@ -166,6 +168,7 @@ def fuzz(
     """
     document = httpx.get(f"{root_url}/openapi.json", trust_env=False).json()
     close_answers(document)
+    tell_events(document)
     config = schemathesis.Config.from_dict(
         {
             "base-url": root_url,
@@ -250,6 +253,16 @@ def close_answers(document: dict[str, Any]) -> None:
         if name in schemas and name not in seen:
             seen.add(name)
             rest.append(schemas[name])
+
+
+def tell_events(document: dict[str, Any]) -> None:
+    """Has the schema of each event where schemathesis looks for it, before OpenAPI 3.2."""
+    for path in document["paths"].values():
+        for operation in path.values():
+            for answer in operation["responses"].values():
+                stream = answer.get("content", {}).get("text/event-stream")
+                if stream is not None:
+                    stream["schema"] = stream.pop(ITEM_SCHEMA)
 
 
 def _is_valid(failure: AcceptedNegativeData, body: Any) -> bool:

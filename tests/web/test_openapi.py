@@ -48,9 +48,38 @@ def test_it_describes_exactly_what_the_table_has() -> None:
     assert DOCUMENT["servers"]
 
 
-def test_every_operation_has_an_id_of_its_own() -> None:
+def test_every_operation_and_schema_has_a_name_of_its_own_for_generated_clients() -> None:
     ids = [described(each)["operationId"] for each in OPERATIONS]
     assert len(set(ids)) == len(ids)
+    assert [each for each in ids if not re.fullmatch(r"[a-z]+([A-Z][a-z]+)*", each)] == []
+    schemas = DOCUMENT["components"]["schemas"]
+    assert [name for name in schemas if not re.fullmatch(r"([A-Z][a-z]+)+", name)] == []
+
+
+def test_what_may_be_left_out_has_no_default_that_makes_generators_require_it() -> None:
+    defaults = {
+        f"{model}.{member}"
+        for model, schema in DOCUMENT["components"]["schemas"].items()
+        for member, known in schema.get("properties", {}).items()
+        if "default" in known and member not in schema.get("required", ())
+    }
+    assert defaults == set()
+    creation = DOCUMENT["components"]["schemas"]["InstanceCreation"]["properties"]
+    assert creation["model_provider"]["description"] == 'Left out: `"anthropic"`.'
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed"},
+        {"type": "function_call", "id": "fc_1", "status": "completed", "name": "get_weather"},
+        {"type": "unheard_of"},
+    ],
+)
+def test_an_item_of_an_answer_has_the_members_of_its_type(item: dict[str, Any]) -> None:
+    response = DOCUMENT["components"]["schemas"]["ResponseView"]
+    schema = {**response["properties"]["output"], "components": DOCUMENT["components"]}
+    assert not OAS31Validator(schema).is_valid([item])
 
 
 def test_who_polls_is_told_of_the_place_in_the_queue() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import json
 from typing import TYPE_CHECKING, Any
 
 from pydantic.json_schema import models_json_schema
@@ -17,6 +17,7 @@ from chowder_local.web.openapi.parameters import parameters_of, path_of
 from chowder_local.web.openapi.words import (
     ABOUT,
     EVENT,
+    ITEM_SCHEMA,
     KEY,
     LOCAL_EVENT,
     MEDIA_EXAMPLES,
@@ -91,7 +92,7 @@ def _operation(operation: Operation, schemas: Mapping[str, Any]) -> dict[str, An
     described: dict[str, Any] = {
         "summary": operation.summary,
         "description": f"{words}\n\n{_who(operation.access)}",
-        "operationId": _operation_id(operation),
+        "operationId": operation.operation_id,
         "tags": [operation.tag],
         "parameters": parameters_of(operation, schemas),
     }
@@ -120,15 +121,11 @@ def _who(access: Access) -> str:
     return f"Needs an organization key, or one with the permission `{access.permission}`."
 
 
-def _operation_id(operation: Operation) -> str:
-    return "_".join(re.findall(r"[a-z]+", operation.summary.lower()))
-
-
 def _answer(operation: Operation, schemas: Mapping[str, Any]) -> dict[str, Any]:
     answer = operation.answer
     content: dict[str, Any] = {}
     if answer == "text/event-stream":
-        content[answer] = {"schema": LOCAL_EVENT, "example": LOCAL_EVENT["example"]}
+        content |= _events(LOCAL_EVENT, LOCAL_EVENT["example"])
     elif isinstance(answer, str):
         content |= _content(answer, _text(answer), schemas)
     elif isinstance(answer, list):
@@ -138,7 +135,7 @@ def _answer(operation: Operation, schemas: Mapping[str, Any]) -> dict[str, Any]:
     elif answer is not None:
         content |= _content("application/json", _ref(answer), schemas)
     for media_type in operation.other_answers:
-        content |= _content(media_type, _text(media_type), schemas)
+        content |= _events(EVENT, MEDIA_EXAMPLES[media_type])
     headers = {name: _HEADERS[name] for name in (REQUEST_ID_HEADER, *operation.headers)}
     described: dict[str, Any] = {"description": operation.summary, "headers": headers}
     if content:
@@ -151,10 +148,13 @@ def _content(media_type: str, schema: dict[str, Any], schemas: Mapping[str, Any]
     return {media_type: {"schema": schema, "example": example}}
 
 
+def _events(event: dict[str, Any], example: str) -> dict[str, Any]:
+    """A stream as generators take it, which is a text; OpenAPI 3.2 has a word for its events."""
+    described = {"schema": {"type": "string"}, "example": example, ITEM_SCHEMA: event}
+    return {"text/event-stream": described}
+
+
 def _text(media_type: str) -> dict[str, Any]:
-    if media_type == "text/event-stream":
-        # Before OpenAPI 3.2, a stream's schema is that of each of its events.
-        return EVENT
     if media_type.startswith("text/"):
         return {"type": "string"}
     return {"type": "string", "format": "binary"}
@@ -174,7 +174,27 @@ def _schemas(operations: list[Operation]) -> dict[str, Any]:
     _, schema = models_json_schema(list(models), ref_template="#/components/schemas/{model}")
     schemas: dict[str, Any] = schema["$defs"]
     _close_patterns(schemas)
+    queries = {each.query.__name__ for each in operations if each.query is not None}
+    for name, each in schemas.items():
+        _tell_defaults(each, is_query=name in queries)
     return schemas
+
+
+def _tell_defaults(schema: dict[str, Any], *, is_query: bool) -> None:
+    """Keeps generators from taking a member that has a default for one that is always there.
+
+    openapi-typescript requires it in what is sent, too. A null says no more than leaving it out;
+    other defaults are told in words, but for parameters, of which none is taken so.
+    """
+    optional = set(schema.get("properties", {})) - set(schema.get("required", ()))
+    for name in optional:
+        member = schema["properties"][name]
+        if "default" not in member or (is_query and member["default"] is not None):
+            continue
+        default = member.pop("default")
+        if default is not None:
+            words = [member.get("description"), f"Left out: `{json.dumps(default)}`."]
+            member["description"] = " ".join(filter(None, words))
 
 
 def _close_patterns(part: Any) -> None:

@@ -41,6 +41,9 @@ TAGS = {
     "local": "What only the local server has.",
 }
 
+ITEM_SCHEMA = "x-item-schema"
+"""Of a stream: the schema of each of its events."""
+
 EVENT = {
     "type": "object",
     "description": "One event of a stream, whose last one has the data `[DONE]`.",

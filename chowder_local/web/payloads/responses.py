@@ -93,15 +93,57 @@ class Message(BaseModel):
     prompt_cache_key: str | None = None
 
 
-class ItemView(BaseModel):
-    """Something that the agent said, called or thought; `type` tells its other members."""
+class OutputTextView(BaseModel):
+    """What the agent says."""
 
     model_config = ConfigDict(extra="allow")
 
-    type: str
+    type: Literal["output_text"]
+    text: Annotated[str, Field(examples=["Hello!"])]
+    annotations: list[dict[str, Any]]
+    logprobs: list[dict[str, Any]]
 
 
-class UsageView(BaseModel):
+class RefusalView(BaseModel):
+    """What the agent says instead of an answer in the format that was asked for."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: Literal["refusal"]
+    refusal: Annotated[str, Field(examples=["I cannot say that in numbers."])]
+
+
+ItemStatus = Literal["in_progress", "completed", "incomplete"]
+
+
+class OutputMessageView(BaseModel):
+    """A message of the agent."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: Literal["message"]
+    id: Annotated[str, Field(examples=["msg_0a1b2c"])]
+    role: Literal["assistant"]
+    status: Annotated[ItemStatus, Field(examples=["completed"])]
+    content: list[Annotated[OutputTextView | RefusalView, Field(discriminator="type")]]
+
+
+class FunctionCallView(BaseModel):
+    """A call of one of the client's functions, whose result the next message brings."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: Literal["function_call"]
+    id: Annotated[str, Field(examples=["fc_0a1b2c"])]
+    call_id: Annotated[
+        str, Field(description="What the result names it by.", examples=["call_0a1b2c"])
+    ]
+    name: Annotated[str, Field(examples=["get_weather"])]
+    arguments: Annotated[str, Field(description="As JSON.", examples=['{"city": "Oslo"}'])]
+    status: Annotated[ItemStatus, Field(examples=["completed"])]
+
+
+class ResponseUsageView(BaseModel):
     """How many tokens it took."""
 
     model_config = ConfigDict(extra="allow")
@@ -123,5 +165,8 @@ class ResponseView(BaseModel):
     model: Annotated[
         str, Field(description="As it was asked for.", examples=["claude-sonnet-4-20250514"])
     ]
-    output: Annotated[list[ItemView], Field(examples=[[MESSAGE_EXAMPLE]])]
-    usage: UsageView | None
+    output: Annotated[
+        list[Annotated[OutputMessageView | FunctionCallView, Field(discriminator="type")]],
+        Field(examples=[[MESSAGE_EXAMPLE]]),
+    ]
+    usage: ResponseUsageView | None

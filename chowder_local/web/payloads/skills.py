@@ -98,12 +98,8 @@ class SkillInstallationView(BaseModel):
 class SkillChange(BaseModel):
     """Settings of a skill, laid over those it has: null, or an empty string, removes one."""
 
-    # What the validator below asks for, in the document's words.
-    model_config = ConfigDict(
-        json_schema_extra={
-            "anyOf": [{"required": [name]} for name in ("enabled", "apiKey", "env", "config")]
-        }
-    )
+    # What the validator below asks for, as far as generators understand it.
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1})
 
     enabled: bool | None = None
     apiKey: Secret | None = Field(  # noqa: N815 - OpenClaw's name

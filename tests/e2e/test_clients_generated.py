@@ -1,0 +1,90 @@
+"""Clients that are generated from `/openapi.json`: they compile, and their calls work."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from tests.e2e.node import CLIENTS, install_clients, tool
+from tests.e2e.serving import bare_environment
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.e2e.serving import ServerProcess
+
+pytestmark = [pytest.mark.docker, pytest.mark.slow]
+
+TIMEOUT_S = 120
+NO_HOOKS = "post_hooks: []\n"
+"""For openapi-python-client, which would format what it writes."""
+
+
+@pytest.fixture(name="world")
+def _world(server: ServerProcess, instance: str, tmp_path: Path) -> dict[str, str]:
+    """The environment of the calls; the document is in the test's folder."""
+    url = server.base_url.removesuffix("/v1")
+    answer = httpx.get(f"{url}/openapi.json", trust_env=False)
+    (tmp_path / "openapi.json").write_bytes(answer.content)
+    keys = {"CHOWDER_URL": url, "CHOWDER_KEY": server.key, "INSTANCE_ID": instance}
+    return bare_environment() | keys
+
+
+def test_a_python_client_is_generated_passes_mypy_and_makes_its_calls(
+    world: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "config.yaml").write_text(NO_HOOKS)
+    shutil.copy(CLIENTS / "generated_calls.py", tmp_path)
+    said = run(
+        tmp_path, tool("openapi-python-client"), "generate", "--path=openapi.json",
+        "--config=config.yaml", "--meta=none", "--output-path=chowder_client",
+    )  # fmt: skip
+    assert "arning" not in said, said
+    assert "Unable" not in said, said
+    run(tmp_path, sys.executable, "-m", "mypy", "--strict", "chowder_client", "generated_calls.py")
+    printed = run(tmp_path, sys.executable, "generated_calls.py", env=world)
+    is_as_the_server_answers(json.loads(printed), world, "python", "Hello from Python.")
+
+
+def test_typescript_types_are_generated_compile_and_fit_their_calls(
+    world: dict[str, str], tmp_path: Path
+) -> None:
+    install_clients()
+    (tmp_path / "node_modules").symlink_to(CLIENTS / "node_modules")
+    # Of a Node module's kind, so that it may wait at its top.
+    (tmp_path / "package.json").write_text('{"type": "module"}')
+    shutil.copy(CLIENTS / "generated-calls.mts", tmp_path)
+    programs = tmp_path / "node_modules" / ".bin"
+    run(tmp_path, str(programs / "openapi-typescript"), "openapi.json", "-o", "chowder.d.ts")
+    options = ("--strict", "--module", "nodenext", "--target", "es2022", "--noEmitOnError")
+    run(tmp_path, str(programs / "tsc"), *options, "generated-calls.mts")
+    printed = run(tmp_path, tool("node"), "generated-calls.mjs", env=world)
+    is_as_the_server_answers(json.loads(printed), world, "typescript", "Hello from TypeScript.")
+
+
+def is_as_the_server_answers(
+    seen: dict[str, Any], world: dict[str, str], language: str, text: str
+) -> None:
+    assert seen["status"] == "error"
+    assert "anthropic" in seen["error"]
+    assert world["INSTANCE_ID"] in seen["instances"]
+    assert seen["texts"] == [f'[offline] Turn 1. You said: "{text}"']
+    assert seen["tokens"] > 0
+    assert seen["content"] == "# Notes\n"
+    assert f"workspace/generated-{language}.md" in seen["files"]
+    assert len(seen["keys"]) == 1
+
+
+def run(folder: Path, *command: str, env: dict[str, str] | None = None) -> str:
+    """What a program prints, which has to end well."""
+    done = subprocess.run(
+        command, cwd=folder, env=env, capture_output=True, text=True, timeout=TIMEOUT_S
+    )
+    assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+    return done.stdout + done.stderr
