@@ -87,6 +87,32 @@ def patch(overrides: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises ConfigRefused for a path that the server's own hold on the sandbox hangs on.
     """
+    nested = _nest(overrides)
+    hold.check(nested)
+    return nested
+
+
+def apply_change(
+    overrides: Mapping[str, Any] | None, change: Mapping[str, Any], provider: ModelProvider
+) -> dict[str, Any]:
+    """Overrides in force after a nested merge patch: nested, so that no setting is in it twice.
+
+    A null stays where it takes one of the seed's settings away, and else leaves nothing.
+    """
+    fresh = seed(gateway_token="", relay_url="", relay_token="", provider=provider)
+    return _drop_idle_nulls(merged(_nest(overrides or {}), change, keep_nulls=True), fresh)
+
+
+def _drop_idle_nulls(overrides: Mapping[str, Any], fresh: Any) -> dict[str, Any]:
+    below = fresh if isinstance(fresh, dict) else {}
+    return {
+        name: _drop_idle_nulls(value, below.get(name)) if isinstance(value, dict) else value
+        for name, value in overrides.items()
+        if value is not None or name in below
+    }
+
+
+def _nest(overrides: Mapping[str, Any]) -> dict[str, Any]:
     nested: dict[str, Any] = {}
     for key, value in overrides.items():
         names = key.split(".")
@@ -95,7 +121,6 @@ def patch(overrides: Mapping[str, Any]) -> dict[str, Any]:
         for name in reversed(names[1:]):
             value = {name: value}
         nested = merged(nested, {names[0]: value}, keep_nulls=True)
-    hold.check(nested)
     return nested
 
 

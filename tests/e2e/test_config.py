@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from chowder_local.openclaw.config import merged
 from tests.e2e.conftest import OVERRIDES
 from tests.e2e.containers import config_of, container_of
 
@@ -35,8 +36,26 @@ def changed(api: Api, instance_id: str, level: str) -> dict[str, Any]:
     answer = api.patch(f"instances/{instance_id}", json=body)
     assert answer.status_code == 200, answer.text
     instance: dict[str, Any] = answer.json()
-    assert instance["openclaw_config"]["agents.defaults.thinkingDefault"] == level
+    assert instance["openclaw_config"]["agents"]["defaults"]["thinkingDefault"] == level
     return instance
+
+
+def test_what_is_told_after_dotted_and_nested_changes_is_live(
+    api: Api, engine: docker.DockerClient, patient: str
+) -> None:
+    for overrides in (
+        {"agents.defaults.thinkingDefault": "low", "logging.level": "info"},
+        {"agents": {"defaults": {"thinkingDefault": "high"}}, "logging": {"consoleLevel": "warn"}},
+        {"logging.level": None, "agents.defaults.heartbeat": None},
+    ):
+        answer = api.patch(f"instances/{patient}", json={"openclaw_config": overrides})
+        assert answer.status_code == 200, answer.text
+    told = api.get(f"instances/{patient}").json()["openclaw_config"]
+    assert told["agents"]["defaults"] == {"thinkingDefault": "high", "heartbeat": None}
+    assert told["logging"] == {"consoleLevel": "warn"}
+    live = config_of(container_of(engine, api, patient))
+    # Whatever is laid over it once more changes nothing.
+    assert merged(live, told) == live
 
 
 def test_a_running_agent_is_changed_live_and_a_stopped_one_stays_stopped(

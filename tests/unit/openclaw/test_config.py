@@ -7,7 +7,7 @@ import pytest
 
 from chowder_local.domain import RELAY_HOSTNAME, ModelProvider
 from chowder_local.errors.agents import ConfigRefused
-from chowder_local.openclaw.config import as_file, merged, patch, seed
+from chowder_local.openclaw.config import apply_change, as_file, merged, patch, seed
 
 RELAY = "http://relay.local:2470"
 
@@ -103,6 +103,38 @@ def test_dot_paths_and_nested_objects_become_one_patch_in_their_order(
     overrides: dict[str, Any], nested: dict[str, Any]
 ) -> None:
     assert patch(overrides) == nested
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ([{"a.b": 1}, {"a": {"b": 2}}], {"a": {"b": 2}}),
+        ([{"a": {"b": 1}}, {"a.b": 2}, {"a.c": 3}], {"a": {"b": 2, "c": 3}}),
+        ([{"a.b": {"c": 1}}, {"a": {"b.c": 2}}], {"a": {"b": {"c": 1}, "b.c": 2}}),
+        ([{"a.b": 1}, {"a": None}], {}),
+        ([{"a.b": 1}, {"a.b": None}], {"a": {}}),
+        ([{"a": {"b": 1, "c": [1, 2]}}, {"a.b": None, "a.c": [3]}], {"a": {"c": [3]}}),
+        ([{"a": 1}, {"a.b": 2}], {"a": {"b": 2}}),
+        ([{"a": {"b": {"c": 1}}}, {"a.b": 2}], {"a": {"b": 2}}),
+        ([{"a": {"b": 1}, "a.b": 2}, {"x.y": None}], {"a": {"b": 2}, "x": {}}),
+    ],
+)
+def test_what_is_told_after_changes_is_what_openclaw_has(
+    changes: list[dict[str, Any]], told: dict[str, Any]
+) -> None:
+    overrides, live = changes[0], merged(seeded(), patch(changes[0]))
+    for change in map(patch, changes[1:]):
+        overrides = apply_change(overrides, change, ModelProvider.ANTHROPIC)
+        live = merged(live, change)
+    assert overrides == told
+    assert seeded(overrides=overrides) == live
+
+
+def test_a_null_is_told_as_long_as_it_takes_a_setting_of_the_seed_away() -> None:
+    change = patch({"agents": {"defaults": {"heartbeat": None, "nonsense": None}}})
+    told = apply_change({"agents.defaults.heartbeat.every": "5m"}, change, ModelProvider.ANTHROPIC)
+    assert told == {"agents": {"defaults": {"heartbeat": None}}}
+    assert "heartbeat" not in seeded(overrides=told)["agents"]["defaults"]
 
 
 @pytest.mark.parametrize("path", ["", ".", "a.", ".a", "a..b"])
