@@ -92,6 +92,7 @@ from chowder_local.tasks import owned_tasks
 from chowder_local.tokens import Vault
 from chowder_local.web import middleware
 from chowder_local.web.budget import LARGEST_AT_ONCE, Budget
+from chowder_local.web.chat_completions import chat_completions_routes
 from chowder_local.web.dashboard.routes import dashboard_routes
 from chowder_local.web.openapi.page import documentation_routes
 from chowder_local.web.routes import OPERATIONS, routes
@@ -136,7 +137,12 @@ def api(
 ) -> Starlette:
     """The HTTP side alone; requests find in their state what the lifespan yields."""
     return middleware.Api(
-        routes=[*routes(), *documentation_routes(OPERATIONS), *dashboard_routes()],
+        routes=[
+            *routes(),
+            *chat_completions_routes(),
+            *documentation_routes(OPERATIONS),
+            *dashboard_routes(),
+        ],
         middleware=middleware.stack(cors_origins, metrics, hosts),
         lifespan=lifespan,
     )

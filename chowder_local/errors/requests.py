@@ -115,6 +115,18 @@ class InstanceLimitReached(ChowderError):
         super().__init__(f"Instance limit reached ({count}/{limit}). Upgrade your subscription.")
 
 
+class ChatCompletionsMissing(ChowderError):
+    """A client calls the Chat Completions API, which agents do not have."""
+
+    code = "chat_completions_missing"
+
+    def __init__(self, path: str) -> None:
+        super().__init__(
+            "Agents speak the Responses API, not Chat Completions. POST to "
+            f"/v1/{path}responses instead; with OpenAI's SDKs that is client.responses.create."
+        )
+
+
 class InstanceNotFound(ChowderError):
     """No such instance in the caller's organization."""
 

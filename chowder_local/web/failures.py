@@ -28,6 +28,7 @@ STATUSES: Mapping[type[ChowderError], int] = {
     requests.OrganizationKeyRequired: 403,
     requests.PermissionMissing: 403,
     requests.InstanceLimitReached: 402,
+    requests.ChatCompletionsMissing: 404,
     requests.InstanceNotFound: 404,
     requests.ExchangeNotFound: 404,
     requests.TurnNotFound: 404,

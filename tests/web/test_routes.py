@@ -35,6 +35,22 @@ async def test_an_unknown_path_is_not_found(http: Api, method: str, path: str) -
     assert (answer.status_code, answer.json()) == (404, {"detail": "Not Found"})
 
 
+@pytest.mark.parametrize(
+    ("path", "instead"),
+    [
+        ("/v1/chat/completions", "/v1/instances/{id}/responses "),
+        ("/v1/instances/0a-1b/chat/completions", "/v1/instances/0a-1b/responses "),
+        ("/v1/instances/x/session/a b/chat/completions", "/v1/instances/{id}/responses "),
+    ],
+)
+async def test_who_calls_chat_completions_is_told_where_responses_are(
+    http: Api, path: str, instead: str
+) -> None:
+    answer = await http.post(path, json={"model": "gpt-4o", "messages": []}, key=None)
+    assert answer.status_code == 404
+    assert f"POST to {instead}" in answer.json()["detail"]
+
+
 @pytest.mark.parametrize("path", PATHS)
 async def test_a_method_that_a_path_has_not_is_not_allowed(http: Api, path: str) -> None:
     address = re.sub(r"\{\w+(:path)?\}", "x", path)
