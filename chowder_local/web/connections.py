@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import resource
+import sys
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
     HttpToolsProtocol,
@@ -79,6 +81,12 @@ class Connection(HttpToolsProtocol):
         if self._loose_bytes > self.bounds.head_bytes and not self.transport.is_closing():
             self._refuse(431, "The request's head is too large.")
 
+    def send_400_response(self, msg: str) -> None:
+        """Answers what the parser, whose exception is being handled, could not read."""
+        if isinstance(sys.exception(), httptools.HttpParserInvalidURLError):
+            msg = "The request's path or query has bytes that have to be percent-encoded."
+        self._refuse(400, msg)
+
     def on_headers_complete(self) -> None:
         """Begins with a request."""
         self._loose_bytes = 0
@@ -142,7 +150,7 @@ class Connection(HttpToolsProtocol):
             b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
             % len(body)
         )
-        if self.is_idle:
+        if self.is_idle or not self.cycle.response_started:
             self.transport.write(STATUS_LINE[status] + head + body)
         log.info("a connection is refused: %s", words)
         self.transport.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import socket
 import subprocess
 import sys
@@ -129,6 +130,30 @@ async def test_a_head_that_never_ends_is_given_up_in_words(head: bytes) -> None:
         told = await server.told(head)
     assert told.startswith(b"HTTP/1.1 408 ")
     assert told.endswith(b'{"detail":"The request\'s head did not come in time."}')
+
+
+@pytest.mark.parametrize(
+    ("sent", "words"),
+    [
+        (
+            "GET /größe HTTP/1.1\r\n\r\n".encode(),
+            b"path or query has bytes that have to be percent-",
+        ),
+        (
+            b"GET /hello?q=\xe9 HTTP/1.1\r\n\r\n",
+            b"path or query has bytes that have to be percent-",
+        ),
+        (b"HELLO\r\n\r\n", b"Invalid HTTP request received."),
+        (b"POST /length HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nx", b"Invalid HTTP request"),
+    ],
+)
+async def test_what_is_no_http_is_a_400_in_json(sent: bytes, words: bytes) -> None:
+    async with serving(Bounds()) as server:
+        told = await server.told(sent)
+    head, _, body = told.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert b"content-type: application/json" in head
+    assert words in json.loads(body)["detail"].encode()
 
 
 async def test_who_says_nothing_is_given_up() -> None:
