@@ -27,6 +27,7 @@ from chowder_local.relay.providers import error_body
 from chowder_local.relay.service import CROSSING_STATUS
 from chowder_local.web.bodies import check_values, read_body
 from chowder_local.web.budget import Budget, give_back
+from chowder_local.web.connections import break_off
 from chowder_local.web.gate import Gate
 
 if TYPE_CHECKING:
@@ -137,9 +138,8 @@ class _Calls:
                 except RelayTokenInvalid as error:
                     await _refusal(call.provider, 401, str(error))(scope, receive, send)
                 except StreamBroken:
-                    # Returning before the end makes the server abort the connection, so that
-                    # half an answer is not taken for a whole. The relay has logged why.
-                    pass
+                    # So that half an answer is not taken for a whole. The relay has logged why.
+                    break_off(receive)
                 watcher.cancel()
         except* _HungUp:
             _log.info("A sandbox left a call of %s before its end.", call.provider)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -128,8 +129,8 @@ async def test_what_no_rule_is_about_may_be_a_failure_that_says_what_was_asked(
     assert "in 'alpha', \"How deep is the sea?\", of claude-x" in failure.words
 
 
-async def test_an_answer_that_is_cut_breaks_off_on_the_wire(
-    open_relay: OpenRelay, http: httpx.AsyncClient
+async def test_an_answer_that_is_cut_breaks_off_on_the_wire_and_is_no_error_of_ours(
+    open_relay: OpenRelay, http: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with open_relay("offline") as relay:
         relay.scripts.put(INSTANCE, script({"reply": {"chunks": ["Once", {"cut": True}]}}))
@@ -139,6 +140,7 @@ async def test_an_answer_that_is_cut_breaks_off_on_the_wire(
 
     assert exchange.outcome == "broken"
     assert "cut it off" in (exchange.error or "")
+    assert not [each for each in caplog.records if each.levelno >= logging.ERROR]
 
 
 async def test_a_call_is_kept_with_its_request_and_what_came_back(
