@@ -20,6 +20,11 @@ from chowder_local.relay.replies.matching import Refusal
 MISSING_STATUS = 400
 """Clients try again after most others, and would only be told the same more slowly."""
 
+ASKED_TWICE = (
+    "(This message asked the model twice, and the script counts both: a 429 with a retry_after_s "
+    "of up to 10 is waited for once, as a real provider's is. A longer one fails at once.)"
+)
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -68,7 +73,7 @@ class LocalModel:
             return _made(asked.answered(decide(asked.conversation)))
         exchange.source = f"script: {scripted.rule}"
         await asyncio.sleep(scripted.played.delay_s)
-        return _scripted(call, asked, scripted.played.answer)
+        return _scripted(call, asked, scripted.played.answer, is_retry=bool(exchange.tries))
 
     def _scripted(
         self, call: ModelCall, loan: Loan, exchange: Exchange, asked: Question
@@ -102,10 +107,13 @@ async def _replayed(call: ModelCall, playback: Playback, asked: Asked) -> ModelA
     return _made(OfflineAnswer(found.status, found.content_type, found.chunks()), *more)
 
 
-def _scripted(call: ModelCall, asked: Question, answer: Reply | Refusal) -> ModelAnswer:
+def _scripted(
+    call: ModelCall, asked: Question, answer: Reply | Refusal, *, is_retry: bool
+) -> ModelAnswer:
     if not isinstance(answer, Refusal):
         return _made(asked.answered(answer))
-    refused = offline.refused(call.wire, answer.status, answer.words)
+    words = f"{answer.words} {ASKED_TWICE}" if is_retry else answer.words
+    refused = offline.refused(call.wire, answer.status, words)
     wait_s = answer.retry_after_s
     return _made(refused, *([] if wait_s is None else [("retry-after", f"{wait_s:g}")]))
 

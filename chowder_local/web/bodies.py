@@ -18,6 +18,7 @@ from chowder_local.errors.requests import (
     ClientStalled,
     InputInvalid,
 )
+from chowder_local.json_paths import written_path
 from chowder_local.web.state import services
 
 if TYPE_CHECKING:
@@ -42,8 +43,8 @@ _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 NOT_JSON = "model_attributes_type"
 
 
-async def parse(request: Request, model: type[Model]) -> Model:
-    """The body as `model`.
+async def parse(request: Request, model: type[Model], *, has_written_paths: bool = False) -> Model:
+    """The body as `model`; with written paths, what is wrong is placed without kinds of a union.
 
     Raises InputInvalid, BodyTooLarge, BodyEncodingUnknown, BodiesTooMany, ClientStalled.
     """
@@ -57,7 +58,15 @@ async def parse(request: Request, model: type[Model]) -> Model:
         body = await _decoded(body, encoding, known.max_body_bytes, share)
     if body and not _is_json(request):
         raise _invalid(f"Input should be JSON, sent with Content-Type: {JSON}", NOT_JSON)
-    return validated(model, json_of(body), "body")
+    content = json_of(body)
+    try:
+        return validated(model, content, "body")
+    except InputInvalid as invalid:
+        if has_written_paths:
+            for problem in invalid.problems:
+                path = written_path(content, problem["loc"][1:], problem["type"])
+                problem["loc"] = ["body", *path]
+        raise
 
 
 def parse_query(request: Request, model: type[Model]) -> Model:

@@ -29,6 +29,15 @@ async def test_a_script_is_put_shown_and_removed(http: Api) -> None:
     assert (await http.get("/local/replies")).json() == NOTHING
 
 
+async def test_what_is_wrong_with_a_script_is_told_by_the_path_of_what_was_written(
+    http: Api,
+) -> None:
+    wrong = {"replies": [{"reply": ["Hi", {"txt": "Ho"}]}]}
+    answer = await http.call("PUT", "/local/replies", json=wrong)
+    problems = [each["loc"] for each in answer.json()["detail"]]
+    assert ["body", "replies", 0, "reply", 1, "txt"] in problems
+
+
 async def test_an_agents_script_is_its_own(http: Api) -> None:
     instance = await http.world.created()
     path = f"/local/instances/{instance.id}/replies"

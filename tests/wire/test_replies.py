@@ -116,6 +116,20 @@ async def test_a_limit_that_is_soon_over_is_waited_for_as_a_providers_is(
     assert running.used == [1, 1]
 
 
+async def test_a_limit_that_outlasts_the_relays_patience_says_that_it_was_met_twice(
+    open_relay: OpenRelay, http: httpx.AsyncClient
+) -> None:
+    limit = {"times": 2, "reply": {"error": 429, "message": "Slow down.", "retry_after_s": 0.01}}
+    async with open_relay("offline") as relay:
+        running = relay.scripts.put(INSTANCE, script(limit, {"reply": "Now."}))
+        answer = await say(http, relay.url, "Hi")
+
+    failure = relay.failures.find(answer.text)
+    assert isinstance(failure, ProviderFailed)
+    assert "Slow down. (This message asked the model twice" in failure.words
+    assert running.used == [2, 0]
+
+
 async def test_what_no_rule_is_about_may_be_a_failure_that_says_what_was_asked(
     open_relay: OpenRelay, http: httpx.AsyncClient
 ) -> None:

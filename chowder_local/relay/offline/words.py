@@ -23,6 +23,26 @@ _HISTORY = re.compile(
     r"(?P<history>.*)\n\n)?\[Current message - respond to this\]\n(?P<current>.*)\Z",
     re.DOTALL,
 )
+_COMPACTED = (
+    "The previous attempt compacted the conversation context before producing a final "
+    "user-visible answer. Continue from the compacted transcript"
+)
+_NUDGES = (
+    "The previous attempt did not produce a user-visible answer. Continue from the current state",
+    "The previous assistant turn recorded reasoning but did not produce a user-visible answer. ",
+    "The previous assistant turn completed its tool calls but did not produce a user-visible "
+    "answer. ",
+    _COMPACTED,
+    "Before accepting the previous final answer, apply this revision request and produce the "
+    "revised final answer. ",
+    "Continue the current task from the existing transcript, preserving completed work. ",
+)
+"""How OpenClaw asks a model again that has said nothing it can show, as if a person did."""
+_NUDGE = re.compile(
+    # Only the one about compaction is put after the person's words, instead of by itself.
+    rf"(?:\A(?:{'|'.join(map(re.escape, _NUDGES))})|\n\n{re.escape(_COMPACTED)}).*\Z",
+    re.DOTALL,
+)
 _SPEAKER = re.compile(r"^(User|Assistant|Tool:\S+): ", re.M)
 _RENDERED_CALL = re.compile(r"\Atool_call id=(\S*) name=(\S+) arguments=(.*)\Z", re.DOTALL)
 
@@ -30,7 +50,7 @@ _RENDERED_CALL = re.compile(r"\Atool_call id=(\S*) name=(\S+) arguments=(.*)\Z",
 def clean(part: str) -> str:
     """The person's words in one part of a user message; empty if there are none."""
     text = _RUNTIME.sub("", _INTERNAL.sub("", part)).strip()
-    return _TIMESTAMP.sub("", text).strip()
+    return _NUDGE.sub("", _TIMESTAMP.sub("", text)).strip()
 
 
 def unfolded(turns: Iterable[Turn]) -> Iterator[Turn]:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from chowder_local.relay.replies.rules import ReplyScript
+    from chowder_local.relay.replies.texts import Problem
 
 
 def read(path: Path) -> ReplyScript:
@@ -22,9 +23,12 @@ def read(path: Path) -> ReplyScript:
     try:
         return parsed(text)
     except TextInvalid as invalid:
-        if not invalid.is_yaml:
-            # YAML's own words have the lines in them.
-            raise SettingsInvalid(
-                f"The replies in {path} are no YAML: {invalid.__cause__}"
-            ) from None
-        raise SettingsInvalid(f"The replies in {path} make no sense: {invalid}.") from None
+        problems = "\n".join(f"  {_found(path, each)}" for each in invalid.problems)
+        wrong = "make no sense" if invalid.is_yaml else "are no YAML"
+        raise SettingsInvalid(f"The replies in {path} {wrong}:\n{problems}") from None
+
+
+def _found(path: Path, problem: Problem) -> str:
+    """A problem on a line of its own, which an editor can jump to."""
+    where = str(path) if problem.line is None else f"{path}:{problem.line}"
+    return ": ".join(filter(None, (where, problem.place, problem.words)))

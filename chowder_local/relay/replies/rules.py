@@ -137,7 +137,11 @@ class Action(_Strict):
         None, description="The status with which the provider fails; overloaded is its own."
     )
     message: str | None = Field(None, description="What the provider says with it.")
-    retry_after_s: Seconds | None = Field(None, description="When to try again, it says.")
+    retry_after_s: Seconds | None = Field(
+        None,
+        description="When to try again, it says. With a 429 and up to 10 s the relay waits and "
+        "asks once more, which counts as another use of the rule.",
+    )
 
     @field_validator("template")
     @classmethod

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from chowder_local.json_paths import written_path
 from chowder_local.relay.replies.rules import ReplyScript
 
 if TYPE_CHECKING:
@@ -56,17 +56,16 @@ def parsed(text: str) -> ReplyScript:
         raise TextInvalid([Problem(words, "", line)], is_yaml=False) from error
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise TextInvalid([Problem(str(error))], is_yaml=False) from error
+    # Plain rules without a head are what one begins with.
+    script = {"replies": content} if isinstance(content, list) else content or {}
     try:
-        # Plain rules without a head are what one begins with.
-        return ReplyScript.model_validate(
-            {"replies": content} if isinstance(content, list) else content or {}
-        )
+        return ReplyScript.model_validate(script)
     except ValidationError as invalid:
         head = ("replies",) if isinstance(content, list) else ()
         problems = [
             Problem(
                 words=problem["msg"],
-                place=".".join(_named(problem["loc"])),
+                place=".".join(map(str, written_path(script, problem["loc"], problem["type"]))),
                 line=_line(node, problem["loc"][len(head) :]),
             )
             for problem in invalid.errors()
@@ -84,11 +83,6 @@ def written(script: ReplyScript) -> str:
         return json.dumps(content, indent=2, ensure_ascii=False)
     text: str = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100)
     return text
-
-
-def _named(place: Sequence[str | int]) -> Iterator[str]:
-    """The steps of a place that people can follow; checks are steps, too."""
-    return (str(step) for step in place if re.fullmatch(r"[\w-]+", str(step)))
 
 
 def _line(node: Any, place: Sequence[str | int]) -> int | None:

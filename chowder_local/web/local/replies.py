@@ -28,7 +28,9 @@ async def put(request: Request) -> JSONResponse:
     that matches counts. A script ends with the server.
     """
     owner = await _owner(request)
-    services(request).scripts.put(owner, await parse(request, ReplyScriptChange))
+    services(request).scripts.put(
+        owner, await parse(request, ReplyScriptChange, has_written_paths=True)
+    )
     return _shown(request, owner)
 
 

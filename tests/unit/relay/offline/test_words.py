@@ -41,6 +41,22 @@ def test_the_runtime_line_at_the_end_is_not_the_persons() -> None:
     assert clean("Hello\n\nRuntime: agent=main\nmore") == "Hello\n\nRuntime: agent=main\nmore"
 
 
+def test_a_nudge_of_openclaws_own_is_not_the_persons_and_no_turn() -> None:
+    empty = (
+        "The previous attempt did not produce a user-visible answer. Continue from the current "
+        "state and produce the visible answer now. Do not restart from scratch."
+    )
+    compacted = (
+        "The previous attempt compacted the conversation context before producing a final "
+        "user-visible answer. Continue from the compacted transcript and produce the final answer."
+    )
+    for nudge in (empty, compacted):
+        given: list[Turn] = [Said(("Hi",)), Answered(""), Said((nudge,)), Said((INTERNAL,))]
+        assert list(unfolded(given)) == [Said(("Hi",)), Answered("")]
+    assert turns(f"{STAMP}Hi\n\n{compacted}") == [Said(("Hi",))]
+    assert turns(f"What is this?\n\n{empty}") == [Said((f"What is this?\n\n{empty}",))]
+
+
 def test_a_message_that_got_no_answer_counts_before_the_one_that_does() -> None:
     assert turns(f"{STAMP}{QUEUED}First\n\nSecond\n\nparagraph") == [
         Said(("First",)),

@@ -44,7 +44,7 @@ def test_an_empty_file_has_no_rules(tmp_path: Path) -> None:
         (b"!!python/object/apply:os.system [ls]", "are no YAML"),
         (b"\xff\xfe\x00", "cannot be read"),
         (b"rules: []", "rules: Extra inputs"),
-        (b"- reply: {error: 7}", "replies.0.reply.answer.error"),
+        (b"- reply: Hi\n- reply: {error: 7}", r"yaml:2: replies\.1\.reply\.error: "),
         (b"just words", "make no sense"),
     ],
 )

@@ -32,8 +32,8 @@ def test_what_is_written_is_read_again(text: str) -> None:
     [
         (f"{GOOD}- match: {{txt: order}}\n  reply: No.\n", 3, "replies.1.match.txt"),
         (f"unmatched: fail\nreplies:\n{GOOD}- match: {{}}\n", 5, "replies.1.reply"),
-        (f"{GOOD}- reply:\n    error: 200\n", 4, "replies.1.reply.answer.error"),
-        (f"{GOOD}- reply: [One., {{pace: 1}}]\n", 3, "replies.1.reply.answers.1.answer.pace"),
+        (f"{GOOD}- reply:\n    error: 200\n", 4, "replies.1.reply.error"),
+        (f"{GOOD}- reply: [One., {{pace: 1}}]\n", 3, "replies.1.reply.1.pace"),
         ("unmatched: never\n", 1, "unmatched"),
     ],
 )
