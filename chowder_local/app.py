@@ -29,6 +29,7 @@ from chowder_local.instances.config_judge import ConfigJudge
 from chowder_local.instances.conversations import Conversations
 from chowder_local.instances.egress import EgressChanges
 from chowder_local.instances.exports import Exports
+from chowder_local.instances.eyesight import Eyesight
 from chowder_local.instances.forks import Forks
 from chowder_local.instances.gauges import Gauges
 from chowder_local.instances.health import Health
@@ -49,6 +50,7 @@ from chowder_local.instances.spares import Spares
 from chowder_local.instances.suspensions import Suspensions
 from chowder_local.metrics import Metrics
 from chowder_local.openclaw.channels import Channels
+from chowder_local.openclaw.config_locks import ConfigLocks
 from chowder_local.openclaw.control import Control
 from chowder_local.openclaw.files import Files
 from chowder_local.openclaw.gateway import open_gateways
@@ -191,7 +193,9 @@ async def _open(
     engine.relay_is_at(relay_port)
     relay_url = f"http://{RELAY_HOSTNAME}:{relay_port}"
 
-    gateway_of = partial(gateway_at, await stack.enter_async_context(open_gateways()), vault)
+    gateway_of = partial(
+        gateway_at, await stack.enter_async_context(open_gateways()), vault, ConfigLocks()
+    )
     group = await stack.enter_async_context(owned_tasks())
     readiness, locks = (
         Readiness(engine, gateway_of, boot_timeout_s=settings.boot_timeout_s), InstanceLocks(),
@@ -227,13 +231,13 @@ async def _open(
         concurrency=settings.boot_concurrency, egress=egress,
         events=events, faults=faults, metrics=metrics, clock=now, group=group,
     )  # fmt: skip
-    pool, files = (
+    pool, files, eyesight = (
         Pool(size=settings.pool_size, spares=spares, queries=spare_queries, boots=boots, room=room),
-        Files(engine, STATE_DIR, idle_timeout_s=settings.transfer_timeout_s),
-    )
+        Files(engine, STATE_DIR, idle_timeout_s=settings.transfer_timeout_s), Eyesight(),
+    )  # fmt: skip
     live_config = LiveConfig(
         instances=instances, engine=engine, boots=boots, readiness=readiness, files=files,
-        gateway_of=gateway_of, clock=now,
+        gateway_of=gateway_of, eyesight=eyesight, clock=now,
     )  # fmt: skip
     reconciler = Reconciler(
         instances=instances, engine=engine, boots=boots, locks=locks, releases=releases,
@@ -291,7 +295,7 @@ async def _open(
         conversations=Conversations(
             models=AskedModels(
                 model_keys=model_keys, endpoints=endpoints, catalogue=Catalogue(forwarder),
-                recordings=recordings, relay_token_of=vault.relay_token,
+                recordings=recordings, relay_token_of=vault.relay_token, eyesight=eyesight,
             ),
             sessions=sessions, engine=engine, reconciler=reconciler, failures=model_failures,
             gateway_of=gateway_of, clock=now, stopping=stopping,

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from chowder_local.instances.gauges import Gauges
     from chowder_local.instances.health import Health
     from chowder_local.instances.locks import InstanceLocks
+    from chowder_local.openclaw.config_locks import ConfigLocks
     from chowder_local.relay.service import Relay
     from chowder_local.settings import Settings
     from chowder_local.stopping import Stopping
@@ -178,9 +179,11 @@ def _relay_socket(host: str, known_port: int | None) -> socket.socket:
         return bound_socket(host, 0)
 
 
-def gateway_at(forwarder: Forwarder, vault: Vault, sandbox_id: SandboxId, url: str) -> Gateway:
+def gateway_at(
+    forwarder: Forwarder, vault: Vault, locks: ConfigLocks, sandbox_id: SandboxId, url: str
+) -> Gateway:
     """A sandbox's gateway, with its token."""
-    return Gateway(forwarder, url, vault.gateway_token(sandbox_id))
+    return Gateway(forwarder, url, vault.gateway_token(sandbox_id), locks.of(sandbox_id))
 
 
 def open_dashboard(

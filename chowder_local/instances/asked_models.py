@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from chowder_local.endpoints import OLLAMA
 from chowder_local.errors.requests import ModelKeyMissing, ProviderReserved
-from chowder_local.instances.eyesight import Eyesight
 from chowder_local.openclaw import models
 
 if TYPE_CHECKING:
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from chowder_local.accounts.model_keys import ModelKeys
     from chowder_local.domain import Instance, SandboxId
     from chowder_local.endpoints import Endpoint
+    from chowder_local.instances.eyesight import Eyesight
     from chowder_local.openclaw.gateway import Gateway
     from chowder_local.relay.catalogue import Catalogue
     from chowder_local.relay.recordings.in_force import Recordings
@@ -32,13 +32,14 @@ class AskedModels:
         catalogue: Catalogue,
         recordings: Recordings,
         relay_token_of: Callable[[SandboxId], str],
+        eyesight: Eyesight,
     ) -> None:
         self._model_keys = model_keys
         self._endpoints = endpoints
         self._catalogue = catalogue
         self._recordings = recordings
         self._relay_token_of = relay_token_of
-        self._eyesight = Eyesight()
+        self._eyesight = eyesight
 
     def route(self, model: str) -> models.ModelRoute:
         """Where a model's id leads. Raises ModelUnknown."""

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
-from weakref import WeakValueDictionary
 
 from chowder_local.openclaw import models
 
@@ -30,7 +28,6 @@ class Eyesight:
         self._capacity = capacity
         # A model that falls out is merely looked up once more.
         self._given: OrderedDict[tuple[SandboxId, str], None] = OrderedDict()
-        self._locks: WeakValueDictionary[SandboxId, asyncio.Lock] = WeakValueDictionary()
 
     async def give(
         self,
@@ -44,14 +41,15 @@ class Eyesight:
         Raises GatewayUnavailable, ConfigRefused.
         """
         key = (sandbox_id, route.openclaw_model)
-        lock = self._locks.setdefault(sandbox_id, asyncio.Lock())
-        # A patch replaces the list of models whole, so nobody else may be at it.
-        async with lock:
-            if key not in self._given:
-                config = (await gateway.call("config.get", {})).get("config") or {}
-                if patch := patch_of(config, route):
-                    await gateway.patch_config(patch)
-            self._given[key] = None
-            self._given.move_to_end(key)
-            if len(self._given) > self._capacity:
-                self._given.popitem(last=False)
+        if key not in self._given:
+            # A patch replaces the list of models whole, so it is made of the list in force.
+            await gateway.revise_config(lambda config: patch_of(config, route))
+        self._given[key] = None
+        self._given.move_to_end(key)
+        if len(self._given) > self._capacity:
+            self._given.popitem(last=False)
+
+    def forget(self, sandbox_id: SandboxId) -> None:
+        """Says that a sandbox may no longer know what it was told."""
+        for key in [each for each in self._given if each[0] == sandbox_id]:
+            del self._given[key]

@@ -18,11 +18,12 @@ from chowder_local.instances.readiness import telling_lines
 from chowder_local.openclaw.config import CONFIG_FILE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
     from datetime import datetime
 
     from chowder_local.domain import Instance, SandboxId
     from chowder_local.instances.boots import Boots
+    from chowder_local.instances.eyesight import Eyesight
     from chowder_local.instances.ports import Engine
     from chowder_local.instances.readiness import Readiness
     from chowder_local.openclaw.files import Files
@@ -44,6 +45,7 @@ class LiveConfig:
         readiness: Readiness,
         files: Files,
         gateway_of: Callable[[SandboxId, str], Gateway],
+        eyesight: Eyesight,
         clock: Callable[[], datetime],
     ) -> None:
         self._instances = instances
@@ -52,6 +54,7 @@ class LiveConfig:
         self._readiness = readiness
         self._files = files
         self._gateway_of = gateway_of
+        self._eyesight = eyesight
         self._clock = clock
 
     async def change(self, instance: Instance, url: str | None, patch: Mapping[str, Any]) -> bool:
@@ -63,13 +66,24 @@ class LiveConfig:
         """
         if url is None:
             raise GatewayUnavailable("the sandbox has no address")
+        gateway = self._gateway_of(instance.sandbox_id, url)
+        # Until it is certain that nothing is put back, which would undo what others change.
+        async with gateway.holding_config() as revise:
+            try:
+                return await self._changed(instance, gateway, lambda: revise(lambda _: patch))
+            finally:
+                # The patch, or the former content, may have another list of models.
+                self._eyesight.forget(instance.sandbox_id)
+
+    async def _changed(
+        self, instance: Instance, gateway: Gateway, patch: Callable[[], Awaitable[bool]]
+    ) -> bool:
         # Not everything that cannot work is refused before it is written: the former content
         # is the only way back from that.
         former = await self._content(instance.sandbox_id)
-        gateway = self._gateway_of(instance.sandbox_id, url)
         began_s = time.monotonic()
         try:
-            if has_restarted := await gateway.patch_config(patch):
+            if has_restarted := await patch():
                 await gateway.restarted(began_s)
                 await self._readiness.wait(await self._engine.inspect(instance.sandbox_id))
         except ConfigNotApplied:

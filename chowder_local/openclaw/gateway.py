@@ -28,9 +28,11 @@ from chowder_local.openclaw.sessions import session_key
 from chowder_local.upstream.forward import Forwarder, open_client
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 
     from chowder_local.upstream.forward import Answer
+
+    PatchOf = Callable[[Mapping[str, Any]], Mapping[str, Any] | None]
 
 KEEPALIVE_S = 2.0
 """A gateway ends idle connections after five seconds; a message must not meet that moment, even
@@ -68,12 +70,19 @@ async def open_gateways() -> AsyncIterator[Forwarder]:
 
 
 class Gateway:
-    """One agent's gateway at `url`, by a forwarder that `open_gateways` made."""
+    """One agent's gateway at `url`, by a forwarder that `open_gateways` made.
 
-    def __init__(self, forwarder: Forwarder, url: str, token: str) -> None:
+    `config_lock` is held while the configuration changes: OpenClaw's own check whether it was
+    changed meanwhile is no bar to two that come at once.
+    """
+
+    def __init__(
+        self, forwarder: Forwarder, url: str, token: str, config_lock: asyncio.Lock | None = None
+    ) -> None:
         self._forwarder = forwarder
         self._url = url
         self._headers = {"Authorization": f"Bearer {token}"}
+        self._config_lock = config_lock or asyncio.Lock()
 
     async def is_started(self) -> bool:
         """Whether turns are taken. `/readyz` would be no use: one bad channel makes it fail."""
@@ -113,25 +122,48 @@ class Gateway:
         raise RpcRefused(message, _problems(error))
 
     async def patch_config(self, patch: Mapping[str, Any]) -> bool:
+        """Lays a merge patch over the agent's configuration; else as `revise_config`."""
+        return await self.revise_config(lambda _: patch)
+
+    async def revise_config(self, patch_of: PatchOf) -> bool:
         """Changes the running agent's configuration; True if it restarts itself for that.
 
+        `patch_of` makes a merge patch of the configuration that is in force, None if nothing is
+        to change; it is called again if that was changed meanwhile.
         Raises ConfigRefused with OpenClaw's words, and then nothing has changed; but
         ConfigNotApplied if it has been written, and would be met again at the next start.
         """
-        # OpenClaw would otherwise keep what a new array lacks, or refuse to lose it.
-        replaced = set(_array_paths(patch))
-        params: dict[str, Any] = {"raw": json.dumps(patch), "replacePaths": sorted(replaced)}
+        async with self.holding_config() as revise:
+            return await revise(patch_of)
+
+    @asynccontextmanager
+    async def holding_config(self) -> AsyncIterator[Callable[[PatchOf], Awaitable[bool]]]:
+        """Keeps the server's other changes of the configuration out; gives what changes it."""
+        async with self._config_lock:
+            yield self._revise
+
+    async def _revise(self, patch_of: PatchOf) -> bool:
+        lost: set[str] = set()
         for _ in range(PATCH_ATTEMPTS):
-            params["baseHash"] = (await self.call("config.get", {})).get("hash")
+            read = await self.call("config.get", {})
+            patch = patch_of(untrusted.object_of(read.get("config")))
+            if not patch:
+                return False
+            # OpenClaw would otherwise keep what a new array lacks, or refuse to lose it.
+            replaced = {*_array_paths(patch), *lost}
+            params = {
+                "raw": json.dumps(patch),
+                "baseHash": read.get("hash"),
+                "replacePaths": sorted(replaced),
+            }
             try:
                 return await self._write_config(params)
             except RpcRefused as refused:
                 # Of arrays that go with what a null deletes, only OpenClaw knows.
-                lost = set(_lost_arrays(str(refused))) - replaced
-                replaced |= lost
-                params["replacePaths"] = sorted(replaced)
+                also = set(_lost_arrays(str(refused))) - replaced
+                lost |= also
                 # Or somebody else (the agent, a channel) wrote in between: read again.
-                if not lost and "changed since last load" not in str(refused):
+                if not also and "changed since last load" not in str(refused):
                     raise ConfigRefused(str(refused), refused.problems) from refused
         raise GatewayUnavailable("the configuration changes faster than it can be patched")
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 CLAUDE = "claude-sonnet-4-20250514"
 ASKED: dict[str, Any] = {"model": CLAUDE, "input": "Hi"}
 STREAMED = ASKED | {"stream": True}
+IMAGE = {"type": "input_image", "image_url": "https://x.example/y.png"}
+SHOWN = ASKED | {"input": [{"role": "user", "content": [IMAGE]}]}
 
 
 async def respond(

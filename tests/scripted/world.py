@@ -31,6 +31,7 @@ from chowder_local.instances.config_judge import ConfigJudge
 from chowder_local.instances.conversations import Conversations
 from chowder_local.instances.egress import EgressChanges, EgressRule
 from chowder_local.instances.exports import Exports
+from chowder_local.instances.eyesight import Eyesight
 from chowder_local.instances.forks import Forks
 from chowder_local.instances.health import Health, ServerFacts
 from chowder_local.instances.lifecycle import InstanceDraft, Lifecycle
@@ -49,6 +50,7 @@ from chowder_local.instances.suspensions import Suspensions
 from chowder_local.metrics import Metrics
 from chowder_local.openclaw.channels import Channels
 from chowder_local.openclaw.config import CONFIG_FILE
+from chowder_local.openclaw.config_locks import ConfigLocks
 from chowder_local.openclaw.control import Control
 from chowder_local.openclaw.files import Files
 from chowder_local.openclaw.gateway import Gateway, open_gateways
@@ -82,8 +84,6 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import AsyncIterator
     from pathlib import Path
-
-    from chowder_local.upstream.forward import Forwarder
 
 MODEL_KEYS = {ModelProvider.ANTHROPIC: "sk-ant", ModelProvider.OPENAI: "offline"}
 ENDPOINTS = {
@@ -128,6 +128,7 @@ class World:
     subscriptions: Subscriptions
     model_failures: FailureLog
     locks: InstanceLocks
+    config_locks: ConfigLocks
     readiness: Readiness
     boots: Boots
     spares: Spares
@@ -244,8 +245,12 @@ async def open_world(
         details, key = await organizations.signup("Kitchen", tier=Tier.CRAB, model_keys=MODEL_KEYS)
         model_keys = ModelKeys(organizations, ENDPOINTS, OrganizationId("default"))
 
+        config_locks, eyesight = ConfigLocks(), Eyesight()
+
         def gateway_of(sandbox_id: SandboxId, url: str) -> Gateway:
-            return _gateway(forwarder, vault, sandbox_id, url)
+            return Gateway(
+                forwarder, url, vault.gateway_token(sandbox_id), config_locks.of(sandbox_id)
+            )
 
         programs, beside = ScriptedPrograms(), ScriptedPrograms()
         control = Control(programs, vault.gateway_token)
@@ -279,7 +284,7 @@ async def open_world(
         files = Files(processes, str(home), idle_timeout_s=TRANSFER_TIMEOUT_S)
         live_config = LiveConfig(
             instances=instances, engine=engine, boots=boots, readiness=readiness, files=files,
-            gateway_of=gateway_of, clock=clock,
+            gateway_of=gateway_of, eyesight=eyesight, clock=clock,
         )  # fmt: skip
         reconciler = Reconciler(
             instances=instances, engine=engine, boots=boots, locks=locks, releases=releases,
@@ -312,6 +317,7 @@ async def open_world(
             subscriptions=Subscriptions(organizations, vault, clock),
             model_failures=failures,
             locks=locks,
+            config_locks=config_locks,
             readiness=readiness,
             boots=boots,
             spares=spares,
@@ -336,7 +342,7 @@ async def open_world(
             conversations=Conversations(
                 models=AskedModels(
                     model_keys=model_keys, endpoints=ENDPOINTS, catalogue=Catalogue(forwarder),
-                    recordings=recordings, relay_token_of=vault.relay_token,
+                    recordings=recordings, relay_token_of=vault.relay_token, eyesight=eyesight,
                 ),
                 sessions=sessions, engine=engine, reconciler=reconciler,
                 failures=failures, gateway_of=gateway_of, clock=clock, stopping=stopping,
@@ -365,10 +371,6 @@ async def open_world(
             organization_id=details.organization.id,
             key=key,
         )  # fmt: skip
-
-
-def _gateway(forwarder: Forwarder, vault: Vault, sandbox_id: SandboxId, url: str) -> Gateway:
-    return Gateway(forwarder, url, vault.gateway_token(sandbox_id))
 
 
 def _facts(clock: Clock) -> ServerFacts:

@@ -20,7 +20,7 @@ from chowder_local.errors.upstream import ProviderFailed
 from chowder_local.openclaw.sessions import session_key
 from tests.scripted import gateway as scripted
 from tests.scripted.serving import eventually
-from tests.scripted.talking import ASKED, CLAUDE, STREAMED, ask, respond, stream, streaming
+from tests.scripted.talking import ASKED, CLAUDE, SHOWN, STREAMED, ask, respond, stream, streaming
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Send
@@ -198,10 +198,6 @@ async def test_a_structured_answer_that_is_streamed_comes_as_text(world: World) 
 
 
 # Images
-
-
-IMAGE = {"type": "input_image", "image_url": "https://x.example/y.png"}
-SHOWN = ASKED | {"input": [{"role": "user", "content": [IMAGE]}]}
 
 
 async def test_a_model_is_made_known_as_one_that_sees_with_the_first_image_it_is_sent(

@@ -27,10 +27,11 @@ class Remembering(ScriptedGateway):
     """Keeps the configuration that it is patched with."""
 
     def _rpc(self, method: str, params: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        if method == "config.patch":
+        status, body = super()._rpc(method, params)
+        if method == "config.patch" and status == 200:
             config = json.loads(params["raw"])
             self.rpc_answers["config.get"] = ok({"hash": "h", "config": config})
-        return super()._rpc(method, params)
+        return status, body
 
     @property
     def known(self) -> list[list[str]]:
@@ -80,8 +81,22 @@ async def test_what_falls_out_is_looked_up_again(scripted: Remembering, gateway:
     for route in (GPT, MINI, GPT):
         await eyesight.give(SANDBOX, gateway, route)
     assert len(scripted.called("config.patch")) == 2
-    # One of them is a patch's own.
-    assert len(scripted.called("config.get")) == 3 + 2
+    assert len(scripted.called("config.get")) == 3
+
+
+async def test_what_another_writes_meanwhile_is_kept(
+    scripted: Remembering, gateway: Gateway
+) -> None:
+    theirs = {"id": "theirs"}
+    provider = {"chowder-openai": {"models": [theirs]}}
+    scripted.rpc_answers["config.get"] = [
+        ok({"hash": "1", "config": {}}),
+        ok({"hash": "2", "config": {"models": {"providers": provider}}}),
+    ]
+    scripted.rpc_answers["config.patch"] = [refused("config changed since last load"), ok({})]
+    await Eyesight().give(SANDBOX, gateway, GPT)
+    assert scripted.known == [["gpt-4o"], ["theirs", "gpt-4o"]]
+    assert [patch["baseHash"] for patch in scripted.called("config.patch")] == ["1", "2"]
 
 
 async def test_a_failure_is_tried_again_with_the_next_image(

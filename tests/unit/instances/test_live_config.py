@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,8 +11,10 @@ import pytest
 from chowder_local.domain import InstanceStatus, SandboxState
 from chowder_local.errors.agents import ConfigRefused, GatewayUnavailable
 from chowder_local.openclaw.config import CONFIG_FILE
+from tests.scripted.engine import Hold
 from tests.scripted.gateway import refused
 from tests.scripted.serving import eventually
+from tests.scripted.talking import SHOWN, respond
 
 if TYPE_CHECKING:
     from chowder_local.domain import Instance
@@ -37,6 +40,31 @@ async def test_what_openclaw_wrote_and_cannot_use_is_taken_back(world: World) ->
         await change(world, instance)
     assert (world.home / CONFIG_FILE).read_text() == FORMER
     assert await world.now(instance) == instance
+
+
+async def test_nobody_changes_a_configuration_that_may_be_taken_back(world: World) -> None:
+    instance = await world.created()
+    world.gateway.rpc_answers["config.patch"] = refused(NOT_APPLIED, 503)
+    hold = world.engine.holds["log_tail"] = Hold()
+    async with asyncio.TaskGroup() as group:
+        changing = group.create_task(refusal_of_change(world, instance))
+        await hold.has_begun.wait()
+        lock = world.config_locks.of(instance.sandbox_id)
+        assert lock.locked()
+        hold.may_end.set()
+        assert "not apply this" in await changing
+    assert not lock.locked()
+
+
+async def test_after_a_change_a_model_is_made_known_as_one_that_sees_once_more(
+    world: World,
+) -> None:
+    instance = await world.created()
+    await respond(world, instance, SHOWN)
+    await change(world, instance)
+    await respond(world, instance, SHOWN)
+    patches = [json.loads(each["raw"]) for each in world.gateway.called("config.patch")]
+    assert [[*patch] for patch in patches] == [["models"], ["hooks"], ["models"]]
 
 
 async def test_a_log_that_says_nothing_leaves_it_at_that(world: World) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from chowder_local import correlation
+from chowder_local.domain import SandboxId
 from chowder_local.errors.agents import (
     ConfigNotApplied,
     ConfigRefused,
@@ -17,6 +18,7 @@ from chowder_local.errors.agents import (
     MessageTooLarge,
     RpcRefused,
 )
+from chowder_local.openclaw.config_locks import ConfigLocks
 from chowder_local.openclaw.gateway import MAX_MESSAGE_BYTES, PATCH_ATTEMPTS, Gateway, open_gateways
 from tests.scripted.gateway import ScriptedGateway, ok, refused
 from tests.scripted.serving import eventually, serve
@@ -118,6 +120,21 @@ async def test_a_patch_that_meets_another_writer_is_tried_again_and_given_up_in_
         with pytest.raises(GatewayUnavailable):
             await gateway.patch_config({"a": 1})
     assert len(scripted.called("config.get")) == PATCH_ATTEMPTS
+
+
+async def test_changes_of_one_configuration_wait_for_each_other() -> None:
+    scripted, locks = ScriptedGateway(), ConfigLocks()
+    async with serve(scripted) as url, open_gateways() as forwarder, asyncio.TaskGroup() as group:
+        one, two, other = (
+            Gateway(forwarder, url, "gw-token", locks.of(SandboxId(each)))
+            for each in ("box", "box", "another")
+        )
+        async with one.holding_config():
+            waiting = group.create_task(two.patch_config({"a": 1}))
+            await other.patch_config({"b": 2})
+            assert not waiting.done()
+            assert [patch["raw"] for patch in scripted.called("config.patch")] == ['{"b": 2}']
+    assert len(scripted.called("config.patch")) == 2
 
 
 @pytest.mark.parametrize("requires_restart", [True, False])
