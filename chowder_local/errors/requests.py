@@ -246,6 +246,7 @@ class InstanceStateWrong(ChowderError):
 
     def __init__(self, status: str, wanted: str) -> None:
         super().__init__(f"Instance is {status}, but must be {wanted} for this.")
+        self.status = status
 
 
 class InputInvalid(ChowderError):

@@ -6,12 +6,21 @@ from chowder_local.errors import ChowderError
 
 
 class ProviderFailed(ChowderError):
-    """A model provider refused or failed a call; `status` is what it answered, if anything."""
+    """A model provider refused or failed a call; `status` is what it answered, if anything.
+
+    `provider_code` is its own code for that, if it has one.
+    """
 
     code = "provider_failed"
 
     def __init__(
-        self, provider: str, status: int | None, words: str, retry_after: str | None = None
+        self,
+        provider: str,
+        status: int | None,
+        words: str,
+        retry_after: str | None = None,
+        *,
+        provider_code: str | None = None,
     ) -> None:
         answered = f"answered {status}" if status is not None else "did not answer"
         super().__init__(f"The model provider {provider} {answered}: {words}")
@@ -19,6 +28,7 @@ class ProviderFailed(ChowderError):
         self.status = status
         self.words = words
         self.retry_after = retry_after
+        self.provider_code = provider_code
 
 
 class RelayTokenInvalid(ChowderError):

@@ -35,6 +35,7 @@ _OVERFLOW = re.compile(
     r"input token count|exceeds the maximum number of tokens|request_too_large",
     re.IGNORECASE,
 )
+_CODE = re.compile(r"[\w.-]{1,64}", re.ASCII)
 _SHOWN_CHARACTERS = 300
 _BEARER = "bearer "
 
@@ -79,14 +80,26 @@ def without_key(query: str) -> str:
 def error_words(body: bytes) -> str:
     """What a provider's error says to a person; the text's beginning where there is no message."""
     text = body.decode("utf-8", "replace").strip()
+    return _message(_error(text)) or text[:_SHOWN_CHARACTERS]
+
+
+def error_code(body: bytes) -> str | None:
+    """A provider's own code: OpenAI's `code`, Anthropic's `type`, Gemini's `status`."""
+    answer = _error(body.decode("utf-8", "replace").strip())
+    error = answer.get("error") if isinstance(answer, dict) else None
+    if not isinstance(error, dict):
+        return None
+    codes = (error.get(name) for name in ("code", "status", "type"))
+    return next((each for each in codes if isinstance(each, str) and _CODE.fullmatch(each)), None)
+
+
+def _error(text: str) -> Any:
     try:
         answer = json.loads(text)
-    except ValueError:
-        return text[:_SHOWN_CHARACTERS]
+    except (ValueError, RecursionError):
+        return None
     # Gemini's stream of JSON begins with a bracket, errors included.
-    if isinstance(answer, list) and answer:
-        answer = answer[0]
-    return _message(answer) or text[:_SHOWN_CHARACTERS]
+    return answer[0] if isinstance(answer, list) and answer else answer
 
 
 def _message(answer: Any) -> str | None:

@@ -304,4 +304,7 @@ async def _failure(call: ModelCall, answer: ModelAnswer, key: str) -> ProviderFa
     if key:
         words = words.replace(key, "…")
     retry_after = dict(answer.headers).get("retry-after")
-    return ProviderFailed(call.provider, answer.status, words or "no words", retry_after)
+    return ProviderFailed(
+        call.provider, answer.status, words or "no words", retry_after,
+        provider_code=providers.error_code(body),
+    )  # fmt: skip

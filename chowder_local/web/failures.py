@@ -9,11 +9,15 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
+from chowder_local.domain import InstanceStatus
 from chowder_local.errors import ChowderError, agents, process, requests, sandboxes, upstream
+from chowder_local.web.message_errors import body_of
 from chowder_local.web.streams import CLIENT_CLOSED_REQUEST
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from starlette.types import Scope
 
 log = logging.getLogger(__name__)
 
@@ -95,6 +99,8 @@ STATUSES: Mapping[type[ChowderError], int] = {
 }
 """Looked up along the class's bases, so that a new error is a 500 until it has a row."""
 
+SHOULD_RETRY_HEADER = "x-should-retry"
+_LASTING = (sandboxes.SandboxPaused, agents.SkillInstalled, requests.FaultsFull)
 _PROXIED = (
     agents.GatewayUnavailable,
     upstream.ProviderFailed,
@@ -104,28 +110,37 @@ _PROXIED = (
 )
 
 
-def rendered(raised: Exception) -> Response:
-    """The answer to a request whose handler, or the search for one, raised this."""
+def rendered(raised: Exception, scope: Scope, words: str | None = None) -> Response:
+    """The answer to a request whose handler, or the search for one, raised this.
+
+    `words` take the place of those that a failure of ours has itself.
+    """
     if isinstance(raised, ChowderError):
-        return _refused(raised)
+        if status_of(raised) >= 500 and not isinstance(raised, upstream.ProviderFailed):
+            # A provider's words may quote the key that it refuses; ours never do.
+            log.warning("%s: %s", raised.code, raised)
+        return refusal(raised, scope, words)
     if isinstance(raised, HTTPException):
-        return JSONResponse({"detail": raised.detail}, raised.status_code, raised.headers)
+        body = body_of(scope, raised, raised.status_code, raised.detail)
+        return JSONResponse(body, raised.status_code, raised.headers)
     if isinstance(raised, ClientDisconnect):
         # It went away while it sent its body; only the log and the metrics see this.
         return Response(status_code=CLIENT_CLOSED_REQUEST)
     log.error("a defect of ours", exc_info=raised)
     # Its words may hold anything, so the client gets none of them; the log has the traceback.
-    return JSONResponse({"detail": "Internal server error."}, 500)
+    return JSONResponse(body_of(scope, raised, 500, "Internal server error."), 500)
 
 
-def stopping() -> JSONResponse:
+def stopping(scope: Scope) -> JSONResponse:
     """The answer to a request that is not over when the server ends."""
-    return refusal(agents.ServerStopping())
+    return refusal(agents.ServerStopping(), scope)
 
 
-def refusal(failure: ChowderError) -> JSONResponse:
-    """The answer to a request that reaches no handler."""
-    return JSONResponse({"detail": detail_of(failure)}, status_of(failure))
+def refusal(failure: ChowderError, scope: Scope, words: str | None = None) -> JSONResponse:
+    """The answer to a request that fails in a way we have words for, at a handler or before."""
+    status = status_of(failure)
+    body = body_of(scope, failure, status, detail_of(failure, words))
+    return JSONResponse(body, status, _headers(failure, status))
 
 
 def status_of(failure: ChowderError) -> int:
@@ -139,17 +154,16 @@ def status_of(failure: ChowderError) -> int:
     return next(STATUSES[kind] for kind in type(failure).__mro__ if kind in STATUSES)
 
 
-def detail_of(failure: ChowderError) -> Any:
-    """What the answer's `detail` says of a failure."""
+def detail_of(failure: ChowderError, words: str | None = None) -> Any:
+    """What the answer's `detail` says of a failure, or the same with other words."""
     if isinstance(failure, requests.InputInvalid):
-        return failure.problems
-    if isinstance(failure, _PROXIED):
-        return {"error": str(failure)}
-    return str(failure)
+        problems = failure.problems
+        return problems if words is None else [{**problems[0], "msg": words}]
+    said = str(failure) if words is None else words
+    return {"error": said} if isinstance(failure, _PROXIED) else said
 
 
-def _refused(failure: ChowderError) -> JSONResponse:
-    status = status_of(failure)
+def _headers(failure: ChowderError, status: int) -> dict[str, str]:
     headers = {}
     if status == 401 and not isinstance(failure, upstream.ProviderFailed):
         headers["WWW-Authenticate"] = "Bearer"
@@ -157,7 +171,16 @@ def _refused(failure: ChowderError) -> JSONResponse:
         headers["Retry-After"] = failure.retry_after
     if isinstance(failure, requests.BodiesTooMany):
         headers["Retry-After"] = "1"
-    if status >= 500 and not isinstance(failure, upstream.ProviderFailed):
-        # A provider's words may quote the key that it refuses; ours never do.
-        log.warning("%s: %s", failure.code, failure)
-    return JSONResponse({"detail": detail_of(failure)}, status, headers)
+    if _is_lasting(failure):
+        headers[SHOULD_RETRY_HEADER] = "false"
+    return headers
+
+
+def _is_lasting(failure: ChowderError) -> bool:
+    """Whether a conflict stays until somebody does something, so that a retry is in vain.
+
+    SDKs of OpenAI's try a 409 again unless they are told so.
+    """
+    if isinstance(failure, requests.InstanceStateWrong):
+        return failure.status != InstanceStatus.PROVISIONING
+    return isinstance(failure, _LASTING)

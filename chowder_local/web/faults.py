@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from chowder_local.domain import InstanceId, InstanceStatus
 from chowder_local.errors import agents, requests, sandboxes, upstream
@@ -174,7 +174,7 @@ async def _applied(fault: FaultDraft, call: _Call) -> Response:
     if not await _waited(fault.delay_s, call):
         return Response(status_code=CLIENT_CLOSED_REQUEST)
     if fault.status is not None:
-        return _worded(await _failure(fault, fault.status, call), fault)
+        return _worded(await _failure(fault, fault.status, call), fault, call.request.scope)
     response = await call.operation.handler(call.again)
     if fault.after_events is not None and isinstance(response, ClosingStream):
         return _Dropped(response, fault.after_events)
@@ -266,23 +266,14 @@ def _plain(status: int, operation: Operation) -> ChowderError:
     return FaultAnswered(status, words)
 
 
-def _worded(failure: ChowderError, fault: FaultDraft) -> Response:
+def _worded(failure: ChowderError, fault: FaultDraft, scope: Scope) -> Response:
     """The failure as it is always rendered, but with the words that were asked for, if any were."""
-    rendered = failures.rendered(failure)
+    # A provider's failure was made of them.
+    words = None if isinstance(failure, upstream.ProviderFailed) else fault.detail
+    rendered = failures.rendered(failure, scope, words)
     if fault.retry_after_s is not None:
         rendered.headers["Retry-After"] = str(fault.retry_after_s)
-    if fault.detail is None or isinstance(failure, upstream.ProviderFailed):
-        return rendered
-    detail: Any = failures.detail_of(failure)
-    if isinstance(detail, dict):
-        detail = {"error": fault.detail}
-    elif isinstance(detail, list):
-        detail = [{**detail[0], "msg": fault.detail}]
-    else:
-        detail = fault.detail
-    kept = {"WWW-Authenticate", "Retry-After"}
-    headers = {name: rendered.headers[name] for name in kept if name in rendered.headers}
-    return JSONResponse({"detail": detail}, rendered.status_code, headers)
+    return rendered
 
 
 class _Dropped(Response):

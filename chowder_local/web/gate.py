@@ -42,7 +42,7 @@ class Gate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and (failure := self._failure(scope)) is not None:
-            await refusal(failure)(scope, receive, send)
+            await refusal(failure, scope)(scope, receive, send)
             return
         await self._app(scope, receive, send)
 

@@ -56,6 +56,7 @@ def stack(
                 QUEUE_POSITION_HEADER,
                 "Content-Disposition",
                 "Retry-After",
+                failures.SHOULD_RETRY_HEADER,
             ],
             max_age=600,
         ),
@@ -109,12 +110,12 @@ class Failures:
         except asyncio.CancelledError:
             # Only a server that stops does that, to requests which have outlasted its grace.
             if not has_begun:
-                await failures.stopping()(scope, receive, send)
+                await failures.stopping(scope)(scope, receive, send)
         except Exception as raised:
             if has_begun:
                 log.exception("a defect of ours")
                 raise
-            rendered = failures.rendered(raised)
+            rendered = failures.rendered(raised, scope)
             await (page_of(raised, scope) or rendered)(scope, receive, send)
         finally:
             # All that was said of its body has been used by now.

@@ -192,5 +192,5 @@ def test_an_agent_of_another_organization_is_not_found(
             other.get(f"{server.base_url.removesuffix('/v1')}/local/instances/{instance}/gateway"),
         ]
     assert {answer.status_code for answer in answers} == {404}
-    assert {answer.text for answer in answers} == {'{"detail":"Instance not found."}'}
+    assert {answer.json()["detail"] for answer in answers} == {"Instance not found."}
     assert api.status(instance) == "running"

@@ -315,7 +315,7 @@ async def test_any_text_is_a_name_and_comes_back_as_it_was(http: Api, name: str)
 async def test_what_is_no_id_names_nothing(http: Api, instance_id: str, below: str) -> None:
     method = "POST" if below == "/responses" else "GET"
     answer = await http.call(method, f"/v1/instances/{instance_id}{below}", json={})
-    assert (answer.status_code, answer.json()) == (404, {"detail": "Instance not found."})
+    assert (answer.status_code, answer.json()["detail"]) == (404, "Instance not found.")
 
 
 async def test_members_that_nobody_knows_are_ignored(http: Api) -> None:
@@ -343,7 +343,7 @@ async def test_a_body_over_the_limit_is_refused(http: Api, operation: Operation)
     path = await address(http, address_of(operation))
     answer = await http.call(operation.method, path, content=body)
     assert answer.status_code == 413
-    assert answer.json() == {"detail": f"The request body is larger than {MAX_BODY_BYTES} bytes."}
+    assert answer.json()["detail"] == f"The request body is larger than {MAX_BODY_BYTES} bytes."
 
 
 @pytest.mark.parametrize(

@@ -241,7 +241,7 @@ async def test_an_unreachable_gateway_looks_like_a_real_one(http: Api) -> None:
     )
     assert told(faked) == told(await say(http, instance.id))
     expected = {"error": "Gateway unavailable – the sandbox does not answer"}
-    assert faked.json() == {"detail": expected}
+    assert faked.json()["detail"] == expected
 
 
 async def test_a_limited_provider_looks_like_a_real_one(http: Api) -> None:
@@ -250,7 +250,7 @@ async def test_a_limited_provider_looks_like_a_real_one(http: Api) -> None:
     faked = await say(http, instance.id)
     assert faked.headers["Retry-After"] == "7"
     limited = ProviderFailed("anthropic", 429, "Slow down.", "7")
-    assert (faked.status_code, faked.json()) == (429, {"detail": {"error": str(limited)}})
+    assert (faked.status_code, faked.json()["detail"]) == (429, {"error": str(limited)})
 
 
 DETAILS: list[tuple[int, Any]] = [
@@ -275,7 +275,7 @@ async def test_a_message_may_be_answered_with_any_failure(http: Api) -> None:
     for status, detail in DETAILS:
         await set_fault(http, "message", status=status)
         answer = await say(http, instance_id)
-        assert (answer.status_code, answer.json()) == (status, {"detail": detail})
+        assert (answer.status_code, answer.json()["detail"]) == (status, detail)
         assert ("WWW-Authenticate" in answer.headers) == (status == 401)
         assert answer.headers.get("Retry-After") == ("1" if status == 429 else None)
 
@@ -293,7 +293,8 @@ async def test_other_words_take_the_place_of_the_usual_ones(
 ) -> None:
     await set_fault(http, "message", status=status, detail="No, no.", retry_after_s=3)
     answer = await say(http, await running(http))
-    assert (answer.status_code, answer.json()) == (status, {"detail": detail})
+    assert (answer.status_code, answer.json()["detail"]) == (status, detail)
+    assert "No, no." in answer.json()["error"]["message"]
     assert answer.headers["Retry-After"] == "3"
     assert ("WWW-Authenticate" in answer.headers) == (status == 401)
 

@@ -182,7 +182,8 @@ async def _judged(gate_hosts: list[str], host: str, server: str, **more: Any) ->
 
     headers = [(b"host", host.encode())]
     headers += [(name.encode(), value.encode()) for name, value in more.pop("headers", {}).items()]
-    scope = {"type": "http", "method": "POST", "headers": headers, "server": (server, 2469)}
+    request = {"type": "http", "method": "POST", "path": "/"}
+    scope = request | {"headers": headers, "server": (server, 2469)}
     gate = Gate(app, hosts=gate_hosts, origins=more.pop("origins", ()))
     await gate(scope, receive, send)
     status: int = sent[0]["status"]

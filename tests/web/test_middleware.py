@@ -233,7 +233,7 @@ async def test_what_is_no_request_passes_through_untouched() -> None:
 
 
 async def _as_coroutine(app: ASGIApp, send: Send) -> None:
-    await app({"type": "http"}, _nothing, send)
+    await app({"type": "http", "path": "/"}, _nothing, send)
 
 
 async def _nothing() -> Message:

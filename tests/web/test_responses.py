@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -13,6 +14,7 @@ from chowder_local.domain import InstanceStatus
 from chowder_local.errors.upstream import ProviderFailed
 from chowder_local.openclaw.sessions import session_key
 from tests.scripted import gateway as scripted
+from tests.scripted.world import MAX_BODY_BYTES
 
 if TYPE_CHECKING:
     import httpx
@@ -93,10 +95,11 @@ async def test_only_a_running_instance_can_be_talked_to(
     instance = await http.world.placed(status)
     asked = ASKED | {"stream": is_streamed}
     answer = await http.post(f"/v1/instances/{instance.id}/responses", json=asked)
-    assert (answer.status_code, answer.json()) == (
-        409,
-        {"detail": f"Instance is {status}, but must be running for this."},
-    )
+    words = f"Instance is {status}, but must be running for this."
+    assert (answer.status_code, answer.json()["detail"]) == (409, words)
+    # A retry helps while it boots, and otherwise nobody who waits.
+    retries = None if status is InstanceStatus.PROVISIONING else "false"
+    assert answer.headers.get("x-should-retry") == retries
 
 
 @pytest.mark.parametrize("is_streamed", [False, True])
@@ -163,6 +166,34 @@ async def test_a_member_of_the_wrong_kind_is_a_422_that_names_it(
     assert answer.json()["detail"][0]["loc"] == ["body", member, *where]
 
 
+async def test_every_error_of_a_message_has_openais_error_beside_the_contracts_detail(
+    http: Api,
+) -> None:
+    instance = await http.world.created()
+    path = f"/v1/instances/{instance.id}/session/a%2Fb/responses"
+    large = ASKED | {"input": "x" * MAX_BODY_BYTES}
+    elsewhere = f"/v1/instances/{uuid.uuid4()}/responses"
+    refused = [
+        ("host_unknown", await http.post(path, json=ASKED, headers={"Host": "evil.example"})),
+        ("page_refused", await http.post(path, headers={"Origin": "https://x.example"})),
+        ("key_missing", await http.post(path, json=ASKED, key=None)),
+        ("instance_not_found", await http.post(elsewhere, json=ASKED)),
+        ("method_not_allowed", await http.get(path)),
+        ("body_too_large", await http.post(path, json=large)),
+        ("input_invalid", await http.post(path, json={"model": "gpt-4o"})),
+        ("model_unknown", await http.post(path, json=ASKED | {"model": "llama3"})),
+    ]
+    errors = {}
+    for code, answer in refused:
+        detail, errors[code] = (answer.json()[name] for name in ("detail", "error"))
+        assert (errors[code]["type"], errors[code]["code"]) == ("invalid_request_error", code)
+        assert isinstance(detail, list) or errors[code]["message"] == detail
+    assert errors["input_invalid"]["message"] == "body.input: Field required"
+    named = {code: error["param"] for code, error in errors.items() if error["param"]}
+    assert named == {"input_invalid": "input", "model_unknown": "model"}
+    assert (await http.get(f"/v1/instances/{uuid.uuid4()}")).json().keys() == {"detail"}
+
+
 async def test_a_null_asks_for_the_default(http: Api) -> None:
     members = [
         "instructions", "tools", "tool_choice", "text", "reasoning", "metadata", "temperature",
@@ -181,10 +212,8 @@ async def test_a_gateway_that_does_not_answer_is_a_502_in_the_contracts_shape(
     instance = await http.world.placed(running, gateway_url="http://127.0.0.1:9")
     asked = ASKED | {"stream": is_streamed}
     answer = await http.post(f"/v1/instances/{instance.id}/responses", json=asked)
-    assert (answer.status_code, answer.json()) == (
-        502,
-        {"detail": {"error": "Gateway unavailable – the sandbox does not answer"}},
-    )
+    words = "Gateway unavailable – the sandbox does not answer"
+    assert (answer.status_code, answer.json()["detail"]) == (502, {"error": words})
 
 
 @pytest.mark.parametrize("is_streamed", [False, True])
@@ -198,10 +227,7 @@ async def test_a_providers_refusal_keeps_its_status_words_and_when_to_come_back(
     http.world.gateway.handler = scripted.failing(400, content)
     asked = ASKED | {"stream": is_streamed}
     answer = await http.post(f"/v1/instances/{instance.id}/responses", json=asked)
-    assert (answer.status_code, answer.json()) == (
-        429,
-        {"detail": {"error": "The model provider anthropic answered 429: Slow down."}},
-    )
+    assert (answer.status_code, answer.json()["detail"]) == (429, {"error": str(failure)})
     assert answer.headers["Retry-After"] == "7"
 
 

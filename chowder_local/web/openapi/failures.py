@@ -8,8 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from chowder_local.errors import ChowderError, agents, requests, sandboxes, upstream
 from chowder_local.web.access import Access
-from chowder_local.web.failures import detail_of
-from chowder_local.web.payloads.failures import ErrorView, GatewayErrorView, ValidationErrorView
+from chowder_local.web.failures import detail_of, status_of
+from chowder_local.web.message_errors import error_of
+from chowder_local.web.payloads.failures import (
+    ErrorView,
+    GatewayErrorView,
+    MessageErrorView,
+    MessageGatewayErrorView,
+    MessageValidationErrorView,
+    ValidationErrorView,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -18,7 +26,13 @@ if TYPE_CHECKING:
 
     from chowder_local.web.routes import Operation
 
-MODELS: tuple[type[BaseModel], ...] = (ErrorView, GatewayErrorView, ValidationErrorView)
+_OF_MESSAGES: Mapping[type[BaseModel], type[BaseModel]] = {
+    ErrorView: MessageErrorView,
+    GatewayErrorView: MessageGatewayErrorView,
+    ValidationErrorView: MessageValidationErrorView,
+}
+"""What the shapes are where a message is sent."""
+MODELS: tuple[type[BaseModel], ...] = (*_OF_MESSAGES, *_OF_MESSAGES.values())
 
 _MISSING = {"loc": ["body", "name"], "msg": "Field required", "type": "missing"}
 _REQUEST_ID = {"X-Request-Id": {"$ref": "#/components/headers/RequestId"}}
@@ -57,7 +71,9 @@ FAILURES: Mapping[str, Failure] = {
         "There is no such thing in the key's organization.", (requests.InstanceNotFound(),)
     ),
     "409": Failure(
-        "The instance is in the wrong state.", (requests.InstanceStateWrong("stopped", "running"),)
+        "The instance is in the wrong state.",
+        (requests.InstanceStateWrong("stopped", "running"),),
+        header="X-Should-Retry",
     ),
     "413": Failure("The request is too large.", (requests.BodyTooLarge(67_108_864),)),
     "415": Failure(
@@ -145,13 +161,21 @@ def _name(status: str, is_passing: bool) -> str:
     return f"{words}OrProvider" if is_passing else words
 
 
+def _example(failure: ChowderError, is_passing: bool) -> dict[str, Any]:
+    detail = detail_of(failure)
+    if not is_passing:
+        return {"detail": detail}
+    return {"detail": detail, "error": error_of(failure, status_of(failure), detail)}
+
+
 def _described(status: str, is_passing: bool) -> dict[str, Any]:
     failure = FAILURES[status]
     models = dict.fromkeys(failure.models)
     if is_passing:
         models[GatewayErrorView] = None
+        models = {_OF_MESSAGES[model]: None for model in models}
     shapes = [{"$ref": f"#/components/schemas/{model.__name__}"} for model in models]
-    examples = {each.code: {"value": {"detail": detail_of(each)}} for each in failure.examples}
+    examples = {each.code: {"value": _example(each, is_passing)} for each in failure.examples}
     headers: dict[str, Any] = dict(_REQUEST_ID)
     if failure.header is not None:
         headers[failure.header] = {"schema": {"type": "string"}}

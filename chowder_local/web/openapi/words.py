@@ -18,7 +18,8 @@ this server's alone.
 - Ids are UUIDs; times are ISO 8601 in UTC.
 - An error is `{"detail": "…"}`. If an agent's gateway or a model provider is at fault, it is
   `{"detail": {"error": "…"}}`, and of a request that breaks a bound
-  `{"detail": [{"loc": […], "msg": "…", "type": "…"}]}`.
+  `{"detail": [{"loc": […], "msg": "…", "type": "…"}]}`. Where a message is sent, OpenAI's
+  `"error": {"message": "…", "type": "…", "code": "…", "param": "…"}` stands beside `detail`.
 - A request for a name that the server is not known by, and a change that a page of another site
   wants, are refused with a 403, whatever the key.
 - What belongs to another organization is not found; that it exists is told to nobody.

@@ -8,6 +8,7 @@ from chowder_local.domain import ModelProvider
 from chowder_local.relay.providers import (
     credential,
     error_body,
+    error_code,
     error_words,
     is_overflow,
     token_of,
@@ -115,3 +116,19 @@ def test_a_prompt_that_is_too_long_is_told_from_other_failures() -> None:
     assert is_overflow("prompt is too long: 250000 tokens > 200000 maximum")
     assert is_overflow("This model's maximum context length is 128000 tokens.")
     assert not is_overflow("Your credit balance is too low.")
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b'{"error": {"message": "x", "type": "tokens", "code": "rate_limit_exceeded"}}',
+         "rate_limit_exceeded"),
+        (b'{"type": "error", "error": {"type": "overloaded_error"}}', "overloaded_error"),
+        (b'[{"error": {"code": 429, "status": "RESOURCE_EXHAUSTED"}}]', "RESOURCE_EXHAUSTED"),
+        (b'{"error": {"code": "no code, but words"}}', None),
+        (b'{"error": "x"}', None),
+        (b"gone", None),
+    ],
+)  # fmt: skip
+def test_a_providers_code_is_found_where_it_writes_it(body: bytes, code: str | None) -> None:
+    assert error_code(body) == code
