@@ -155,7 +155,6 @@ class Lifecycle:
         instance = await self._instances.get(InstanceId(instance_id))
         if instance is None or instance.organization_id != organization_id:
             raise InstanceNotFound
-        correlation.of_instance(instance.id)
         return instance
 
     def all(self, caller: Caller) -> AsyncGenerator[list[Instance]]:
@@ -209,7 +208,7 @@ class Lifecycle:
         overrides: Mapping[str, Any] | None,
     ) -> Reconfigured:
         """Does what `change` does, and tells what it took."""
-        instance = await self.instance(organization_id, instance_id)
+        instance = await self._begun(organization_id, instance_id)
         has_restarted = False
         async with self._locks.holding(instance.id):
             instance = await self.instance(organization_id, instance_id)
@@ -229,7 +228,7 @@ class Lifecycle:
 
     async def stop(self, organization_id: OrganizationId, instance_id: str) -> Instance:
         """Freezes a running instance once its turn has ended, or the wait for that is over."""
-        instance = await self.instance(organization_id, instance_id)
+        instance = await self._begun(organization_id, instance_id)
         async with self._locks.holding(instance.id):
             instance = await self._in_status(instance, InstanceStatus.RUNNING)
             await self._suspensions.drain(instance, instance.gateway_url)
@@ -245,7 +244,7 @@ class Lifecycle:
 
     async def start(self, organization_id: OrganizationId, instance_id: str) -> Instance:
         """Lets a stopped instance go on where it was; it takes turns when this returns."""
-        instance = await self.instance(organization_id, instance_id)
+        instance = await self._begun(organization_id, instance_id)
         async with self._locks.holding(instance.id):
             instance = await self._in_status(instance, InstanceStatus.STOPPED)
             try:
@@ -264,7 +263,7 @@ class Lifecycle:
         While the engine does not answer, nobody reaches the agent any more, nor does it reach a
         model; the reconciler destroys it as soon as the engine is back.
         """
-        instance = await self.instance(organization_id, instance_id)
+        instance = await self._begun(organization_id, instance_id)
         async with self._locks.holding(instance.id):
             await self._boots.abandon(instance.id)
             # The row first: should we die before the sandbox is gone, the reconciler goes on.
@@ -283,6 +282,12 @@ class Lifecycle:
                 )
             else:
                 log.info("instance %s: deleted with sandbox %s", instance.id, instance.sandbox_id)
+
+    async def _begun(self, organization_id: OrganizationId, instance_id: str) -> Instance:
+        """The instance that something is done with from now on, as the log tells."""
+        instance = await self.instance(organization_id, instance_id)
+        correlation.of_instance(instance.id)
+        return instance
 
     async def _in_status(self, instance: Instance, wanted: InstanceStatus) -> Instance:
         """The instance as it is now that we hold its lock."""

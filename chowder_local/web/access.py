@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from chowder_local import correlation
 from chowder_local.domain import Permission
 from chowder_local.errors.requests import OrganizationKeyRequired, PermissionMissing
 from chowder_local.web.heads import fields_of
@@ -61,6 +62,7 @@ def guarded(handler: Handler, access: Access, faulty: Handler | None = None) -> 
             )
             if not caller.may(permission, instance.id):
                 raise PermissionMissing(permission)
+            correlation.of_instance(instance.id)
             found["instance"] = instance
         if known.faults.are_set and faulty is not None:
             return await faulty(request)

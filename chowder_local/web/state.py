@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
+from chowder_local import correlation
 from chowder_local.domain import InstanceStatus
 from chowder_local.errors.requests import InstanceStateWrong
 
@@ -113,8 +114,10 @@ def running(found: Instance) -> Instance:
 async def instance_of(request: Request) -> Instance:
     """The instance that the path names, for a caller with an organization key.
 
-    Raises InstanceNotFound.
+    From now on the log tells that the request is about it. Raises InstanceNotFound.
     """
-    return await services(request).lifecycle.instance(
+    found = await services(request).lifecycle.instance(
         caller(request).organization_id, request.path_params["instance_id"]
     )
+    correlation.of_instance(found.id)
+    return found

@@ -123,6 +123,22 @@ async def test_what_a_request_begins_is_logged_with_its_id_and_what_it_is_about(
     assert len(lines) == 4
 
 
+async def test_a_request_is_logged_with_the_instance_of_its_path_and_no_other(
+    http: Api, caplog: pytest.LogCaptureFixture
+) -> None:
+    one, other = await http.world.created(), await http.world.created()
+    caplog.set_level(logging.DEBUG, "chowder_local.web.middleware")
+    caplog.handler.setFormatter(JsonLine())
+    await http.get(f"/v1/instances/{one.id}")
+    await http.post(f"/v1/instances/{one.id}/stop")
+    await http.get(f"/local/instances/{one.id}/logs")
+    # It looks this one up, but is about all.
+    fault = {"kind": "stop", "status": 500, "instance_id": other.id}
+    assert (await http.post("/local/faults", json=fault)).status_code == 201
+    lines = [json.loads(line) for line in caplog.text.splitlines()]
+    assert [each.get("instance_id") for each in lines] == [one.id] * 3 + [None]
+
+
 async def test_a_request_is_one_line_in_the_log_without_query_or_key(
     http: Api, caplog: pytest.LogCaptureFixture
 ) -> None:
