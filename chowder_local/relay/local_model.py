@@ -68,14 +68,14 @@ class LocalModel:
         if (playback := self._recordings.playback(loan.instance_id)) is not None:
             exchange.source = "recording"
             return await _replayed(call, playback, Asked.of(call.provider, asked.conversation))
-        scripted = self._scripted(call, loan, exchange, asked)
+        scripted = await self._scripted(call, loan, exchange, asked)
         if scripted is None:
             return _made(asked.answered(decide(asked.conversation)))
         exchange.source = f"script: {scripted.rule}"
         await asyncio.sleep(scripted.played.delay_s)
         return _scripted(call, asked, scripted.played.answer, is_retry=bool(exchange.tries))
 
-    def _scripted(
+    async def _scripted(
         self, call: ModelCall, loan: Loan, exchange: Exchange, asked: Question
     ) -> Scripted | None:
         """What a script says to a message; what OpenClaw asks on its own no script is about."""
@@ -92,7 +92,7 @@ class LocalModel:
             session.name if session else None,
             is_session_known=session is not None,
         )
-        return self._scripts.answer(
+        return await self._scripts.answer(
             loan.organization_id, loan.instance_id, ask, conversation.digest
         )
 

@@ -43,23 +43,35 @@ _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 NOT_JSON = "model_attributes_type"
 
 
-async def parse(request: Request, model: type[Model], *, has_written_paths: bool = False) -> Model:
-    """The body as `model`; with written paths, what is wrong is placed without kinds of a union.
+async def parse(
+    request: Request,
+    model: type[Model],
+    *,
+    has_written_paths: bool = False,
+    max_bytes: int | None = None,
+    is_slow: bool = False,
+) -> Model:
+    """The body as `model`, validated in a thread if that `is_slow`.
+
+    With written paths, what is wrong is placed without kinds of a union.
 
     Raises InputInvalid, BodyTooLarge, BodyEncodingUnknown, BodiesTooMany, ClientStalled.
     """
     known = services(request)
     share = known.budget.share(request.scope)
-    body = await read_body(request, known.max_body_bytes, share)
+    limit_bytes = min(known.max_body_bytes, max_bytes or known.max_body_bytes)
+    body = await read_body(request, limit_bytes, share)
     encoding = request.headers.get("Content-Encoding", "").strip().lower()
     if body and encoding not in ("", "identity"):
         if encoding not in ("gzip", "x-gzip", "deflate"):
             raise BodyEncodingUnknown(encoding)
-        body = await _decoded(body, encoding, known.max_body_bytes, share)
+        body = await _decoded(body, encoding, limit_bytes, share)
     if body and not _is_json(request):
         raise _invalid(f"Input should be JSON, sent with Content-Type: {JSON}", NOT_JSON)
     content = json_of(body)
     try:
+        if is_slow:
+            return await asyncio.to_thread(validated, model, content, "body")
         return validated(model, content, "body")
     except InputInvalid as invalid:
         if has_written_paths:

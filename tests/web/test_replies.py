@@ -52,7 +52,7 @@ async def test_what_has_come_of_a_script_is_told_of_the_organizations_own_asks(h
     for text in ("hi", "bye"):
         ask = Ask(ModelProvider.OPENAI, "gpt-4o", 1, text, is_session_known=True)
         for organization_id in (world.organization_id, OrganizationId("other")):
-            scripts.answer(organization_id, InstanceId("i"), ask, "d" * 64)
+            await scripts.answer(organization_id, InstanceId("i"), ask, "d" * 64)
     told = (await http.get("/local/replies")).json()["server"]
     assert told["used"] == [2]
     (missed,) = told["unmatched"]

@@ -220,7 +220,7 @@ async def test_what_rules_have_come_to_is_told(
     async with looking(client, f"/recordings/live?instance={agent.id}") as page:
         await page.until("sun")
         ask = Ask("openai", "gpt-4o", 1, "How is it?")
-        world.scripts.answer(world.organization_id, agent.id, ask, "")
+        await world.scripts.answer(world.organization_id, agent.id, ask, "")
         services.exchanges.begin(world.organization_id, agent.id, "openai", "responses", b"{}")
         told = await page.until("<span>1</span>")
         assert f'id="recording-{agent.id}"' in told

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from chowder_local.domain import ModelProvider
 from chowder_local.relay.offline.beats import Beat, Cut, Raw, Wait
 from chowder_local.relay.offline.conversation import Called, Reply, Usage, pieces
 from chowder_local.relay.offline.view import seen
-from chowder_local.relay.replies.patterns import search
+from chowder_local.relay.replies.patterns import TimeLimit, search
 from chowder_local.relay.replies.rules import OVERLOADED, Break, Pause, ToolCall, Verbatim
 from chowder_local.relay.replies.templates import TemplateInvalid, rendered
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from regex import Pattern
 
     from chowder_local.relay.offline.conversation import Conversation
     from chowder_local.relay.replies.rules import Action, Match, Rule
@@ -43,6 +46,16 @@ class Ask:
     """Its name; None for the main one."""
     is_session_known: bool = False
     """Not of a turn that a messenger began, say."""
+
+    @cached_property
+    def folded_text(self) -> str:
+        """The text for comparisons in any case: every rule would make it anew."""
+        return self.text.casefold()
+
+    @cached_property
+    def folded_result(self) -> str:
+        """The same of what came back."""
+        return (self.result or "").casefold()
 
     def __str__(self) -> str:
         where = ""
@@ -93,45 +106,53 @@ def ask(
     )
 
 
-def place(rule: Rule, asked: Ask) -> int | None:
+def place(rule: Rule, asked: Ask, limit: TimeLimit) -> int | None:
     """Which of a rule's answers is for this; None if it is not about it at all.
 
-    Raises PatternTooSlow.
+    Raises MatchingTooSlow.
     """
-    if not _fits(rule.match, asked):
+    if not _fits(rule.match, asked, limit):
         return None
     # A rule about a result begins with that; any other one with the message.
     index = 0 if rule.match.is_of_result else asked.round
     return index if index < len(rule.answers) else None
 
 
-def _fits(match: Match, asked: Ask) -> bool:
+def _fits(match: Match, asked: Ask, limit: TimeLimit) -> bool:
     if match.is_of_session and not (asked.is_session_known and match.session == asked.session):
         return False
     return (
         (match.turn is None or match.turn == asked.turn)
         and (match.provider is None or match.provider == asked.provider)
         and (match.model is None or fnmatchcase(asked.model, match.model))
-        and _has(asked.text, match.text, match.regex)
-        and _fits_result(match, asked)
+        and _has(asked.text, asked.folded_text, match.text, match.pattern, limit)
+        and _fits_result(match, asked, limit)
     )
 
 
-def _fits_result(match: Match, asked: Ask) -> bool:
+def _fits_result(match: Match, asked: Ask, limit: TimeLimit) -> bool:
     if not match.is_of_result:
         return True
     if asked.tool is None or match.tool not in (None, asked.tool):
         return False
-    return _has(asked.result or "", match.result, match.result_regex)
+    return _has(asked.result or "", asked.folded_result, match.result, match.result_pattern, limit)
 
 
-def _has(text: str, part: str | None, pattern: str | None) -> bool:
-    is_in = part is None or part.casefold() in text.casefold()
-    return is_in and (pattern is None or search(pattern, text) is not None)
+def _has(
+    text: str, folded: str, part: str | None, pattern: Pattern[str] | None, limit: TimeLimit
+) -> bool:
+    if part is not None:
+        limit.left_s(part)
+        if part.casefold() not in folded:
+            return False
+    return pattern is None or search(pattern, text, limit) is not None
 
 
-def played(rule: Rule, made: Action, asked: Ask, digest: str) -> Played:
-    """An action as an answer; ids are made of the digest, so that they are always the same."""
+def played(rule: Rule, made: Action, asked: Ask, digest: str, limit: TimeLimit) -> Played:
+    """An action as an answer; ids are made of the digest, so that they are always the same.
+
+    Raises MatchingTooSlow.
+    """
     if made.error is not None:
         status = made.error
         if status == OVERLOADED:
@@ -139,7 +160,7 @@ def played(rule: Rule, made: Action, asked: Ask, digest: str) -> Played:
         refusal = Refusal(int(status), made.message or _DEFAULT_WORDS, made.retry_after_s)
         return Played(refusal, made.delay_s)
     try:
-        text, beats = _said(rule, made, asked)
+        text, beats = _said(rule, made, asked, limit)
     except TemplateInvalid as invalid:
         return Played(Refusal(400, f"The script of replies: {invalid}"))
     reply = Reply(
@@ -151,13 +172,16 @@ def played(rule: Rule, made: Action, asked: Ask, digest: str) -> Played:
     return Played(reply, made.delay_s)
 
 
-def _said(rule: Rule, made: Action, asked: Ask) -> tuple[str, tuple[str | Beat, ...]]:
+def _said(
+    rule: Rule, made: Action, asked: Ask, limit: TimeLimit
+) -> tuple[str, tuple[str | Beat, ...]]:
     if made.chunks is not None:
         text = "".join(chunk for chunk in made.chunks if isinstance(chunk, str))
         return text, tuple(_paced((_beat(chunk) for chunk in made.chunks), made.pace_s))
     text = made.text or ""
     if made.template is not None:
-        text = rendered(made.template, _values(rule, asked))
+        values = _values(rule.match.pattern, asked, limit)
+        text = rendered(made.template, values, lambda: limit.left_s(str(made.template)))
     return text, tuple(_paced(pieces(text), made.pace_s)) if made.pace_s else ()
 
 
@@ -186,15 +210,19 @@ def _calls(made: Action, digest: str) -> Iterator[Called]:
         yield Called(f"call_{digest[:22]}{number:02}", each.name, each.arguments)
 
 
-def _values(rule: Rule, asked: Ask) -> dict[str, Any]:
-    found = search(rule.match.regex, asked.text) if rule.match.regex else None
+def _values(pattern: Pattern[str] | None, asked: Ask, limit: TimeLimit) -> dict[str, Any]:
+    found = search(pattern, asked.text, limit) if pattern is not None else None
+    groups: dict[str | int, str | None] = {}
+    if found is not None:
+        groups.update(enumerate((found[0], *found.groups())))
+        groups.update(found.groupdict())
     return {
         "text": asked.text,
         "turn": asked.turn,
         "session": asked.session,
         "model": asked.model,
         "provider": str(asked.provider),
-        "groups": [found[0], *found.groups()] if found else [],
+        "groups": groups,
         "tool": asked.tool,
         "result": asked.result,
     }

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -16,12 +17,19 @@ from pydantic import (
 )
 
 from chowder_local.domain import ModelProvider
-from chowder_local.relay.replies.patterns import PatternInvalid
-from chowder_local.relay.replies.patterns import checked as checked_pattern
+from chowder_local.relay.replies.patterns import PatternInvalid, compiled, size
 from chowder_local.relay.replies.templates import TemplateInvalid
 from chowder_local.relay.replies.templates import checked as checked_template
 
+if TYPE_CHECKING:
+    from regex import Pattern
+
 MAX_RULES = 1_000
+MAX_CHUNKS = 10_000
+MAX_BYTES = 4_000_000
+"""Of a script that comes by the API."""
+MAX_PATTERN_SIZE = 50_000
+"""Of all regular expressions of a script together."""
 MAX_WAIT_S = 600.0
 OVERLOADED = "overloaded"
 
@@ -37,6 +45,8 @@ Number = BeforeValidator(_no_flag)
 Seconds = Annotated[float, Number, Field(ge=0, le=MAX_WAIT_S)]
 Count = Annotated[int, Number, Field(ge=0)]
 Ordinal = Annotated[int, Number, Field(ge=1)]
+Looked = Annotated[str, Field(max_length=10_000)]
+Id = Annotated[str, Field(max_length=200)]
 
 
 class _Strict(BaseModel):
@@ -48,29 +58,45 @@ class _Strict(BaseModel):
 class Match(_Strict):
     """When a rule counts; all that is given must be so, and nothing given is always so."""
 
-    text: str | None = Field(None, description="Is in the person's latest words, in any case.")
+    text: Looked | None = Field(None, description="Is in the person's latest words, in any case.")
     regex: str | None = Field(
         None, description="Is found in them, as a regular expression of Python."
     )
     turn: Ordinal | None = Field(
         None, description="How many messages the conversation has, this one included."
     )
-    session: str | None = Field(
+    session: Looked | None = Field(
         None, description="The name of the session; null, if it is there, is the main one."
     )
-    model: str | None = Field(None, description="The model's id; * and ? stand for anything.")
+    model: Id | None = Field(None, description="The model's id; * and ? stand for anything.")
     provider: ModelProvider | None = Field(None, description="Whose model is asked.")
     tool: str | None = Field(None, description="The tool that has come back since.")
-    result: str | None = Field(None, description="Is in what that tool came to, in any case.")
+    result: Looked | None = Field(None, description="Is in what that tool came to, in any case.")
     result_regex: str | None = Field(None, description="Is found in what that tool came to.")
+
+    @model_validator(mode="after")
+    def _compiled(self) -> Self:
+        # Now, because the model calls for which they are needed have no time for that.
+        _ = self.pattern, self.result_pattern
+        return self
 
     @field_validator("regex", "result_regex")
     @classmethod
     def _readable(cls, pattern: str | None) -> str | None:
         try:
-            return pattern and checked_pattern(pattern)
+            return pattern and compiled(pattern).pattern
         except PatternInvalid as invalid:
             raise ValueError(str(invalid)) from None
+
+    @cached_property
+    def pattern(self) -> Pattern[str] | None:
+        """The `regex`, compiled."""
+        return compiled(self.regex) if self.regex else None
+
+    @cached_property
+    def result_pattern(self) -> Pattern[str] | None:
+        """The `result_regex`, compiled."""
+        return compiled(self.result_regex) if self.result_regex else None
 
     @property
     def is_of_session(self) -> bool:
@@ -121,11 +147,15 @@ class Action(_Strict):
     text: str | None = Field(None, description="What is said.")
     template: str | None = Field(
         None,
-        description="The same as a Jinja template, with text, turn, session, model, provider, "
-        "groups (of the regex; 0 is all of it), tool and result.",
+        description="The same with names in double braces: text, turn, session, model, provider, "
+        "tool, result, and of the regex groups[1] or groups.name (groups[0] is all of it); filters "
+        "may follow, as in {{ text | upper }}.",
     )
     chunks: list[str | Pause | Verbatim | Break] | None = Field(
-        None, min_length=1, description="What is said, in the pieces in which it is streamed."
+        None,
+        min_length=1,
+        max_length=MAX_CHUNKS,
+        description="What is said, in the pieces in which it is streamed.",
     )
     call: str | None = Field(None, min_length=1, description="The one tool that is called.")
     arguments: dict[str, Any] | None = Field(None, description="With what it is called.")
@@ -216,3 +246,26 @@ class ReplyScript(_Strict):
     replies: list[Rule] = Field(
         default_factory=list, max_length=MAX_RULES, description="The rules, in their order."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _not_too_much(cls, script: Any) -> Any:
+        # Before any is compiled: each takes a millisecond, some of them twenty.
+        if isinstance(script, dict) and _pattern_size(script.get("replies")) > MAX_PATTERN_SIZE:
+            raise ValueError(
+                f"all regular expressions together may have {MAX_PATTERN_SIZE:,} characters, with "
+                "what has to be repeated, as in (abc){100}, counted as often"
+            )
+        return script
+
+
+def _pattern_size(rules: Any) -> int:
+    """Of what has not been looked at yet, so it may be anything."""
+    matches = [each.get("match") for each in rules or () if isinstance(each, dict)]
+    found = [
+        match.get(name)
+        for match in matches
+        if isinstance(match, dict)
+        for name in ("regex", "result_regex")
+    ]
+    return sum(size(each) for each in found if isinstance(each, str))

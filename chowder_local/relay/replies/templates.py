@@ -1,52 +1,192 @@
-"""Replies that are made of what was asked, by Jinja."""
+"""Replies that are made of what was asked: names in double braces, and nothing that could loop."""
 
 from __future__ import annotations
 
+import json
+import re
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
-    from jinja2 import Environment
+NAMES = ("text", "turn", "session", "model", "provider", "groups", "tool", "result")
+TEMPLATE_MAX = 20_000
+FILTERS_MAX = 5
+RENDERED_MAX = 1_000_000
+"""Characters, of what is said and of each value on the way there."""
+
+_FILTERS: Mapping[str, Callable[[Any], Any]] = {
+    "upper": lambda value: str(value).upper(),
+    "lower": lambda value: str(value).lower(),
+    "capitalize": lambda value: str(value).capitalize(),
+    "trim": lambda value: str(value).strip(),
+    "length": lambda value: len(str(value)),
+    "tojson": lambda value: json.dumps(value, ensure_ascii=False),
+}
+UNDERSTOOD = (
+    "A template has names in double braces: {{ text }}, turn, session, model, provider, tool, "
+    "result, and of groups one, {{ groups[1] }} or {{ groups.name }}; or a text in quotes. "
+    f"Filters may follow, {FILTERS_MAX} at most: {', '.join(_FILTERS)}, and "
+    "{{ tool | default('none') }} for what there is not"
+)
+_OTHERS = ("{%", "{#")
+_TOKEN = re.compile(
+    r"""\s*(?:(?P<end>\}\})|(?P<word>[A-Za-z_]\w*)|(?P<number>\d+)"""
+    r"""|"(?P<double>[^"]*)"|'(?P<single>[^']*)'|(?P<mark>[][|().]))"""
+)
+_NOTHING = object()
 
 
 class TemplateInvalid(Exception):
-    """A template cannot be read, or names something that there is not; the words say what."""
+    """A template cannot be read, or what it names is not there; the words say what."""
+
+
+@dataclass(frozen=True)
+class _Slot:
+    """One pair of double braces: a value, and what is done to it."""
+
+    name: str | None
+    """None: the value is `key` itself."""
+    key: str | int | None
+    filters: tuple[tuple[str, str | None], ...]
+
+    def value(self, values: Mapping[str, Any]) -> str:
+        found = self._found(values)
+        for name, default in self.filters:
+            if name == "default":
+                found = default if found in (_NOTHING, None) else found
+            elif found is not _NOTHING:
+                _check_length(found)
+                found = _FILTERS[name](found)
+        if found is _NOTHING:
+            raise TemplateInvalid(f"there is no {self.name} {self.key!r}")
+        return str(found)
+
+    def _found(self, values: Mapping[str, Any]) -> Any:
+        if self.name is None:
+            return self.key
+        found = values[self.name]
+        return found if self.key is None else found.get(self.key, _NOTHING)
 
 
 def checked(template: str) -> str:
     """The template, if it can be read. Raises TemplateInvalid."""
-    _compiled(template, _environment())
+    _read(template)
     return template
 
 
-def rendered(template: str, values: Mapping[str, Any]) -> str:
-    """What a template says of these values. Raises TemplateInvalid."""
-    from jinja2 import TemplateError
+def rendered(
+    template: str, values: Mapping[str, Any], check: Callable[[], object] = lambda: None
+) -> str:
+    """What a template says of the values of NAMES, of which groups are by number and name.
 
-    made = _compiled(template, _environment())
+    `check` is called before each part, and may raise. Raises TemplateInvalid.
+    """
+    parts, length = [], 0
     try:
-        text: str = made.render(values)
-    except (TemplateError, TypeError, ValueError, LookupError, ArithmeticError) as error:
-        raise TemplateInvalid(f"the template {template!r} fails: {error}") from None
-    return text
+        for part in _read(template):
+            check()
+            parts.append(part if isinstance(part, str) else part.value(values))
+            length += _check_length(parts[-1], length)
+    except TemplateInvalid as invalid:
+        raise TemplateInvalid(f"the template {template[:200]!r} fails: {invalid}") from None
+    return "".join(parts)
 
 
-def _environment() -> Environment:
-    # Few servers are given a template, and it takes as long to import as the store.
-    from jinja2 import StrictUndefined
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    # No file is read and nothing is run, whoever wrote it; and it is text, not a page.
-    return ImmutableSandboxedEnvironment(
-        undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True
-    )
+def _check_length(value: Any, before: int = 0) -> int:
+    length = len(value) if isinstance(value, str) else 0
+    if before + length > RENDERED_MAX:
+        raise TemplateInvalid(f"it comes to more than {RENDERED_MAX:,} characters")
+    return length
 
 
-def _compiled(template: str, environment: Environment) -> Any:
-    from jinja2 import TemplateError
+@lru_cache(maxsize=32)
+def _read(template: str) -> tuple[str | _Slot, ...]:
+    if len(template) > TEMPLATE_MAX:
+        raise TemplateInvalid(f"is no template: it has more than {TEMPLATE_MAX:,} characters")
+    return tuple(_Reader(template).parts())
 
-    try:
-        return environment.from_string(template)
-    except TemplateError as error:
-        raise TemplateInvalid(f"is no template: {error}") from None
+
+class _Reader:
+    """Reads a template from its beginning to its end, each character once."""
+
+    def __init__(self, template: str) -> None:
+        self._template = template
+        self._at = 0
+
+    def parts(self) -> Iterator[str | _Slot]:
+        while (begin := self._template.find("{{", self._at)) >= 0:
+            yield self._plain(self._template[self._at : begin])
+            self._at = begin + 2
+            yield self._slot()
+        yield self._plain(self._template[self._at :])
+
+    def _plain(self, text: str) -> str:
+        for mark in _OTHERS:
+            if (place := text.find(mark)) >= 0:
+                self._at += place
+                raise self._invalid(
+                    f"{mark} is not understood; to say it, write {{{{ '{mark}' }}}}"
+                )
+        return text
+
+    def _slot(self) -> _Slot:
+        name: str | None = None
+        key: str | int | None = None
+        kind, text = self._next()
+        if kind in {"double", "single"}:
+            key = text
+        elif kind == "word" and text in NAMES:
+            name = text
+            if name == "groups":
+                key = self._key()
+        else:
+            raise self._invalid(f"{text!r} is no name that it knows")
+        return _Slot(name, key, tuple(self._filters()))
+
+    def _key(self) -> str | int:
+        mark = self._next()[1]
+        kind, text = self._next() if mark in {".", "["} else ("", "")
+        if mark == "." and kind in {"word", "number"}:
+            return int(text) if kind == "number" else text
+        if mark == "[" and kind in {"number", "double", "single"} and self._next()[1] == "]":
+            return int(text) if kind == "number" else text
+        raise self._invalid("of groups, say which")
+
+    def _filters(self) -> Iterator[tuple[str, str | None]]:
+        for _ in range(FILTERS_MAX + 1):
+            kind, text = self._next()
+            if kind == "end":
+                return
+            if text != "|":
+                raise self._invalid(f"{text!r} is out of place")
+            _, name = self._next()
+            if name == "default":
+                yield name, self._default()
+            elif name in _FILTERS:
+                yield name, None
+            else:
+                raise self._invalid(f"{name!r} is no filter that it knows")
+        raise self._invalid("these are too many filters")
+
+    def _default(self) -> str:
+        opened, (kind, text), closed = self._next(), self._next(), self._next()
+        if (opened[1], closed[1]) != ("(", ")") or kind not in {"double", "single"}:
+            raise self._invalid("default takes a text in quotes")
+        return text
+
+    def _next(self) -> tuple[str, str]:
+        token = _TOKEN.match(self._template, self._at)
+        if token is None:
+            raise self._invalid("it breaks off" if self._is_over() else "this is not understood")
+        self._at = token.end()
+        kind = str(token.lastgroup)
+        return kind, token[kind]
+
+    def _is_over(self) -> bool:
+        return not self._template[self._at :].strip()
+
+    def _invalid(self, words: str) -> TemplateInvalid:
+        return TemplateInvalid(f"is no template at character {self._at}: {words}. {UNDERSTOOD}")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.responses import JSONResponse, Response
 
+from chowder_local.relay.replies.rules import MAX_BYTES
 from chowder_local.web.bodies import parse
 from chowder_local.web.payloads.replies import ReplyScriptChange, ScriptView
 from chowder_local.web.state import caller, instance_of, services
@@ -28,9 +29,15 @@ async def put(request: Request) -> JSONResponse:
     that matches counts. A script ends with the server.
     """
     owner = await _owner(request)
-    services(request).scripts.put(
-        owner, await parse(request, ReplyScriptChange, has_written_paths=True)
+    script = await parse(
+        request,
+        ReplyScriptChange,
+        has_written_paths=True,
+        max_bytes=MAX_BYTES,
+        # Its regular expressions are compiled.
+        is_slow=True,
     )
+    services(request).scripts.put(owner, script)
     return _shown(request, owner)
 
 

@@ -82,7 +82,7 @@ async def test_what_no_rule_was_about_is_told_to_its_own_organization(visitor: V
     agent = await world.created()
     world.scripts.own = world.scripts.put(world.organization_id, ReplyScript(unmatched="fail"))
     ask = Ask("openai", "gpt-4o", 1, HOSTILE)
-    world.scripts.answer(world.organization_id, agent.id, ask, "")
+    await world.scripts.answer(world.organization_id, agent.id, ask, "")
     html = (await visitor.get("/recordings")).text
     assert "No rule was about" in html
     assert "alert(1)" in html

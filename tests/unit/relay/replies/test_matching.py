@@ -19,6 +19,7 @@ from chowder_local.relay.offline.conversation import (
     Usage,
 )
 from chowder_local.relay.replies.matching import Ask, Played, Refusal, ask, place, played
+from chowder_local.relay.replies.patterns import TimeLimit
 from chowder_local.relay.replies.rules import Rule
 
 ASK = Ask(
@@ -38,13 +39,14 @@ def rule(reply: Any = "yes", **match: Any) -> Rule:
 
 def said(reply: Any, asked: Ask = ASK, **match: Any) -> Played:
     made = rule(reply, **match)
-    at = place(made, asked)
+    limit = TimeLimit()
+    at = place(made, asked, limit)
     assert at is not None
-    return played(made, made.answers[at], asked, "d" * 64)
+    return played(made, made.answers[at], asked, "d" * 64, limit)
 
 
 def test_a_rule_without_a_match_is_about_all_that_is_said() -> None:
-    assert place(rule(), ASK) == 0
+    assert place(rule(), ASK, TimeLimit()) == 0
 
 
 @pytest.mark.parametrize(
@@ -69,7 +71,7 @@ def test_a_rule_without_a_match_is_about_all_that_is_said() -> None:
     ],
 )
 def test_a_rule_is_about_what_its_match_says(match: dict[str, Any], is_met: bool) -> None:
-    assert (place(rule(**match), ASK) == 0) is is_met
+    assert (place(rule(**match), ASK, TimeLimit()) == 0) is is_met
 
 
 @pytest.mark.parametrize(
@@ -89,21 +91,22 @@ def test_a_rule_is_about_what_its_match_says(match: dict[str, Any], is_met: bool
     ],
 )
 def test_a_rule_about_a_result_is_about_nothing_else(match: dict[str, Any], is_met: bool) -> None:
-    assert (place(rule(**match), RESULT) == 0) is is_met
+    assert (place(rule(**match), RESULT, TimeLimit()) == 0) is is_met
 
 
 def test_the_main_session_is_null_and_one_that_nobody_knows_is_none() -> None:
     main, unknown = replace(ASK, session=None), replace(ASK, session=None, is_session_known=False)
 
-    assert place(rule(session=None), main) == 0
-    assert place(rule(session=None), unknown) is None
-    assert place(rule(), unknown) == 0
+    assert place(rule(session=None), main, TimeLimit()) == 0
+    assert place(rule(session=None), unknown, TimeLimit()) is None
+    assert place(rule(), unknown, TimeLimit()) == 0
 
 
 def test_a_list_has_an_answer_for_each_time_that_tools_come_back() -> None:
     made = rule([{"call": "exec"}, {"call": "read"}, "Done."], text="weather")
 
-    assert [place(made, replace(ASK, round=number)) for number in range(4)] == [0, 1, 2, None]
+    places = [place(made, replace(ASK, round=number), TimeLimit()) for number in range(4)]
+    assert places == [0, 1, 2, None]
 
 
 def test_words_are_said_as_they_are() -> None:
@@ -111,11 +114,11 @@ def test_words_are_said_as_they_are() -> None:
 
 
 def test_a_template_knows_what_was_asked() -> None:
-    template = "{{ groups[1] }} {{ turn }} {{ session }} {{ model }} {{ provider }} {{ tool }}"
+    template = "{{ groups[1] }} {{ groups.sky }} {{ turn }} {{ session }} {{ model }} {{ tool }}"
 
-    given = said({"template": template}, regex=r"in (\w+)")
+    given = said({"template": template}, regex=r"(?P<sky>W\w+) in (\w+)")
 
-    assert given.answer == Reply("Paris 2 alpha gpt-4o openai None")
+    assert given.answer == Reply("Weather Weather 2 alpha gpt-4o None")
 
 
 def test_a_template_knows_what_came_back() -> None:
@@ -125,11 +128,11 @@ def test_a_template_knows_what_came_back() -> None:
 
 
 def test_a_template_that_fails_is_an_error_that_says_why() -> None:
-    given = said({"template": "{{ nobody }}"})
+    given = said({"template": "{{ groups[7] }}"})
 
     assert isinstance(given.answer, Refusal)
     assert given.answer.status == 400
-    assert "'nobody' is undefined" in given.answer.words
+    assert "there is no groups 7" in given.answer.words
 
 
 def test_chunks_are_streamed_as_they_are_told() -> None:

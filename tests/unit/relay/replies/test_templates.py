@@ -1,31 +1,90 @@
 """Replies that are made of what was asked."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import pytest
 
-from chowder_local.relay.replies.templates import TemplateInvalid, checked, rendered
+from chowder_local.relay.replies.templates import (
+    RENDERED_MAX,
+    TEMPLATE_MAX,
+    TemplateInvalid,
+    checked,
+    rendered,
+)
 
-
-def test_a_template_says_what_it_is_given() -> None:
-    assert rendered("{{ text | upper }} ({{ turn }})\n", {"text": "hi", "turn": 2}) == "HI (2)\n"
+VALUES: dict[str, Any] = {
+    "text": " Hi \n",
+    "turn": 2,
+    "session": None,
+    "result": 'say "ü"',
+    "groups": {0: "order 7", 1: "7", "number": "7", 2: None},
+}
 
 
 @pytest.mark.parametrize(
-    "template",
+    ("template", "said"),
     [
-        "{{ nobody }}",
-        "{{ groups[7] }}",
-        "{{ 1 // 0 }}",
-        "{{ text.__class__.__mro__ }}",
-        "{{ text + 1 }}",
-        "{% include 'file' %}",
+        ("", ""),
+        ("Turn {{turn}}.\n", "Turn 2.\n"),
+        ("{{ text | trim | upper }}{{ text|lower }}", "HI hi \n"),
+        (
+            "{{ groups[1] }} {{ groups.number }} {{ groups['number'] }} {{ groups[0] }}",
+            "7 7 7 order 7",
+        ),
+        ("{{ session }} {{ session | default('main') }}", "None main"),
+        ('{{ groups[2] | default("-") }}{{ groups[9] | default("none") | upper }}', "-NONE"),
+        (
+            '{"said": {{ result | tojson }}, "n": {"m": {{ turn | tojson }}}}',
+            '{"said": "say \\"ü\\"", "n": {"m": 2}}',
+        ),
+        (
+            "{{ result | length }} {{ 'a {{ b }} {% c %}' | capitalize }} }}",
+            "7 A {{ b }} {% c %} }}",
+        ),
     ],
 )
-def test_what_a_template_cannot_do_is_told(template: str) -> None:
-    assert checked(template) == template
-    with pytest.raises(TemplateInvalid, match="fails"):
-        rendered(template, {"text": "hi", "groups": []})
+def test_a_template_says_what_it_is_given(template: str, said: str) -> None:
+    assert rendered(checked(template), VALUES) == said
 
 
-def test_what_is_no_template_is_told() -> None:
-    with pytest.raises(TemplateInvalid, match="is no template"):
-        checked("{% if %}")
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        ("a {{ nobody }}", "at character 11: 'nobody' is no name"),
+        ("{{ text", "it breaks off"),
+        ("{{ }}", "'}}' is no name"),
+        ("{{ 'text }}", "this is not understood"),
+        ("{{ 1 // 0 }}", "'1' is no name"),
+        ("{{ text.__class__ }}", "'.' is out of place"),
+        ("{{ text + 1 }}", "this is not understood"),
+        ("{{ groups }}", "of groups, say which"),
+        ("{{ groups[text] }}", "of groups, say which"),
+        ("{{ text | center(99) }}", "'center' is no filter"),
+        ("{{ text | default(5) }}", "default takes a text in quotes"),
+        ("{{ text" + " | upper" * 6 + " }}", "too many filters"),
+        ("a {% include 'file' %}", "at character 2: {% is not understood"),
+        ("{# note #}", "{# is not understood"),
+        ("x" * (TEMPLATE_MAX + 1), "more than 20,000 characters"),
+    ],
+)
+def test_what_is_no_template_is_told(template: str, words: str) -> None:
+    with pytest.raises(TemplateInvalid) as raised:
+        checked(template)
+    assert "is no template" in str(raised.value)
+    assert words in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("template", "text", "words"),
+    [
+        ("{{ groups[7] }}", "", "there is no groups 7"),
+        ("{{ text }}" * 10, "x" * (RENDERED_MAX // 9), "more than 1,000,000 characters"),
+        ("{{ text | trim }}", " " * (RENDERED_MAX + 1), "more than 1,000,000 characters"),
+    ],
+)
+def test_what_a_template_comes_to_is_bounded(template: str, text: str, words: str) -> None:
+    with pytest.raises(TemplateInvalid, match="fails") as raised:
+        rendered(checked(template), VALUES | {"text": text})
+    assert words in str(raised.value)

@@ -33,12 +33,12 @@ def conversation(messages: list[dict[str, Any]]) -> Conversation:
     return question.conversation
 
 
-def replayed(asked: Conversation, said: ModelSaid, status: int) -> Reply | Refusal:
+async def replayed(asked: Conversation, said: ModelSaid, status: int) -> Reply | Refusal:
     scripts = Scripts()
     script = ReplyScript.model_validate({"replies": [rule_of(asked, said, status)]})
     scripts.put(OrganizationId("o"), script)
     question = ask(ModelProvider.OPENAI, asked)
-    found = scripts.answer(OrganizationId("o"), InstanceId("i"), question, "d" * 64)
+    found = await scripts.answer(OrganizationId("o"), InstanceId("i"), question, "d" * 64)
     assert found is not None
     return found.played.answer
 
@@ -53,10 +53,10 @@ def replayed(asked: Conversation, said: ModelSaid, status: int) -> Reply | Refus
         ModelSaid("", (Called("c", "exec", {}), Called("d", "read", {"path": "a"}))),
     ],
 )
-def test_the_same_is_said_when_the_same_is_asked(
+async def test_the_same_is_said_when_the_same_is_asked(
     messages: list[dict[str, Any]], said: ModelSaid
 ) -> None:
-    again = replayed(conversation(messages), said, 200)
+    again = await replayed(conversation(messages), said, 200)
     assert isinstance(again, Reply)
     assert again.text == said.text
     assert [(each.name, each.arguments) for each in again.calls] == [
@@ -64,13 +64,13 @@ def test_the_same_is_said_when_the_same_is_asked(
     ]
 
 
-def test_a_failure_fails_again() -> None:
-    again = replayed(conversation(HELLO), ModelSaid(error="Slow down."), 429)
+async def test_a_failure_fails_again() -> None:
+    again = await replayed(conversation(HELLO), ModelSaid(error="Slow down."), 429)
     assert isinstance(again, Refusal)
     assert (again.status, again.words) == (429, "Slow down.")
 
 
-def test_what_is_not_set_is_not_written_down() -> None:
+async def test_what_is_not_set_is_not_written_down() -> None:
     rule = rule_of(conversation(HELLO), ModelSaid("Up."), 200)
     assert rule.model_dump(exclude_unset=True) == {
         "match": {"text": "Where is north?"}, "reply": "Up.",
