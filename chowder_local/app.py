@@ -81,6 +81,7 @@ from chowder_local.relay.metering import Metering
 from chowder_local.relay.recordings.in_force import Recordings
 from chowder_local.relay.service import Relay
 from chowder_local.stopping import Stopping
+from chowder_local.store.dashboard_sessions import DashboardSessionQueries
 from chowder_local.store.database import Database
 from chowder_local.store.instances import InstanceQueries
 from chowder_local.store.keys import KeyQueries
@@ -324,7 +325,8 @@ async def _open(
         dashboard=open_dashboard(
             settings, partial(engine.facts, machine.engine_address), health, gauges,
             SignIns(
-                authentication=authentication, keys=keys, meta=meta, vault=vault,
+                authentication=authentication, keys=keys,
+                sessions=DashboardSessionQueries(database), vault=vault,
                 store_id=await store_id_of(meta), clock=now,
             ),
         ),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import secrets
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from chowder_local.domain import Caller, KeyId
+from chowder_local.domain import Caller
 from chowder_local.errors.requests import (
     OrganizationKeyRequired,
     SignInLinkUsed,
@@ -19,18 +20,17 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from chowder_local.accounts.authentication import Authentication
+    from chowder_local.domain import KeyId
+    from chowder_local.store.dashboard_sessions import DashboardSessionQueries
     from chowder_local.store.keys import KeyQueries
-    from chowder_local.store.meta import MetaQueries
     from chowder_local.tokens import Vault
 
 SESSION_LIFE_S = 7 * 24 * 3600
 LINK_LIFE_S = 120
-ENDED = "dashboard.ended"
-"""Where it is kept which sessions were ended before their time."""
 
 
 class SignIns:
-    """A session says itself by which key it began, so that nothing is kept but those that ended.
+    """A session is a random token in a cookie, and a row that says by which key it began.
 
     It ends with its key, by signing out, or after a week. An agent that has one, because browsers
     send cookies to every port of a name, has no key: it opens the dashboard's pages only.
@@ -41,14 +41,14 @@ class SignIns:
         *,
         authentication: Authentication,
         keys: KeyQueries,
-        meta: MetaQueries,
+        sessions: DashboardSessionQueries,
         vault: Vault,
         store_id: str,
         clock: Callable[[], datetime],
     ) -> None:
         self._authentication = authentication
         self._keys = keys
-        self._meta = meta
+        self._sessions = sessions
         self._vault = vault
         self._clock = clock
         self._used_links: dict[str, float] = {}
@@ -64,7 +64,7 @@ class SignIns:
         caller = await self._authentication.caller(raw_key)
         if not caller.is_organization_key:
             raise OrganizationKeyRequired
-        return self._session(caller.key_id)
+        return await self._begun(caller.key_id)
 
     async def redeem(self, link: str) -> str:
         """A new session for the code of a link, once. Raises SignInLinkUsed."""
@@ -79,42 +79,27 @@ class SignIns:
         key = await self._keys.by_digest(content["key"])
         if key is None or not key.is_good(now) or not key.is_organization_key:
             raise SignInLinkUsed
-        return self._session(key.id)
+        return await self._begun(key.id)
 
     async def caller(self, session: str | None) -> Caller:
         """Whose session this is. Raises SignInNeeded if it is none, or over."""
-        content = _read(
-            self._vault.unseal(session or "", self._clock(), SESSION_LIFE_S), "dashboard"
-        )
-        if content is None or content["dashboard"] in await self._ended():
-            raise SignInNeeded
-        key = await self._keys.get(KeyId(content["key"]))
-        if key is None or not key.is_good(self._clock()):
+        now = self._clock()
+        key_id = await self._sessions.key_id(digest(session), now) if session else None
+        key = await self._keys.get(key_id) if key_id is not None else None
+        if key is None or not key.is_good(now):
             raise SignInNeeded
         return Caller(organization_id=key.organization_id, key_id=key.id)
 
     async def end(self, session: str | None) -> None:
         """Ends a session, wherever it has got to; that of nobody is none to end."""
-        now = self._clock()
-        content = _read(self._vault.unseal(session or "", now, SESSION_LIFE_S), "dashboard")
-        if content is None:
-            return
-        ended = {
-            name: until_s
-            for name, until_s in (await self._ended()).items()
-            if until_s > now.timestamp()
-        }
-        ended[content["dashboard"]] = now.timestamp() + SESSION_LIFE_S
-        await self._meta.put(ENDED, json.dumps(ended))
+        if session:
+            await self._sessions.remove(digest(session))
 
-    def _session(self, key_id: KeyId) -> str:
-        content = {"dashboard": secrets.token_hex(16), "key": key_id}
-        return self._vault.seal(json.dumps(content), self._clock())
-
-    async def _ended(self) -> dict[str, float]:
-        kept = await self._meta.get(ENDED)
-        found: dict[str, float] = {} if kept is None else json.loads(kept)
-        return found
+    async def _begun(self, key_id: KeyId) -> str:
+        session, now = secrets.token_urlsafe(32), self._clock()
+        expires_at = now + timedelta(seconds=SESSION_LIFE_S)
+        await self._sessions.add(digest(session), key_id, now=now, expires_at=expires_at)
+        return session
 
 
 def sign_in_link(vault: Vault, raw_key: str, now: datetime) -> str:

@@ -97,6 +97,16 @@ class KeyGrantRow(Table, table=True):
     permissions: list[str] = Field(sa_type=JSON)
 
 
+class DashboardSessionRow(Table, table=True):
+    """Somebody who is signed in to the dashboard; of the cookie only the SHA-256 is kept."""
+
+    __tablename__: ClassVar[str] = "dashboard_session"
+
+    sha256: str = Field(primary_key=True)
+    key_id: str = Field(foreign_key="api_key.id")
+    expires_at: datetime = Field(sa_type=UtcDateTime)
+
+
 class InstanceRow(Table, table=True):
     """An instance, kept as `terminated` after its sandbox is gone."""
 

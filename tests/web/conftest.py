@@ -21,7 +21,7 @@ from chowder_local.instances.resets import Resets
 from chowder_local.instances.session_names import SessionNames
 from chowder_local.relay.exchanges import Exchanges
 from chowder_local.settings import Settings
-from chowder_local.store.meta import MetaQueries
+from chowder_local.store.dashboard_sessions import DashboardSessionQueries
 from chowder_local.tokens import digest
 from chowder_local.web.budget import LARGEST_AT_ONCE, Budget
 from chowder_local.web.dashboard.assets import Assets
@@ -112,7 +112,7 @@ def dashboard_of(world: World) -> Dashboard:
         sign_ins=SignIns(
             authentication=world.authentication,
             keys=world.keys,
-            meta=MetaQueries(world.database),
+            sessions=DashboardSessionQueries(world.database),
             vault=world.vault,
             store_id="5eed",
             clock=world.clock,

@@ -17,6 +17,7 @@ from chowder_local.web.dashboard.forms import form
 from chowder_local.web.dashboard.guard import session
 from chowder_local.web.dashboard.state import dashboard, fragment, moved
 from chowder_local.web.failures import status_of
+from chowder_local.web.heads import fields_of
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -63,7 +64,9 @@ async def sign_out(request: Request) -> Response:
     sign_ins = dashboard(request).sign_ins
     await sign_ins.end(session(request))
     answer = moved(request, "/sign-in")
-    answer.delete_cookie(sign_ins.cookie, path="/", httponly=True, samesite="strict")
+    answer.delete_cookie(
+        sign_ins.cookie, path="/", httponly=True, samesite="strict", secure=_is_https(request)
+    )
     return answer
 
 
@@ -84,9 +87,21 @@ def _signed_in(request: Request, begun: str, onward: str) -> Response:
         path="/",
         httponly=True,
         samesite="strict",
-        secure=request.url.scheme == "https",
+        secure=_is_https(request),
     )
     return answer
+
+
+def _is_https(request: Request) -> bool:
+    """Whether the browser asks by HTTPS, of a proxy that speaks it in our place too.
+
+    A header that lies gives its own sender a cookie that the browser keeps for HTTPS, and nobody
+    else: so it may be believed whoever sends it.
+    """
+    fields = fields_of(request.scope)
+    scheme = fields.get(b"x-forwarded-proto", b"").partition(b",")[0].strip().lower()
+    is_forwarded = scheme == b"https" or fields.get(b"origin", b"").startswith(b"https://")
+    return is_forwarded or request.url.scheme == "https"
 
 
 def _onward(address: str | None) -> str:

@@ -10,6 +10,7 @@ import pytest
 
 from chowder_local.accounts.authentication import Authentication
 from chowder_local.accounts.organizations import Organizations
+from chowder_local.store.dashboard_sessions import DashboardSessionQueries
 from chowder_local.store.database import Database
 from chowder_local.store.instances import InstanceQueries
 from chowder_local.store.keys import KeyQueries
@@ -44,6 +45,7 @@ class Accounts:
     def __post_init__(self) -> None:
         self.keys = KeyQueries(self.database)
         self.meta = MetaQueries(self.database)
+        self.dashboard_sessions = DashboardSessionQueries(self.database)
         self.instances = InstanceQueries(self.database, self.vault)
         self.spares = SpareQueries(self.database)
         self.authentication = Authentication(self.keys, self.clock)

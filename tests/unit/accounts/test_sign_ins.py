@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
+from sqlmodel import select
 
 from chowder_local.accounts.sign_ins import (
-    ENDED,
     LINK_LIFE_S,
     SESSION_LIFE_S,
     SignIns,
     sign_in_link,
 )
 from chowder_local.errors.requests import KeyInvalid, KeyMissing, SignInLinkUsed, SignInNeeded
+from chowder_local.store.tables import DashboardSessionRow
 
 if TYPE_CHECKING:
     from tests.unit.accounts.conftest import Accounts
@@ -25,11 +27,16 @@ def sign_ins(accounts: Accounts) -> SignIns:
     return SignIns(
         authentication=accounts.authentication,
         keys=accounts.keys,
-        meta=accounts.meta,
+        sessions=accounts.dashboard_sessions,
         vault=accounts.vault,
         store_id="abc",
         clock=accounts.clock,
     )
+
+
+async def rows(accounts: Accounts) -> int:
+    async with accounts.database.reading() as session:
+        return len((await session.exec(select(DashboardSessionRow))).all())
 
 
 async def test_a_session_outlives_the_server_and_so_does_its_end(accounts: Accounts) -> None:
@@ -46,11 +53,23 @@ async def test_a_session_outlives_the_server_and_so_does_its_end(accounts: Accou
 async def test_what_is_over_anyway_is_forgotten(accounts: Accounts) -> None:
     _, key = await accounts.organizations.signup("Kitchen")
     for _ in range(2):
-        await sign_ins(accounts).end(await sign_ins(accounts).begin(key))
+        await sign_ins(accounts).begin(key)
         accounts.clock.now += timedelta(seconds=SESSION_LIFE_S + 1)
-    kept = await accounts.meta.get(ENDED)
-    assert kept is not None
-    assert kept.count(":") == 1
+    assert await rows(accounts) == 1
+
+
+async def test_those_who_sign_in_and_out_at_once_do_not_undo_each_others(
+    accounts: Accounts,
+) -> None:
+    _, key = await accounts.organizations.signup("Kitchen")
+    known = sign_ins(accounts)
+    ended = [await known.begin(key) for _ in range(10)]
+    begun = await asyncio.gather(*(known.begin(key) for _ in ended), *map(known.end, ended))
+    for session in ended:
+        with pytest.raises(SignInNeeded):
+            await known.caller(session)
+    for kept in begun[: len(ended)]:
+        assert (await known.caller(kept)).is_organization_key
 
 
 @pytest.mark.parametrize("session", [None, "", "x", "é"])
@@ -58,7 +77,6 @@ async def test_what_is_no_session_is_nobodys(accounts: Accounts, session: str | 
     with pytest.raises(SignInNeeded):
         await sign_ins(accounts).caller(session)
     await sign_ins(accounts).end(session)
-    assert await accounts.meta.get(ENDED) is None
 
 
 async def test_no_key_and_a_wrong_one_begin_nothing(accounts: Accounts) -> None:

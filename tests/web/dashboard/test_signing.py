@@ -49,6 +49,25 @@ async def test_the_cookie_is_for_pages_of_this_server_only_and_is_not_the_key(
     assert (await stranger.get("/")).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("headers", "is_secure"),
+    [
+        ({}, False),
+        ({"X-Forwarded-Proto": "http"}, False),
+        ({"X-Forwarded-Proto": "https, http"}, True),
+        ({"Origin": ORIGIN.replace("http:", "https:")}, True),
+    ],
+)
+async def test_behind_a_proxy_with_tls_the_cookie_is_for_https_only(
+    stranger: Visitor, headers: dict[str, str], is_secure: bool
+) -> None:
+    sent = {"Origin": ORIGIN} | headers
+    form = {"key": stranger.http.world.key}
+    answer = await stranger.http.client.post("/sign-in", data=form, headers=sent)
+    (cookie,) = SimpleCookie(answer.headers["Set-Cookie"]).values()
+    assert bool(cookie["secure"]) is is_secure
+
+
 async def test_a_session_opens_nothing_of_the_api(visitor: Visitor) -> None:
     session = visitor.http.client.cookies[COOKIE]
     for key in (None, session):
