@@ -7,9 +7,10 @@ import gc
 import json
 import logging
 import os
+import secrets
 import signal
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import uvloop
 from filelock import FileLock, Timeout
@@ -18,6 +19,7 @@ from chowder_local import __version__, logs
 from chowder_local.accounts.default import default_model_keys
 from chowder_local.app import create_app
 from chowder_local.data_dir import make_private_folder, touch_private, unusable
+from chowder_local.effective_settings import effective_settings
 from chowder_local.engine.builds import trusted_bundle
 from chowder_local.engine.connection import find_engine
 from chowder_local.engine.image_recipe import expected_tag
@@ -55,7 +57,14 @@ def run(settings: Settings, env: Mapping[str, str]) -> int:
         machine = _machine(settings, env)
         app = create_app(settings, machine)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve(app, bound, settings))
+            effective = effective_settings(
+                settings,
+                env,
+                image=machine.image,
+                engine_url=machine.engine_address.url,
+                salt=secrets.token_hex(16),
+            )
+            runner.run(_serve(app, bound, settings, effective))
     return 0
 
 
@@ -87,7 +96,9 @@ def _held_data_dir(settings: Settings) -> Iterator[None]:
         yield
 
 
-async def _serve(app: Starlette, bound: socket.socket, settings: Settings) -> None:
+async def _serve(
+    app: Starlette, bound: socket.socket, settings: Settings, effective: Mapping[str, Any]
+) -> None:
     async with app.router.lifespan_context(app) as yielded:
         state = dict(yielded or {})
         stopping: Stopping = state["services"].stopping
@@ -101,7 +112,7 @@ async def _serve(app: Starlette, bound: socket.socket, settings: Settings) -> No
         # request for some fifty milliseconds.
         gc.freeze()
         _stop_on_signals(server)
-        with _run_file(settings):
+        with _run_file(settings, effective):
             log.info("chowder-local %s listens on %s", __version__, settings.root_url)
             if not settings.is_on_loopback:
                 is_inside = is_in_container()
@@ -117,7 +128,7 @@ def _stop_on_signals(server: Listener) -> None:
 
 
 @contextmanager
-def _run_file(settings: Settings) -> Iterator[None]:
+def _run_file(settings: Settings, effective: Mapping[str, Any]) -> Iterator[None]:
     """Tells the CLI what runs here."""
     facts = {
         "pid": os.getpid(),
@@ -127,6 +138,8 @@ def _run_file(settings: Settings) -> Iterator[None]:
         "version": __version__,
         # For `doctor`, which does not have the options of `up`. A URL has no secret in it.
         "providers": settings.providers,
+        # For another `up`, which may ask for others.
+        "settings": effective,
     }
     write_private(settings.run_file, json.dumps(facts).encode())
     try:

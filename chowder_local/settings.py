@@ -305,7 +305,7 @@ class Settings(BaseModel):
 
     @property
     def run_file(self) -> Path:
-        """What the running server is: `pid`, `host`, `port`, `base_url`, `version`, `providers`."""
+        """What the running server is: `pid`, `base_url`, `version`, `settings` and more."""
         return self.data_dir / "server.json"
 
     @property

@@ -8,7 +8,7 @@ import signal
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
@@ -40,6 +40,8 @@ class RunningServer:
     version: str
     providers: Mapping[str, str] = field(default_factory=dict)
     """The URLs of those that it was started with, by name."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """What it runs with, as `effective_settings` has it."""
 
     @property
     def base_url(self) -> str:
@@ -53,7 +55,9 @@ def find_running(settings: Settings) -> RunningServer | None:
         content = json.loads(settings.run_file.read_bytes())
         root_url = str(content["base_url"]).rstrip("/").removesuffix("/v1")
         providers = dict(content.get("providers", {}))
-        return RunningServer(int(content["pid"]), root_url, str(content["version"]), providers)
+        chosen = dict(content.get("settings", {}))
+        pid, version = int(content["pid"]), str(content["version"])
+        return RunningServer(pid, root_url, version, providers, chosen)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,8 +13,10 @@ from chowder_local.cli.context import Context, data_dir_option
 from chowder_local.cli.detached import healthy_server, start_detached, wait_until_ready
 from chowder_local.cli.output import note, say, waiting
 from chowder_local.cli.seed import SEED_PATH, read_file, seed_server
+from chowder_local.client import Client
 from chowder_local.domain import Egress, Tier
 from chowder_local.errors import ChowderError
+from chowder_local.errors.process import ServerDiffers
 from chowder_local.settings import beyond_this_machine
 
 if TYPE_CHECKING:
@@ -91,10 +93,11 @@ def up(
     """Start the server, and first all that it needs.
 
     Finds the container engine, builds the sandbox image if it is not there, then serves until
-    Ctrl-C, or in the background with --detach. Does nothing if the server runs already. The
-    default organization gets the model keys in ANTHROPIC_API_KEY, OPENAI_API_KEY and
-    GEMINI_API_KEY, and the built-in offline model for the other providers. With --offline, those
-    that --provider names are answered by it as well.
+    Ctrl-C, or in the background with --detach. Does nothing if the server runs already as asked
+    for; an option or variable that asks for something else is an error. The default organization
+    gets the model keys in ANTHROPIC_API_KEY, OPENAI_API_KEY and GEMINI_API_KEY, and the built-in
+    offline model for the other providers. With --offline, those that --provider names are answered
+    by it as well.
     """
     options = {
         "host": host, "port": port, "offline": offline, "tier": tier, "image": image,
@@ -105,7 +108,8 @@ def up(
     # What is wrong with it by itself is told before anything is begun.
     seeding = None if seed is None else read_file(context, seed)
     if running := healthy_server(settings):
-        _say_running(context, running, is_other=any(options.values()))
+        _check_settings(context, settings, options, running)
+        _say_running(context, running)
     else:
         _check_files(settings)
         ensure_image(settings, context.env)
@@ -185,12 +189,28 @@ def _options(settings: Settings) -> list[str]:
     return options
 
 
-def _say_running(context: Context, running: RunningServer, *, is_other: bool) -> None:
+def _check_settings(
+    context: Context, settings: Settings, options: Mapping[str, Any], running: RunningServer
+) -> None:
+    """Raises ServerDiffers if the server is not as it was asked for."""
+    from chowder_local.effective_settings import unmet
+
+    chosen = [name for name, value in options.items() if value is not None]
+    differences = list(unmet(settings, context.env, chosen, running.settings))
+    if settings.tier is not None:
+        # It moves with a subscription, so what it began with says nothing.
+        with Client(running.root_url, context.key()) as client:
+            tier = client.organization()["subscription_tier"]
+        if tier != settings.tier:
+            differences.append(f"CHOWDER_TIER is {tier}, not {settings.tier}")
+    if differences:
+        raise ServerDiffers(running.pid, "; ".join(differences), context.program())
+
+
+def _say_running(context: Context, running: RunningServer) -> None:
     say(f"chowder-local {running.version} runs already (process {running.pid}).")
     if running.version != __version__:
         note(f"This is {__version__}: 'down' and 'up' again would bring the server to it.")
-    elif is_other:
-        note("Options change nothing on a running server: 'down' first, then 'up' with them.")
     _say_lines(context, running)
 
 

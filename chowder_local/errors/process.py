@@ -65,6 +65,19 @@ class ServerNotRunning(ChowderError):
         )
 
 
+class ServerDiffers(ChowderError):
+    """`up` was asked for settings that the server that runs already does not have."""
+
+    code = "server_differs"
+
+    def __init__(self, pid: int, differences: str, program: str) -> None:
+        super().__init__(
+            f"A server runs already (process {pid}), but not as asked for: "
+            f"{differences}. Settings of a running server cannot change. Stop it with "
+            f"'{program} down', which leaves agents as they are, and run 'up' again."
+        )
+
+
 class ServerNotReady(ChowderError):
     """A server that was started did not become healthy."""
 

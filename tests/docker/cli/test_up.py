@@ -75,10 +75,14 @@ def test_a_detached_server_is_ready_and_what_it_printed_can_be_pasted(
     assert status["data_dir"] == env["CHOWDER_DATA_DIR"]
     assert call("doctor").returncode == 0
 
-    again = call("up", "--detach", "--port", "1")
-    assert again.returncode == 0
+    again = call("up", "--detach")
+    assert (again.returncode, again.stderr) == (0, "")
     assert f"runs already (process {status['pid']})" in again.stdout
-    assert "'down' first" in again.stderr
+    other = call("up", "--detach", "--port", "1", CHOWDER_EGRESS="off")
+    assert other.returncode == 1
+    assert f"CHOWDER_EGRESS is on, not off; CHOWDER_PORT is {env['CHOWDER_PORT']}, not 1." in (
+        other.stderr
+    )
 
     down = call("down")
     assert f"stopped (process {status['pid']})" in down.stdout
@@ -106,7 +110,7 @@ def test_in_the_foreground_it_serves_until_it_is_interrupted(
             f"http://127.0.0.1:{env['CHOWDER_PORT']}/local/ready"
         ) as answer:
             assert json.load(answer) == {"ready": True}
-        second = call("up", "--detach", CHOWDER_PORT="1")
+        second = call("up", "--detach", "--offline")
         assert "runs already" in second.stdout
         server.send_signal(signal.SIGINT)
     assert server.returncode == 0

@@ -1,5 +1,6 @@
 """What `up` says and decides; the server and the engine themselves are in tests/docker."""
 
+import json
 import os
 import threading
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import pytest
 from chowder_local.cli import up as module
 from chowder_local.cli.main import run
 from chowder_local.cli.running import RunningServer
+from chowder_local.effective_settings import effective_settings
 from chowder_local.errors.process import SettingsInvalid
 from chowder_local.seeding.run import Seeded, SeedFile
 from chowder_local.settings import Settings
@@ -29,7 +31,7 @@ def has_image(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_server_that_runs_is_left_alone(serve: Serve, capsys: Output) -> None:
     env, _ = serve(HEALTHY)
-    assert run(["up"], {**env, "DOCKER_HOST": "unix:///nowhere"}) == 0
+    assert run(["up"], env) == 0
     printed, notes = capsys.readouterr()
     assert f"0.0.1 runs already (process {os.getpid()})" in printed
     assert 'eval "$(' in printed
@@ -37,15 +39,31 @@ def test_a_server_that_runs_is_left_alone(serve: Serve, capsys: Output) -> None:
     assert "'down' and 'up' again" in notes
 
 
-def test_options_for_a_server_that_runs_are_said_to_be_idle(
-    serve: Serve, capsys: Output, monkeypatch: pytest.MonkeyPatch
+def test_what_a_server_that_runs_is_not_is_an_error_with_the_cure_and_what_it_is_is_silent(
+    serve: Serve, tmp_path: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    env, _ = serve(HEALTHY)
+    organization = {"subscription_tier": "whale"}
+    env, _ = serve({**HEALTHY, "GET /v1/organization": organization})
+    started = {**env, "CHOWDER_EGRESS": "off", "OPENAI_API_KEY": "sk-secret"}
+    facts = json.loads((tmp_path / "server.json").read_bytes())
+    effective = effective_settings(
+        Settings.read(started), started, image="image:1", engine_url="unix:///x", salt="salt"
+    )
+    (tmp_path / "server.json").write_text(json.dumps(facts | {"settings": effective}))
     monkeypatch.setattr(module, "__version__", "0.0.1")
+    asked = ["up", "--egress", "off", "--tier", "whale", "--port", "2469", "--image", "image:1"]
+    assert run(asked, started) == 0
     assert run(["up"], env) == 0
     assert capsys.readouterr().err == ""
-    assert run(["up", "--port", "5"], env) == 0
-    assert "Options change nothing" in capsys.readouterr().err
+    other = {**env, "CHOWDER_EGRESS": "on", "OPENAI_API_KEY": "sk-other"}
+    assert run(["up", "--port", "5", "--tier", "crab"], other) == 1
+    printed, notes = capsys.readouterr()
+    assert printed == ""
+    assert (
+        "not as asked for: CHOWDER_EGRESS is off, not on; CHOWDER_PORT is 2469, not 5; "
+        "OPENAI_API_KEY is not what the server was started with; CHOWDER_TIER is whale, not crab. "
+    ) in notes
+    assert f"--data-dir {tmp_path} down'" in notes
 
 
 @pytest.mark.parametrize(
