@@ -57,7 +57,7 @@ def test_a_file_that_makes_no_sense_is_told_before_anyone_is_asked(
     file.write_text("- reply: {tekst: Hello}\n")
     env, asked = serve({})
     assert run(["replies", "set", str(file)], env) == 2
-    assert "replies.0.reply.answer.tekst" in capsys.readouterr().err
+    assert "replies.0.reply.tekst" in capsys.readouterr().err
     assert asked == []
 
 
