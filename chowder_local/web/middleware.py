@@ -19,6 +19,7 @@ from chowder_local import correlation
 from chowder_local.correlation import REQUEST_ID_HEADER
 from chowder_local.tokens import without_keys
 from chowder_local.web import failures
+from chowder_local.web.audit import audit_words
 from chowder_local.web.budget import give_back
 from chowder_local.web.dashboard.failures import page_of
 from chowder_local.web.gate import LOOPBACK_ORIGIN, Gate
@@ -178,14 +179,17 @@ class RequestLog:
 
 
 def _log_end(scope: Scope, status: int, took_s: float, request_id: str) -> None:
-    level = _level(scope["path"])
+    endpoint = scope.get("endpoint")
+    is_audited = scope["method"] in getattr(endpoint, "audited", ())
+    level = logging.INFO if is_audited else _level(scope["path"])
     if log.isEnabledFor(level):
         # Without the query, which may carry what no log should, and quoted, because a
         # decoded path may hold the end of this line and the beginning of another.
         path = quote(without_keys(scope["path"]))
         log.log(
-            level, "%s %s %d %.1f ms %s",
+            level, "%s %s %d %.1f ms %s%s",
             scope["method"], path, status, took_s * 1000, request_id,
+            audit_words(scope) if is_audited else "",
         )  # fmt: skip
 
 

@@ -104,7 +104,7 @@ from chowder_local.web.v1 import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from pydantic import BaseModel
     from starlette.types import Receive, Scope, Send
@@ -142,6 +142,7 @@ class Operation:
     body_type: str = "application/json"
     other_answers: tuple[str, ...] = ()
     headers: tuple[str, ...] = ()
+    is_audited: bool = False
 
     @property
     def tag(self) -> str:
@@ -161,12 +162,12 @@ IMPORT = "/local/instances/import"
 OPERATIONS: tuple[Operation, ...] = (
     Operation("POST",   "/v1/organization/signup",                                   organization.signup,     ANYONE,    "signUp",                "Sign up",                     Signup,             SignupView, 201),
     Operation("GET",    "/v1/organization",                                          organization.show,       ORG,       "getOrganization",       "Show the organization",       None,               OrganizationView),
-    Operation("PATCH",  "/v1/organization",                                          organization.change,     ORG,       "updateOrganization",    "Change the organization",     OrganizationChange, OrganizationView),
+    Operation("PATCH",  "/v1/organization",                                          organization.change,     ORG,       "updateOrganization",    "Change the organization",     OrganizationChange, OrganizationView, is_audited=True),
     Operation("POST",   "/v1/instances",                                             instances.create,        ORG,       "createInstance",        "Create an instance",          InstanceCreation,   InstanceView, 201, (400, 402)),
     Operation("GET",    "/v1/instances",                                             instances.index,         ANY_KEY,   "listInstances",         "List instances",              None,               [InstanceView]),
     Operation("GET",    "/v1/instances/{instance_id}",                               instances.show,          READ,      "getInstance",           "Show an instance",            None,               InstanceView),
     Operation("PATCH",  "/v1/instances/{instance_id}",                               instances.change,        CONFIGURE, "updateInstance",        "Change an instance",          InstanceChange,     InstanceView, 200, (400, 409, 502)),
-    Operation("DELETE", "/v1/instances/{instance_id}",                               instances.delete,        ORG,       "deleteInstance",        "Delete an instance",          None,               None, 204, (502,)),
+    Operation("DELETE", "/v1/instances/{instance_id}",                               instances.delete,        ORG,       "deleteInstance",        "Delete an instance",          None,               None, 204, (502,), is_audited=True),
     Operation("GET",    "/v1/instances/{instance_id}/status",                        instances.status,        READ,      "getInstanceStatus",     "Poll an instance",            None,               InstanceStatusView, headers=(QUEUE_POSITION_HEADER,)),
     Operation("POST",   "/v1/instances/{instance_id}/stop",                          instances.stop,          ORG,       "stopInstance",          "Stop an instance",            None,               InstanceView, 200, (409, 502)),
     Operation("POST",   "/v1/instances/{instance_id}/start",                         instances.start,         ORG,       "startInstance",         "Start an instance",           None,               InstanceView, 200, (409, 502)),
@@ -188,10 +189,10 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("POST",   "/v1/instances/{instance_id}/skills/install",                skills.install,          CONFIGURE, "installSkill",          "Install a skill",             SkillInstallation,  SkillInstallationView, 200, (400, 409, 502)),
     Operation("GET",    "/v1/instances/{instance_id}/skills/{skill_name:path}",      skills.show,             CONFIGURE, "getSkill",              "Show a skill",                None,               SkillDetailsView, 200, (409, 502)),
     Operation("PATCH",  "/v1/instances/{instance_id}/skills/{skill_name:path}",      skills.change,           CONFIGURE, "updateSkill",           "Change a skill",              SkillChange,        None, 204, (400, 409, 502)),
-    Operation("POST",   "/v1/keys",                                                  keys.create,             ORG,       "createKey",             "Create a key",                KeyCreation,        NewKeyView, 201, (404,)),
+    Operation("POST",   "/v1/keys",                                                  keys.create,             ORG,       "createKey",             "Create a key",                KeyCreation,        NewKeyView, 201, (404,), is_audited=True),
     Operation("GET",    "/v1/keys",                                                  keys.index,              ORG,       "listKeys",              "List keys",                   None,               [KeyView]),
     Operation("GET",    "/v1/keys/{key_id}",                                         keys.show,               ORG,       "getKey",                "Show a key",                  None,               KeyDetailsView),
-    Operation("DELETE", "/v1/keys/{key_id}",                                         keys.revoke,             ORG,       "revokeKey",             "Revoke a key",                None,               None, 204),
+    Operation("DELETE", "/v1/keys/{key_id}",                                         keys.revoke,             ORG,       "revokeKey",             "Revoke a key",                None,               None, 204, is_audited=True),
     Operation("GET",    "/v1/subscription",                                          subscription.show,       ORG,       "getSubscription",       "Show the subscription",       None,               SubscriptionView),
     Operation("POST",   "/v1/subscription/checkout",                                 subscription.checkout,   ORG,       "createCheckout",        "Begin a checkout",            CheckoutCreation,   LinkView),
     Operation("POST",   "/v1/subscription/portal",                                   subscription.portal,     ORG,       "createPortal",          "Open the portal",             None,               LinkView),
@@ -201,7 +202,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("GET",    "/local/events",                                             events.follow,           ORG,       "streamEvents",          "Follow what happens",         None,               "text/event-stream"),
     Operation("POST",   "/local/instances/import",                                   snapshots.take_in,       ORG,       "importInstance",        "Import an instance",          "application/octet-stream", InstanceView, 201, (400, 402, 413), ImportQuery),
     Operation("GET",    "/local/instances/{instance_id}",                            local_instances.show,    ORG,       "getEgress",             "Show its egress",             None,               LocalInstanceView),
-    Operation("PATCH",  "/local/instances/{instance_id}",                            local_instances.change,  ORG,       "setEgress",             "Choose its egress",           LocalInstanceChange, LocalInstanceView, 200, (400, 409)),
+    Operation("PATCH",  "/local/instances/{instance_id}",                            local_instances.change,  ORG,       "setEgress",             "Choose its egress",           LocalInstanceChange, LocalInstanceView, 200, (400, 409), is_audited=True),
     Operation("GET",    "/local/instances/{instance_id}/logs",                       local_instances.logs,    ORG,       "readLogs",              "Read a sandbox's log",        None,               "text/plain", 200, (409, 502), LogQuery),
     Operation("GET",    "/local/instances/{instance_id}/gateway",                    local_instances.gateway, ORG,       "getGateway",            "Reach a gateway directly",    None,               GatewayView, 200, (409,)),
     Operation("GET",    "/local/instances/{instance_id}/exchanges",                  exchanges.index,         ORG,       "listExchanges",         "List its model calls",        None,               [ExchangeView], query=ExchangeQuery),
@@ -219,7 +220,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("GET",    "/local/faults",                                             faults.index,            ORG,       "listFaults",            "List faults",                 None,               [FaultView]),
     Operation("DELETE", "/local/faults",                                             faults.clear,            ORG,       "deleteFaults",          "Take all faults back",        None,               None, 204),
     Operation("DELETE", "/local/faults/{fault_id}",                                  faults.remove,           ORG,       "deleteFault",           "Take a fault back",           None,               None, 204),
-    Operation("POST",   "/local/reset",                                              resets.reset,            ORG,       "resetOrganization",     "Begin anew",                  None,               ResetView, 200, (502,)),
+    Operation("POST",   "/local/reset",                                              resets.reset,            ORG,       "resetOrganization",     "Begin anew",                  None,               ResetView, 200, (502,), is_audited=True),
     Operation("GET",    "/local/instances/{instance_id}/sessions",                   reading.sessions,        ORG,       "listSessions",          "List conversations",          None,               SessionsView, 200, (409, 502)),
     Operation("GET",    "/local/instances/{instance_id}/transcript",                 reading.main,            ORG,       "readTranscript",        "Read what was said",          None,               TranscriptView, 200, (409, 502), KeyedTranscriptQuery),
     Operation("GET",    "/local/instances/{instance_id}/sessions/{session_id:path}/transcript",
@@ -230,10 +231,10 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("GET",    "/local/instances/{instance_id}/snapshots",                  snapshots.of_instance,   ORG,       "listInstanceSnapshots", "List an instance's snapshots", None,              [SnapshotView]),
     Operation("GET",    "/local/snapshots",                                          snapshots.index,         ORG,       "listSnapshots",         "List all snapshots",          None,               [SnapshotView]),
     Operation("GET",    "/local/snapshots/{snapshot_id}",                            snapshots.show,          ORG,       "getSnapshot",           "Show a snapshot",             None,               SnapshotView),
-    Operation("DELETE", "/local/snapshots/{snapshot_id}",                            snapshots.delete,        ORG,       "deleteSnapshot",        "Remove a snapshot",           None,               None, 204),
+    Operation("DELETE", "/local/snapshots/{snapshot_id}",                            snapshots.delete,        ORG,       "deleteSnapshot",        "Remove a snapshot",           None,               None, 204, is_audited=True),
     Operation("POST",   "/local/snapshots/{snapshot_id}/fork",                       snapshots.fork_snapshot, ORG,       "forkSnapshot",          "Make an instance of a snapshot", Fork,            InstanceView, 201, (402,)),
     Operation("POST",   "/local/instances/{instance_id}/fork",                       snapshots.fork,          ORG,       "forkInstance",          "Fork an instance",            Fork,               InstanceView, 201, (400, 402, 409, 502)),
-    Operation("POST",   "/local/instances/{instance_id}/restore",                    snapshots.restore,       ORG,       "restoreInstance",       "Make an instance what it was", Restoration,       InstanceView, 200, (409,)),
+    Operation("POST",   "/local/instances/{instance_id}/restore",                    snapshots.restore,       ORG,       "restoreInstance",       "Make an instance what it was", Restoration,       InstanceView, 200, (409,), is_audited=True),
     Operation("GET",    "/local/instances/{instance_id}/export",                     snapshots.export,        ORG,       "exportInstance",        "Export an instance",          None,               "application/octet-stream", 200, (400, 409, 502)),
 )
 
@@ -250,19 +251,22 @@ PAGES: tuple[Operation, ...] = (
 def routes(operations: Iterable[Operation] = OPERATIONS + PAGES) -> list[Route]:
     """Starlette's routes for the table, one a path; each handler is guarded as its row says."""
     paths: dict[str, dict[str, Handler]] = {}
+    audited: dict[str, set[str]] = {}
     for each in operations:
+        if each.is_audited:
+            audited.setdefault(each.path, set()).add(each.method)
         guarded_handler = guarded(each.handler, each.access, faulty(each))
         paths.setdefault(each.path, {})[each.method] = guarded_handler
     # Starlette looks through them one by one, and this one is asked for more than all others.
     in_order = sorted(paths, key=lambda path: path != POLLED)
     # With a route for each method, a refusal would name that of the path's first one alone.
-    return [_route(path, paths[path]) for path in in_order]
+    return [_route(path, paths[path], audited.get(path, ())) for path in in_order]
 
 
-def _route(path: str, handlers: Mapping[str, Handler]) -> Route:
+def _route(path: str, handlers: Mapping[str, Handler], audited: Collection[str]) -> Route:
     # Of this one, other methods would be those of an instance that is called so.
     methods = None if path == IMPORT else list(handlers)
-    made = Route(path, _Endpoint(handlers), methods=methods)
+    made = Route(path, _Endpoint(handlers, audited), methods=methods)
     # A name may have lines, and a path that ends with the end of one is another path.
     exactly = made.path_regex.pattern.removesuffix("$") + r"\Z"
     made.path_regex = re.compile(exactly, re.DOTALL)
@@ -272,8 +276,9 @@ def _route(path: str, handlers: Mapping[str, Handler]) -> Route:
 class _Endpoint:
     """The handlers of a path; what they raise is rendered where everything is, and nowhere else."""
 
-    def __init__(self, handlers: Mapping[str, Handler]) -> None:
+    def __init__(self, handlers: Mapping[str, Handler], audited: Collection[str] = ()) -> None:
         self._handlers = handlers
+        self.audited = audited
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive, send)

@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field
 
 from chowder_local.accounts.keys import KeyDraft
 from chowder_local.domain import Permission
+from chowder_local.web.audit import note
 from chowder_local.web.bodies import parse_query, validated
 from chowder_local.web.dashboard.forms import fields
 from chowder_local.web.dashboard.names import instance_names
@@ -95,6 +96,7 @@ async def create(request: Request) -> Response:
         ).model_dump()
     )
     key, raw_key = await services(request).keys.create(caller(request).organization_id, draft)
+    note(request, key=key.id)
     (line,) = await _lines(request, [key])
     return fragment(request, "new_key.html", line=line, raw_key=raw_key)
 

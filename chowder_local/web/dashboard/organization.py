@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 from pydantic import BaseModel
 
 from chowder_local.domain import ModelProvider, Permission, Tier
+from chowder_local.web.audit import note
 from chowder_local.web.bodies import parse_query, validated
 from chowder_local.web.dashboard import keys
 from chowder_local.web.dashboard.forms import form
@@ -118,6 +119,7 @@ async def portal(request: Request) -> Response:
 
 async def _changed(request: Request, provider: ModelProvider, key: str, done: str) -> Response:
     change = validated(OrganizationChange, {"model_api_keys": {provider: key}}, "body")
+    note(request, model_keys=provider)
     details = await services(request).organizations.change(
         caller(request).organization_id, model_api_keys=change.model_api_keys
     )

@@ -43,7 +43,7 @@ from chowder_local.web.dashboard.guard import guarded
 from chowder_local.web.dashboard.state import dashboard
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from starlette.responses import Response
     from starlette.types import Receive, Scope, Send
@@ -53,12 +53,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Page:
-    """One method of one address; `is_open` for who is not signed in, too."""
+    """One method of one address; `is_open` for who is not signed in, too.
+
+    Audited is what is so in the API's table.
+    """
 
     method: str
     path: str
     handler: Handler
     is_open: bool = False
+    is_audited: bool = False
 
 
 INSTANCE = "/instances/{instance_id}"
@@ -86,7 +90,7 @@ PAGES: tuple[Page, ...] = (
     Page("GET", f"{INSTANCE}/fork", changes.ask_fork),
     Page("POST", f"{INSTANCE}/fork", changes.fork),
     Page("GET", f"{INSTANCE}/delete", changes.ask_delete),
-    Page("POST", f"{INSTANCE}/delete", changes.delete),
+    Page("POST", f"{INSTANCE}/delete", changes.delete, is_audited=True),
     Page("GET", f"{INSTANCE}/export", snapshots.export),
     Page("GET", f"{INSTANCE}/files", files.show),
     Page("GET", f"{INSTANCE}/files/edit", editor.show),
@@ -99,11 +103,11 @@ PAGES: tuple[Page, ...] = (
     Page("POST", f"{INSTANCE}/snapshots", snapshots.take),
     Page("GET", f"{INSTANCE}/snapshots/live", snapshots.follow),
     Page("GET", f"{SNAPSHOT}/restore", snapshots.ask_restore),
-    Page("POST", f"{SNAPSHOT}/restore", snapshots.restore),
+    Page("POST", f"{SNAPSHOT}/restore", snapshots.restore, is_audited=True),
     Page("GET", f"{SNAPSHOT}/fork", snapshots.ask_fork),
     Page("POST", f"{SNAPSHOT}/fork", snapshots.fork),
     Page("GET", f"{SNAPSHOT}/delete", snapshots.ask_delete),
-    Page("POST", f"{SNAPSHOT}/delete", snapshots.delete),
+    Page("POST", f"{SNAPSHOT}/delete", snapshots.delete, is_audited=True),
     Page("GET", f"{INSTANCE}/channels", channels.show),
     Page("GET", f"{INSTANCE}/channels/list", channels.index),
     Page("GET", f"{INSTANCE}/channels/states", channels.watch),
@@ -145,12 +149,12 @@ PAGES: tuple[Page, ...] = (
     Page("POST", f"{RECORDING}/stop", recordings.stop),
     Page("GET", "/organization", organization.show),
     Page("POST", "/organization/name", organization.rename),
-    Page("POST", "/organization/model-keys", organization.set_model_key),
+    Page("POST", "/organization/model-keys", organization.set_model_key, is_audited=True),
     Page("GET", "/organization/model-keys/clear", organization.ask_clear_model_key),
-    Page("POST", "/organization/model-keys/clear", organization.clear_model_key),
-    Page("POST", "/organization/keys", keys.create),
+    Page("POST", "/organization/model-keys/clear", organization.clear_model_key, is_audited=True),
+    Page("POST", "/organization/keys", keys.create, is_audited=True),
     Page("GET", f"{KEY}/revoke", keys.ask_revoke),
-    Page("POST", f"{KEY}/revoke", keys.revoke),
+    Page("POST", f"{KEY}/revoke", keys.revoke, is_audited=True),
     Page("GET", "/subscription", organization.subscription),
     Page("POST", "/subscription/checkout", organization.checkout),
     Page("POST", "/subscription/portal", organization.portal),
@@ -164,11 +168,15 @@ PAGES: tuple[Page, ...] = (
 def dashboard_routes(pages: Iterable[Page] = PAGES) -> list[Route]:
     """Starlette's routes for the table, one an address, and that of the static files."""
     paths: dict[str, dict[str, Handler]] = {}
+    audited: dict[str, set[str]] = {}
     for each in pages:
+        if each.is_audited:
+            audited.setdefault(each.path, set()).add(each.method)
         handler = guarded(each.handler, is_open=each.is_open)
         paths.setdefault(each.path, {})[each.method] = handler
     made = [
-        Route(path, _Endpoint(handlers), methods=list(handlers)) for path, handlers in paths.items()
+        Route(path, _Endpoint(handlers, audited.get(path, ())), methods=list(handlers))
+        for path, handlers in paths.items()
     ]
     return [*made, Route(assets.PATH, _asset)]
 
@@ -180,8 +188,9 @@ async def _asset(request: Request) -> Response:
 class _Endpoint:
     """The handlers of an address; what they raise is rendered where everything is."""
 
-    def __init__(self, handlers: dict[str, Handler]) -> None:
+    def __init__(self, handlers: dict[str, Handler], audited: Collection[str]) -> None:
         self._handlers = handlers
+        self.audited = audited
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive, send)

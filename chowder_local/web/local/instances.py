@@ -8,6 +8,7 @@ from starlette.responses import JSONResponse, Response
 
 from chowder_local.domain import InstanceStatus
 from chowder_local.errors.requests import InstanceStateWrong
+from chowder_local.web.audit import note
 from chowder_local.web.bodies import parse, parse_query
 from chowder_local.web.payloads.local import LocalInstanceChange, LocalInstanceView, LogQuery
 from chowder_local.web.state import instance_of, services
@@ -28,6 +29,7 @@ async def change(request: Request) -> JSONResponse:
     """Chooses whether the instance's sandbox reaches the outside."""
     instance = await instance_of(request)
     body = await parse(request, LocalInstanceChange)
+    note(request, egress=body.egress or "default")
     return _shown(request, await services(request).egress.change(instance.id, body.egress))
 
 

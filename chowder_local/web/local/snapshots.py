@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
+from chowder_local.web.audit import note
 from chowder_local.web.bodies import parse, parse_query
 from chowder_local.web.downloads import download
 from chowder_local.web.payloads.instances import InstanceView
@@ -85,6 +86,7 @@ async def restore(request: Request) -> JSONResponse:
     """Makes an instance what it was; what it has become since is gone."""
     instance = await instance_of(request)
     body = await parse(request, Restoration)
+    note(request, snapshot=body.snapshot_id)
     restored = await services(request).forks.restore(
         instance.organization_id, instance, body.snapshot_id
     )

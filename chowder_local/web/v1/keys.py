@@ -8,6 +8,7 @@ from starlette.responses import JSONResponse, Response
 
 from chowder_local.accounts.keys import KeyDraft
 from chowder_local.web.arrays import array
+from chowder_local.web.audit import note
 from chowder_local.web.bodies import parse
 from chowder_local.web.payloads.keys import KeyCreation, KeyDetailsView, KeyView, NewKeyView
 from chowder_local.web.state import caller, services
@@ -21,6 +22,7 @@ async def create(request: Request) -> JSONResponse:
     body = await parse(request, KeyCreation)
     draft = KeyDraft(**body.model_dump())
     key, raw_key = await services(request).keys.create(caller(request).organization_id, draft)
+    note(request, key=key.id)
     return JSONResponse(NewKeyView.of_new(key, raw_key).model_dump(mode="json"), 201)
 
 

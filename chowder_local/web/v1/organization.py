@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from starlette.responses import JSONResponse
 
+from chowder_local.web.audit import note
 from chowder_local.web.bodies import parse
 from chowder_local.web.payloads.organization import (
     OrganizationChange,
@@ -36,6 +37,8 @@ async def show(request: Request) -> JSONResponse:
 async def change(request: Request) -> JSONResponse:
     """Renames the organization, sets or removes model keys."""
     body = await parse(request, OrganizationChange)
+    if body.model_api_keys:
+        note(request, model_keys="+".join(sorted(body.model_api_keys)))
     details = await services(request).organizations.change(
         caller(request).organization_id, name=body.name, model_api_keys=body.model_api_keys
     )
