@@ -33,6 +33,7 @@ from chowder_local.instances.eyesight import Eyesight
 from chowder_local.instances.forks import Forks
 from chowder_local.instances.gauges import Gauges
 from chowder_local.instances.health import Health
+from chowder_local.instances.histories import Histories
 from chowder_local.instances.lifecycle import Lifecycle
 from chowder_local.instances.live_config import LiveConfig
 from chowder_local.instances.locks import InstanceLocks
@@ -55,6 +56,7 @@ from chowder_local.openclaw.control import Control
 from chowder_local.openclaw.files import Files
 from chowder_local.openclaw.gateway import open_gateways
 from chowder_local.openclaw.pouring import Pouring
+from chowder_local.openclaw.rewinding import Rewinding
 from chowder_local.openclaw.skills import Skills
 from chowder_local.openclaw.transcripts import Transcripts
 from chowder_local.openclaw.warmup import WarmUp
@@ -80,7 +82,9 @@ from chowder_local.relay.local_model import LocalModel
 from chowder_local.relay.metering import Metering
 from chowder_local.relay.recordings.in_force import Recordings
 from chowder_local.relay.service import Relay
+from chowder_local.relay.session_watch import SessionWatch
 from chowder_local.stopping import Stopping
+from chowder_local.store.conversation_histories import ConversationHistoryQueries
 from chowder_local.store.dashboard_sessions import DashboardSessionQueries
 from chowder_local.store.database import Database
 from chowder_local.store.instances import InstanceQueries
@@ -158,8 +162,11 @@ async def _open(
     database = await stack.enter_async_context(Database.open(settings.database_file, vault.encrypt))
     meta = MetaQueries(database)
     organizations = Organizations(OrganizationQueries(database), vault, now)
-    keys, sessions, usage = KeyQueries(database), SessionQueries(database), UsageQueries(database)
-    for writer in (keys.uses, sessions.uses, usage):
+    keys, sessions, usage, histories = (
+        KeyQueries(database), SessionQueries(database), UsageQueries(database),
+        ConversationHistoryQueries(database),
+    )  # fmt: skip
+    for writer in (keys.uses, sessions.uses, usage, histories):
         stack.push_async_callback(writer.write)
     authentication = Authentication(keys, now)
     default_organization_id = await ensure_default(
@@ -168,7 +175,7 @@ async def _open(
     )  # fmt: skip
     engine, networks = await open_engine(settings, machine, meta, stack)
 
-    stopping, model_failures = Stopping(), FailureLog()
+    stopping, model_failures, session_watch = Stopping(), FailureLog(), SessionWatch()
     events = open_events(stopping, stack)
     instances, spare_queries, faults = (
         InstanceQueries(database, vault, events), SpareQueries(database, events),
@@ -188,7 +195,7 @@ async def _open(
         failures=model_failures, events=events, metrics=metrics, exchanges=exchanges,
         metering=Metering(usage, now),
         local_model=LocalModel(scripts, recordings, session_names.of),
-        recorder=recordings.recorder,
+        session_watch=session_watch, recorder=recordings.recorder,
     )  # fmt: skip
     relay_port = await listen_to_sandboxes(relay, networks, meta, stack)
     engine.relay_is_at(relay_port)
@@ -201,8 +208,9 @@ async def _open(
     readiness, locks = (
         Readiness(engine, gateway_of, boot_timeout_s=settings.boot_timeout_s), InstanceLocks(),
     )  # fmt: skip
-    control, seeds, releases = (
-        Control(engine, vault.gateway_token), Seeds(vault, relay_url),
+    control, transcripts, seeds, releases = (
+        Control(engine, vault.gateway_token), Transcripts(engine, engine.beside, STATE_DIR),
+        Seeds(vault, relay_url),
         Releases(instances, engine, locks, events),
     )  # fmt: skip
     egress, pouring = (
@@ -213,7 +221,8 @@ async def _open(
         SnapshotQueries(database, vault, events),
     )
     snapshots = Snapshots(
-        queries=snapshot_queries, instances=instances, sessions=sessions, engine=engine,
+        queries=snapshot_queries, instances=instances, sessions=sessions, histories=histories,
+        engine=engine,
         archives=Archives(settings.snapshots_dir), locks=locks, suspensions=suspensions, clock=now,
     )  # fmt: skip
     spares = Spares(
@@ -251,7 +260,7 @@ async def _open(
     group.create_task(reconciler.run(), name="reconciler")
     group.create_task(pool.run(), name="pool")
     watch_disks(settings, instances, engine, locks, group)
-    for writer in (keys.uses, sessions.uses, usage):
+    for writer in (keys.uses, sessions.uses, usage, histories):
         group.create_task(writer.run(), name="writer")
     forks = Forks(
         snapshots=snapshots, instances=instances, organizations=organizations, engine=engine,
@@ -298,12 +307,16 @@ async def _open(
                 model_keys=model_keys, endpoints=endpoints, catalogue=Catalogue(forwarder),
                 recordings=recordings, relay_token_of=vault.relay_token, eyesight=eyesight,
             ),
-            sessions=sessions, engine=engine, reconciler=reconciler, failures=model_failures,
+            sessions=sessions,
+            histories=Histories(
+                queries=histories, watch=session_watch, rewinding=Rewinding(transcripts, control),
+            ),
+            engine=engine, reconciler=reconciler, failures=model_failures,
             gateway_of=gateway_of, clock=now, stopping=stopping,
         ),
         reading=Reading(
             instances=instances, sessions=sessions, locks=locks,
-            transcripts=Transcripts(engine, engine.beside, STATE_DIR),
+            transcripts=transcripts,
         ),
         files=files,
         skills=Skills(control, engine, gateway_of),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -27,11 +27,12 @@ from chowder_local.openclaw.events import EventWriter
 from chowder_local.openclaw.sessions import session_key
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
     from datetime import datetime
 
     from chowder_local.domain import Instance, SandboxId
     from chowder_local.instances.asked_models import AskedModels
+    from chowder_local.instances.histories import Delivery, Histories
     from chowder_local.instances.ports import Engine
     from chowder_local.instances.reconcile import Reconciler
     from chowder_local.openclaw.gateway import Gateway
@@ -78,6 +79,7 @@ class Conversations:
         *,
         models: AskedModels,
         sessions: SessionQueries,
+        histories: Histories,
         engine: Engine,
         reconciler: Reconciler,
         failures: FailureLog,
@@ -87,6 +89,7 @@ class Conversations:
     ) -> None:
         self._models = models
         self._sessions = sessions
+        self._histories = histories
         self._engine = engine
         self._reconciler = reconciler
         self._failures = failures
@@ -106,17 +109,37 @@ class Conversations:
         """
         gateway, route, turn = await self._open(instance, asked, session)
         known = partial(self._known, instance.sandbox_id, time.monotonic())
-        async with self._openings.turn((instance.sandbox_id, session)) as opened:
-            try:
-                async with self._asked(instance, gateway, turn, route, session) as answer:
-                    body = _json(await answer.read())
-            except GatewayUnavailable:
-                await self._look_after(instance)
-                raise
+        key = session_key(session)
+        async with (
+            self._openings.turn((instance.sandbox_id, session)) as opened,
+            self._histories.delivery(instance, key, turn) as delivery,
+        ):
+            answer, body = await self._whole(instance, gateway, delivery, route, session)
+            if delivery.is_lost:
+                await self._histories.ask_again(instance, key, turn, delivery)
+                answer, body = await self._whole(instance, gateway, delivery, route, session)
             if not answer.is_success:
                 raise await self._failure(instance, answer.status, body, known)
             opened()
-        return answers.resource(answers.settled(body, turn), asked, int(time.time()))
+            response = answers.settled(body, turn)
+            delivery.ended(response)
+        return answers.resource(response, asked, int(time.time()))
+
+    async def _whole(
+        self,
+        instance: Instance,
+        gateway: Gateway,
+        delivery: Delivery,
+        route: ModelRoute,
+        session: str | None,
+    ) -> tuple[Answer, dict[str, Any]]:
+        delivery.is_said = True
+        try:
+            async with self._asked(instance, gateway, delivery.turn, route, session) as answer:
+                return answer, _json(await answer.read())
+        except GatewayUnavailable:
+            await self._look_after(instance)
+            raise
 
     async def stream(
         self, instance: Instance, asked: Mapping[str, Any], session: str | None = None
@@ -127,30 +150,73 @@ class Conversations:
         Closing it ends the agent's run.
         """
         gateway, route, turn = await self._open(instance, asked, session)
+        key = session_key(session)
+        async with (
+            self._openings.turn((instance.sandbox_id, session)) as opened,
+            self._histories.delivery(instance, key, turn) as delivery,
+        ):
+            ask = partial(self._events, instance, gateway, asked, delivery, route, session, opened)
+            async with aclosing(ask()) as events:
+                async for ready in events:
+                    yield ready
+            if delivery.is_lost:
+                await self._histories.ask_again(instance, key, turn, delivery)
+                async with aclosing(ask()) as events:
+                    async for ready in events:
+                        yield ready
+
+    async def _events(
+        self,
+        instance: Instance,
+        gateway: Gateway,
+        asked: Mapping[str, Any],
+        delivery: Delivery,
+        route: ModelRoute,
+        session: str | None,
+        opened: Callable[[], None],
+    ) -> AsyncGenerator[bytes]:
+        """The events of an answer, or none if the delivery is lost."""
         known = partial(self._known, instance.sandbox_id, time.monotonic())
-        writer = EventWriter(asked, turn, time.time, partial(_reworded, known))
+        writer = EventWriter(asked, delivery.turn, time.time, partial(_reworded, known))
+        delivery.is_said = True
         try:
-            async with (
-                self._openings.turn((instance.sandbox_id, session)) as opened,
-                self._asked(instance, gateway, turn, route, session) as answer,
-            ):
+            async with self._asked(instance, gateway, delivery.turn, route, session) as answer:
                 if not answer.is_success:
                     body = _json(await answer.read())
+                    if delivery.is_lost:
+                        return
                     raise await self._failure(instance, answer.status, body, known)
-                with self._stopping.calling(answer.break_off):
-                    async for arrived in answer.chunks():
-                        writer.feed(arrived)
-                        if writer.is_puzzled:
-                            writer.explain(await self._explained(instance))
-                        if writer.has_words or writer.is_over:
-                            opened()
-                        # What came together goes on together.
-                        if ready := writer.ready():
-                            yield ready
-            if not writer.is_over:
+                rewritten = self._rewritten(instance, answer, writer, delivery, opened)
+                async with aclosing(rewritten) as events:
+                    async for ready in events:
+                        yield ready
+            if not writer.is_over and not delivery.is_lost:
                 raise GatewayUnavailable("the answer broke off before its end")
         except GatewayUnavailable as broken:
             yield await self._last_words(broken, instance, writer)
+
+    async def _rewritten(
+        self,
+        instance: Instance,
+        answer: Answer,
+        writer: EventWriter,
+        delivery: Delivery,
+        opened: Callable[[], None],
+    ) -> AsyncGenerator[bytes]:
+        with self._stopping.calling(answer.break_off):
+            async for arrived in answer.chunks():
+                writer.feed(arrived)
+                if delivery.is_lost:
+                    return
+                if writer.is_puzzled:
+                    writer.explain(await self._explained(instance))
+                if writer.has_words or writer.is_over:
+                    opened()
+                if writer.response is not None:
+                    delivery.ended(writer.response)
+                # What came together goes on together.
+                if delivery.is_certain and (ready := writer.ready()):
+                    yield ready
 
     def provider_of(self, model: str) -> str:
         """Whose model that is. Raises ModelUnknown."""

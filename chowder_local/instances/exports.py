@@ -9,16 +9,17 @@ import uuid
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from importlib import resources
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Annotated, Any, Self
 
-from pydantic import AwareDatetime, BaseModel, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, Field, ValidationError, model_validator
 
 from chowder_local.domain import Egress, ModelProvider, Snapshot, SnapshotId
 from chowder_local.errors.requests import ArchiveRefused, BodyTooLarge
 from chowder_local.openclaw import carried, config, hold, homes, untrusted
+from chowder_local.store.conversation_histories import ConversationHistory
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
     from datetime import datetime
 
     from chowder_local.domain import Instance, OrganizationId
@@ -31,6 +32,9 @@ MANIFEST = "chowder-agent.json"
 FORMAT = "chowder-local agent"
 VERSION = 1
 MAX_MANIFEST_BYTES = 1024 * 1024
+MAX_HISTORIES_CHARACTERS = 512 * 1024
+"""Of conversations beyond that, what clients send again is context in the imported agent."""
+OVERHEAD_CHARACTERS = 120
 CHUNK_BYTES = 256 * 1024
 NAME_CHARS = 128
 PATH_DEPTH_MAX = 32
@@ -40,6 +44,19 @@ class _Session(BaseModel):
     name: str = Field(min_length=1, max_length=4096)
     created_at: AwareDatetime
     last_used_at: AwareDatetime
+
+
+class _History(BaseModel):
+    openclaw_session_id: str | None = Field(None, max_length=200)
+    items: str = Field("", max_length=MAX_HISTORIES_CHARACTERS)
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Self:
+        ConversationHistory.from_json(self.model_dump())
+        return self
+
+
+_Key = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 class Manifest(BaseModel):
@@ -56,6 +73,7 @@ class Manifest(BaseModel):
     config: dict[str, Any] | None = None
     overrides: dict[str, Any] | None = None
     sessions: list[_Session] = Field(default_factory=list, max_length=100_000)
+    histories: dict[_Key, _History] = Field(default_factory=dict, max_length=100_000)
 
 
 @dataclass(frozen=True)
@@ -164,8 +182,21 @@ class Exports:
                 if overrides is None
                 else carried.portable(config.patch(overrides)),
                 "sessions": snapshot.content.get("sessions") or [],
+                "histories": _portable(snapshot.content.get("histories") or {}),
             }
         )
+
+
+def _portable(histories: Mapping[str, Mapping[str, str]]) -> dict[str, Mapping[str, str]]:
+    """As many histories as there is room for in a manifest."""
+    kept: dict[str, Mapping[str, str]] = {}
+    left = MAX_HISTORIES_CHARACTERS
+    for key, each in histories.items():
+        left -= len(key) + len(each["items"]) + OVERHEAD_CHARACTERS
+        if left < 0:
+            break
+        kept[key] = each
+    return kept
 
 
 def entry_of(content: bytes) -> bytes:
@@ -215,6 +246,7 @@ def _content(manifest: Manifest) -> dict[str, Any]:
         "config": None if manifest.config is None else hold.without(manifest.config),
         "overrides": None if overrides is None else config.patch(overrides),
         "sessions": [each.model_dump(mode="json") for each in manifest.sessions],
+        "histories": {key: each.model_dump() for key, each in manifest.histories.items()},
     }
 
 

@@ -21,6 +21,7 @@ from chowder_local.instances.growing import CHUNK_BYTES
 from chowder_local.instances.seeds import Origin
 from chowder_local.openclaw import carried, homes
 from chowder_local.openclaw.sessions import session_key
+from chowder_local.store.conversation_histories import ConversationHistory
 from chowder_local.store.sessions import RememberedSession
 from chowder_local.tasks import together
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from chowder_local.instances.locks import InstanceLocks
     from chowder_local.instances.ports import Engine
     from chowder_local.instances.suspensions import Suspensions
+    from chowder_local.store.conversation_histories import ConversationHistoryQueries
     from chowder_local.store.instances import InstanceQueries
     from chowder_local.store.sessions import SessionQueries
     from chowder_local.store.snapshots import SnapshotQueries
@@ -67,6 +69,7 @@ class Snapshots:
         queries: SnapshotQueries,
         instances: InstanceQueries,
         sessions: SessionQueries,
+        histories: ConversationHistoryQueries,
         engine: Engine,
         archives: Archives,
         locks: InstanceLocks,
@@ -76,6 +79,7 @@ class Snapshots:
         self._queries = queries
         self._instances = instances
         self._sessions = sessions
+        self._histories = histories
         self._engine = engine
         self.archives = archives
         self._locks = locks
@@ -211,11 +215,28 @@ class Snapshots:
             await copying.begun.wait()
         return self.archives.chunks(instance.seed_snapshot_id)
 
+    async def _conversations(self, instance_id: InstanceId) -> dict[str, Any]:
+        """What a snapshot has to tell of conversations beside the home."""
+        sessions = await self._sessions.of_instance(instance_id)
+        histories = await self._histories.of_instance(instance_id)
+        return {
+            "sessions": [_told(each) for each in sessions],
+            "histories": {key: each.to_json() for key, each in histories.items()},
+        }
+
     async def name_sessions(self, instance: Instance) -> None:
-        """Gives an instance that was just made of a snapshot the names of its conversations."""
+        """Gives an instance that was just made of a snapshot the names of its conversations.
+
+        And what is known of their histories.
+        """
         if instance.born_at is not None or instance.seed_snapshot_id is None:
             return
         snapshot = await self._queries.get(instance.seed_snapshot_id)
+        histories = {} if snapshot is None else snapshot.content.get("histories") or {}
+        await self._histories.replace(
+            instance.id,
+            {key: ConversationHistory.from_json(each) for key, each in histories.items()},
+        )
         told = [] if snapshot is None else snapshot.content.get("sessions") or []
         await self._sessions.replace(
             instance.id,
@@ -291,11 +312,11 @@ class Snapshots:
                     prefix=HOME_PREFIX, is_wanted=is_wanted,
                     begun=self._copying[snapshot_id].begin_from_thread,
                 )  # fmt: skip
-                home, sessions = await together(
+                home, conversations = await together(
                     self._engine.read_home(instance.sandbox_id, fill),
-                    self._sessions.of_instance(instance.id),
+                    self._conversations(instance.id),
                 )
-                content = {**snapshot.content, "sessions": [_told(each) for each in sessions]}
+                content = {**snapshot.content, **conversations}
                 # It need not stand still any longer, nor need anybody wait for it to go on.
                 finished, _ = await together(
                     self._finished(snapshot_id, home, content), stillness.pop_all().aclose()

@@ -72,6 +72,8 @@ class EventWriter:
         """Whether anything has come that could go on."""
         self.has_words = False
         """Whether any of the agent's words have come."""
+        self.response: Event | None = None
+        """The response with which the answer ended, once it has."""
         self.is_over = False
         """Whether the stream has ended as it should; else it broke off."""
 
@@ -159,6 +161,7 @@ class EventWriter:
         if self._turn.format is not None:
             for index, item in enumerate(response["output"]):
                 yield from _unrolled(answers.item(item), index)
+        self.response = response
         yield event | {"response": response}
 
     def _spoken(self, event: Event) -> Iterator[Event]:

@@ -39,15 +39,13 @@ _OUTPUTS = ("function_call_output", "custom_tool_call_output")
 Item = dict[str, Any]
 
 
-def translated(value: str | list[Item]) -> str | list[Item]:
-    """The gateway's `input`. Raises MessageRefused."""
-    if isinstance(value, str):
-        return value
-    items = [item for given in value if (item := _item(given)) is not None]
+def gateway_input(items: list[Item]) -> list[Item]:
+    """Items that were translated one by one, as the gateway's `input`."""
     return _with_media_at_the_end(_with_somebody_who_speaks(items))
 
 
-def _item(item: Mapping[str, Any]) -> Item | None:
+def item(item: Mapping[str, Any]) -> Item | None:
+    """An item as the gateway takes it; None for one that is left out. Raises MessageRefused."""
     kind = item.get("type") or "message"
     if kind == "message":
         return _message(item)

@@ -7,16 +7,17 @@ what cannot be honoured is refused with words.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from chowder_local.errors.agents import MessageRefused
-from chowder_local.openclaw import inputs, media, structured, tools
+from chowder_local.openclaw import history, inputs, media, structured, tools
 from chowder_local.openclaw.shapes import as_object
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
+    from chowder_local.openclaw.history import Input
     from chowder_local.openclaw.structured import Format
 
 PASSED_ON = frozenset(
@@ -69,6 +70,17 @@ class Turn:
     """From names by which the agent knows functions to the client's."""
     may_show_images: bool = False
     """Whether a model that sees is needed."""
+    given: Input = field(default_factory=lambda: history.Input((), ()))
+    """What the client has sent, of which `request` has all."""
+
+    def of_items(self, items: Iterable[dict[str, Any]]) -> Turn:
+        """The same with these items of the input and no others."""
+        value = inputs.gateway_input(list(items))
+        return replace(
+            self,
+            request={**self.request, "input": value},
+            may_show_images=any(media.may_show_images(part) for part in _parts(value)),
+        )
 
 
 def turn(body: Mapping[str, Any]) -> Turn:
@@ -82,7 +94,9 @@ def turn(body: Mapping[str, Any]) -> Turn:
     asked_for = None if offer.is_demanding else wanted
     request = {key: body[key] for key in PASSED_ON if body.get(key) is not None}
     request["model"] = "openclaw"
-    request["input"] = inputs.translated(body["input"])
+    given = history.parsed(body["input"])
+    is_text = isinstance(body["input"], str)
+    request["input"] = body["input"] if is_text else inputs.gateway_input(list(given.items))
     rules = [body.get("instructions"), offer.rule]
     if asked_for is not None:
         theirs = offer.tools if offer.mode == "auto" else []
@@ -100,6 +114,7 @@ def turn(body: Mapping[str, Any]) -> Turn:
         is_single=offer.is_single,
         names=offer.names,
         may_show_images=any(media.may_show_images(part) for part in _parts(request["input"])),
+        given=given,
     )
 
 

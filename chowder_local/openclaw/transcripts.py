@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from chowder_local.errors.agents import GatewayUnavailable
 from chowder_local.openclaw import untrusted
 from chowder_local.openclaw.inside import Program
+from chowder_local.openclaw.transcript_shapes import Both, Message, Page, Sessions
 from chowder_local.relay.choices import ANSWER_TOOL, HANDED_OVER
 from chowder_local.relay.offline.conversation import Answered, Called, Said
 from chowder_local.relay.offline.words import unfolded
@@ -29,6 +30,8 @@ TEXT_MAX = 200_000
 """Characters of a text; the program's own."""
 TEXT_MOST = 4_000_000
 """The same, where one text alone is asked for."""
+LATEST_MESSAGES = 50
+"""Among which the latest one of a person's is looked for."""
 FROM_THE_END = 1 << 53
 """Before this comes every message."""
 
@@ -94,6 +97,16 @@ class Turn:
 
 
 @dataclass(frozen=True)
+class LatestMessage:
+    """What a person said last; `entry_id` is OpenClaw's own id of it."""
+
+    entry_id: str
+    text: str
+    is_unanswered: bool
+    """Whether nothing has come of it but failures: no answer, and no use of a tool."""
+
+
+@dataclass(frozen=True)
 class Transcript:
     """The turns of some messages in a row; `before` is asked for with the next older ones."""
 
@@ -115,7 +128,7 @@ class Transcripts:
 
         Raises GatewayUnavailable, EngineUnavailable, SandboxMissing, SandboxPaused, ImageMissing.
         """
-        found = await self._ask(sandbox_id, {"op": "list"}, _Sessions, is_running=is_running)
+        found = await self._ask(sandbox_id, {"op": "list"}, Sessions, is_running=is_running)
         return _kept(found)
 
     async def transcript(
@@ -133,7 +146,19 @@ class Transcripts:
         Texts are cut to so many characters, but what a person said to no less than TEXT_MAX.
         """
         asked = _asked("read", key, limit, before, text_max)
-        return _transcript(await self._ask(sandbox_id, asked, _Page, is_running=is_running))
+        return _transcript(await self._ask(sandbox_id, asked, Page, is_running=is_running))
+
+    async def latest_message(self, sandbox_id: SandboxId, key: str) -> LatestMessage | None:
+        """What was said last in a conversation of a running agent. Raises as `sessions` does."""
+        asked = _asked("read", key, LATEST_MESSAGES, None, TEXT_MAX)
+        found = await self._ask(sandbox_id, asked, Page, is_running=True)
+        is_unanswered = True
+        for message in reversed(found.messages):
+            if message.role == "user":
+                text = _said(message).text or ""
+                return LatestMessage(message.id or "", text, is_unanswered)
+            is_unanswered &= message.error is not None or not message.parts
+        return None
 
     async def both(
         self,
@@ -147,7 +172,7 @@ class Transcripts:
     ) -> tuple[list[KeptSession], Transcript]:
         """What `sessions` and `transcript` tell, in the time of one of them; raises as these do."""
         asked = _asked("both", key, limit, before, text_max)
-        found = await self._ask(sandbox_id, asked, _Both, is_running=is_running)
+        found = await self._ask(sandbox_id, asked, Both, is_running=is_running)
         return _kept(found), _transcript(found)
 
     async def _ask(
@@ -180,7 +205,7 @@ def _asked(op: str, key: str, limit: int, before: int | None, text_max: int) -> 
     return {"op": op, "key": key, "limit": limit, "before": last, "textMax": text_max}
 
 
-def _kept(found: _Sessions) -> list[KeptSession]:
+def _kept(found: Sessions) -> list[KeptSession]:
     return [
         KeptSession(
             each.key, _time(each.created_at), _time(each.updated_at), each.messages or 0,
@@ -190,12 +215,12 @@ def _kept(found: _Sessions) -> list[KeptSession]:
     ]  # fmt: skip
 
 
-def _transcript(found: _Page) -> Transcript:
+def _transcript(found: Page) -> Transcript:
     older = found.messages[0].position if found.has_more and found.messages else None
     return Transcript(found.is_known, _turns(found.messages), older)
 
 
-def _turns(messages: Sequence[_Message]) -> list[Turn]:
+def _turns(messages: Sequence[Message]) -> list[Turn]:
     """What the messages tell; the results that a client gives are joined with its calls."""
     turns: list[Turn] = []
     handed_over: list[Turn] = []
@@ -212,7 +237,7 @@ def _turns(messages: Sequence[_Message]) -> list[Turn]:
     return turns
 
 
-def _told(message: _Message) -> Iterator[Turn]:
+def _told(message: Message) -> Iterator[Turn]:
     said = _said(message)
     if message.role == "user":
         yield from _from_user(message, said)
@@ -228,7 +253,7 @@ def _told(message: _Message) -> Iterator[Turn]:
         )
 
 
-def _said(message: _Message) -> Turn:
+def _said(message: Message) -> Turn:
     """What all turns of a message have in common, and its text."""
     parts = message.parts
     texts = [part for part in parts if part.type == "text"]
@@ -245,7 +270,7 @@ def _said(message: _Message) -> Turn:
     )
 
 
-def _from_user(message: _Message, said: Turn) -> Iterator[Turn]:
+def _from_user(message: Message, said: Turn) -> Iterator[Turn]:
     texts = [part.text or "" for part in message.parts if part.type == "text"]
     if not any(mark in text for text in texts for mark in _FOLDED):
         yield replace(said, role="user", text="\n".join(texts))
@@ -266,7 +291,7 @@ def _from_user(message: _Message, said: Turn) -> Iterator[Turn]:
             )
 
 
-def _from_assistant(message: _Message, said: Turn) -> Iterator[Turn]:
+def _from_assistant(message: Message, said: Turn) -> Iterator[Turn]:
     made = replace(said, model=message.model, usage=_usage(message), error=message.error)
     calls = [part for part in message.parts if part.type == "call"]
     if said.text or not calls:
@@ -293,7 +318,7 @@ def _from_assistant(message: _Message, said: Turn) -> Iterator[Turn]:
         made = replace(made, usage=None)
 
 
-def _is_handed_over(message: _Message) -> bool:
+def _is_handed_over(message: Message) -> bool:
     return (
         message.role == "toolResult"
         and message.is_pending
@@ -301,7 +326,7 @@ def _is_handed_over(message: _Message) -> bool:
     )
 
 
-def _usage(message: _Message) -> TurnUsage | None:
+def _usage(message: Message) -> TurnUsage | None:
     if (told := message.usage) is None:
         return None
     return TurnUsage(
@@ -321,63 +346,3 @@ def _time(at_ms: float | None) -> datetime | None:
     if at_ms is None or not 0 <= at_ms <= _LAST_MS:
         return None
     return datetime.fromtimestamp(at_ms / 1000, UTC)
-
-
-class _Shape(BaseModel):
-    """What the program says; others may have had a hand in it."""
-
-    model_config = ConfigDict(strict=True)
-
-
-class _Part(_Shape):
-    type: str
-    text: str | None = None
-    is_cut: bool = False
-    length: int | None = None
-    id: str | None = None
-    name: str | None = None
-    arguments: dict[str, Any] | None = None
-
-
-class _Tokens(_Shape):
-    input: int = 0
-    output: int = 0
-    cache_read: int = 0
-    cache_write: int = 0
-
-
-class _Message(_Shape):
-    position: int
-    role: str
-    at: float | None = None
-    parts: list[_Part] = []
-    call_id: str | None = None
-    name: str | None = None
-    is_error: bool | None = None
-    is_pending: bool = False
-    model: str | None = None
-    usage: _Tokens | None = None
-    run_id: str | None = None
-    error: str | None = None
-
-
-class _Page(_Shape):
-    is_known: bool
-    messages: list[_Message]
-    has_more: bool
-
-
-class _Kept(_Shape):
-    key: str
-    created_at: float | None = None
-    updated_at: float | None = None
-    messages: int | None = None
-    channel: str | None = None
-
-
-class _Sessions(_Shape):
-    sessions: list[_Kept]
-
-
-class _Both(_Page, _Sessions):
-    """Conversations, and one of them."""

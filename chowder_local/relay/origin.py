@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote
 
 from chowder_local.domain import ModelProvider
@@ -18,30 +18,45 @@ LONGEST_NAME = 200
 
 _MARK = b"Runtime: agent="
 # As it is written in JSON and in a text alike: no quote, no line's end, no backslash.
-_LINE = re.compile(r"Runtime: agent=[^|\"\\\n]* \| session=(?P<key>[^\"\\\n]+?) \| sessionId=")
+_LINE = re.compile(
+    r"Runtime: agent=[^|\"\\\n]* \| session=(?P<key>[^\"\\\n]+?) \| sessionId=(?P<id>[\w-]*)"
+)
 _MODEL = re.compile(rb'"model"\s*:\s*"([^"\\]+)"')
 _MODEL_IN_PATH = re.compile(r"models/(.+):[a-zA-Z]+\Z")
 _UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 
-def session_key_of(provider: ModelProvider, body: bytes) -> str | None:
-    """OpenClaw's key of the conversation that a call is made for, if it tells.
+class Origin(NamedTuple):
+    """The conversation that a call is made for: OpenClaw's key of it, and of what it remembers."""
 
-    It ends its system prompt with a line about its own surroundings. A person may quote such a
-    line; then the system prompt is looked for, which takes longer.
+    session_key: str
+    session_id: str
+
+
+def session_key_of(provider: ModelProvider, body: bytes) -> str | None:
+    """OpenClaw's key of the conversation that a call is made for, if it tells."""
+    origin = origin_of(provider, body)
+    return None if origin is None else origin.session_key
+
+
+def origin_of(provider: ModelProvider, body: bytes) -> Origin | None:
+    """The conversation that a call is made for, if it tells.
+
+    OpenClaw ends its system prompt with a line about its own surroundings. A person may quote such
+    a line; then the system prompt is looked for, which takes longer.
     """
     first = body.find(_MARK)
     if first < 0:
         return None
     if body.find(_MARK, first + 1) < 0:
         # The line is ASCII up to the key's end, or is none of ours.
-        keys = list(_keys(body[first : first + 4 * LONGEST_NAME].decode("utf-8", "replace")))
+        found = list(_origins(body[first : first + 4 * LONGEST_NAME].decode("utf-8", "replace")))
     else:
         try:
-            keys = list(_keys(system_prompt(provider, json.loads(body))))
+            found = list(_origins(system_prompt(provider, json.loads(body))))
         except _UNREADABLE:
             return None
-    return keys[-1] if keys and len(keys[-1]) <= LONGEST_NAME else None
+    return found[-1] if found and len(found[-1].session_key) <= LONGEST_NAME else None
 
 
 def model_of(provider: ModelProvider, path: str, body: bytes) -> str | None:
@@ -55,5 +70,5 @@ def model_of(provider: ModelProvider, path: str, body: bytes) -> str | None:
     return model if model and len(model) <= LONGEST_NAME else None
 
 
-def _keys(text: str) -> Iterator[str]:
-    return (found["key"] for found in _LINE.finditer(text))
+def _origins(text: str) -> Iterator[Origin]:
+    return (Origin(found["key"], found["id"]) for found in _LINE.finditer(text))

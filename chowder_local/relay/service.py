@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from chowder_local.relay.local_model import LocalModel
     from chowder_local.relay.metering import Metering
     from chowder_local.relay.recordings.recorder import Recorder
+    from chowder_local.relay.session_watch import SessionWatch
     from chowder_local.upstream.forward import Forwarder
 
 _log = logging.getLogger(__name__)
@@ -70,6 +71,7 @@ class Relay:
         exchanges: Exchanges,
         metering: Metering,
         local_model: LocalModel,
+        session_watch: SessionWatch,
         recorder: Recorder | None = None,
     ) -> None:
         self._lender = lender
@@ -82,6 +84,7 @@ class Relay:
         self._exchanges = exchanges
         self._metering = metering
         self._local_model = local_model
+        self._session_watch = session_watch
         self._recorder = recorder
 
     async def answer(self, call: ModelCall) -> ModelAnswer:
@@ -105,6 +108,8 @@ class Relay:
         exchange = self._begin(call, loan, fields)
         if loan.key is None:
             return self._failed(call, loan, exchange, "keyless", self._unlent(call))
+        if self._session_watch.is_lost(loan.sandbox_id, call.wire, call.body):
+            return self._forgotten(call, loan, exchange)
         try:
             return await self._answer(call, loan, exchange, loan.key)
         except Exception as problem:  # noqa: BLE001 - logged, and told to the message's client
@@ -251,6 +256,16 @@ class Relay:
             code=failure.code,
         )
         return self._failures.remember(failure, loan.sandbox_id)
+
+    def _forgotten(self, call: ModelCall, loan: Loan, exchange: Exchange) -> ModelAnswer:
+        """The answer to a message that is going to come once more, as a whole."""
+        words = "The agent does not remember the conversation; the message is sent again, whole."
+        self._ended(call, loan, exchange, "refused", words)
+        return whole(
+            CROSSING_STATUS,
+            [_JSON],
+            played([providers.error_body(call.wire, CROSSING_STATUS, words)]),
+        )
 
     def _failed(
         self,

@@ -21,6 +21,7 @@ from chowder_local.domain import (
 )
 from chowder_local.errors.requests import InstanceLimitReached
 from chowder_local.events import Events, EventType
+from chowder_local.store.conversation_histories import forget_if_deleted
 from chowder_local.store.recall import Recall
 from chowder_local.store.sealed import Sealed, seal
 from chowder_local.store.tables import METADATA, InstanceRow, KeyGrantRow, SpareRow
@@ -233,6 +234,7 @@ class InstanceQueries:
                 setattr(row, name, value)
             row.updated_at = now
             changed = self._instance(row)
+            await forget_if_deleted(session, changed)
         if before != (changed.status, changed.error_message):
             self._tell(changed, before[0])
         return changed

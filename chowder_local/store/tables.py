@@ -160,6 +160,17 @@ class SessionRow(Table, table=True):
     last_used_at: datetime = Field(sa_type=UtcDateTime)
 
 
+class ConversationHistoryRow(Table, table=True):
+    """What was said and answered in a conversation, by digests: a status and 16 bytes an item."""
+
+    __tablename__: ClassVar[str] = "conversation_history"
+
+    instance_id: str = Field(primary_key=True, foreign_key="instance.id")
+    session_key: str = Field(primary_key=True)
+    openclaw_session_id: str | None
+    items: bytes
+
+
 class UsageRow(Table, table=True):
     """What the model calls of a day have cost, by conversation and model."""
 

@@ -34,6 +34,7 @@ from chowder_local.instances.exports import Exports
 from chowder_local.instances.eyesight import Eyesight
 from chowder_local.instances.forks import Forks
 from chowder_local.instances.health import Health, ServerFacts
+from chowder_local.instances.histories import Histories
 from chowder_local.instances.lifecycle import InstanceDraft, Lifecycle
 from chowder_local.instances.live_config import LiveConfig
 from chowder_local.instances.locks import InstanceLocks
@@ -55,6 +56,7 @@ from chowder_local.openclaw.control import Control
 from chowder_local.openclaw.files import Files
 from chowder_local.openclaw.gateway import Gateway, open_gateways
 from chowder_local.openclaw.pouring import Pouring
+from chowder_local.openclaw.rewinding import Rewinding
 from chowder_local.openclaw.skills import Skills
 from chowder_local.openclaw.transcripts import Transcripts
 from chowder_local.openclaw.warmup import WarmUp
@@ -62,7 +64,9 @@ from chowder_local.relay.catalogue import Catalogue
 from chowder_local.relay.failures import FailureLog
 from chowder_local.relay.recordings.in_force import Recordings
 from chowder_local.relay.replies.scripts import Scripts
+from chowder_local.relay.session_watch import SessionWatch
 from chowder_local.stopping import Stopping
+from chowder_local.store.conversation_histories import ConversationHistoryQueries
 from chowder_local.store.database import Database
 from chowder_local.store.instances import InstanceQueries
 from chowder_local.store.keys import KeyQueries
@@ -77,7 +81,7 @@ from tests.scripted.database import empty_database
 from tests.scripted.engine import ScriptedEngine
 from tests.scripted.gateway import ScriptedGateway
 from tests.scripted.local_processes import LocalProcesses
-from tests.scripted.programs import ScriptedPrograms
+from tests.scripted.programs import ScriptedPrograms, done
 from tests.scripted.serving import eventually, serve
 
 if TYPE_CHECKING:
@@ -95,6 +99,7 @@ ENDPOINTS = {
 RELAY_URL = "http://relay.local:2470"
 MAX_BODY_BYTES = 64 * 1024
 TRANSFER_TIMEOUT_S = 5.0
+NO_CONVERSATION = done(is_known=False, messages=[], has_more=False)
 
 
 class Clock:
@@ -121,6 +126,8 @@ class World:
     vault: Vault
     instances: InstanceQueries
     sessions: SessionQueries
+    histories: ConversationHistoryQueries
+    session_watch: SessionWatch
     usage: UsageQueries
     keys: KeyQueries
     organizations: Organizations
@@ -252,7 +259,7 @@ async def open_world(
                 forwarder, url, vault.gateway_token(sandbox_id), config_locks.of(sandbox_id)
             )
 
-        programs, beside = ScriptedPrograms(), ScriptedPrograms()
+        programs, beside = ScriptedPrograms({"read": NO_CONVERSATION}), ScriptedPrograms()
         control = Control(programs, vault.gateway_token)
         readiness = Readiness(engine, gateway_of, boot_timeout_s=boot_timeout_s)
         locks, failures, stopping = InstanceLocks(), FailureLog(), Stopping()
@@ -261,10 +268,12 @@ async def open_world(
         seeds = Seeds(vault, RELAY_URL)
         suspensions = Suspensions(gateway_of, suspend_timeout_s)
         snapshot_queries = SnapshotQueries(database, vault, events)
+        histories, session_watch = ConversationHistoryQueries(database), SessionWatch()
+        transcripts = Transcripts(programs, beside, str(home))
         snapshots = Snapshots(
-            queries=snapshot_queries, instances=instances, sessions=sessions, engine=engine,
-            archives=Archives(tmp_path / "snapshots"), locks=locks, suspensions=suspensions,
-            clock=clock,
+            queries=snapshot_queries, instances=instances, sessions=sessions, histories=histories,
+            engine=engine, archives=Archives(tmp_path / "snapshots"), locks=locks,
+            suspensions=suspensions, clock=clock,
         )  # fmt: skip
         spares = Spares(
             spares=spare_queries, engine=engine, readiness=readiness, seeds=seeds,
@@ -310,6 +319,8 @@ async def open_world(
             vault=vault,
             instances=instances,
             sessions=sessions,
+            histories=histories,
+            session_watch=session_watch,
             usage=UsageQueries(database),
             keys=keys,
             organizations=organizations,
@@ -344,12 +355,17 @@ async def open_world(
                     model_keys=model_keys, endpoints=ENDPOINTS, catalogue=Catalogue(forwarder),
                     recordings=recordings, relay_token_of=vault.relay_token, eyesight=eyesight,
                 ),
-                sessions=sessions, engine=engine, reconciler=reconciler,
+                sessions=sessions,
+                histories=Histories(
+                    queries=histories, watch=session_watch,
+                    rewinding=Rewinding(transcripts, control),
+                ),
+                engine=engine, reconciler=reconciler,
                 failures=failures, gateway_of=gateway_of, clock=clock, stopping=stopping,
             ),
             reading=Reading(
                 instances=instances, sessions=sessions, locks=locks,
-                transcripts=Transcripts(programs, beside, str(home)),
+                transcripts=transcripts,
             ),
             processes=processes,
             home=home,

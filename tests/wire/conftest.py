@@ -24,6 +24,7 @@ from chowder_local.relay.metering import Metering
 from chowder_local.relay.recordings.in_force import Recordings
 from chowder_local.relay.replies.scripts import Scripts
 from chowder_local.relay.service import Relay
+from chowder_local.relay.session_watch import SessionWatch
 from chowder_local.upstream.forward import Forwarder, open_client
 from chowder_local.web.relay import create_relay_app
 
@@ -101,6 +102,7 @@ class RelayUnderTest:
     scripts: Scripts = field(default_factory=Scripts)
     recordings: Recordings = field(default_factory=Recordings)
     usage: list[tuple[Kind, Counts]] = field(default_factory=list)
+    session_watch: SessionWatch = field(default_factory=SessionWatch)
 
 
 @dataclass
@@ -146,7 +148,7 @@ async def _open_relay(
         client = await stack.enter_async_context(open_client(is_proxied=False))
         failures, events, metrics = FailureLog(), Events(), Metrics()
         forwarder = Forwarder(client, first_byte_timeout_s=first_byte_timeout_s)
-        exchanges, scripts, usage = Exchanges(), Scripts(), Noted()
+        exchanges, scripts, usage, watch = Exchanges(), Scripts(), Noted(), SessionWatch()
         recordings = await Recordings.open(record, None)
         relay = Relay(
             lender=lender or _OneKey(key), base_urls=base_urls, endpoints=endpoints or {},
@@ -154,13 +156,14 @@ async def _open_relay(
             exchanges=exchanges,
             metering=Metering(usage, lambda: datetime(2026, 5, 4, tzinfo=UTC)),
             local_model=LocalModel(scripts, recordings, session_name),
+            session_watch=watch,
             recorder=recordings.recorder,
         )  # fmt: skip
         app = create_relay_app(relay, max_body_bytes=max_body_bytes)
         url = await stack.enter_async_context(_serve(app))
         yield RelayUnderTest(
             url, app, RELAY_TOKEN, failures, events, metrics, exchanges, scripts, recordings,
-            usage.noted,
+            usage.noted, watch,
         )  # fmt: skip
 
 

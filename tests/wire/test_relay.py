@@ -575,3 +575,25 @@ async def test_what_is_logged_of_a_model_call_names_the_instance(
     lines = [json.loads(line) for line in caplog.text.splitlines()]
     assert [line["instance_id"] for line in lines] == ["i", "i"]
     assert KEY not in caplog.text
+
+
+async def test_a_message_to_an_agent_that_has_forgotten_what_it_relies_on_reaches_no_model(
+    open_relay: OpenRelay,
+) -> None:
+    line = "Runtime: agent=main | session=agent:main:main | sessionId={} | host=agent"
+    async with open_relay(OFFLINE_KEY) as relay, httpx.AsyncClient() as client:
+
+        async def status_in(session_id: str) -> int:
+            answer = await client.post(
+                f"{relay.url}/openai/responses",
+                headers=TOKEN_HEADERS[OPENAI],
+                json={"model": "m", "instructions": line.format(session_id), "input": "Hi"},
+            )
+            return answer.status_code
+
+        sandbox_id = SandboxId("sandbox-1")
+        with relay.session_watch.watching(sandbox_id, "agent:main:main", "first") as message:
+            assert await status_in("first") == 200
+            assert await status_in("second") == 400
+        assert message.is_lost
+        assert await status_in("second") == 200

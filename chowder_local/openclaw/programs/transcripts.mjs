@@ -69,6 +69,7 @@ function messageOf(row, textMax) {
   const { input, output, cacheRead, cacheWrite } = said.usage ?? {};
   return {
     position: row.position,
+    id: event.id,
     at: said.timestamp,
     role: said.role,
     parts: content.map((block) => partOf(block, most)),

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from chowder_local.errors.agents import MessageRefused
-from chowder_local.openclaw.inputs import DROPPED, translated
+from chowder_local.openclaw.inputs import DROPPED, gateway_input, item
 
 PIXEL = "iVBORw0KGgo="
 IMAGE = {"type": "input_image", "image_url": f"data:image/png;base64,{PIXEL}"}
@@ -31,8 +31,8 @@ def returned(output: Any) -> dict[str, Any]:
     return {"type": "function_call_output", "call_id": "c", "output": output}
 
 
-def test_text_is_text() -> None:
-    assert translated("Hi") == "Hi"
+def translated(given: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return gateway_input([told for each in given if (told := item(each)) is not None])
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,77 @@
+"""Taking back a message that got no answer, and leaving alone everything else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from chowder_local.domain import SandboxId
+from chowder_local.openclaw import rewinding
+from chowder_local.openclaw.control import Control
+from chowder_local.openclaw.rewinding import Rewinding
+from chowder_local.openclaw.transcripts import Transcripts
+from tests.scripted.programs import ScriptedPrograms, done, undone
+
+SANDBOX = SandboxId("chowder-1")
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+def message(role: str, text: str = "", **more: Any) -> dict[str, Any]:
+    parts = [{"type": "text", "text": text}] if text else []
+    return {"position": 0, "role": role, "parts": parts, "id": f"entry-{text}", **more}
+
+
+FAILED = message("assistant", error="400 no")
+REFUSED = {"ok": False, "error": {"code": "UNAVAILABLE", "message": "Rewind is unavailable "
+           "while the agent is working."}}  # fmt: skip
+
+
+async def taken_back(words: str, *messages: dict[str, Any], rewound: Any) -> tuple[bool, Any]:
+    page = done(is_known=True, messages=list(messages), has_more=False)
+    programs = ScriptedPrograms({"read": page, "sessions.rewind": rewound})
+    control = Control(programs, lambda _: "token")
+    is_done = await Rewinding(Transcripts(programs, programs, "/data"), control).take_back(
+        SANDBOX, "agent:main:main", words
+    )
+    return is_done, programs.called("sessions.rewind")
+
+
+async def test_a_message_whose_model_call_failed_is_taken_back() -> None:
+    said = message("user", "[Current message] User: Hello  there")
+    is_done, calls = await taken_back("Hello there", said, FAILED, rewound=done())
+    assert is_done
+    assert calls == [{"sessionKey": "agent:main:main", "entryId": said["id"]}]
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        [message("assistant", "Hi!")],
+        [message("user", "Hello, it is somebody else")],
+        [
+            message("assistant", parts=[{"type": "call", "id": "c", "name": "exec"}]),
+            message("toolResult", "done", call_id="c", name="exec"),
+            FAILED,
+        ],
+    ],
+)
+async def test_what_the_agent_has_answered_or_acted_upon_stays(after: list[dict[str, Any]]) -> None:
+    told = await taken_back("Hello", message("user", "Hello"), *after, rewound=done())
+    assert told == (False, [])
+
+
+async def test_an_agent_that_still_works_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rewinding, "INTERVAL_S", 0.0)
+    is_done, calls = await taken_back("Hi", message("user", "Hi"), rewound=[REFUSED, done()])
+    assert is_done
+    assert len(calls) == 2
+
+
+async def test_what_cannot_be_taken_back_stays() -> None:
+    is_done, _ = await taken_back("Hi", message("user", "Hi"), rewound=undone("session not found"))
+    assert not is_done

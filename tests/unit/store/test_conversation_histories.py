@@ -1,0 +1,95 @@
+"""What was said in conversations is known at once, and still after a restart."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from chowder_local.domain import Instance, InstanceId, InstanceStatus, ModelProvider, SandboxId
+from chowder_local.store.conversation_histories import (
+    MOST_ITEMS,
+    ConversationHistory,
+    ConversationHistoryQueries,
+    ItemStatus,
+    KnownItem,
+)
+from chowder_local.store.instances import InstanceQueries
+from chowder_local.tokens import Vault
+
+if TYPE_CHECKING:
+    from chowder_local.domain import Organization
+    from chowder_local.store.database import Database
+
+INSTANCE, KEY = InstanceId("instance-1"), "agent:main:main"
+HISTORY = ConversationHistory(
+    "session-1", (KnownItem(b"1" * 16), KnownItem(b"2" * 16, ItemStatus.FAILED))
+)
+EMPTY = ConversationHistory()
+
+
+@pytest.fixture
+async def instances(database: Database, organization: Organization) -> InstanceQueries:
+    instance = Instance(
+        id=INSTANCE,
+        organization_id=organization.id,
+        name="cook",
+        status=InstanceStatus.RUNNING,
+        model_provider=ModelProvider.OPENAI,
+        sandbox_id=SandboxId("chowder-1"),
+        created_at=organization.created_at,
+        updated_at=organization.created_at,
+    )
+    instances = InstanceQueries(database, Vault(b"s" * 32))
+    await instances.add(instance, None)
+    return instances
+
+
+@pytest.mark.usefixtures("instances")
+async def test_a_history_is_known_at_once_and_after_a_restart(database: Database) -> None:
+    queries = ConversationHistoryQueries(database)
+    assert await queries.get(INSTANCE, KEY) == EMPTY
+    queries.put(INSTANCE, KEY, HISTORY)
+    assert await queries.get(INSTANCE, KEY) == queries.latest(INSTANCE, KEY) == HISTORY
+    assert await queries.of_instance(INSTANCE) == {KEY: HISTORY}
+    await queries.write()
+    again = ConversationHistoryQueries(database)
+    assert await again.get(INSTANCE, KEY) == HISTORY
+    assert await again.get(INSTANCE, "agent:main:s-1") == EMPTY
+
+
+@pytest.mark.usefixtures("instances")
+async def test_histories_are_replaced_by_those_of_a_snapshot(database: Database) -> None:
+    queries = ConversationHistoryQueries(database)
+    queries.put(INSTANCE, "agent:main:s-1", HISTORY)
+    await queries.replace(INSTANCE, {KEY: ConversationHistory.from_json(HISTORY.to_json())})
+    await queries.write()
+    assert await queries.of_instance(INSTANCE) == {KEY: HISTORY}
+    assert await queries.get(INSTANCE, "agent:main:s-1") == EMPTY
+
+
+async def test_a_deleted_instance_leaves_no_history(
+    database: Database, instances: InstanceQueries, organization: Organization
+) -> None:
+    queries = ConversationHistoryQueries(database)
+    queries.put(INSTANCE, KEY, HISTORY)
+    await queries.write()
+    ended = {"status": InstanceStatus.TERMINATED}
+    await instances.change(INSTANCE, now=organization.created_at, **ended)  # type: ignore[arg-type]
+    assert await ConversationHistoryQueries(database).of_instance(INSTANCE) == {}
+    # It may have been answering still.
+    queries.put(INSTANCE, KEY, HISTORY)
+    await queries.write()
+    assert await queries.of_instance(INSTANCE) == {}
+
+
+def test_of_a_long_history_the_latest_items_are_stored() -> None:
+    items = tuple(KnownItem(number.to_bytes(16)) for number in range(MOST_ITEMS + 1))
+    packed = ConversationHistory("session-1", items).packed()
+    assert ConversationHistory.unpacked("session-1", packed).items == items[1:]
+
+
+@pytest.mark.parametrize("packed", [b"a", b"x" + b"1" * 16])
+def test_what_is_no_history_is_refused(packed: bytes) -> None:
+    with pytest.raises(ValueError, match=r"status|cut off"):
+        ConversationHistory.unpacked(None, packed)
