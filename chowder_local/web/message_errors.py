@@ -93,6 +93,7 @@ def _dotted(loc: Sequence[str | int]) -> str | None:
 
 def body_of(scope: Scope, raised: Exception, status: int, detail: Any) -> Mapping[str, Any]:
     """An error's whole body: the contract's, and `error` beside it where a message was sent."""
-    if not is_message_route(scope):
+    is_meant = is_message_route(scope) or isinstance(raised, requests.ChatCompletionsMissing)
+    if not is_meant:
         return {"detail": detail}
     return {"detail": detail, "error": error_of(raised, status, detail)}

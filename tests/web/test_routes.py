@@ -49,6 +49,8 @@ async def test_who_calls_chat_completions_is_told_where_responses_are(
     answer = await http.post(path, json={"model": "gpt-4o", "messages": []}, key=None)
     assert answer.status_code == 404
     assert f"POST to {instead}" in answer.json()["detail"]
+    # Where OpenAI's SDKs look for it.
+    assert answer.json()["error"]["message"] == answer.json()["detail"]
 
 
 @pytest.mark.parametrize("path", PATHS)

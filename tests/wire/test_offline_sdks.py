@@ -314,3 +314,27 @@ async def test_gemini_tool_round_trip(gemini: Any, is_streamed: bool) -> None:
     told = await gemini.models.generate_content(contents=contents, **wish)
 
     assert told.text == TOLD
+
+
+async def test_a_limit_of_tokens_ends_an_answer_as_each_sdk_knows_it(
+    anthropic: AsyncAnthropic, openai: AsyncOpenAI, gemini: Any
+) -> None:
+    said: Any = [{"role": "user", "content": FIRST}]
+    message = await anthropic.messages.create(model="claude-x", max_tokens=3, messages=said)
+    assert (message.stop_reason, message.usage.output_tokens) == ("max_tokens", 3)
+    chat = await openai.chat.completions.create(model="gpt-x", max_tokens=3, messages=said)
+    assert (chat.choices[0].finish_reason, chat.choices[0].message.content) == (
+        "length", TURN_1[:12],
+    )  # fmt: skip
+    asked: dict[str, Any] = {"model": "gpt-x", "input": FIRST, "max_output_tokens": 3}
+    async with openai.responses.stream(**asked) as stream:
+        events = [event async for event in stream]
+    last = events[-1]
+    assert last.type == "response.incomplete"
+    for response in (last.response, await openai.responses.create(**asked)):
+        assert (response.status, response.output_text) == ("incomplete", TURN_1[:12])
+        assert response.incomplete_details
+        assert response.incomplete_details.reason == "max_output_tokens"
+    config = types.GenerateContentConfig(max_output_tokens=3)
+    told = await gemini.models.generate_content(model="g", contents=FIRST, config=config)
+    assert told.candidates[0].finish_reason == types.FinishReason.MAX_TOKENS

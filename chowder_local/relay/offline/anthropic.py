@@ -17,6 +17,7 @@ from chowder_local.relay.offline.conversation import (
     Tool,
     body_tokens,
     digest,
+    limit_of,
     pieces,
 )
 from chowder_local.upstream.sse import encode
@@ -44,6 +45,7 @@ def read(body: Mapping[str, Any]) -> Conversation:
         is_streamed=bool(body.get("stream")),
         digest=digest(body),
         input_tokens=body_tokens(body),
+        max_output_tokens=limit_of(body.get("max_tokens")),
     )
 
 
@@ -105,6 +107,8 @@ def _block(each: str | Called) -> dict[str, Any]:
 
 
 def _stop_reason(reply: Reply) -> str:
+    if reply.is_cut:
+        return "max_tokens"
     return "tool_use" if reply.calls else "end_turn"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from chowder_local.relay.offline.beats import Beat
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 _CHARACTERS_PER_TOKEN = 4
+USUAL_LIMIT_TOKENS = 4096
+"""From here on a limit may be one that OpenClaw sets by itself, which is not meant."""
 _PIECE = re.compile(r"\s*\S+(?:\s+\S+){0,2}\s*|\s+")
 
 
@@ -86,6 +88,7 @@ class Conversation:
     has_usage_in_stream: bool = True
     digest: str = ""
     input_tokens: int = 0
+    max_output_tokens: int | None = None
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,18 @@ class Reply:
     beats: tuple[str | Beat, ...] = ()
     """The text in the pieces and at the pace of its stream; empty for a few words at a time."""
     usage: Usage = field(default_factory=Usage)
+    is_cut: bool = False
+    """Whether its text ends where no more tokens were allowed."""
+
+    def within(self, limit_tokens: int | None) -> Reply:
+        """The reply with its text cut off at a limit, and then without calls; those stay whole."""
+        if limit_tokens is None or limit_tokens >= USUAL_LIMIT_TOKENS:
+            return self
+        length = limit_tokens * _CHARACTERS_PER_TOKEN
+        if len(self.text) <= length:
+            return self
+        beats = tuple(_first_beats(self.beats, length))
+        return replace(self, text=self.text[:length], calls=(), beats=beats, is_cut=True)
 
     @property
     def blocks(self) -> tuple[str | Called, ...]:
@@ -130,6 +145,23 @@ class Reply:
     def interruptions(self) -> Iterator[Beat]:
         """What happens before an answer that is sent whole."""
         yield from (beat for beat in self.beats if isinstance(beat, Beat))
+
+
+def _first_beats(beats: tuple[str | Beat, ...], length: int) -> Iterator[str | Beat]:
+    """What happens up to so many characters of the text."""
+    for beat in beats:
+        if isinstance(beat, str):
+            yield beat[:length]
+            length -= len(beat)
+            if length <= 0:
+                return
+        else:
+            yield beat
+
+
+def limit_of(*given: Any) -> int | None:
+    """The first of what may be a limit of tokens."""
+    return next((each for each in given if isinstance(each, int) and each > 0), None)
 
 
 def tokens(text: str) -> int:

@@ -6,7 +6,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from chowder_local.relay.choices import ANSWER_TOOL, demanded
+from chowder_local.relay.choices import ANSWER_TOOL, ONE_AT_A_TIME, demanded
 from chowder_local.relay.offline.arguments import fits, minimal
 from chowder_local.relay.offline.conversation import (
     Called,
@@ -14,9 +14,12 @@ from chowder_local.relay.offline.conversation import (
     Reply,
     Tool,
 )
+from chowder_local.relay.offline.function_matching import arguments_from, match_function
 from chowder_local.relay.offline.view import seen
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from chowder_local.relay.offline.conversation import Conversation
     from chowder_local.relay.offline.view import View
 
@@ -31,8 +34,8 @@ _OWN_TOOL = re.compile(r"^- (\S+?)(?=[:\s]|$)", re.MULTILINE)
 def decide(conversation: Conversation) -> Reply:
     """The same conversation always gets the same reply."""
     view = seen(conversation)
-    if view.returned is None and (call := _call(conversation, view)):
-        return Reply(calls=(call,))
+    if view.returned is None and (calls := tuple(_calls(conversation, view))):
+        return Reply(calls=calls[:1] if ONE_AT_A_TIME in conversation.system else calls)
     # An answer that came back was no good, and there is no other.
     is_tried = view.returned is not None and view.returned.name == ANSWER_TOOL
     if not is_tried and (tool := _answer_tool(conversation)):
@@ -55,23 +58,43 @@ def _quote(text: str) -> str:
     return text if len(text) <= _MAX_QUOTE else text[:_MAX_QUOTE] + "…"
 
 
-def _call(conversation: Conversation, view: View) -> Called | None:
+def _calls(conversation: Conversation, view: View) -> Iterator[Called]:
     choice = _choice(conversation)
     if choice.mode == "none" or not conversation.tools or not view.messages:
-        return None
+        return
     said = view.messages[-1]
-    id_ = f"call_{conversation.digest[:24]}"
-    for found in _ASKED_FOR.finditer(said):
-        if tool := _offered(conversation, found[1].rstrip(".-")):
-            arguments = _object_at(said, found.end())
-            return Called(
-                id_, tool.name, minimal(tool.parameters) if arguments is None else arguments
-            )
-    if choice.mode == "required" and not _answer_tool(conversation):
+    wanted = list(_asked_for(conversation, said))
+    if not wanted and choice.name is None:
+        wanted = list(_fitting(conversation, said))
+    if not wanted and choice.mode == "required" and not _answer_tool(conversation):
         tool = _offered(conversation, choice.name) or _first_of_client(conversation)
-        arguments = _object_in(said)
-        return Called(id_, tool.name, minimal(tool.parameters) if arguments is None else arguments)
-    return None
+        wanted = [(tool, _object_in(said))]
+    for number, (tool, arguments) in enumerate(wanted):
+        id_ = conversation.digest[:22] + f"{number:02}" if number else conversation.digest[:24]
+        given = minimal(tool.parameters) if arguments is None else arguments
+        yield Called(f"call_{id_}", tool.name, given)
+
+
+def _asked_for(
+    conversation: Conversation, said: str
+) -> Iterator[tuple[Tool, dict[str, Any] | None]]:
+    """The tools that a message tells to call, one a line, with the arguments that it gives."""
+    at = 0
+    while at >= 0 and (found := _ASKED_FOR.search(said, at)):
+        at = found.end(1)
+        if tool := _offered(conversation, found[1].rstrip(".-")):
+            arguments, end = _object_at(said, found.end())
+            yield tool, arguments
+            at = said.find("\n", at if arguments is None else end)
+
+
+def _fitting(conversation: Conversation, said: str) -> Iterator[tuple[Tool, dict[str, Any] | None]]:
+    """The one function of the client's that a message is about, if there is one."""
+    theirs = [each for each in _of_client(conversation) if each.name != ANSWER_TOOL]
+    if tool := match_function(said, theirs):
+        given = _object_in(said)
+        is_fit = given is not None and fits(tool.parameters, given)
+        yield tool, given if is_fit else arguments_from(said, tool.parameters)
 
 
 def _choice(conversation: Conversation) -> Choice:
@@ -89,11 +112,11 @@ def _answer_tool(conversation: Conversation) -> Tool | None:
 def _structured(conversation: Conversation, view: View, tool: Tool) -> Called:
     """The object in the person's words if it is one that is wanted, else the smallest one."""
     arguments = minimal(tool.parameters)
+    said = _object_in(view.messages[-1] if view.messages else "")
     if list(arguments) == [_ANY_OBJECT]:
-        arguments = {_ANY_OBJECT: json.dumps({"answer": _answer(view)}, ensure_ascii=False)}
-    elif (said := _object_in(view.messages[-1] if view.messages else "")) is not None and fits(
-        tool.parameters, said
-    ):
+        answer = {"answer": _answer(view)} if said is None else said
+        arguments = {_ANY_OBJECT: json.dumps(answer, ensure_ascii=False)}
+    elif said is not None and fits(tool.parameters, said):
         arguments = said
     return Called(f"call_{conversation.digest[:24]}", tool.name, arguments)
 
@@ -103,23 +126,30 @@ def _offered(conversation: Conversation, name: str | None) -> Tool | None:
 
 
 def _first_of_client(conversation: Conversation) -> Tool:
+    return (_of_client(conversation) or list(conversation.tools))[0]
+
+
+def _of_client(conversation: Conversation) -> list[Tool]:
     """The agent's own tools are listed in OpenClaw's system prompt; a client's are not."""
     tooling = _TOOLING.search(conversation.system)
+    if tooling is None and "OpenClaw" in conversation.system:
+        # They cannot be told apart.
+        return []
     own = set(_OWN_TOOL.findall(tooling[1])) if tooling else set()
-    theirs = [tool for tool in conversation.tools if tool.name not in own]
-    return (theirs or list(conversation.tools))[0]
+    return [tool for tool in conversation.tools if tool.name not in own]
 
 
-def _object_at(text: str, start: int) -> dict[str, Any] | None:
+def _object_at(text: str, start: int) -> tuple[dict[str, Any] | None, int]:
+    """The JSON object that begins there, if one does, and where it ends."""
     try:
-        value, _ = json.JSONDecoder().raw_decode(text, start)
+        value, end = json.JSONDecoder().raw_decode(text, start)
     except ValueError:
-        return None
-    return value if isinstance(value, dict) else None
+        return None, start
+    return (value, end) if isinstance(value, dict) else (None, start)
 
 
 def _object_in(text: str) -> dict[str, Any] | None:
     for found in re.finditer(r"\{", text):
-        if (value := _object_at(text, found.start())) is not None:
+        if (value := _object_at(text, found.start())[0]) is not None:
             return value
     return None

@@ -17,6 +17,7 @@ from chowder_local.relay.offline.conversation import (
     Tool,
     body_tokens,
     digest,
+    limit_of,
 )
 from chowder_local.upstream.sse import encode
 
@@ -49,6 +50,7 @@ def read(body: Mapping[str, Any], model: str, *, is_streamed: bool) -> Conversat
         is_streamed=is_streamed,
         digest=digest({**body, "model": model}),
         input_tokens=body_tokens(body),
+        max_output_tokens=limit_of((body.get("generationConfig") or {}).get("maxOutputTokens")),
     )
 
 
@@ -139,7 +141,7 @@ def _chunk(
     usage = {"promptTokenCount": read_tokens, "totalTokenCount": read_tokens}
     if is_last:
         # STOP for a tool call too: OpenClaw takes every other reason for a failure.
-        candidate["finishReason"] = "STOP"
+        candidate["finishReason"] = "MAX_TOKENS" if reply.is_cut else "STOP"
         usage["candidatesTokenCount"] = reply.output_tokens
         usage["totalTokenCount"] += reply.output_tokens
     return {

@@ -49,8 +49,9 @@ class Question:
     _write: Callable[[Reply], Iterator[bytes | Beat]]
 
     def answered(self, reply: Reply) -> OfflineAnswer:
-        """The answer that says this."""
-        return OfflineAnswer(200, self._content_type, self._write(reply))
+        """The answer that says this, as far as the request's limit of tokens goes."""
+        steps = self._write(reply.within(self.conversation.max_output_tokens))
+        return OfflineAnswer(200, self._content_type, steps)
 
 
 def asked(

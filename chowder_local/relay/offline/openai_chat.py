@@ -17,6 +17,7 @@ from chowder_local.relay.offline.conversation import (
     Tool,
     body_tokens,
     digest,
+    limit_of,
     pieces,
 )
 from chowder_local.upstream.sse import encode
@@ -47,6 +48,7 @@ def read(body: Mapping[str, Any]) -> Conversation:
         has_usage_in_stream=bool((body.get("stream_options") or {}).get("include_usage")),
         digest=digest(body),
         input_tokens=body_tokens(body),
+        max_output_tokens=limit_of(body.get("max_completion_tokens"), body.get("max_tokens")),
     )
 
 
@@ -124,6 +126,8 @@ def _call(call: Called) -> dict[str, Any]:
 
 
 def _finish_reason(reply: Reply) -> str:
+    if reply.is_cut:
+        return "length"
     return "tool_calls" if reply.calls else "stop"
 
 

@@ -17,6 +17,7 @@ from chowder_local.relay.offline.conversation import (
     Tool,
     body_tokens,
     digest,
+    limit_of,
     pieces,
 )
 from chowder_local.upstream.sse import encode
@@ -47,6 +48,7 @@ def read(body: Mapping[str, Any]) -> Conversation:
         is_streamed=bool(body.get("stream")),
         digest=digest(body),
         input_tokens=body_tokens(body),
+        max_output_tokens=limit_of(body.get("max_output_tokens")),
     )
 
 
@@ -81,7 +83,7 @@ def write(conversation: Conversation, reply: Reply, created: int) -> Iterator[by
     """The answer, whole or as events."""
     if not conversation.is_streamed:
         yield from reply.interruptions()
-        yield json.dumps(_response(conversation, reply, created, "completed")).encode()
+        yield json.dumps(_response(conversation, reply, created, _last_status(reply))).encode()
         return
     number = 0
     for event in _events(conversation, reply, created):
@@ -92,10 +94,14 @@ def write(conversation: Conversation, reply: Reply, created: int) -> Iterator[by
         number += 1
 
 
+def _last_status(reply: Reply) -> str:
+    return "incomplete" if reply.is_cut else "completed"
+
+
 def _response(
     conversation: Conversation, reply: Reply, created: int, status: str
 ) -> dict[str, Any]:
-    is_over = status == "completed"
+    is_over = status != "in_progress"
     read_tokens = reply.input_tokens(conversation)
     usage = {
         "input_tokens": read_tokens,
@@ -111,7 +117,7 @@ def _response(
         "created_at": created,
         "status": status,
         "error": None,
-        "incomplete_details": None,
+        "incomplete_details": {"reason": "max_output_tokens"} if status == "incomplete" else None,
         "instructions": None,
         "metadata": {},
         "model": conversation.model,
@@ -128,7 +134,7 @@ def _response(
 def _item(
     conversation: Conversation, number: int, each: str | Called, status: str
 ) -> dict[str, Any]:
-    is_over = status == "completed"
+    is_over = status != "in_progress"
     # The first one's id needs no number to be its own.
     id_ = conversation.digest[:48] + (f"_{number}" if number else "")
     if isinstance(each, Called):
@@ -156,7 +162,7 @@ def _part(text: str) -> dict[str, Any]:
 def _events(
     conversation: Conversation, reply: Reply, created: int
 ) -> Iterator[dict[str, Any] | Beat]:
-    begun = _response(conversation, reply, created, "in_progress")
+    begun, status = _response(conversation, reply, created, "in_progress"), _last_status(reply)
     yield {"type": "response.created", "response": begun}
     yield {"type": "response.in_progress", "response": begun}
     for number, each in enumerate(reply.blocks):
@@ -167,10 +173,10 @@ def _events(
             yield from _call_events(each, place)
         else:
             yield from _text_events(reply, place)
-        item = _item(conversation, number, each, "completed")
+        item = _item(conversation, number, each, status)
         yield {"type": "response.output_item.done", "output_index": number, "item": item}
-    whole = _response(conversation, reply, created, "completed")
-    yield {"type": "response.completed", "response": whole}
+    whole = _response(conversation, reply, created, status)
+    yield {"type": f"response.{status}", "response": whole}
 
 
 def _text_events(reply: Reply, place: Mapping[str, Any]) -> Iterator[dict[str, Any] | Beat]:

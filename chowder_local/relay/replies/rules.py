@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import (
+    AliasChoices,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -130,7 +131,7 @@ class Break(_Strict):
 class ToolCall(_Strict):
     """A tool for the agent, or for the client whose function it is, to use."""
 
-    name: str = Field(min_length=1)
+    name: str = Field(min_length=1, validation_alias=AliasChoices("name", "call"))
     arguments: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -157,7 +158,12 @@ class Action(_Strict):
         max_length=MAX_CHUNKS,
         description="What is said, in the pieces in which it is streamed.",
     )
-    call: str | None = Field(None, min_length=1, description="The one tool that is called.")
+    call: str | None = Field(
+        None,
+        min_length=1,
+        validation_alias=AliasChoices("call", "name"),
+        description="The one tool that is called.",
+    )
     arguments: dict[str, Any] | None = Field(None, description="With what it is called.")
     calls: list[ToolCall] | None = Field(None, min_length=1, description="Several, at once.")
     usage: TokenCounts = Field(default_factory=TokenCounts)

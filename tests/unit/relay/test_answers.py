@@ -16,7 +16,7 @@ TEXT = "Two pieces of text, or three, or four of them."
 CALLS = (Called("call_1", "exec", {"command": "ls"}), Called("call_2", "read", {"path": "a"}))
 MESSAGES = {"messages": [{"role": "user", "content": "Hi"}], "model": "m"}
 REQUESTS: list[tuple[ModelProvider, str, dict[str, Any]]] = [
-    (ModelProvider.ANTHROPIC, "v1/messages", MESSAGES | {"max_tokens": 9}),
+    (ModelProvider.ANTHROPIC, "v1/messages", MESSAGES | {"max_tokens": 99}),
     (ModelProvider.OPENAI, "v1/chat/completions", MESSAGES),
     (ModelProvider.OPENAI, "v1/responses", {"input": "Hi", "model": "m"}),
 ]

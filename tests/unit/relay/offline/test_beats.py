@@ -9,8 +9,10 @@ import pytest
 
 from chowder_local.domain import ModelProvider
 from chowder_local.errors.upstream import StreamBroken
+from chowder_local.openclaw.models import described
+from chowder_local.relay.answers import model_said
 from chowder_local.relay.offline.beats import Cut, Raw, Wait, played
-from chowder_local.relay.offline.conversation import Called, Reply, Usage
+from chowder_local.relay.offline.conversation import USUAL_LIMIT_TOKENS, Called, Reply, Usage
 from chowder_local.relay.offline.model import Question, asked
 from chowder_local.upstream.sse import EventReader
 from tests.unit.relay.offline.steps import as_bytes
@@ -31,8 +33,9 @@ CALLS = (Called("call_1", "exec", {"command": "ls"}), Called("call_2", "read", {
 BOTH = Reply("Let me see.", CALLS, usage=Usage(7, 3))
 
 
-def question(kind: str, *, is_streamed: bool) -> Question:
+def question(kind: str, *, is_streamed: bool, more: dict[str, Any] | None = None) -> Question:
     provider, path, body = FORMATS[kind]
+    body = body | (more or {})
     query = ""
     if is_streamed and provider is GEMINI:
         path, query = path.replace("generate", "streamGenerate"), "alt=sse"
@@ -94,6 +97,44 @@ def test_text_and_several_calls_are_written_whole(kind: str) -> None:
 
     expected = ["Let me see.", ("exec", {"command": "ls"}), ("read", {})]
     assert READERS[kind](answer) == (expected, (7, 3))
+
+
+LIMITS: dict[str, dict[str, Any]] = {
+    "anthropic": {"max_tokens": 2},
+    "responses": {"max_output_tokens": 2},
+    "chat": {"max_completion_tokens": 2},
+    "gemini": {"generationConfig": {"maxOutputTokens": 2}},
+}
+STOPS = {
+    "anthropic": '"stop_reason": "max_tokens"',
+    "responses": '"incomplete_details": {"reason": "max_output_tokens"}',
+    "chat": '"finish_reason": "length"',
+    "gemini": '"finishReason": "MAX_TOKENS"',
+}
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+@pytest.mark.parametrize("kind", FORMATS)
+def test_an_answer_ends_at_the_limit_of_tokens_with_the_providers_reason(
+    kind: str, is_streamed: bool
+) -> None:
+    asked_for = question(kind, is_streamed=is_streamed, more=LIMITS[kind])
+    paced = Reply("Let me see.", CALLS, beats=("Let me ", Wait(0), "see.", Cut()))
+    steps = list(asked_for.answered(paced).steps)
+    assert Cut() not in steps
+    said = as_bytes(step for step in steps if isinstance(step, bytes))
+    heard = model_said(FORMATS[kind][0], said)
+    assert (heard.text, heard.calls) == ("Let me s", ())
+    assert STOPS[kind].encode() in said
+    shorter = Reply("Let me.", CALLS)
+    assert STOPS[kind].encode() not in as_bytes(asked_for.answered(shorter).steps)
+
+
+def test_a_limit_that_openclaw_sets_by_itself_is_none() -> None:
+    long = Reply("x" * 100_000)
+    assert long.within(USUAL_LIMIT_TOKENS) is long
+    lowest = min(described(model)["maxTokens"] for model in ("claude-3", "gpt-4-", "gemini-1"))
+    assert lowest >= USUAL_LIMIT_TOKENS
 
 
 def test_a_stream_of_anthropics_has_a_block_for_each_part() -> None:

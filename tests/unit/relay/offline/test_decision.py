@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from chowder_local.relay.choices import ONE_AT_A_TIME
 from chowder_local.relay.offline.conversation import (
     Answered,
     Called,
@@ -83,6 +84,65 @@ def test_without_json_the_arguments_come_from_the_schema(text: str) -> None:
 
 def test_an_empty_object_is_taken_as_it_is() -> None:
     assert call_of(asked("call get_weather {}", tools=(WEATHER,))) == ("get_weather", {})
+
+
+def test_each_line_that_says_so_is_a_call_of_its_own() -> None:
+    text = (
+        'call get_weather {"city":\n"Paris"}, call exec\nCall exec\ncall nothing\ncall get_weather'
+    )
+    told = asked(text, tools=(EXEC, WEATHER))
+    calls = decide(told).calls
+    assert [(each.name, each.arguments) for each in calls] == [
+        ("get_weather", {"city": "Paris"}),
+        ("exec", {"command": "text"}),
+        ("get_weather", {"city": "text"}),
+    ]
+    assert len({each.id for each in calls}) == 3
+    assert decide(replace(told, system=ONE_AT_A_TIME)).calls == calls[:1]
+
+
+TIME = Tool("getCurrentTime")
+QUESTION = "What's the weather like in San Francisco?"
+
+
+@pytest.mark.parametrize(
+    ("message", "tools", "call"),
+    [
+        (QUESTION, (EXEC, WEATHER, TIME), ("get_weather", {"city": "San Francisco"})),
+        ("Is it time?", (WEATHER, TIME), ("getCurrentTime", {})),
+        ("Show me my orders.", (Tool("list_order"),), ("list_order", {})),
+        ('Weather: {"city": "Rome"}', (WEATHER,), ("get_weather", {"city": "Rome"})),
+        ('Weather: {"town": "Rome"}', (WEATHER,), ("get_weather", {"city": "text"})),
+        ('In Rome, "sunny" weather?', (WEATHER,), ("get_weather", {"city": "Rome"})),
+        # What tells nothing, what fits several, and what is the agent's own.
+        ("Hello", (WEATHER, TIME), None),
+        ("Can you get and list the current ones?", (WEATHER, TIME, Tool("list_the_ones")), None),
+        ("What time is it, and what's the weather?", (WEATHER, TIME), None),
+        ("How do I exec this?", (EXEC, WEATHER), None),
+    ],
+)
+def test_a_function_is_called_if_the_message_is_about_it_alone(
+    message: str, tools: tuple[Tool, ...], call: Any
+) -> None:
+    assert call_of(asked(message, system=OPENCLAW, tools=tools)) == call
+
+
+def test_a_function_whose_output_has_come_is_not_called_again() -> None:
+    turns = (Called("1", "get_weather"), Returned("1", "sunny"))
+    told = asked(QUESTION, *turns, system=OPENCLAW, tools=(WEATHER,))
+    assert decide(told).text.endswith('Tool get_weather answered: "sunny"')
+
+
+def test_an_agent_whose_own_tools_cannot_be_told_apart_is_offered_none_by_a_word() -> None:
+    told = asked("How do I exec this?", system="You run inside OpenClaw.", tools=(EXEC,))
+    assert call_of(told) is None
+
+
+def test_a_function_that_the_message_is_about_comes_before_a_structured_answer() -> None:
+    told = asked(QUESTION, system=OPENCLAW + MAY_CALL, tools=(WEATHER, ANSWER))
+    assert call_of(told) == ("get_weather", {"city": "San Francisco"})
+    plain = asked("What is your final answer?", system=OPENCLAW + MAY_CALL, tools=(WEATHER, ANSWER))
+    assert call_of(plain) == ("final_answer", {"city": "text"})
 
 
 def test_a_tool_that_is_not_offered_is_not_called() -> None:
@@ -186,6 +246,11 @@ def test_a_structured_answer_of_any_shape_quotes_the_person() -> None:
         "final_answer",
         {"json": '{"answer": "[offline] Turn 1. You said: \\"Hey!\\""}'},
     )
+
+
+def test_a_structured_answer_of_any_shape_is_the_object_that_the_person_says() -> None:
+    told = asked('Say {"a": [1]} as JSON.', system=MUST_ANSWER, tools=(ANY_ANSWER,))
+    assert call_of(told) == ("final_answer", {"json": '{"a": [1]}'})
 
 
 def test_tools_that_the_person_asks_for_come_before_a_structured_answer() -> None:

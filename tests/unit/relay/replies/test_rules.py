@@ -65,6 +65,17 @@ def test_a_reply_that_makes_no_sense_is_told_where(reply: Any, words: str) -> No
     assert words in problems(reply)
 
 
+def test_a_tool_to_call_may_be_given_as_name_or_as_call() -> None:
+    for word in ("name", "call"):
+        one = {word: "exec", "arguments": {"command": "ls"}}
+        (alone,) = Rule.model_validate({"reply": one}).answers
+        (listed,) = Rule.model_validate({"reply": {"calls": [one]}}).answers
+        assert (alone.call, alone.arguments) == ("exec", {"command": "ls"})
+        assert [(each.name, each.arguments) for each in listed.calls or ()] == [
+            ("exec", {"command": "ls"})
+        ]
+
+
 @pytest.mark.parametrize("member", ["regex", "result_regex"])
 def test_an_expression_that_cannot_be_read_is_told(member: str) -> None:
     assert f"match.{member}: Value error, is no regular" in problems("a", match={member: "("})
