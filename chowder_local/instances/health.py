@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +11,7 @@ from chowder_local.errors.sandboxes import EngineUnavailable, ImageMissing
 from chowder_local.metrics import Figures
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime
 
     from chowder_local.instances.boots import Boots
@@ -33,8 +36,23 @@ class ServerFacts:
     relay_url: str
 
 
+LOOK_AGE_S = 1.0
+
+
+@dataclass(frozen=True)
+class _EngineLook:
+    """What the engine has said of itself, and when."""
+
+    at_s: float
+    engine: dict[str, Any]
+    places: int | None
+
+
 class Health:
-    """Asks the parts how they are, each time anew."""
+    """Asks the parts how they are: the store each time, and the engine once a second at most.
+
+    Whoever asks needs no key, and the engine has other work.
+    """
 
     def __init__(
         self,
@@ -45,6 +63,7 @@ class Health:
         pool: Pool,
         boots: Boots,
         room: Room,
+        seconds: Callable[[], float] = time.monotonic,
     ) -> None:
         self._facts = facts
         self._engine = engine
@@ -53,28 +72,22 @@ class Health:
         self._pool = pool
         self._boots = boots
         self._room = room
+        self._seconds = seconds
+        self._look: _EngineLook | None = None
+        self._looking = asyncio.Lock()
 
     async def report(self) -> dict[str, Any]:
         """`status` is `ok`, or `degraded` while no agent could boot: see the `engine`'s `error`."""
-        engine: dict[str, Any] = {"reachable": True, "version": None, "error": None}
-        places = None
-        try:
-            engine["version"] = await self._engine.version()
-            places = await self._room.places()
-            await self._engine.check_image()
-        except ImageMissing as missing:
-            engine["error"] = str(missing)
-        except EngineUnavailable as unavailable:
-            engine |= {"reachable": False, "error": str(unavailable)}
+        look = await self._engine_look()
         facts = asdict(self._facts)
         relay_url = facts.pop("relay_url")
         return {
-            "status": "ok" if engine["error"] is None else "degraded",
+            "status": "ok" if look.engine["error"] is None else "degraded",
             **facts,
             "started_at": self._facts.started_at.isoformat(),
-            "engine": engine,
+            "engine": dict(look.engine),
             "relay": {"url": relay_url},
-            "places": places,
+            "places": look.places,
             "boots": {"under_way": self._boots.under_way_count, "queued": self._boots.queue_length},
             "pool": {
                 "size": self._pool.size,
@@ -85,6 +98,26 @@ class Health:
                 str(status): count for status, count in (await self._instances.counts()).items()
             },
         }
+
+    async def _engine_look(self) -> _EngineLook:
+        # All who ask while somebody looks wait for that, however long the engine takes.
+        async with self._looking:
+            if self._look is None or self._seconds() - self._look.at_s >= LOOK_AGE_S:
+                self._look = await self._looked()
+            return self._look
+
+    async def _looked(self) -> _EngineLook:
+        engine: dict[str, Any] = {"reachable": True, "version": None, "error": None}
+        places = None
+        try:
+            engine["version"] = await self._engine.version()
+            places = await self._room.places()
+            await self._engine.check_image()
+        except ImageMissing as missing:
+            engine["error"] = str(missing)
+        except EngineUnavailable as unavailable:
+            engine |= {"reachable": False, "error": str(unavailable)}
+        return _EngineLook(self._seconds(), engine, places)
 
     async def figures(self) -> Figures:
         """What metrics tell of the state; the engine, which may take its time, is not asked."""

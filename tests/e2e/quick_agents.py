@@ -27,6 +27,16 @@ def health(server: ServerProcess) -> dict[str, Any]:
     return report
 
 
+def degraded(server: ServerProcess) -> dict[str, Any]:
+    """The server's report as soon as it misses something; it asks the engine once a second."""
+
+    def report() -> dict[str, Any] | None:
+        found = health(server)
+        return found if found["status"] == "degraded" else None
+
+    return eventually(report, "something is missed")
+
+
 def is_well(server: ServerProcess) -> None:
     """Waits until the server has heard its engine again."""
     eventually(lambda: health(server)["status"] == "ok", "all is well")

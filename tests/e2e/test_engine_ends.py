@@ -16,7 +16,7 @@ from platformdirs import user_cache_path
 from chowder_local.engine.image_recipe import expected_tag
 from chowder_local.settings import Settings
 from tests.e2e.api import Api
-from tests.e2e.quick_agents import health, is_well, made, remembers
+from tests.e2e.quick_agents import degraded, is_well, made, remembers
 from tests.e2e.quick_image import quick_image
 from tests.e2e.second_engine import SecondEngine
 from tests.e2e.serving import ServerProcess
@@ -82,7 +82,7 @@ def test_agents_come_back_with_their_engine(
                 second.send(how)
             else:
                 second.end(how)
-            assert health(server)["status"] == "degraded"
+            degraded(server)
             assert api.post(f"instances/{stopped}/start").status_code == 502
             assert (api.status(running), api.status(stopped)) == ("running", "stopped")
             if how is signal.SIGSTOP:

@@ -375,7 +375,8 @@ async def open_world(
             channels=Channels(programs, gateway_of, tasks, connect_timeout_s=1.0),
             files=files,
             health=Health(
-                _facts(clock), engine, instances, spare_queries, pool, boots, room
+                _facts(clock), engine, instances, spare_queries, pool, boots, room,
+                lambda: clock.now.timestamp(),
             ),
             stopping=stopping,
             scripts=scripts,

@@ -1,9 +1,11 @@
 """What the server says of itself."""
 
+import asyncio
 import json
 
 from chowder_local.domain import InstanceStatus
 from chowder_local.errors.sandboxes import EngineUnavailable, ImageMissing
+from chowder_local.instances.health import LOOK_AGE_S
 from tests.scripted.world import World
 
 
@@ -59,3 +61,18 @@ async def test_an_image_that_is_gone_degrades_although_the_engine_answers(world:
     assert report["status"] == "degraded"
     assert report["engine"]["reachable"]
     assert "chowder-local image build" in report["engine"]["error"]
+
+
+async def test_the_engine_is_asked_once_a_second_for_all_who_ask(world: World) -> None:
+    await asyncio.gather(*(world.health.report() for _ in range(50)))
+    asked = ["version", "memory", "check_image"]
+    assert [world.engine.made(each) for each in asked] == [1, 1, 1]
+    world.engine.failing["version"] = EngineUnavailable("The engine is on holiday.")
+    assert (await world.health.report())["status"] == "ok"
+    # What is counted is told as it is.
+    await world.placed(InstanceStatus.RUNNING)
+    assert (await world.health.report())["instances"]["running"] == 1
+    world.clock.advance(LOOK_AGE_S)
+    found = await asyncio.gather(*(world.health.report() for _ in range(50)))
+    assert {each["status"] for each in found} == {"degraded"}
+    assert world.engine.made("version") == 2
