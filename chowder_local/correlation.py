@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from chowder_local.domain import InstanceId
 
 REQUEST_ID_HEADER = "X-Request-Id"
@@ -41,3 +44,13 @@ def of_request(request_id: str) -> None:
 def of_instance(instance_id: InstanceId | None) -> None:
     """From now on that instance is worked for, until the request or the task ends."""
     _worked_for.set((_worked_for.get()[0], instance_id))
+
+
+@contextmanager
+def for_instance(instance_id: InstanceId) -> Iterator[None]:
+    """That instance is worked for within the block."""
+    former = _worked_for.set((_worked_for.get()[0], instance_id))
+    try:
+        yield
+    finally:
+        _worked_for.reset(former)

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+import logging
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
+from chowder_local.errors import ChowderError
+
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable
+    from collections.abc import AsyncIterator, Awaitable, Iterator
+
+log = logging.getLogger(__name__)
 
 First = TypeVar("First")
 Second = TypeVar("Second")
@@ -36,6 +41,21 @@ async def owned_tasks() -> AsyncIterator[asyncio.TaskGroup]:
         pass
     if failure is not None:
         raise failure
+
+
+@contextmanager
+def contained(what: str) -> Iterator[None]:
+    """Logs what fails within the block and goes on after it, with a traceback if unexpected.
+
+    For work that nobody waits for: what else the loop or the server does must outlive it. `what`
+    names the work, as in "sandbox chowder-1: reconciling".
+    """
+    try:
+        yield
+    except ChowderError as problem:
+        log.warning("%s put off: %s", what, problem)
+    except Exception:
+        log.exception("%s failed unexpectedly", what)
 
 
 async def together(first: Awaitable[First], second: Awaitable[Second]) -> tuple[First, Second]:

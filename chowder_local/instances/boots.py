@@ -24,6 +24,7 @@ from chowder_local.errors.sandboxes import (
 from chowder_local.events import EventType
 from chowder_local.faults import FaultKind
 from chowder_local.openclaw import config
+from chowder_local.tasks import contained
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -103,7 +104,7 @@ class Boots:
         fault = None
         if self._faults.are_set and instance.born_at is None:
             fault = self._faults.take(instance.organization_id, _befalls, instance.id)
-        work = self._provision(instance, spare, fault)
+        work = self._outlived(instance, spare, fault)
         task = self._group.create_task(work, name=f"boot {instance.id}")
         self._under_way[instance.id] = task
         task.add_done_callback(lambda _: self._under_way.pop(instance.id, None))
@@ -136,6 +137,7 @@ class Boots:
         if (task := self._under_way.get(instance_id)) is not None:
             task.cancel()
             await asyncio.wait([task])
+        self._not_before_s.pop(instance_id, None)
 
     async def boot(self, instance: Instance, files: Mapping[str, bytes] | None = None) -> str:
         """Makes the instance's sandbox anew and gives its gateway's address when it is ready.
@@ -215,6 +217,13 @@ class Boots:
         if fault.detail is not None:
             async with self._turn(instance):
                 raise BootFailed(fault.detail)
+
+    async def _outlived(
+        self, instance: Instance, spare: Spare | None, fault: FaultDraft | None
+    ) -> None:
+        # If what has come of it cannot even be written, the reconciler begins again.
+        with contained(f"instance {instance.id}: its boot"):
+            await self._provision(instance, spare, fault)
 
     async def _provision(
         self, instance: Instance, spare: Spare | None, fault: FaultDraft | None

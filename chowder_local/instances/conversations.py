@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from http import HTTPStatus
@@ -50,6 +51,8 @@ EMPTY_WORDS = "internal error"
 """What OpenClaw says of what it did not foresee, a full disk for one."""
 LITTLE_DISK_BYTES = 1024 * 1024
 """What is left of a disk when nothing more fits on it: a database takes it by pages."""
+FULL_KEPT = 256
+"""Sandboxes whose disk is remembered to have been full."""
 STUCK_SIGN = 'error="Agent database cleanup failed"'
 """What OpenClaw writes into its log when all turns fail until it is started again. It closes a
 worker's database a minute after a turn, and its own after half an hour; frozen before the first,
@@ -97,7 +100,8 @@ class Conversations:
         self._clock = clock
         self._stopping = stopping
         self._openings = Openings()
-        self._were_full: set[SandboxId] = set()
+        # Those that are deleted like that never have their turn to be removed.
+        self._were_full: deque[SandboxId] = deque(maxlen=FULL_KEPT)
 
     async def respond(
         self, instance: Instance, asked: Mapping[str, Any], session: str | None = None
@@ -297,7 +301,8 @@ class Conversations:
             log.warning("instance %s: it could not be looked at: %s", instance.id, problem)
             return None
         if free_bytes < LITTLE_DISK_BYTES:
-            self._were_full.add(instance.sandbox_id)
+            if instance.sandbox_id not in self._were_full:
+                self._were_full.append(instance.sandbox_id)
             return AgentDiskFull()
         if instance.sandbox_id in self._were_full:
             # OpenClaw takes a turn whose end did not fit on the disk for one that runs.

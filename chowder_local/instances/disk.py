@@ -6,8 +6,9 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
+from chowder_local import correlation
 from chowder_local.domain import InstanceStatus
-from chowder_local.errors import ChowderError
+from chowder_local.tasks import contained
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,26 +48,22 @@ class DiskWatch:
         """Looks again and again, until cancelled."""
         while True:
             await asyncio.sleep(self._interval_s)
-            try:
+            with contained("looking at disks"):
                 await self.look()
-            except ChowderError as problem:
-                log.warning("looking at disks put off: %s", problem)
-            except Exception:
-                # The loop outlives a defect in one round: the next may meet another state.
-                log.exception("looking at disks failed unexpectedly")
 
     async def look(self) -> None:
         """One look at everything that runs."""
         for instance in await self._instances.awake():
             if instance.status is not InstanceStatus.RUNNING:
                 continue
-            try:
+            # One that cannot be looked at stands in no other's way.
+            with (
+                correlation.for_instance(instance.id),
+                contained(f"instance {instance.id}: looking at its disk"),
+            ):
                 used = await self._engine.disk_bytes(instance.sandbox_id, self._limit_mb * MB)
                 if used > self._limit_mb * MB:
                     await self._end(instance)
-            except ChowderError as problem:
-                # One that cannot be looked at stands in no other's way.
-                log.warning("instance %s: its disk was not looked at: %s", instance.id, problem)
 
     async def _end(self, seen: Instance) -> None:
         async with self._locks.holding(seen.id):

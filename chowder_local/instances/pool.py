@@ -8,9 +8,10 @@ import logging
 from typing import TYPE_CHECKING
 
 from chowder_local.errors import ChowderError
+from chowder_local.tasks import contained
 
 if TYPE_CHECKING:
-    from contextlib import AbstractAsyncContextManager
+    from contextlib import AbstractAsyncContextManager, AbstractContextManager
 
     from chowder_local.domain import SandboxId, Spare
     from chowder_local.instances.boots import Boots
@@ -63,14 +64,9 @@ class Pool:
         """Looks again and again, until cancelled."""
         while True:
             self._look.clear()
-            try:
+            with contained("looking after spares"):
                 while await self.settle():
                     pass
-            except ChowderError as problem:
-                log.warning("spares put off: %s", problem)
-            except Exception:
-                # The loop outlives a defect in one round: the next may meet another state.
-                log.exception("looking after spares failed unexpectedly")
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._pause_s()):
                     await self._look.wait()
@@ -79,7 +75,8 @@ class Pool:
         """One look; True if a spare was made, and there may be more to do."""
         fit = [spare for spare in await self._queries.all() if await self._kept(spare)]
         for surplus in fit[self._size :]:
-            await self._spares.discard(surplus)
+            with _by_itself(surplus):
+                await self._spares.discard(surplus)
         await self._spares.freeze_idle()
         if len(fit) >= self._size or self._boots.under_way_count:
             return False
@@ -90,10 +87,11 @@ class Pool:
     async def _kept(self, spare: Spare) -> bool:
         """Whether a spare is fit; one that is not is discarded."""
         # This is the only place that makes them: one without an address was left by a crash.
-        if await self._spares.is_fit(spare):
-            return True
-        if await self._spares.discard(spare):
-            log.info("spare %s: discarded", spare.sandbox_id)
+        with _by_itself(spare):
+            if await self._spares.is_fit(spare):
+                return True
+            if await self._spares.discard(spare):
+                log.info("spare %s: discarded", spare.sandbox_id)
         return False
 
     async def _made(self) -> bool:
@@ -110,3 +108,8 @@ class Pool:
 
     def _pause_s(self) -> float:
         return min(LOOK_INTERVAL_S * 2.0 ** min(self._failures, 10), LONGEST_PAUSE_S)
+
+
+def _by_itself(spare: Spare) -> AbstractContextManager[None]:
+    """Lets one spare that cannot be dealt with stand in no other's way."""
+    return contained(f"spare {spare.sandbox_id}: looking after it")

@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict, deque
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from chowder_local import correlation
 from chowder_local.domain import InstanceStatus, SandboxInfo, SandboxState
-from chowder_local.errors import ChowderError
 from chowder_local.errors.sandboxes import EngineUnavailable
 from chowder_local.events import EventType
+from chowder_local.tasks import contained
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
     from datetime import datetime
 
     from chowder_local.domain import Instance, InstanceId, SandboxId
@@ -82,19 +82,12 @@ class Reconciler:
 
     async def run(self) -> None:
         """Agrees again and again, until cancelled."""
-        await self._tried(self._lift_all)
+        with contained("reconciling"):
+            await self._lift_all()
         while True:
             await asyncio.sleep(self._interval_s)
-            await self._tried(self.agree)
-
-    async def _tried(self, work: Callable[[], Awaitable[None]]) -> None:
-        try:
-            await work()
-        except ChowderError as problem:
-            log.warning("reconciling put off: %s", problem)
-        except Exception:
-            # The loop outlives a defect in one round: the next may meet another state.
-            log.exception("reconciling failed unexpectedly")
+            with contained("reconciling"):
+                await self.agree()
 
     async def agree(self) -> None:
         """One round over everything that is ours."""
@@ -115,20 +108,20 @@ class Reconciler:
         rows = {each.id: each for each in [*owners, *await self._instances.awake()]}
         for instance in rows.values():
             sandbox = found.get(instance.sandbox_id)
-            correlation.of_instance(instance.id)
-            with _put_off(instance.sandbox_id):
+            with correlation.for_instance(instance.id), _by_itself(instance.sandbox_id):
                 # Whoever holds the lock moves it, maybe for minutes: the next round looks.
                 if self._is_off(instance, sandbox) and not self._locks.is_held(instance.id):
                     await self._settle_one(instance)
                 elif self._is_to_be_released(instance, sandbox):
                     await self._releases.release(instance)
-        correlation.of_instance(None)
-        await self._snapshots.settle()
+        with contained("clearing away snapshots"):
+            await self._snapshots.settle()
         for sandbox_id in (found.keys() | volumes) - spares - owned:
             log.info("removing sandbox %s, which no instance has", sandbox_id)
-            with _put_off(sandbox_id):
+            with _by_itself(sandbox_id):
                 await self._engine.remove(sandbox_id)
                 self._events.publish(EventType.SANDBOX_REMOVED, sandbox_id=sandbox_id)
+        self._forget_old_deaths()
 
     async def check(self, instance: Instance) -> None:
         """Looks after one instance at once, because a message to it failed."""
@@ -158,7 +151,11 @@ class Reconciler:
         """Ends what stops have left in which the server died."""
         awake = await self._instances.awake()
         running = [each for each in awake if each.status is InstanceStatus.RUNNING]
-        await asyncio.gather(*(self.lift(each) for each in running))
+        await asyncio.gather(*(self._lifted(each) for each in running))
+
+    async def _lifted(self, instance: Instance) -> None:
+        with correlation.for_instance(instance.id), _by_itself(instance.sandbox_id):
+            await self.lift(instance)
 
     async def _settle_one(self, seen: Instance) -> bool:
         """Whether there was something to mend, or somebody mends it."""
@@ -255,6 +252,13 @@ class Reconciler:
         if revived is not None:
             self._boots.begin(revived)
 
+    def _forget_old_deaths(self) -> None:
+        """Also of instances that were deleted since, which nobody tells us."""
+        now = self._clock()
+        for instance_id, deaths in list(self._deaths.items()):
+            if (now - deaths[-1]).total_seconds() >= DEATHS_WINDOW_S:
+                del self._deaths[instance_id]
+
     def _dies_too_often(self, instance: Instance) -> bool:
         deaths, now = self._deaths[instance.id], self._clock()
         is_too_often = (
@@ -277,10 +281,6 @@ class Reconciler:
         self.engine_problem = problem
 
 
-@contextmanager
-def _put_off(sandbox_id: SandboxId) -> Iterator[None]:
-    """Lets one sandbox that the engine will not deal with stand in no other's way."""
-    try:
-        yield
-    except ChowderError as problem:
-        log.warning("sandbox %s: reconciling put off: %s", sandbox_id, problem)
+def _by_itself(sandbox_id: SandboxId) -> AbstractContextManager[None]:
+    """Lets one sandbox that cannot be dealt with stand in no other's way."""
+    return contained(f"sandbox {sandbox_id}: reconciling")

@@ -15,9 +15,11 @@ from chowder_local.domain import (
     places_in,
 )
 from chowder_local.errors.sandboxes import HostFull
+from chowder_local.tasks import contained
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from contextlib import AbstractContextManager
 
     from chowder_local.domain import SandboxInfo
     from chowder_local.instances.ports import Engine
@@ -100,10 +102,17 @@ class Room:
         stopped = [each for each in owners if each.status is InstanceStatus.STOPPED]
         # The longest stopped first: it is the one that is missed last.
         for instance in sorted(stopped, key=lambda each: each.updated_at):
-            if await self._releases.release(instance):
-                return True
+            with _by_itself(instance.sandbox_id):
+                if await self._releases.release(instance):
+                    return True
         for spare in await self._spare_queries.all():
-            if spare.gateway_url is not None and await self._spares.discard(spare):
-                log.info("spare %s: made way", spare.sandbox_id)
-                return True
+            with _by_itself(spare.sandbox_id):
+                if spare.gateway_url is not None and await self._spares.discard(spare):
+                    log.info("spare %s: made way", spare.sandbox_id)
+                    return True
         return False
+
+
+def _by_itself(sandbox_id: SandboxId) -> AbstractContextManager[None]:
+    """Lets one that cannot make way leave it to the next."""
+    return contained(f"sandbox {sandbox_id}: making way")

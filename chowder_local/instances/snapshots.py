@@ -14,7 +14,6 @@ from typing import IO, TYPE_CHECKING, Any
 from chowder_local.domain import InstanceStatus, SandboxState, Snapshot, SnapshotId
 from chowder_local.errors import ChowderError
 from chowder_local.errors.agents import GatewayUnavailable, RpcRefused
-from chowder_local.errors.process import DataDirUnusable
 from chowder_local.errors.requests import InstanceNotFound, InstanceStateWrong, SnapshotNotFound
 from chowder_local.errors.sandboxes import SandboxMissing
 from chowder_local.instances.growing import CHUNK_BYTES
@@ -23,7 +22,7 @@ from chowder_local.openclaw import carried, homes
 from chowder_local.openclaw.sessions import session_key
 from chowder_local.store.conversation_histories import ConversationHistory
 from chowder_local.store.sessions import RememberedSession
-from chowder_local.tasks import together
+from chowder_local.tasks import contained, together
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
@@ -264,11 +263,9 @@ class Snapshots:
             for snapshot_id in unneeded:
                 if snapshot_id in self._used:
                     continue
-                try:
+                # Its row stays, or its file does: either is met again.
+                with contained(f"snapshot {snapshot_id}: removal"):
                     await self._forget(snapshot_id)
-                except DataDirUnusable as problem:
-                    # Its row stays, or its file does: either is met again.
-                    log.warning("snapshot %s: removal put off: %s", snapshot_id, problem)
 
     async def _forget(self, snapshot_id: SnapshotId) -> None:
         await asyncio.to_thread(self.archives.remove, snapshot_id)

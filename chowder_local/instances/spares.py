@@ -16,7 +16,7 @@ from chowder_local.errors.sandboxes import SandboxMissing
 from chowder_local.openclaw import config
 from chowder_local.openclaw.config import BLANK_PROVIDER
 from chowder_local.openclaw.models import DEFAULT_MODELS, ModelRoute
-from chowder_local.tasks import together
+from chowder_local.tasks import contained, together
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -149,10 +149,11 @@ class Spares:
         return state in {SandboxState.RUNNING, SandboxState.PAUSED}
 
     async def freeze_idle(self) -> None:
-        """Freezes those that were left alone for long enough. Raises ChowderError."""
+        """Freezes those that were left alone for long enough, each by itself."""
         for sandbox_id, since in list(self._awake_since.items()):
             if (self._clock() - since).total_seconds() >= self._freeze_after_s:
-                await self._freeze(sandbox_id)
+                with contained(f"spare {sandbox_id}: freezing it"):
+                    await self._freeze(sandbox_id)
 
     async def _freeze(self, sandbox_id: SandboxId) -> None:
         # Whoever has claimed it waits for this, or has it awake.

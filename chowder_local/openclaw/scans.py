@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from chowder_local.errors.agents import GatewayUnavailable, RpcRefused
 from chowder_local.openclaw import untrusted
+from chowder_local.tasks import contained
 
 if TYPE_CHECKING:
     from chowder_local.domain import SandboxId
@@ -66,10 +67,12 @@ class Scans:
         self._scans.pop((sandbox_id, channel), None)
 
     async def _followed(self, key: tuple[SandboxId, str], gateway: Gateway, scan: Scan) -> None:
-        try:
-            is_scanned = await _is_scanned(gateway, key[1], scan)
-        except (GatewayUnavailable, RpcRefused) as failure:
-            is_scanned, scan.message = False, str(failure)
+        is_scanned = False
+        with contained(f"sandbox {key[0]}: waiting for a scan"):
+            try:
+                is_scanned = await _is_scanned(gateway, key[1], scan)
+            except (GatewayUnavailable, RpcRefused) as failure:
+                scan.message = str(failure)
         scan.is_over = True
         if is_scanned and self._scans.get(key) is scan:
             del self._scans[key]

@@ -20,6 +20,7 @@ from sqlmodel import col, delete, select
 from chowder_local.domain import InstanceId, InstanceStatus
 from chowder_local.errors.process import DataDirUnusable
 from chowder_local.store.tables import ConversationHistoryRow, InstanceRow
+from chowder_local.tasks import contained
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -188,7 +189,8 @@ class ConversationHistoryQueries:
         while True:
             await self._is_new.wait()
             self._is_new.clear()
-            await self.write()
+            with contained("writing the history of conversations"):
+                await self.write()
             if self._unwritten and not self._is_new.is_set():
                 await asyncio.sleep(RETRY_INTERVAL_S)
                 self._is_new.set()

@@ -15,6 +15,7 @@ from sqlmodel import col, select
 from chowder_local.domain import InstanceId
 from chowder_local.errors.process import DataDirUnusable
 from chowder_local.store.tables import InstanceRow, SessionRow, UsageRow
+from chowder_local.tasks import contained
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -126,7 +127,8 @@ class UsageQueries:
         """Writes again and again, until cancelled; a server that nobody uses writes nothing."""
         while True:
             await asyncio.sleep(self._interval_s)
-            await self.write()
+            with contained("writing what model calls cost"):
+                await self.write()
 
     async def write(self) -> None:
         """Writes all that was counted, in one transaction; what fails is put off with a warning."""

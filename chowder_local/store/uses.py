@@ -7,6 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from chowder_local.errors.process import DataDirUnusable
+from chowder_local.tasks import contained
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -56,7 +57,8 @@ class Uses(Generic[Used]):
         """Writes again and again, until cancelled; a server that nobody uses writes nothing."""
         while True:
             await asyncio.sleep(self._interval_s)
-            await self.write()
+            with contained(f"writing when {self._what} were used"):
+                await self.write()
 
     async def write(self) -> None:
         """Writes all that is known, in one transaction; what fails is put off with a warning."""

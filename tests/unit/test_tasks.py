@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from chowder_local.tasks import owned_tasks, together
+from chowder_local.errors import ChowderError
+from chowder_local.tasks import contained, owned_tasks, together
 
 
 async def test_tasks_are_cancelled_and_waited_for_at_the_end_of_the_block() -> None:
@@ -84,3 +85,22 @@ async def test_of_two_both_have_ended_even_if_one_fails() -> None:
         with pytest.raises(LookupError, match="the first"):
             await together(*pair)
         assert ended == ["the second"]
+
+
+@pytest.mark.parametrize(
+    ("failure", "line", "has_traceback"),
+    [
+        (ChowderError("No."), "the work put off: No.", False),
+        (RuntimeError("x"), "the work failed unexpectedly", True),
+    ],
+)
+def test_work_that_fails_is_logged_and_outlived(
+    caplog: pytest.LogCaptureFixture, failure: Exception, line: str, has_traceback: bool
+) -> None:
+    def fail() -> None:
+        raise failure
+
+    with contained("the work"):
+        fail()
+    (record,) = caplog.records
+    assert (record.getMessage(), record.exc_info is not None) == (line, has_traceback)

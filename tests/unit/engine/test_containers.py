@@ -57,5 +57,11 @@ def test_where_the_gateway_is_and_whether_there_is_a_way_out(
     assert (row.gateway_url, row.egress, row.id) == (url, egress, ID)
 
 
+def test_a_state_that_nobody_knows_keeps_nobody_from_seeing_the_others() -> None:
+    found = info_of_row(listed(32768, OPEN) | {"State": "improving"})
+    assert found is not None
+    assert found.state is SandboxState.RUNNING
+
+
 def test_what_is_no_sandbox_is_none() -> None:
     assert info_of_row({"Labels": {}, "State": "running"}) is None

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from chowder_local.domain import InstanceStatus, ModelProvider, SandboxInfo, SandboxState
+from chowder_local.errors.process import DataDirUnusable
 from chowder_local.errors.sandboxes import EngineUnavailable
 from tests.scripted.engine import Hold
 from tests.scripted.serving import eventually
@@ -38,6 +39,22 @@ async def test_a_new_sandbox_finds_its_configuration_with_its_own_tokens(world: 
     assert config["agents"]["defaults"]["thinkingDefault"] == "off"
     keys = {each["apiKey"] for each in config["models"]["providers"].values()}
     assert keys == {world.vault.relay_token(instance.sandbox_id)}
+
+
+async def test_a_boot_whose_end_cannot_be_written_ends_nothing_else(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change = world.instances.change
+
+    async def full(*_: object, **__: object) -> None:
+        monkeypatch.setattr(world.instances, "change", change)
+        raise DataDirUnusable("The disk is full.")
+
+    monkeypatch.setattr(world.instances, "change", full)
+    instance = await world.created()
+    assert instance.status is PROVISIONING
+    await world.reconciler.agree()
+    assert (await world.settled(instance)).status is RUNNING
 
 
 async def test_no_key_of_the_organization_gets_into_a_sandbox(world: World) -> None:

@@ -58,11 +58,12 @@ async def test_one_that_was_stopped_meanwhile_is_left_alone(world: World, watch:
     assert (await world.now(hog)).status is InstanceStatus.STOPPED
 
 
+@pytest.mark.parametrize("problem", [EngineUnavailable("No."), RuntimeError("a defect")])
 async def test_one_that_cannot_be_looked_at_stands_in_no_others_way(
-    world: World, watch: DiskWatch
+    world: World, watch: DiskWatch, problem: Exception
 ) -> None:
     broken, hog = await world.created(), await world.created()
-    world.engine.failing[f"disk_bytes {broken.sandbox_id}"] = EngineUnavailable("No.")
+    world.engine.failing[f"disk_bytes {broken.sandbox_id}"] = problem
     world.engine.disk = {hog.sandbox_id: LIMIT_MB * MB + 1}
     await watch.look()
     assert (await world.now(hog)).status is InstanceStatus.ERROR

@@ -398,6 +398,20 @@ async def test_the_loop_outlives_what_goes_wrong(world: World) -> None:
     await eventually(lambda: len(world.engine.spares) == 2, "spares are made")
 
 
+@pytest.mark.parametrize("problem", [EngineUnavailable("No."), RuntimeError("a defect")])
+async def test_a_spare_that_cannot_be_looked_at_stands_in_no_others_way(
+    world: World, problem: Exception
+) -> None:
+    bad, dead = await full(world)
+    world.engine.put(dead.sandbox_id, SandboxState.EXITED)
+    world.engine.failing[f"inspect {bad.sandbox_id}"] = problem
+    await full(world)
+    ids = [each.sandbox_id for each in await world.spare_queries.all()]
+    assert bad.sandbox_id in ids
+    assert dead.sandbox_id not in ids
+    assert len(ids) == 1 + 2
+
+
 async def test_nobody_who_waits_for_a_boot_waits_for_a_spare(world: World) -> None:
     world.gateway.is_started = False
     await world.lifecycle.create(world.organization_id, InstanceDraft("Ada"))

@@ -190,8 +190,12 @@ async def test_one_that_was_moved_just_before_its_turn_is_looked_at_again(world:
     assert world.engine.state(instance.sandbox_id) is PAUSED
 
 
-async def test_one_sandbox_that_the_engine_refuses_to_deal_with_stands_in_no_others_way(
-    world: World, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("failure", "told"),
+    [(DOWN, "put off"), (RuntimeError("a defect"), "failed unexpectedly")],
+)
+async def test_one_sandbox_that_cannot_be_dealt_with_stands_in_no_others_way(
+    world: World, caplog: pytest.LogCaptureFixture, failure: Exception, told: str
 ) -> None:
     bad, good = await world.placed(RUNNING, 1), await world.placed(RUNNING, 2)
     for instance in (bad, good):
@@ -199,12 +203,14 @@ async def test_one_sandbox_that_the_engine_refuses_to_deal_with_stands_in_no_oth
     world.engine.put(STRANGER, EXITED)
     other = SandboxId("chowder-stranger")
     world.engine.put(other, EXITED)
-    world.engine.failing[f"inspect {bad.sandbox_id}"] = DOWN
-    world.engine.failing[f"remove {STRANGER}"] = DOWN
+    world.engine.failing[f"inspect {bad.sandbox_id}"] = failure
+    world.engine.failing[f"remove {STRANGER}"] = failure
     await world.reconciler.agree()
     assert world.engine.state(good.sandbox_id) is UP
     assert world.engine.state(other) is MISSING
-    assert f"sandbox {bad.sandbox_id}: reconciling put off" in caplog.text
+    lines = [each.getMessage() for each in caplog.records]
+    assert [each for each in lines if str(bad.sandbox_id) in each and told in each] != []
+    assert [each for each in lines if STRANGER in each and told in each] != []
 
 
 # Dying

@@ -61,6 +61,15 @@ async def test_the_longest_stopped_makes_way(world: World) -> None:
     assert first.sandbox_id in world.engine.having_volumes
 
 
+async def test_one_that_cannot_make_way_leaves_it_to_the_next(world: World) -> None:
+    first = await world.stopped()
+    world.clock.advance(1)
+    second = await world.stopped()
+    world.engine.failing[f"release {first.sandbox_id}"] = EngineUnavailable("No.")
+    assert (await world.created()).status is RUNNING
+    assert world.engine.state(second.sandbox_id) is SandboxState.EXITED
+
+
 async def test_one_that_made_way_is_booted_by_its_start(world: World) -> None:
     first = await world.stopped()
     await world.created()

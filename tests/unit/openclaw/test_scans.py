@@ -79,6 +79,8 @@ async def test_the_next_code_takes_the_place_of_the_first(group: asyncio.TaskGro
         ({"connected": False, "message": "The login QR expired."}, "The login QR expired."),
         ({}, ""),
         (GatewayUnavailable("gone"), "Gateway unavailable – gone"),
+        # Which ends nothing else.
+        (RuntimeError("a defect"), "Scan."),
     ],
 )
 async def test_a_code_that_is_void_says_so(

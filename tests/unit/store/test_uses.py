@@ -123,3 +123,18 @@ async def test_a_full_disk_puts_it_off(
 
 async def test_the_file_alone_is_told_when_nothing_newer_is_known(database: Database) -> None:
     assert key_uses(database).told(KEY, NOW) is NOW
+
+
+async def test_the_loop_outlives_a_defect_in_one_round(database: Database) -> None:
+    rounds = 0
+
+    def written(_: KeyId, __: datetime) -> Update:
+        nonlocal rounds
+        rounds += 1
+        raise RuntimeError("a defect")
+
+    uses = Uses(database, "keys", written, interval_s=0.001)
+    uses.note(KEY, NOW)
+    async with owned_tasks() as group:
+        group.create_task(uses.run())
+        await eventually(lambda: rounds > 1, "a second round")
