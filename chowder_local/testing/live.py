@@ -1,18 +1,18 @@
-"""What a test holds in its hand: an organization, its instances, and what their model says."""
+"""What a test holds in its hand: an organization and its instances."""
 
 from __future__ import annotations
 
-import json
 from contextlib import contextmanager
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
 from chowder_local.client import Client
 from chowder_local.domain import OFFLINE_KEY, ModelProvider, Tier
+from chowder_local.testing.replies import Replies
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from chowder_local.calls.transport import Json
 
@@ -27,12 +27,18 @@ class LiveOrganization:
     """An organization for tests, with the offline model for every provider.
 
     `base_url` and `key` are for an SDK of your own choice, `client` has the calls as methods.
+    `replies` is what the model says to all of its instances, and `instances` are those that were
+    made by it and not deleted.
     """
 
     def __init__(self, client: Client, key: str) -> None:
         self.client = client
         self.key = key
         self.base_url = client.base_url
+        self.replies = Replies(client)
+        self.instances: list[LiveInstance] = []
+        self.on_instance: Callable[[LiveInstance], None] | None = None
+        """Called with each new instance, once it runs."""
 
     @classmethod
     @contextmanager
@@ -58,20 +64,32 @@ class LiveOrganization:
 
         Raises BootFailed.
         """
-        made = self.client.create_instance(name, **options)
-        return LiveInstance(self.client, self.client.wait_until_running(made["id"]), self.key)
+        return self.adopt(self.client.create_instance(name, **options)["id"])
+
+    def adopt(self, instance_id: str) -> LiveInstance:
+        """One that the API has made, once it runs. Raises BootFailed."""
+        found = self.client.wait_until_running(instance_id)
+        instance = LiveInstance(self.client, found, self.key, self)
+        self.instances.append(instance)
+        if self.on_instance is not None:
+            self.on_instance(instance)
+        return instance
 
 
 class LiveInstance:
     """A running instance; `base_url` leads an SDK to its main session, with `key`."""
 
-    def __init__(self, client: Client, instance: Json, key: str) -> None:
+    def __init__(
+        self, client: Client, instance: Json, key: str, organization: LiveOrganization
+    ) -> None:
         self.client = client
         self.id: str = instance["id"]
         self.name: str = instance["name"]
         self.key = key
         self.base_url = f"{client.base_url}/instances/{self.id}"
         self.replies = Replies(client, self.id)
+        self.created_at = datetime.fromisoformat(instance["created_at"])
+        self._organization = organization
 
     def session_url(self, session: str) -> str:
         """What leads an SDK to a session of any name."""
@@ -102,7 +120,7 @@ class LiveInstance:
         Raises BootFailed.
         """
         made = self.client.fork(self.id, name or f"{self.name} (fork)")
-        return LiveInstance(self.client, self.client.wait_until_running(made["id"]), self.key)
+        return self._organization.adopt(made["id"])
 
     def transcript(self, session: str | None = None) -> list[Json]:
         """The last hundred messages of a session; each turn has `role` and `text`."""
@@ -116,77 +134,39 @@ class LiveInstance:
     def delete(self) -> None:
         """Destroys it, with all its data."""
         self.client.delete(self.id)
+        self._organization.instances.remove(self)
 
-    def report(self) -> Iterator[tuple[str, str]]:
-        """What goes with the report of a test that has failed: what was said last and where, the
-        model calls, and the log's end.
+    @property
+    def is_there(self) -> bool:
+        """Whether it was not deleted by `delete`."""
+        return self in self._organization.instances
+
+    def report(self, since: datetime) -> Iterator[tuple[str, str]]:
+        """What goes with the report of a test that began then and has failed: what was said
+        meanwhile and where, the model calls, and the log's end.
+
+        Nothing of an instance that is older and had no model call meanwhile.
         """
-        calls = [_told(each) for each in self.client.exchanges(self.id, SHOWN_CALLS)]
-        for session in self.client.sessions(self.id)[:SHOWN_SESSIONS]:
-            said = self.client.transcript(self.id, key=session["key"], limit=SHOWN_TURNS)["turns"]
+        calls = [
+            each for each in self.client.exchanges(self.id)
+            if datetime.fromisoformat(each["at"]) >= since
+        ]  # fmt: skip
+        if not calls and self.created_at < since:
+            return
+        keys = {each["session_key"]: each["session"] for each in calls if each["session_key"]}
+        for key, session in list(keys.items())[:SHOWN_SESSIONS]:
+            turns = self.client.transcript(self.id, key=key, limit=SHOWN_TURNS)["turns"]
+            said = [each for each in turns if _is_since(each, since)]
             if said:
-                where = session["name"] or session["key"]
+                where = session or key
                 yield f"said to {self.name} in {where}", "\n".join(map(_said, said))
-        yield f"model calls of {self.name}", "\n".join(reversed(calls)) or "none"
+        told = [_told(each) for each in reversed(calls[:SHOWN_CALLS])]
+        yield f"model calls of {self.name}", "\n".join(told) or "none"
         yield f"log of {self.name}", "\n".join(self.client.logs(self.id, SHOWN_LINES))
 
 
-class Replies:
-    """What the offline model says to one instance; what no rule is about is an error."""
-
-    def __init__(self, client: Client, instance_id: str) -> None:
-        self._client = client
-        self._instance_id = instance_id
-        self._rules: list[Mapping[str, Any]] = []
-
-    def add(self, reply: Any, *, times: int | None = None, **match: Any) -> None:
-        """Adds a rule, which counts after those before it: `add("Sunny.", text="weather")`.
-
-        `reply` is words, an answer, or a list of them; README has all that they and `match` may
-        say.
-        """
-        rule = {"match": match, "reply": reply} | ({} if times is None else {"times": times})
-        self.set([*self._rules, rule])
-
-    def set(self, rules: Sequence[Mapping[str, Any]], unmatched: str = "fail") -> None:
-        """Puts these rules in place of all earlier ones, and counts anew."""
-        self._rules = list(rules)
-        script = {"unmatched": unmatched, "replies": self._rules}
-        self._client.set_replies(script, self._instance_id)
-
-    def load(self, path: Path) -> None:
-        """The same with the rules of a file, and with what it says of all else."""
-        from chowder_local.relay.replies.files import read
-
-        script = read(path).model_dump(mode="json", exclude_unset=True)
-        self.set(script.get("replies", []), script.get("unmatched", "offline"))
-
-    def clear(self) -> None:
-        """Leaves all to the offline model again."""
-        self._rules = []
-        self._client.clear_replies(self._instance_id)
-
-    @property
-    def used(self) -> list[int]:
-        """How often each rule has counted."""
-        return list(self._own()["used"])
-
-    @property
-    def unmatched(self) -> list[Json]:
-        """What no rule was about, the first of it first."""
-        return list(self._own()["unmatched"])
-
-    @property
-    def misses(self) -> list[str]:
-        """The same in words, if it is an error."""
-        found = self._own()
-        if found["script"].get("unmatched") != "fail":
-            return []
-        return [json.dumps(each, ensure_ascii=False) for each in found["unmatched"]]
-
-    def _own(self) -> Json:
-        found: Json | None = self._client.replies(self._instance_id)["own"]
-        return found or {"script": {}, "used": [], "unmatched": []}
+def _is_since(turn: Json, since: datetime) -> bool:
+    return turn["at"] is None or datetime.fromisoformat(turn["at"]) >= since
 
 
 def _said(turn: Json) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shlex
 import uuid
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,7 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
     from pathlib import Path
 
-    from chowder_local.testing.live import LiveInstance, LiveOrganization, Replies
+    from chowder_local.testing.live import LiveInstance, LiveOrganization
+    from chowder_local.testing.recording import Replay, Take
+    from chowder_local.testing.replies import Replies
     from chowder_local.testing.servers import Server
 
 # Whoever has the package installed has this module imported by every run of pytest: what takes
@@ -22,8 +26,11 @@ REPLIES = "chowder_replies"
 RECORDING = "chowder_recording"
 STARTED = "chowder-local/started"
 """In pytest's cache: whether any run ever started a server; without one there is nothing to end."""
-IN_HAND = pytest.StashKey[list["LiveInstance"]]()
-"""The instances that a test has to do with."""
+LIVE = pytest.StashKey["LiveOrganization"]()
+"""The process's organization, once there is one."""
+TAKE = pytest.StashKey["Take"]()
+"""The recording that a test makes."""
+BEGAN = pytest.StashKey[datetime]()
 FAILED = pytest.StashKey[bool]()
 
 
@@ -54,18 +61,24 @@ def pytest_configure(config: pytest.Config) -> None:
     """Makes the markers known."""
     config.addinivalue_line(
         "markers",
-        f"{REPLIES}(path): scripted replies for the test's instance, by a path from the test file.",
+        f"{REPLIES}(path, unused='ignore'): scripted replies for the test's instances, by a path "
+        "from the test file; unused='fail' fails the test if one of them was never used.",
     )
     config.addinivalue_line(
         "markers",
-        f"{RECORDING}(path): model calls of the test's instance are answered from that folder.",
+        f"{RECORDING}(path): model calls of the test's instances are answered from that folder.",
     )
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Has marked tests ask for what their marker needs."""
-    if item.get_closest_marker(RECORDING) and isinstance(item, pytest.Function):
-        item.fixturenames.append(RECORDING)
+    """Has marked tests ask for what their markers need."""
+    for name in (REPLIES, RECORDING):
+        if not item.get_closest_marker(name):
+            continue
+        if not isinstance(item, pytest.Function):
+            raise pytest.UsageError(f"{item.nodeid}: {name} is for test functions only")
+        if name not in item.fixturenames:
+            item.fixturenames.append(name)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -127,6 +140,7 @@ def chowder_organization(
     # A recording is of what real models say, where there are keys for them.
     env = _environment() if request.config.getoption("--chowder-record") else {}
     with LiveOrganization.signed_up(chowder_server.base_url, name, env) as organization:
+        request.config.stash[LIVE] = organization
         yield organization
 
 
@@ -136,9 +150,8 @@ def chowder_instance(
 ) -> Iterator[LiveInstance]:
     """A running instance for this test alone."""
     instance = chowder_organization.create_instance(request.node.name[:128])
-    _take(request.node, instance)
     yield instance
-    instance.delete()
+    _delete(instance)
 
 
 @pytest.fixture(scope="session")
@@ -152,7 +165,6 @@ def chowder_session(
     request: pytest.FixtureRequest, chowder_common_instance: LiveInstance
 ) -> Iterator[str]:
     """The name of a new session of the common instance; `chowder_common_instance.session_url`."""
-    _take(request.node, chowder_common_instance)
     yield f"{request.node.name}-{uuid.uuid4().hex[:8]}"
     chowder_common_instance.replies.clear()
 
@@ -166,86 +178,128 @@ def chowder_fork(
 
     def fork(instance: LiveInstance) -> LiveInstance:
         forks.append(instance.fork(request.node.name[:128]))
-        _take(request.node, forks[-1])
         return forks[-1]
 
     yield fork
     for made in forks:
-        made.delete()
+        _delete(made)
 
 
 @pytest.fixture
-def chowder_replies(request: pytest.FixtureRequest) -> Replies:
-    """What the model says to the test's instance: its own one if it has one, or else the common.
+def chowder_replies(
+    request: pytest.FixtureRequest, chowder_organization: LiveOrganization
+) -> Iterator[Replies]:
+    """What the model says to the test's instances, whichever they are: forks, too.
 
-    With the marker `chowder_replies("file.yaml")` those of the file are in force from the start.
+    The marker `chowder_replies("file.yaml")` has those of the file in force from the start, and is
+    enough where nothing is added to them.
     """
-    replies = _in_hand(request).replies
-    for marker in reversed(list(request.node.iter_markers(REPLIES))):
-        replies.load(request.path.parent / str(marker.args[0]))
-    return replies
+    from chowder_local.errors import ChowderError
+
+    replies = chowder_organization.replies
+    try:
+        for marker in reversed(list(request.node.iter_markers(REPLIES))):
+            replies.unused = marker.kwargs.get("unused", replies.unused)
+            for path in marker.args[:1]:
+                replies.load(request.path.parent / str(path))
+    except (ChowderError, ValueError) as problem:
+        pytest.fail(str(problem), pytrace=False)
+    yield replies
+    replies.clear()
 
 
 @pytest.fixture
-def chowder_recording(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Answers the model calls of the test's instance from a recording, or makes it.
+def chowder_recording(
+    request: pytest.FixtureRequest, chowder_organization: LiveOrganization
+) -> Iterator[None]:
+    """Answers the model calls of the test's instances from a recording, or makes it.
 
     The marker `chowder_recording("folder")` is enough. `--chowder-record` makes it anew, unless
-    the test fails.
+    the test fails or no real model has answered.
     """
-    from chowder_local.testing.recording import recorded, replayed
+    from chowder_local.errors import ChowderError
+    from chowder_local.testing.recording import Replay, Take
 
-    instance = _in_hand(request)
     marker = request.node.get_closest_marker(RECORDING)
     folder = request.path.parent / str(marker.args[0])
+    recording: Replay | Take
+    if request.config.getoption("--chowder-record"):
+        recording = request.node.stash[TAKE] = Take(folder)
+    else:
+        try:
+            recording = Replay(folder, _command_to_record(request.node))
+        except ChowderError as problem:
+            pytest.fail(str(problem), pytrace=False)
+    for instance in chowder_organization.instances:
+        recording.begin(instance)
+    chowder_organization.on_instance = recording.begin
+    yield
+    chowder_organization.on_instance = None
+    if isinstance(recording, Replay):
+        recording.end()
+    elif not request.node.stash.get(FAILED, False):
+        recording.write()
 
-    def is_good() -> bool:
-        return not request.node.stash.get(FAILED, False)
 
-    is_made = request.config.getoption("--chowder-record")
-    with recorded(instance, folder, is_good) if is_made else replayed(instance, folder):
-        yield
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Remembers since when a test has its instances."""
+    item.stash[BEGAN] = datetime.now(UTC)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
-    """Fails a test whose agent was asked what no rule is about, if its script says so."""
+    """Fails a test whose agents were asked what no rule is about, if its script says so, or whose
+    recording would not be of real models.
+    """
     yield
     if REPLIES in getattr(item, "fixturenames", ()):
-        for instance in item.stash.get(IN_HAND, []):
-            if misses := instance.replies.misses:
-                pytest.fail("No scripted reply is about:\n" + "\n".join(misses), pytrace=False)
+        organization = item.config.stash[LIVE]
+        new = [each for each in organization.instances if each.created_at >= item.stash[BEGAN]]
+        for replies in (organization.replies, *(each.replies for each in new)):
+            for problem in replies.problems():
+                pytest.fail(problem, pytrace=False)
+    if (take := item.stash.get(TAKE, None)) is not None:
+        from chowder_local.errors import ChowderError
+
+        try:
+            take.check()
+        except ChowderError as refused:
+            pytest.fail(str(refused), pytrace=False)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Puts the model calls and the log of a failed test's instances into its report."""
+    """Puts what a failed test's instances said and were asked into its report."""
     report = yield
-    if report.failed:
-        item.stash[FAILED] = True
-        from chowder_local.errors import ChowderError
+    names = getattr(item, "fixturenames", ())
+    if not report.failed or not any(each.startswith("chowder_") for each in names):
+        return report
+    item.stash[FAILED] = True
+    from chowder_local.errors import ChowderError
 
-        for instance in item.stash.get(IN_HAND, []):
-            try:
-                report.sections += instance.report()
-            except ChowderError as problem:
-                report.sections.append((f"of {instance.name}", f"nothing more: {problem}"))
+    organization = item.config.stash.get(LIVE, None)
+    for instance in organization.instances if organization is not None else ():
+        try:
+            report.sections += instance.report(item.stash[BEGAN])
+        except ChowderError as problem:
+            report.sections.append((f"of {instance.name}", f"nothing more: {problem}"))
+    if RECORDING in names and TAKE not in item.stash:
+        command = _command_to_record(item)
+        report.sections.append(("recording", f"Answered from it. Make it anew with: {command}"))
     return report
 
 
-def _in_hand(request: pytest.FixtureRequest) -> LiveInstance:
-    """The test's instance: its own one if it has one, or else the common one."""
-    is_common = "chowder_session" in request.fixturenames
-    # Not the common instance itself: without a session, nobody would clear up after the test.
-    request.getfixturevalue("chowder_session" if is_common else "chowder_instance")
-    instances: list[LiveInstance] = request.node.stash[IN_HAND]
-    return instances[0]
+def _command_to_record(item: pytest.Item) -> str:
+    return f"pytest --chowder-record {shlex.quote(item.nodeid)}"
 
 
-def _take(item: pytest.Item, instance: LiveInstance) -> None:
-    item.stash.setdefault(IN_HAND, []).append(instance)
+def _delete(instance: LiveInstance) -> None:
+    """Deletes it, unless the test has done so itself."""
+    if instance.is_there:
+        instance.delete()
 
 
 def _environment() -> dict[str, str]:

@@ -3,59 +3,107 @@
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from chowder_local.errors.process import ServerSilent
+from chowder_local.errors.process import ServerSilent, SettingsInvalid
 from chowder_local.relay.recordings import folders
 from chowder_local.relay.recordings.entries import Entry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from chowder_local.testing.live import LiveInstance
 
 END_TIMEOUT_S = 10.0
 POLL_S = 0.05
+LISTED_CALLS = 1_000
+REAL = "provider"
+"""The source of a call that a model of a provider has answered."""
 
 
-@contextmanager
-def replayed(instance: LiveInstance, folder: Path) -> Iterator[None]:
-    """Answers the instance's model calls from the folder. Raises SettingsInvalid."""
-    entries = folders.read(folder)
-    told = {name: entry.model_dump(mode="json") for name, entry in entries.items()}
-    instance.client.replay(instance.id, told)
-    try:
-        yield
-    finally:
-        instance.client.end_replay(instance.id)
+class Replay:
+    """Answers instances' model calls from a folder, until `end`."""
+
+    def __init__(self, folder: Path, command: str) -> None:
+        """`command` makes the recording. Raises SettingsInvalid if there is none."""
+        entries = folders.read(folder, f"{command}, with a model key in the environment")
+        self._told = {name: entry.model_dump(mode="json") for name, entry in entries.items()}
+        self._instances: list[LiveInstance] = []
+
+    def begin(self, instance: LiveInstance) -> None:
+        """The instance's as well."""
+        instance.client.replay(instance.id, self._told)
+        self._instances.append(instance)
+
+    def end(self) -> None:
+        """Leaves them to their models again; those that are deleted by now have none."""
+        for instance in self._instances:
+            if instance.is_there:
+                instance.client.end_replay(instance.id)
 
 
-@contextmanager
-def recorded(instance: LiveInstance, folder: Path, is_good: Callable[[], bool]) -> Iterator[None]:
-    """Writes the model calls that the instance makes meanwhile into the folder, in place of all.
+class Take:
+    """Makes a folder's recording anew of what instances ask real models, once that is `written`."""
 
-    What is there stays as it is unless they are good.
-    """
-    before = instance.client.exchanges(instance.id, limit=1)
-    yield
-    if not is_good():
-        return
-    _wait_for_the_end(instance)
-    last_id = before[0]["id"] if before else None
-    entries = instance.client.recording(instance.id, after=last_id)["entries"].values()
-    if folder.is_dir():
-        for earlier in folders.read(folder):
-            (folder / earlier).unlink()
-    for number, entry in enumerate(entries, start=1):
-        folders.write(folder, number, Entry.model_validate(entry))
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._begun: list[tuple[LiveInstance, str | None]] = []
+
+    def begin(self, instance: LiveInstance) -> None:
+        """Of the instance's calls from now on, too."""
+        before = instance.client.exchanges(instance.id, limit=1)
+        self._begun.append((instance, before[0]["id"] if before else None))
+
+    def check(self) -> None:
+        """Raises SettingsInvalid unless real models have answered."""
+        calls = [
+            call
+            for instance, last_id in self._begun
+            if instance.is_there
+            for call in _calls_after(instance, last_id)
+        ]
+        kept = f"What is in {self._folder} stays as it was."
+        if others := sorted({call["provider"] for call in calls if call["source"] != REAL}):
+            keys = ", ".join(f"{each.upper()}_API_KEY" for each in others)
+            raise SettingsInvalid(
+                f"No recording is made: no real model of {', '.join(others)} has answered. "
+                f"Set {keys} in the environment of pytest. {kept}"
+            )
+        if not any(call["outcome"] in (None, "answered") for call in calls):
+            raise SettingsInvalid(f"No recording is made: no model call was answered. {kept}")
+
+    def write(self) -> None:
+        """Puts the calls into the folder, in place of all. Raises SettingsInvalid as `check`."""
+        _wait_for_the_end([instance for instance, _ in self._begun if instance.is_there])
+        self.check()
+        entries: list[Any] = []
+        for instance, last_id in self._begun:
+            if instance.is_there:
+                found = instance.client.recording(instance.id, after=last_id)["entries"]
+                entries += found.values()
+        if self._folder.is_dir():
+            for earlier in self._folder.glob(f"*{folders.SUFFIX}"):
+                earlier.unlink()
+        for number, entry in enumerate(entries, start=1):
+            folders.write(self._folder, number, Entry.model_validate(entry))
 
 
-def _wait_for_the_end(instance: LiveInstance) -> None:
+def _calls_after(instance: LiveInstance, last_id: str | None) -> Iterator[dict[str, Any]]:
+    """Those that are recorded: embeddings, say, are not."""
+    for call in instance.client.exchanges(instance.id, LISTED_CALLS):
+        if call["id"] == last_id:
+            return
+        if "embed" not in call["path"].lower():
+            yield call
+
+
+def _wait_for_the_end(instances: list[LiveInstance]) -> None:
     """An agent may answer before it has heard the very end of what its model said."""
     deadline = time.monotonic() + END_TIMEOUT_S
-    while any(each["outcome"] is None for each in instance.client.exchanges(instance.id)):
+    while any(
+        call["outcome"] is None for each in instances for call in each.client.exchanges(each.id)
+    ):
         if time.monotonic() > deadline:
             raise ServerSilent("A model call goes on: the recording would not be whole.")
         time.sleep(POLL_S)

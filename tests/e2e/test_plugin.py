@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,26 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 FAILING = """
 import pytest
 
+@pytest.mark.chowder_replies("replies.yaml", unused="fail")
+def test_with_a_file_and_the_marker_alone(chowder_common_instance, chowder_session):
+    assert chowder_common_instance.say("Hi", chowder_session) == "Hello from a file."
+
+def test_the_common_instance_without_a_session(
+    chowder_common_instance, chowder_organization, chowder_replies
+):
+    chowder_replies.add("Yes.", equals="hi")
+    chowder_replies.add("", text="this", times=1)
+    chowder_replies.add({"template": "{{ turn }}: {{ text }}"})
+    assert chowder_common_instance.say("hi") == "Yes."
+    # The model is asked again after an empty answer, and that is no turn.
+    assert chowder_common_instance.say("this") == "2: this"
+    assert chowder_replies.used == [1, 1, 1]
+    assert chowder_organization.instances == [chowder_common_instance]
+
+def test_a_fork(chowder_common_instance, chowder_fork, chowder_replies):
+    chowder_replies.add("Yes.", text="hi")
+    assert chowder_fork(chowder_common_instance).say("hi") == "Yes."
+
 def test_that_fails(chowder_common_instance, chowder_session):
     assert chowder_common_instance.say("Hello, agent", chowder_session) == "Nothing like that"
 
@@ -25,22 +46,26 @@ def test_that_asks_what_no_rule_is_about(
     chowder_common_instance, chowder_session, chowder_replies
 ):
     chowder_replies.add("Yes.", text="something else")
-    body = {"model": "gpt-4o", "input": "How deep is the sea?"}
     with pytest.raises(Exception, match="No rule of the script"):
-        chowder_common_instance.respond(body["input"], chowder_session)
+        chowder_common_instance.respond("How deep is the sea?", chowder_session)
 
-@pytest.mark.chowder_replies("replies.yaml")
-def test_with_a_file(chowder_common_instance, chowder_session, chowder_replies):
-    assert chowder_common_instance.say("Hi", chowder_session) == "Hello from a file."
-    assert chowder_replies.used == [1]
-    assert chowder_replies.unmatched == []
+def test_with_a_rule_too_many(chowder_common_instance, chowder_session, chowder_replies):
+    chowder_replies.unused = "fail"
+    chowder_replies.add("Yes.", text="hi")
+    assert chowder_common_instance.say("hi", chowder_session) == "Yes."
+    chowder_replies.add("No.", text="bye")
 """
 RECORDED = """
 import pytest
 
 @pytest.mark.chowder_recording("there")
-def test_recorded(chowder_common_instance, chowder_session):
-    assert chowder_common_instance.say("Good {word}", chowder_session)
+def test_recorded(chowder_common_instance):
+    assert chowder_common_instance.say("Good {word}")
+"""
+UNRECORDED = """
+@pytest.mark.chowder_recording("nowhere")
+def test_unrecorded():
+    pass
 """
 PYTEST = (sys.executable, "-m", "pytest", "-q", "-p", "no:randomly")
 RUN_TIMEOUT_S = 300
@@ -56,12 +81,12 @@ REPLIES = "- match: {text: hi}\n  reply: Hello from a file.\n"
 
 
 def run(
-    folder: Path, server: ServerProcess | None, *options: str
+    folder: Path, server: ServerProcess | None, *options: str, **env: str
 ) -> subprocess.CompletedProcess[str]:
     """Pytest in a folder, against a server that its environment names, if any."""
     return subprocess.run(
-        [*PYTEST, *options], cwd=folder, env=environment(folder, server), capture_output=True,
-        text=True, check=False, timeout=RUN_TIMEOUT_S,
+        [*PYTEST, *options], cwd=folder, env=environment(folder, server) | env,
+        capture_output=True, text=True, check=False, timeout=RUN_TIMEOUT_S,
     )  # fmt: skip
 
 
@@ -89,37 +114,52 @@ def test_the_examples_pass_as_they_stand(
 
 
 @pytest.mark.slow
-def test_a_failure_comes_with_what_the_agent_was_asked_and_logged(
+def test_replies_are_for_all_agents_of_a_test_and_a_failure_tells_what_was_said_in_it(
     server: ServerProcess, tmp_path: Path
 ) -> None:
     (tmp_path / "test_mine.py").write_text(FAILING)
     (tmp_path / "replies.yaml").write_text(REPLIES)
     done = run(tmp_path, server)
-    assert "2 failed, 1 passed" in done.stdout, done.stdout + done.stderr
-    assert "model calls of common" in done.stdout
-    assert "log of common" in done.stdout
-    assert "user: Hello, agent" in done.stdout
-    assert "ex-" in done.stdout
-    assert "No scripted reply is about:" in done.stdout
-    assert "How deep is the sea?" in done.stdout
+    assert "3 failed, 3 passed" in done.stdout, done.stdout + done.stderr
+    _, fails, asks, unused = re.split(r"^_+ (?=test_)", done.stdout, flags=re.MULTILINE)
+    assert "user: Hello, agent" in fails
+    assert "model calls of common" in fails
+    assert "ex-" in fails
+    assert "log of common" in fails
+    # Of the same agent, but said in another test.
+    said = fails.partition("log of common")[0]
+    assert "Yes." not in said
+    assert "ex-" not in said.partition("model calls of common")[0]
+    assert "No scripted reply is about:" in asks
+    assert "How deep is the sea?" in asks
+    assert 'never used:\nreplies[1]: {"match": {"text": "bye"}, "reply": "No."}' in unused
     assert server.key not in done.stdout
 
 
 @pytest.mark.slow
-def test_a_recording_is_made_and_then_answers_or_says_what_differs(
+def test_a_recording_is_made_of_real_models_and_then_answers_or_says_what_differs(
     server: ServerProcess, tmp_path: Path
 ) -> None:
+    keys = {"ANTHROPIC_API_KEY": "sk-ant-planted"}
     (tmp_path / "test_mine.py").write_text(RECORDED.format(word="morning"))
-    made = run(tmp_path, server, "--chowder-record")
+    made = run(tmp_path, server, "--chowder-record", **keys)
     assert "1 passed" in made.stdout, made.stdout + made.stderr
     (file,) = (tmp_path / "there").iterdir()
+    recorded = file.read_text()
     (tmp_path / "test_mine.py").write_text(RECORDED.format(word="night") + "    assert False\n")
-    failed = run(tmp_path, server, "--chowder-record")
+    failed = run(tmp_path, server, "--chowder-record", **keys)
     assert "1 failed" in failed.stdout, failed.stdout + failed.stderr
-    (tmp_path / "test_mine.py").write_text(RECORDED.format(word="night"))
+    (tmp_path / "test_mine.py").write_text(RECORDED.format(word="night") + UNRECORDED)
+    refused = run(tmp_path, server, "--chowder-record")
+    assert "2 failed" in refused.stdout, refused.stdout + refused.stderr
+    assert "No recording is made: no real model of anthropic has answered." in refused.stdout
+    assert "No recording is made: no model call was answered." in refused.stdout
+    assert file.read_text() == recorded
     differs = run(tmp_path, server)
-    assert "1 failed" in differs.stdout, differs.stdout + differs.stderr
+    assert "1 failed, 1 error" in differs.stdout, differs.stdout + differs.stderr
     assert f"{file.name}, but recorded was [said: Good morning]" in differs.stdout
+    for name in ("recorded", "unrecorded"):
+        assert f"pytest --chowder-record test_mine.py::test_{name}" in differs.stdout
 
 
 @pytest.mark.slow

@@ -125,6 +125,7 @@ def _fits(match: Match, asked: Ask, limit: TimeLimit) -> bool:
         (match.turn is None or match.turn == asked.turn)
         and (match.provider is None or match.provider == asked.provider)
         and (match.model is None or fnmatchcase(asked.model, match.model))
+        and _is(asked.text, match.equals, limit)
         and _has(asked.text, asked.folded_text, match.text, match.pattern, limit)
         and _fits_result(match, asked, limit)
     )
@@ -135,7 +136,17 @@ def _fits_result(match: Match, asked: Ask, limit: TimeLimit) -> bool:
         return True
     if asked.tool is None or match.tool not in (None, asked.tool):
         return False
-    return _has(asked.result or "", asked.folded_result, match.result, match.result_pattern, limit)
+    result = asked.result or ""
+    return _is(result, match.result_equals, limit) and _has(
+        result, asked.folded_result, match.result, match.result_pattern, limit
+    )
+
+
+def _is(text: str, whole: str | None, limit: TimeLimit) -> bool:
+    if whole is None:
+        return True
+    limit.left_s(whole)
+    return text.strip() == whole.strip()
 
 
 def _has(

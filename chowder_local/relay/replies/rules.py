@@ -60,6 +60,9 @@ class Match(_Strict):
     """When a rule counts; all that is given must be so, and nothing given is always so."""
 
     text: Looked | None = Field(None, description="Is in the person's latest words, in any case.")
+    equals: Looked | None = Field(
+        None, description="Is all of them, to the letter; white space around them aside."
+    )
     regex: str | None = Field(
         None, description="Is found in them, as a regular expression of Python."
     )
@@ -73,6 +76,9 @@ class Match(_Strict):
     provider: ModelProvider | None = Field(None, description="Whose model is asked.")
     tool: str | None = Field(None, description="The tool that has come back since.")
     result: Looked | None = Field(None, description="Is in what that tool came to, in any case.")
+    result_equals: Looked | None = Field(
+        None, description="Is all of it, to the letter; white space around it aside."
+    )
     result_regex: str | None = Field(None, description="Is found in what that tool came to.")
 
     @model_validator(mode="after")
@@ -107,7 +113,8 @@ class Match(_Strict):
     @property
     def is_of_result(self) -> bool:
         """Whether it is about a tool's result, so that it never counts before there is one."""
-        return not (self.tool is None and self.result is None and self.result_regex is None)
+        given = (self.tool, self.result, self.result_equals, self.result_regex)
+        return any(each is not None for each in given)
 
 
 class Pause(_Strict):
@@ -248,6 +255,11 @@ class ReplyScript(_Strict):
         "offline",
         description="offline: what no rule matches is answered as if there were none. fail: it is "
         "an error that says what was asked.",
+    )
+    unused: Literal["ignore", "fail"] = Field(
+        "ignore",
+        description="fail: a test with the pytest plugin fails if a rule was never used. The "
+        "server tells how often each was used, and does nothing about it.",
     )
     replies: list[Rule] = Field(
         default_factory=list, max_length=MAX_RULES, description="The rules, in their order."

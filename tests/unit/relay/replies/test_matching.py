@@ -54,6 +54,9 @@ def test_a_rule_without_a_match_is_about_all_that_is_said() -> None:
     [
         ({"text": "weather in paris"}, True),
         ({"text": "weather in rome"}, False),
+        ({"equals": " What is the Weather in Paris?"}, True),
+        ({"equals": "What is the weather in Paris?"}, False),
+        ({"equals": "Paris"}, False),
         ({"regex": r"in (\w+)\?$"}, True),
         ({"regex": "WEATHER"}, False),
         ({"turn": 2}, True),
@@ -81,6 +84,8 @@ def test_a_rule_is_about_what_its_match_says(match: dict[str, Any], is_met: bool
         ({"tool": "read"}, False),
         ({"result": "DEGREES"}, True),
         ({"result": "fathoms"}, False),
+        ({"result_equals": "It is 21 degrees"}, True),
+        ({"result_equals": "21 degrees"}, False),
         ({"result_regex": r"\d+"}, True),
         ({"result_regex": r"^\d+"}, False),
         ({"tool": "exec", "text": "weather"}, True),
