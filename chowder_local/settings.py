@@ -294,6 +294,11 @@ class Settings(BaseModel):
         return self.data_dir / "snapshots"
 
     @property
+    def leases_dir(self) -> Path:
+        """What test runs have made, with keys, so that the next one ends what a killed one left."""
+        return self.data_dir / "leases"
+
+    @property
     def store_file(self) -> Path:
         """The store's id, which labels all that the data directory has on the engine."""
         return self.data_dir / "store.id"

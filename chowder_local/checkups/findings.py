@@ -11,7 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chowder_local import __version__
+from chowder_local import __version__, leases
 from chowder_local.domain import RELAY_PORT, places_in
 from chowder_local.sizes import size_of
 
@@ -143,6 +143,19 @@ def memory(facts: EngineFacts, running_count: int | None) -> Finding:
     if room < 2 or (running_count or 0) > room:
         return Finding("memory", Level.WARN, words, cure)
     return Finding("memory", Level.OK, words)
+
+
+def test_runs(settings: Settings) -> Iterator[Finding]:
+    """What test runs have left that were killed: nobody else has the keys of their agents."""
+    left = [
+        f"{each.facts.get('name')} (process {each.facts.get('pid')}, "
+        f"since {each.facts.get('began_at')}, {each.facts.get('base_url', 'in a container')})"
+        for each in leases.abandoned(settings.leases_dir)
+    ]
+    if left:
+        words = f"agents of test runs that were killed may be running: {', '.join(left)}"
+        cure = "The next run with the pytest plugin ends them, and 'reset --abandoned' does now."
+        yield Finding("test runs", Level.WARN, words, cure)
 
 
 def ports(settings: Settings, health: Mapping[str, Any] | None) -> Iterator[Finding]:

@@ -48,6 +48,7 @@ class Checkup:
         if facts is not None:
             yield findings.memory(facts, health["instances"]["running"])
         yield from findings.ports(self._settings, health)
+        yield from findings.test_runs(self._settings)
         yield _pool(health["pool"])
 
 

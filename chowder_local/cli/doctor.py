@@ -77,6 +77,7 @@ def examine(settings: Settings, env: Mapping[str, str]) -> Iterator[Finding]:
         yield findings.memory(facts, None if counts is None else counts.get("running", 0))
     yield from findings.ports(settings, health)
     yield server
+    yield from findings.test_runs(settings)
     yield from _providers(settings, env)
 
 

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import click
 from filelock import FileLock, Timeout
 
+from chowder_local.abandoned import end_abandoned
 from chowder_local.cli.context import Context, data_dir_option, json_option
 from chowder_local.cli.output import say, show_json, waiting
-from chowder_local.cli.running import stop_running
+from chowder_local.cli.running import find_running, stop_running
 from chowder_local.errors.process import DataDirLocked, DataDirUnusable
 
 if TYPE_CHECKING:
@@ -25,19 +26,29 @@ if TYPE_CHECKING:
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @click.option(
     "--organization",
-    "is_of_one",
-    is_flag=True,
+    "only",
+    flag_value="organization",
     help="Only the default organization's agents, scoped keys and faults; the server goes on.",
 )
+@click.option(
+    "--abandoned",
+    "only",
+    flag_value="abandoned",
+    help="Only agents of test runs that were killed; the server goes on, and nothing is asked.",
+)
 @click.pass_obj
-def reset(context: Context, as_json: bool, yes: bool, is_of_one: bool) -> None:
+def reset(context: Context, as_json: bool, yes: bool, only: str | None) -> None:
     """Remove every agent and all data, after asking.
 
     Stops the server, removes each container, volume and network of this data directory, then the
     database, keys and logs. The sandbox image stays: `image rm` removes it. With --organization,
-    the running server removes what the default organization has, and keeps the organization.
+    the running server removes what the default organization has, and keeps the organization. With
+    --abandoned, it removes what test runs have left that were killed.
     """
-    if is_of_one:
+    if only == "abandoned":
+        _end_abandoned(context, as_json)
+        return
+    if only == "organization":
         _reset_organization(context, as_json, yes)
         return
     settings = context.settings()
@@ -97,6 +108,24 @@ def _reset_organization(context: Context, as_json: bool, yes: bool) -> None:
     )
 
 
+def _end_abandoned(context: Context, as_json: bool) -> None:
+    settings = context.settings()
+    running = find_running(settings)
+    base_url = None if running is None else running.root_url
+    with waiting("Removing what killed test runs have left"):
+        ended = list(end_abandoned(settings.leases_dir, context.env, base_url))
+    gone = [name for name, is_gone in ended if is_gone]
+    kept = [name for name, is_gone in ended if not is_gone]
+    if as_json:
+        show_json({"removed": gone, "kept": kept})
+        return
+    say(f"Removed the agents of {len(gone)} test runs.")
+    for name in kept:
+        say(f"{name}: kept, because its server is not there or refuses.")
+    if kept:
+        say(f"If a server is gone for good, remove the files in {settings.leases_dir}.")
+
+
 def own_files(settings: Settings) -> list[Path]:
     """What we have put into the data directory; a person may keep other things there."""
     known = (
@@ -114,7 +143,7 @@ def own_files(settings: Settings) -> list[Path]:
     if settings.key_file is not None and settings.key_file.exists():
         beside.add(settings.key_file)
     return sorted(
-        beside | set(settings.snapshots_dir.glob("*")),
+        beside | set(settings.snapshots_dir.glob("*")) | set(settings.leases_dir.glob("*")),
         # The lock goes last: while it is there, nobody else starts.
         key=lambda path: (path == settings.lock_file, path),
     )
@@ -137,7 +166,7 @@ def _remove(files: list[Path], settings: Settings) -> list[str]:
         for path in files:
             path.unlink(missing_ok=True)
             removed.append(str(path))
-        for folder in (settings.snapshots_dir, settings.data_dir):
+        for folder in (settings.snapshots_dir, settings.leases_dir, settings.data_dir):
             # A volume is not ours to remove.
             if folder.is_dir() and not folder.is_mount() and not any(folder.iterdir()):
                 folder.rmdir()

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import os
+import uuid
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
+from chowder_local.abandoned import container_facts, end_abandoned
 from chowder_local.client import Client
 from chowder_local.engine import server_container
 from chowder_local.engine.connection import EngineAddress
+from chowder_local.engine.images import is_there
 from chowder_local.engine.server_image import build_server, is_current, server_tag
 from chowder_local.engine.sweep import sweep
 from chowder_local.errors import ChowderError
+from chowder_local.leases import Lease
 from chowder_local.settings import Settings
 
 try:
-    from testcontainers.core.config import ConnectionMode
+    from testcontainers.core.config import ConnectionMode, testcontainers_config
     from testcontainers.core.container import DockerContainer
     from testcontainers.core.exceptions import ContainerStartException
     from testcontainers.core.waiting_utils import WaitStrategy
@@ -24,7 +29,7 @@ except ImportError as missing:
     ) from missing
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from testcontainers.core.waiting_utils import WaitStrategyTarget
 
@@ -74,6 +79,10 @@ class ChowderLocalContainer(DockerContainer):
     offline ones, unless CHOWDER_OFFLINE says otherwise. Other services reach it by the name
     `chowder-local`, or by its aliases in a network that it is given.
 
+    Testcontainers' own reaper (Ryuk) watches over it where its image is there; it is not fetched.
+    In any case a run that was killed is cleared up after by the next one, here or by the pytest
+    plugin, and by `chowder-local reset --abandoned`.
+
     Raises ImageBuildFailed, EngineUnavailable, and what testcontainers raises.
     """
 
@@ -83,6 +92,7 @@ class ChowderLocalContainer(DockerContainer):
         chosen = {"CHOWDER_OFFLINE": "true", **(env or {})}
         super().__init__(image or server_tag(), env=chosen, **options)
         self._is_ours = image is None
+        self._lease: Lease | None = None
         self.with_kwargs(**server_container.RIGHTS)
         self.waiting_for(AgentsCanBoot())
 
@@ -125,7 +135,19 @@ class ChowderLocalContainer(DockerContainer):
             place = None
         self.ports[str(server_container.PORT)] = place
         self.env.setdefault("CHOWDER_ALLOWED_HOSTS", ",".join(names))
-        return super().start()
+        folder = Settings.read({}).leases_dir
+        # What a killed run has left; what cannot be ended is the next one's.
+        list(end_abandoned(folder, env))
+        if self._name is None:
+            self.with_name(f"chowder-tests-{uuid.uuid4().hex[:12]}")
+        self._lease = Lease.take(folder, container_facts(str(self._name)))
+        with _reaper_if_there(env):
+            super().start()
+        path = server_container.STORE_FILE
+        self._lease.update(
+            store_id=server_container.read_file(self.get_wrapped_container(), path) or ""
+        )
+        return self
 
     def stop(self, force: bool = True, delete_volume: bool = True) -> None:
         """Ends the server and removes every agent that it has made, with all data."""
@@ -138,6 +160,21 @@ class ChowderLocalContainer(DockerContainer):
         if store_id:
             sweep(engine, store_id)
         super().stop(force, delete_volume)
+        if self._lease is not None:
+            self._lease.end()
+            self._lease = None
+
+
+@contextmanager
+def _reaper_if_there(env: Mapping[str, str]) -> Iterator[None]:
+    """Does without Ryuk where it would have to be fetched: there may be no registry to reach."""
+    was_disabled = testcontainers_config.ryuk_disabled
+    if not is_there(testcontainers_config.ryuk_image, env):
+        testcontainers_config.ryuk_disabled = True
+    try:
+        yield
+    finally:
+        testcontainers_config.ryuk_disabled = was_disabled
 
 
 def _last_words(container: WaitStrategyTarget) -> str:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 
 class Leases:
-    """A folder with a file for each run: named by its process, with the kind of server in it.
+    """A folder with a file for each run: named by its process, with the kind of server in it, and
+    when that process was started, since its number may be another's by the time it is read.
 
     Two runs in one project may use one server at a time. Whoever starts or ends it does so within
     a lock, so that no run is given a server that another one is about to end.
@@ -30,7 +30,7 @@ class Leases:
         with self._lock:
             self._folder.mkdir(exist_ok=True)
             # Before it is started: one that comes only half up is to be ended as well.
-            (self._folder / str(run)).write_text(kind)
+            (self._folder / str(run)).write_text(f"{kind} {_started(run)}")
             yield
 
     def give_up(self, run: int, end: Callable[[str], None]) -> None:
@@ -40,29 +40,47 @@ class Leases:
             return
         with self._lock:
             over = self._over(run)
-            unwanted = {lease.read_text() for lease in over}
+            unwanted = {_kind(lease) for lease in over}
             for lease in over:
                 lease.unlink()
-            wanted = {lease.read_text() for lease in self._all()}
+            wanted = {_kind(lease) for lease in self._all()}
             for kind in sorted(unwanted - wanted):
                 end(kind)
 
     def _over(self, run: int) -> list[Path]:
         """The leases of that run, and of those that were killed."""
-        others = [(lease, int(lease.name)) for lease in self._all()]
-        return [lease for lease, other in others if other == run or not _is_alive(other)]
+        return [
+            lease for lease in self._all() if int(lease.name) == run or not _is_process_there(lease)
+        ]
 
     def _all(self) -> list[Path]:
         # Desktops leave files of their own in folders that somebody has looked at.
         return [each for each in self._folder.glob("*") if each.name.isdecimal()]
 
 
-def _is_alive(process: int) -> bool:
+def _kind(lease: Path) -> str:
+    return lease.read_text().partition(" ")[0]
+
+
+def _is_process_there(lease: Path) -> bool:
     try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        # Another user's.
+        _, _, started = lease.read_text().partition(" ")
+    except FileNotFoundError:
+        # Its run has just ended it.
         return True
-    return True
+    return started == _started(int(lease.name))
+
+
+def _started(process: int) -> str | None:
+    """What tells a process from a later one of the same number; None if it is not there."""
+    import psutil
+
+    try:
+        # The kernel's own count does not move with the clock.
+        stat = Path(f"/proc/{process}/stat").read_text()
+    except OSError:
+        try:
+            return f"{psutil.Process(process).create_time():.0f}"
+        except psutil.NoSuchProcess:
+            return None
+    return stat.rpartition(")")[2].split()[19]

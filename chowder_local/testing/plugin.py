@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import shlex
 import uuid
+import warnings
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator, Mapping
     from pathlib import Path
 
+    from chowder_local.leases import Lease
     from chowder_local.testing.live import LiveInstance, LiveOrganization
     from chowder_local.testing.recording import Replay, Take
     from chowder_local.testing.replies import Replies
@@ -30,6 +32,8 @@ LIVE = pytest.StashKey["LiveOrganization"]()
 """The process's organization, once there is one."""
 TAKE = pytest.StashKey["Take"]()
 """The recording that a test makes."""
+LEASES = pytest.StashKey["Path"]()
+"""The folder of leases beside the server that the run has."""
 BEGAN = pytest.StashKey[datetime]()
 FAILED = pytest.StashKey[bool]()
 
@@ -104,11 +108,13 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 @pytest.fixture(scope="session")
 def chowder_server(request: pytest.FixtureRequest) -> Server:
     """The server of the run: `base_url` and an organization's `key`."""
+    from chowder_local.settings import Settings
     from chowder_local.testing.leases import Leases
     from chowder_local.testing.servers import Server
 
     config, env = request.config, _environment()
     wish = config.getoption("--chowder")
+    config.stash[LEASES] = Settings.read(env).leases_dir
     if wish not in {"start", "container"}:
         found = Server.named(env) or Server.running(env)
         if found is not None:
@@ -125,6 +131,7 @@ def chowder_server(request: pytest.FixtureRequest) -> Server:
     with Leases(_leases(cache)).take(_run(config), kind):
         if not cache.get(STARTED, False):
             cache.set(STARTED, True)
+        config.stash[LEASES] = Settings.read({}, data_dir=_data_dir(cache)).leases_dir
         return begin(_data_dir(cache), env)
 
 
@@ -133,15 +140,24 @@ def chowder_organization(
     request: pytest.FixtureRequest, chowder_server: Server
 ) -> Iterator[LiveOrganization]:
     """An organization of this process's own, so that parallel tests do not meet."""
+    from chowder_local.abandoned import end_abandoned, organization_facts
     from chowder_local.testing.live import LiveOrganization
 
+    folder = request.config.stash[LEASES]
+    for name, is_gone in end_abandoned(folder, _environment(), chowder_server.base_url):
+        if not is_gone:
+            warnings.warn(f"{name}, of a killed test run, is left: see {folder}", stacklevel=1)
     worker = getattr(request.config, "workerinput", {}).get("workerid", "")
     name = f"pytest {worker}".strip()
     # A recording is of what real models say, where there are keys for them.
     env = _environment() if request.config.getoption("--chowder-record") else {}
     with LiveOrganization.signed_up(chowder_server.base_url, name, env) as organization:
         request.config.stash[LIVE] = organization
+        lease = _lease(folder, organization_facts(organization.base_url, organization.key, name))
         yield organization
+    # Of one that could not be removed, the next run is told.
+    if lease is not None:
+        lease.end()
 
 
 @pytest.fixture
@@ -300,6 +316,16 @@ def _delete(instance: LiveInstance) -> None:
     """Deletes it, unless the test has done so itself."""
     if instance.is_there:
         instance.delete()
+
+
+def _lease(folder: Path, facts: Mapping[str, str]) -> Lease | None:
+    from chowder_local.leases import Lease
+
+    try:
+        return Lease.take(folder, facts)
+    except OSError as problem:
+        warnings.warn(f"If this run is killed, its agents go on: {problem}", stacklevel=1)
+        return None
 
 
 def _environment() -> dict[str, str]:

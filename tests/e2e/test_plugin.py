@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from chowder_local.checkups.findings import Finding
+    from tests.e2e.dashboards import Served
     from tests.e2e.serving import ServerProcess
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -69,6 +71,14 @@ def test_unrecorded():
 """
 PYTEST = (sys.executable, "-m", "pytest", "-q", "-p", "no:randomly")
 RUN_TIMEOUT_S = 300
+KILLED = """
+def test_that_waits(chowder_instance):
+    print("started", flush=True)
+    input()
+
+def test_that_begins(chowder_organization):
+    pass
+"""
 WAITING = """
 import sys
 
@@ -160,6 +170,42 @@ def test_a_recording_is_made_of_real_models_and_then_answers_or_says_what_differ
     assert f"{file.name}, but recorded was [said: Good morning]" in differs.stdout
     for name in ("recorded", "unrecorded"):
         assert f"pytest --chowder-record test_mine.py::test_{name}" in differs.stdout
+
+
+def test_what_a_killed_run_leaves_is_named_with_its_cure_and_ended_by_the_next_run(
+    served: Served, tmp_path: Path
+) -> None:
+    (tmp_path / "test_mine.py").write_text(KILLED)
+    # The findings of a scripted server are of this folder.
+    env = environment(tmp_path, None) | {
+        "CHOWDER_BASE_URL": f"{served.root_url}/v1", "CHOWDER_KEY": served.world.key,
+        "CHOWDER_DATA_DIR": str(served.world.home.parent),
+    }  # fmt: skip
+    with subprocess.Popen(
+        [*PYTEST, "-s", "-k", "waits"], cwd=tmp_path, env=env, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    ) as killed:  # fmt: skip
+        assert started(killed)
+        assert "test runs" not in [each.subject for each in findings(served)]
+        killed.kill()
+    (found,) = [each for each in findings(served) if each.subject == "test runs"]
+    assert f"pytest (process {killed.pid}, " in found.words
+    assert "'reset --abandoned' does now" in str(found.cure)
+    running = served.call(served.world.instances.running)
+    assert len(running) == 1
+    again = subprocess.run(
+        [*PYTEST, "-k", "begins"], cwd=tmp_path, env=env, capture_output=True, text=True,
+        check=False, timeout=RUN_TIMEOUT_S,
+    )  # fmt: skip
+    assert "1 passed" in again.stdout, again.stdout + again.stderr
+    assert served.call(served.world.instances.running) == {}
+    assert "test runs" not in [each.subject for each in findings(served)]
+
+
+def findings(served: Served) -> list[Finding]:
+    """What the dashboard's Health has."""
+    _, found = served.call(served.services.dashboard.checkup.report)
+    return list(found)
 
 
 @pytest.mark.slow

@@ -57,12 +57,7 @@ services:
             print(json.dumps([each["name"] for each in client.instances()]))
 """
 WITH_TESTCONTAINERS = """
-from testcontainers.core.config import testcontainers_config
-
 from chowder_local.testing.containers import ChowderLocalContainer
-
-# Its reaper is an image that a registry has.
-testcontainers_config.ryuk_disabled = True
 
 def test_an_agent_of_its_own_server():
     with ChowderLocalContainer(env={"CHOWDER_POOL_SIZE": "0"}) as server, server.client() as client:

@@ -84,6 +84,15 @@ def test_what_a_killed_run_left_is_ended_by_the_next_one(
     assert ended == ["start"]
 
 
+def test_a_process_that_has_the_number_of_a_killed_run_is_not_that_run(
+    leases: Leases, ended: list[str], other: subprocess.Popen[bytes], tmp_path: Path
+) -> None:
+    take(leases, OURS)
+    (tmp_path / "runs" / str(OURS)).write_text("start 1")
+    leases.give_up(other.pid, ended.append)
+    assert ended == ["start"]
+
+
 def test_what_a_desktop_leaves_in_the_folder_is_no_run(
     leases: Leases, ended: list[str], tmp_path: Path
 ) -> None:

@@ -10,10 +10,13 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
+from chowder_local.abandoned import organization_facts
+from chowder_local.checkups import findings
 from chowder_local.cli import reset as module
 from chowder_local.cli.main import run
 from chowder_local.cli.reset import own_files
 from chowder_local.engine.sweep import SweepReport
+from chowder_local.leases import Lease
 from chowder_local.settings import Settings
 
 Serve = Callable[[dict[str, Any]], tuple[dict[str, str], list[Any]]]
@@ -132,3 +135,24 @@ def test_an_organization_is_reset_only_if_that_is_confirmed(
     assert run(["reset", "--organization"], env) == 1
     assert "of the organization default" in capsys.readouterr().err
     assert [call for call, _ in asked] == ["GET /v1/organization"]
+
+
+def test_what_killed_test_runs_have_left_is_named_by_doctor_and_ended(
+    serve: Serve, capsys: Output, tmp_path: Path
+) -> None:
+    env, asked = serve({"POST /local/reset": REMOVED})
+    url = json.loads((tmp_path / "server.json").read_text())["base_url"]
+    folder = Settings.read(env).leases_dir
+    for name, port in (("pytest gw0", url), ("pytest gw1", "http://127.0.0.1:1")):
+        facts = organization_facts(f"{port}/v1", "chd_org_lost", name)
+        # Nobody keeps it, as at the end of its process.
+        Lease.take(folder, facts)
+    (finding,) = findings.test_runs(Settings.read(env))
+    assert "pytest gw0 (process" in finding.words
+    assert "chd_org_lost" not in f"{finding}"
+    assert run(["reset", "--abandoned", "--json"], env) == 0
+    report = json.loads(capsys.readouterr().out)
+    # One that is not where it was is looked for at the server that runs.
+    assert (sorted(report["removed"]), report["kept"]) == (["pytest gw0", "pytest gw1"], [])
+    assert [call for call, _ in asked].count("POST /local/reset") == 2
+    assert list(findings.test_runs(Settings.read(env))) == []

@@ -1,0 +1,79 @@
+"""Ends what killed test runs have left: agents of organizations whose key nobody else has, and
+servers in containers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from chowder_local import leases
+from chowder_local.client import Client
+from chowder_local.errors import ChowderError
+from chowder_local.errors.process import ApiRefused, ServerNotRunning
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+UNAUTHORIZED = 401
+
+
+def organization_facts(base_url: str, key: str, name: str) -> dict[str, str]:
+    """What a lease of an organization's agents has."""
+    return {"kind": "organization", "base_url": base_url, "key": key, "name": name}
+
+
+def container_facts(name: str) -> dict[str, str]:
+    """What a lease of a server in a container has; `store_id` is added once it is known."""
+    return {"kind": "container", "name": name}
+
+
+def end_abandoned(
+    folder: Path, env: Mapping[str, str], base_url: str | None = None
+) -> Iterator[tuple[str, bool]]:
+    """Ends what the leases in a folder are for, and tells the name of each, and whether it is gone.
+
+    Organizations are looked for where they were made, or else at `base_url`, since a server may
+    have moved. What cannot be ended, because server or engine is not there, is kept.
+    """
+    for lease in leases.abandoned(folder):
+        facts = lease.facts
+        try:
+            if facts.get("kind") == "container":
+                is_gone = _remove_container(facts, env)
+            else:
+                is_gone = _reset(facts, base_url)
+        except ChowderError:
+            is_gone = False
+        if is_gone:
+            lease.end()
+        yield facts.get("name", lease.path.stem), is_gone
+
+
+def _reset(facts: Mapping[str, str], base_url: str | None) -> bool:
+    own = facts.get("base_url")
+    for url in dict.fromkeys(filter(None, (own, base_url))):
+        try:
+            with Client(url, facts.get("key", "")) as client:
+                client.reset()
+        except ApiRefused as refused:
+            if refused.status != UNAUTHORIZED:
+                raise
+            if url == own:
+                # The server has begun anew since, and its agents went with it.
+                return True
+        except ServerNotRunning:
+            continue
+        else:
+            return True
+    return False
+
+
+def _remove_container(facts: Mapping[str, str], env: Mapping[str, str]) -> bool:
+    from chowder_local.engine.server_container import remove_server
+    from chowder_local.engine.sweep import remove_store
+
+    remove_server(facts["name"], env)
+    # Somebody else may have removed the server alone.
+    if store_id := facts.get("store_id"):
+        remove_store(store_id, env)
+    return True
