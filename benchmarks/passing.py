@@ -75,7 +75,7 @@ def _of_one(taken: Samples) -> list[Measure]:
     measures = []
     for metric, what, goal, goal_of_p99 in (
         ("whole", "whole answer", 3, 10),
-        ("first", "first SSE byte", 3, None),
+        ("first", "first output of a stream", 3, None),
         ("last", "last SSE byte", None, None),
     ):
         mine, theirs = column(taken["ours"], metric), column(taken["straight"], metric)
@@ -100,7 +100,7 @@ def _of_one(taken: Samples) -> list[Measure]:
 def _of_all(taken: Samples) -> list[Measure]:
     measures = []
     for metric, what in (
-        ("first", f"median first SSE byte among {STREAMS} at once"),
+        ("first", f"median first output among {STREAMS} at once"),
         ("all", f"{STREAMS} at once, until the last has ended"),
     ):
         mine, theirs = column(taken["ours"], metric), column(taken["straight"], metric)

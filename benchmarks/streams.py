@@ -47,7 +47,7 @@ def streams(bench: Bench) -> Outcome:
     measures = []
     for metric, what, unit in (
         ("all_s", f"{STREAMS} streams, until the last has ended", "s"),
-        ("first_ms", "median first SSE byte among them", "ms"),
+        ("first_ms", "median first output among them", "ms"),
         ("server_cpu_s", "our server's processor time", "CPU-s"),
     ):
         mine, theirs = column(taken["ours"], metric), column(taken["straight"], metric)

@@ -81,7 +81,7 @@ def message(bench: Bench) -> Outcome:
             taken = alternately(subjects, rounds, 5, bench.hear)
     mine, theirs = taken["ours"], taken["straight"]
     measures = []
-    for metric, what in (("whole", "whole answer"), ("first byte", "first SSE byte")):
+    for metric, what in (("whole", "whole answer"), ("first output", "first output of a stream")):
         ours_ms, peer_ms = column(mine, metric), column(theirs, metric)
         samples = {"ours": ours_ms, "straight": peer_ms}
         measures.append(
@@ -118,7 +118,7 @@ def message(bench: Bench) -> Outcome:
 
 def _sent(caller: Caller, server: Server) -> Sample:
     before_s = server.used_s()
-    sample = {"whole": caller.whole_ms(), "first byte": caller.streamed_ms()[0]}
+    sample = {"whole": caller.whole_ms(), "first output": caller.streamed_ms()[0]}
     return sample | {"server cpu": (server.used_s() - before_s) * 1000}
 
 

@@ -21,11 +21,11 @@ from chowder_local.errors.agents import (
     ServerStopping,
 )
 from chowder_local.errors.requests import InstanceStateWrong
-from chowder_local.errors.upstream import ProviderFailed
 from chowder_local.instances.openings import Openings
 from chowder_local.openclaw import answers, requests, untrusted
 from chowder_local.openclaw.events import EventWriter
 from chowder_local.openclaw.sessions import session_key
+from chowder_local.openclaw.stream_errors import error_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
@@ -181,8 +181,9 @@ class Conversations:
     ) -> AsyncGenerator[bytes]:
         """The events of an answer, or none if the delivery is lost."""
         known = partial(self._known, instance.sandbox_id, time.monotonic())
-        writer = EventWriter(asked, delivery.turn, time.time, partial(_reworded, known))
+        writer = EventWriter(asked, delivery.turn, time.time)
         delivery.is_said = True
+        broken: ChowderError | None = None
         try:
             async with self._asked(instance, gateway, delivery.turn, route, session) as answer:
                 if not answer.is_success:
@@ -190,18 +191,19 @@ class Conversations:
                     if delivery.is_lost:
                         return
                     raise await self._failure(instance, answer.status, body, known)
-                rewritten = self._rewritten(instance, answer, writer, delivery, opened)
+                rewritten = self._rewritten(answer, writer, delivery, opened)
                 async with aclosing(rewritten) as events:
                     async for ready in events:
                         yield ready
-            if not writer.is_over and not delivery.is_lost:
-                raise GatewayUnavailable("the answer broke off before its end")
-        except GatewayUnavailable as broken:
-            yield await self._last_words(broken, instance, writer)
+        except (AnswerUnfit, GatewayUnavailable) as raised:
+            broken = raised
+        if broken is None and delivery.is_lost:
+            return
+        if last := await self._end(instance, writer, known, broken):
+            yield last
 
     async def _rewritten(
         self,
-        instance: Instance,
         answer: Answer,
         writer: EventWriter,
         delivery: Delivery,
@@ -210,10 +212,8 @@ class Conversations:
         with self._stopping.calling(answer.break_off):
             async for arrived in answer.chunks():
                 writer.feed(arrived)
-                if delivery.is_lost:
+                if delivery.is_lost or writer.error is not None:
                     return
-                if writer.is_puzzled:
-                    writer.explain(await self._explained(instance))
                 if writer.has_words or writer.is_over:
                     opened()
                 if writer.response is not None:
@@ -287,11 +287,6 @@ class Conversations:
         is_empty = type(failure) is GatewayUnavailable and _words(status, body) == EMPTY_WORDS
         return (await self._cause(instance) if is_empty else None) or failure
 
-    async def _explained(self, instance: Instance) -> Mapping[str, Any] | None:
-        """What a failed response's error should have said, if its cause can be seen."""
-        cause = await self._cause(instance)
-        return None if cause is None else {"code": "server_error", "message": str(cause)}
-
     async def _cause(self, instance: Instance) -> GatewayUnavailable | None:
         """Why an agent failed that says nothing of it, as far as that can be seen."""
         try:
@@ -315,22 +310,35 @@ class Conversations:
         await self._reconciler.renew(instance)
         return AgentRenewed(what)
 
-    async def _last_words(
-        self, broken: GatewayUnavailable, instance: Instance, writer: EventWriter
+    async def _end(
+        self,
+        instance: Instance,
+        writer: EventWriter,
+        known: Known,
+        broken: ChowderError | None,
     ) -> bytes:
-        """What ends a stream that broke off, unless it had ended; raises if it has not begun."""
-        failure = broken
-        if self._stopping.has_begun:
+        """What ends a stream from which nothing more comes; raises its failure before any output.
+
+        `broken` is what broke it off, unless it ended on the wire.
+        """
+        if writer.error is not None:
+            # As the gateway refuses a message that is not streamed.
+            is_refused = writer.error.get("code") == "invalid_request_error"
+            status = HTTPStatus.BAD_REQUEST if is_refused else HTTPStatus.BAD_GATEWAY
+            failure = await self._failure(instance, status, {"error": writer.error}, known)
+        elif writer.is_over:
+            return writer.ready()
+        elif isinstance(broken, AnswerUnfit):
+            failure = broken
+        elif self._stopping.has_begun:
             # It was us who broke it.
             failure = ServerStopping()
         else:
             await self._look_after(instance)
+            failure = broken or GatewayUnavailable("the answer broke off before its end")
         if not writer.has_begun:
             raise failure
-        if writer.is_over:
-            return writer.ready()
-        error = {"code": failure.code, "message": str(failure), "param": None}
-        return writer.ready() + writer.failed(error)
+        return writer.ready() + writer.failed(error_of(failure))
 
     async def _look_after(self, instance: Instance) -> None:
         try:
@@ -355,24 +363,6 @@ def _failure(status: int, body: Mapping[str, Any], known: Known) -> ChowderError
 def _words(status: int, body: Mapping[str, Any]) -> str:
     words: str = untrusted.whole(str((body.get("error") or {}).get("message") or f"HTTP {status}"))
     return words
-
-
-def _reworded(known: Known, error: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The error of a failed response, with the provider's own words if it was its failure.
-
-    None if its own words say nothing.
-    """
-    message = str(error.get("message"))
-    failure = known(message)
-    if failure is None:
-        is_empty = message == EMPTY_WORDS
-        return None if is_empty else {**error, "message": PLAINER_WORDS.get(message, message)}
-    code = "server_error"
-    if isinstance(failure, ProviderFailed) and failure.status is not None:
-        is_limit = failure.status == HTTPStatus.TOO_MANY_REQUESTS
-        is_refusal = failure.status < HTTPStatus.INTERNAL_SERVER_ERROR
-        code = "rate_limit_exceeded" if is_limit else "invalid_request" if is_refusal else code
-    return {"code": code, "message": str(failure)}
 
 
 def _json(body: bytes) -> dict[str, Any]:

@@ -6,7 +6,6 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from chowder_local.errors.agents import AnswerUnfit
 from chowder_local.errors.upstream import StreamBroken
 from chowder_local.openclaw import answers, untrusted
 from chowder_local.upstream import sse
@@ -45,60 +44,47 @@ Event = dict[str, Any]
 class EventWriter:
     """Rewrites the events of one stream, one after the other.
 
-    `reword` turns the error of a failed response into the one that the client shall see; None is
-    one that says nothing, and whose cause somebody has to look for.
+    Those that tell of no output yet are held back, so that a failure before any is one of the
+    request, not of a stream.
     """
 
-    def __init__(
-        self,
-        asked: Mapping[str, Any],
-        turn: Turn,
-        clock_s: Callable[[], float],
-        reword: Callable[[Mapping[str, Any]], Mapping[str, Any] | None] = dict,
-    ) -> None:
+    def __init__(self, asked: Mapping[str, Any], turn: Turn, clock_s: Callable[[], float]) -> None:
         self._asked = asked
         self._turn = turn
         self._is_plain = turn.format is None
         self._clock_s = clock_s
-        self._reword = reword
         self._reader = sse.EventReader()
         self._ready = bytearray()
         self._sequence_number = 0
+        self._response: Event | None = None
+        self._beginnings: list[Event] = []
         self._held: list[Event] = []
-        self._waiting: list[sse.Event] = []
         self._is_wordless = False
         self._calls = 0
         self.has_begun = False
-        """Whether anything has come that could go on."""
+        """Whether anything has come that goes to the client."""
         self.has_words = False
         """Whether any of the agent's words have come."""
         self.response: Event | None = None
         """The response with which the answer ended, once it has."""
         self.is_over = False
         """Whether the stream has ended as it should; else it broke off."""
+        self.error: Event | None = None
+        """The gateway's error, once its response has failed; `failed` then ends the stream."""
 
     def feed(self, arrived: bytes) -> None:
-        """Takes what came of the gateway's stream. Raises StreamBroken at what is no event."""
-        for event in self._reader.feed(arrived):
-            if self._waiting or (event.name == _FAILED and self._is_puzzling(event)):
-                self._waiting.append(event)
-            else:
-                self._take(event)
+        """Takes what came of the gateway's stream.
 
-    @property
-    def is_puzzled(self) -> bool:
-        """Whether a failed response says nothing about its cause: nothing goes on until then."""
-        return bool(self._waiting)
-
-    def explain(self, error: Mapping[str, Any] | None) -> None:
-        """Goes on with the error that the client shall see; None is the gateway's own.
-
-        Raises StreamBroken.
+        Raises StreamBroken at what is no event, AnswerUnfit at an answer in a wrong form.
         """
-        self._reword = lambda _: error
-        waiting, self._waiting = self._waiting, []
-        for event in waiting:
-            self._take(event)
+        for event in self._reader.feed(arrived):
+            if self.error is not None:
+                # After a failure comes nothing but the end.
+                return
+            if event.data is not None:
+                self._ready += self.write(event.data)
+            elif self.has_begun:
+                self._ready += event.raw
 
     def ready(self) -> bytes:
         """What has to go to the client of all that was taken, and has not gone yet."""
@@ -107,34 +93,43 @@ class EventWriter:
         return ready
 
     def write(self, data: str) -> bytes:
-        """The bytes that go to the client for one event's data. Raises StreamBroken."""
+        """The bytes that go to the client for one event's data. Raises as `feed` does."""
         if data == DONE:
-            self.is_over = True
+            self.is_over = self.has_begun = True
             return sse.encode(data)
-        if self._is_plain and not self._held and _WORDS.fullmatch(data):
+        if self._is_plain and not (self._beginnings or self._held) and _WORDS.fullmatch(data):
             return self._spliced(data)
-        return b"".join(self._numbered(event) for event in self._told(_event(data)))
+        event = _event(data)
+        if event["type"] == _FAILED:
+            self._response = event["response"]
+            self.error = event["response"].get("error") or {}
+            return b""
+        if event["type"] in _BEGINNINGS and not self.has_begun:
+            self._response = event.get("response")
+            self._beginnings.append(event)
+            return b""
+        told = [*self._told(event)]
+        if told and self._beginnings:
+            told = [*self._beginnings, *told]
+            self._beginnings = []
+        self.has_begun |= bool(told)
+        return b"".join(map(self._numbered, told))
 
     def failed(self, error: Mapping[str, Any]) -> bytes:
-        """The closing event of a stream whose gateway broke off."""
-        # Open Responses nests what OpenAI's own clients have always found at the top.
-        event = {"type": "error", "sequence_number": self._sequence_number, **error}
-        event["error"] = {"type": "server_error", **error}
-        return sse.encode(json.dumps(event), "error") + sse.encode(DONE)
-
-    def _take(self, event: sse.Event) -> None:
-        self._ready += event.raw if event.data is None else self.write(event.data)
-        self.has_begun = True
-
-    def _is_puzzling(self, event: sse.Event) -> bool:
-        if event.data is None or event.data == DONE:
-            return False
-        error: Event | None = (_event(event.data).get("response") or {}).get("error")
-        return error is not None and self._reword(error) is None
+        """The end of a stream that has begun and then failed."""
+        # Open Responses nests what OpenAI's own clients have always found at the top. Most of
+        # all clients raise at the first event, and know nothing of what the second one says.
+        top = {name: error[name] for name in ("code", "message", "param")}
+        told: list[Event] = [{"type": "error", **top, "error": dict(error)}]
+        if self._response is not None:
+            words = {"code": error["code"], "message": error["message"]}
+            response = {**self._response, "status": "failed", "error": words}
+            told.append({"type": _FAILED, "response": response})
+        return b"".join(map(self._numbered, told)) + sse.encode(DONE)
 
     def _spliced(self, data: str) -> bytes:
         """A piece of text as `_numbered` would write it; most events by far are such ones."""
-        self.has_words = True
+        self.has_begun = self.has_words = True
         text = f'{data[:-1]},"logprobs":[],"sequence_number":{self._sequence_number}}}'
         self._sequence_number += 1
         return sse.encode(text, _DELTA)
@@ -146,18 +141,12 @@ class EventWriter:
             yield from self._ended(event)
         elif self._turn.format is None:
             yield from self._spoken(event)
-        elif kind in _BEGINNINGS or not kind.startswith("response."):
+        elif not kind.startswith("response."):
             # Of an answer in a format nothing is told before all of it is known to fit.
             yield event
 
     def _ended(self, event: Event) -> Iterator[Event]:
-        response = event["response"]
-        try:
-            response = answers.settled(response, self._turn)
-        except AnswerUnfit as problem:
-            error = {"code": "server_error", "message": str(problem)}
-            response = {**response, "status": "failed", "output": [], "error": error}
-            event = event | {"type": "response.failed"}
+        response = answers.settled(event["response"], self._turn)
         if self._turn.format is not None:
             for index, item in enumerate(response["output"]):
                 yield from _unrolled(answers.item(item), index)
@@ -206,11 +195,8 @@ class EventWriter:
 
     def _complete(self, event: Event) -> None:
         if "response" in event:
-            response = event["response"]
-            if response.get("error"):
-                error = response["error"]
-                response = response | {"error": self._reword(error) or error}
-            event["response"] = answers.resource(response, self._asked, int(self._clock_s()))
+            now_s = int(self._clock_s())
+            event["response"] = answers.resource(event["response"], self._asked, now_s)
         if "item" in event:
             event["item"] = answers.item(event["item"])
         if "part" in event:

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
     from starlette.types import Scope
 
-_ROUTE = re.compile(r"/v1/instances/[^/]+/(?:session/.+/)?responses", re.DOTALL)
+# And where clients call that speak Chat Completions: they, too, show `error` alone.
+_ROUTE = re.compile(
+    r"/v1/(?:instances/[^/]+/(?:session/.+/)?responses|(?:.*/)?chat/completions)", re.DOTALL
+)
 _MEMBERS = PASSED_ON | TRANSLATED | DROPPED | REFUSED.keys()
 # "tools[0].name: …", as our own words and OpenClaw's begin where they concern a member.
 _ABOUT = re.compile(r"((\w+)(?:\.\w+|\[\d+\])*): ")
@@ -33,7 +36,7 @@ RATE_LIMIT_CODE = "rate_limit_exceeded"
 
 
 def is_message_route(scope: Scope) -> bool:
-    """Whether a request is one to an agent, whatever becomes of it."""
+    """Whether a request is a message to an agent, whatever becomes of it."""
     return _ROUTE.fullmatch(scope["path"]) is not None
 
 

@@ -245,9 +245,10 @@ async def test_a_stream_that_breaks_off_ends_with_an_error_and_the_end_mark(http
     http.world.gateway.handler = scripted.breaking_off
     answer = await send(http, ASKED | {"stream": True})
     assert answer.status_code == 200
-    *_, error, end, rest = answer.text.split("\n\n")
+    *_, error, failed, end, rest = answer.text.split("\n\n")
     assert (end, rest) == ("data: [DONE]", "")
     assert error.startswith("event: error\n")
+    assert failed.startswith("event: response.failed\n")
     assert (
         "Gateway unavailable – the answer broke off before its end"
         in json.loads(error.split("\n")[1].removeprefix("data: "))["message"]

@@ -127,7 +127,7 @@ async def endless(_: Any, receive: Any, send: Any) -> None:
     """Begins an answer, and ends only when nobody listens any more."""
     head = [(b"content-type", b"text/event-stream")]
     await send({"type": "http.response.start", "status": 200, "headers": head})
-    event = b'event: response.created\ndata: {"type": "response.created", "response": {}}\n\n'
+    event = b'data: {"type": "response.output_text.delta", "delta": "Hello"}\n\n'
     await send({"type": "http.response.body", "body": event, "more_body": True})
     while (await receive())["type"] != "http.disconnect":
         pass

@@ -136,9 +136,9 @@ def test_open_streams_are_told_why_they_end_and_end_properly(
         server.process.send_signal(number)
         for events in streams:
             # To the end of what comes: a connection that broke would raise.
-            error, done = list(events)
+            error, _, done = list(events)
             told = json.loads(error)
-            assert (told["type"], told["code"]) == ("error", "server_stopping")
+            assert (told["type"], told["code"]) == ("error", "server_error")
             assert (told["message"], told["sequence_number"]) == (STOPPING, 2)
             assert done == "[DONE]"
     assert server.exit_code() == 0

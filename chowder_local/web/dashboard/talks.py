@@ -161,11 +161,9 @@ async def _read(stream: AsyncIterator[bytes]) -> AsyncIterator[Heard]:
             kind = event.get("type")
             if kind in {"response.output_text.delta", "response.refusal.delta"}:
                 yield Piece(event["delta"])
-            elif kind == "response.failed":
-                error = event["response"].get("error") or {}
-                yield Failed(str(error.get("message") or "The agent gave no answer."))
             elif kind == "error":
-                yield Failed(str(event.get("message") or "The answer broke off."))
+                # The failed response that follows says the same.
+                yield Failed(event["message"])
 
 
 def _events(ready: bytes) -> Iterator[dict[str, Any]]:

@@ -95,12 +95,13 @@ async def test_a_stream_that_breaks_off_ends_with_an_error_and_the_sandbox_is_lo
     instance = await world.created()
     world.gateway.handler = scripted.breaking_off
     asked_before = world.engine.made("inspect")
-    *events, error, end = await stream(world, instance)
+    *events, error, failed, end = await stream(world, instance)
     assert [event["type"] for event in events] == ["response.created", DELTA]
     assert error["type"] == "error"
     assert error["message"] == "Gateway unavailable – the answer broke off before its end"
-    assert error["code"] == "gateway_unavailable"
+    assert error["code"] == "server_error"
     assert error["sequence_number"] == 2
+    assert failed["response"]["error"]["message"] == error["message"]
     assert end == "[DONE]"
     assert world.engine.made("inspect") > asked_before
 
@@ -117,8 +118,8 @@ async def test_a_stream_that_runs_when_the_server_stops_is_told_so_and_its_agent
         events += [content(event) for event in reader.feed(chunk)]
         if DELTA in {event["type"] for event in events if event != "[DONE]"}:
             world.stopping.begin()
-    *_, error, end = events
-    assert (error["type"], error["code"]) == ("error", "server_stopping")
+    *_, error, _, end = events
+    assert (error["type"], error["code"]) == ("error", "server_error")
     assert error["message"] == "Gateway unavailable – the server is stopping"
     assert error["sequence_number"] == 2
     assert end == "[DONE]"
@@ -211,7 +212,7 @@ async def test_an_engine_that_is_down_as_well_hides_no_failure_of_the_gateway(
     world.engine.failing["inspect"] = EngineUnavailable("The engine is on holiday.")
     with pytest.raises(GatewayUnavailable):
         await respond(world, instance)
-    assert (await stream(world, instance))[-2]["type"] == "error"
+    assert (await stream(world, instance))[-3]["type"] == "error"
 
 
 @pytest.mark.parametrize("is_streamed", [False, True])

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from chowder_local.domain import InstanceStatus
-from chowder_local.errors.agents import AgentDiskFull, AgentRenewed, GatewayUnavailable
+from chowder_local.errors.agents import (
+    AgentDiskFull,
+    AgentRenewed,
+    GatewayUnavailable,
+    MessageRefused,
+)
 from chowder_local.errors.requests import ModelKeyMissing
 from chowder_local.errors.sandboxes import EngineUnavailable
 from chowder_local.errors.upstream import ProviderFailed
@@ -19,7 +24,7 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Send
 
     from chowder_local.errors import ChowderError
-    from tests.scripted.gateway import Asked
+    from tests.scripted.gateway import Asked, Handler
     from tests.scripted.world import World
 
 LIMIT = ProviderFailed("anthropic", 429, "Slow down.", retry_after="7")
@@ -69,36 +74,56 @@ async def test_an_older_failure_or_another_agents_is_not_blamed(world: World) ->
         await respond(world, instance)
 
 
+CREATED = {"type": "response.created", "response": scripted.STARTED}
+
+
+def failing_stream(response: dict[str, Any], *, has_words: bool = False) -> Handler:
+    words = [scripted.DELTA] if has_words else []
+    return streaming(CREATED, *words, {"type": "response.failed", "response": response}, "[DONE]")
+
+
+@pytest.mark.parametrize("failure", [LIMIT, ModelKeyMissing("anthropic")])
+async def test_a_stream_that_fails_before_any_output_fails_as_the_message_would(
+    world: World, failure: ChowderError
+) -> None:
+    instance = await world.created()
+    world.gateway.handler = failing_stream(failed(relayed(failure, world, instance)))
+    with pytest.raises(type(failure)) as raised:
+        await stream(world, instance)
+    assert raised.value is failure
+
+
 @pytest.mark.parametrize(
     ("failure", "code"),
     [
         (LIMIT, "rate_limit_exceeded"),
-        (ProviderFailed("anthropic", 401, "Bad key."), "invalid_request"),
+        (ProviderFailed("anthropic", 401, "Bad key."), "invalid_prompt"),
         (ProviderFailed("anthropic", 503, "Down."), "server_error"),
         (ProviderFailed("anthropic", None, "no answer"), "server_error"),
         (ModelKeyMissing("anthropic"), "server_error"),
     ],
 )
-async def test_a_providers_failure_in_a_stream_is_a_failed_response_in_its_words(
+async def test_a_providers_failure_in_a_stream_is_an_error_in_its_words(
     world: World, failure: ChowderError, code: str
 ) -> None:
     instance = await world.created()
     response = failed(relayed(failure, world, instance))
-    created = {"type": "response.created", "response": scripted.STARTED}
-    world.gateway.handler = streaming(
-        created, {"type": "response.failed", "response": response}, "[DONE]"
-    )
-    events = await stream(world, instance)
-    assert events[-2]["response"]["error"] == {"code": code, "message": str(failure)}
+    world.gateway.handler = failing_stream(response, has_words=True)
+    *_, error, last, _ = await stream(world, instance)
+    assert last["response"]["error"] == {"code": code, "message": str(failure)}
+    assert {name: error[name] for name in ("code", "message")} == last["response"]["error"]
 
 
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [("api_error", GatewayUnavailable), ("invalid_request_error", MessageRefused)],
+)
 async def test_a_failed_response_that_is_none_of_the_providers_keeps_its_words(
-    world: World,
+    world: World, code: str, kind: type[ChowderError]
 ) -> None:
-    response = failed("Assistant output cannot be represented.")
-    world.gateway.handler = streaming({"type": "response.failed", "response": response}, "[DONE]")
-    event, _ = await stream(world, await world.created())
-    assert event["response"]["error"] == response["error"]
+    world.gateway.handler = failing_stream(failed("It cannot be represented.", code))
+    with pytest.raises(kind, match="It cannot be represented"):
+        await stream(world, await world.created())
 
 
 # A full disk, of which OpenClaw says nothing
@@ -112,12 +137,8 @@ async def failing_with(world: World, words: str, is_streamed: bool) -> str:
         with pytest.raises(GatewayUnavailable) as raised:
             await respond(world, await world.created())
         return str(raised.value)
-    created = {"type": "response.created", "response": scripted.STARTED}
-    world.gateway.handler = streaming(
-        created, {"type": "response.failed", "response": response}, "[DONE]"
-    )
-    first, last, done = await stream(world, await world.created())
-    assert (first["sequence_number"], last["sequence_number"], done) == (0, 1, "[DONE]")
+    world.gateway.handler = failing_stream(response, has_words=True)
+    *_, last, _ = await stream(world, await world.created())
     assert last["response"]["status"] == "failed"
     return str(last["response"]["error"]["message"])
 

@@ -4,9 +4,11 @@ import json
 from typing import Any
 
 import pytest
+from openai.types.responses import ResponseError, ResponseErrorEvent
 from openresponses_types import types as spec
 from pydantic import BaseModel
 
+from chowder_local.errors.agents import AnswerUnfit
 from chowder_local.errors.upstream import StreamBroken
 from chowder_local.openclaw.events import EventWriter
 from chowder_local.openclaw.requests import Turn
@@ -74,7 +76,6 @@ STREAMS = {
         *CLOSING,
         {"type": "response.incomplete", "response": ANSWERS["cut short"]},
     ],
-    "failed": [*OPENING, {"type": "response.failed", "response": ANSWERS["failed"]}],
 }
 JUDGES: dict[str, type[BaseModel]] = {
     "response.created": spec.ResponseCreatedStreamingEvent,
@@ -164,65 +165,38 @@ def test_the_end_mark_goes_through_and_tells_that_the_stream_is_over() -> None:
     assert through.is_over
 
 
-def test_the_error_of_a_failed_response_is_put_in_the_callers_words() -> None:
-    reworded: list[Any] = []
-
-    def reword(error: Any) -> dict[str, str]:
-        reworded.append(error)
-        return {"code": "rate_limit_exceeded", "message": "Slow down."}
-
-    through = writer(reword=reword)
-    out = told(STREAMS["failed"], through)
-    assert reworded == [{"code": "api_error", "message": "upstream provider error"}]
-    assert out[-1]["response"]["error"] == {
-        "code": "rate_limit_exceeded",
-        "message": "Slow down.",
-    }
+FAILED = {"type": "response.failed", "response": ANSWERS["failed"]}
+ERROR = {"type": "server_error", "code": "server_error", "message": "It broke off.", "param": None}
 
 
-@pytest.mark.parametrize("cause", [{"code": "server_error", "message": "It is full."}, None])
-def test_a_failure_that_says_nothing_waits_for_its_cause_and_nothing_overtakes_it(
-    cause: dict[str, str] | None,
-) -> None:
-    through = writer(reword=lambda _: None)
-    for event in OPENING:
-        through.feed(sse.encode(json.dumps(event), event["type"]))
-    assert through.ready()
-    failed = STREAMS["failed"][-1]
-    # Events of that name that are none, and what comes after one that is.
-    for data in ("[DONE]", json.dumps(failed | {"response": STARTED})):
-        through.feed(
-            b": a comment\n\nevent: response.failed\n\n" + sse.encode(data, failed["type"])
-        )
-        assert not through.is_puzzled
-    through = writer(reword=lambda _: None)
-    through.feed(sse.encode(json.dumps(failed), failed["type"]))
-    through.feed(b": a comment\n\n" + sse.encode("[DONE]"))
-    assert (through.is_puzzled, through.has_begun, through.is_over) == (True, False, False)
-    assert through.ready() == b""
-    through.explain(cause)
-    assert (through.is_puzzled, through.has_begun, through.is_over) == (False, True, True)
-    last, comment, done = sse.EventReader().feed(through.ready())
-    assert json.loads(last.data or "")["response"]["error"] == (
-        cause or failed["response"]["error"]
-    )
-    assert (comment.data, done.data) == (None, "[DONE]")
-
-
-def test_a_stream_that_broke_off_ends_with_an_error_that_every_client_finds() -> None:
+@pytest.mark.parametrize("has_failed", [False, True])
+def test_a_stream_that_fails_ends_with_an_error_that_every_client_finds(has_failed: bool) -> None:
     through = writer()
-    told(OPENING, through)
-    broken = {"code": "gateway_unavailable", "message": "It broke off.", "param": None}
-    reader = sse.EventReader()
-    error, done = reader.feed(through.failed(broken))
-    content = json.loads(error.data or "")
-    judged = spec.ErrorStreamingEvent.model_validate(content)
+    before = told(OPENING, through)
+    if has_failed:
+        assert all_written(json.dumps(FAILED), through) == []
+        assert through.error == {"code": "api_error", "message": "upstream provider error"}
+    *events, done = sse.EventReader().feed(through.failed(ERROR))
+    error, failed = (json.loads(event.data or "") for event in events)
+    assert [event.name for event in events] == [error["type"], failed["type"]]
+    judged = spec.ErrorStreamingEvent.model_validate(error)
     assert judged.error.message == "It broke off."
-    assert error.name == content["type"] == "error"
     # OpenAI's own clients look for these at the top.
-    assert {key: content[key] for key in broken} == broken
-    assert content["sequence_number"] == len(OPENING)
+    assert ResponseErrorEvent.model_validate(error).message == "It broke off."
+    spec.ResponseFailedStreamingEvent.model_validate(failed)
+    assert failed["response"]["id"] == ANSWERS["failed"]["id"]
+    ResponseError.model_validate(failed["response"]["error"])
+    numbers = [each["sequence_number"] for each in (*before, error, failed)]
+    assert numbers == list(range(len(numbers)))
     assert done.data == "[DONE]"
+
+
+def test_nothing_is_told_of_a_response_that_fails_before_any_output() -> None:
+    through = writer()
+    for data in (*map(json.dumps, [*OPENING[:4], FAILED]), "[DONE]"):
+        through.feed(b": a comment\n\n" + sse.encode(data))
+    assert through.error == {"code": "api_error", "message": "upstream provider error"}
+    assert (through.ready(), through.has_begun, through.is_over) == (b"", False, False)
 
 
 @pytest.mark.parametrize("data", ["", "{", "nonsense", "[]", "null", "{}", '{"type": 5}'])
@@ -242,13 +216,12 @@ def test_an_event_that_nobody_knows_yet_comes_through_with_its_number() -> None:
 
 def test_each_kind_of_event_that_the_gateway_sends_has_a_judge() -> None:
     sent: set[str] = {event["type"] for events in STREAMS.values() for event in events}
-    ours = {"error", *(kind for kind in JUDGES if "function_call_arg" in kind or "refusal" in kind)}
+    ours = {
+        "error",
+        "response.failed",
+        *(kind for kind in JUDGES if "function_call_arg" in kind or "refusal" in kind),
+    }
     assert sent | ours == JUDGES.keys()
-
-
-def test_an_error_without_a_rewording_stays_as_it_is() -> None:
-    out = written(json.dumps(STREAMS["failed"][-1]), writer())
-    assert out["response"]["error"]["message"] == "upstream provider error"
 
 
 # A call alone: the gateway begins with a message all the same.
@@ -279,13 +252,12 @@ def test_of_a_call_without_words_nothing_but_the_call_is_told() -> None:
     assert [event["sequence_number"] for event in out] == list(range(len(out)))
 
 
-def test_the_begin_of_a_message_is_told_with_its_first_words() -> None:
+def test_the_begin_of_an_answer_is_told_with_its_first_words() -> None:
     through = writer()
-    assert [event["type"] for event in told(OPENING[:4], through)] == [
+    assert told(OPENING[:4], through) == []
+    assert [event["type"] for event in told(OPENING[4:5], through)] == [
         "response.created",
         "response.in_progress",
-    ]
-    assert [event["type"] for event in told(OPENING[4:5], through)] == [
         "response.output_item.added",
         "response.content_part.added",
         "response.output_text.delta",
@@ -342,17 +314,11 @@ def test_words_instead_of_the_answer_are_streamed_as_a_refusal() -> None:
     assert out[-1]["response"]["output"][0]["content"][0]["type"] == "refusal"
 
 
-def test_an_answer_that_does_not_fit_fails_the_response() -> None:
-    out = told(ended(ANSWER | {"arguments": "5"}), writer(turn=STRUCTURED))
-    assert [event["type"] for event in out][2:] == ["response.failed"]
-    response = out[-1]["response"]
-    assert (response["status"], response["output"]) == ("failed", [])
-    assert "not an object" in response["error"]["message"]
-
-
-def test_a_failure_in_a_format_is_a_failure() -> None:
-    out = told(STREAMS["failed"], writer(turn=STRUCTURED))
-    assert [event["type"] for event in out][2:] == ["response.failed"]
+def test_an_answer_that_does_not_fit_fails_before_anything_is_told() -> None:
+    through = writer(turn=STRUCTURED)
+    with pytest.raises(AnswerUnfit, match="not an object"):
+        told(ended(ANSWER | {"arguments": "5"}), through)
+    assert not through.has_begun
 
 
 def test_what_is_no_event_of_a_response_is_passed_on_in_a_format_too() -> None:
@@ -454,22 +420,23 @@ def test_whether_words_have_come_is_known_whichever_way_they_took() -> None:
     for is_quick in (True, False):
         through = writer()
         through.feed(sse.encode(json.dumps(OPENING[0])))
-        assert (through.has_begun, through.has_words) == (True, False)
+        assert (through.has_begun, through.has_words) == (False, False)
         separators = (",", ":") if is_quick else None
         through.feed(sse.encode(json.dumps(spoken("Hello."), separators=separators)))
-        assert through.has_words
+        assert (through.has_begun, through.has_words) == (True, True)
 
 
 def test_what_came_before_that_which_is_no_event_is_ready_all_the_same() -> None:
     through = writer()
     with pytest.raises(StreamBroken):
-        through.feed(sse.encode(json.dumps(OPENING[0])) + sse.encode("no json"))
-    (created,) = sse.EventReader().feed(through.ready())
-    assert created.name == "response.created"
+        through.feed(sse.encode(json.dumps(OPENING[4])) + sse.encode("no json"))
+    (delta,) = sse.EventReader().feed(through.ready())
+    assert delta.name == "response.output_text.delta"
     assert through.ready() == b""
 
 
 def test_comments_go_on_as_they_are() -> None:
     through = writer()
+    through.write(json.dumps(OPENING[4]))
     through.feed(b": ping\n\n")
     assert through.ready() == b": ping\n\n"
