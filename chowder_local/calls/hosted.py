@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import quote
 
 from chowder_local.calls.transport import Json, Transport, instance_path
-from chowder_local.errors.sandboxes import BootFailed
+from chowder_local.errors.sandboxes import BootFailed, BootTimedOut
 from chowder_local.errors.upstream import StreamBroken
 from chowder_local.upstream.sse import EventReader
 
@@ -62,8 +62,9 @@ class HostedCalls(Transport):
         """The instance once it is `running`; `on_status` hears the status at each poll,
         and the place in the queue for a boot.
 
-        Raises BootFailed with the instance's `error_message` if it gets into `error`, and when it
-        is neither running nor failed after `timeout_s` seconds; it goes on booting then.
+        Raises BootFailed with the instance's `error_message` if it gets into `error`, and
+        BootTimedOut, which is one, when it is neither running nor failed after `timeout_s` seconds;
+        it goes on booting then.
         """
         deadline = time.monotonic() + timeout_s
         pause_s = FIRST_PAUSE_S
@@ -80,7 +81,7 @@ class HostedCalls(Transport):
                 raise BootFailed(message or f"The instance is {status}.")
             left_s = deadline - time.monotonic()
             if left_s <= 0:
-                raise BootFailed(f"The instance is still {status} after {timeout_s:g} s.")
+                raise BootTimedOut(f"The instance is still {status} after {timeout_s:g} s.")
             time.sleep(min(pause_s, left_s))
             pause_s = min(pause_s * PAUSE_GROWTH, LONGEST_PAUSE_S)
 

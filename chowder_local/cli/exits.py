@@ -23,6 +23,8 @@ EXIT_CODES: Mapping[type[ChowderError], int] = {
     sandboxes.EngineRemote: 6,
     sandboxes.ImageMissing: 7,
     sandboxes.ImageBuildFailed: 7,
+    sandboxes.BootFailed: 8,
+    sandboxes.BootTimedOut: 9,
     ChowderError: FAILURE,
 }
 """Looked up along the class's bases; what has no row of its own is an ordinary failure."""

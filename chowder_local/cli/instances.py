@@ -11,7 +11,8 @@ import click
 from chowder_local.cli.context import Context, data_dir_option, json_option
 from chowder_local.cli.named import SHOWN_ID_LENGTH, find_instance
 from chowder_local.cli.output import note, say, show_json, show_table, waiting
-from chowder_local.domain import Egress, ModelProvider
+from chowder_local.domain import Egress, InstanceStatus, ModelProvider
+from chowder_local.errors.sandboxes import BootFailed, BootTimedOut
 
 if TYPE_CHECKING:
     from chowder_local.client import Client
@@ -92,11 +93,32 @@ def create(
     wait: bool,
     timeout: float,
 ) -> None:
-    """Create an instance, and wait until it is running."""
+    """Create an instance, wait until it is running, and print its id.
+
+    How it comes along is told on standard error, so the id alone is what $(…) gets.
+    """
     config = dict(_override(text) for text in overrides)
     with context.client() as client:
         made = client.create_instance(name, provider, config or None)
         show_made(client, made, as_json=as_json, wait=wait, timeout=timeout)
+
+
+@instances.command("wait")
+@data_dir_option
+@json_option
+@click.argument("instance")
+@click.option(
+    "--timeout", type=float, default=WAIT_TIMEOUT_S, show_default=True, help="Seconds to wait."
+)
+@click.pass_obj
+def wait_for(context: Context, as_json: bool, instance: str, timeout: float) -> None:
+    """Wait until an instance is running.
+
+    Exit codes: 8 if it gets into an error or is stopped, 9 if it is not running in time.
+    """
+    with context.client() as client:
+        found = _running(client, find_instance(client, instance), timeout)
+    _show_status(found, as_json)
 
 
 @instances.command("rm")
@@ -213,17 +235,34 @@ def _override(text: str) -> tuple[str, Any]:
 def show_made(
     client: Client, made: dict[str, Any], *, as_json: bool, wait: bool, timeout: float
 ) -> None:
-    """Prints an instance that is being made; if so wished, once it is running."""
-    name = made["name"]
+    """Prints an instance that is being made; if so wished, it is waited for.
+
+    The id is printed at once: whoever waits in vain, or no longer, needs it, too.
+    """
+    if not as_json:
+        say(made["id"])
     if wait:
-        with waiting(f"{name} is provisioning") as update:
-            made = client.wait_until_running(
-                made["id"], timeout, on_status=lambda status: update(f"{name} is {status}")
-            )
+        made = _running(client, made, timeout)
     if as_json:
         show_json(made)
-    else:
-        say(made["id"])
+
+
+def _running(client: Client, found: dict[str, Any], timeout: float) -> dict[str, Any]:
+    """The instance once it is running. Raises BootFailed and BootTimedOut, with what to do next."""
+    name, instance_id = found["name"], found["id"]
+    try:
+        with waiting(f"{name} is {found['status']}") as update:
+            return client.wait_until_running(
+                instance_id, timeout, on_status=lambda status: update(f"{name} is {status}")
+            )
+    except BootTimedOut as late:
+        cure = f"It goes on. Wait for it with: chowder-local instances wait {instance_id}"
+        raise BootTimedOut(f"{name}: {late}\n{cure}") from None
+    except BootFailed as failed:
+        cure = f"See its log with: chowder-local logs {instance_id}"
+        if client.status(instance_id)["status"] == InstanceStatus.STOPPED:
+            cure = f"Start it with: chowder-local instances start {instance_id}"
+        raise BootFailed(f"{name}: {failed}\n{cure}") from None
 
 
 def _show_status(instance: dict[str, Any], as_json: bool) -> None:

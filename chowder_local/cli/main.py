@@ -73,7 +73,8 @@ def chowder_local() -> None:
 
     Start with `chowder-local up --detach`. Settings are environment variables CHOWDER_*; options
     win over them. Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 port taken, 4 data
-    directory in use, 5 data directory unusable, 6 no container engine, 7 no sandbox image.
+    directory in use, 5 data directory unusable, 6 no container engine, 7 no sandbox image,
+    8 an agent does not come up, 9 it has not come up in time.
     """
 
 

@@ -97,6 +97,12 @@ class BootFailed(ChowderError):
     code = "boot_failed"
 
 
+class BootTimedOut(BootFailed):
+    """A client has waited as long as it wanted to for a sandbox that goes on booting."""
+
+    code = "boot_timed_out"
+
+
 class DiskFull(BootFailed):
     """A sandbox did not become ready for lack of room; with some it would."""
 

@@ -73,8 +73,43 @@ def test_create_need_not_wait(serve: Serve, capsys: Output) -> None:
 def test_create_fails_with_the_words_of_the_boot(serve: Serve, capsys: Output) -> None:
     path = "GET /v1/instances/ffff"
     env, _ = serve({f"POST {LIST[4:]}": (201, FAILED), f"{path}/status": FAILED, path: FAILED})
-    assert run(["instances", "create", "crab"], env) == 1
-    assert capsys.readouterr().err.endswith("Error: no key\n")
+    assert run(["instances", "create", "crab"], env) == 8
+    told, notes = capsys.readouterr()
+    assert told == "ffff\n"
+    assert notes.endswith("Error: crab: no key\nSee its log with: chowder-local logs ffff\n")
+
+
+WAITING = {**ONE, "status": "provisioning"}
+STOPPED = {**ONE, "status": "stopped"}
+
+
+@pytest.mark.parametrize(
+    ("there", "code", "words"),
+    [
+        (ONE, 0, "fish is running.\n"),
+        (STOPPED, 8, "Start it with: chowder-local instances start 0a1b2c3d-4e5f\n"),
+        (
+            {**ONE, "status": "error", "error_message": "no key"},
+            8,
+            "Error: fish: no key\nSee its log",
+        ),
+        (WAITING, 9, "It goes on. Wait for it with: chowder-local instances wait 0a1b2c3d-4e5f\n"),
+    ],
+)
+def test_wait_says_by_its_code_what_came_of_it(
+    serve: Serve, capsys: Output, there: dict[str, Any], code: int, words: str
+) -> None:
+    env, _ = serve({LIST: [WAITING], f"GET {PATH}/status": there, f"GET {PATH}": there})
+    assert run(["instances", "wait", "fish", "--timeout", "0.1"], env) == code
+    told, notes = capsys.readouterr()
+    assert told == ""
+    assert words in notes
+
+
+def test_wait_prints_the_instance_for_a_script(serve: Serve, capsys: Output) -> None:
+    env, _ = serve({LIST: [WAITING], f"GET {PATH}/status": ONE, f"GET {PATH}": ONE})
+    assert run(["instances", "wait", "0a1b", "--json"], env) == 0
+    assert json.loads(capsys.readouterr().out) == ONE
 
 
 def test_an_override_without_a_value_is_wrong_usage(serve: Serve, capsys: Output) -> None:
