@@ -227,7 +227,7 @@ async def _open(
     )  # fmt: skip
     spares = Spares(
         spares=spare_queries, engine=engine, readiness=readiness, seeds=seeds,
-        warm_up=WarmUp(control), pouring=pouring, snapshots=snapshots,
+        warm_up=WarmUp(control, engine, HOME), pouring=pouring, snapshots=snapshots,
         gateway_of=gateway_of, egress=settings.egress, freeze_after_s=settings.freeze_after_s,
         clock=now,
     )  # fmt: skip

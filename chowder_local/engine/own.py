@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import contextmanager, suppress
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from docker.errors import APIError, NotFound
@@ -16,8 +18,12 @@ if TYPE_CHECKING:
 
     import docker
     from docker.models.containers import Container
+    from docker.models.volumes import Volume
 
     from chowder_local.domain import SandboxId
+
+IN_USE_TIMEOUT_S = 5.0
+IN_USE_INTERVAL_S = 0.1
 
 
 class Own:
@@ -121,4 +127,19 @@ class Own:
             volume = self._client.volumes.get(sandbox_id)
             ensure_awaited()
             if labels.is_of_store(volume.attrs.get("Labels"), self._store_id):
-                volume.remove(force=True)
+                _remove_once_unused(volume)
+
+
+def _remove_once_unused(volume: Volume) -> None:
+    """A container that is just going, or that was copied from, has it for a moment longer."""
+    until_s = time.monotonic() + IN_USE_TIMEOUT_S
+    while True:
+        try:
+            volume.remove(force=True)
+        except APIError as refused:
+            if refused.status_code != HTTPStatus.CONFLICT or time.monotonic() >= until_s:
+                raise
+        else:
+            return
+        time.sleep(IN_USE_INTERVAL_S)
+        ensure_awaited()

@@ -61,6 +61,15 @@ class SandboxMissing(ChowderError):
     code = "sandbox_missing"
 
 
+class OriginMissing(SandboxMissing):
+    """The snapshot that an instance was to be made of was never finished, or is gone."""
+
+    code = "origin_missing"
+
+    def __init__(self) -> None:
+        super().__init__("The snapshot that the agent was to be made of is gone.")
+
+
 class SandboxPaused(ChowderError):
     """A sandbox is frozen, so nothing can be run in it; its instance has just been stopped."""
 

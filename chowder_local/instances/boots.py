@@ -19,6 +19,7 @@ from chowder_local.errors.sandboxes import (
     EngineUnavailable,
     HostFull,
     ImageMissing,
+    OriginMissing,
     SandboxMissing,
 )
 from chowder_local.events import EventType
@@ -201,6 +202,14 @@ class Boots:
             return self._seeds.like(origin, instance)
         return self._seeds.of(instance.sandbox_id, provider, instance.openclaw_config)
 
+    async def _made(self, instance: Instance, spare: Spare | None) -> str:
+        """The address of its gateway, once it is all that it is to be. Raises ChowderError."""
+        gateway_url = None if spare is None else await self._woken(instance, spare)
+        if gateway_url is None:
+            gateway_url = await self.boot(instance)
+        await self._snapshots.name_sessions(instance)
+        return gateway_url
+
     async def _woken(self, instance: Instance, spare: Spare) -> str | None:
         try:
             return await self._spares.wake(instance, spare)
@@ -233,13 +242,13 @@ class Boots:
         try:
             if fault is not None:
                 await self._befall(instance, fault)
-            gateway_url = None if spare is None else await self._woken(instance, spare)
-            if gateway_url is None:
-                gateway_url = await self.boot(instance)
-            await self._snapshots.name_sessions(instance)
+            gateway_url = await self._made(instance, spare)
         except (EngineUnavailable, HostFull, ImageMissing) as unavailable:
             log.warning("instance %s: boot put off: %s", instance.id, unavailable)
             await self._put_off(instance, str(unavailable))
+        except OriginMissing as missing:
+            log.info("instance %s: withdrawn: %s", instance.id, missing)
+            await self._withdraw(instance)
         except DiskFull as full:
             log.warning("instance %s: boot put off: %s", instance.id, full)
             self._not_before_s[instance.id] = time.monotonic() + FULL_PAUSE_S
@@ -263,6 +272,21 @@ class Boots:
                 error_message=None,
             )
             log.info("instance %s: running", instance.id)
+
+    async def _withdraw(self, instance: Instance) -> None:
+        """Takes back one whose copy has not been finished: only then is it told of."""
+        await self._instances.change(
+            instance.id,
+            only_from={InstanceStatus.PROVISIONING},
+            now=self._clock(),
+            status=InstanceStatus.TERMINATED,
+            gateway_url=None,
+        )
+        try:
+            await self._engine.remove(instance.sandbox_id)
+        except ChowderError as problem:
+            # Nobody's any more: the reconciler removes it.
+            log.warning("sandbox %s: removal put off: %s", instance.sandbox_id, problem)
 
     async def _put_off(self, instance: Instance, words: str) -> None:
         if instance.born_at is None:

@@ -83,7 +83,8 @@ class Forks:
         try:
             async with self._snapshots.taken(instance, meanwhile=make):
                 return made[0]
-        except ChowderError:
+        except BaseException:
+            # Nobody is told of it, neither if it fails nor if the request or the server ends.
             for each in made:
                 await self._undo(each)
             raise

@@ -15,7 +15,7 @@ from chowder_local.domain import InstanceStatus, SandboxState, Snapshot, Snapsho
 from chowder_local.errors import ChowderError
 from chowder_local.errors.agents import GatewayUnavailable, RpcRefused
 from chowder_local.errors.requests import InstanceNotFound, InstanceStateWrong, SnapshotNotFound
-from chowder_local.errors.sandboxes import SandboxMissing
+from chowder_local.errors.sandboxes import OriginMissing, SandboxMissing
 from chowder_local.instances.growing import CHUNK_BYTES
 from chowder_local.instances.seeds import Origin
 from chowder_local.openclaw import carried, homes
@@ -187,7 +187,7 @@ class Snapshots:
     async def origin(self, instance: Instance) -> Origin | None:
         """What an instance that is not born yet is made of; None if it is to be blank.
 
-        Waits until it is copied. Raises SandboxMissing if that has come to nothing.
+        Waits until it is copied. Raises OriginMissing if that has come to nothing.
         """
         if instance.born_at is not None or instance.seed_snapshot_id is None:
             return None
@@ -195,7 +195,7 @@ class Snapshots:
             await copying.ended.wait()
         snapshot = await self._queries.get(instance.seed_snapshot_id)
         if snapshot is None or not snapshot.is_whole:
-            raise SandboxMissing("The snapshot that the agent was to be made of is gone.")
+            raise OriginMissing
         config = snapshot.content.get("config")
         # An agent that is taken back to what it was is the only one with its channels.
         if isinstance(config, dict) and snapshot.instance_id != instance.id:

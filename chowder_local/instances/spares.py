@@ -6,7 +6,7 @@ import asyncio
 import logging
 import secrets
 import time
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from chowder_local.domain import SandboxId, SandboxSpec, SandboxState, Spare
@@ -34,8 +34,38 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+CAME_TO_NOTHING = "the spare came to nothing"
 WAKE_TIMEOUT_S = 15.0
 """Several that are woken at once keep each other; to throw one away costs a boot, and more."""
+
+
+class _Booting:
+    """How far a spare is that boots."""
+
+    def __init__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._is_there: asyncio.Future[bool] = loop.create_future()
+        self._url: asyncio.Future[str | None] = loop.create_future()
+
+    def begun(self) -> None:
+        self._is_there.set_result(True)
+
+    def ended(self, url: str | None) -> None:
+        """Notes the address of its gateway, or that it has none."""
+        if not self._is_there.done():
+            self._is_there.set_result(False)
+        self._url.set_result(url)
+
+    async def sandbox(self) -> None:
+        """Waits until it has a sandbox that runs. Raises GatewayUnavailable if that fails."""
+        if not await asyncio.shield(self._is_there):
+            raise GatewayUnavailable(CAME_TO_NOTHING)
+
+    async def gateway_url(self) -> str:
+        """Waits until it is booted. Raises GatewayUnavailable if that fails."""
+        if (url := await asyncio.shield(self._url)) is None:
+            raise GatewayUnavailable(CAME_TO_NOTHING)
+        return url
 
 
 class Spares:
@@ -69,14 +99,15 @@ class Spares:
         self._clock = clock
         self._offered: SandboxId | None = None
         self._offering = asyncio.Lock()
-        self._booting: dict[SandboxId, asyncio.Future[str | None]] = {}
+        self._booting: dict[SandboxId, _Booting] = {}
         self._awake_since: dict[SandboxId, datetime] = {}
         self._freezing = asyncio.Lock()
 
     @property
     def likeness(self) -> str:
         """What a spare must have been made of to be as good as a sandbox made now."""
-        return f"{self._engine.likeness}.{self._seeds.likeness}.{self._egress}"
+        made_of = (self._engine.likeness, self._seeds.likeness, self._egress)
+        return ".".join((*made_of, self._warm_up.likeness))
 
     @asynccontextmanager
     async def offer(self) -> AsyncIterator[SandboxId | None]:
@@ -113,18 +144,20 @@ class Spares:
 
     async def _booted(self, sandbox_id: SandboxId) -> str | None:
         """The address of its gateway; None if an instance has claimed it meanwhile."""
-        booting = self._booting[sandbox_id] = asyncio.get_running_loop().create_future()
+        booting = self._booting[sandbox_id] = _Booting()
         self._offered = sandbox_id
         url, failure = None, None
         try:
             files = {config.CONFIG_FILE: self._seeds.of(sandbox_id)}
             spec = SandboxSpec(sandbox_id, files, is_spare=True, egress=self._egress)
-            url = await self._readiness.wait(await self._engine.boot(spec))
+            sandbox = await self._engine.boot(spec)
+            booting.begun()
+            url = await self._readiness.wait(sandbox)
         except ChowderError as problem:
             failure = problem
         finally:
             self._offered = None
-            booting.set_result(url)
+            booting.ended(url)
         # Not offered any more: a warm-up's turns must not be answered with a user's key.
         async with self._offering:
             is_claimed = not await self._spares.has(sandbox_id)
@@ -184,15 +217,20 @@ class Spares:
 
     async def _woken(self, instance: Instance, spare: Spare) -> str:
         if (url := spare.gateway_url) is None:
-            url = await self._handed_over(spare.sandbox_id)
+            booting = await self._handed_over(spare.sandbox_id)
+            # Not at once: what takes another boot need not wait for this one.
+            patch = await self._likened(instance, booting)
+            url = await booting.gateway_url()
+            gateway = self._gateway_of(spare.sandbox_id, url)
+            is_started = await gateway.starts_within(WAKE_TIMEOUT_S)
         else:
             async with self._freezing:
                 self._awake_since.pop(spare.sandbox_id, None)
             await self._engine.unpause(spare.sandbox_id)
-        gateway = self._gateway_of(spare.sandbox_id, url)
-        patch, is_started = await together(
-            self._likened(instance), gateway.starts_within(WAKE_TIMEOUT_S)
-        )
+            gateway = self._gateway_of(spare.sandbox_id, url)
+            patch, is_started = await together(
+                self._likened(instance), gateway.starts_within(WAKE_TIMEOUT_S)
+            )
         began_s = time.monotonic()
         if patch and await gateway.patch_config(patch):
             await gateway.restarted(began_s)
@@ -201,26 +239,25 @@ class Spares:
             raise GatewayUnavailable("the spare does not take turns")
         return url
 
-    async def _likened(self, instance: Instance) -> dict[str, Any]:
+    async def _likened(self, instance: Instance, booting: _Booting | None = None) -> dict[str, Any]:
         """What is to be changed in its configuration, once it has what it is to have."""
         if instance.seed_snapshot_id is None:
             return config.blank_patch(instance.model_provider, instance.openclaw_config)
         async with self._pouring.into(instance.sandbox_id) as pour:
-            _, origin = await together(
-                pour(await self._snapshots.chunks(instance)), self._snapshots.origin(instance)
-            )
+            await pour.unpack(await self._snapshots.chunks(instance))
+            if booting is not None:
+                await pour.check()
+                url = await booting.gateway_url()
+                await self._gateway_of(instance.sandbox_id, url).open_conversations()
+            _, origin = await together(pour.apply(), self._snapshots.origin(instance))
         if origin is None:
             raise SandboxMissing("There is nothing that the agent could be made of.")
         return self._seeds.change_to(origin, instance)
 
-    async def _handed_over(self, sandbox_id: SandboxId) -> str:
-        """The address of one that was still booting when it was claimed, once it is booted."""
-        url = None
-        if (booting := self._booting.pop(sandbox_id, None)) is not None:
-            # If it is not there yet, it keeps to what a spare may have; it is only later ready.
-            with suppress(SandboxMissing):
-                await self._engine.promote(sandbox_id)
-            url = await asyncio.shield(booting)
-        if url is None:
-            raise GatewayUnavailable("the spare came to nothing")
-        return url
+    async def _handed_over(self, sandbox_id: SandboxId) -> _Booting:
+        """One that was still booting when it was claimed, once it has a sandbox that runs."""
+        if (booting := self._booting.pop(sandbox_id, None)) is None:
+            raise GatewayUnavailable(CAME_TO_NOTHING)
+        await booting.sandbox()
+        await self._engine.promote(sandbox_id)
+        return booting

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from chowder_local import correlation
 from chowder_local.errors.agents import (
@@ -24,7 +25,7 @@ from chowder_local.errors.agents import (
 )
 from chowder_local.errors.upstream import StreamBroken, UpstreamFailed
 from chowder_local.openclaw import untrusted
-from chowder_local.openclaw.sessions import session_key
+from chowder_local.openclaw.sessions import MAIN_KEY, session_key
 from chowder_local.upstream.forward import Forwarder, open_client
 
 if TYPE_CHECKING:
@@ -229,6 +230,20 @@ class Gateway:
         """How far a suspension has come."""
         answer = await self.call("gateway.suspend.status", {"suspensionId": suspension_id})
         return _suspension(answer | {"suspensionId": suspension_id})
+
+    async def open_conversations(self) -> None:
+        """Has it open its database of conversations, which without a turn it has not made yet.
+
+        Raises GatewayUnavailable.
+        """
+        # That there is no such conversation is a good answer, too.
+        path = f"/sessions/{quote(MAIN_KEY, safe='')}/history?limit=1"
+        try:
+            status, _ = await self._exchange("GET", path, timeout_s=RPC_TIMEOUT_S)
+        except _UNANSWERED as failure:
+            raise GatewayUnavailable(f"sessions: {_words(failure)}") from failure
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            raise GatewayUnavailable(f"sessions: HTTP {status}")
 
     async def resume(self, suspension_id: str) -> None:
         """Takes turns again; harmless if it does already."""

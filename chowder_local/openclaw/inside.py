@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from importlib import resources
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Protocol
 
 from chowder_local.errors.agents import GatewayUnavailable
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
     from chowder_local.domain import SandboxId
 
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
+
+_INTERPRETERS = {
+    ".mjs": ("node", "--input-type=module", "--eval"),
+    ".py": ("/usr/bin/python3", "-I", "-S", "-c"),
+}
 
 
 class Process(Protocol):
@@ -64,16 +70,18 @@ class Unpacking(Processes, Protocol):
         """
 
 
-class Program:
-    """One of our own small node programs, which answers a line of JSON with a line of JSON.
+def command(name: str) -> tuple[str, ...]:
+    """How one of our own programs is run, which is sent along: a sandbox has nothing of ours."""
+    program = resources.files("chowder_local.openclaw.programs") / name
+    return (*_INTERPRETERS[PurePath(name).suffix], program.read_text("utf-8"))
 
-    It is sent along with each question, so that a sandbox needs to have nothing of ours.
-    """
+
+class Program:
+    """One of our own small programs, which answers a line of JSON with a line of JSON."""
 
     def __init__(self, processes: Processes, name: str) -> None:
         self._processes = processes
-        text = (resources.files("chowder_local.openclaw.programs") / name).read_text("utf-8")
-        self._command = ("node", "--input-type=module", "--eval", text)
+        self._command = command(name)
 
     async def ask(
         self, sandbox_id: SandboxId, question: Mapping[str, Any], *, timeout_s: float

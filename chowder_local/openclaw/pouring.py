@@ -6,16 +6,15 @@ import asyncio
 import logging
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
-from importlib import resources
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from chowder_local.errors import ChowderError
 from chowder_local.errors.agents import GatewayUnavailable
 from chowder_local.openclaw import untrusted
+from chowder_local.openclaw.inside import command
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+    from collections.abc import AsyncIterator, Iterable
 
     from chowder_local.domain import SandboxId
     from chowder_local.openclaw.inside import Process, Unpacking
@@ -35,6 +34,37 @@ class _Program:
     stack: AsyncExitStack
 
 
+class Pour:
+    """An archive on its way into a sandbox; it is unpacked, looked at, and put in place.
+
+    What it does raises EngineUnavailable, SandboxMissing, and GatewayUnavailable if it takes a
+    start, or went wrong: then the sandbox is to be made anew.
+    """
+
+    def __init__(
+        self, engine: Unpacking, sandbox_id: SandboxId, process: Process, folder: str
+    ) -> None:
+        self._engine = engine
+        self._sandbox_id = sandbox_id
+        self._process = process
+        self._folder = folder
+
+    async def unpack(self, archive: Iterable[bytes]) -> None:
+        """Puts all of it on the sandbox's disk, and nothing in place yet."""
+        await self._engine.unpack(self._sandbox_id, self._folder, archive)
+
+    async def check(self) -> None:
+        """Raises GatewayUnavailable if it is known by now that it takes a start.
+
+        The gateway need not run for that: it may still start.
+        """
+        _ensure(await _ask(self._process, "check"), "fit")
+
+    async def apply(self) -> None:
+        """Brings the agent, whose gateway runs and has its databases, to the archive's state."""
+        _ensure(await _ask(self._process, "pour"), "poured")
+
+
 class Pouring:
     """Puts archives of homes into sandboxes, where a program of ours puts them in place.
 
@@ -43,9 +73,7 @@ class Pouring:
 
     def __init__(self, engine: Unpacking, home: str) -> None:
         self._engine = engine
-        program = resources.files("chowder_local.openclaw.programs") / "pour.py"
-        text = program.read_text("utf-8")
-        self._command = ("/usr/bin/python3", "-I", "-S", "-c", text, home)
+        self._command = (*command("pour.py"), home)
         self._waiting: dict[SandboxId, _Program] = {}
 
     async def __aenter__(self) -> Self:
@@ -69,18 +97,14 @@ class Pouring:
             await program.stack.aclose()
 
     @asynccontextmanager
-    async def into(
-        self, sandbox_id: SandboxId
-    ) -> AsyncIterator[Callable[[Iterable[bytes]], Coroutine[Any, Any, None]]]:
-        """Has the program ready; what is given takes an archive, and is to be called once.
+    async def into(self, sandbox_id: SandboxId) -> AsyncIterator[Pour]:
+        """Has the program ready in a sandbox that runs; it ends with the block.
 
-        The agent is in the archive's state when that returns. It raises GatewayUnavailable if it
-        takes a start, or went wrong: then the sandbox is to be made anew.
         Raises EngineUnavailable, SandboxMissing, SandboxPaused.
         """
         async with AsyncExitStack() as stack:
             process, folder = await self._staged(sandbox_id, stack)
-            yield partial(self._pour, sandbox_id, process, folder)
+            yield Pour(self._engine, sandbox_id, process, folder)
 
     async def _started(self, sandbox_id: SandboxId) -> _Program:
         async with AsyncExitStack() as stack:
@@ -103,14 +127,11 @@ class Pouring:
         await stack.enter_async_context(program.stack)
         return program.process, await _folder(program.process)
 
-    async def _pour(
-        self, sandbox_id: SandboxId, process: Process, folder: str, archive: Iterable[bytes]
-    ) -> None:
-        await self._engine.unpack(sandbox_id, folder, archive)
-        answer = await _ask(process, "pour")
-        if answer.get("poured") is not True:
-            words = str(answer.get("words") or answer.get("error") or "it does not say why")
-            raise GatewayUnavailable(f"it takes a start to bring it to that state: {words[:300]}")
+
+def _ensure(answer: dict[str, object], what: str) -> None:
+    if answer.get(what) is not True:
+        words = str(answer.get("words") or answer.get("error") or "it does not say why")
+        raise GatewayUnavailable(f"it takes a start to bring it to that state: {words[:300]}")
 
 
 async def _folder(process: Process) -> str:

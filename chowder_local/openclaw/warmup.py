@@ -2,32 +2,44 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from typing import TYPE_CHECKING
 
 from chowder_local.errors.agents import GatewayUnavailable
+from chowder_local.openclaw import untrusted
+from chowder_local.openclaw.inside import Program, command
 from chowder_local.openclaw.sessions import session_key
 
 if TYPE_CHECKING:
     from chowder_local.domain import SandboxId
     from chowder_local.openclaw.control import Control
     from chowder_local.openclaw.gateway import Gateway
+    from chowder_local.openclaw.inside import Processes
 
 WORDS = "Hello."
 TURN_COUNT = 2
 """The second still has some code to load; the third has none."""
+ERASE_TIMEOUT_S = 60.0
+
+_ERASER = "erase_session.py"
 
 
 class WarmUp:
     """Warms the gateways of sandboxes that are nobody's yet."""
 
-    def __init__(self, control: Control) -> None:
+    def __init__(self, control: Control, processes: Processes, home: str) -> None:
         self._control = control
+        self._eraser = Program(processes, _ERASER)
+        self._home = home
+
+    @property
+    def likeness(self) -> str:
+        """Tells apart what was warmed, and left, otherwise than one is now."""
+        return hashlib.sha256("\0".join(command(_ERASER)).encode()).hexdigest()[:8]
 
     async def of(self, sandbox_id: SandboxId, gateway: Gateway, model: str) -> None:
-        """Has the agent answer in a conversation that is gone when this returns.
-
-        OpenClaw's own records still tell of it: its audit of runs, and lines that nothing leads to.
+        """Has the agent answer in a conversation of which nothing is left when this returns.
 
         Raises GatewayUnavailable, RpcRefused, EngineUnavailable, SandboxMissing, SandboxPaused.
         """
@@ -40,6 +52,18 @@ class WarmUp:
         # To have the lines archived as well would cost the next turn more than a second.
         forgotten = {"key": session_key(session), "deleteTranscript": False}
         await self._control.call(sandbox_id, "sessions.delete", forgotten)
+        # OpenClaw keeps the lines, its search has their words, and its logs the runs.
+        await self._erase(sandbox_id, session_key(session))
+
+    async def _erase(self, sandbox_id: SandboxId, key: str) -> None:
+        question = {"op": "erase", "home": self._home, "key": key}
+        try:
+            answer = await self._eraser.ask(sandbox_id, question, timeout_s=ERASE_TIMEOUT_S)
+        except TimeoutError:
+            raise GatewayUnavailable("the warm-up takes too long to be erased") from None
+        if not answer.get("ok"):
+            words = untrusted.text_of(untrusted.object_of(answer.get("error")).get("message"))
+            raise GatewayUnavailable(f"the warm-up could not be erased: {words[:300]}")
 
 
 async def _turn(gateway: Gateway, model: str, session: str) -> None:

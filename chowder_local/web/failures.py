@@ -47,6 +47,7 @@ STATUSES: Mapping[type[ChowderError], int] = {
     requests.FaultAnswered: 500,
     requests.LinkInvalid: 400,
     sandboxes.SandboxMissing: 404,
+    sandboxes.OriginMissing: 404,
     requests.InstanceStateWrong: 409,
     sandboxes.SandboxPaused: 409,
     # Nothing is broken: it is what else the caller has awake that is in the way.

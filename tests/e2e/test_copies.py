@@ -64,10 +64,13 @@ def original(pooled: ServerProcess, api: Api) -> Iterator[str]:
 
 
 def spare_is_ready(pooled: ServerProcess) -> None:
+    eventually(lambda: spares_ready(pooled) == 1, "a spare is ready", SPARE_TIMEOUT_S)
+
+
+def spares_ready(pooled: ServerProcess) -> int:
     url = f"http://127.0.0.1:{pooled.port}/local/health"
-    eventually(
-        lambda: httpx.get(url).json()["pool"]["ready"] == 1, "a spare is ready", SPARE_TIMEOUT_S
-    )
+    ready: int = httpx.get(url).json()["pool"]["ready"]
+    return ready
 
 
 def local(api: Api, method: str, path: str, **more: Any) -> httpx.Response:
@@ -106,6 +109,21 @@ def booted(pooled: ServerProcess) -> int:
 
 def is_running(container: Container, words: str) -> bool:
     return any(words in " ".join(row) for row in container.top()["Processes"])
+
+
+def test_a_fork_that_gets_a_spare_which_still_boots_needs_no_other_boot(
+    pooled: ServerProcess, api: Api, original: str
+) -> None:
+    before = booted(pooled)
+    assert spares_ready(pooled) == 0
+    fork = made(api, f"instances/{original}/fork", json={"name": "fork"})
+    assert booted(pooled) == before
+    assert f'Turn 2. You said: "{ASKED}" Before that: "{COLOUR}"' in api.say(fork, ASKED)
+    assert f'Turn 2. You said: "{ASKED}" Before that: "{CODE}"' in api.say(
+        fork, ASKED, session="Größe 1"
+    )
+    assert read(api, fork) == "teal"
+    assert api.delete(f"instances/{fork}").status_code == 204
 
 
 def test_a_fork_knows_what_was_said_and_goes_its_own_way(

@@ -103,6 +103,24 @@ print(database.execute({question!r}).fetchone()[0])
     return said.strip()
 
 
+def rows_of_conversations(container: Container) -> str:
+    """The tables of OpenClaw's that have any, by what their columns are called."""
+    program = f"""
+import sqlite3
+for name in ("agents/main/agent/openclaw-agent.sqlite", "state/openclaw.sqlite"):
+    database = sqlite3.connect(f"file:{HOME}/{{name}}?mode=ro", uri=True)
+    columns = "SELECT m.name, c.name FROM sqlite_master m, pragma_table_info(m.name) c"
+    of_conversations = "c.name IN ('session_id', 'session_key', 'run_id')"
+    found = database.execute(f"{{columns}} WHERE m.type = 'table' AND {{of_conversations}}")
+    for table, column in found.fetchall():
+        if database.execute(f'SELECT 1 FROM "{{table}}" WHERE {{column}} IS NOT NULL').fetchone():
+            print(table, column)
+"""
+    code, said = inside(container, f"python3 -c {shlex.quote(program)}")
+    assert code == 0, said
+    return said
+
+
 def tool(pooled: ServerProcess, instance_id: str, name: str, **args: Any) -> dict[str, Any]:
     """What a tool of the agent's own says when the gateway is asked for it."""
     with Api(pooled.base_url, pooled.key) as api:
@@ -127,6 +145,13 @@ def test_a_claimed_agent_is_like_one_that_was_booted_for_its_instance(
     api.until(claimed_id, "running")
     claimed = container_of(engine, api, claimed_id)
     assert claimed.id == spare.id
+    # Of its warm-up nothing is left, on the whole of its disk.
+    assert rows_of_conversations(claimed) == ""
+    words = r"agent:main:s-|resp_|\[offline\]|Hello\."
+    assert inside(claimed, f"grep -rlaE '{words}' {HOME}") == (1, "")
+    with Api(pooled.base_url.removesuffix("/v1"), pooled.key) as local:
+        told = local.get(f"local/instances/{claimed_id}/sessions").json()["sessions"]
+    assert [(each["key"], each["messages"]) for each in told] == [("agent:main:main", 0)]
     pooled.down()
     pooled.env["CHOWDER_POOL_SIZE"] = "0"
     pooled.up()

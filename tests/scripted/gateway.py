@@ -72,6 +72,8 @@ class ScriptedGateway:
     refusals: int = 0
     """How many messages came while it was suspended."""
     probes: int = 0
+    on_history: Callable[[], object] = lambda: None
+    """Called when it is asked for a conversation, of which it has none."""
     has_left: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the sender of a message hangs up before the answer's end."""
 
@@ -88,6 +90,10 @@ class ScriptedGateway:
             await answer(send, 200 if takes_turns else 503, {"uptimeMs": self.uptime_ms})
             return
         self.tokens.add(headers.get("authorization", ""))
+        if scope["path"].startswith("/sessions/"):
+            self.on_history()
+            await answer(send, 404, {"ok": False, "error": {"type": "not_found"}})
+            return
         content = json.loads(body)
         if scope["path"] == "/api/v1/admin/rpc":
             await answer(send, *self._rpc(content["method"], content["params"]))

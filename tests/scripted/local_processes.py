@@ -62,6 +62,7 @@ class LocalProcesses:
         self.failing: Exception | None = None
         self.running = 0
         self.most_running = 0
+        self.unpacked = 0
 
     @asynccontextmanager
     async def process(self, _: SandboxId, command: Sequence[str]) -> AsyncIterator[LocalProcess]:
@@ -94,6 +95,7 @@ class LocalProcesses:
         if self.failing is not None:
             raise self.failing
         await asyncio.to_thread(unpack, folder, archive)
+        self.unpacked += 1
 
 
 def unpack(folder: str, archive: Iterable[bytes]) -> None:

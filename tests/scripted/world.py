@@ -100,6 +100,7 @@ RELAY_URL = "http://relay.local:2470"
 MAX_BODY_BYTES = 64 * 1024
 TRANSFER_TIMEOUT_S = 5.0
 NO_CONVERSATION = done(is_known=False, messages=[], has_more=False)
+PROGRAMS = {"read": NO_CONVERSATION, "erase": done()}
 
 
 class Clock:
@@ -259,7 +260,7 @@ async def open_world(
                 forwarder, url, vault.gateway_token(sandbox_id), config_locks.of(sandbox_id)
             )
 
-        programs, beside = ScriptedPrograms({"read": NO_CONVERSATION}), ScriptedPrograms()
+        programs, beside = ScriptedPrograms(dict(PROGRAMS)), ScriptedPrograms()
         control = Control(programs, vault.gateway_token)
         readiness = Readiness(engine, gateway_of, boot_timeout_s=boot_timeout_s)
         locks, failures, stopping = InstanceLocks(), FailureLog(), Stopping()
@@ -277,8 +278,9 @@ async def open_world(
         )  # fmt: skip
         spares = Spares(
             spares=spare_queries, engine=engine, readiness=readiness, seeds=seeds,
-            warm_up=WarmUp(control), pouring=pouring, snapshots=snapshots, gateway_of=gateway_of,
-            egress=egress.default, freeze_after_s=freeze_after_s, clock=clock,
+            warm_up=WarmUp(control, programs, str(home)), pouring=pouring, snapshots=snapshots,
+            gateway_of=gateway_of, egress=egress.default, freeze_after_s=freeze_after_s,
+            clock=clock,
         )  # fmt: skip
         room = Room(
             engine=engine, instances=instances, spares=spares, spare_queries=spare_queries,

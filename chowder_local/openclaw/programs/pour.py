@@ -2,8 +2,8 @@
 
 Runs in the sandbox as the agent's user, with its home as argument. Each line that comes in is
 answered by a line of JSON: `ready`; `stage`, which gives the folder that the other home is to be
-unpacked in; `pour`. What the gateway would only read when it starts is not poured: the answer is
-then that it does not fit, and nothing has changed.
+unpacked in; `check`, while the gateway may still start; `pour`. What the gateway would only read
+when it starts is not poured: the answer is then that it does not fit, and nothing has changed.
 """
 
 from __future__ import annotations
@@ -21,8 +21,11 @@ from typing import Any, TextIO
 
 AGENT = "agents/main/agent/openclaw-agent.sqlite"
 STATE = "state/openclaw.sqlite"
+BLANK = "/opt/openclaw/blank.sqlite"
+"""What every new agent's state begins as, in the image."""
 BUSY_TIMEOUT_S = 20.0
-MAKING_S = 15.0
+MAKING_S = 2.0
+"""A gateway that was asked for its conversations has made its database."""
 
 AT_START = {
     ".env",
@@ -145,13 +148,40 @@ class Agent:
     def open(self, patience_s: float) -> None:
         """Opens the databases of a gateway that may have only just started. Raises Unfit."""
         until_s = time.monotonic() + patience_s
-        for name in {AGENT, STATE} - self.databases.keys():
+        # In this order: a gateway that starts must have its state's database for itself.
+        for name in [each for each in (AGENT, STATE) if each not in self.databases]:
             while (database := opened_if_made(os.path.join(self.state, name))) is None:
                 if time.monotonic() >= until_s:
                     raise Unfit("its database is not made")
                 # The gateway makes it, and tells nobody.
                 time.sleep(0.1)
             self.databases[name] = database
+
+    def check(self) -> dict[str, Any]:
+        """Whether the other home, in the staged folder, may fit; nothing of the agent is opened."""
+        try:
+            self.check_files()
+            if os.path.exists(BLANK):
+                self.check_like_blank()
+        except Unfit as unfit:
+            return {"fit": False, "words": str(unfit)}
+        except (OSError, sqlite3.Error) as failure:
+            return {"error": f"{type(failure).__name__}: {failure}"}
+        return {"fit": True}
+
+    def check_like_blank(self) -> None:
+        """Raises Unfit if it would not fit an agent whose state is as all begin."""
+        with (
+            closing(sqlite3.connect(f"file:{BLANK}?immutable=1", uri=True)) as blank,
+            closing(opened(os.path.join(self.new, AGENT))) as theirs,
+        ):
+            if release(theirs) != release(blank):
+                raise Unfit("it may be of another version of OpenClaw")
+            path = os.path.join(self.new, STATE)
+            if os.path.exists(path):
+                blank.execute("ATTACH ? AS theirs", (f"file:{path}",))
+                check_version(blank, blank, "theirs")
+                check_state(blank)
 
     def pour(self) -> dict[str, Any]:
         """What is to be answered once another home is in the staged folder."""
@@ -247,6 +277,13 @@ def version(database: sqlite3.Connection, name: str = "main") -> Any:
     return database.execute(f"PRAGMA {name}.user_version").fetchone()
 
 
+def release(database: sqlite3.Connection) -> Any:
+    """Which OpenClaw has made it."""
+    return database.execute(
+        "SELECT app_version FROM schema_meta WHERE meta_key = 'primary'"
+    ).fetchone()
+
+
 def check_state(database: sqlite3.Connection) -> None:
     tables = database.execute(
         "SELECT name FROM theirs.sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
@@ -297,6 +334,8 @@ def serve(home: str, asked: TextIO, answered: TextIO) -> None:
             if line == "stage\n" and agent is None:
                 agent = Agent(home)
                 answer["staged"] = agent.staged
+            elif line == "check\n" and agent is not None:
+                answer = agent.check()
             elif line == "pour\n" and agent is not None:
                 answer = agent.pour()
             print(json.dumps(answer), file=answered, flush=True)

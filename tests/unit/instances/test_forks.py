@@ -16,6 +16,8 @@ from chowder_local.domain import (
     Instance,
     InstanceStatus,
     ModelProvider,
+    SandboxState,
+    SnapshotId,
     Tier,
 )
 from chowder_local.errors.requests import (
@@ -27,10 +29,11 @@ from chowder_local.errors.requests import (
 from chowder_local.errors.sandboxes import EngineUnavailable
 from chowder_local.events import EventType
 from chowder_local.openclaw.sessions import session_key
-from tests.scripted.agents import agent_at, told
+from tests.scripted.agents import CONVERSATIONS, agent_at, told
 from tests.scripted.engine import Hold
 from tests.scripted.homes import archive, contents
 from tests.scripted.programs import done
+from tests.scripted.serving import eventually
 from tests.scripted.world import World, open_world
 
 if TYPE_CHECKING:
@@ -172,6 +175,46 @@ async def test_a_fork_that_cannot_be_copied_was_never_there(world: World) -> Non
     assert [each.id for each in await living(world)] == [original.id]
     assert await world.snapshot_queries.ids() == set()
     assert world.engine.having_volumes == {original.sandbox_id}
+
+
+@pytest.mark.parametrize("pool_size", [0, 1])
+async def test_a_fork_whose_request_ends_before_its_copy_was_never_there(
+    tmp_path: Path, pool_size: int
+) -> None:
+    async with open_world(tmp_path, pool_size=pool_size) as world:
+        world.programs.answers["sessions.delete"] = done()
+        original = await agent(world)
+        while await world.pool.settle():
+            pass
+        hold = world.engine.holds["read_home"] = Hold()
+        forking = asyncio.create_task(world.forks.fork(original, "Bea"))
+        await hold.has_begun.wait()
+        (fork,) = [each for each in await living(world) if each.id != original.id]
+        forking.cancel()
+        await asyncio.wait([forking])
+        assert forking.cancelled()
+        assert [each.id for each in await living(world)] == [original.id]
+        assert world.engine.having_volumes == {original.sandbox_id}
+        assert not world.boots.is_under_way(fork.id)
+        await world.reconciler.agree()
+        assert await world.snapshot_queries.ids() == set()
+
+
+async def test_a_fork_whose_copy_a_crash_has_ended_was_never_there(world: World) -> None:
+    original = await agent(world)
+    unborn = await world.placed(
+        InstanceStatus.PROVISIONING,
+        born_at=None,
+        gateway_url=None,
+        seed_snapshot_id=SnapshotId("unfinished"),
+    )
+    world.engine.put(unborn.sandbox_id, SandboxState.RUNNING)
+    await world.reconciler.agree()
+    assert (await world.settled(unborn)).status is InstanceStatus.TERMINATED
+    assert [each.id for each in await living(world)] == [original.id]
+    await eventually(
+        lambda: world.engine.having_volumes == {original.sandbox_id}, "its sandbox is gone"
+    )
 
 
 @pytest.mark.parametrize("pool_size", [0, 1])
@@ -331,6 +374,49 @@ async def test_a_spare_is_brought_to_the_originals_state_without_a_boot(tmp_path
             made = await world.settled(made)
             assert (made.status, made.sandbox_id) == (RUNNING, world.engine.spares[-1])
             assert world.engine.made("boot") == booted
+            assert told(spare) == ["teal"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the program runs in sandboxes only")
+@pytest.mark.parametrize("is_fit", [True, False])
+async def test_a_spare_that_still_boots_becomes_a_fork_unless_that_takes_another_boot(
+    tmp_path: Path, *, is_fit: bool
+) -> None:
+    async with open_world(tmp_path, pool_size=1) as world:
+        original = await agent(world)
+        state = agent_at(tmp_path / "original", "teal")
+        if not is_fit:
+            (state / "npm").mkdir()
+        given = io.BytesIO()
+        with tarfile.open(fileobj=given, mode="w") as tar:
+            tar.add(state.parent, "data")
+        world.engine.homes[original.sandbox_id] = given.getvalue()
+        await world.instances.change(
+            original.id, now=world.clock.now, status=InstanceStatus.STOPPED
+        )
+        spare = agent_at(world.home, "none yet")
+        database, unmade = spare / CONVERSATIONS, spare / "unmade"
+        database.rename(unmade)
+        # Without a turn, OpenClaw makes it for whoever asks for a conversation.
+        world.gateway.on_history = lambda: unmade.rename(database)
+        world.gateway.is_started = False
+        booted = world.gateway.probes
+        making = asyncio.create_task(world.pool.settle())
+        await eventually(lambda: world.gateway.probes > booted, "the spare boots")
+        fork = await world.forks.fork(original, "Bea")
+        assert fork.sandbox_id == world.engine.spares[-1]
+        if is_fit:
+            await eventually(lambda: world.processes.unpacked == 1, "the home is there")
+            assert unmade.exists()
+        else:
+            await eventually(lambda: world.engine.made("boot") == 3, "it is booted anew")
+            # At once: the spare's boot has not ended.
+            assert not making.done()
+        world.gateway.is_started = True
+        fork = await world.settled(fork)
+        await making
+        assert (fork.status, world.engine.made("boot")) == (RUNNING, 2 if is_fit else 3)
+        if is_fit:
             assert told(spare) == ["teal"]
 
 

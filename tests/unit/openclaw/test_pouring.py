@@ -88,7 +88,9 @@ async def test_an_archive_arrives_whole(
         assert programs.running == is_prepared
         async with pouring.into(SANDBOX_ID) as pour:
             assert programs.running == 1
-            await pour([archive[:5000], archive[5000:]])
+            await pour.unpack([archive[:5000], archive[5000:]])
+            await pour.check()
+            await pour.apply()
     assert told(spare) == ["teal"]
     assert (programs.running, programs.most_running) == (0, 1)
     assert list((spare / "tmp").iterdir()) == []
@@ -115,7 +117,8 @@ async def test_one_that_was_lost_is_replaced() -> None:
         await pouring.prepare(SANDBOX_ID)
         async with pouring.into(SANDBOX_ID) as pour:
             assert (programs.started, programs.ended) == (2, 1)
-            await pour([b"an ", b"archive"])
+            await pour.unpack([b"an ", b"archive"])
+            await pour.apply()
     assert programs.unpacked == [("/data/new", b"an archive")]
     assert programs.ended == 2
 
@@ -134,7 +137,7 @@ async def test_one_that_was_lost_is_replaced() -> None:
 async def test_any_other_answer_than_yes_is_a_no(said: bytes, words: str) -> None:
     async with Pouring(Saying(said), "/data") as pouring, pouring.into(SANDBOX_ID) as pour:
         with pytest.raises(GatewayUnavailable, match=words):
-            await pour([])
+            await pour.apply()
 
 
 async def test_one_that_names_no_folder_is_no_good() -> None:
@@ -153,4 +156,4 @@ async def test_an_answer_that_does_not_come_is_not_waited_for(
     async with Pouring(Saying(), "/data") as pouring, pouring.into(SANDBOX_ID) as pour:
         monkeypatch.setattr(pouring_module, "ANSWER_TIMEOUT_S", 0.0)
         with pytest.raises(GatewayUnavailable, match="not answered in time"):
-            await pour([])
+            await pour.apply()

@@ -29,11 +29,12 @@ def anyio_backend() -> str:
 
 @asynccontextmanager
 async def warming(
-    gateway: ScriptedGateway, deleted: dict[str, Any]
+    gateway: ScriptedGateway, deleted: dict[str, Any], erased: dict[str, Any] | None = None
 ) -> AsyncIterator[tuple[WarmUp, Gateway]]:
-    control = Control(ScriptedPrograms({"sessions.delete": deleted}), lambda _: "token")
+    programs = ScriptedPrograms({"sessions.delete": deleted, "erase": erased or done()})
+    control = Control(programs, lambda _: "token")
     async with serve(gateway) as url, open_gateways() as forwarder:
-        yield WarmUp(control), Gateway(forwarder, url, "token")
+        yield WarmUp(control, programs, "/data"), Gateway(forwarder, url, "token")
 
 
 async def test_an_agent_is_warmed_by_turns_and_a_look_at_its_configuration() -> None:
@@ -55,4 +56,11 @@ async def test_an_answer_that_breaks_off_is_a_failure() -> None:
 async def test_a_conversation_that_cannot_be_deleted_is_a_failure() -> None:
     async with warming(ScriptedGateway(), undone("not now")) as (warm_up, gateway):
         with pytest.raises(RpcRefused, match="not now"):
+            await warm_up.of(SANDBOX, gateway, "model")
+
+
+async def test_a_conversation_that_cannot_be_erased_is_a_failure() -> None:
+    scripted = ScriptedGateway()
+    async with warming(scripted, done(), undone("Remaining: t")) as (warm_up, gateway):
+        with pytest.raises(GatewayUnavailable, match="could not be erased: Remaining: t"):
             await warm_up.of(SANDBOX, gateway, "model")

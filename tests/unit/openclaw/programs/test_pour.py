@@ -210,3 +210,57 @@ def test_a_database_that_is_never_made_takes_a_start(
     with opened(spare / CONVERSATIONS) as database:
         database.execute("PRAGMA user_version = 0")
     assert "is not made" in poured(spare, archive_of(original))["words"]
+
+
+@pytest.fixture
+def blank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an image's agents begin with."""
+    state = agent_at(tmp_path / "image")
+    for name in (CONVERSATIONS, STATE):
+        made_by(state, name, "2026.9.6")
+    with opened(state / STATE) as database:
+        database.execute("PRAGMA journal_mode = DELETE")
+    monkeypatch.setattr(program, "BLANK", str(state / STATE))
+
+
+def made_by(state: Path, name: str, release: str) -> None:
+    with opened(state / name) as database:
+        database.execute("CREATE TABLE schema_meta (meta_key TEXT, app_version TEXT)")
+        database.execute("INSERT INTO schema_meta VALUES ('primary', ?)", (release,))
+
+
+def checked(spare: Path, archive: bytes) -> dict[str, Any]:
+    with closing(program.Agent(str(spare.parent))) as agent:
+        unpack(agent.staged, [archive])
+        answer = agent.check()
+        # Not even opened: a gateway that starts must have them for itself.
+        assert agent.databases == {}
+        return answer
+
+
+@pytest.mark.usefixtures("blank")
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (None, None),
+        (with_plugins, "it has npm"),
+        (with_tasks, "it has task_runs"),
+        (with_a_schedule, "cron_jobs of its own"),
+    ],
+)
+def test_what_takes_a_start_is_known_before_the_gateway_has_started(
+    original: Path, tmp_path: Path, change: Any, words: str | None
+) -> None:
+    made_by(original, CONVERSATIONS, "2026.9.6")
+    if change is not None:
+        change(original)
+    (booting := tmp_path / "booting/.openclaw").mkdir(parents=True)
+    answer = checked(booting, archive_of(original))
+    assert answer["fit"] is (words is None)
+    assert words is None or words in answer["words"]
+
+
+@pytest.mark.usefixtures("blank")
+def test_what_another_release_has_made_takes_a_start(original: Path, spare: Path) -> None:
+    made_by(original, CONVERSATIONS, "2026.9.5")
+    assert "another version" in checked(spare, archive_of(original))["words"]

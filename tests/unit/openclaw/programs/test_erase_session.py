@@ -1,0 +1,115 @@
+"""The program that takes a conversation out of an agent's databases."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from chowder_local.openclaw.programs import erase_session as program
+from tests.scripted.agents import CONVERSATIONS, STATE, agent_at, opened, told
+
+if TYPE_CHECKING:
+    import sqlite3
+    from pathlib import Path
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it runs in sandboxes only")
+
+KEY, WINDOW, RUN = "agent:main:s-warm-up", "5d1c47d3", "resp_0b1c1d16"
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    """An agent with two conversations; of one nothing is to be left."""
+    state = agent_at(tmp_path)
+    with opened(state / CONVERSATIONS) as agent:
+        said(agent, "agent:main:kept", "b7c4a6ef", "salmon")
+        said(agent, KEY, WINDOW, "marmalade")
+    with opened(state / STATE) as shared:
+        shared.execute("CREATE TABLE audit (n INTEGER PRIMARY KEY AUTOINCREMENT, k, run_id)")
+        shared.execute("CREATE TABLE later (run_id TEXT, text TEXT)")
+        shared.execute("INSERT INTO audit VALUES (7, ?, ?)", (KEY, RUN))
+        shared.execute("INSERT INTO later VALUES (?, 'marmalade')", (RUN,))
+    return state
+
+
+def said(agent: sqlite3.Connection, key: str, window: str, words: str) -> None:
+    agent.executescript("""
+        CREATE TABLE IF NOT EXISTS nodes (key TEXT PRIMARY KEY, current_session_id TEXT);
+        CREATE TABLE IF NOT EXISTS windows (
+            session_id TEXT PRIMARY KEY, key TEXT REFERENCES nodes(key) ON DELETE CASCADE);
+        CREATE TABLE IF NOT EXISTS texts (id INTEGER PRIMARY KEY, path TEXT, text TEXT);
+        CREATE VIRTUAL TABLE IF NOT EXISTS search USING fts5(text);
+        CREATE TRIGGER IF NOT EXISTS found AFTER DELETE ON texts
+            BEGIN DELETE FROM search WHERE rowid = OLD.id; END;
+    """)
+    agent.execute("INSERT INTO nodes VALUES (?, ?)", (key, window))
+    agent.execute("INSERT INTO windows VALUES (?, ?)", (window, key))
+    made = agent.execute("INSERT INTO texts (path, text) VALUES (?, ?)", (f"s/{window}.l", words))
+    agent.execute("INSERT INTO search (rowid, text) VALUES (?, ?)", (made.lastrowid, words))
+
+
+def erased(state: Path) -> dict[str, Any]:
+    answered = io.StringIO()
+    question = json.dumps({"op": "erase", "home": str(state.parent), "key": KEY})
+    program.serve(io.StringIO(f"{question}\n"), answered)
+    told: dict[str, Any] = json.loads(answered.getvalue())
+    return told
+
+
+def written(state: Path) -> bytes:
+    files = [*(state / "agents/main/agent").iterdir(), *(state / "state").iterdir()]
+    return b"".join(path.read_bytes() for path in files)
+
+
+def test_nothing_is_left_of_a_conversation_and_all_of_the_others(state: Path) -> None:
+    # Whoever has it open goes on; the words are not even in what is free now.
+    with opened(state / CONVERSATIONS) as live:
+        assert live.execute("SELECT count(*) FROM search('marmalade')").fetchone() == (1,)
+        assert erased(state) == {"ok": True, "payload": {}}
+        assert live.execute("SELECT key FROM nodes").fetchall() == [("agent:main:kept",)]
+        assert live.execute("SELECT count(*) FROM search('salmon')").fetchone() == (1,)
+        for gone in (KEY, WINDOW, RUN, "marmalade"):
+            assert gone.encode() not in written(state)
+    assert told(state, "windows") == ["b7c4a6ef"]
+    # Not even by the next one's number.
+    with opened(state / STATE) as shared:
+        shared.execute("INSERT INTO audit (k) VALUES ('first')")
+        assert shared.execute("SELECT n FROM audit").fetchall() == [(1,)]
+
+
+def test_what_comes_back_is_told(state: Path) -> None:
+    with opened(state / CONVERSATIONS) as agent:
+        agent.executescript("""
+            CREATE TABLE tombstones (id TEXT);
+            CREATE TRIGGER noted AFTER DELETE ON nodes
+                BEGIN INSERT INTO tombstones VALUES (OLD.key); END;
+            CREATE TRIGGER kept AFTER DELETE ON tombstones
+                BEGIN INSERT INTO tombstones VALUES (OLD.id); END;
+        """)
+    assert erased(state)["error"]["message"] == "Remaining: tombstones still mentions it"
+
+
+def test_an_agent_without_databases_gets_none(state: Path) -> None:
+    for path in (state / "agents/main/agent").iterdir():
+        path.unlink()
+    assert "unable to open" in erased(state)["error"]["message"]
+    assert list((state / "agents/main/agent").iterdir()) == []
+
+
+def test_a_log_that_somebody_reads_is_waited_for_no_longer_than_it_matters(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(program, "CHECKPOINT_TIMEOUT_S", 0.06)
+    with opened(state / CONVERSATIONS) as reading:
+        reading.execute("BEGIN")
+        reading.execute("SELECT count(*) FROM nodes").fetchone()
+        with closing(program.opened(str(state / CONVERSATIONS))) as database:
+            database.execute("PRAGMA busy_timeout = 0")
+            database.execute("DELETE FROM nodes")
+            program.truncate_log(database)
+        assert reading.execute("SELECT count(*) FROM nodes").fetchone() == (2,)
