@@ -202,7 +202,7 @@ def open_dashboard(
         assets=assets,
         rendering=Rendering(assets),
         talks=Talks(),
-        base_url=f"{settings.root_url}/v1",
+        base_url=f"{settings.client_url}/v1",
         env_command=f'eval "$({program(settings.data_dir)} env)"',
     )
 
@@ -213,7 +213,7 @@ def server_facts(settings: Settings, machine: Machine, relay_url: str) -> Server
         version=__version__,
         openclaw_version=openclaw_version(),
         image=machine.image,
-        base_url=settings.root_url,
+        base_url=settings.client_url,
         data_dir=str(settings.data_dir),
         pid=os.getpid(),
         started_at=now(),

@@ -135,6 +135,7 @@ def _run_file(settings: Settings, effective: Mapping[str, Any]) -> Iterator[None
         "host": settings.host,
         "port": settings.port,
         "base_url": settings.root_url,
+        "public_url": settings.client_url,
         "version": __version__,
         # For `doctor`, which does not have the options of `up`. A URL has no secret in it.
         "providers": settings.providers,

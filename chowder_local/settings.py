@@ -31,6 +31,12 @@ class Settings(BaseModel):
 
     host: str = Field("127.0.0.1", description="Address the API listens on.")
     port: int = Field(2469, ge=1, le=65535, description="Port the API listens on.")
+    public_url: str | None = Field(
+        None,
+        pattern=r"^https?://[^/\s]+/?$",
+        description="Where clients find the server, if not where it listens: for one in a "
+        "container, at the published port.",
+    )
     data_dir: Path = Field(
         default_factory=lambda: user_data_path("chowder-local"),
         description="Where the database, keys and logs are kept.",
@@ -258,6 +264,11 @@ class Settings(BaseModel):
         # An address that stands for all of them can be listened on, but not called.
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+    @property
+    def client_url(self) -> str:
+        """Where clients are told to find the server, without `/v1`."""
+        return self.root_url if self.public_url is None else self.public_url.rstrip("/")
 
     @property
     def is_on_loopback(self) -> bool:

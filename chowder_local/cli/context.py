@@ -2,28 +2,46 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
 
 import click
 
+from chowder_local.cli.output import note
 from chowder_local.cli.running import find_running
-from chowder_local.errors.process import DataDirUnusable, ServerNotRunning
+from chowder_local.errors.process import (
+    ApiRefused,
+    DataDirUnusable,
+    ServerElsewhere,
+    ServerNotRunning,
+    SettingsInvalid,
+)
 from chowder_local.invocation import program
 from chowder_local.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from chowder_local.client import Client
 
 Command = TypeVar("Command", bound="Callable[..., Any]")
 
 
+PORTS = {"http": 80, "https": 443}
+BASE_URL, KEY, KEY_FILE = "CHOWDER_BASE_URL", "CHOWDER_KEY", "CHOWDER_KEY_FILE"
+
+
 @dataclass(frozen=True)
 class Context:
-    """The surroundings of one call of the command line."""
+    """The surroundings of one call of the command line.
+
+    `data_dir` is that of the option `--data-dir`. It wins over CHOWDER_BASE_URL and CHOWDER_KEY,
+    and they win over CHOWDER_DATA_DIR.
+    """
 
     env: Mapping[str, str]
     data_dir: Path | None = None
@@ -32,8 +50,53 @@ class Context:
         """The settings, with a command's options winning over the environment."""
         return Settings.read(self.env, data_dir=self.data_dir, **options)
 
+    def local(self) -> Context:
+        """The same for the server of the data directory, whatever CHOWDER_BASE_URL names."""
+        return replace(self, data_dir=self.settings().data_dir)
+
+    def elsewhere(self) -> str | None:
+        """The root URL in CHOWDER_BASE_URL, unless that is the data directory's own server.
+
+        Raises SettingsInvalid if it is no URL.
+        """
+        named = self._named(BASE_URL)
+        if named is None:
+            return None
+        root_url = named.rstrip("/").removesuffix("/v1")
+        settings = self.settings()
+        running = find_running(settings)
+        own = [settings.root_url] if running is None else [running.root_url, running.public_url]
+        return None if _address(root_url) in map(_address, own) else root_url
+
+    def require_local(self, command: str) -> None:
+        """Raises ServerElsewhere if CHOWDER_BASE_URL names another server than the command's."""
+        if (root_url := self.elsewhere()) is not None:
+            raise ServerElsewhere(command, root_url, str(self.settings().data_dir))
+
+    def root_url(self) -> str:
+        """Where the server is called, without `/v1`. Raises ServerNotRunning."""
+        if (root_url := self.elsewhere()) is not None:
+            return root_url
+        settings = self.settings()
+        running = find_running(settings)
+        if running is None:
+            raise ServerNotRunning(settings.root_url)
+        return running.root_url
+
     def key(self) -> str:
-        """The default organization's key. Raises ServerNotRunning before the first `up`."""
+        """The key of the calls: CHOWDER_KEY, or else the default organization's.
+
+        Raises ServerNotRunning before the first `up`, and SettingsInvalid for another server's key
+        that is not named.
+        """
+        if (named := self._named(KEY)) is not None:
+            return named
+        root_url = self.elsewhere()
+        # A data directory's key is not for any other server to see.
+        if root_url is not None and self._named(KEY_FILE) is None:
+            raise SettingsInvalid(
+                f"{BASE_URL} names {root_url}, for which there is no key: set {KEY}, or {KEY_FILE}."
+            )
         settings = self.settings()
         try:
             return settings.default_key_file.read_text().strip()
@@ -42,19 +105,42 @@ class Context:
         except OSError as failure:
             raise DataDirUnusable(f"The key cannot be read: {failure}") from failure
 
-    def client(self) -> Client:
-        """A client of the running server, which the caller closes. Raises ServerNotRunning."""
+    @contextmanager
+    def client(self) -> Iterator[Client]:
+        """A client of the server. Raises ServerNotRunning; says whose key was refused."""
         from chowder_local.client import Client
 
-        settings = self.settings()
-        running = find_running(settings)
-        if running is None:
-            raise ServerNotRunning(settings.root_url)
-        return Client(running.root_url, self.key())
+        with Client(self.root_url(), self.key()) as client:
+            try:
+                yield client
+            except ServerNotRunning:
+                if self.elsewhere() is not None:
+                    note(f"{BASE_URL} names that server; unset it for the one of this machine.")
+                raise
+            except ApiRefused as refused:
+                if refused.status == HTTPStatus.UNAUTHORIZED and self._named(KEY) is not None:
+                    note(f"The key is that in {KEY}; unset it for the default organization's.")
+                raise
 
     def program(self) -> str:
         """How a person calls us with this data directory."""
         return program(self.settings().data_dir, self.env.get("PATH"))
+
+    def _named(self, name: str) -> str | None:
+        return None if self.data_dir is not None else self.env.get(name, "").strip() or None
+
+
+def _address(root_url: str) -> tuple[str, str, int]:
+    """What two URLs have in common that lead to the same server. Raises SettingsInvalid."""
+    try:
+        parts = urlsplit(root_url)
+        host, usual = parts.hostname or "", PORTS[parts.scheme]
+        port = parts.port or usual
+    except (ValueError, KeyError):
+        host, port = "", 0
+    if not host:
+        raise SettingsInvalid(f"{BASE_URL} is no URL such as http://127.0.0.1:2469/v1.")
+    return root_url.partition(":")[0], {"localhost": "127.0.0.1"}.get(host, host), port
 
 
 def data_dir_option(command: Command) -> Command:
@@ -69,7 +155,8 @@ def data_dir_option(command: Command) -> Command:
         type=click.Path(file_okay=False, path_type=Path),
         callback=choose,
         expose_value=False,
-        help="Where the database, keys and logs are kept.  [env: CHOWDER_DATA_DIR]",
+        help="Where the database, keys and logs are kept. With this option the server is that of "
+        "this directory, whatever CHOWDER_BASE_URL names.  [env: CHOWDER_DATA_DIR]",
     )(command)
 
 

@@ -24,11 +24,12 @@ from chowder_local.errors.process import ServerNotRunning
 def dashboard(context: Context, is_opened: bool) -> None:
     """Print a link that signs in to the dashboard, once and within two minutes.
 
-    It is for the default organization; the key itself is not in it.
+    It is for the default organization, or for that of CHOWDER_KEY; the key itself is not in it.
     """
     from chowder_local.accounts.sign_ins import sign_in_link
     from chowder_local.tokens import Vault
 
+    context.require_local("dashboard")
     settings = context.settings()
     running = find_running(settings)
     if running is None:
@@ -36,7 +37,7 @@ def dashboard(context: Context, is_opened: bool) -> None:
     key = context.key()
     code = sign_in_link(Vault.load(settings.secret_file), key, datetime.now(UTC))
     # Behind the #, where a browser keeps it: it is in no request, log or referrer.
-    address = f"{running.root_url}/sign-in#code={code}"
+    address = f"{running.public_url}/sign-in#code={code}"
     say(address)
     if is_opened and click.launch(address) != 0:
         note("No browser could be opened; open the link yourself.")

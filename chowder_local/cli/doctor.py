@@ -37,9 +37,14 @@ MARKS = {Level.OK: ("ok", "green"), Level.WARN: ("warn", "yellow"), Level.FAIL: 
 )
 @click.pass_obj
 def doctor(context: Context, as_json: bool, bundle: Path | None) -> int:
-    """Find out what is wrong, and how to cure it. Exits with 1 if something must be cured."""
+    """Find out what is wrong, and how to cure it. Exits with 1 if something must be cured.
+
+    It looks at this machine and at the server of the data directory.
+    """
+    if bundle is not None:
+        context.require_local("doctor --bundle")
     settings = context.settings()
-    found = list(examine(settings, context.env))
+    found = [*_elsewhere(context), *examine(settings, context.env)]
     if bundle is not None:
         from chowder_local.cli.bundle import write_bundle
 
@@ -55,6 +60,15 @@ def doctor(context: Context, as_json: bool, bundle: Path | None) -> int:
         if finding.cure is not None:
             say(f"      → {finding.cure}")
     return int(worst_is_fail)
+
+
+def _elsewhere(context: Context) -> Iterator[Finding]:
+    if (root_url := context.elsewhere()) is not None:
+        words = (
+            f"CHOWDER_BASE_URL names {root_url}; all below is about {context.settings().data_dir}"
+        )
+        cure = "Unset it, or run 'doctor' where that server's data directory is."
+        yield Finding("environment", Level.WARN, words, cure)
 
 
 def examine(settings: Settings, env: Mapping[str, str]) -> Iterator[Finding]:

@@ -16,6 +16,7 @@ BROKEN_PIPE = 141
 
 EXIT_CODES: Mapping[type[ChowderError], int] = {
     process.SettingsInvalid: USAGE,
+    process.ServerElsewhere: USAGE,
     process.PortTaken: 3,
     process.DataDirLocked: 4,
     process.DataDirUnusable: 5,

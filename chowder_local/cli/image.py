@@ -14,7 +14,10 @@ from chowder_local.sizes import size_of
 @click.group()
 @data_dir_option
 def image() -> None:
-    """Build, name, list and remove the images of sandboxes and of the server."""
+    """Build, name, list and remove the images of sandboxes and of the server.
+
+    They are those of this machine's engine, whichever server CHOWDER_BASE_URL names.
+    """
 
 
 @image.command("build")

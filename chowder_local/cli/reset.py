@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     "--organization",
     "only",
     flag_value="organization",
-    help="Only the default organization's agents, scoped keys and faults; the server goes on.",
+    help="Only the organization's agents, scoped keys and faults; the server goes on. It is the "
+    "default one, or that of CHOWDER_KEY.",
 )
 @click.option(
     "--abandoned",
@@ -42,7 +43,7 @@ def reset(context: Context, as_json: bool, yes: bool, only: str | None) -> None:
 
     Stops the server, removes each container, volume and network of this data directory, then the
     database, keys and logs. The sandbox image stays: `image rm` removes it. With --organization,
-    the running server removes what the default organization has, and keeps the organization. With
+    the running server removes what one organization has, and keeps the organization. With
     --abandoned, it removes what test runs have left that were killed.
     """
     if only == "abandoned":
@@ -51,6 +52,7 @@ def reset(context: Context, as_json: bool, yes: bool, only: str | None) -> None:
     if only == "organization":
         _reset_organization(context, as_json, yes)
         return
+    context.require_local("reset")
     settings = context.settings()
     files = own_files(settings)
     if not files:

@@ -42,11 +42,17 @@ class RunningServer:
     """The URLs of those that it was started with, by name."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """What it runs with, as `effective_settings` has it."""
+    published_url: str | None = None
+
+    @property
+    def public_url(self) -> str:
+        """Where clients find it, without `/v1`: elsewhere than we do if it is in a container."""
+        return self.published_url or self.root_url
 
     @property
     def base_url(self) -> str:
         """What clients are pointed at."""
-        return f"{self.root_url}/v1"
+        return f"{self.public_url}/v1"
 
 
 def find_running(settings: Settings) -> RunningServer | None:
@@ -57,7 +63,8 @@ def find_running(settings: Settings) -> RunningServer | None:
         providers = dict(content.get("providers", {}))
         chosen = dict(content.get("settings", {}))
         pid, version = int(content["pid"]), str(content["version"])
-        return RunningServer(pid, root_url, version, providers, chosen)
+        published = content.get("public_url")
+        return RunningServer(pid, root_url, version, providers, chosen, published)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

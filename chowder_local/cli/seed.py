@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,8 @@ import click
 from chowder_local.cli.context import Context, data_dir_option
 from chowder_local.cli.output import note, say, show_json, waiting
 from chowder_local.cli.running import find_running
-from chowder_local.errors.process import ServerNotRunning, SettingsInvalid
+from chowder_local.cli.seeded import memory_of, removal
+from chowder_local.errors.process import SettingsInvalid
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -55,19 +57,22 @@ def read_file(context: Context, file: Path) -> SeedFile:
 
 def seed_server(context: Context, file: SeedFile) -> Seeded:
     """Seeds the running server, and says how. Raises ServerNotRunning, SettingsInvalid."""
-    from chowder_local.seeding.memory import Memory
     from chowder_local.seeding.run import seed
     from chowder_local.seeding.server import Server
 
-    settings = context.settings()
-    running = find_running(settings)
-    if running is None:
-        raise ServerNotRunning(settings.root_url)
-    memory = Memory(settings.seed_file)
+    elsewhere = context.elsewhere()
+    # `default` in a file is the default organization, whoever's key the environment has.
+    key = context.key() if elsewhere is not None else context.local().key()
+    root_url = context.root_url()
+    running = find_running(context.settings())
+    told_url = running.base_url if running and elsewhere is None else f"{root_url}/v1"
     with (
         waiting("Looking at what is there") as update,
-        Server(running.base_url, context.key(), memory, update) as server,
-    ):
+        Server(
+            root_url, key, memory_of(context), update,
+            told_url=told_url, removal=partial(removal, context),
+        ) as server,
+    ):  # fmt: skip
         seeded = seed(file, server, update)
     steps = f"{seeded.step_count} {'step' if seeded.step_count == 1 else 'steps'}"
     note(f"Seeded in {steps}." if seeded.step_count else "All is there: nothing was changed.")

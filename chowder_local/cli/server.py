@@ -10,6 +10,7 @@ import click
 from chowder_local.cli.context import Context, data_dir_option, json_option
 from chowder_local.cli.output import note, say, show_json, waiting
 from chowder_local.cli.running import find_running, is_locked, stop_running
+from chowder_local.cli.seeded import seeded_key
 from chowder_local.errors.process import ServerNotReady, ServerNotRunning
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ def down(context: Context) -> None:
     They go on running without it, and the next `up` finds them again. Does nothing if no server
     runs.
     """
+    context.require_local("down")
     settings = context.settings()
     if not is_locked(settings):
         say(f"No server runs on {settings.data_dir}.")
@@ -44,13 +46,16 @@ def status(context: Context, as_json: bool) -> int:
     from chowder_local.client import Client
 
     settings = context.settings()
+    elsewhere = context.elsewhere()
     running = find_running(settings)
     try:
-        if running is None:
-            raise ServerNotRunning(settings.root_url)
-        with Client(running.root_url) as client:
+        root_url = context.root_url()
+        with Client(root_url) as client:
             health = client.health()
     except ServerNotRunning:
+        if elsewhere is not None:
+            note("CHOWDER_BASE_URL names that server; unset it for the one of this machine.")
+            raise
         if is_locked(settings):
             raise ServerNotReady(f"A server on {settings.data_dir} is starting.") from None
         if as_json:
@@ -58,7 +63,8 @@ def status(context: Context, as_json: bool) -> int:
             return 1
         raise
     # What a client is pointed at, as `env` prints it.
-    health["base_url"] = running.base_url
+    is_own = running is not None and elsewhere is None
+    health["base_url"] = running.base_url if is_own and running else f"{root_url}/v1"
     if as_json:
         show_json(health)
     else:
@@ -77,18 +83,24 @@ def status(context: Context, as_json: bool) -> int:
     show_default=True,
     help="For eval in a shell, for a .env file, or for a script.",
 )
+@click.option("--organization", help="One that `seed` has made, instead of the default one.")
 @click.pass_obj
-def env(context: Context, form: str) -> None:
+def env(context: Context, form: str, organization: str | None) -> None:
     """Print what to export, for eval: CHOWDER_BASE_URL and CHOWDER_KEY.
 
-    Use it as: eval "$(chowder-local env)"
+    Use it as: eval "$(chowder-local env)". It is about the data directory's server, whatever these
+    variables say; with --organization, about the one that CHOWDER_BASE_URL names.
     """
-    settings = context.settings()
-    key = context.key()
-    running = find_running(settings)
-    if running is None:
-        note("The server does not run now; start it with: chowder-local up --detach")
-    root_url = settings.root_url if running is None else running.root_url
+    if organization is None:
+        context = context.local()
+    root_url = context.elsewhere()
+    if root_url is None:
+        settings = context.settings()
+        running = find_running(settings)
+        if running is None:
+            note("The server does not run now; start it with: chowder-local up --detach")
+        root_url = settings.client_url if running is None else running.public_url
+    key = context.key() if organization is None else seeded_key(context, organization)
     values = {"CHOWDER_BASE_URL": f"{root_url}/v1", "CHOWDER_KEY": key}
     if form == "json":
         show_json(values)

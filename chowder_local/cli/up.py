@@ -117,7 +117,7 @@ def up(
             return _serve(context, settings, seeding)
         _say_ready(context, settings, start_detached(settings, _options(settings), context.env))
     if seeding is not None:
-        seed_server(context, seeding)
+        seed_server(context.local(), seeding)
     return 0
 
 
@@ -165,7 +165,7 @@ def _serve(context: Context, settings: Settings, seeding: SeedFile | None) -> in
 
 def _seed(context: Context, seeding: SeedFile) -> None:
     try:
-        seed_server(context, seeding)
+        seed_server(context.local(), seeding)
     except ChowderError as failure:
         # The server goes on; whoever looks at it can mend the file and run `seed`.
         note(f"Error: {failure}")
@@ -199,7 +199,7 @@ def _check_settings(
     differences = list(unmet(settings, context.env, chosen, running.settings))
     if settings.tier is not None:
         # It moves with a subscription, so what it began with says nothing.
-        with Client(running.root_url, context.key()) as client:
+        with Client(running.root_url, context.local().key()) as client:
             tier = client.organization()["subscription_tier"]
         if tier != settings.tier:
             differences.append(f"CHOWDER_TIER is {tier}, not {settings.tier}")
@@ -232,10 +232,12 @@ def _say_lines(context: Context, running: RunningServer, models: str | None = No
     settings = context.settings()
     say()
     say(f"  Base URL  {running.base_url}")
-    say(f"  Docs      {running.root_url}/docs")
+    say(f"  Docs      {running.public_url}/docs")
     say(f"  Data      {settings.data_dir}")
     if models is not None:
         say(f"  Models    {models}")
+    if (other := context.elsewhere()) is not None:
+        note(f"\nCHOWDER_BASE_URL still names {other}, which other commands then are for.")
     say("\nPaste this to create an agent:\n")
     say(f'  eval "$({context.program()} env)"')
     say('  curl -sS "$CHOWDER_BASE_URL/instances" -H "Authorization: Bearer $CHOWDER_KEY" \\')

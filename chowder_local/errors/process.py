@@ -65,6 +65,20 @@ class ServerNotRunning(ChowderError):
         )
 
 
+class ServerElsewhere(ChowderError):
+    """A command that needs the server's data directory was called while another server is named."""
+
+    code = "server_elsewhere"
+
+    def __init__(self, command: str, root_url: str, data_dir: str) -> None:
+        super().__init__(
+            f"'{command}' is for the server of a data directory on this machine, such as "
+            f"{data_dir}, but CHOWDER_BASE_URL names another one, {root_url}. Run it where that "
+            "server's data directory is (for a container: docker compose exec), or unset "
+            "CHOWDER_BASE_URL, or name the data directory that is meant with --data-dir."
+        )
+
+
 class ServerDiffers(ChowderError):
     """`up` was asked for settings that the server that runs already does not have."""
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from chowder_local.seeding.wanted import digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from chowder_local.domain import ModelProvider, Permission, Tier
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
         WantedSession,
         Way,
     )
+
+    Removal = Callable[[str, str], str]
 
 
 @dataclass(frozen=True)
@@ -179,21 +181,26 @@ def plan(
     wanted: Sequence[WantedOrganization],
     found: Mapping[str, FoundOrganization],
     places: Places,
+    removal: Removal,
 ) -> list[Step]:
     """The steps in their order: agents are made first, and boot while the rest is done.
 
-    Raises SettingsInvalid for what cannot be had without destroying something.
+    `removal` gives a command that removes an organization's agent, by its id. Raises
+    SettingsInvalid for what cannot be had without destroying something.
     """
     steps = [
         (phase, step)
         for each in wanted
-        for phase, step in _of_organization(each, found.get(each.name), places)
+        for phase, step in _of_organization(each, found.get(each.name), places, removal)
     ]
     return [step for _, step in sorted(steps, key=lambda one: one[0])]
 
 
 def _of_organization(
-    wanted: WantedOrganization, found: FoundOrganization | None, places: Places
+    wanted: WantedOrganization,
+    found: FoundOrganization | None,
+    places: Places,
+    removal: Removal,
 ) -> Iterator[tuple[int, Step]]:
     name = wanted.name
     if found is None:
@@ -205,7 +212,7 @@ def _of_organization(
         yield 2, SetModelKeys(name, (*wanted.way, "model_keys"), keys)
     instances = found.instances if found else {}
     for each in wanted.instances:
-        yield from _of_instance(name, each, instances.get(each.name), places)
+        yield from _of_instance(name, each, instances.get(each.name), places, removal)
     ids = {one: instances[one].id for one in instances}
     for key in wanted.keys:
         former = found.keys.get(key.name) if found else None
@@ -214,7 +221,11 @@ def _of_organization(
 
 
 def _of_instance(
-    organization: str, wanted: WantedInstance, found: FoundInstance | None, places: Places
+    organization: str,
+    wanted: WantedInstance,
+    found: FoundInstance | None,
+    places: Places,
+    removal: Removal,
 ) -> Iterator[tuple[int, Step]]:
     if found is None:
         yield 3, Create(organization, wanted.way, wanted)
@@ -222,7 +233,7 @@ def _of_instance(
         places.wrong(
             (*wanted.way, "model_provider"),
             f"{wanted.name} is there with {found.model_provider}, which cannot be changed. Write "
-            f"that, use another name, or remove it with: chowder-local instances rm {found.id}",
+            f"that, use another name, or remove it with: {removal(organization, found.id)}",
         )
     elif not has(found.openclaw_config, wanted.openclaw_config):
         yield 4, Configure(organization, (*wanted.way, "openclaw_config"), wanted)
@@ -231,7 +242,7 @@ def _of_instance(
         if files.get(path) != digest(content):
             yield 5, WriteFile(organization, wanted.ways[path], wanted.name, path, content)
     for session in wanted.sessions:
-        for step in _rest(organization, wanted.name, session, found, places):
+        for step in _rest(organization, wanted.name, session, found, places, removal):
             yield 6, step
 
 
@@ -241,6 +252,7 @@ def _rest(
     session: WantedSession,
     found: FoundInstance | None,
     places: Places,
+    removal: Removal,
 ) -> Iterator[Send]:
     """The messages that were not sent yet."""
     sent = found.sent.get(session.name, ()) if found else ()
@@ -249,7 +261,7 @@ def _rest(
             (*session.way, "messages"),
             f"{instance} was sent other messages there by an earlier seeding, which it cannot "
             "forget. Only add messages at the end, use another session name, or remove the agent "
-            f"with: chowder-local instances rm {found.id}",
+            f"with: {removal(organization, found.id)}",
         )
     for index in range(len(sent), len(session.messages)):
         way = (*session.way, "messages", index)

@@ -46,14 +46,15 @@ def seed(file: SeedFile, server: Server, tell: Callable[[str], None]) -> Seeded:
 
     Raises SettingsInvalid for what is in the way of it; the steps before it stay taken.
     """
-    steps = plan(file.wanted, server.look(file.wanted, file.places), file.places)
+    found = server.look(file.wanted, file.places)
+    steps = plan(file.wanted, found, file.places, server.removal)
     doing = Doing(server, file.places)
     for number, step in enumerate(steps, 1):
         tell(f"[{number}/{len(steps)}] {step}")
         doing.take(step)
     doing.finish()
     organizations = [_declared(each, server) for each in file.wanted]
-    return Seeded(len(steps), {"base_url": server.base_url, "organizations": organizations})
+    return Seeded(len(steps), {"base_url": server.told_url, "organizations": organizations})
 
 
 def _declared(wanted: WantedOrganization, server: Server) -> dict[str, Any]:

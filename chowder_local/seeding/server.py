@@ -35,9 +35,22 @@ class Server:
     """Use it as a context manager: agents that it had to wake sleep again at its end."""
 
     def __init__(
-        self, base_url: str, default_key: str, memory: Memory, say: Callable[[str], None]
+        self,
+        base_url: str,
+        default_key: str,
+        memory: Memory,
+        say: Callable[[str], None],
+        *,
+        told_url: str,
+        removal: Callable[[str, str], str],
     ) -> None:
+        """`told_url` is what clients are told.
+
+        `removal` gives a command that removes an organization's agent, by its id.
+        """
         self.base_url = base_url
+        self.told_url = told_url
+        self.removal = removal
         self.memory = memory
         self._default_key = default_key
         self._say = say
@@ -156,7 +169,7 @@ class Server:
             places.wrong(
                 wanted.way,
                 f"{wanted.name} is in error: {there['error_message']} Remove it, and seed again: "
-                f"chowder-local instances rm {instance_id}",
+                f"{self.removal(organization, instance_id)}",
             )
         files: dict[str, str] = {}
         sent: marker.Sent = {}

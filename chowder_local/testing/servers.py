@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
+from urllib.parse import urlsplit
 
 from chowder_local.errors.process import ServerNotReady, SettingsInvalid
 
@@ -28,8 +29,8 @@ POLL_S = 0.2
 OF_THIS_MACHINE = frozenset(
     f"CHOWDER_{each}"
     for each in (
-        "BASE_URL", "CA_BUNDLE", "DATA_DIR", "HOST", "KEY", "KEY_FILE", "PORT", "RECORD", "REPLAY",
-        "REPLIES",
+        "BASE_URL", "CA_BUNDLE", "DATA_DIR", "HOST", "KEY", "KEY_FILE", "PORT", "PUBLIC_URL",
+        "RECORD", "REPLAY", "REPLIES",
     )
 )  # fmt: skip
 """What a server in a container is not told of the environment: addresses and paths."""
@@ -80,10 +81,10 @@ class Server:
         """
         place = ["--data-dir", str(data_dir)]
         begin = ["up", *place, "--detach", "--offline", "--port"]
-        done = _asked([*begin, str(_free_port())], env)
-        if done.returncode == PORT_TAKEN:
+        done = _asked([*begin, _port_of(place, env) or _free_port()], env)
+        if done.returncode != 0 and (done.returncode == PORT_TAKEN or _port_of(place, env)):
             # Another process was quicker than the server.
-            done = _asked([*begin, str(_free_port())], env)
+            done = _asked([*begin, _port_of(place, env) or _free_port()], env)
         if done.returncode != 0:
             raise ServerNotReady(f"No server for the tests: {done.stderr.strip()}")
         facts = json.loads(_asked(["env", *place, "--format", "json"], env).stdout)
@@ -157,11 +158,18 @@ def _unheard(_: str) -> None:
     """Whoever runs tests is not shown the steps of a build; an error quotes them."""
 
 
-def _free_port() -> int:
+def _port_of(place: list[str], env: Mapping[str, str]) -> str | None:
+    """Where a server runs on that data directory, which `up` is not to ask for elsewhere."""
+    found = _asked(["status", *place, "--json"], env)
+    if found.returncode != 0:
+        return None
+    return str(urlsplit(json.loads(found.stdout)["base_url"]).port)
+
+
+def _free_port() -> str:
     with socket.socket() as tried:
         tried.bind(("127.0.0.1", 0))
-        port: int = tried.getsockname()[1]
-        return port
+        return str(tried.getsockname()[1])
 
 
 def _asked(arguments: list[str], env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:

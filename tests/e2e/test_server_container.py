@@ -133,7 +133,10 @@ def composed(
 @pytest.fixture(scope="module")
 def inner(composed: Composed) -> Iterator[Api]:
     """The service's API by the port that it publishes."""
-    key = json.loads(composed.told("env", "--format", "json"))["CHOWDER_KEY"]
+    told = json.loads(composed.told("env", "--format", "json"))
+    assert told["CHOWDER_BASE_URL"] == f"http://127.0.0.1:{composed.port}/v1"
+    assert composed.told("dashboard").startswith(f"http://127.0.0.1:{composed.port}/sign-in#")
+    key = told["CHOWDER_KEY"]
     with Api(f"http://127.0.0.1:{composed.port}/v1", key) as api:
         yield api
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from chowder_local.cli.context import Context
-from chowder_local.errors.process import DataDirUnusable, ServerNotRunning
+from chowder_local.cli.running import find_running
+from chowder_local.errors.process import DataDirUnusable, ServerNotRunning, SettingsInvalid
 
 
 def test_an_option_wins_over_the_environment(tmp_path: Path) -> None:
@@ -24,8 +25,11 @@ def test_the_key_is_the_one_in_the_key_file(tmp_path: Path) -> None:
 def test_before_the_first_start_there_is_no_key_and_no_server(tmp_path: Path) -> None:
     with pytest.raises(ServerNotRunning, match=r"127\.0\.0\.1:7"):
         Context({"CHOWDER_PORT": "7"}, tmp_path).key()
-    with pytest.raises(ServerNotRunning, match=r"127\.0\.0\.1:7"):
-        Context({"CHOWDER_PORT": "7"}, tmp_path).client()
+    with (
+        pytest.raises(ServerNotRunning, match=r"127\.0\.0\.1:7"),
+        Context({"CHOWDER_PORT": "7"}, tmp_path).client(),
+    ):
+        pass
 
 
 def test_a_key_that_cannot_be_read_is_said_to(tmp_path: Path) -> None:
@@ -58,3 +62,53 @@ def test_a_chosen_data_directory_is_part_of_what_is_pasted(tmp_path: Path) -> No
     words = f"chowder-local --data-dir '{tmp_path}/a b'"
     assert Context(path, tmp_path / "a b").program() == words
     assert Context({**path, "CHOWDER_DATA_DIR": f"{tmp_path}/a b"}).program() == words
+
+
+RUNNING = '{"pid": 1, "base_url": "http://127.0.0.1:7", "version": "1"}'
+NAMED = {"CHOWDER_BASE_URL": "http://other:5/v1/", "CHOWDER_KEY": "chd_org_other"}
+
+
+def test_the_environments_server_and_key_win_over_its_data_directory_and_an_option_over_them(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "default.key").write_text("chd_org_own")
+    (tmp_path / "server.json").write_text(RUNNING)
+    env = {"CHOWDER_DATA_DIR": str(tmp_path), **NAMED}
+    context = Context(env)
+    assert (context.root_url(), context.key()) == ("http://other:5", "chd_org_other")
+    for own in (Context(env, tmp_path), context.local()):
+        assert (own.root_url(), own.key()) == ("http://127.0.0.1:7", "chd_org_own")
+    # For another organization of the data directory's own server.
+    named = Context({**env, "CHOWDER_BASE_URL": "http://localhost:7/v1"})
+    assert (named.elsewhere(), named.root_url()) == (None, "http://127.0.0.1:7")
+    assert named.key() == "chd_org_other"
+
+
+def test_another_server_never_gets_the_data_directorys_key(tmp_path: Path) -> None:
+    (tmp_path / "default.key").write_text("chd_org_own")
+    named = {"CHOWDER_DATA_DIR": str(tmp_path), "CHOWDER_BASE_URL": "http://other:5/v1"}
+    with pytest.raises(SettingsInvalid, match=r"http://other:5, for which there is no key"):
+        Context(named).key()
+    file = tmp_path / "shared.key"
+    file.write_text("chd_org_shared")
+    assert Context({**named, "CHOWDER_KEY_FILE": str(file)}).key() == "chd_org_shared"
+
+
+@pytest.mark.parametrize("url", ["other:5/v1", "http://", "http://[/v1", "ftp://other/v1"])
+def test_a_base_url_that_is_none_is_refused(tmp_path: Path, url: str) -> None:
+    env = {"CHOWDER_DATA_DIR": str(tmp_path), "CHOWDER_BASE_URL": url}
+    with pytest.raises(SettingsInvalid, match="CHOWDER_BASE_URL is no URL"):
+        Context(env).root_url()
+
+
+def test_what_is_printed_to_be_called_is_where_clients_find_a_server_in_a_container(
+    tmp_path: Path,
+) -> None:
+    facts = RUNNING.replace("}", ', "public_url": "http://127.0.0.1:3000"}')
+    (tmp_path / "server.json").write_text(facts)
+    running = find_running(Context({}, tmp_path).settings())
+    assert running is not None
+    assert (running.root_url, running.base_url) == (
+        "http://127.0.0.1:7",
+        "http://127.0.0.1:3000/v1",
+    )

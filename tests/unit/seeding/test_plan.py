@@ -53,7 +53,7 @@ FOUND = FoundOrganization(
 
 
 def steps(*wanted: WantedOrganization, found: Mapping[str, FoundOrganization]) -> list[Step]:
-    return plan(wanted, found, PLACES)
+    return plan(wanted, found, PLACES, lambda organization, id_: f"rm {organization} {id_}")
 
 
 def words(found: FoundOrganization | None, wanted: WantedOrganization = KITCHEN) -> list[str]:
@@ -151,12 +151,12 @@ def test_no_step_shows_a_secret() -> None:
 
 @pytest.mark.parametrize("sent", [("x",), (digest("one"), "x"), (*MAIN.digests, "x")])
 def test_what_was_said_otherwise_is_told(sent: tuple[str, ...]) -> None:
-    with pytest.raises(SettingsInvalid, match=r"messages: ada was sent other messages.* rm i1"):
+    with pytest.raises(SettingsInvalid, match=r"ada was sent other messages.* rm kitchen i1"):
         words(changed(sent={None: sent}))
 
 
 def test_another_provider_is_told_because_an_agent_keeps_its_own() -> None:
-    with pytest.raises(SettingsInvalid, match=r"model_provider: ada is there with gemini.* rm i1"):
+    with pytest.raises(SettingsInvalid, match=r"ada is there with gemini.* rm kitchen i1"):
         words(changed(model_provider=ModelProvider.GEMINI))
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -26,7 +29,6 @@ from tests.web.conftest import services_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
-    from pathlib import Path
 
     from starlette.applications import Starlette
 
@@ -48,6 +50,10 @@ organizations:
           - {name: ticket-1, model: gpt-4o, messages: [It is broken.]}
     keys:
       - {name: page, instances: [ada], permissions: [read, interact]}
+"""
+KITCHEN = """
+organizations: [{name: kitchen, model_keys: {openai: offline, gemini: offline}, instances: [
+  {name: ada, model_provider: %s}]}]
 """
 OURS = "organizations: [{name: default, instances: [{name: ada%s}]%s}]"
 
@@ -295,7 +301,43 @@ def test_an_agent_in_error_is_in_the_way(place: Place, capsys: Output) -> None:
     place.portal.call(place.world.placed, InstanceStatus.ERROR)
     place.write((OURS % ("", "")).replace("ada", "Ada"))
     assert place.seed() == 2
-    assert "Remove it, and seed again: chowder-local instances rm" in capsys.readouterr().err
+    cure = f"--data-dir {place.folder}/data instances rm instance-1"
+    assert cure in capsys.readouterr().err
+
+
+def test_the_cure_for_another_organizations_agent_can_be_pasted(
+    place: Place, tmp_path: Path, capsys: Output
+) -> None:
+    place.write(KITCHEN % "openai")
+    assert place.seed() == 0
+    place.write(KITCHEN % "gemini")
+    assert place.seed() == 2
+    cure = capsys.readouterr().err.strip().rpartition("remove it with: ")[2]
+    # As a user's shell has it, who has found our command.
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "chowder-local").symlink_to(Path(sys.executable).with_name("chowder-local"))
+    pasted = subprocess.run(
+        ["sh", "-c", cure.replace("instances rm", "instances rm --yes")],
+        env={"PATH": f"{programs}:/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (pasted.returncode, pasted.stderr) == (0, "ada is removed.\n")
+    assert place.seed() == 0
+
+
+def test_another_server_is_seeded_by_its_url_and_key_with_a_memory_of_its_own(
+    place: Place, tmp_path: Path
+) -> None:
+    place.write(KITCHEN % "openai")
+    named = {"CHOWDER_BASE_URL": f"{place.url}/v1", "CHOWDER_KEY": place.world.key}
+    place.env |= {"CHOWDER_DATA_DIR": str(tmp_path / "other"), **named}
+    assert place.seed() == 0
+    (kept,) = (tmp_path / "other").iterdir()
+    assert kept.name == f"seed-{place.url.replace('://', '-').replace(':', '-')}.json"
+    assert "kitchen" in json.loads(kept.read_text())
 
 
 def test_two_agents_of_one_name_are_in_the_way(place: Place, capsys: Output) -> None:

@@ -133,3 +133,38 @@ def test_a_server_that_ended_meanwhile_has_no_process_to_name(
     monkeypatch.setattr("chowder_local.cli.server.is_locked", lambda settings: True)
     assert run(["down"], {"CHOWDER_DATA_DIR": str(tmp_path)}) == 0
     assert "The server is stopped. " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "words", [["down"], ["reset", "--yes"], ["dashboard"], ["doctor", "--bundle", "x.zip"]]
+)
+def test_what_needs_the_data_directory_is_refused_while_another_server_is_named(
+    serve: Serve, tmp_path: Path, capsys: Output, words: list[str]
+) -> None:
+    env, asked = serve({})
+    before = set(tmp_path.iterdir())
+    named = {**env, "CHOWDER_BASE_URL": "http://other.example:5/v1", "CHOWDER_KEY": "k"}
+    assert run(words, named) == 2
+    printed, notes = capsys.readouterr()
+    assert printed == ""
+    assert "CHOWDER_BASE_URL names another one, http://other.example:5" in notes
+    assert (set(tmp_path.iterdir()), asked) == (before, [])
+
+
+def test_a_named_server_and_its_key_are_called_and_what_is_wrong_with_them_is_told(
+    serve: Serve, tmp_path: Path, capsys: Output
+) -> None:
+    env, asked = serve({"GET /local/health": HEALTH, "GET /v1/instances": (401, {"detail": "No."})})
+    url = json.loads((tmp_path / "server.json").read_bytes())["base_url"]
+    elsewhere = {"CHOWDER_DATA_DIR": str(tmp_path / "none"), "CHOWDER_BASE_URL": f"{url}/v1"}
+    assert run(["status"], elsewhere) == 0
+    assert f"Base URL   {url}/v1" in capsys.readouterr().out
+    assert run(["instances", "ls"], {**elsewhere, "CHOWDER_KEY": "chd_org_x"}) == 1
+    assert "The key is that in CHOWDER_KEY; unset it" in capsys.readouterr().err
+    assert [call for call, _ in asked] == ["GET /local/health", "GET /v1/instances"]
+    nobody = {**elsewhere, "CHOWDER_BASE_URL": "http://127.0.0.1:9/v1", "CHOWDER_KEY": "k"}
+    assert run(["instances", "ls"], nobody) == 1
+    assert "CHOWDER_BASE_URL names that server" in capsys.readouterr().err
+    # What is printed to be exported is of the data directory, or it would stay wrong for ever.
+    assert run(["env"], {**env, **nobody, "CHOWDER_DATA_DIR": str(tmp_path)}) == 0
+    assert f"export CHOWDER_BASE_URL={url}/v1" in capsys.readouterr().out
