@@ -34,6 +34,7 @@ from chowder_local.instances.forks import Forks
 from chowder_local.instances.gauges import Gauges
 from chowder_local.instances.health import Health
 from chowder_local.instances.histories import Histories
+from chowder_local.instances.idempotency import IdempotentMessages
 from chowder_local.instances.lifecycle import Lifecycle
 from chowder_local.instances.live_config import LiveConfig
 from chowder_local.instances.locks import InstanceLocks
@@ -87,6 +88,7 @@ from chowder_local.stopping import Stopping
 from chowder_local.store.conversation_histories import ConversationHistoryQueries
 from chowder_local.store.dashboard_sessions import DashboardSessionQueries
 from chowder_local.store.database import Database
+from chowder_local.store.idempotent_answers import IdempotentAnswerQueries
 from chowder_local.store.instances import InstanceQueries
 from chowder_local.store.keys import KeyQueries
 from chowder_local.store.meta import MetaQueries
@@ -260,8 +262,6 @@ async def _open(
     group.create_task(reconciler.run(), name="reconciler")
     group.create_task(pool.run(), name="pool")
     watch_disks(settings, instances, engine, locks, group)
-    for writer in (keys.uses, sessions.uses, usage, histories):
-        group.create_task(writer.run(), name="writer")
     forks = Forks(
         snapshots=snapshots, instances=instances, organizations=organizations, engine=engine,
         boots=boots, pool=pool, locks=locks, suspensions=suspensions, egress=egress, events=events,
@@ -283,7 +283,11 @@ async def _open(
             boots, room,
         ),
     )  # fmt: skip
-    group.create_task(gauges.run(), name="gauges")
+    idempotency = IdempotentMessages(IdempotentAnswerQueries(database, vault), now)
+    for upkeep in (
+        keys.uses.run, sessions.uses.run, usage.run, histories.run, gauges.run, idempotency.run,
+    ):  # fmt: skip
+        group.create_task(upkeep(), name="upkeep")
     return Services(
         organizations=organizations,
         authentication=authentication,
@@ -314,6 +318,7 @@ async def _open(
             engine=engine, reconciler=reconciler, failures=model_failures,
             gateway_of=gateway_of, clock=now, stopping=stopping,
         ),
+        idempotency=idempotency,
         reading=Reading(
             instances=instances, sessions=sessions, locks=locks,
             transcripts=transcripts,

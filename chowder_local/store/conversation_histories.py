@@ -19,7 +19,7 @@ from sqlmodel import col, delete, select
 
 from chowder_local.domain import InstanceId, InstanceStatus
 from chowder_local.errors.process import DataDirUnusable
-from chowder_local.store.tables import ConversationHistoryRow, InstanceRow
+from chowder_local.store.tables import ConversationHistoryRow, IdempotentAnswerRow, InstanceRow
 from chowder_local.tasks import contained
 
 if TYPE_CHECKING:
@@ -121,9 +121,11 @@ class ConversationHistory:
 
 
 async def forget_histories(session: AsyncSession, instance_id: InstanceId) -> None:
-    """Forgets all that an instance was told, in a transaction."""
-    is_its = col(ConversationHistoryRow.instance_id) == instance_id
-    await session.exec(delete(ConversationHistoryRow).where(is_its))
+    """Forgets all that an instance was told, and its answers, in a transaction."""
+    is_told = col(ConversationHistoryRow.instance_id) == instance_id
+    await session.exec(delete(ConversationHistoryRow).where(is_told))
+    is_answer = col(IdempotentAnswerRow.instance_id) == instance_id
+    await session.exec(delete(IdempotentAnswerRow).where(is_answer))
 
 
 async def forget_if_deleted(session: AsyncSession, instance: Instance) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-REVISION = "0010"
+REVISION = "0011"
 """The newest migration; a file that has it is opened without importing Alembic."""
 
 MIGRATIONS = Path(__file__).parent / "migrations"

@@ -171,6 +171,21 @@ class ConversationHistoryRow(Table, table=True):
     items: bytes
 
 
+class IdempotentAnswerRow(Table, table=True):
+    """The answer to a message that had an idempotency key, encrypted."""
+
+    __tablename__: ClassVar[str] = "idempotent_answer"
+    __table_args__ = (Index(None, "created_at"), Index(None, "instance_id", "created_at"))
+
+    instance_id: str = Field(primary_key=True, foreign_key="instance.id")
+    session_key: str = Field(primary_key=True)
+    key_sha256: str = Field(primary_key=True)
+    request_sha256: str
+    media_type: str
+    body_ciphertext: bytes
+    created_at: datetime = Field(sa_type=UtcDateTime)
+
+
 class UsageRow(Table, table=True):
     """What the model calls of a day have cost, by conversation and model."""
 

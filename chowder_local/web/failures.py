@@ -10,7 +10,15 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
 from chowder_local.domain import InstanceStatus
-from chowder_local.errors import ChowderError, agents, process, requests, sandboxes, upstream
+from chowder_local.errors import (
+    ChowderError,
+    agents,
+    idempotency,
+    process,
+    requests,
+    sandboxes,
+    upstream,
+)
 from chowder_local.web.message_errors import body_of
 from chowder_local.web.streams import CLIENT_CLOSED_REQUEST
 
@@ -96,12 +104,21 @@ STATUSES: Mapping[type[ChowderError], int] = {
     upstream.UpstreamFailed: 502,
     upstream.StreamBroken: 502,
     process.DataDirUnusable: 500,
+    idempotency.IdempotencyKeyInvalid: 400,
+    idempotency.IdempotencyKeyReused: 409,
+    idempotency.IdempotencyKeyInUse: 409,
     ChowderError: 500,
 }
 """Looked up along the class's bases, so that a new error is a 500 until it has a row."""
 
 SHOULD_RETRY_HEADER = "x-should-retry"
-_LASTING = (sandboxes.SandboxPaused, agents.SkillInstalled, requests.FaultsFull)
+_LASTING = (
+    sandboxes.SandboxPaused,
+    agents.SkillInstalled,
+    requests.FaultsFull,
+    idempotency.IdempotencyKeyReused,
+)
+_MOMENTARY = (requests.BodiesTooMany, idempotency.IdempotencyKeyInUse)
 _PROXIED = (
     agents.GatewayUnavailable,
     upstream.ProviderFailed,
@@ -170,7 +187,7 @@ def _headers(failure: ChowderError, status: int) -> dict[str, str]:
         headers["WWW-Authenticate"] = "Bearer"
     if isinstance(failure, upstream.ProviderFailed) and failure.retry_after:
         headers["Retry-After"] = failure.retry_after
-    if isinstance(failure, requests.BodiesTooMany):
+    if isinstance(failure, _MOMENTARY):
         headers["Retry-After"] = "1"
     if _is_lasting(failure):
         headers[SHOULD_RETRY_HEADER] = "false"

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from chowder_local.instances.exports import Exports
     from chowder_local.instances.forks import Forks
     from chowder_local.instances.health import Health
+    from chowder_local.instances.idempotency import IdempotentMessages
     from chowder_local.instances.lifecycle import Lifecycle
     from chowder_local.instances.ports import Engine
     from chowder_local.instances.reading import Reading
@@ -62,6 +63,7 @@ class Services:
     exports: Exports
     boots: Boots
     conversations: Conversations
+    idempotency: IdempotentMessages
     reading: Reading
     files: Files
     skills: Skills

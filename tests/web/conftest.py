@@ -17,11 +17,13 @@ from chowder_local.checkups.server import Checkup
 from chowder_local.domain import ApiKey, KeyId
 from chowder_local.errors.sandboxes import EngineUnavailable
 from chowder_local.instances.gauges import Gauges
+from chowder_local.instances.idempotency import IdempotentMessages
 from chowder_local.instances.resets import Resets
 from chowder_local.instances.session_names import SessionNames
 from chowder_local.relay.exchanges import Exchanges
 from chowder_local.settings import Settings
 from chowder_local.store.dashboard_sessions import DashboardSessionQueries
+from chowder_local.store.idempotent_answers import IdempotentAnswerQueries
 from chowder_local.tokens import digest
 from chowder_local.web.budget import LARGEST_AT_ONCE, Budget
 from chowder_local.web.dashboard.assets import Assets
@@ -71,6 +73,9 @@ def services_of(world: World) -> Services:
         exports=world.exports,
         boots=world.boots,
         conversations=world.conversations,
+        idempotency=IdempotentMessages(
+            IdempotentAnswerQueries(world.database, world.vault), world.clock
+        ),
         reading=world.reading,
         files=world.files,
         skills=world.skills,

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from chowder_local.instances.idempotency import KEY_CHARACTERS
 from chowder_local.openclaw.channel_table import CHANNELS
+from chowder_local.web.payloads.responses import Message
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,6 +41,17 @@ def path_of(operation: Operation) -> str:
     return _IN_PATH.sub(r"{\1}", operation.path)
 
 
+IDEMPOTENCY_KEY: dict[str, Any] = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "Any text. For 24 hours the same message with the same key gets the same "
+    "answer, and the agent hears it once; with another body the key is a 409, and so it is, with "
+    "`Retry-After`, while the message is being answered.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": KEY_CHARACTERS},
+}
+
+
 def parameters_of(operation: Operation, schemas: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The parameters of path and query; `schemas` holds the query's model."""
     found: list[dict[str, Any]] = []
@@ -61,4 +74,6 @@ def parameters_of(operation: Operation, schemas: Mapping[str, Any]) -> list[dict
                     "schema": schema,
                 }
             )
+    if operation.body is Message:
+        found.append(IDEMPOTENCY_KEY)
     return found

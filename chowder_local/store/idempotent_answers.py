@@ -1,0 +1,109 @@
+"""What is asked and told about answers that are kept for messages with an idempotency key."""
+
+from __future__ import annotations
+
+import base64
+import logging
+import zlib
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from cryptography.fernet import InvalidToken
+from sqlalchemy.dialects.sqlite import insert
+from sqlmodel import col, delete, select
+
+from chowder_local.store.tables import IdempotentAnswerRow
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from chowder_local.domain import InstanceId
+    from chowder_local.store.database import Database
+    from chowder_local.tokens import Vault
+
+log = logging.getLogger(__name__)
+
+KEPT_FOR = timedelta(hours=24)
+MOST_OF_ONE = 200
+"""Answers of an instance; older ones go first."""
+MOST_BYTES = 512 * 1024
+"""Of a compressed answer; a longer one is not kept."""
+_LEVEL = 1
+
+
+@dataclass(frozen=True)
+class MessageKey:
+    """A client's key within the conversation that the message is for; only its digest is kept."""
+
+    instance_id: InstanceId
+    session_key: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class KeptAnswer:
+    """An answer, and the digest of the message that it is the answer to."""
+
+    request_sha256: str
+    media_type: str
+    body: bytes
+
+
+class IdempotentAnswerQueries:
+    """Answers by their keys, encrypted: they hold what was said."""
+
+    def __init__(self, database: Database, vault: Vault) -> None:
+        self._database = database
+        self._vault = vault
+
+    async def get(self, key: MessageKey, now: datetime) -> KeptAnswer | None:
+        """The answer that is kept for a key."""
+        async with self._database.reading() as session:
+            row = await session.get(
+                IdempotentAnswerRow, (key.instance_id, key.session_key, key.sha256)
+            )
+        if row is None or row.created_at <= now - KEPT_FOR:
+            return None
+        try:
+            packed = base64.b64decode(self._vault.decrypt(row.body_ciphertext))
+        except InvalidToken:
+            log.warning("an answer was encrypted with another secret.key, and is forgotten")
+            return None
+        return KeptAnswer(row.request_sha256, row.media_type, zlib.decompress(packed))
+
+    async def add(self, key: MessageKey, answer: KeptAnswer, now: datetime) -> None:
+        """Keeps an answer, unless it is too long; it is safe when this returns."""
+        packed = zlib.compress(answer.body, _LEVEL)
+        if len(packed) > MOST_BYTES:
+            return
+        row = {
+            "instance_id": key.instance_id,
+            "session_key": key.session_key,
+            "key_sha256": key.sha256,
+            "request_sha256": answer.request_sha256,
+            "media_type": answer.media_type,
+            "body_ciphertext": self._vault.encrypt(base64.b64encode(packed).decode()),
+            "created_at": now,
+        }
+        of_instance = col(IdempotentAnswerRow.instance_id) == key.instance_id
+        newest = (
+            select(IdempotentAnswerRow.created_at)
+            .where(of_instance)
+            .order_by(col(IdempotentAnswerRow.created_at).desc())
+            .limit(1)
+            .offset(MOST_OF_ONE - 1)
+        )
+        async with self._database.writing(is_recalled=False) as session:
+            await session.exec(insert(IdempotentAnswerRow).prefix_with("OR REPLACE"), params=[row])
+            await session.exec(
+                delete(IdempotentAnswerRow).where(
+                    of_instance, col(IdempotentAnswerRow.created_at) < newest.scalar_subquery()
+                )
+            )
+
+    async def expire(self, now: datetime) -> None:
+        """Forgets the answers whose time is over."""
+        is_over = col(IdempotentAnswerRow.created_at) <= now - KEPT_FOR
+        async with self._database.writing(is_recalled=False) as session:
+            await session.exec(delete(IdempotentAnswerRow).where(is_over))
