@@ -72,6 +72,7 @@ class ScriptedGateway:
     refusals: int = 0
     """How many messages came while it was suspended."""
     probes: int = 0
+    history_status: int = 404
     on_history: Callable[[], object] = lambda: None
     """Called when it is asked for a conversation, of which it has none."""
     has_left: asyncio.Event = field(default_factory=asyncio.Event)
@@ -92,7 +93,7 @@ class ScriptedGateway:
         self.tokens.add(headers.get("authorization", ""))
         if scope["path"].startswith("/sessions/"):
             self.on_history()
-            await answer(send, 404, {"ok": False, "error": {"type": "not_found"}})
+            await answer(send, self.history_status, {"ok": False})
             return
         content = json.loads(body)
         if scope["path"] == "/api/v1/admin/rpc":

@@ -122,7 +122,7 @@ def searched(database: sqlite3.Connection) -> list[str]:
 def mentions(columns: list[str], names: set[str]) -> str:
     """A condition that is true if one of the columns contains one of the names."""
     each = (f'instr("{column}", ?) > 0' for column in columns for _ in names)
-    return " OR ".join(each) or "0"
+    return " OR ".join(each)
 
 
 def renumber(database: sqlite3.Connection) -> None:

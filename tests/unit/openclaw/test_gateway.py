@@ -196,6 +196,20 @@ async def test_a_restart_is_over_when_turns_are_taken_for_less_time_than_was_wai
         scripted.uptime_ms = 0
 
 
+async def test_a_gateway_opens_its_conversations_for_one_that_it_has_not() -> None:
+    scripted, is_asked = ScriptedGateway(), asyncio.Event()
+    scripted.on_history = is_asked.set
+    async with reaching(scripted) as gateway:
+        await gateway.open_conversations()
+        assert is_asked.is_set()
+        scripted.history_status = 503
+        with pytest.raises(GatewayUnavailable, match="HTTP 503"):
+            await gateway.open_conversations()
+    async with open_gateways() as forwarder:
+        with pytest.raises(GatewayUnavailable, match="does not answer"):
+            await Gateway(forwarder, "http://127.0.0.1:9", "gw-token").open_conversations()
+
+
 async def test_a_message_that_the_gateway_would_not_take_is_not_sent() -> None:
     scripted = ScriptedGateway()
     async with reaching(scripted) as gateway:
