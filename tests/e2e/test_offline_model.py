@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from openresponses_types import types as spec
 
+from chowder_local.relay.offline import openai_responses
+from chowder_local.relay.offline.decision import client_functions
 from tests.e2e.api import CLAUDE, Api, responses_path
 
 if TYPE_CHECKING:
@@ -181,6 +183,19 @@ def test_a_function_is_called_once_and_then_told_of(api: Api, path: str) -> None
     lines = 'call get_weather {"location": "Oslo"}\ncall get_time'
     both, _ = sent(api, path, input=lines, tools=tools)
     assert calls_in(both) == [("get_weather", {"location": "Oslo"}), ("get_time", {})]
+
+
+def test_the_agents_own_tools_are_told_from_the_clients_functions(
+    api: Api, instance: str, path: str
+) -> None:
+    sent(api, path, input="Hello", tools=[WEATHER, TIME])
+    local = str(api.base_url).replace("/v1/", "/local/")
+    latest = api.get(f"{local}instances/{instance}/exchanges").json()[0]
+    request = api.get(f"{local}exchanges/{latest['id']}").json()["request"]
+    conversation = openai_responses.read(request)
+    assert len(conversation.tools) > 10
+    theirs = {tool.name for tool in client_functions(conversation)}
+    assert theirs == {"get_weather", "get_time"}
 
 
 def test_an_answer_in_json_is_the_object_in_the_message(api: Api, path: str) -> None:

@@ -90,7 +90,7 @@ def _asked_for(
 
 def _fitting(conversation: Conversation, said: str) -> Iterator[tuple[Tool, dict[str, Any] | None]]:
     """The one function of the client's that a message is about, if there is one."""
-    theirs = [each for each in _of_client(conversation) if each.name != ANSWER_TOOL]
+    theirs = [each for each in client_functions(conversation) if each.name != ANSWER_TOOL]
     if tool := match_function(said, theirs):
         given = _object_in(said)
         is_fit = given is not None and fits(tool.parameters, given)
@@ -126,10 +126,10 @@ def _offered(conversation: Conversation, name: str | None) -> Tool | None:
 
 
 def _first_of_client(conversation: Conversation) -> Tool:
-    return (_of_client(conversation) or list(conversation.tools))[0]
+    return (client_functions(conversation) or list(conversation.tools))[0]
 
 
-def _of_client(conversation: Conversation) -> list[Tool]:
+def client_functions(conversation: Conversation) -> list[Tool]:
     """The agent's own tools are listed in OpenClaw's system prompt; a client's are not."""
     tooling = _TOOLING.search(conversation.system)
     if tooling is None and "OpenClaw" in conversation.system:
