@@ -118,8 +118,11 @@ class Reconciler:
             await self._snapshots.settle()
         for sandbox_id in (found.keys() | volumes) - spares - owned:
             log.info("removing sandbox %s, which no instance has", sandbox_id)
+            # Unless it is removed, the next round looks at the volumes again.
+            rounds, self._rounds = self._rounds, 0
             with _by_itself(sandbox_id):
                 await self._engine.remove(sandbox_id)
+                self._rounds = rounds
                 self._events.publish(EventType.SANDBOX_REMOVED, sandbox_id=sandbox_id)
         self._forget_old_deaths()
 

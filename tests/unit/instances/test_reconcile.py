@@ -103,6 +103,17 @@ async def test_a_volume_without_a_container_is_found_by_a_later_round(world: Wor
     assert world.engine.made("volumes") == 2
 
 
+async def test_a_volume_that_cannot_be_removed_is_tried_again_in_the_next_round(
+    world: World,
+) -> None:
+    world.engine.having_volumes.add(STRANGER)
+    world.engine.failing["remove"] = EngineUnavailable("volume is in use")
+    await world.reconciler.agree()
+    del world.engine.failing["remove"]
+    await world.reconciler.agree()
+    assert world.engine.having_volumes == set()
+
+
 async def test_a_sandbox_whose_row_was_written_while_the_engine_was_asked_is_left_alone(
     world: World,
 ) -> None:
