@@ -251,6 +251,8 @@ class SandboxInfo:
     gateway_url: str | None = None
     exit_code: int | None = None
     is_oom_killed: bool = False
+    is_signalled: bool = False
+    """Whether it has exited after somebody has sent it a signal by the engine."""
     egress: Egress = Egress.ON
     is_confined: bool = True
     """False for one that only rules keep in, and somebody else has started: it waits in vain."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import asynccontextmanager, closing
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Self
 
@@ -26,6 +27,7 @@ from chowder_local.engine.networks import (
 )
 from chowder_local.engine.own import Own
 from chowder_local.engine.own_container import own_container
+from chowder_local.engine.signals import was_signalled
 from chowder_local.engine.threads import Threads, ensure_awaited
 from chowder_local.engine.within import Within
 from chowder_local.errors.sandboxes import EngineUnavailable
@@ -236,6 +238,8 @@ class DockerEngine(Within):
                 if container is None:
                     return SandboxInfo(sandbox_id, SandboxState.MISSING)
                 info = info_of(sandbox_id, container.attrs)
+                if info.state is SandboxState.EXITED:
+                    info = replace(info, is_signalled=was_signalled(self._client, container))
                 return self._confined.seen(info, container.attrs)
 
         return await self._threads.run(call)

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DEATHS_ALLOWED = 3
+"""After so many it is booted again; the next one within the window is an error."""
 DEATHS_WINDOW_S = 300.0
 ROUNDS_TO_VOLUMES = 60
 """How seldom volumes are listed: there may be thousands, of stopped instances."""
@@ -227,8 +228,10 @@ class Reconciler:
 
     async def _revive(self, instance: Instance, sandbox: SandboxInfo) -> None:
         died = "ran out of memory" if sandbox.is_oom_killed else f"is {sandbox.state}"
-        # Of itself, no sandbox vanishes or leaves its network: those are no signs of a bad one.
+        # Of itself, no sandbox vanishes, leaves its network or gets a signal by the engine: those
+        # are no signs of a bad one.
         has_died = sandbox.state in {SandboxState.EXITED, SandboxState.CREATED}
+        has_died = has_died and (sandbox.is_oom_killed or not sandbox.is_signalled)
         if has_died and self._dies_too_often(instance):
             await self._instances.change(
                 instance.id,
@@ -236,7 +239,7 @@ class Reconciler:
                 now=self._clock(),
                 status=InstanceStatus.ERROR,
                 error_message=(
-                    f"The sandbox {died} and has died {DEATHS_ALLOWED} times within "
+                    f"The sandbox {died} and has died {DEATHS_ALLOWED + 1} times within "
                     f"{DEATHS_WINDOW_S:g} s. Its files are kept; see its log with: "
                     f"chowder-local logs {instance.id}"
                 ),

@@ -1,11 +1,13 @@
-"""Sandboxes that are frozen and go on, on a real engine."""
+"""Sandboxes that are frozen and go on, and those that end, on a real engine."""
 
 from __future__ import annotations
 
 import os
 import secrets
+from contextlib import closing
 from typing import TYPE_CHECKING
 
+import docker
 import pytest
 
 from chowder_local.domain import SandboxId, SandboxSpec, SandboxState
@@ -52,3 +54,21 @@ async def test_what_is_frozen_goes_on_and_what_goes_on_is_left_alone(engine: Doc
     await engine.remove(SANDBOX)
     with pytest.raises(SandboxMissing):
         await engine.unpause(SANDBOX)
+
+
+@pytest.mark.parametrize("how", ["stop", "kill"])
+async def test_one_that_somebody_ends_is_told_from_one_that_ends_by_itself(
+    engine: DockerEngine, how: str
+) -> None:
+    with closing(docker.from_env()) as client:
+        await engine.boot(SandboxSpec(SANDBOX, {}))
+        container = client.containers.get(SANDBOX)
+        # As an agent does that ends its own gateway.
+        container.exec_run(["sh", "-c", "kill -KILL $(cat /proc/1/task/1/children)"])
+        container.wait(timeout=30)
+        by_itself = await engine.inspect(SANDBOX)
+        container.start()
+        getattr(container, how)()
+        by_somebody = await engine.inspect(SANDBOX)
+    assert {by_itself.state, by_somebody.state} == {SandboxState.EXITED}
+    assert (by_itself.is_signalled, by_somebody.is_signalled) == (False, True)

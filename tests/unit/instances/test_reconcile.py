@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -256,9 +257,26 @@ async def test_an_agent_that_dies_too_often_is_given_up_with_words(world: World)
     given_up = await died(world, instance, is_oom_killed=True)
     assert given_up.status is ERROR
     assert given_up.error_message is not None
-    assert "ran out of memory" in given_up.error_message
+    assert "ran out of memory and has died 4 times within 300 s" in given_up.error_message
     assert f"chowder-local logs {instance.id}" in given_up.error_message
     assert instance.sandbox_id in world.engine.having_volumes
+
+
+def test_the_documents_count_as_the_code_does() -> None:
+    assert (DEATHS_ALLOWED, DEATHS_WINDOW_S) == (3, 300)
+    told = {each: " ".join(Path(each).read_text().split()) for each in ("README.md", "SECURITY.md")}
+    assert "ended four times within five minutes is `error`" in told["README.md"]
+    assert (
+        "three times in five minutes, and the fourth time it is an `error`" in told["SECURITY.md"]
+    )
+
+
+async def test_who_is_stopped_or_killed_by_somebody_has_not_died(world: World) -> None:
+    instance = await world.created()
+    for _ in range(DEATHS_ALLOWED * 2):
+        assert (await died(world, instance, is_signalled=True)).status is RUNNING
+    # Nor is it held against it later.
+    assert (await died(world, instance)).status is RUNNING
 
 
 async def test_deaths_that_are_long_past_do_not_count(world: World) -> None:
