@@ -10,6 +10,7 @@ from typing import BinaryIO
 import click
 
 from chowder_local.cli.context import Context, data_dir_option, json_option
+from chowder_local.cli.groups import ensure_writable, yes_option
 from chowder_local.cli.instances import WAIT_TIMEOUT_S, instances, show_made
 from chowder_local.cli.named import find_instance
 from chowder_local.cli.output import note
@@ -33,21 +34,25 @@ def fork(context: Context, as_json: bool, instance: str, name: str, wait: bool) 
 @data_dir_option
 @click.argument("instance")
 @click.argument("target", required=False, type=click.Path(path_type=Path, allow_dash=True))
+@yes_option
 @click.pass_obj
-def export(context: Context, instance: str, target: Path | None) -> None:
+def export(context: Context, instance: str, target: Path | None, yes: bool) -> None:
     """Write an agent to TARGET ("-": standard output), for another machine.
 
     Credentials do not go along: no keys, tokens, channels or other secrets of its configuration.
-    What was said, and its files, do. Without TARGET it is NAME.chowder.tar, here.
+    What was said, and its files, do. Without TARGET it is NAME.chowder.tar, here. It asks before it
+    overwrites a file.
     """
     with context.client() as client:
         found = find_instance(client, instance)
+        path = _file_of(found["name"]) if target is None else target
+        if str(path) != "-":
+            ensure_writable(path, yes=yes)
         with closing(client.export(found["id"])) as chunks:
-            if str(target) == "-":
+            if str(path) == "-":
                 for chunk in chunks:
                     sys.stdout.buffer.write(chunk)
                 return
-            path = _file_of(found["name"]) if target is None else target
             # What breaks off takes nothing's place, and nobody else may read what was said.
             partial = path.with_name(f"{path.name}.part")
             try:

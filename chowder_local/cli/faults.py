@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chowder_local.cli.context import Context, data_dir_option, json_option
+from chowder_local.cli.groups import Group
 from chowder_local.cli.named import SHOWN_ID_LENGTH, find_fault, find_instance
 from chowder_local.cli.output import note, say, show_json, show_table
 from chowder_local.faults import FaultKind
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-@click.group()
+@click.group(cls=Group)
 @data_dir_option
 def faults() -> None:
     """Let the next calls of a kind fail, wait, or break off.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import click
 
 from chowder_local.cli.context import Context, data_dir_option, json_option
+from chowder_local.cli.groups import Group, ensure_writable, yes_option
 from chowder_local.cli.named import find_instance
 from chowder_local.cli.output import note, show_json, show_table
 from chowder_local.sizes import size_of
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-@click.group()
+@click.group(cls=Group)
 @data_dir_option
 def files() -> None:
     """List, read, fetch and send an agent's files.
@@ -74,20 +75,27 @@ def cat(context: Context, instance: str, path: str) -> None:
 @data_dir_option
 @click.argument("instance")
 @click.argument("path")
-@click.argument("target", default=".", type=click.Path(path_type=Path))
+@click.argument("target", default=".", type=click.Path())
+@yes_option
 @click.pass_obj
-def get(context: Context, instance: str, path: str, target: Path) -> None:
-    """Fetch a file to TARGET, a file or folder of this machine; without it, to here."""
-    if target.is_dir():
-        target /= PurePosixPath(path).name
+def get(context: Context, instance: str, path: str, target: str, yes: bool) -> None:
+    """Fetch a file to TARGET, a file or folder of this machine; without it, to here.
+
+    It asks before it overwrites a file.
+    """
+    chosen = Path(target)
+    # With a slash at its end it is to be a folder, whether there is one or not.
+    if chosen.is_dir() or target.endswith("/"):
+        chosen /= PurePosixPath(path).name
+    ensure_writable(chosen, yes=yes)
     # What breaks off takes nothing's place.
-    partial = target.with_name(f"{target.name}.part")
+    partial = chosen.with_name(f"{chosen.name}.part")
     with context.client() as client:
         instance_id = find_instance(client, instance)["id"]
         try:
             with closing(client.download(instance_id, path)) as chunks, partial.open("wb") as file:
                 _pour(chunks, file)
-            partial.replace(target)
+            partial.replace(chosen)
         finally:
             partial.unlink(missing_ok=True)
 

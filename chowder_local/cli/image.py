@@ -7,11 +7,12 @@ from dataclasses import asdict
 import click
 
 from chowder_local.cli.context import Context, data_dir_option, json_option
+from chowder_local.cli.groups import Group
 from chowder_local.cli.output import note, say, show_json, show_table, waiting
 from chowder_local.sizes import size_of
 
 
-@click.group()
+@click.group(cls=Group)
 @data_dir_option
 def image() -> None:
     """Build, name, list and remove the images of sandboxes and of the server.

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import json
 from contextlib import closing
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from chowder_local.cli.context import Context, data_dir_option, json_option
+from chowder_local.cli.groups import Group
 from chowder_local.cli.named import SHOWN_ID_LENGTH, find_instance
 from chowder_local.cli.output import note, say, show_json, show_table, waiting
 from chowder_local.domain import Egress, InstanceStatus, ModelProvider
+from chowder_local.errors.process import ApiRefused
 from chowder_local.errors.sandboxes import BootFailed, BootTimedOut
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from chowder_local.client import Client
 
 WAIT_TIMEOUT_S = 300.0
 
 
-@click.group()
+@click.group(cls=Group)
 @data_dir_option
 def instances() -> None:
     """List, create, copy, stop, start and remove agents.
@@ -143,9 +148,13 @@ def rm(context: Context, instance: str, yes: bool) -> None:
 @click.argument("instance")
 @click.pass_obj
 def stop(context: Context, as_json: bool, instance: str) -> None:
-    """Suspend a running instance; its memory, files and conversations are kept."""
+    """Suspend a running instance; its memory, files and conversations are kept.
+
+    One that is stopped already is left alone.
+    """
     with context.client() as client:
-        _show_status(client.stop(find_instance(client, instance)["id"]), as_json)
+        found = find_instance(client, instance)
+        _turn(client, found, client.stop, InstanceStatus.STOPPED, as_json=as_json)
 
 
 @instances.command("start")
@@ -154,9 +163,10 @@ def stop(context: Context, as_json: bool, instance: str) -> None:
 @click.argument("instance")
 @click.pass_obj
 def start(context: Context, as_json: bool, instance: str) -> None:
-    """Wake a stopped instance."""
+    """Wake a stopped instance; one that is running already is left alone."""
     with context.client() as client:
-        _show_status(client.start(find_instance(client, instance)["id"]), as_json)
+        found = find_instance(client, instance)
+        _turn(client, found, client.start, InstanceStatus.RUNNING, as_json=as_json)
 
 
 @instances.command("gateway")
@@ -255,6 +265,12 @@ def _running(client: Client, found: dict[str, Any], timeout: float) -> dict[str,
             return client.wait_until_running(
                 instance_id, timeout, on_status=lambda status: update(f"{name} is {status}")
             )
+    except KeyboardInterrupt:
+        note(
+            f"{name} goes on by itself. Wait for it with: chowder-local instances wait "
+            f"{instance_id}\nRemove it with: chowder-local instances rm {instance_id}"
+        )
+        raise
     except BootTimedOut as late:
         cure = f"It goes on. Wait for it with: chowder-local instances wait {instance_id}"
         raise BootTimedOut(f"{name}: {late}\n{cure}") from None
@@ -265,8 +281,30 @@ def _running(client: Client, found: dict[str, Any], timeout: float) -> dict[str,
         raise BootFailed(f"{name}: {failed}\n{cure}") from None
 
 
-def _show_status(instance: dict[str, Any], as_json: bool) -> None:
+def _turn(
+    client: Client,
+    found: dict[str, Any],
+    call: Callable[[str], dict[str, Any]],
+    status: InstanceStatus,
+    *,
+    as_json: bool,
+) -> None:
+    """Brings an instance to a status by a call, and says so; as does one that has it already."""
+    already = ""
+    try:
+        now = call(found["id"])
+    except ApiRefused as refused:
+        if refused.status != HTTPStatus.CONFLICT:
+            raise
+        now = client.instance(found["id"])
+        if now["status"] != status:
+            raise
+        already = " already"
+    _show_status(now, as_json, already)
+
+
+def _show_status(instance: dict[str, Any], as_json: bool, already: str = "") -> None:
     if as_json:
         show_json(instance)
     else:
-        note(f"{instance['name']} is {instance['status']}.")
+        note(f"{instance['name']} is {instance['status']}{already}.")

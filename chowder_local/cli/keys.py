@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from chowder_local.cli.context import Context, data_dir_option, json_option
+from chowder_local.cli.groups import Group
 from chowder_local.cli.named import SHOWN_ID_LENGTH, choose_instance, find_key
 from chowder_local.cli.output import note, say, show_json, show_table
 from chowder_local.domain import Permission
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 
-@click.group()
+@click.group(cls=Group)
 @data_dir_option
 def keys() -> None:
     """List, create and revoke scoped keys.
@@ -107,6 +108,9 @@ def revoke(context: Context, key: str, yes: bool) -> None:
     """End a scoped key at once and for good, after asking."""
     with context.client() as client:
         found = find_key(client, key)
+        if not found["is_active"]:
+            note(f"{found['name']} is revoked or expired already.")
+            return
         if not yes:
             question = f"Revoke {found['name']} ({found['id']})?"
             click.confirm(question, abort=True, err=True)

@@ -80,9 +80,11 @@ def chowder_local() -> None:
 
 def run(arguments: Sequence[str], env: Mapping[str, str]) -> int:
     """Runs one command line; its exit code. What fails is one sentence on standard error."""
+    # None leaves it to click, which colours what a terminal shows. See https://no-color.org.
+    color = False if env.get("NO_COLOR") else None
     try:
         code = chowder_local.main(
-            list(arguments), prog_name=PROGRAM, obj=Context(env), standalone_mode=False
+            list(arguments), prog_name=PROGRAM, obj=Context(env), color=color, standalone_mode=False
         )
         sys.stdout.flush()
     except ChowderError as failure:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from chowder_local.client import Client
 
@@ -27,11 +27,11 @@ def choose_instance(instances: Sequence[dict[str, Any]], wanted: str) -> dict[st
 def find_key(client: Client, wanted: str) -> dict[str, Any]:
     """The one scoped key meant by `wanted`. Raises click.ClickException if it is none or several.
 
-    A revoked or expired one, whose name another may have by now, is meant by its whole id only.
+    A revoked or expired one is meant only if no active one can be.
     """
     found = client.keys()
-    meant = [each for each in found if each["is_active"] or each["id"] == wanted]
-    return _choose(meant, wanted, "key")
+    active = [each for each in found if each["is_active"] or each["id"] == wanted]
+    return _choose(active if any(_matches(active, wanted)) else found, wanted, "key")
 
 
 def find_fault(client: Client, wanted: str) -> dict[str, Any]:
@@ -40,21 +40,40 @@ def find_fault(client: Client, wanted: str) -> dict[str, Any]:
     return _choose(named, wanted, "fault")
 
 
-def find_snapshot(client: Client, wanted: str) -> dict[str, Any]:
-    """The one snapshot meant by `wanted`. Raises click.ClickException if it is none or several."""
-    return _choose(client.snapshots(), wanted, "snapshot")
+def find_snapshot(client: Client, wanted: str, instance_id: str | None = None) -> dict[str, Any]:
+    """The one snapshot meant by `wanted`. Raises click.ClickException if it is none or several.
+
+    Those of the instance win, if one is given.
+    """
+    found = client.snapshots()
+    own = [each for each in found if each["instance_id"] == instance_id]
+    chosen = own if any(_matches(own, wanted)) else found
+    return _choose(chosen, wanted, "snapshot", snapshot_words)
 
 
-def _choose(found: Sequence[dict[str, Any]], wanted: str, kind: str) -> dict[str, Any]:
-    for matches in (
-        [each for each in found if each["id"] == wanted],
-        [each for each in found if each["name"] == wanted],
-        [each for each in found if wanted and each["id"].startswith(wanted.lower())],
-    ):
+def snapshot_words(snapshot: dict[str, Any]) -> str:
+    """What tells snapshots of one name apart."""
+    return f"{snapshot['id']}, of {snapshot['created_at'][:16].replace('T', ' ')}"
+
+
+def _matches(found: Sequence[dict[str, Any]], wanted: str) -> Iterator[list[dict[str, Any]]]:
+    """Those that may be meant, the likeliest kind first."""
+    yield [each for each in found if each["id"] == wanted]
+    yield [each for each in found if each["name"] == wanted]
+    yield [each for each in found if wanted and each["id"].startswith(wanted.lower())]
+
+
+def _choose(
+    found: Sequence[dict[str, Any]],
+    wanted: str,
+    kind: str,
+    words: Callable[[dict[str, Any]], str] = lambda each: f"{each['id']} ({each['name']})",
+) -> dict[str, Any]:
+    for matches in _matches(found, wanted):
         if len(matches) == 1:
             return matches[0]
         if matches:
-            several = ", ".join(f"{each['id']} ({each['name']})" for each in matches)
+            several = "; ".join(map(words, matches))
             raise click.ClickException(f"{wanted!r} may be any of {several}: give more of the id.")
     raise click.ClickException(
         f"No {kind} is called {wanted!r}, by name or id. '{kind}s ls' shows all there are."

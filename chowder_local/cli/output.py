@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -10,9 +12,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from rich.console import Console
+
+CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+GAP = "  "
+HAS_LETTER = re.compile(r"[^\W\d_]").search
 
 
 def say(words: str = "") -> None:
@@ -31,19 +37,43 @@ def show_json(value: Any) -> None:
 
 
 def show_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Rows for a person. Where nobody looks they are not cut to a terminal's width."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    """Rows for a person, each on one line.
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in headings:
-        table.add_column(heading, overflow="fold")
-    for row in rows:
-        # Names are anybody's words: brackets in them are no markup.
-        table.add_row(*map(Text, row))
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 250)
-    console.print(table)
+    On a terminal that is too narrow the longest texts are cut, but never those of the first
+    column, by which a person names the row. Elsewhere nothing is.
+    """
+    from rich.cells import cell_len, set_cell_size
+
+    # Names are anybody's words, some of which a terminal would obey rather than show.
+    shown = [[CONTROLS.sub("\ufffd", cell) for cell in row] for row in (headings, *rows)]
+    widths = [max(map(cell_len, column)) for column in zip(*shown, strict=True)]
+    if sys.stdout.isatty():
+        room = shutil.get_terminal_size().columns
+        columns = enumerate(zip(*shown[1:], strict=True))
+        with_words = {number for number, cells in columns if HAS_LETTER("".join(cells))}
+        # Figures and times say little once they are cut, so they yield last.
+        for yielding in (with_words, set(range(len(widths)))):
+            widths = _fitting(widths, list(map(cell_len, headings)), yielding - {0}, room)
+    for number, row in enumerate(shown):
+        cells = (
+            cell if cell_len(cell) <= width else f"{set_cell_size(cell, width - 1)}…"
+            for cell, width in zip(row, widths, strict=True)
+        )
+        words = GAP.join(map(set_cell_size, cells, widths)).rstrip()
+        say(click.style(words, bold=True) if number == 0 else words)
+
+
+def _fitting(
+    widths: Sequence[int], least: Sequence[int], yielding: Collection[int], room: int
+) -> list[int]:
+    """The columns' widths in a room; those that yield do so down to a bound, the widest first."""
+    found = list(widths)
+    for _ in range(sum(found) + len(GAP) * (len(found) - 1) - room):
+        left = [each for each in yielding if found[each] > least[each]]
+        if not left:
+            break
+        found[max(left, key=found.__getitem__)] -= 1
+    return found
 
 
 @contextmanager

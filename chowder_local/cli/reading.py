@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chowder_local.cli.context import Context, data_dir_option, json_option
+from chowder_local.cli.groups import Group
 from chowder_local.cli.named import SHOWN_ID_LENGTH, find_instance
 from chowder_local.cli.output import note, say, show_json, show_table
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
-@click.group()
+@click.group(cls=Group)
 @data_dir_option
 def sessions() -> None:
     """List and read an agent's conversations, whether it runs or is stopped."""

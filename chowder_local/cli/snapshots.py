@@ -7,17 +7,19 @@ from typing import Any
 import click
 
 from chowder_local.cli.context import Context, data_dir_option, json_option
+from chowder_local.cli.groups import Group, yes_option
 from chowder_local.cli.instances import WAIT_TIMEOUT_S, show_made
-from chowder_local.cli.named import SHOWN_ID_LENGTH, find_instance, find_snapshot
+from chowder_local.cli.named import SHOWN_ID_LENGTH, find_instance, find_snapshot, snapshot_words
 from chowder_local.cli.output import note, say, show_json, show_table, waiting
 
 
-@click.group()
+@click.group(cls=Group)
 @data_dir_option
 def snapshots() -> None:
     """List, take, restore and remove snapshots of agents.
 
-    SNAPSHOT is a snapshot's name, its id, or the beginning of its id; INSTANCE likewise.
+    SNAPSHOT is a snapshot's name, its id, or the beginning of its id; INSTANCE likewise. To restore
+    an agent, its own snapshot wins over another agent's of the same name.
     """
 
 
@@ -61,9 +63,18 @@ def ls(context: Context, as_json: bool, instance: str | None) -> None:
 @click.argument("name", required=False)
 @click.pass_obj
 def create(context: Context, as_json: bool, instance: str, name: str | None) -> None:
-    """Keep an agent as it is now: its conversations, files and configuration."""
+    """Keep an agent as it is now: its conversations, files and configuration.
+
+    NAME is one that no other snapshot of the agent has.
+    """
     with context.client() as client:
         found = find_instance(client, instance)
+        for each in client.snapshots(found["id"]) if name else ():
+            if each["name"] == name:
+                raise click.ClickException(
+                    f"{found['name']} has a snapshot {name!r} already ({snapshot_words(each)}). "
+                    "Choose another name, or remove that one first."
+                )
         with waiting(f"{found['name']} is copied"):
             made = client.take_snapshot(found["id"], name)
     _show(made, as_json)
@@ -72,11 +83,15 @@ def create(context: Context, as_json: bool, instance: str, name: str | None) -> 
 @snapshots.command("rm")
 @data_dir_option
 @click.argument("snapshot")
+@yes_option
 @click.pass_obj
-def rm(context: Context, snapshot: str) -> None:
-    """Remove a snapshot; agents that were made of it stay."""
+def rm(context: Context, snapshot: str, yes: bool) -> None:
+    """Remove a snapshot, after asking; agents that were made of it stay."""
     with context.client() as client:
         found = find_snapshot(client, snapshot)
+        if not yes:
+            question = f"Remove the snapshot {found['name'] or ''} ({snapshot_words(found)})?"
+            click.confirm(question.replace("  ", " "), abort=True, err=True)
         client.delete_snapshot(found["id"])
     note(f"{found['name'] or found['id']} is removed.")
 
@@ -94,7 +109,8 @@ def restore(
 ) -> None:
     """Make an agent what it was; what it has become since is gone, after asking."""
     with context.client() as client:
-        found, wanted = find_instance(client, instance), find_snapshot(client, snapshot)
+        found = find_instance(client, instance)
+        wanted = find_snapshot(client, snapshot, found["id"])
         if not yes:
             question = f"Give up what {found['name']} ({found['id']}) has become since?"
             click.confirm(question, abort=True, err=True)

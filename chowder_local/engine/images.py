@@ -28,7 +28,7 @@ from chowder_local.errors.sandboxes import (
     EngineUnavailable,
     ImageBuildFailed,
     ImageKept,
-    ImageMissing,
+    ImageUnknown,
 )
 from chowder_local.settings import Settings
 
@@ -79,14 +79,14 @@ def list_images(env: Mapping[str, str]) -> list[ImageInfo]:
 
 
 def remove(tag: str, env: Mapping[str, str]) -> None:
-    """Removes an image of ours. Raises ImageMissing, ImageKept, EngineUnavailable."""
+    """Removes an image of ours. Raises ImageUnknown, ImageKept, EngineUnavailable."""
     with engine_of(env) as (client, _):
         try:
             if client.images.get(tag).labels.get(LABEL) not in KINDS:
                 raise ImageKept(tag, "it was not built by chowder-local")
             client.images.remove(tag)
         except ImageNotFound:
-            raise ImageMissing(tag) from None
+            raise ImageUnknown(tag) from None
         except APIError as refusal:
             if refusal.status_code == _CONFLICT:
                 raise ImageKept(tag, "a container still uses it") from refusal

@@ -40,6 +40,15 @@ class ImageMissing(ChowderError):
         super().__init__(f"The sandbox image {image} is not there. Get it with: {cure}")
 
 
+class ImageUnknown(ChowderError):
+    """An image that is to be removed is not on the engine."""
+
+    code = "image_unknown"
+
+    def __init__(self, image: str) -> None:
+        super().__init__(f"There is no image {image}. 'image ls' shows those that are there.")
+
+
 class ImageBuildFailed(ChowderError):
     """The sandbox image could not be built."""
 

@@ -13,7 +13,7 @@ from chowder_local.domain import ModelProvider
 from chowder_local.engine import images
 from chowder_local.engine.connection import find_engine, open_client
 from chowder_local.engine.image_recipe import expected_tag, read_versions, recipe_dir
-from chowder_local.errors.sandboxes import ImageBuildFailed, ImageKept, ImageMissing
+from chowder_local.errors.sandboxes import ImageBuildFailed, ImageKept, ImageUnknown
 from chowder_local.openclaw import config
 from chowder_local.openclaw.channel_table import CHANNELS
 from chowder_local.openclaw.config_schema import SCHEMA_FILE, judge
@@ -307,7 +307,7 @@ def test_a_second_build_gives_the_same_tag_from_the_cache(tag: str) -> None:
 def test_an_image_of_ours_can_be_removed(scratch_tag: str) -> None:
     images.remove(scratch_tag, ENV)
     assert not images.is_there(scratch_tag, ENV)
-    with pytest.raises(ImageMissing):
+    with pytest.raises(ImageUnknown):
         images.remove(scratch_tag, ENV)
 
 

@@ -1,5 +1,6 @@
 """One command line from its words to its exit code."""
 
+import io
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,6 +11,7 @@ import click
 import pytest
 
 from chowder_local import __version__
+from chowder_local.checkups.findings import Finding, Level
 from chowder_local.cli import main as module
 from chowder_local.cli.main import COMMANDS, chowder_local, main, run
 from chowder_local.errors.sandboxes import EngineUnavailable
@@ -159,3 +161,18 @@ def test_completion_knows_each_command_and_no_other() -> None:
     with click.Context(chowder_local) as context:
         assert chowder_local.list_commands(context) == list(COMMANDS)
         assert chowder_local.get_command(context, "nope") is None
+
+
+@pytest.mark.parametrize(("env", "is_coloured"), [({}, True), ({"NO_COLOR": "1"}, False)])
+def test_no_colour_is_shown_where_none_is_wanted(
+    monkeypatch: pytest.MonkeyPatch, env: dict[str, str], is_coloured: bool
+) -> None:
+    terminal = io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setattr(
+        "chowder_local.cli.doctor.examine",
+        lambda *_: [Finding("engine", Level.OK, "is there")],
+    )
+    assert run(["doctor"], env) == 0
+    assert ("\x1b[" in terminal.getvalue()) is is_coloured

@@ -54,3 +54,26 @@ def test_waiting_on_a_terminal_is_one_line_that_keeps_the_steps(
         update("what this prints")
     lines = terminal.getvalue().split("\n")
     assert any(line.rstrip().endswith("[1/2] RUN [/b] this") for line in lines)
+
+
+def test_a_table_fits_a_narrow_terminal_on_one_line_a_row_with_whole_ids(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setenv("COLUMNS", "60")
+    rows = [("0a1b2c3d", "an-agent-with-quite-a-long-name-of-50-characters-xx", "running")] * 2
+    headings = ("ID", "NAME", "STATUS", "MODELS", "CREATED")
+    show_table(headings, [(*row, "anthropic", "2026-11-24 10:11") for row in rows])
+    _, *lines = terminal.getvalue().splitlines()
+    assert [len(line) for line in lines] == [60, 60]
+    assert lines[0] == "0a1b2c3d  an-agent-wi…  running  anthropic  2026-11-24 10:11"
+    # Narrower than that, lines are longer than the terminal rather than unreadable.
+    monkeypatch.setenv("COLUMNS", "10")
+    show_table(("ID", "NAME"), [("0a1b2c3d-4e5f", "日本語")])
+    assert terminal.getvalue().splitlines()[-1] == "0a1b2c3d-4e5f  日 …"
+
+
+def test_what_a_terminal_would_obey_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    show_table(("NAME",), [("a\x1b[31mb\nc",)])
+    assert capsys.readouterr().out == "NAME\na\ufffd[31mb\ufffdc\n"

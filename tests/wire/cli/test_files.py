@@ -86,9 +86,35 @@ def test_what_cannot_be_fetched_leaves_what_was_there(
     target = tmp_path / "target"
     target.mkdir()
     (target / "x.bin").write_bytes(b"old")
-    assert run(["files", "get", "fish", "workspace/x.bin", str(target)], env) == 1
+    assert run(["files", "get", "fish", "workspace/x.bin", str(target), "-y"], env) == 1
     assert "File not found." in capsys.readouterr().err
     assert [each.read_bytes() for each in target.iterdir()] == [b"old"]
+
+
+def test_a_file_is_overwritten_after_asking(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env, asked = serve({LIST: [INSTANCE], DOWNLOAD: CONTENT})
+    (tmp_path / "y").write_bytes(b"old")
+    words = ["files", "get", "fish", "workspace/x.bin", str(tmp_path / "y")]
+    monkeypatch.setattr("click.termui.visible_prompt_func", lambda _: "n")
+    assert run(words, env) == 1
+    assert ((tmp_path / "y").read_bytes(), asked) == (b"old", [])
+    monkeypatch.setattr("click.termui.visible_prompt_func", lambda _: "y")
+    assert run(words, env) == 0
+    assert (tmp_path / "y").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("target", ["none/", "none/y", "/dev/null"])
+def test_what_is_no_place_for_a_file_is_told_before_anything_is_fetched(
+    serve: Serve, tmp_path: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch, target: str
+) -> None:
+    env, asked = serve({LIST: [INSTANCE], DOWNLOAD: CONTENT})
+    monkeypatch.chdir(tmp_path)
+    assert run(["files", "get", "fish", "workspace/x.bin", target, "-y"], env) == 1
+    told = "is no file" if "null" in target else "There is no folder none. Make it first."
+    assert told in capsys.readouterr().err
+    assert asked == []
 
 
 @pytest.mark.parametrize(

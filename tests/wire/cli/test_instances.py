@@ -147,10 +147,42 @@ def test_stop_and_start_say_what_became_of_it(serve: Serve, capsys: Output, verb
 
 
 def test_a_wrong_state_is_a_failure_in_the_servers_words(serve: Serve, capsys: Output) -> None:
-    refusal = (409, {"detail": "Instance is stopped."})
-    env, _ = serve({LIST: [ONE], f"POST {PATH}/stop": refusal})
+    refusal = (409, {"detail": "Instance is provisioning."})
+    now = {**ONE, "status": "provisioning"}
+    env, _ = serve({LIST: [ONE], f"POST {PATH}/stop": refusal, f"GET {PATH}": now})
     assert run(["instances", "stop", "fish"], env) == 1
-    assert capsys.readouterr().err == "Error: Instance is stopped. (HTTP 409)\n"
+    assert capsys.readouterr().err == "Error: Instance is provisioning. (HTTP 409)\n"
+
+
+@pytest.mark.parametrize(("verb", "status"), [("stop", "stopped"), ("start", "running")])
+def test_an_instance_that_is_already_as_wanted_is_no_failure(
+    serve: Serve, capsys: Output, verb: str, status: str
+) -> None:
+    refusal = (409, {"detail": f"Instance is {status}."})
+    now = {**ONE, "status": status}
+    env, _ = serve({LIST: [now], f"POST {PATH}/{verb}": refusal, f"GET {PATH}": now})
+    assert run(["instances", verb, "fish"], env) == 0
+    assert capsys.readouterr().err == f"fish is {status} already.\n"
+
+
+def test_ctrl_c_while_one_is_made_says_that_it_goes_on(
+    serve: Serve, capsys: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("chowder_local.client.Client.wait_until_running", interrupt)
+    env, _ = serve({f"POST {LIST[4:]}": (201, {**ONE, "status": "provisioning"})})
+    assert run(["instances", "create", "fish"], env) == 130
+    printed, notes = capsys.readouterr()
+    assert printed == f"{ONE['id']}\n"
+    assert f"Wait for it with: chowder-local instances wait {ONE['id']}\n" in notes
+
+
+def test_the_long_name_of_ls_is_taken_too(serve: Serve, capsys: Output) -> None:
+    env, _ = serve({LIST: [ONE]})
+    assert run(["instances", "list", "--json"], env) == 0
+    assert json.loads(capsys.readouterr().out) == [ONE]
 
 
 def test_the_gateway_is_shown_with_its_token(serve: Serve, capsys: Output) -> None:

@@ -55,7 +55,8 @@ def test_a_snapshot_is_taken(
     serve: Serve, capsys: Output, more: list[str], name: str | None
 ) -> None:
     call = f"POST {OF_FISH}/snapshots"
-    env, asked = serve({LIST: [INSTANCE], call: (201, SNAPSHOT)})
+    others = f"GET {OF_FISH}/snapshots"
+    env, asked = serve({LIST: [INSTANCE], others: [], call: (201, SNAPSHOT)})
     assert run(["snapshots", "create", "fish", *more], env) == 0
     assert capsys.readouterr().out.strip() == SNAPSHOT["id"]
     assert asked[-1] == (call, {"name": name})
@@ -63,17 +64,43 @@ def test_a_snapshot_is_taken(
     assert json.loads(capsys.readouterr().out) == SNAPSHOT
 
 
-def test_one_is_removed_by_name(serve: Serve, capsys: Output) -> None:
+def test_a_second_one_of_an_agent_needs_another_name(serve: Serve, capsys: Output) -> None:
+    env, asked = serve({LIST: [INSTANCE], f"GET {OF_FISH}/snapshots": [SNAPSHOT]})
+    assert run(["snapshots", "create", "fish", "before"], env) == 1
+    told = "fish has a snapshot 'before' already (5a5b5c5d-0000, of 2026-11-24 10:11)"
+    assert told in capsys.readouterr().err
+    assert all(call.startswith("GET") for call, _ in asked)
+
+
+def test_of_snapshots_of_one_name_an_agent_is_restored_from_its_own(
+    serve: Serve, capsys: Output
+) -> None:
+    other = SNAPSHOT | {"id": "9999", "instance_id": "another"}
+    call = f"POST {OF_FISH}/restore"
+    table = {LIST: [INSTANCE], SNAPSHOTS: [other, SNAPSHOT], call: INSTANCE}
+    env, asked = serve(table)
+    assert run(["snapshots", "restore", "fish", "before", "--yes", "--no-wait"], env) == 0
+    assert asked[-1] == (call, {"snapshot_id": SNAPSHOT["id"]})
+    assert run(["snapshots", "rm", "before", "--yes"], env) == 1
+    assert "9999, of 2026-11-24 10:11; 5a5b5c5d-0000, of" in capsys.readouterr().err
+
+
+def test_one_is_removed_by_name_after_asking(
+    serve: Serve, capsys: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
     call = "DELETE /local/snapshots/5a5b5c5d-0000"
     env, asked = serve({SNAPSHOTS: [SNAPSHOT], call: (204, b"")})
-    assert run(["snapshots", "rm", "before"], env) == 0
+    monkeypatch.setattr("click.termui.visible_prompt_func", lambda _: "n")
+    assert run(["snapshots", "rm", "before"], env) == 1
+    assert call not in [each for each, _ in asked]
+    assert run(["snapshots", "rm", "before", "--yes"], env) == 0
     assert asked[-1][0] == call
     assert "before is removed" in capsys.readouterr().err
 
 
 def test_an_unknown_one_is_said_to_be_so(serve: Serve, capsys: Output) -> None:
     env, _ = serve({SNAPSHOTS: [SNAPSHOT]})
-    assert run(["snapshots", "rm", "after"], env) == 1
+    assert run(["snapshots", "rm", "after", "--yes"], env) == 1
     assert "No snapshot is called 'after'" in capsys.readouterr().err
 
 
@@ -137,7 +164,7 @@ def test_an_agent_is_written_to_a_pipe(
 def test_what_breaks_off_takes_nothings_place(serve: Serve, tmp_path: Path, capsys: Output) -> None:
     env, _ = serve({LIST: [INSTANCE], f"GET {OF_FISH}/export": (409, {"detail": "Not now."})})
     (tmp_path / "old.tar").write_bytes(b"old")
-    assert run(["instances", "export", "fish", str(tmp_path / "old.tar")], env) == 1
+    assert run(["instances", "export", "fish", str(tmp_path / "old.tar"), "--yes"], env) == 1
     assert (tmp_path / "old.tar").read_bytes() == b"old"
     assert not (tmp_path / "old.tar.part").exists()
     assert "Not now." in capsys.readouterr().err
