@@ -27,13 +27,14 @@ _STOP_WORDS = frozenset(
 _WORD_OF_NAME = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 _WORD = re.compile(r"[^\W\d_]+")
 _PHRASE = re.compile(r'"([^"\n]+)"|“([^”\n]+)”|((?:\b[A-Z][\w-]*)(?: [A-Z][\w-]*)*)')
-_SENTENCE_BEGINS = re.compile(r"(?:\A|[.!?:]\s+|\n)\s*\Z")
+_MAX_CHARACTERS = 10_000
+"""Of a message that are looked at."""
 _PLACEHOLDER = minimal({"properties": {"x": {"type": "string"}}, "required": ["x"]})["x"]
 
 
 def match_function(message: str, functions: Iterable[Tool]) -> Tool | None:
     """The one function that has a word of its name in the message; None if there are several."""
-    said = _topics(_WORD.findall(message))
+    said = _topics(_WORD.findall(message[:_MAX_CHARACTERS]))
     fitting = [each for each in functions if said & _topics(_WORD_OF_NAME.findall(each.name))]
     return fitting[0] if len(fitting) == 1 else None
 
@@ -41,7 +42,7 @@ def match_function(message: str, functions: Iterable[Tool]) -> Tool | None:
 def arguments_from(message: str, schema: Mapping[str, Any]) -> dict[str, Any]:
     """The smallest arguments of a schema, with names and quotations of the message in its texts."""
     # What an object in the message says is another thing.
-    arguments, phrases = minimal(schema), _phrases(message.partition("{")[0])
+    arguments, phrases = minimal(schema), _phrases(message[:_MAX_CHARACTERS].partition("{")[0])
     properties = schema.get("properties") or {}
     for name, value in arguments.items():
         if value == _PLACEHOLDER and _is_free_text(properties.get(name)):
@@ -58,12 +59,17 @@ def _topics(words: Iterable[str]) -> set[str]:
 def _phrases(message: str) -> Iterator[str]:
     for found in _PHRASE.finditer(message):
         phrase: str = found[1] or found[2] or found[3]
-        if found[3] and _SENTENCE_BEGINS.search(message[: found.start()]):
+        if found[3] and _begins_sentence(message, found.start()):
             # The first word of a sentence has a capital anyway.
             first, _, rest = phrase.partition(" ")
             phrase = rest if first.lower() in _STOP_WORDS or not rest else phrase
         if phrase and phrase.lower() not in {"i", *_STOP_WORDS}:
             yield phrase
+
+
+def _begins_sentence(message: str, at: int) -> bool:
+    before = message[:at].rstrip()
+    return not before or before[-1] in ".!?:" or "\n" in message[len(before) : at]
 
 
 def _is_free_text(schema: Any) -> bool:
