@@ -72,7 +72,8 @@ def chowder_local() -> None:
     """OpenClaw agents behind the hosted API's contract, on this machine.
 
     Start with `chowder-local up --detach`. Settings are environment variables CHOWDER_*; options
-    win over them. Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 port taken, 4 data
+    win over them. CHOWDER_BASE_URL and CHOWDER_KEY, as `env` prints them, choose another server or
+    organization. Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 port taken, 4 data
     directory in use, 5 data directory unusable, 6 no container engine, 7 no sandbox image,
     8 an agent does not come up, 9 it has not come up in time.
     """

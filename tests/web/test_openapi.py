@@ -65,7 +65,7 @@ def test_what_may_be_left_out_has_no_default_that_makes_generators_require_it() 
     }
     assert defaults == set()
     creation = DOCUMENT["components"]["schemas"]["InstanceCreation"]["properties"]
-    assert creation["model_provider"]["description"] == 'Left out: `"anthropic"`.'
+    assert creation["model_provider"]["description"] == 'Default: `"anthropic"`.'
 
 
 @pytest.mark.parametrize(

@@ -193,7 +193,7 @@ def _tell_defaults(schema: dict[str, Any], *, is_query: bool) -> None:
             continue
         default = member.pop("default")
         if default is not None:
-            words = [member.get("description"), f"Left out: `{json.dumps(default)}`."]
+            words = [member.get("description"), f"Default: `{json.dumps(default)}`."]
             member["description"] = " ".join(filter(None, words))
 
 
