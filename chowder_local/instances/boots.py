@@ -232,7 +232,11 @@ class Boots:
     ) -> None:
         # If what has come of it cannot even be written, the reconciler begins again.
         with contained(f"instance {instance.id}: its boot"):
-            await self._provision(instance, spare, fault)
+            try:
+                await self._provision(instance, spare, fault)
+            finally:
+                if spare is not None:
+                    await self._spares.forget(spare.sandbox_id)
 
     async def _provision(
         self, instance: Instance, spare: Spare | None, fault: FaultDraft | None

@@ -166,7 +166,7 @@ class Spares:
             if failure is not None:
                 log.warning("spare %s: claimed, but not booted: %s", sandbox_id, failure)
             return None
-        del self._booting[sandbox_id]
+        self._booting.pop(sandbox_id, None)
         if failure is not None:
             raise failure
         return url
@@ -199,10 +199,15 @@ class Spares:
         """Destroys a spare; False if an instance was quicker."""
         if not await self._spares.drop(spare.sandbox_id):
             return False
-        self._awake_since.pop(spare.sandbox_id, None)
-        await self._pouring.forget(spare.sandbox_id)
+        await self.forget(spare.sandbox_id)
         await self._engine.remove(spare.sandbox_id)
         return True
+
+    async def forget(self, sandbox_id: SandboxId) -> None:
+        """Ends what goes on for one that is a spare no more; what is an instance's stays."""
+        self._booting.pop(sandbox_id, None)
+        self._awake_since.pop(sandbox_id, None)
+        await self._pouring.forget(sandbox_id)
 
     async def wake(self, instance: Instance, spare: Spare) -> str:
         """Turns a spare into the sandbox of an instance that has claimed it.

@@ -18,6 +18,7 @@ from chowder_local.domain import (
     Spare,
 )
 from chowder_local.errors.sandboxes import EngineUnavailable
+from chowder_local.faults import FaultDraft, FaultKind
 from chowder_local.instances import spares as spares_module
 from chowder_local.instances.lifecycle import InstanceDraft
 from chowder_local.instances.pool import Pool
@@ -271,6 +272,17 @@ async def test_a_claimed_one_that_is_deleted_at_once_leaves_nothing(world: World
     assert world.engine.found == {}
     assert world.pool.problem is None
     assert len(await full(world)) == 2
+
+
+async def test_a_claimed_one_that_is_deleted_before_it_is_woken_leaves_nothing(
+    world: World,
+) -> None:
+    await full(world)
+    world.faults.add(world.organization_id, FaultDraft(FaultKind.PROVISIONING, delay_s=600.0))
+    slow = await world.lifecycle.create(world.organization_id, InstanceDraft("Ada"))
+    await world.lifecycle.delete(world.organization_id, slow.id)
+    # The other spare's.
+    assert world.processes.running == 1
 
 
 async def test_one_that_does_not_boot_and_that_nobody_wanted_is_told(world: World) -> None:
