@@ -17,9 +17,14 @@ if TYPE_CHECKING:
 UNAUTHORIZED = 401
 
 
-def organization_facts(base_url: str, key: str, name: str) -> dict[str, str]:
-    """What a lease of an organization's agents has."""
-    return {"kind": "organization", "base_url": base_url, "key": key, "name": name}
+def organization_facts(
+    base_url: str, key: str, name: str, *, is_elsewhere: bool = False
+) -> dict[str, str]:
+    """What a lease of an organization's agents has; elsewhere is a server that may have another
+    data directory than that in which the lease is.
+    """
+    kind = "elsewhere" if is_elsewhere else "organization"
+    return {"kind": kind, "base_url": base_url, "key": key, "name": name}
 
 
 def container_facts(name: str) -> dict[str, str]:
@@ -32,13 +37,13 @@ def end_abandoned(
 ) -> Iterator[tuple[str, bool]]:
     """Ends what the leases in a folder are for, and tells the name of each, and whether it is gone.
 
-    Organizations are looked for where they were made, or else at `base_url`, since a server may
-    have moved. What cannot be ended, because server or engine is not there, is kept.
+    `base_url` is where the server of the folder's data directory is now, if it runs: it may have
+    moved. What cannot be ended, because server or engine is not there, is kept.
     """
     for lease in leases.abandoned(folder):
         facts = lease.facts
         try:
-            if facts.get("kind") == "container":
+            if facts["kind"] == "container":
                 is_gone = _remove_container(facts, env)
             else:
                 is_gone = _reset(facts, base_url)
@@ -46,20 +51,22 @@ def end_abandoned(
             is_gone = False
         if is_gone:
             lease.end()
-        yield facts.get("name", lease.path.stem), is_gone
+        yield facts["name"], is_gone
 
 
 def _reset(facts: Mapping[str, str], base_url: str | None) -> bool:
-    own = facts.get("base_url")
+    own = facts["base_url"]
+    if facts["kind"] == "elsewhere":
+        base_url = own
     for url in dict.fromkeys(filter(None, (own, base_url))):
         try:
-            with Client(url, facts.get("key", "")) as client:
+            with Client(url, facts["key"]) as client:
                 client.reset()
         except ApiRefused as refused:
             if refused.status != UNAUTHORIZED:
                 raise
-            if url == own:
-                # The server has begun anew since, and its agents went with it.
+            if url == base_url:
+                # It has begun anew since, and its agents went then.
                 return True
         except ServerNotRunning:
             continue

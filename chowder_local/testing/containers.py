@@ -135,7 +135,7 @@ class ChowderLocalContainer(DockerContainer):
             place = None
         self.ports[str(server_container.PORT)] = place
         self.env.setdefault("CHOWDER_ALLOWED_HOSTS", ",".join(names))
-        folder = Settings.read({}).leases_dir
+        folder = Settings.read(env).leases_dir
         # What a killed run has left; what cannot be ended is the next one's.
         list(end_abandoned(folder, env))
         if self._name is None:

@@ -33,7 +33,9 @@ LIVE = pytest.StashKey["LiveOrganization"]()
 TAKE = pytest.StashKey["Take"]()
 """The recording that a test makes."""
 LEASES = pytest.StashKey["Path"]()
-"""The folder of leases beside the server that the run has."""
+"""The folder of leases, in the data directory of the server that the run has, if that is known."""
+IS_NAMED = pytest.StashKey[bool]()
+"""Whether the environment names the server, whose data directory may be anywhere."""
 BEGAN = pytest.StashKey[datetime]()
 FAILED = pytest.StashKey[bool]()
 
@@ -115,8 +117,11 @@ def chowder_server(request: pytest.FixtureRequest) -> Server:
     config, env = request.config, _environment()
     wish = config.getoption("--chowder")
     config.stash[LEASES] = Settings.read(env).leases_dir
+    config.stash[IS_NAMED] = False
     if wish not in {"start", "container"}:
-        found = Server.named(env) or Server.running(env)
+        named = Server.named(env)
+        config.stash[IS_NAMED] = named is not None
+        found = named or Server.running(env)
         if found is not None:
             return found
         if wish == "running":
@@ -143,8 +148,9 @@ def chowder_organization(
     from chowder_local.abandoned import end_abandoned, organization_facts
     from chowder_local.testing.live import LiveOrganization
 
-    folder = request.config.stash[LEASES]
-    for name, is_gone in end_abandoned(folder, _environment(), chowder_server.base_url):
+    folder, is_named = request.config.stash[LEASES], request.config.stash[IS_NAMED]
+    of_folder = None if is_named else chowder_server.base_url
+    for name, is_gone in end_abandoned(folder, _environment(), of_folder):
         if not is_gone:
             warnings.warn(f"{name}, of a killed test run, is left: see {folder}", stacklevel=1)
     worker = getattr(request.config, "workerinput", {}).get("workerid", "")
@@ -153,7 +159,12 @@ def chowder_organization(
     env = _environment() if request.config.getoption("--chowder-record") else {}
     with LiveOrganization.signed_up(chowder_server.base_url, name, env) as organization:
         request.config.stash[LIVE] = organization
-        lease = _lease(folder, organization_facts(organization.base_url, organization.key, name))
+        lease = _lease(
+            folder,
+            organization_facts(
+                organization.base_url, organization.key, name, is_elsewhere=is_named
+            ),
+        )
         yield organization
     # Of one that could not be removed, the next run is told.
     if lease is not None:
@@ -219,6 +230,7 @@ def chowder_replies(
             for path in marker.args[:1]:
                 replies.load(request.path.parent / str(path))
     except (ChowderError, ValueError) as problem:
+        replies.clear()
         pytest.fail(str(problem), pytrace=False)
     yield replies
     replies.clear()
@@ -259,8 +271,8 @@ def chowder_recording(
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Remembers since when a test has its instances."""
-    item.stash[BEGAN] = datetime.now(UTC)
+    """Remembers since when a test has its instances, also if it is run once more."""
+    item.stash[BEGAN], item.stash[FAILED] = datetime.now(UTC), False
 
 
 @pytest.hookimpl(wrapper=True)

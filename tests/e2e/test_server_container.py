@@ -15,9 +15,11 @@ import httpx
 import pytest
 
 import chowder_local
+from chowder_local.abandoned import container_facts
 from chowder_local.engine.server_container import STORE_FILE, read_file
 from chowder_local.engine.server_image import build_server, server_tag
 from chowder_local.engine.sweep import remove_store
+from chowder_local.leases import Lease
 from chowder_local.settings import Settings
 from tests.e2e.api import Api
 from tests.e2e.containers import container_of, inside, names_of_sandboxes, networks
@@ -304,7 +306,12 @@ def test_testcontainers_and_the_plugin_start_one_and_leave_nothing(
     composed: Composed, engine: docker.DockerClient, tmp_path: Path
 ) -> None:
     (tmp_path / "test_mine.py").write_text(WITH_TESTCONTAINERS)
-    env = bare_environment() | {"HOME": str(tmp_path), "CHOWDER_POOL_SIZE": "0"}
+    env = bare_environment() | {
+        "HOME": str(tmp_path), "CHOWDER_POOL_SIZE": "0", "CHOWDER_DATA_DIR": str(tmp_path / "data"),
+    }  # fmt: skip
+    # Of a run that was killed: a lease that nobody holds.
+    left_over = engine.containers.create(server_tag(), name=f"chowder-tests-{uuid.uuid4().hex}")
+    Lease.take(Settings.read(env).leases_dir, container_facts(str(left_over.name)))
     before = {str(each.id) for each in engine.containers.list(all=True)}
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-rP", "--chowder", "container"],
@@ -316,6 +323,7 @@ def test_testcontainers_and_the_plugin_start_one_and_leave_nothing(
     ]
     assert len(sandboxes) == 2
     left = engine.containers.list(all=True, ignore_removed=True)
-    assert not {each.name for each in left} & set(sandboxes)
+    assert not {each.name for each in left} & {*sandboxes, left_over.name}
+    assert list(Settings.read(env).leases_dir.glob("*.json")) == []
     servers = [each for each in left if each.labels.get("dev.chowder-local.image") == "server"]
     assert {str(each.id) for each in servers} <= before
