@@ -6,6 +6,10 @@ import { createInterface } from "node:readline";
 const { value: line } = await createInterface({ input: process.stdin })[Symbol.asyncIterator]().next();
 const { channel, code } = JSON.parse(line).params;
 
+// The command takes longer than a program may be silent where there is much to do on the machine;
+// JSON may begin with spaces.
+setInterval(() => process.stdout.write(" "), 2_000).unref();
+
 let output = "";
 const child = spawn("openclaw", ["pairing", "approve", "--channel", channel, code], {
   env: { ...process.env, NO_COLOR: "1" },

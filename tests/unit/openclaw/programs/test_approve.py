@@ -1,0 +1,39 @@
+"""The program that approves a pairing code, run by this machine's node with a command of ours."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from asyncio.subprocess import PIPE
+from importlib import resources
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PROGRAM = resources.files("chowder_local.openclaw.programs") / "approve.mjs"
+DEADLINE_S = 60
+
+
+async def test_an_approval_that_takes_long_gives_signs_of_life(tmp_path: Path) -> None:
+    may_end = tmp_path / "may-end"
+    os.mkfifo(may_end)
+    command = tmp_path / "openclaw"
+    command.write_text(f'#!/bin/sh\nread -r _ < {may_end}\necho "Approved $5."\n')
+    command.chmod(0o755)
+    program = await asyncio.create_subprocess_exec(
+        "node", "--input-type=module", "--eval", PROGRAM.read_text("utf-8"),
+        stdin=PIPE, stdout=PIPE, env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+    )  # fmt: skip
+    assert program.stdin is not None
+    assert program.stdout is not None
+    asked = {"params": {"channel": "telegram", "code": "ABCD2345"}}
+    async with asyncio.timeout(DEADLINE_S):
+        program.stdin.write(json.dumps(asked).encode() + b"\n")
+        # The command waits, and all the same something comes.
+        assert await program.stdout.read(1) == b" "
+        may_end.write_text("go\n")
+        answer = json.loads(await program.stdout.read())
+        assert await program.wait() == 0
+    assert answer == {"status": 0, "output": "Approved ABCD2345."}
