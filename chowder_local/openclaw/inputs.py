@@ -44,6 +44,20 @@ def gateway_input(items: list[Item]) -> list[Item]:
     return _with_media_at_the_end(_with_somebody_who_speaks(items))
 
 
+def is_blank(value: str | list[Item]) -> bool:
+    """Whether a gateway's `input` has messages to answer, but nothing but white space in them."""
+    if isinstance(value, str):
+        return not value.strip()
+    latest = value[_beginning_of_the_turn(value) :]
+    return bool(latest) and all(map(_is_blank_message, latest))
+
+
+def _is_blank_message(item: Item) -> bool:
+    if item["type"] != "message" or _media(item):
+        return False
+    return not "".join(part["text"] for part in _texts(item)).strip()
+
+
 def item(item: Mapping[str, Any]) -> Item | None:
     """An item as the gateway takes it; None for one that is left out. Raises MessageRefused."""
     kind = item.get("type") or "message"

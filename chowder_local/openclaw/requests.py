@@ -97,6 +97,8 @@ def turn(body: Mapping[str, Any]) -> Turn:
     given = history.parsed(body["input"])
     is_text = isinstance(body["input"], str)
     request["input"] = body["input"] if is_text else inputs.gateway_input(list(given.items))
+    if inputs.is_blank(request["input"]):
+        raise MessageRefused("input: there is nothing but white space in it.")
     rules = [body.get("instructions"), offer.rule]
     if asked_for is not None:
         theirs = offer.tools if offer.mode == "auto" else []

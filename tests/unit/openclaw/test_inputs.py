@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from chowder_local.errors.agents import MessageRefused
-from chowder_local.openclaw.inputs import DROPPED, gateway_input, item
+from chowder_local.openclaw.inputs import DROPPED, gateway_input, is_blank, item
 
 PIXEL = "iVBORw0KGgo="
 IMAGE = {"type": "input_image", "image_url": f"data:image/png;base64,{PIXEL}"}
@@ -272,3 +272,25 @@ def test_an_item_that_cannot_be_understood_is_refused_with_words(
 ) -> None:
     with pytest.raises(MessageRefused, match=words):
         translated([item])
+
+
+BLANK = said(" \n")
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (" \t\n", True),
+        ("Hi", False),
+        ([BLANK], True),
+        ([BLANK, said("  "), said("x", role="assistant"), BLANK], True),
+        ([said("Hi"), BLANK], False),
+        ([said(SENT_IMAGE)], False),
+        ([{"type": "function_call_output", "call_id": "c", "output": ""}, BLANK], False),
+        ([], False),
+    ],
+)
+def test_a_message_is_blank_if_nothing_since_the_latest_answer_says_anything(
+    value: Any, expected: bool
+) -> None:
+    assert is_blank(value) == expected
