@@ -320,7 +320,7 @@ async def _open(
         ),
         idempotency=idempotency,
         reading=Reading(
-            instances=instances, sessions=sessions, locks=locks,
+            instances=instances, sessions=sessions, locks=locks, watch=session_watch,
             transcripts=transcripts,
         ),
         files=files,

@@ -151,6 +151,8 @@ def _head(turn: Mapping[str, Any]) -> str:
     words += turn["role"] if turn["model"] is None else f"{turn['role']} ({turn['model']})"
     if turn["images"]:
         words += f" [{turn['images']} images]"
+    if turn.get("status") == "cancelled":
+        words += " cancelled: its client hung up"
     return words if turn["error"] is None else f"{words} failed: {turn['error']}"
 
 

@@ -19,7 +19,7 @@ from chowder_local.store.conversation_histories import (
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
-    from chowder_local.domain import Instance, InstanceId, SandboxId
+    from chowder_local.domain import Instance, InstanceId
     from chowder_local.openclaw.inputs import Item
     from chowder_local.openclaw.requests import Turn
     from chowder_local.openclaw.rewinding import Rewinding
@@ -126,10 +126,6 @@ class Histories:
         delivery.turn = turn
         delivery.digests = item_digests.of_items(turn.given.items)
         delivery.watched.expected, delivery.watched.is_lost = None, False
-
-    def is_answering(self, sandbox_id: SandboxId, session_key: str) -> bool:
-        """Whether an agent works on a message of a conversation."""
-        return self._watch.is_active(sandbox_id, session_key)
 
     async def _take_back(self, instance: Instance, session_key: str, items: Sequence[Item]) -> None:
         """Takes the latest messages back that got no answer and are said again now."""

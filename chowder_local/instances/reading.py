@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -12,6 +12,7 @@ from chowder_local.errors.requests import InstanceStateWrong, SessionNotFound
 from chowder_local.errors.sandboxes import SandboxPaused
 from chowder_local.openclaw.sessions import MAIN_KEY
 from chowder_local.openclaw.transcripts import TEXT_MAX
+from chowder_local.openclaw.turn_statuses import judged
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from chowder_local.domain import Instance
     from chowder_local.instances.locks import InstanceLocks
     from chowder_local.openclaw.transcripts import KeptSession, Transcript, Transcripts
+    from chowder_local.relay.session_watch import SessionWatch
     from chowder_local.store.instances import InstanceQueries
     from chowder_local.store.sessions import RememberedSession, SessionQueries
 
@@ -64,11 +66,13 @@ class Reading:
         sessions: SessionQueries,
         transcripts: Transcripts,
         locks: InstanceLocks,
+        watch: SessionWatch,
     ) -> None:
         self._instances = instances
         self._sessions = sessions
         self._transcripts = transcripts
         self._locks = locks
+        self._watch = watch
 
     async def sessions(self, instance: Instance) -> list[Session]:
         """The main conversation, then all others, last used first.
@@ -106,7 +110,7 @@ class Reading:
             self._transcripts.transcript, instance.sandbox_id, key,
             limit=limit, before=before, text_max=text_max,
         )  # fmt: skip
-        found = await self._read(instance, read)
+        found = self._judged(instance, key, before, await self._read(instance, read))
         if not found.is_known and key != MAIN_KEY:
             named = await self._sessions.of_instance(instance.id)
             if all(each.session_key != key for each in named):
@@ -126,7 +130,14 @@ class Reading:
         sessions = await self._all(instance, kept)
         if not found.is_known and all(each.key != key for each in sessions):
             raise SessionNotFound
-        return sessions, found
+        return sessions, self._judged(instance, key, before, found)
+
+    def _judged(
+        self, instance: Instance, key: str, before: int | None, found: Transcript
+    ) -> Transcript:
+        is_answering = self._watch.is_active(instance.sandbox_id, key)
+        turns = judged(found.turns, is_end=before is None, is_answering=is_answering)
+        return replace(found, turns=turns)
 
     async def _read(self, instance: Instance, read: Read[Found]) -> Found:
         if instance.status is InstanceStatus.RUNNING:

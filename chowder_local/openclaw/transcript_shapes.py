@@ -48,6 +48,7 @@ class Message(_Shape):
     usage: Tokens | None = None
     run_id: str | None = None
     error: str | None = None
+    is_beside: bool = False
 
 
 class Page(_Shape):

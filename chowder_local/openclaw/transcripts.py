@@ -13,6 +13,8 @@ from chowder_local.errors.agents import GatewayUnavailable
 from chowder_local.openclaw import untrusted
 from chowder_local.openclaw.inside import Program
 from chowder_local.openclaw.transcript_shapes import Both, Message, Page, Sessions
+from chowder_local.openclaw.turn_statuses import beside, with_beside
+from chowder_local.openclaw.turns import Turn, TurnUsage
 from chowder_local.relay.choices import ANSWER_TOOL, HANDED_OVER
 from chowder_local.relay.offline.conversation import Answered, Called, Said
 from chowder_local.relay.offline.words import unfolded
@@ -59,41 +61,6 @@ class KeptSession:
     last_used_at: datetime | None = None
     messages: int = 0
     channel: str | None = None
-
-
-@dataclass(frozen=True)
-class TurnUsage:
-    """Tokens of the model call that a turn came from."""
-
-    input_tokens: int
-    cached_tokens: int
-    cache_write_tokens: int
-    output_tokens: int
-
-
-@dataclass(frozen=True)
-class Turn:
-    """One thing that was said, called or answered; `position` counts OpenClaw's messages.
-
-    `role` is user, assistant, tool_call or tool_result.
-    """
-
-    position: int
-    role: str
-    at: datetime | None = None
-    text: str | None = None
-    name: str | None = None
-    call_id: str | None = None
-    arguments: Mapping[str, Any] | None = None
-    is_error: bool | None = None
-    images: int = 0
-    is_cut: bool = False
-    characters: int | None = None
-    """How long the whole text is of one that is cut."""
-    model: str | None = None
-    usage: TurnUsage | None = None
-    response_id: str | None = None
-    error: str | None = None
 
 
 @dataclass(frozen=True)
@@ -153,7 +120,7 @@ class Transcripts:
         asked = _asked("read", key, LATEST_MESSAGES, None, TEXT_MAX)
         found = await self._ask(sandbox_id, asked, Page, is_running=True)
         is_unanswered = True
-        for message in reversed(found.messages):
+        for message in reversed([each for each in found.messages if not each.is_beside]):
             if message.role == "user":
                 text = _said(message).text or ""
                 return LatestMessage(message.id or "", text, is_unanswered)
@@ -217,7 +184,9 @@ def _kept(found: Sessions) -> list[KeptSession]:
 
 def _transcript(found: Page) -> Transcript:
     older = found.messages[0].position if found.has_more and found.messages else None
-    return Transcript(found.is_known, _turns(found.messages), older)
+    on_it = [each for each in found.messages if not each.is_beside]
+    turns = with_beside(_turns(on_it), [_turns(each) for each in beside(found.messages)])
+    return Transcript(found.is_known, turns, older)
 
 
 def _turns(messages: Sequence[Message]) -> list[Turn]:

@@ -6,6 +6,7 @@ import subprocess
 import uuid
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 from openai import OpenAI
 
@@ -64,8 +65,39 @@ def test_a_message_whose_model_call_failed_is_said_once(api: Api, instance: str)
     finally:
         api.delete(path)
     assert answer == f'[offline] Turn 2. You said: "{word}" Before that: "Hello."'
-    turns = transcript(api, instance, session)
-    assert [each["text"] for each in turns if each["role"] == "user"] == ["Hello.", word]
+    said = [each for each in transcript(api, instance, session) if each["role"] == "user"]
+    assert [(each["text"], each["status"]) for each in said] == [
+        ("Hello.", "completed"),
+        (word, "completed"),
+    ]
+    (attempt,) = said[1]["attempts"]
+    assert attempt["status"] == "failed"
+    assert attempt["error"]
+
+
+def test_a_message_whose_client_has_gone_is_cancelled(api: Api, instance: str) -> None:
+    session, word = uuid.uuid4().hex, uuid.uuid4().hex
+    rule = {"match": {"text": word}, "times": 2, "reply": {"delay_s": 60, "text": "Late."}}
+    path = local(api, f"instances/{instance}/replies")
+    assert api.put(path, json={"unmatched": "offline", "replies": [rule]}).is_success
+    body = {"model": "gpt-4o", "input": f"{word} one"}
+    try:
+        for text in (f"{word} one", f"{word} two"):
+            with pytest.raises(httpx.ReadTimeout):
+                api.post(responses_path(instance, session), json=body | {"input": text}, timeout=3)
+        said = transcript(api, instance, session)
+        assert [(each["text"], each["status"]) for each in said] == [
+            (f"{word} one", "cancelled"),
+            (f"{word} two", "cancelled"),
+        ]
+    finally:
+        api.delete(path)
+    api.say(instance, f"{word} two", session=session)
+    said = [each for each in transcript(api, instance, session) if each["role"] == "user"]
+    assert [(each["status"], len(each["attempts"])) for each in said] == [
+        ("cancelled", 0),
+        ("completed", 1),
+    ]
 
 
 @pytest.mark.parametrize("is_streamed", [False, True])

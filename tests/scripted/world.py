@@ -366,7 +366,7 @@ async def open_world(
                 failures=failures, gateway_of=gateway_of, clock=clock, stopping=stopping,
             ),
             reading=Reading(
-                instances=instances, sessions=sessions, locks=locks,
+                instances=instances, sessions=sessions, locks=locks, watch=session_watch,
                 transcripts=transcripts,
             ),
             processes=processes,

@@ -55,7 +55,8 @@ async def test_a_turn_has_every_member(http: Api) -> None:
     assert turn == {
         "position": 3, "role": "user", "at": "1970-01-01T00:00:00Z", "text": "Hi", "name": None,
         "call_id": None, "arguments": None, "is_error": None, "images": 0, "is_cut": False,
-        "model": None, "usage": None, "response_id": None, "error": None,
+        "model": None, "usage": None, "response_id": None, "error": None, "status": "cancelled",
+        "attempts": [],
     }  # fmt: skip
 
 

@@ -30,11 +30,25 @@ const WINDOW = `
   WHERE n.session_key = ?`;
 // The branch that counts, by OpenClaw's own index; without that, all there is in its order.
 const INDEXED = `
-  SELECT a.message_position AS position, e.event_json AS text, e.event_zstd AS packed
+  SELECT a.message_position AS position, e.seq AS seq, e.event_json AS text, e.event_zstd AS packed
   FROM session_transcript_active_events a
   JOIN transcript_events e ON e.session_id = a.session_id AND e.seq = a.event_seq
   WHERE a.session_id = ? AND a.message_position IS NOT NULL AND a.message_position < ?
   ORDER BY a.message_position DESC LIMIT ?`;
+// Messages beside that branch, between two that are on it: nothing came of them, and they were
+// taken back, or their words were sent again.
+const BESIDE = `
+  SELECT e.seq AS seq, e.event_json AS text, e.event_zstd AS packed FROM transcript_events e
+  WHERE e.session_id = $id AND e.seq < $last
+    AND e.seq > coalesce((SELECT max(a.event_seq) FROM session_transcript_active_events a
+      WHERE a.session_id = $id AND a.message_position < $first), -1)
+    AND (e.event_json IS NULL OR e.event_json LIKE '{"type":"message"%')
+    AND NOT EXISTS (SELECT 1 FROM session_transcript_active_events a
+      WHERE a.session_id = $id AND a.event_seq = e.seq)
+  ORDER BY e.seq LIMIT $limit`;
+const IS_THERE = `
+  SELECT 1 FROM session_transcript_active_events
+  WHERE session_id = ? AND message_position >= ? LIMIT 1`;
 const UNINDEXED = `
   SELECT * FROM (
     SELECT row_number() OVER (ORDER BY e.seq) - 1 AS position, e.event_json AS text, NULL AS packed
@@ -60,9 +74,12 @@ function partOf(block, most) {
   return { type: block?.type === "image" ? "image" : "other" };
 }
 
+function eventOf(row) {
+  return JSON.parse(row.text ?? zstdDecompressSync(row.packed, { maxOutputLength: EVENT_BYTES }).toString());
+}
+
 function messageOf(row, textMax) {
-  const text = row.text ?? zstdDecompressSync(row.packed, { maxOutputLength: EVENT_BYTES }).toString();
-  const event = JSON.parse(text);
+  const event = eventOf(row);
   const said = event.message ?? {};
   const content = Array.isArray(said.content) ? said.content : [{ type: "text", text: said.content }];
   const most = said.role === "user" ? Math.max(TEXT_MAX, textMax) : textMax;
@@ -84,12 +101,28 @@ function messageOf(row, textMax) {
   };
 }
 
+function withThoseBeside(database, id, rows, messages, before, limit, most) {
+  const first = rows.at(-1)?.position ?? 0;
+  const isEnd = database.prepare(IS_THERE).get(id, before) === undefined;
+  const last = isEnd ? Number.MAX_SAFE_INTEGER : (rows[0]?.seq ?? 0);
+  const beside = database.prepare(BESIDE).all({ id, first, last, limit })
+    .filter((row) => eventOf(row).type === "message")
+    .map((row) => {
+      const next = rows.findLast((each) => each.seq > row.seq);
+      const position = next?.position ?? (rows[0]?.position ?? -1) + 1;
+      return { seq: row.seq, message: { ...messageOf({ ...row, position }, most), is_beside: true } };
+    });
+  const onIt = messages.map((message, at) => ({ seq: rows[rows.length - 1 - at].seq, message }));
+  return [...onIt, ...beside].sort((one, other) => one.seq - other.seq).map((each) => each.message);
+}
+
 function read(database, { key, limit, before, textMax }) {
   const most = Math.min(textMax ?? TEXT_MAX, TEXT_MOST);
   const window = database.prepare(WINDOW).get(key);
   if (window === undefined) return { is_known: false, messages: [], has_more: false };
   const question = database.prepare(window.stale === 0 ? INDEXED : UNINDEXED);
   const found = [];
+  const rows = [];
   let bytes = 0;
   let hasMore = false;
   for (const row of question.iterate(window.id, before, limit + 1)) {
@@ -100,8 +133,12 @@ function read(database, { key, limit, before, textMax }) {
       break;
     }
     found.push(message);
+    rows.push({ position: row.position, seq: row.seq });
   }
-  return { is_known: true, messages: found.reverse(), has_more: hasMore };
+  const messages = found.reverse();
+  if (window.stale !== 0) return { is_known: true, messages, has_more: hasMore };
+  const all = withThoseBeside(database, window.id, rows, messages, before, limit, most);
+  return { is_known: true, messages: all, has_more: hasMore };
 }
 
 function list(database) {

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-    from chowder_local.openclaw.transcripts import Turn
+    from chowder_local.openclaw.turns import Turn
 
 SHOWN_MAX = 4_000
 """So many characters of a text are in a page at first."""

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from chowder_local.instances.reading import Session
-    from chowder_local.openclaw.transcripts import Transcript, Turn, TurnUsage
+    from chowder_local.openclaw.transcripts import Transcript
+    from chowder_local.openclaw.turns import Attempt, Turn, TurnUsage
 
 MESSAGES_MAX = 1000
 POSITION_MAX = (1 << 53) - 1
@@ -100,6 +101,21 @@ class TurnUsageView(BaseModel):
         return cls(**vars(usage))
 
 
+class AttemptView(BaseModel):
+    """A message of which nothing came, and whose words were sent again."""
+
+    at: datetime | None
+    status: Literal["failed", "cancelled"]
+    error: Annotated[
+        str | None, Field(description="Why the model did not answer.", examples=[None])
+    ]
+
+    @classmethod
+    def of(cls, attempt: Attempt) -> Self:
+        """The view."""
+        return cls(**vars(attempt))
+
+
 class TurnView(BaseModel):
     """One thing that was said, called or answered."""
 
@@ -141,12 +157,28 @@ class TurnView(BaseModel):
     error: Annotated[
         str | None, Field(description="Why the model did not answer.", examples=[None])
     ]
+    status: Annotated[
+        Literal["completed", "failed", "cancelled", "in_progress"] | None,
+        Field(
+            description="What became of a user's message; `cancelled`: its client hung up before "
+            "the answer's end. Null for other turns, and if the answer is on the next page.",
+            examples=["completed"],
+        ),
+    ]
+    attempts: Annotated[
+        list[AttemptView],
+        Field(
+            description="Of a user's message: the earlier ones of which nothing came, oldest "
+            "first. The agent knows the last one only."
+        ),
+    ]
 
     @classmethod
     def of(cls, turn: Turn) -> Self:
         """The view."""
         usage = None if turn.usage is None else TurnUsageView.of(turn.usage)
-        return cls(**{**vars(turn), "usage": usage})
+        attempts = [AttemptView.of(each) for each in turn.attempts]
+        return cls(**{**vars(turn), "usage": usage, "attempts": attempts})
 
 
 class TranscriptView(BaseModel):

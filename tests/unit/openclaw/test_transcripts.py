@@ -10,7 +10,8 @@ import pytest
 from chowder_local.domain import SandboxId
 from chowder_local.errors.agents import GatewayUnavailable
 from chowder_local.openclaw import transcripts
-from chowder_local.openclaw.transcripts import Transcript, Transcripts, Turn, TurnUsage
+from chowder_local.openclaw.transcripts import Transcript, Transcripts
+from chowder_local.openclaw.turns import Turn, TurnUsage
 from tests.scripted.programs import ScriptedPrograms, done, undone
 
 SANDBOX_ID = SandboxId("chowder-1")
