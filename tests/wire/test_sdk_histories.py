@@ -1,0 +1,118 @@
+"""What SDKs that send the whole history every time make of our answers is recognized."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from agents import Agent, OpenAIResponsesModel, RunConfig, Runner, function_tool
+from langchain_core.messages import HumanMessage, ToolMessage
+from langchain_openai import ChatOpenAI
+from openai import AsyncOpenAI
+from pydantic import SecretStr
+
+from chowder_local.app import api
+from chowder_local.domain import ModelProvider
+from chowder_local.openclaw.sessions import MAIN_KEY
+from chowder_local.web.listener import with_state
+from tests.scripted import gateway as scripted
+from tests.scripted.serving import serve
+from tests.scripted.world import World, open_world
+from tests.web.conftest import services_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from langchain_core.messages import BaseMessage
+    from starlette.types import Receive, Send
+
+    from chowder_local.domain import SandboxId
+    from tests.scripted.gateway import Asked
+
+LINE = f"Runtime: agent=main | session={MAIN_KEY} | sessionId=session-1 | host=agent"
+CALL = {
+    "type": "function_call", "id": "call_a", "call_id": "call_1", "name": "get_weather",
+    "arguments": '{"city":"Oslo"}', "status": "completed",
+}  # fmt: skip
+
+
+@function_tool
+def get_weather(city: str) -> str:
+    """The weather in a city."""
+    return f"Rain in {city}"
+
+
+@dataclass
+class Served:
+    """An agent behind a server, and what came to it."""
+
+    world: World
+    url: str
+
+    @property
+    def told(self) -> list[Any]:
+        """Each message's items: what was said, or the type of anything else."""
+        return [
+            [each.get("content", each["type"]) for each in message.body["input"]]
+            for message in self.world.gateway.messages
+        ]
+
+
+@pytest.fixture
+async def served(tmp_path: Path) -> AsyncIterator[Served]:
+    async with open_world(tmp_path) as world:
+        instance = await world.created()
+        world.gateway.handler = _agent(world, instance.sandbox_id)
+        app = with_state(api([], _no_lifespan, world.metrics), {"services": services_of(world)})
+        async with serve(app) as url:
+            yield Served(world, f"{url}/v1/instances/{instance.id}")
+
+
+@asynccontextmanager
+async def _no_lifespan(_: object) -> AsyncIterator[Any]:
+    yield {}
+
+
+def _agent(world: World, sandbox_id: SandboxId) -> Any:
+    """Calls the weather function when asked for the weather, and says hello otherwise."""
+
+    async def handler(asked: Asked, _: Receive, send: Send) -> None:
+        body = b'{"input": [{"role": "developer", "content": "%s"}]}' % LINE.encode()
+        assert not world.session_watch.is_lost(sandbox_id, ModelProvider.OPENAI, body)
+        latest = asked.body["input"][-1]
+        is_question = "weather" in str(latest.get("content"))
+        output = [CALL] if is_question else [scripted.MESSAGE]
+        await scripted.answer(send, 200, scripted.RESPONSE | {"output": output})
+
+    return handler
+
+
+async def test_the_agents_sdk_has_the_agent_told_each_item_once(served: Served) -> None:
+    async with AsyncOpenAI(base_url=served.url, api_key=served.world.key) as client:
+        agent = Agent(
+            name="Forecaster",
+            model=OpenAIResponsesModel("gpt-4o", openai_client=client),
+            tools=[get_weather],
+        )
+        config = RunConfig(tracing_disabled=True)
+        first = await Runner.run(agent, "The weather, please.", run_config=config)
+        again: Any = [*first.to_input_list(), {"role": "user", "content": "Thanks."}]
+        await Runner.run(agent, again, run_config=config)
+    assert served.told == [["The weather, please."], ["function_call_output"], ["Thanks."]]
+
+
+async def test_langchain_has_the_agent_told_each_item_once(served: Served) -> None:
+    key = SecretStr(served.world.key)
+    chat = ChatOpenAI(model="gpt-4o", base_url=served.url, api_key=key, use_responses_api=True)
+    tool = {"name": "get_weather", "description": "", "parameters": {"type": "object"}}
+    bound = chat.bind_tools([tool])
+    history: list[BaseMessage] = [HumanMessage("The weather, please.")]
+    history.append(await bound.ainvoke(history))
+    history.append(ToolMessage("Rain in Oslo", tool_call_id="call_1"))
+    history.append(await bound.ainvoke(history))
+    history.append(HumanMessage("Thanks."))
+    await bound.ainvoke(history)
+    assert served.told == [["The weather, please."], ["function_call_output"], ["Thanks."]]
