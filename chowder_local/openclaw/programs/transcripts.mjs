@@ -13,6 +13,7 @@ const LIST_MAX = 10_000;
 const TEXT_MAX = 200_000;
 const TEXT_MOST = 4_000_000;
 const PAGE_BYTES = 4_000_000;
+const BESIDE_MORE = 100;
 const EVENT_BYTES = 64 * 1024 * 1024;
 
 const LIST = `
@@ -105,7 +106,7 @@ function withThoseBeside(database, id, rows, messages, before, limit, most) {
   const first = rows.at(-1)?.position ?? 0;
   const isEnd = database.prepare(IS_THERE).get(id, before) === undefined;
   const last = isEnd ? Number.MAX_SAFE_INTEGER : (rows[0]?.seq ?? 0);
-  const beside = database.prepare(BESIDE).all({ id, first, last, limit })
+  const beside = database.prepare(BESIDE).all({ id, first, last, limit: limit + BESIDE_MORE })
     .filter((row) => eventOf(row).type === "message")
     .map((row) => {
       const next = rows.findLast((each) => each.seq > row.seq);
