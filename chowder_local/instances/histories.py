@@ -88,7 +88,7 @@ class Histories:
         """
         known = await self._queries.get(instance.id, session_key)
         items = turn.given.items
-        if known.openclaw_session_id is not None:
+        if known.openclaw_session_id is not None and turn.given.history:
             answered = [each.digest for each in known.answered]
             items = (*history.unknown(turn.given.history, answered), *turn.given.new)
         if known.unanswered:
