@@ -16,6 +16,7 @@ from chowder_local.openclaw.transcript_shapes import Both, Message, Page, Sessio
 from chowder_local.openclaw.turn_statuses import beside, with_beside
 from chowder_local.openclaw.turns import Turn, TurnUsage
 from chowder_local.relay.choices import ANSWER_TOOL, HANDED_OVER
+from chowder_local.relay.failures import marked_words
 from chowder_local.relay.offline.conversation import Answered, Called, Said
 from chowder_local.relay.offline.words import unfolded
 
@@ -261,7 +262,9 @@ def _from_user(message: Message, said: Turn) -> Iterator[Turn]:
 
 
 def _from_assistant(message: Message, said: Turn) -> Iterator[Turn]:
-    made = replace(said, model=message.model, usage=_usage(message), error=message.error)
+    # Of a failed model call OpenClaw has the relay's marker, in which are the provider's words.
+    error = message.error and (marked_words(message.error) or message.error)
+    made = replace(said, model=message.model, usage=_usage(message), error=error)
     calls = [part for part in message.parts if part.type == "call"]
     if said.text or not calls:
         yield made

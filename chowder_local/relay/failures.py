@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from chowder_local.errors import ChowderError
 
 _PREFIX = "relay-failure-"
-_MARKER = re.compile(_PREFIX + "[0-9a-f]{32}")
+_MARKER = re.compile(f"({_PREFIX}[0-9a-f]{{32}})(?:-([a-p]*))?")
+_LETTERS = "abcdefghijklmnop"
+_WORDS_MAX_BYTES = 600
 
 
 class _Entry(NamedTuple):
@@ -35,17 +37,19 @@ class FailureLog:
     def remember(self, failure: ChowderError, sandbox_id: SandboxId | None) -> str:
         """A marker under which the failure is found for as long as newer ones leave room.
 
+        Its words are in the marker, too, for those who find it in a conversation later.
+
         Without a sandbox, if it is not known whose call failed, it is found by nothing else.
         """
         marker = _PREFIX + secrets.token_hex(16)
         self._entries[marker] = _Entry(failure, sandbox_id, self._clock_s())
         if len(self._entries) > self._capacity:
             self._entries.popitem(last=False)
-        return marker
+        return f"{marker}-{_hidden(str(failure))}"
 
     def find(self, text: str) -> ChowderError | None:
         """The failure whose marker is anywhere in a text; the last one, if there are several."""
-        for marker in reversed(_MARKER.findall(text)):
+        for marker, _ in reversed(_MARKER.findall(text)):
             if entry := self._entries.get(marker):
                 return entry.failure
         return None
@@ -62,3 +66,23 @@ class FailureLog:
             if entry.sandbox_id == sandbox_id:
                 return entry.failure
         return None
+
+
+def marked_words(text: str) -> str | None:
+    """What a failure said whose marker is in a text; None if there is no marker with words."""
+    hidden = [letters for _, letters in _MARKER.findall(text) if letters]
+    if not hidden:
+        return None
+    halves = [_LETTERS.index(letter) for letter in hidden[-1]]
+    # Who keeps the text may have cut it off anywhere.
+    pairs = zip(halves[::2], halves[1::2], strict=False)
+    return bytes(high << 4 | low for high, low in pairs).decode("utf-8", "ignore")
+
+
+def _hidden(words: str) -> str:
+    """Words so that OpenClaw does not understand them.
+
+    It looks for words and numbers in errors, and blocks a provider for some of them.
+    """
+    content = words.encode("utf-8", "replace")[:_WORDS_MAX_BYTES]
+    return "".join(_LETTERS[byte >> 4] + _LETTERS[byte & 15] for byte in content)

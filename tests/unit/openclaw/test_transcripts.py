@@ -9,9 +9,11 @@ import pytest
 
 from chowder_local.domain import SandboxId
 from chowder_local.errors.agents import GatewayUnavailable
+from chowder_local.errors.upstream import ProviderFailed
 from chowder_local.openclaw import transcripts
 from chowder_local.openclaw.transcripts import Transcript, Transcripts
 from chowder_local.openclaw.turns import Turn, TurnUsage
+from chowder_local.relay.failures import FailureLog
 from tests.scripted.programs import ScriptedPrograms, done, undone
 
 SANDBOX_ID = SandboxId("chowder-1")
@@ -139,6 +141,10 @@ async def test_a_structured_output_is_what_the_client_got() -> None:
 async def test_a_failed_answer_has_its_reason() -> None:
     (turn,) = (await read(message(1, "assistant", error="400: no"))).turns
     assert (turn.role, turn.text, turn.error) == ("assistant", "", "400: no")
+    failure = ProviderFailed("openai", 429, "Slow down.")
+    marker = FailureLog().remember(failure, SANDBOX_ID)
+    (turn,) = (await read(message(1, "assistant", error=f"400 {marker}"))).turns
+    assert turn.error == str(failure)
 
 
 async def test_what_was_too_long_says_so() -> None:

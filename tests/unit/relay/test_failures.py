@@ -3,7 +3,7 @@
 from chowder_local.domain import SandboxId
 from chowder_local.errors.requests import ModelKeyMissing
 from chowder_local.errors.upstream import ProviderFailed
-from chowder_local.relay.failures import FailureLog
+from chowder_local.relay.failures import FailureLog, marked_words
 
 ONE, OTHER = SandboxId("one"), SandboxId("other")
 
@@ -57,3 +57,13 @@ def test_a_sandboxs_latest_failure_is_found_if_it_is_new_enough() -> None:
     assert log.latest(ONE, 1.5) is new
     assert log.latest(SandboxId("third"), 0.0) is None
     assert log.latest(ONE, 2.5) is None
+
+
+def test_a_markers_words_are_read_without_the_log_and_from_a_text_that_was_cut_off() -> None:
+    failure = ProviderFailed("openai", 429, "Zoë, slow down.")
+    marker = FailureLog().remember(failure, ONE)
+
+    assert marked_words(f'400: {{"error":{{"message":"{marker}"}}}}') == str(failure)
+    assert marked_words(marker[:-3]) == str(failure)[:-2]
+    assert "429" not in marker.partition("-failure-")[2][33:]
+    assert marked_words("400: relay-failure-" + "0" * 32) is None
