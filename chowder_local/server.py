@@ -9,7 +9,7 @@ import logging
 import os
 import secrets
 import signal
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import uvloop
@@ -146,4 +146,5 @@ def _run_file(settings: Settings, effective: Mapping[str, Any]) -> Iterator[None
     try:
         yield
     finally:
-        settings.run_file.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            settings.run_file.replace(settings.last_run_file)

@@ -325,6 +325,11 @@ class Settings(BaseModel):
         return self.data_dir / "server.json"
 
     @property
+    def last_run_file(self) -> Path:
+        """The same of the last server that has ended, by which its address still is known."""
+        return self.data_dir / "server.json.last"
+
+    @property
     def log_file(self) -> Path:
         """Where a detached server logs."""
         return self.data_dir / "server.log"

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import click
 
 from chowder_local.cli.output import note
-from chowder_local.cli.running import find_running
+from chowder_local.cli.running import find_last, find_running
 from chowder_local.errors.process import (
     ApiRefused,
     DataDirUnusable,
@@ -64,8 +64,9 @@ class Context:
             return None
         root_url = named.rstrip("/").removesuffix("/v1")
         settings = self.settings()
-        running = find_running(settings)
-        own = [settings.root_url] if running is None else [running.root_url, running.public_url]
+        # What a shell has of a server that has ended since is not another server's.
+        last = find_last(settings)
+        own = [settings.root_url] if last is None else [last.root_url, last.public_url]
         return None if _address(root_url) in map(_address, own) else root_url
 
     def require_local(self, command: str) -> None:

@@ -57,8 +57,17 @@ class RunningServer:
 
 def find_running(settings: Settings) -> RunningServer | None:
     """The server that the run file tells of, if it is whole; it may have died since."""
+    return _read(settings.run_file)
+
+
+def find_last(settings: Settings) -> RunningServer | None:
+    """The server that runs, or that ran last."""
+    return find_running(settings) or _read(settings.last_run_file)
+
+
+def _read(file: Path) -> RunningServer | None:
     try:
-        content = json.loads(settings.run_file.read_bytes())
+        content = json.loads(file.read_bytes())
         root_url = str(content["base_url"]).rstrip("/").removesuffix("/v1")
         providers = dict(content.get("providers", {}))
         chosen = dict(content.get("settings", {}))

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from chowder_local import server
 from chowder_local.app import State, api
+from chowder_local.engine.connection import EngineAddress
 from chowder_local.errors import ChowderError
 from chowder_local.metrics import Metrics
+from chowder_local.parts import Machine
 from chowder_local.settings import Settings
 from tests.scripted import gateway as scripted
 from tests.scripted.world import open_world
@@ -36,8 +38,9 @@ GO = "go"
 def main() -> int:
     """Serves until a signal, as `chowder-local up` does."""
     settings = Settings.read(os.environ)
+    no_engine = Machine(EngineAddress("unix:///nowhere", "the test"), "none", {}, {})
     vars(server).update(
-        create_app=lambda *_: _app(settings.data_dir), _machine=lambda *_: "no engine"
+        create_app=lambda *_: _app(settings.data_dir), _machine=lambda *_: no_engine
     )
     try:
         return server.run(settings, os.environ)

@@ -7,7 +7,12 @@ import pytest
 
 from chowder_local.cli.context import Context
 from chowder_local.cli.running import find_running
-from chowder_local.errors.process import DataDirUnusable, ServerNotRunning, SettingsInvalid
+from chowder_local.errors.process import (
+    DataDirUnusable,
+    ServerElsewhere,
+    ServerNotRunning,
+    SettingsInvalid,
+)
 
 
 def test_an_option_wins_over_the_environment(tmp_path: Path) -> None:
@@ -92,6 +97,14 @@ def test_another_server_never_gets_the_data_directorys_key(tmp_path: Path) -> No
     file = tmp_path / "shared.key"
     file.write_text("chd_org_shared")
     assert Context({**named, "CHOWDER_KEY_FILE": str(file)}).key() == "chd_org_shared"
+
+
+def test_a_server_that_has_ended_is_still_the_data_directorys_own(tmp_path: Path) -> None:
+    (tmp_path / "server.json.last").write_text(RUNNING)
+    env = {"CHOWDER_DATA_DIR": str(tmp_path), "CHOWDER_BASE_URL": "http://127.0.0.1:7/v1"}
+    Context(env).require_local("reset")
+    with pytest.raises(ServerElsewhere, match=r"names another one, http://127\.0\.0\.1:2469"):
+        Context({**env, "CHOWDER_BASE_URL": "http://127.0.0.1:2469/v1"}).require_local("reset")
 
 
 @pytest.mark.parametrize("url", ["other:5/v1", "http://", "http://[/v1", "ftp://other/v1"])
