@@ -37,9 +37,10 @@ def install_clients() -> None:
         stamp.write_text(wanted)
 
 
-def run_client(program: str, base_url: str, key: str) -> dict[str, Any]:
-    """What a program of `clients/` prints, for the agent at a base URL."""
+def run_client(program: str, base_url: str, key: str, **asked: Any) -> dict[str, Any]:
+    """What a program of `clients/` prints, for the agent at a base URL; some ask for `asked`."""
     env = bare_environment() | {"AGENT_URL": base_url, "AGENT_KEY": key}
+    env["AGENT_ASKED"] = json.dumps(asked)
     done = subprocess.run(
         [tool("node"), str(CLIENTS / program)],
         env=env,

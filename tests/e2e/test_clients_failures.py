@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
-from agents import Agent, ModelBehaviorError, OpenAIResponsesModel, RunConfig, Runner
+from agents import Agent, OpenAIResponsesModel, RunConfig, Runner
 from langchain_openai import ChatOpenAI
-from openai import APIStatusError, AsyncOpenAI, OpenAI
+from openai import APIError, APIStatusError, AsyncOpenAI, OpenAI, RateLimitError
 from pydantic import SecretStr
 
 from tests.e2e.node import install_clients, run_client
@@ -35,19 +35,21 @@ class Failure:
 
     kinds: frozenset[str]
     status: int
+    words: str
+    """What the program shows its user: the error as text."""
 
 
 def whole(raised: pytest.ExceptionInfo[APIStatusError]) -> Failure:
     kinds = frozenset(kind.__name__ for kind in raised.type.__mro__)
-    return Failure(kinds, raised.value.status_code)
+    return Failure(kinds, raised.value.status_code, str(raised.value))
 
 
-def fail_openai(base_url: str, key: str) -> Failure:
+def fail_openai(base_url: str, key: str, model: str = MODEL, text: str = "Hello?") -> Failure:
     with (
         OpenAI(base_url=base_url, api_key=key, max_retries=0) as client,
         pytest.raises(APIStatusError) as raised,
     ):
-        client.responses.create(model=MODEL, input="Hello?")
+        client.responses.create(model=model, input=text)
     return whole(raised)
 
 
@@ -66,7 +68,7 @@ def fail_langchain(base_url: str, key: str) -> Failure:
 def fail_node(program: str) -> Callable[[str, str], Failure]:
     def fail(base_url: str, key: str) -> Failure:
         seen = run_client(program, base_url, key)["whole"]
-        return Failure(frozenset({seen["kind"]}), seen["status"])
+        return Failure(frozenset({seen["kind"]}), seen["status"], seen["words"])
 
     return fail
 
@@ -108,11 +110,12 @@ KINDS = {
 }
 
 
-def assert_all_fail(base_url: str, key: str, status: int) -> None:
-    """Every SDK raises the error that its users know for a status."""
+def assert_all_fail(base_url: str, key: str, status: int, words: str) -> None:
+    """Every SDK raises the error that its users know for a status, and it says why."""
     for name, fail in FAIL.items():
         failure = fail(base_url, key)
         assert failure.status == status, name
+        assert words in failure.words, name
         # Vercel's has one kind for them all.
         kind = "AI_APICallError" if name == "vercel" else KINDS[status]
         assert kind in failure.kinds, name
@@ -124,18 +127,35 @@ def _clients() -> None:
 
 
 def test_a_wrong_key_is_every_sdks_authentication_error(conversation: str) -> None:
-    assert_all_fail(conversation, "chd_org_wrong", 401)
+    assert_all_fail(conversation, "chd_org_wrong", 401, "Invalid API key.")
 
 
 def test_an_unknown_agent_is_every_sdks_not_found_error(server: ServerProcess) -> None:
-    assert_all_fail(f"{server.base_url}/instances/{uuid.uuid4()}", server.key, 404)
+    url = f"{server.base_url}/instances/{uuid.uuid4()}"
+    assert_all_fail(url, server.key, 404, "Instance not found.")
 
 
 def test_a_stopped_agent_is_every_sdks_conflict_error(
     api: Api, server: ServerProcess, patient: str
 ) -> None:
     api.stop(patient)
-    assert_all_fail(f"{server.base_url}/instances/{patient}", server.key, 409)
+    url = f"{server.base_url}/instances/{patient}"
+    assert_all_fail(url, server.key, 409, "Instance is stopped")
+
+
+@pytest.mark.parametrize(
+    ("model", "text", "status", "words"),
+    [("llama3", "Hello?", 400, "Unknown model 'llama3'"), (MODEL, "", 422, "body.input: ")],
+)
+def test_what_is_wrong_with_a_message_is_read_in_openais_sdks(
+    server: ServerProcess, conversation: str, model: str, text: str, status: int, words: str
+) -> None:
+    url, key = conversation, server.key
+    failure = fail_openai(url, key, model, text)
+    seen = run_client("openai-failure.mjs", url, key, model=model, input=text)["whole"]
+    assert (failure.status, seen["status"]) == (status, status)
+    for shown in (failure.words, seen["words"]):
+        assert words in shown
 
 
 @pytest.mark.parametrize("status", [402, 429])
@@ -143,23 +163,39 @@ def test_a_providers_refusal_is_every_sdks_own_error_for_it(
     live_conversation: str, live_key: str, stand_in: StandIn, status: int
 ) -> None:
     with stand_in.behaving(refusal(status, WORDS)):
-        assert_all_fail(live_conversation, live_key, status)
+        assert_all_fail(live_conversation, live_key, status, WORDS)
 
 
-def test_a_refusal_inside_a_stream_brings_the_providers_words_to_every_sdk(
+def assert_all_streams_fail(base_url: str, key: str, kind: type[Exception], words: str) -> None:
+    """Every SDK says why a stream fails, and no one takes it for an empty answer."""
+    for program in ("openai-failure.mjs", "vercel-failure.mjs"):
+        assert words in run_client(program, base_url, key)["streamed"]["words"], program
+    with pytest.raises(kind, match=words):
+        asyncio.run(run_agent(base_url, key, is_streamed=True))
+    with pytest.raises(kind, match=words):
+        list(chat_model(base_url, key).stream("Hello?"))
+    with (
+        OpenAI(base_url=base_url, api_key=key, max_retries=0) as client,
+        pytest.raises(kind, match=words),
+    ):
+        list(client.responses.create(model=MODEL, input="Hello?", stream=True))
+
+
+def test_a_refusal_before_a_stream_is_every_sdks_own_error_for_it(
     live_conversation: str, live_key: str, stand_in: StandIn
 ) -> None:
-    url, key = live_conversation, live_key
     with stand_in.behaving(refusal(429, WORDS)):
-        for program in ("openai-failure.mjs", "vercel-failure.mjs"):
-            assert WORDS in run_client(program, url, key)["streamed"]["words"], program
-        with pytest.raises(ModelBehaviorError, match=WORDS):
-            asyncio.run(run_agent(url, key, is_streamed=True))
-        with pytest.raises(ValueError, match=WORDS):
-            list(chat_model(url, key).stream("Hello?"))
-        with OpenAI(base_url=url, api_key=key, max_retries=0) as client:
-            *_, last = client.responses.create(model=MODEL, input="Hello?", stream=True)
-    assert last.type == "response.failed"
-    assert last.response.error is not None
-    assert last.response.error.code == "rate_limit_exceeded"
-    assert WORDS in last.response.error.message
+        assert_all_streams_fail(live_conversation, live_key, RateLimitError, WORDS)
+
+
+def test_a_failure_inside_a_stream_brings_its_words_to_every_sdk(
+    api: Api, server: ServerProcess, instance: str, conversation: str
+) -> None:
+    path = f"../local/instances/{instance}/replies"
+    session = conversation.rpartition("/")[2]
+    told = {"match": {"session": session}, "reply": {"chunks": ["Once upon ", {"cut": True}]}}
+    assert api.put(path, json={"replies": [told]}).status_code == 200
+    try:
+        assert_all_streams_fail(conversation, server.key, APIError, "it broke off its answer")
+    finally:
+        assert api.delete(path).status_code == 204

@@ -111,10 +111,10 @@ def test_a_server_that_ends_in_the_middle_of_a_stream_says_so_within_it(
         # Fails unless it ends with 0.
         server.down()
         # Up to `[DONE]`: a connection that broke would raise.
-        *_, last = events
+        *_, error, last = events
         assert slow.left.wait(LEAVE_TIMEOUT_S)
-    assert (last["type"], last["code"]) == ("error", "server_stopping")
-    assert "the server is stopping" in last["message"]
+    assert (error["type"], last["type"]) == ("error", "response.failed")
+    assert "the server is stopping" in error["message"]
     server.up()
     assert rows(live)[live_instance] == "running"
     assert live.say(live_instance, "Are you there?")

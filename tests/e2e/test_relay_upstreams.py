@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,6 +13,7 @@ from tests.e2e.stand_in import break_off, refusal
 
 if TYPE_CHECKING:
     import docker
+    import httpx
 
     from tests.e2e.api import Api
     from tests.e2e.stand_in import Recorded, StandIn
@@ -129,28 +130,22 @@ def test_a_limit_is_waited_for_once_and_then_told_with_its_time(
     assert_works(live, live_instance, "anthropic")
 
 
-def failed(live: Api, instance_id: str, provider: str) -> dict[str, Any]:
-    """The error that a stream ends with."""
-    events = list(live.events(instance_id, "Go.", model=MODELS[provider], session=SESSION))
-    assert events[-1]["type"] == "response.failed", events[-1]
-    response: dict[str, Any] = events[-1]["response"]
-    assert response["status"] == "failed"
-    error: dict[str, Any] = response["error"]
-    return error
+def streamed(live: Api, instance_id: str, provider: str) -> httpx.Response:
+    """The answer to a message that asks for a stream."""
+    body = {"model": MODELS[provider], "input": "Go.", "stream": True}
+    return live.post(responses_path(instance_id, SESSION), json=body)
 
 
-@pytest.mark.parametrize("provider", list(MODELS))
 @pytest.mark.parametrize(
-    ("status", "code"),
-    [(401, "invalid_request"), (429, "rate_limit_exceeded"), (500, "server_error")],
+    ("provider", "status"), [("anthropic", 401), ("openai", 429), ("gemini", 500)]
 )
-def test_a_refusal_inside_a_stream_is_its_last_event(
-    live: Api, live_instance: str, stand_in: StandIn, provider: str, status: int, code: str
+def test_a_refusal_before_a_streams_first_words_is_its_answer(
+    live: Api, live_instance: str, stand_in: StandIn, provider: str, status: int
 ) -> None:
     with stand_in.behaving(refusal(status, "No way, says the provider.")):
-        error = failed(live, live_instance, provider)
-    assert error["code"] == code
-    assert "No way, says the provider." in error["message"]
+        answer = streamed(live, live_instance, provider)
+    assert answer.status_code == status
+    assert "No way, says the provider." in answer.json()["error"]["message"]
     assert_works(live, live_instance, provider)
 
 
@@ -159,10 +154,10 @@ def test_a_provider_that_is_not_there_is_a_502_with_words(
 ) -> None:
     with stand_in.gone():
         answer = live.message(live_instance, "Anybody?", session=SESSION)
-        error = failed(live, live_instance, "openai")
-    assert answer.status_code == 502
+        stream = streamed(live, live_instance, "openai")
+    assert (answer.status_code, stream.status_code) == (502, 502)
     assert "anthropic did not answer" in answer.json()["detail"]["error"]
-    assert "openai did not answer" in error["message"]
+    assert "openai did not answer" in stream.json()["detail"]["error"]
     assert_works(live, live_instance, "anthropic")
 
 
@@ -180,8 +175,10 @@ def test_an_answer_that_breaks_off_ends_its_stream_with_words(
     live: Api, live_instance: str, stand_in: StandIn
 ) -> None:
     with stand_in.behaving(break_off):
-        error = failed(live, live_instance, "anthropic")
+        *_, error, last = live.events(live_instance, "Go.", session=SESSION)
+    assert (error["type"], last["type"]) == ("error", "response.failed")
     assert "broke off" in error["message"]
+    assert last["response"]["error"]["message"] == error["message"]
     assert_works(live, live_instance, "anthropic")
 
 

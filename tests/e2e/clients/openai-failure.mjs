@@ -3,7 +3,7 @@ import OpenAI from "openai";
 import { apiKey, baseURL, model } from "./agent.mjs";
 
 const client = new OpenAI({ baseURL, apiKey, maxRetries: 0 });
-const asked = { model, input: "Hello?" };
+const asked = { model, input: "Hello?", ...JSON.parse(process.env.AGENT_ASKED) };
 
 async function failure(answer) {
   try {
@@ -13,14 +13,13 @@ async function failure(answer) {
   }
 }
 
-async function lastError() {
-  let error;
-  for await (const event of await client.responses.create({ ...asked, stream: true })) {
-    if (event.type === "response.failed") error = event.response.error;
+async function read() {
+  const events = await client.responses.create({ ...asked, stream: true });
+  for await (const { type } of events) {
+    if (type === "response.failed") return { words: "what comes after the error was read" };
   }
-  return { words: error.message };
 }
 
 const whole = await failure(client.responses.create(asked));
-const streamed = await failure(lastError());
+const streamed = await failure(read());
 console.log(JSON.stringify({ whole, streamed }));

@@ -6,10 +6,10 @@ import * as agent from "./agent.mjs";
 const { apiKey, baseURL } = agent;
 const model = createOpenAI({ apiKey, baseURL }).responses(agent.model);
 const asked = { model, maxRetries: 0, prompt: "Hello?" };
-const failure = ({ name, statusCode, responseBody, message }) => ({
+const failure = ({ name, statusCode, message, error }) => ({
   kind: name,
   status: statusCode,
-  words: responseBody ?? message,
+  words: message ?? error.message,
 });
 
 const whole = await generateText(asked).catch(failure);
