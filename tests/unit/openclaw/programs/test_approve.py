@@ -29,11 +29,15 @@ async def test_an_approval_that_takes_long_gives_signs_of_life(tmp_path: Path) -
     assert program.stdin is not None
     assert program.stdout is not None
     asked = {"params": {"channel": "telegram", "code": "ABCD2345"}}
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            program.stdin.write(json.dumps(asked).encode() + b"\n")
+            # The command waits, and all the same something comes.
+            assert await program.stdout.read(1) == b" "
+    finally:
+        # Nobody writes, which is the end of what it reads.
+        os.close(os.open(may_end, os.O_RDWR))
     async with asyncio.timeout(DEADLINE_S):
-        program.stdin.write(json.dumps(asked).encode() + b"\n")
-        # The command waits, and all the same something comes.
-        assert await program.stdout.read(1) == b" "
-        may_end.write_text("go\n")
         answer = json.loads(await program.stdout.read())
         assert await program.wait() == 0
     assert answer == {"status": 0, "output": "Approved ABCD2345."}
