@@ -275,10 +275,13 @@ def _running(client: Client, found: dict[str, Any], timeout: float) -> dict[str,
         cure = f"It goes on. Wait for it with: chowder-local instances wait {instance_id}"
         raise BootTimedOut(f"{name}: {late}\n{cure}") from None
     except BootFailed as failed:
-        cure = f"See its log with: chowder-local logs {instance_id}"
+        cure = f"\nSee its log with: chowder-local logs {instance_id}"
         if client.status(instance_id)["status"] == InstanceStatus.STOPPED:
-            cure = f"Start it with: chowder-local instances start {instance_id}"
-        raise BootFailed(f"{name}: {failed}\n{cure}") from None
+            cure = f"\nStart it with: chowder-local instances start {instance_id}"
+        elif "chowder-local" in str(failed):
+            # It says itself what to do.
+            cure = ""
+        raise BootFailed(f"{name}: {failed}{cure}") from None
 
 
 def _turn(

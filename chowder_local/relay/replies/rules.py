@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from chowder_local.domain import ModelProvider
-from chowder_local.relay.replies.patterns import PatternInvalid, compiled, size
+from chowder_local.relay.replies.patterns import SIZE_MAX, PatternInvalid, compiled, size
 from chowder_local.relay.replies.templates import TemplateInvalid
 from chowder_local.relay.replies.templates import checked as checked_template
 
@@ -286,4 +286,5 @@ def _pattern_size(rules: Any) -> int:
         if isinstance(match, dict)
         for name in ("regex", "result_regex")
     ]
-    return sum(size(each) for each in found if isinstance(each, str))
+    # One that is too long by itself is refused where it stands, with its place.
+    return sum(min(size(each), SIZE_MAX) for each in found if isinstance(each, str))

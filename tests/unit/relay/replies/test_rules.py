@@ -81,6 +81,10 @@ def test_an_expression_that_cannot_be_read_is_told(member: str) -> None:
     assert f"match.{member}: Value error, is no regular" in problems("a", match={member: "("})
 
 
+def test_an_expression_that_is_too_long_is_told_where_it_stands() -> None:
+    assert "match.regex: Value error, is too long" in problems("a", match={"regex": "a{100000}"})
+
+
 def test_a_session_that_is_null_is_another_thing_than_none_given() -> None:
     rules = ReplyScript.model_validate(
         {
