@@ -115,6 +115,8 @@ class Answer(Response):
             group.cancel_scope.cancel()
 
     async def _told(self) -> AsyncGenerator[bytes, None]:
+        # The stream begins at once: what fails is told in it, and a server that stops ends it.
+        yield b""
         while (each := await self._news.get()) is not None:
             yield self._encode(each)
         yield DONE

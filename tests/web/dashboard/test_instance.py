@@ -14,6 +14,7 @@ from chowder_local.web.dashboard.talks import Answer
 from chowder_local.web.dashboard.turns import SHOWN_MAX
 from tests.scripted import gateway as scripted
 from tests.scripted.programs import done
+from tests.scripted.serving import eventually
 from tests.web.dashboard.conftest import Elements
 
 if TYPE_CHECKING:
@@ -118,6 +119,20 @@ async def test_a_page_that_is_left_ends_the_agents_run(visitor: Visitor) -> None
     async with asyncio.timeout(5):
         await answer({"type": "http", "asgi": {"spec_version": "2.3"}}, receive, send)
         await world.gateway.has_left.wait()
+
+
+async def test_an_answer_that_has_not_begun_when_the_server_stops_ends_its_stream(
+    visitor: Visitor, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = visitor.http.world
+    world.gateway.handler = scripted.silent
+    address = await spoken(visitor, await world.created(), "Hello!")
+    async with asyncio.TaskGroup() as group:
+        listening = group.create_task(visitor.get(address))
+        await eventually(lambda: world.gateway.messages, "the agent was asked")
+        visitor.http.services.stopping.begin()
+    assert listening.result().status_code == 200
+    assert "defect" not in caplog.text
 
 
 async def test_why_there_is_no_answer_is_said(visitor: Visitor) -> None:
