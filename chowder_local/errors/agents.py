@@ -19,6 +19,12 @@ class GatewayUnavailable(ChowderError):
         super().__init__(f"Gateway unavailable – {reason}")
 
 
+class GatewaySuspended(GatewayUnavailable):
+    """It takes nothing new for as long as a stop or a copy of its agent is under way."""
+
+    code = "gateway_suspended"
+
+
 class ServerStopping(GatewayUnavailable):
     """The server ends before an agent's answer does."""
 

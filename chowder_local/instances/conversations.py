@@ -16,6 +16,7 @@ from chowder_local.errors.agents import (
     AgentDiskFull,
     AgentRenewed,
     AnswerUnfit,
+    GatewaySuspended,
     GatewayUnavailable,
     MessageRefused,
     ServerStopping,
@@ -245,8 +246,14 @@ class Conversations:
         if session is not None:
             await self._sessions.remember(instance.id, session, session_key(session), self._clock())
         gateway = self._gateway_of(instance.sandbox_id, gateway_url)
-        is_shown = turn.may_show_images
-        await self._models.introduce(instance, gateway, route, is_shown=is_shown)
+        introduce = partial(
+            self._models.introduce, instance, gateway, route, is_shown=turn.may_show_images
+        )
+        try:
+            await introduce()
+        except GatewaySuspended:
+            await self._lift(instance)
+            await introduce()
         return gateway, route, turn
 
     @asynccontextmanager
@@ -267,11 +274,15 @@ class Conversations:
             if answer.status != HTTPStatus.SERVICE_UNAVAILABLE:
                 yield answer
                 return
+        await self._lift(instance)
+        async with ask() as answer:
+            yield answer
+
+    async def _lift(self, instance: Instance) -> None:
+        """Waits until what keeps turns from the agent is over. Raises InstanceStateWrong."""
         current = await self._reconciler.lift(instance)
         if current.status is not InstanceStatus.RUNNING:
             raise InstanceStateWrong(current.status, InstanceStatus.RUNNING)
-        async with ask() as answer:
-            yield answer
 
     def _known(self, sandbox_id: SandboxId, since_s: float, message: str) -> ChowderError | None:
         """The model call's failure that the gateway speaks of, if it is one that we remember."""

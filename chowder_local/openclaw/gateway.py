@@ -18,6 +18,7 @@ from chowder_local import correlation
 from chowder_local.errors.agents import (
     ConfigNotApplied,
     ConfigRefused,
+    GatewaySuspended,
     GatewayUnavailable,
     MessageTooLarge,
     Problem,
@@ -50,6 +51,7 @@ RESTART_TIMEOUT_S = 30.0
 """A restart begins some seconds after the patch that needs it, once running turns have ended."""
 
 _UNANSWERED = (UpstreamFailed, StreamBroken, TimeoutError)
+_SUSPENDED = "unavailable during gateway suspension"
 _RATE_LIMITED = re.compile(r"rate limit exceeded .*retry after (\d{1,6})s")
 _ARRAYS_LOST = re.compile(r"would remove entries from array path\(s\): (.+?)\. Pass replacePaths")
 
@@ -119,7 +121,8 @@ class Gateway:
         error = untrusted.object_of(body.get("error"))
         message = untrusted.text_of(error.get("message")) or f"HTTP {status}"
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            raise GatewayUnavailable(f"{method}: {message}")
+            is_suspended = message.endswith(_SUSPENDED)
+            raise (GatewaySuspended if is_suspended else GatewayUnavailable)(f"{method}: {message}")
         raise RpcRefused(message, _problems(error))
 
     async def patch_config(self, patch: Mapping[str, Any]) -> bool:

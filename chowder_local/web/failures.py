@@ -89,6 +89,7 @@ STATUSES: Mapping[type[ChowderError], int] = {
     requests.BodiesTooMany: 503,
     agents.SandboxFull: 502,
     agents.GatewayUnavailable: 502,
+    agents.GatewaySuspended: 502,
     agents.ServerStopping: 502,
     agents.AgentDiskFull: 502,
     agents.AgentRenewed: 502,

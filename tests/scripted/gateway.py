@@ -70,7 +70,7 @@ class ScriptedGateway:
     tokens: set[str] = field(default_factory=set)
     is_suspended: bool = False
     refusals: int = 0
-    """How many messages came while it was suspended."""
+    """How many messages, and calls for its configuration, came while it was suspended."""
     probes: int = 0
     history_status: int = 404
     on_history: Callable[[], object] = lambda: None
@@ -129,6 +129,9 @@ class ScriptedGateway:
             if isinstance(answers, tuple):
                 return answers
             return answers.pop(0) if len(answers) > 1 else answers[0]
+        if method in {"config.get", "config.patch"} and self.is_suspended:
+            self.refusals += 1
+            return refused(f"{method} unavailable during gateway suspension", 503)
         if method == "config.get":
             return ok({"hash": "hmac-sha256:v1:abc"})
         if method == "config.patch":

@@ -20,9 +20,20 @@ from chowder_local.upstream import sse
 from tests.scripted import gateway as scripted
 from tests.scripted.engine import Hold
 from tests.scripted.serving import eventually
-from tests.scripted.talking import STREAMED, ask, content, failed, respond, stream, streaming
+from tests.scripted.talking import (
+    SHOWN,
+    STREAMED,
+    ask,
+    content,
+    failed,
+    respond,
+    stream,
+    streaming,
+)  # fmt: skip
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from starlette.types import Receive, Send
 
     from chowder_local.domain import Instance
@@ -70,6 +81,28 @@ async def test_a_message_that_meets_a_stop_waits_for_it_and_is_refused(
     assert stopping.result().status is InstanceStatus.STOPPED
     assert asking.result() == "Instance is stopped, but must be running for this."
     assert world.gateway.messages == []
+
+
+@pytest.mark.parametrize("is_stopped", [False, True])
+async def test_a_message_whose_model_cannot_be_made_known_now_waits_as_any_other(
+    world: World, is_stopped: bool
+) -> None:
+    instance = await world.created()
+    async with asyncio.TaskGroup() as tasks, world.locks.holding(instance.id):
+        world.gateway.is_suspended = True
+        asking = tasks.create_task(_outcome(respond(world, instance, SHOWN)))
+        await eventually(lambda: world.gateway.refusals == 1, "it cannot be made known")
+        if is_stopped:
+            status = InstanceStatus.STOPPED
+            await world.instances.change(instance.id, now=world.clock(), status=status)
+    assert await asking == ("InstanceStateWrong" if is_stopped else "completed")
+
+
+async def _outcome(answer: Awaitable[dict[str, Any]]) -> str:
+    try:
+        return str((await answer)["status"])
+    except InstanceStateWrong as wrong:
+        return type(wrong).__name__
 
 
 async def _refused(world: World, instance: Instance, is_streamed: bool) -> str:
