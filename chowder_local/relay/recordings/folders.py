@@ -21,7 +21,7 @@ def read(folder: Path, command: str | None = None) -> dict[str, Entry]:
     """The entries by file name, in order; blocks. Raises SettingsInvalid, which names the file, or
     the `command` that makes a recording where there is none.
     """
-    if not any(folder.glob(f"*{SUFFIX}")):
+    if not folder.is_dir():
         command = command or f"chowder-local up --record {folder}"
         raise SettingsInvalid(f"There is no recording in {folder}. Make one with: {command}")
     return {path.name: _entry(path) for path in sorted(folder.glob(f"*{SUFFIX}"))}
