@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.e2e.api import Api
+    from tests.e2e.serving import ServerProcess
 
 MODELS = ("claude-sonnet-4-20250514", "gpt-4o", "gemini-2.5-pro")
 
@@ -88,9 +89,10 @@ def test_the_models_failure_is_the_clients(
     assert api.say(instance, "Hi again", session=session) == "Here I am."
 
 
-def test_an_answer_that_is_cut_or_broken_is_a_failure_at_once(
-    api: Api, instance: str, path: str, session: str
+def test_an_answer_that_is_cut_or_broken_is_a_failure_at_once_and_no_error_of_ours(
+    api: Api, server: ServerProcess, instance: str, path: str, session: str
 ) -> None:
+    logged = len(server.log())
     scripted(
         api,
         path,
@@ -100,6 +102,8 @@ def test_an_answer_that_is_cut_or_broken_is_a_failure_at_once(
     cut, broken = (api.message(instance, word, session=session) for word in ("cut", "broken"))
     assert (cut.status_code, broken.status_code) == (502, 502)
     assert "cut it off" in cut.text
+    assert list(api.events(instance, "cut", session=session))[-1]["type"] == "response.failed"
+    assert " ERROR " not in server.log()[logged:]
 
 
 def test_what_no_rule_is_about_fails_with_what_was_asked(
