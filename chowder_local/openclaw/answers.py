@@ -6,6 +6,7 @@ that the schema requires.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from chowder_local.openclaw.tools import LEFT_TO_THE_AGENT, function
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from chowder_local.openclaw.requests import Turn
     from chowder_local.openclaw.structured import Format
 
+# OpenClaw ends a whole answer with it that met its `max_output_tokens`, and no stream; the status
+# says so without it.
+_NOTICE = re.compile(r"\n\n⚠️ Reply truncated at the model's output token limit\.[^\n]*\Z")
 _TRUNCATIONS = ("auto", "disabled")
 _EFFORTS = ("none", "low", "medium", "high", "xhigh")
 _SUMMARIES = ("concise", "detailed", "auto")
@@ -25,12 +29,25 @@ _MODES = ("none", "auto", "required")
 def settled(response: Mapping[str, Any], turn: Turn) -> dict[str, Any]:
     """The gateway's answer with the output that the client asked for. Raises AnswerUnfit."""
     output = [renamed(each, turn.names) for each in response.get("output", [])]
+    if response.get("status") == "incomplete":
+        output = [_without_notice(each) for each in output]
     calls = [each for each in output if each["type"] == "function_call"]
     # Where a stream was to begin with words, there is a message even if none came.
     messages = [each for each in output if each["type"] != "function_call" and _text_of(each)]
     if turn.format is not None and response.get("status") == "completed":
         calls, messages = _formatted(calls, messages, turn.format, f"msg_{response.get('id')}")
     return {**response, "output": [*messages, *(calls[:1] if turn.is_single else calls)]}
+
+
+def _without_notice(given: dict[str, Any]) -> dict[str, Any]:
+    """An item of an answer that was cut off, as a stream has it: with the model's words alone."""
+    if given.get("type") != "message":
+        return given
+    content = [
+        part | {"text": _NOTICE.sub("", part.get("text", ""))} if "text" in part else part
+        for part in given.get("content", [])
+    ]
+    return given | {"content": content}
 
 
 def renamed(given: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:

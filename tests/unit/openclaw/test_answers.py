@@ -289,3 +289,14 @@ def test_an_answer_that_does_not_fit_is_a_failure() -> None:
 def test_an_answer_that_is_not_whole_stays_as_it_is(status: str) -> None:
     (message,) = output(STRUCTURED, MESSAGE, status=status)
     assert message["content"][0]["text"] == "Hello there."
+
+
+def test_an_answer_that_was_cut_off_has_the_models_words_alone() -> None:
+    notice = "⚠️ Reply truncated at the model's output token limit. The text above is partial."
+    part = {"type": "output_text", "text": f"One\n\ntwo\n\n{notice}"}
+    message = MESSAGE | {"content": [part], "status": "incomplete"}
+    cut = settled(ANSWERS["cut short"] | {"output": [message]}, Turn({}))
+    assert cut["output"][0]["content"][0]["text"] == "One\n\ntwo"
+    # A model may say it, too.
+    whole = settled(answered(output=[message]), Turn({}))
+    assert whole["output"][0]["content"] == [part]
