@@ -38,7 +38,7 @@ async def test_the_same_message_with_the_same_key_gets_the_same_answer(
 ) -> None:
     instance = await http.world.created()
     first = await message(http, instance.id, stream=is_streamed)
-    # In another order, and after a restart of the server.
+    # Written in another order; the answer is read from the database, as after a restart.
     again = await message(http, instance.id, metadata={"b": "2", "a": "1"}, stream=is_streamed)
     assert first.status_code == again.status_code == 200
     assert again.content == first.content
