@@ -214,10 +214,9 @@ class Lifecycle:
             instance = await self.instance(organization_id, instance_id)
             fields: dict[str, Any] = {} if name is None else {"name": name}
             if overrides:
-                patch = config.patch(overrides)
-                has_restarted = await self._configure(instance, patch)
+                has_restarted = await self._configure(instance, config.patch(overrides))
                 fields["openclaw_config"] = config.apply_change(
-                    instance.openclaw_config, patch, instance.model_provider
+                    instance.openclaw_config, overrides, instance.model_provider
                 )
             if instance.status is InstanceStatus.TERMINATED:
                 raise InstanceStateWrong(instance.status, "alive")

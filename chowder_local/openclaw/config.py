@@ -95,21 +95,65 @@ def patch(overrides: Mapping[str, Any]) -> dict[str, Any]:
 def apply_change(
     overrides: Mapping[str, Any] | None, change: Mapping[str, Any], provider: ModelProvider
 ) -> dict[str, Any]:
-    """Overrides in force after a nested merge patch: nested, so that no setting is in it twice.
+    """Overrides in force after a user's change, each in the form in which it was given.
 
-    A null stays where it takes one of the seed's settings away, and else leaves nothing.
+    What the change replaces is taken out, so that no setting is in it twice. A null stays where it
+    takes one of the seed's settings away, and else leaves nothing.
     """
+    result = dict(overrides or {})
+    for key, value in change.items():
+        patched = _nest({key: value})
+        same = result.get(key)
+        result = {
+            other: left
+            for other, former in result.items()
+            if other != key
+            and (left := _outlasting(former, other.split("."), patched)) is not _GONE
+        }
+        if isinstance(same, dict) and isinstance(value, dict):
+            value = merged(same, value, keep_nulls=True)
+        result[key] = value
     fresh = seed(gateway_token="", relay_url="", relay_token="", provider=provider)
-    return _drop_idle_nulls(merged(_nest(overrides or {}), change, keep_nulls=True), fresh)
-
-
-def _drop_idle_nulls(overrides: Mapping[str, Any], fresh: Any) -> dict[str, Any]:
-    below = fresh if isinstance(fresh, dict) else {}
-    return {
-        name: _drop_idle_nulls(value, below.get(name)) if isinstance(value, dict) else value
-        for name, value in overrides.items()
-        if value is not None or name in below
+    left = {
+        key: _drop_idle_nulls(value, _below(fresh, *key.split(".")))
+        for key, value in result.items()
     }
+    return {key: value for key, value in left.items() if value is not _GONE}
+
+
+_GONE = object()
+"""In place of a setting that is not there, or not any more."""
+
+
+def _outlasting(former: Any, names: list[str], patched: Any) -> Any:
+    """What of an override, whose path begins with `names`, a nested patch does not replace."""
+    for name in names:
+        if not isinstance(patched, dict):
+            return _GONE
+        if name not in patched:
+            return former
+        patched = patched[name]
+    if not isinstance(patched, dict):
+        return _GONE
+    if not isinstance(former, dict):
+        return former if former == patched else _GONE
+    left = {name: _outlasting(value, [name], patched) for name, value in former.items()}
+    return {name: value for name, value in left.items() if value is not _GONE} or _GONE
+
+
+def _below(fresh: Any, *names: str) -> Any:
+    for name in names:
+        fresh = fresh.get(name, _GONE) if isinstance(fresh, dict) else _GONE
+    return fresh
+
+
+def _drop_idle_nulls(value: Any, fresh: Any) -> Any:
+    if value is None:
+        return _GONE if fresh is _GONE else None
+    if not isinstance(value, dict):
+        return value
+    left = {name: _drop_idle_nulls(each, _below(fresh, name)) for name, each in value.items()}
+    return {name: each for name, each in left.items() if each is not _GONE}
 
 
 def _nest(overrides: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chowder_local.openclaw.config import merged
+from chowder_local.openclaw.config import merged, patch
 from tests.e2e.conftest import OVERRIDES
 from tests.e2e.containers import config_of, container_of
 
@@ -36,7 +36,7 @@ def changed(api: Api, instance_id: str, level: str) -> dict[str, Any]:
     answer = api.patch(f"instances/{instance_id}", json=body)
     assert answer.status_code == 200, answer.text
     instance: dict[str, Any] = answer.json()
-    assert instance["openclaw_config"]["agents"]["defaults"]["thinkingDefault"] == level
+    assert instance["openclaw_config"]["agents.defaults.thinkingDefault"] == level
     return instance
 
 
@@ -51,11 +51,12 @@ def test_what_is_told_after_dotted_and_nested_changes_is_live(
         answer = api.patch(f"instances/{patient}", json={"openclaw_config": overrides})
         assert answer.status_code == 200, answer.text
     told = api.get(f"instances/{patient}").json()["openclaw_config"]
-    assert told["agents"]["defaults"] == {"thinkingDefault": "high", "heartbeat": None}
-    assert told["logging"] == {"consoleLevel": "warn"}
+    assert told["agents"] == {"defaults": {"thinkingDefault": "high"}}
+    assert (told["logging"], told["agents.defaults.heartbeat"]) == ({"consoleLevel": "warn"}, None)
+    assert {"agents.defaults.thinkingDefault", "logging.level"}.isdisjoint(told)
     live = config_of(container_of(engine, api, patient))
     # Whatever is laid over it once more changes nothing.
-    assert merged(live, told) == live
+    assert merged(live, patch(told)) == live
 
 
 def test_a_running_agent_is_changed_live_and_a_stopped_one_stays_stopped(

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from chowder_local.openclaw.config import patch
 from tests.e2e.api import CLAUDE, Api, responses_path
 from tests.e2e.bots import TOKEN, BotApi
 from tests.e2e.containers import containers, inside, networks, volumes
@@ -213,7 +212,7 @@ def _configured(planted: Planted, api: Api, instance_id: str) -> None:
     change = {"channels.telegram.botToken": CONFIG_TOKEN, "channels.telegram.enabled": False}
     changed = api.patch(path, json={"openclaw_config": change})
     # Who asks for it is told it, and nobody else.
-    assert changed.json()["openclaw_config"] == patch(CONFIG | change), changed.text
+    assert changed.json()["openclaw_config"] == CONFIG | change, changed.text
     planted.note(api.get(f"{path}/status"), 200)
 
 

@@ -138,7 +138,7 @@ async def test_another_organizations_instance_is_not_found(http: Api, operation:
         key=await http.other_key(),
         json=BODIES.get(operation.method),
     )
-    assert (answer.status_code, answer.json()) == (404, {"detail": "Instance not found."})
+    assert (answer.status_code, answer.json()["detail"]) == (404, "Instance not found.")
     assert await http.world.now(instance) == instance
 
 
@@ -212,7 +212,7 @@ async def test_a_change_answers_the_changed_instance(http: Api) -> None:
     body = {"name": "Bea", "openclaw_config": {"a.b": 1}}
     answer = await http.patch(f"/v1/instances/{instance.id}", json=body)
     assert answer.status_code == 200
-    assert (answer.json()["name"], answer.json()["openclaw_config"]) == ("Bea", {"a": {"b": 1}})
+    assert {key: answer.json()[key] for key in body} == body
     assert (await http.get(f"/v1/instances/{instance.id}")).json() == answer.json()
 
 

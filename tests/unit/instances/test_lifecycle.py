@@ -484,7 +484,7 @@ async def test_a_running_agent_gets_a_change_of_configuration_live(world: World)
     (patched,) = world.gateway.called("config.patch")
     assert json.loads(patched["raw"]) == {"a": {"c": 2}, "x": {"y": None}}
     assert patched["baseHash"] == "hmac-sha256:v1:abc"
-    assert changed.openclaw_config == {"a": {"b": 1, "c": 2}, "x": {}}
+    assert changed.openclaw_config == {"a": {"b": 1}, "a.c": 2, "x": {}}
     assert changed.status is RUNNING
 
 
