@@ -40,6 +40,8 @@ FROM_THE_END = 1 << 53
 
 Shape = TypeVar("Shape", bound=BaseModel)
 
+_BROKEN_OFF = "terminated"
+"""What Node's HTTP client says of a connection that ends too early."""
 _PROGRAM = "transcripts.mjs"
 _LAST_MS = 253_402_300_799_000
 # What OpenClaw's gateway writes around a person's words; other words are kept to the letter.
@@ -262,8 +264,7 @@ def _from_user(message: Message, said: Turn) -> Iterator[Turn]:
 
 
 def _from_assistant(message: Message, said: Turn) -> Iterator[Turn]:
-    # Of a failed model call OpenClaw has the relay's marker, in which are the provider's words.
-    error = message.error and (marked_words(message.error) or message.error)
+    error = message.error and _plain(message.error)
     made = replace(said, model=message.model, usage=_usage(message), error=error)
     calls = [part for part in message.parts if part.type == "call"]
     if said.text or not calls:
@@ -288,6 +289,13 @@ def _from_assistant(message: Message, said: Turn) -> Iterator[Turn]:
                 characters=None,
             )
         made = replace(made, usage=None)
+
+
+def _plain(error: str) -> str:
+    """Why a model call failed: the relay's marker, which OpenClaw has, has the provider's words."""
+    if error == _BROKEN_OFF:
+        return "The model provider broke off its answer."
+    return marked_words(error) or error
 
 
 def _is_handed_over(message: Message) -> bool:

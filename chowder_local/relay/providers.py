@@ -89,7 +89,9 @@ def error_code(body: bytes) -> str | None:
     error = answer.get("error") if isinstance(answer, dict) else None
     if not isinstance(error, dict):
         return None
-    codes = (error.get(name) for name in ("code", "status", "type"))
+    # OpenAI has both, and `type` is none.
+    is_anthropic = answer.get("type") == "error"
+    codes = (error.get(name) for name in (("type",) if is_anthropic else ("code", "status")))
     return next((each for each in codes if isinstance(each, str) and _CODE.fullmatch(each)), None)
 
 

@@ -145,6 +145,8 @@ async def test_a_failed_answer_has_its_reason() -> None:
     marker = FailureLog().remember(failure, SANDBOX_ID)
     (turn,) = (await read(message(1, "assistant", error=f"400 {marker}"))).turns
     assert turn.error == str(failure)
+    (turn,) = (await read(message(1, "assistant", error="terminated"))).turns
+    assert turn.error == "The model provider broke off its answer."
 
 
 async def test_what_was_too_long_says_so() -> None:

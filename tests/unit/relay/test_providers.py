@@ -125,6 +125,7 @@ def test_a_prompt_that_is_too_long_is_told_from_other_failures() -> None:
          "rate_limit_exceeded"),
         (b'{"type": "error", "error": {"type": "overloaded_error"}}', "overloaded_error"),
         (b'[{"error": {"code": 429, "status": "RESOURCE_EXHAUSTED"}}]', "RESOURCE_EXHAUSTED"),
+        (b'{"error": {"type": "invalid_request_error", "code": null}}', None),
         (b'{"error": {"code": "no code, but words"}}', None),
         (b'{"error": "x"}', None),
         (b"gone", None),
