@@ -8,7 +8,8 @@ from chowder_local.errors import ChowderError
 class ProviderFailed(ChowderError):
     """A model provider refused or failed a call; `status` is what it answered, if anything.
 
-    `provider_code` is its own code for that, if it has one.
+    `provider_code` is its own code for that, if it has one; `has_begun` is whether it failed
+    within an answer that it had begun.
     """
 
     code = "provider_failed"
@@ -21,8 +22,11 @@ class ProviderFailed(ChowderError):
         retry_after: str | None = None,
         *,
         provider_code: str | None = None,
+        has_begun: bool = False,
     ) -> None:
         answered = f"answered {status}" if status is not None else "did not answer"
+        if has_begun:
+            answered = "failed within its answer"
         super().__init__(f"The model provider {provider} {answered}: {words}")
         self.provider = provider
         self.status = status

@@ -60,7 +60,7 @@ worker's database a minute after a turn, and its own after half an hour; frozen 
 and thawed when both are due, it often fails to."""
 STUCK_SIGN_LINES = 10
 """From the end: the failure is written just before it is answered."""
-OWN_WORDS = {"upstream provider timeout", EMPTY_WORDS}
+OWN_WORDS = {"upstream provider timeout", "upstream provider error", EMPTY_WORDS}
 """What OpenClaw says in place of a model call's error, which then carries no marker of ours."""
 PLAINER_WORDS = {
     "invalid request": "input: an image or file of the message could not be taken. It may be "

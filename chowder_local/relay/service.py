@@ -27,6 +27,7 @@ from chowder_local.relay.choices import insisted
 from chowder_local.relay.offline.beats import played
 from chowder_local.relay.origin import model_of
 from chowder_local.relay.recordings.recorder import refused
+from chowder_local.relay.stream_check import StreamCheck
 from chowder_local.upstream import headers
 
 if TYPE_CHECKING:
@@ -53,6 +54,9 @@ _ERROR_TIMEOUT_S = 10.0
 # after 401, 403, 429 and 5xx.
 CROSSING_STATUS = 400
 _JSON = ("content-type", "application/json")
+_EVENT_STREAM = "text/event-stream"
+_THEIRS = {"provider", "recording"}
+"""Sources of answers that a provider has written; a script's faults are meant."""
 
 
 class Relay:
@@ -209,11 +213,19 @@ class Relay:
         self, call: ModelCall, loan: Loan, exchange: Exchange, answer: ModelAnswer
     ) -> AsyncGenerator[bytes, None]:
         outcome, words = "left", None
+        check = self._check(call, exchange)
         try:
             async with aclosing(answer.chunks) as chunks:
                 async for chunk in chunks:
                     self._exchanges.came(exchange, chunk)
+                    if check is not None and check.problem is None:
+                        check.feed(chunk)
+                        # OpenClaw may hang up at the very chunk.
+                        words = self._note_problem(call, loan, check)
                     yield chunk
+            if check is not None and check.problem is None:
+                check.end()
+                words = self._note_problem(call, loan, check)
             outcome = "answered" if exchange.source == "provider" else "offline"
         except StreamBroken as broken:
             outcome = "broken"
@@ -228,6 +240,19 @@ class Relay:
             raise StreamBroken(words) from problem
         finally:
             self._ended(call, loan, exchange, outcome, words)
+
+    def _check(self, call: ModelCall, exchange: Exchange) -> StreamCheck | None:
+        """What looks at a named provider's answer; the large ones have a format of their own."""
+        is_theirs = call.provider in self._endpoints and exchange.source in _THEIRS
+        return StreamCheck() if is_theirs and _EVENT_STREAM in exchange.content_type else None
+
+    def _note_problem(self, call: ModelCall, loan: Loan, check: StreamCheck) -> str | None:
+        """Remembers what is wrong with an answer, for the case that OpenClaw does not tell."""
+        if check.problem is None:
+            return None
+        failure = ProviderFailed(call.provider, None, check.problem, has_begun=True)
+        self._remember(call, loan, failure)
+        return str(failure)
 
     def _ended(
         self,

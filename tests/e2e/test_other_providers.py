@@ -82,6 +82,20 @@ def test_its_refusal_is_the_clients_answer(
     assert live.say(live_instance, "Again.", model=MODEL, session=SESSION)
 
 
+def test_an_answer_that_is_cut_off_within_a_tool_call_says_so(
+    live: Api, live_instance: str, stand_in: StandIn
+) -> None:
+    async def cut_off(_: Any, send: Any) -> None:
+        function = {"name": "exec", "arguments": '{"command": "echo'}
+        call = {"index": 0, "id": "call_1", "type": "function", "function": function}
+        await send_chunks(send, {"role": "assistant", "tool_calls": [call]}, "length")
+
+    with stand_in.behaving(cut_off):
+        answer = live.message(live_instance, "Reckon.", model=MODEL, session=SESSION)
+    assert answer.status_code == 502, answer.text
+    assert "limit of tokens within a tool call" in answer.json()["detail"]["error"]
+
+
 def test_one_that_does_not_run_is_a_502_with_its_url_and_the_cure(
     live: Api, live_instance: str, stand_in: StandIn
 ) -> None:

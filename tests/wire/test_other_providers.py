@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from chowder_local.domain import OFFLINE_KEY
+from chowder_local.domain import OFFLINE_KEY, SandboxId
 from chowder_local.endpoints import Endpoint
 from chowder_local.errors.requests import ModelMissing, ModelUnknown, ProviderReserved
 from chowder_local.errors.upstream import ProviderFailed
@@ -275,3 +275,19 @@ async def test_ollama_that_does_not_run_or_hangs_is_told_with_the_cure(
 
 async def test_an_offline_ollama_is_not_asked(catalogue: Catalogue) -> None:
     await catalogue.check(ollama(NOWHERE, OFFLINE_KEY), "anything")
+
+
+async def test_what_is_wrong_with_a_stream_is_known_before_openclaw_has_it(
+    serve: Serve, open_relay: OpenRelay, http: httpx.AsyncClient
+) -> None:
+    failing = b'data: {"error": {"message": "slot ran out of memory"}}\n\n'
+    upstream = Upstream(answer(200, failing, content_type="text/event-stream"))
+    async with (
+        serve(upstream) as url,
+        open_relay("", NOWHERE, endpoints=lab(url)) as relay,
+        http.stream("POST", f"{relay.url}/other/chat/completions", json=ASKED) as found,
+    ):
+        await anext(found.aiter_bytes())
+        failure = relay.failures.latest(SandboxId("sandbox-1"), 0.0)
+    told = "The model provider lab failed within its answer: slot ran out of memory"
+    assert str(failure) == relay.exchanges.get("o", "ex-1").error == told

@@ -46,7 +46,9 @@ async def test_a_providers_failure_that_the_relay_marked_comes_back_as_it_was(
     assert raised.value is failure
 
 
-@pytest.mark.parametrize("words", ["upstream provider timeout", "internal error"])
+@pytest.mark.parametrize(
+    "words", ["upstream provider timeout", "upstream provider error", "internal error"]
+)
 async def test_a_failure_that_lost_its_marker_is_found_again(world: World, words: str) -> None:
     instance = await world.created()
 
