@@ -232,6 +232,7 @@ def _say_lines(context: Context, running: RunningServer, models: str | None = No
     settings = context.settings()
     say()
     say(f"  Base URL  {running.base_url}")
+    say(f"  Dashboard {running.public_url}/  (sign in with '{context.program()} dashboard')")
     say(f"  Docs      {running.public_url}/docs")
     say(f"  Data      {settings.data_dir}")
     if models is not None:

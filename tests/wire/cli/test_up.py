@@ -29,12 +29,14 @@ def has_image(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("chowder_local.engine.images.is_there", lambda tag, env: True)
 
 
-def test_a_server_that_runs_is_left_alone(serve: Serve, capsys: Output) -> None:
+def test_a_server_that_runs_is_left_alone(serve: Serve, tmp_path: Path, capsys: Output) -> None:
     env, _ = serve(HEALTHY)
     assert run(["up"], env) == 0
     printed, notes = capsys.readouterr()
     assert f"0.0.1 runs already (process {os.getpid()})" in printed
     assert 'eval "$(' in printed
+    root_url = json.loads((tmp_path / "server.json").read_text())["base_url"]
+    assert f"  Dashboard {root_url}/  (sign in with '" in printed
     # It is of another version than this command line.
     assert "'down' and 'up' again" in notes
 
