@@ -51,7 +51,9 @@ def with_beside(turns: Sequence[Turn], groups: Iterable[Sequence[Turn]]) -> list
             attempt = Attempt(said.at, status, error)
             told[again] = replace(told[again], attempts=(*told[again].attempts, attempt))
         else:
-            told.insert(len(told) if place is None else place, replace(said, status=status))
+            told.insert(
+                len(told) if place is None else place, replace(said, status=status, error=error)
+            )
     return told
 
 

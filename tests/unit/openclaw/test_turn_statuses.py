@@ -54,6 +54,14 @@ def test_the_last_message_may_be_about_to_be_answered_or_be_answered_on_the_next
     assert statuses(other(), user("a"), other("tool_result"), is_end=False) == [None]
 
 
+def test_a_message_beside_the_conversation_that_was_not_sent_again_keeps_why_it_failed() -> None:
+    told = with_beside([user("b", 5), other()], [[user("a", 3), FAILURE]])
+    assert [(turn.text, turn.status, turn.error) for turn in told[:2]] == [
+        ("a", "failed", "500"),
+        ("b", None, None),
+    ]
+
+
 def test_a_message_beside_the_conversation_is_an_attempt_of_the_one_that_says_the_same() -> None:
     told = with_beside([user("a"), other()], [[user("a"), FAILURE], [user("a")]])
     attempts = (Attempt(None, "failed", "500"), Attempt(None, "cancelled"))
