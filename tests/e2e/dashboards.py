@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from anyio.from_thread import start_blocking_portal
 
@@ -15,7 +16,7 @@ from tests.scripted.world import World, open_world
 from tests.web.conftest import app_of, services_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
     from pathlib import Path
 
     from anyio.from_thread import BlockingPortal
@@ -26,8 +27,7 @@ if TYPE_CHECKING:
 
 NARROW: ViewportSize = {"width": 360, "height": 740}
 WIDE: ViewportSize = {"width": 1440, "height": 900}
-EXPECTED = ("status of 40", "Status Error Code 40", "htmx:oobErrorNoTarget")
-"""What browser and htmx say of refusals that a test wants, and of lines that are not shown."""
+_PROVOKED: WeakKeyDictionary[Page, list[str]] = WeakKeyDictionary()
 
 
 class Served:
@@ -78,22 +78,35 @@ def served_in_thread(folder: Path) -> Iterator[Served]:
 @contextmanager
 def visit(browser: Browser, served: Served) -> Iterator[Page]:
     """The overview, signed in; what the browser complains of fails the test."""
-    with heard(browser, EXPECTED) as page:
+    with heard(browser) as page:
         sign_in(page, served)
         yield page
 
 
 @contextmanager
-def heard(browser: Browser, expected: Sequence[str]) -> Iterator[Page]:
-    """A page of its own; what the browser complains of, but for what is expected, is a failure."""
+def heard(browser: Browser) -> Iterator[Page]:
+    """A page of its own. Each error in its console fails the test, but for those it provokes."""
     with browser.new_context(viewport=WIDE) as context:
         page = context.new_page()
         complaints: list[str] = []
         page.on("console", lambda told: complaints.extend([told.text] * (told.type == "error")))
         page.on("pageerror", lambda failure: complaints.append(str(failure)))
+        _PROVOKED[page] = []
         yield page
-        unexpected = [each for each in complaints if not any(part in each for part in expected)]
-        assert not unexpected, unexpected
+        for part in _PROVOKED[page]:
+            assert any(part in each for each in complaints), f"nothing of {part!r}: {complaints}"
+            complaints[:] = [each for each in complaints if part not in each]
+        assert not complaints, complaints
+
+
+def provoke(page: Page, part: str) -> None:
+    """Says that the test makes the browser itself complain so, from which no page can keep it."""
+    _PROVOKED[page].append(part)
+
+
+def refuse(page: Page, status: int) -> None:
+    """Says that a request of the page is to be answered with that status."""
+    provoke(page, f"the server responded with a status of {status}")
 
 
 def sign_in(page: Page, served: Served) -> None:

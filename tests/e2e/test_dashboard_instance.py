@@ -30,7 +30,7 @@ LARGE_BYTES = 60_000_000
 @pytest.fixture
 def page(browser: Browser, server: ServerProcess) -> Iterator[Page]:
     """The overview, signed in by a link."""
-    with heard(browser, ["htmx:oobErrorNoTarget"]) as page:
+    with heard(browser) as page:
         page.goto(sign_in_link(server))
         page.wait_for_url(f"{root(server)}/")
         yield page

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from chowder_local.web.dashboard.logs import KEPT
-from tests.e2e.dashboards import NARROW, WIDE, Served, judge
+from tests.e2e.dashboards import NARROW, WIDE, Served, judge, refuse
 from tests.e2e.waiting import eventually
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ def test_they_are_in_nobodys_way(
     (home / "picture.png").write_bytes(b"\xff" * 1000)
     served.call(served.world.snapshots.take, ada, "s" * 128)
     served.world.engine.log = f"{'x' * 3000}\n\nan <b>error</b>\n" * 30
+    refuse(page, 404)
     for tab, words in (
         ("/files", "picture.png"),
         (f"/files?path=workspace/{'deep' * 20}/{'deeper' * 20}", "This folder is empty."),
@@ -72,7 +73,7 @@ def test_they_are_in_nobodys_way(
         page.get_by_text(words).first.wait_for()
         judge(page)
     for action in ("Restore", "Fork", "Delete"):
-        page.get_by_role("button", name=action).click()
+        page.locator("#snapshots").get_by_role("button", name=action).click()
         page.get_by_role("dialog").wait_for()
         judge(page)
         page.keyboard.press("Escape")
@@ -131,6 +132,7 @@ def test_an_upload_that_is_refused_says_why_and_the_next_one_goes_on(
     (home / "taken").mkdir()
     (home / "taken" / "x").mkdir()
     show(page, served, ada, "/files?path=taken")
+    refuse(page, 400)
     page.locator("#upload").set_input_files([payload("x", b"1"), payload("y", b"2")])
     page.locator("#uploads").get_by_text("is a directory").wait_for()
     entry(page, "y").wait_for()
@@ -242,6 +244,7 @@ def test_an_agent_goes_out_as_a_file_and_comes_in_as_another(
     page.get_by_role("button", name="Import").click()
     dialog = page.get_by_role("dialog", name="Import an agent")
     dialog.get_by_label("The file").set_input_files(tmp_path / "other.tar")
+    refuse(page, 400)
     dialog.get_by_role("button", name="Import").click()
     dialog.get_by_text("This archive of an agent is not taken").wait_for()
     dialog.get_by_label("The file").set_input_files(tmp_path / "agent.tar")

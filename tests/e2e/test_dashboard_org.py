@@ -27,7 +27,7 @@ LONG = "The tide turns. " * 15_000
 
 @pytest.fixture
 def page(browser: Browser, server: ServerProcess) -> Iterator[Page]:
-    with heard(browser, ("oobErrorNoTarget",)) as page:
+    with heard(browser) as page:
         page.goto(sign_in_link(server))
         page.wait_for_url(f"{root(server)}/")
         yield page

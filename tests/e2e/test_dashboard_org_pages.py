@@ -15,14 +15,13 @@ import pytest
 from playwright.sync_api import expect
 
 from chowder_local.store.usage import Counts, Kind
-from tests.e2e.dashboards import NARROW, WIDE, Served, heard, judge, sign_in
+from tests.e2e.dashboards import NARROW, WIDE, Served, judge, refuse
 from tests.scripted.programs import done
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
-    from playwright.sync_api import Browser, Page, ViewportSize
+    from playwright.sync_api import Page, ViewportSize
 
     from chowder_local.domain import Instance
     from chowder_local.relay.exchanges import Exchange
@@ -31,17 +30,8 @@ pytestmark = pytest.mark.slow
 
 PAGES = ("/organization", "/usage", "/faults", "/faults?kind=call", "/recordings", "/subscription",
          "/inspector")  # fmt: skip
-EXPECTED = ("status of 422", "Status Error Code 422", "htmx:oobErrorNoTarget")
-"""What browser and htmx say of refusals that a test wants, and of lines that are not shown."""
 HUGE = 1_500_000
 """Characters of a message that no page bears."""
-
-
-@pytest.fixture
-def page(browser: Browser, served: Served) -> Iterator[Page]:
-    with heard(browser, EXPECTED) as page:
-        sign_in(page, served)
-        yield page
 
 
 def go(page: Page, served: Served, path: str) -> None:
@@ -91,6 +81,7 @@ def test_a_key_is_made_seen_once_used_and_revoked(page: Page, served: Served) ->
     page.get_by_text("There are no scoped keys yet.").wait_for()
     page.get_by_text("Make a key").click()
     page.get_by_label("Name", exact=True).first.fill("the shop's page")
+    refuse(page, 422)
     page.get_by_role("button", name="Make the key").click()
     page.get_by_role("alert").get_by_text("instance_ids").wait_for()
     page.get_by_role("button", name="Dismiss this message").click()
@@ -177,6 +168,7 @@ def test_a_fault_is_set_used_and_taken_back(page: Page, served: Served) -> None:
     page.get_by_text("No fault is set.").wait_for()
     page.get_by_label("It befalls").select_option("call")
     page.get_by_label("Path").fill("/v1/nowhere")
+    refuse(page, 422)
     page.get_by_role("button", name="Set", exact=True).click()
     page.get_by_role("alert").get_by_text("No call that needs a key").wait_for()
     page.get_by_role("button", name="Dismiss this message").click()

@@ -14,7 +14,7 @@ import pytest
 from chowder_local.domain import Instance, InstanceStatus
 from chowder_local.events import EventType
 from chowder_local.web.dashboard.overview import PORTION
-from tests.e2e.dashboards import NARROW, WIDE, Served, judge
+from tests.e2e.dashboards import NARROW, WIDE, Served, judge, provoke, refuse
 from tests.e2e.waiting import eventually
 from tests.scripted.programs import done
 
@@ -125,11 +125,13 @@ def test_nothing_is_in_the_way_of_anybody(
     page.get_by_role("button", name="Delete for good").click()
     page.get_by_text("is deleted.").wait_for()
     judge(page)
+    refuse(page, 404)
     page.goto(f"{served.root_url}/nowhere")
     judge(page)
     page.context.clear_cookies()
     page.goto(f"{served.root_url}/")
     page.get_by_label("Your organization's key").fill("chd_org_wrong")
+    refuse(page, 401)
     page.get_by_role("button", name="Sign in").click()
     page.get_by_role("alert").get_by_text("Invalid API key.").wait_for()
     judge(page)
@@ -219,6 +221,7 @@ def test_what_is_refused_is_said_in_the_page(page: Page, served: Served) -> None
     page.locator(f"#fork-{ada.id}").click()
     page.get_by_role("dialog").wait_for()
     served.call(served.world.lifecycle.delete, ada.organization_id, ada.id)
+    refuse(page, 409)
     page.get_by_role("dialog").get_by_role("button", name="Fork").click()
     page.get_by_role("alert").get_by_text("Not now.").wait_for()
     page.get_by_role("button", name="Dismiss this message").click()
@@ -276,3 +279,23 @@ def test_a_thousand_instances_and_their_changes_are_bearable(page: Page, served:
     page.get_by_role("status").get_by_text("Ada is stopped.").wait_for(state="attached")
     # Each is told of by what comes of it, not by itself.
     assert page.evaluate("window.swaps") < 100
+
+
+def test_health_is_not_known_while_the_server_is_away(page: Page, served: Served) -> None:
+    verdict = page.locator("#verdict")
+    verdict.locator(".facts").wait_for()
+    page.get_by_text("What is in order").click()
+    page.locator("#findings li").first.wait_for()
+    page.route("**/health", lambda route: route.abort("connectionrefused"))
+    provoke(page, "net::ERR_CONNECTION_REFUSED")
+    with page.expect_event("requestfailed"):
+        served.created("Ada")
+    page.get_by_text("The server does not answer.").wait_for()
+    verdict.get_by_text("Not known while the server does not answer").wait_for()
+    assert verdict.locator(".good").count() == 0
+    assert page.locator("#findings li").count() == 0
+    page.unroute("**/health")
+    # Another answer of any kind is the sign that it is back.
+    page.get_by_role("searchbox").fill("ad")
+    verdict.locator(".facts").wait_for()
+    page.get_by_text("The server does not answer.").wait_for(state="detached")

@@ -11,7 +11,7 @@ from chowder_local.domain import InstanceStatus
 from chowder_local.openclaw.config_edits import HIDDEN
 from chowder_local.openclaw.config_schema import SCHEMA_FILE
 from tests.e2e import qr
-from tests.e2e.dashboards import NARROW, WIDE, Served, judge, served_in_thread
+from tests.e2e.dashboards import NARROW, WIDE, Served, judge, refuse, served_in_thread
 from tests.e2e.waiting import eventually
 from tests.scripted.gateway import ok
 from tests.scripted.programs import done
@@ -131,6 +131,7 @@ def test_what_is_typed_stays_while_states_change(page: Page, served: Served, ada
     assert page.get_by_label("Pairing code").locator("visible=true").input_value() == "ABCD"
     page.get_by_text("Other credentials").click()
     page.locator("#telegram-token").fill("1:wrong")
+    refuse(page, 400)
     page.locator("#connect-telegram").click()
     page.get_by_role("alert").get_by_text("Telegram bot token unauthorized").wait_for()
     assert page.locator("#telegram-token").input_value() == "1:wrong"

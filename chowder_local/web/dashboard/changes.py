@@ -5,11 +5,13 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING
 
+from pydantic import BaseModel
+
 from chowder_local.instances.lifecycle import InstanceDraft
 from chowder_local.web.bodies import parse_query, validated
 from chowder_local.web.dashboard.forms import form
 from chowder_local.web.dashboard.rows import STAGES, rows
-from chowder_local.web.dashboard.state import fragment
+from chowder_local.web.dashboard.state import fragment, moved
 from chowder_local.web.payloads.instances import InstanceCreation
 from chowder_local.web.payloads.snapshots import Fork, ImportQuery
 from chowder_local.web.state import caller, instance_of, services
@@ -20,6 +22,12 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from chowder_local.domain import Instance, OrganizationId
+
+
+class Leaving(BaseModel):
+    """Whether it is deleted from a page of its own, which is then gone."""
+
+    leaves: bool = False
 
 
 async def create(request: Request) -> Response:
@@ -71,13 +79,17 @@ async def fork(request: Request) -> Response:
 
 async def ask_delete(request: Request) -> Response:
     """The question whether it is really to go."""
-    return fragment(request, "delete.html", instance=await instance_of(request))
+    leaves = parse_query(request, Leaving).leaves
+    return fragment(request, "delete.html", instance=await instance_of(request), leaves=leaves)
 
 
 async def delete(request: Request) -> Response:
     """Destroys it, with all that it knows."""
+    leaves = parse_query(request, Leaving).leaves
     instance = await instance_of(request)
     await services(request).lifecycle.delete(instance.organization_id, instance.id)
+    if leaves:
+        return moved(request, "/")
     return await _told(request, f"{instance.name} is deleted.")
 
 

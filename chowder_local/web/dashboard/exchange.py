@@ -115,7 +115,7 @@ async def fail(request: Request) -> Response:
         detail="Asked for on the dashboard.",
     )  # fmt: skip
     services(request).faults.add(caller(request).organization_id, draft)
-    words = f"The agent's next message fails with {FAILURE_STATUS}; it is among the faults."
+    words = f"The agent's next call for a message fails with {FAILURE_STATUS}; see the faults."
     return fragment(request, "told.html", words=words)
 
 

@@ -19,7 +19,7 @@ from chowder_local.web.dashboard.snippets import MODELS, model_of
 from chowder_local.web.dashboard.state import dashboard, fragment
 from chowder_local.web.dashboard.streams import MEDIA_TYPE
 from chowder_local.web.dashboard.tabs import instance_page
-from chowder_local.web.dashboard.talks import Answer, Failed, Talk, ToolCalled
+from chowder_local.web.dashboard.talks import Answer, Failed, Talk, ToolCalled, Whole
 from chowder_local.web.dashboard.turns import SHOWN_MAX, shown
 from chowder_local.web.payloads.responses import Message
 from chowder_local.web.state import caller, instance_of, services
@@ -77,7 +77,7 @@ async def conversation(request: Request) -> Response:
         session=named.name if named else None,
         can_talk=named is None or named.is_main or named.name is not None,
         transcript=transcript,
-        turns=shown(transcript.turns) if transcript else [],
+        turns=await shown(transcript.turns) if transcript else [],
         problem=problem,
         model=_model(request, instance),
         models=sorted(MODELS.values()),
@@ -118,6 +118,8 @@ def _encoded(rendering: Rendering, heard: Heard) -> bytes:
         name = "tool"
     elif isinstance(heard, Failed):
         name = "failed"
+    elif isinstance(heard, Whole):
+        name = "whole"
     # A piece is text, and whatever it says of HTML is shown, not done.
     html = rendering.html("heard.html", it=heard, kind=name)
     lines = [f"data: {line}" for line in html.split("\n")]

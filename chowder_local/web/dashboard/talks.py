@@ -16,6 +16,7 @@ from starlette.responses import Response
 from chowder_local.domain import wire_of
 from chowder_local.errors import ChowderError
 from chowder_local.relay.answers import model_said
+from chowder_local.web.dashboard.markdown import RENDERED_MAX, rendered
 from chowder_local.web.streams import ClosingStream
 
 if TYPE_CHECKING:
@@ -55,6 +56,13 @@ class Piece:
 
 
 @dataclass(frozen=True)
+class Whole:
+    """All of the answer as HTML, once nothing more comes."""
+
+    html: str
+
+
+@dataclass(frozen=True)
 class ToolCalled:
     """The agent's model calls one of its tools."""
 
@@ -69,7 +77,7 @@ class Failed:
     words: str
 
 
-Heard = Piece | ToolCalled | Failed
+Heard = Piece | Whole | ToolCalled | Failed
 
 
 class Talks:
@@ -117,8 +125,14 @@ class Answer(Response):
     async def _told(self) -> AsyncGenerator[bytes, None]:
         # The stream begins at once: what fails is told in it, and a server that stops ends it.
         yield b""
+        answer = ""
         while (each := await self._news.get()) is not None:
+            if isinstance(each, Piece) and len(answer) <= RENDERED_MAX:
+                answer += each.text
             yield self._encode(each)
+        html = await asyncio.to_thread(rendered, answer)
+        if answer and html is not None:
+            yield self._encode(Whole(html))
         yield DONE
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections import Counter
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from chowder_local.errors.requests import TurnNotFound
 from chowder_local.openclaw.sessions import MAIN_KEY
 from chowder_local.openclaw.transcripts import TEXT_MAX, TEXT_MOST
 from chowder_local.web.bodies import parse_query
+from chowder_local.web.dashboard.markdown import rendered
 from chowder_local.web.dashboard.rendering import HEADERS
 from chowder_local.web.dashboard.state import fragment
 from chowder_local.web.downloads import attachment
@@ -46,6 +48,8 @@ class ShownTurn:
     text: str
     characters: int
     is_cut: bool
+    html: str | None
+    """An agent's words, rendered; None of what is shown as it is."""
 
     @property
     def is_for_a_page(self) -> bool:
@@ -53,19 +57,27 @@ class ShownTurn:
         return self.characters <= TEXT_MAX and not (self.turn.is_cut and not self.text)
 
 
-def shown(turns: Sequence[Turn]) -> list[ShownTurn]:
+async def shown(turns: Sequence[Turn]) -> list[ShownTurn]:
     """As a page has them."""
+    # Rendering dozens of long texts would keep everybody else waiting.
+    return await asyncio.to_thread(_shown, turns)
+
+
+def _shown(turns: Sequence[Turn]) -> list[ShownTurn]:
     before: Counter[int] = Counter()
     made = []
     for turn in turns:
         text = _text(turn)
+        is_cut = turn.is_cut or len(text) > SHOWN_MAX
+        beginning = f"{text[:SHOWN_MAX]}{'…' if is_cut and text else ''}"
         made.append(
             ShownTurn(
                 turn=turn,
                 nth=before[turn.position],
                 text=text[:SHOWN_MAX],
                 characters=turn.characters or len(text),
-                is_cut=turn.is_cut or len(text) > SHOWN_MAX,
+                is_cut=is_cut,
+                html=_html(turn, beginning),
             )
         )
         before[turn.position] += 1
@@ -75,7 +87,9 @@ def shown(turns: Sequence[Turn]) -> list[ShownTurn]:
 async def show(request: Request) -> Response:
     """All of a text, or as much as a page bears, to be put in the place of its beginning."""
     turn = await _turn(request, TEXT_MAX)
-    return fragment(request, "whole_turn.html", text=_text(turn)[:TEXT_MAX])
+    text = _text(turn)[:TEXT_MAX]
+    html = await asyncio.to_thread(_html, turn, text)
+    return fragment(request, "whole_turn.html", text=text, html=html)
 
 
 async def download(request: Request) -> Response:
@@ -101,6 +115,10 @@ async def _turn(request: Request, text_max: int) -> Turn:
     if wanted.nth >= len(own):
         raise TurnNotFound
     return own[wanted.nth]
+
+
+def _html(turn: Turn, text: str) -> str | None:
+    return rendered(text) if turn.role == "assistant" else None
 
 
 def _text(turn: Turn) -> str:

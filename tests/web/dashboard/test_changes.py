@@ -68,6 +68,16 @@ async def test_it_is_asked_before_anything_is_destroyed(visitor: Visitor) -> Non
     assert len(await all_of(visitor)) == 1
     answer = await visitor.sent(f"/instances/{agent.id}/delete")
     assert "Ada is deleted." in answer.text
+
+
+async def test_who_deletes_it_on_its_own_page_is_led_back(visitor: Visitor) -> None:
+    agent = await visitor.http.world.created()
+    elements = Elements((await visitor.get(f"/instances/{agent.id}/logs")).text)
+    (button,) = elements.all("button", id="delete")
+    (form,) = Elements((await visitor.get(button["hx-get"] or "")).text).all("form")
+    answer = await visitor.sent(form["hx-post"] or "")
+    assert answer.headers["HX-Redirect"] == "/"
+    assert [each.status for each in await all_of(visitor)] == []
     assert await all_of(visitor) == []
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from chowder_local.domain import InstanceStatus
 from chowder_local.faults import FaultKind
 from chowder_local.web.payloads.faults import NEW
 from tests.web.dashboard.conftest import Elements, Visitor
@@ -43,6 +44,32 @@ async def test_each_kind_has_a_form_that_sets_it(visitor: Visitor, kind: FaultKi
     answer = await visitor.sent(f"/faults/{fault.id}/remove")
     assert listed(answer.text) == []
     assert world.faults.of(world.organization_id) == []
+
+
+async def test_the_page_says_that_its_own_actions_are_spared_and_so_they_are(
+    visitor: Visitor,
+) -> None:
+    world = visitor.http.world
+    agent = await world.created()
+    for kind in ("create", "stop", "start", "message"):
+        await visitor.sent("/faults", {"kind": kind, "status": "503", "times": "1"})
+    page = (await visitor.get("/faults")).text
+    assert "Talk, Create, Start and Stop on these pages are no such calls" in page
+    for path, form in (
+        ("/instances", {}),
+        (f"/instances/{agent.id}/messages", {"text": "Hi", "model": "gpt-4o"}),
+        (f"/instances/{agent.id}/stop", {}),
+        (f"/instances/{agent.id}/start", {}),
+    ):
+        assert (await visitor.sent(path, form)).status_code == 200
+    assert [each.left for each in world.faults.of(world.organization_id)] == [1] * 4
+    # A boot is the server's own doing, whoever has asked for it.
+    await visitor.sent("/faults/clear")
+    await visitor.sent("/faults", {"kind": "provisioning", "times": "1"})
+    assert "“provisioning” befalls whatever is created, here as well" in page
+    await visitor.sent("/instances", {"name": "Bea"})
+    (bea,) = await world.lifecycle.search(world.organization_id, text="Bea", limit=2)
+    assert (await world.settled(bea)).status is InstanceStatus.ERROR
 
 
 async def test_all_are_taken_back_after_a_question(visitor: Visitor) -> None:

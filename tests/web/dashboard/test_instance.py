@@ -77,6 +77,9 @@ async def test_a_message_is_answered_as_it_comes(visitor: Visitor) -> None:
     heard = events(answer.text)
     assert heard[-1] == ("done", "")
     assert "".join(data for name, data in heard if name == "piece")
+    # Once it is over, all of it comes rendered in the place of its pieces.
+    assert heard[-2][0] == "whole"
+    assert "<p>Hello there.</p>" in heard[-2][1]
     (asked,) = visitor.http.world.gateway.messages
     assert asked.body["stream"] is True
     assert "Hello!" in json.dumps(asked.body["input"])

@@ -4,6 +4,32 @@
 
   const dialog = () => document.getElementById("dialog");
 
+  // A part of an answer whose place is not on this page is left out: a line further down than the
+  // list goes, or one that the search does not find.
+  htmx.defineExtension("placed", {
+    transformResponse(text) {
+      if (!text.includes("hx-swap-oob=") || /^\s*<!doctype/i.test(text)) return text;
+      const answer = document.createElement("template");
+      answer.innerHTML = text;
+      const inner = [...answer.content.querySelectorAll("template")].map(({ content }) => content);
+      const parts = [answer.content, ...inner].flatMap((each) => [...each.querySelectorAll("[hx-swap-oob]")]);
+      const unplaced = parts.filter((part) => !document.querySelector(placeOf(part)));
+      for (const part of unplaced) part.remove();
+      return unplaced.length ? answer.innerHTML : text;
+    },
+  });
+  const placeOf = (part) => part.getAttribute("hx-swap-oob").split(/:(.*)/s)[1] ?? `#${CSS.escape(part.id)}`;
+
+  // What is refused, and a server that is away, are told on the page. htmx and its extension would
+  // put them in the console as well, as if they were errors of the page.
+  document.addEventListener("htmx:beforeRequest", (event) => (event.detail.error = null));
+  htmx.createEventSource = (url) => new Stream(url);
+  class Stream extends EventSource {
+    set onerror(listener) {
+      super.onerror = () => listener(null);
+    }
+  }
+
   document.addEventListener("click", async (event) => {
     const button = event.target.closest("button");
     if (!button) return;
@@ -94,12 +120,38 @@
     document.getElementById("main").focus();
   });
 
-  // An answer is whole; the page follows it down while it comes, unless somebody has scrolled up.
   document.addEventListener("htmx:sseClose", (event) => event.target.removeAttribute("aria-busy"));
-  document.addEventListener("htmx:sseMessage", (event) => {
-    if (!event.target.closest?.("[data-answer]")) return;
-    const page = document.documentElement;
-    if (page.scrollHeight - page.scrollTop - page.clientHeight < 240) scrollTo(0, page.scrollHeight);
+
+  // A conversation opens at its newest message, and the page follows it down as it grows, unless
+  // somebody has scrolled up. What is below it on narrow pages is not followed.
+  const NEAR = 240;
+  let follows = true;
+  let lastY = 0;
+  const below = () => {
+    const talk = document.querySelector("#talk[data-newest]");
+    return talk ? talk.closest("section").getBoundingClientRect().bottom - innerHeight : 0;
+  };
+  const growth = new ResizeObserver(() => {
+    if (follows && below() > 0) scrollBy(0, below());
+  });
+  addEventListener(
+    "scroll",
+    () => {
+      if (below() < NEAR) follows = true;
+      else if (scrollY < lastY) follows = false;
+      lastY = scrollY;
+    },
+    { passive: true },
+  );
+  document.addEventListener("click", (event) => {
+    if (event.target.closest("#older")) follows = false;
+  });
+  document.addEventListener("htmx:afterSwap", (event) => {
+    const talk = document.getElementById("talk");
+    if (!talk) return;
+    // Who has said something wants to see what comes of it.
+    if (event.detail.requestConfig?.elt.matches(".say, .begin")) follows = true;
+    growth.observe(talk);
   });
 
   // Enter sends, as everywhere; with Shift it begins a line.
@@ -119,12 +171,24 @@
   });
 
   const AWAY = "The server does not answer. This page goes on by itself once it does.";
-  const away = (words) => document.getElementById("away")?.replaceChildren(words);
-  document.addEventListener("htmx:sseError", () => away(AWAY));
-  document.addEventListener("htmx:sseOpen", () => away(""));
+  let isAway = false;
+  function away(is) {
+    if (is === isAway) return;
+    isAway = is;
+    document.getElementById("away")?.replaceChildren(is ? AWAY : "");
+    // What it was like before is not what it is like now; it is looked at again once that can be.
+    const unknown = document.getElementById("unknown");
+    if (is && unknown) {
+      document.getElementById("verdict").replaceChildren(unknown.content.cloneNode(true));
+      document.getElementById("findings").replaceChildren();
+    }
+    if (!is) htmx.trigger(document.body, "back");
+  }
+  document.addEventListener("htmx:sseError", () => away(true));
+  document.addEventListener("htmx:sseOpen", () => away(false));
   // Pages without a stream look again and again instead.
-  document.addEventListener("htmx:sendError", () => away(AWAY));
-  document.addEventListener("htmx:afterOnLoad", () => away(""));
+  document.addEventListener("htmx:sendError", () => away(true));
+  document.addEventListener("htmx:afterOnLoad", () => away(false));
 
   // A line that is new to the stream may be in the list already.
   document.addEventListener("htmx:oobBeforeSwap", (event) => {
