@@ -77,6 +77,7 @@ from chowder_local.parts import (
     watch_disks,
 )
 from chowder_local.relay.catalogue import Catalogue
+from chowder_local.relay.compaction import Compactions
 from chowder_local.relay.exchanges import Exchanges
 from chowder_local.relay.failures import FailureLog
 from chowder_local.relay.local_model import LocalModel
@@ -198,6 +199,7 @@ async def _open(
         metering=Metering(usage, now),
         local_model=LocalModel(scripts, recordings, session_names.of),
         session_watch=session_watch, recorder=recordings.recorder,
+        compactions=Compactions(settings.compaction_timeout_s, model_failures),
     )  # fmt: skip
     relay_port = await listen_to_sandboxes(relay, networks, meta, stack)
     engine.relay_is_at(relay_port)

@@ -119,6 +119,12 @@ class Settings(BaseModel):
     model_idle_timeout_s: float = Field(
         300.0, gt=0, description="How long a model provider may be silent within its answer."
     )
+    compaction_timeout_s: float = Field(
+        60.0,
+        gt=0,
+        description="How long an agent may take within a message to shorten a conversation that "
+        "has outgrown a named provider's model.",
+    )
     anthropic_base_url: str = Field(
         "https://api.anthropic.com", description="Where the relay finds Anthropic."
     )

@@ -35,6 +35,21 @@ class ProviderFailed(ChowderError):
         self.provider_code = provider_code
 
 
+class ContextOutgrown(ChowderError):
+    """A conversation is longer than its model takes, and OpenClaw cannot shorten it.
+
+    `bound` is what it could not do so within, or with.
+    """
+
+    code = "context_length_exceeded"
+
+    def __init__(self, model: str, bound: str) -> None:
+        super().__init__(
+            f"The conversation is longer than {model} takes, and the agent could not shorten it "
+            f"{bound}. Go on in another session, or with a model that takes more."
+        )
+
+
 class RelayTokenInvalid(ChowderError):
     """A call of the model relay carries no token of ours."""
 

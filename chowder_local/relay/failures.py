@@ -47,6 +47,10 @@ class FailureLog:
             self._entries.popitem(last=False)
         return f"{marker}-{_hidden(str(failure))}"
 
+    def forget(self, marker: str) -> None:
+        """What was remembered under a marker has turned out not to be a failure."""
+        self._entries.pop(marker[: len(_PREFIX) + 32], None)
+
     def find(self, text: str) -> ChowderError | None:
         """The failure whose marker is anywhere in a text; the last one, if there are several."""
         for marker, _ in reversed(_MARKER.findall(text)):

@@ -13,6 +13,7 @@ from chowder_local import correlation
 from chowder_local.errors import ChowderError
 from chowder_local.errors.requests import ModelKeyMissing, ModelUnknown, ProviderReserved
 from chowder_local.errors.upstream import (
+    ContextOutgrown,
     ProviderFailed,
     RelayFailed,
     RelayTokenInvalid,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from chowder_local.events import Events
     from chowder_local.metrics import Metrics
     from chowder_local.relay.calls import Lender, Loan, ModelCall
+    from chowder_local.relay.compaction import Compaction, Compactions
     from chowder_local.relay.exchanges import Exchange, Exchanges
     from chowder_local.relay.failures import FailureLog
     from chowder_local.relay.local_model import LocalModel
@@ -76,6 +78,7 @@ class Relay:
         metering: Metering,
         local_model: LocalModel,
         session_watch: SessionWatch,
+        compactions: Compactions,
         recorder: Recorder | None = None,
     ) -> None:
         self._lender = lender
@@ -89,6 +92,7 @@ class Relay:
         self._metering = metering
         self._local_model = local_model
         self._session_watch = session_watch
+        self._compactions = compactions
         self._recorder = recorder
 
     async def answer(self, call: ModelCall) -> ModelAnswer:
@@ -114,18 +118,34 @@ class Relay:
             return self._failed(call, loan, exchange, "keyless", self._unlent(call))
         if self._session_watch.is_lost(loan.sandbox_id, call.wire, call.body):
             return self._forgotten(call, loan, exchange)
+        return await self._made(call, loan, exchange, loan.key)
+
+    async def _made(self, call: ModelCall, loan: Loan, exchange: Exchange, key: str) -> ModelAnswer:
+        """What comes of a call that may be made."""
+        compaction = None
+        if call.provider in self._endpoints:
+            compaction = self._compactions.of_call(call, exchange.turn_id, loan.sandbox_id)
         try:
-            return await self._answer(call, loan, exchange, loan.key)
+            if compaction is not None:
+                self._compactions.count(call, compaction)
+            return await self._answer(call, loan, exchange, key, compaction)
+        except (ContextOutgrown, ProviderFailed) as failed:
+            return self._failed(call, loan, exchange, "refused", failed)
         except Exception as problem:  # noqa: BLE001 - logged, and told to the message's client
             failure = _unexpected(call, loan, problem)
             return self._failed(call, loan, exchange, "failed", failure)
 
     async def _answer(
-        self, call: ModelCall, loan: Loan, exchange: Exchange, key: str
+        self,
+        call: ModelCall,
+        loan: Loan,
+        exchange: Exchange,
+        key: str,
+        compaction: Compaction | None,
     ) -> ModelAnswer:
         is_local = self._local_model.is_meant(loan)
         try:
-            answer = await self._opened(call, loan, exchange, key)
+            answer = await self._bounded(call, loan, exchange, key, compaction)
         except UpstreamFailed as failed:
             failure = ProviderFailed(call.provider, None, self._words(call, failed))
             return self._failed(call, loan, exchange, "unreachable", failure)
@@ -174,6 +194,22 @@ class Relay:
             loan.organization_id, loan.instance_id, call.provider, call.path, call.body,
             trace.partition("-")[0] or None,
         )  # fmt: skip
+
+    async def _bounded(
+        self,
+        call: ModelCall,
+        loan: Loan,
+        exchange: Exchange,
+        key: str,
+        compaction: Compaction | None,
+    ) -> ModelAnswer:
+        """An answer that ends in time, if it is a part of a compaction."""
+        opening = self._opened(call, loan, exchange, key)
+        if compaction is None:
+            return await opening
+        answer = await self._compactions.within(call, compaction, opening)
+        chunks = self._compactions.bounded(call, compaction, answer.chunks)
+        return replace(answer, chunks=chunks)
 
     async def _opened(
         self, call: ModelCall, loan: Loan, exchange: Exchange, key: str
@@ -233,6 +269,10 @@ class Relay:
             words = str(failure)
             self._remember(call, loan, failure)
             raise
+        except ContextOutgrown as outgrown:
+            outcome, words = "failed", str(outgrown)
+            self._remember(call, loan, outgrown)
+            raise StreamBroken(words) from outgrown
         except Exception as problem:
             outcome, unexpected = "failed", _unexpected(call, loan, problem)
             words = str(unexpected)
@@ -304,7 +344,7 @@ class Relay:
         told = self._remember(call, loan, failure)
         # Other words would make OpenClaw block the provider; these make it shorten the prompt.
         if isinstance(failure, ProviderFailed) and providers.is_overflow(failure.words):
-            told = f"{told} {failure.words}"
+            told += self._compactions.overflow_words(call, exchange.turn_id, failure)
         return _marked(call, told)
 
 

@@ -96,6 +96,21 @@ def test_an_answer_that_is_cut_off_within_a_tool_call_says_so(
     assert "limit of tokens within a tool call" in answer.json()["detail"]["error"]
 
 
+def test_a_long_conversation_that_cannot_fit_is_not_summarized_in_vain(
+    live: Api, live_instance: str, stand_in: StandIn
+) -> None:
+    for number in range(6):
+        said = f"Keep {number} in mind. " + "Once upon a time there was a lab. " * 180
+        assert live.say(live_instance, said, model=MODEL, session="long")
+    stand_in.requests.clear()
+    words = "request (30000 tokens) exceeds the available context size (4096 tokens)"
+    with stand_in.behaving(refusal(400, words)):
+        answer = live.message(live_instance, "And now?", model=MODEL, session="long")
+    assert answer.status_code == 400, answer.text
+    assert words in answer.json()["detail"]["error"]
+    assert not any("context summarization" in each for each in stand_in.requests)
+
+
 def test_one_that_does_not_run_is_a_502_with_its_url_and_the_cure(
     live: Api, live_instance: str, stand_in: StandIn
 ) -> None:

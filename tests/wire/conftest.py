@@ -17,6 +17,7 @@ from chowder_local.errors.upstream import RelayTokenInvalid
 from chowder_local.events import Events
 from chowder_local.metrics import Metrics
 from chowder_local.relay.calls import Loan
+from chowder_local.relay.compaction import Compactions
 from chowder_local.relay.exchanges import Exchanges
 from chowder_local.relay.failures import FailureLog
 from chowder_local.relay.local_model import LocalModel, SessionName
@@ -141,6 +142,7 @@ async def _open_relay(
     record: Path | None = None,
     max_body_bytes: int = 1024 * 1024,
     lender: Lender | None = None,
+    compaction_timeout_s: float = 60.0,
 ) -> AsyncIterator[RelayUnderTest]:
     if isinstance(base_urls, str):
         base_urls = {provider: f"{base_urls}/{provider}" for provider in ModelProvider}
@@ -157,6 +159,7 @@ async def _open_relay(
             metering=Metering(usage, lambda: datetime(2026, 5, 4, tzinfo=UTC)),
             local_model=LocalModel(scripts, recordings, session_name),
             session_watch=watch,
+            compactions=Compactions(compaction_timeout_s, failures),
             recorder=recordings.recorder,
         )  # fmt: skip
         app = create_relay_app(relay, max_body_bytes=max_body_bytes)

@@ -1,0 +1,175 @@
+"""What an agent may spend within a turn on shortening a conversation that outgrew its model.
+
+OpenClaw calls it compaction: it has the model summarize parts of the conversation, and repeats that
+when the summaries are not to its liking. Before, it has the agent save what it has to remember. A
+small model may write summaries for ever, and OpenClaw wait three minutes for each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections import OrderedDict
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from chowder_local.errors.upstream import ContextOutgrown
+from chowder_local.relay.choices import system_prompt
+from chowder_local.relay.origin import model_of, session_key_of
+from chowder_local.relay.overflow import is_hopeless, overflow_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Awaitable, Callable
+
+    from chowder_local.domain import ModelProvider, SandboxId
+    from chowder_local.errors.upstream import ProviderFailed
+    from chowder_local.relay.calls import ModelAnswer, ModelCall
+    from chowder_local.relay.failures import FailureLog
+
+MAX_CALLS = 12
+"""A summary of each of three parts and one of all, the latest turn, and everything once more."""
+
+SETTING = "CHOWDER_COMPACTION_TIMEOUT_S"
+"""Which setting says how long, for those whose machines take longer."""
+
+_LENIENCE = "agents.defaults.compaction.qualityGuard.enabled=false makes it take any"
+_SUMMARIZER = "You are a context summarization assistant."
+_SAVING = ":internal-session-effects:"
+_KEPT_TURNS = 256
+_UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
+
+
+@dataclass
+class Compaction:
+    """That of one turn."""
+
+    began_s: float
+    calls: int = 0
+    hopeless: ProviderFailed | None = None
+    """The provider's refusal of a prompt that no compaction makes short enough."""
+    marker: str | None = None
+    """Of the failure that is told if nothing comes after the compaction."""
+
+
+class Compactions:
+    """The compactions of turns by the trace that OpenClaw gives to each."""
+
+    def __init__(
+        self,
+        timeout_s: float,
+        failures: FailureLog,
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._timeout_s = timeout_s
+        self._failures = failures
+        self._clock_s = clock_s
+        self._turns: OrderedDict[str, Compaction] = OrderedDict()
+
+    def of_call(
+        self, call: ModelCall, turn_id: str | None, sandbox_id: SandboxId
+    ) -> Compaction | None:
+        """The compaction that a call is a part of, if it is one of a compaction."""
+        if turn_id is None:
+            return None
+        if is_of_compaction(call.wire, call.body):
+            compaction = self._of(turn_id)
+            if compaction.marker is None and is_summary(call.wire, call.body):
+                # OpenClaw ends a turn without a word of it if it makes nothing of the summaries.
+                failure = self._outgrown(call, f"with that model's summaries ({_LENIENCE})")
+                compaction.marker = self._failures.remember(failure, sandbox_id)
+            return compaction
+        if (ended := self._turns.get(turn_id)) and ended.marker is not None:
+            # The turn goes on.
+            self._failures.forget(ended.marker)
+            ended.marker = None
+        return None
+
+    def count(self, call: ModelCall, compaction: Compaction) -> None:
+        """Counts a call. Raises ContextOutgrown, ProviderFailed if it is not to be made."""
+        if compaction.hopeless is not None:
+            raise compaction.hopeless
+        if compaction.calls >= MAX_CALLS:
+            raise self._outgrown(call, f"within {MAX_CALLS} model calls")
+        if self._left_s(compaction) <= 0:
+            raise self._timed_out(call)
+        compaction.calls += 1
+
+    def overflow_words(self, call: ModelCall, turn_id: str | None, failure: ProviderFailed) -> str:
+        """What OpenClaw is to hear of a prompt that is too long: nothing if it cannot help it."""
+        known, overflow = self._turns.get(turn_id or ""), overflow_of(failure.words)
+        if (known is not None and known.hopeless is not None) or is_saving(call.wire, call.body):
+            return ""
+        if overflow is None:
+            return f" {failure.words}"
+        if is_hopeless(call.body, overflow) and not is_summary(call.wire, call.body):
+            if turn_id is not None:
+                self._of(turn_id).hopeless = failure
+            return ""
+        return f" {failure.words} ({overflow})"
+
+    async def within(
+        self, call: ModelCall, compaction: Compaction, opening: Awaitable[ModelAnswer]
+    ) -> ModelAnswer:
+        """What is opened, if the compaction has the time. Raises ContextOutgrown."""
+        try:
+            async with asyncio.timeout(max(0.0, self._left_s(compaction))):
+                return await opening
+        except TimeoutError:
+            raise self._timed_out(call) from None
+
+    async def bounded(
+        self, call: ModelCall, compaction: Compaction, chunks: AsyncGenerator[bytes, None]
+    ) -> AsyncGenerator[bytes, None]:
+        """The same pieces, for as long as the compaction may take. Raises ContextOutgrown."""
+        async with aclosing(chunks):
+            while True:
+                try:
+                    async with asyncio.timeout(max(0.0, self._left_s(compaction))):
+                        chunk = await anext(chunks)
+                except StopAsyncIteration:
+                    return
+                except TimeoutError:
+                    raise self._timed_out(call) from None
+                yield chunk
+
+    def _of(self, turn_id: str) -> Compaction:
+        if turn_id not in self._turns:
+            self._turns[turn_id] = Compaction(self._clock_s())
+            if len(self._turns) > _KEPT_TURNS:
+                self._turns.popitem(last=False)
+        return self._turns[turn_id]
+
+    def _left_s(self, compaction: Compaction) -> float:
+        return compaction.began_s + self._timeout_s - self._clock_s()
+
+    def _timed_out(self, call: ModelCall) -> ContextOutgrown:
+        return self._outgrown(call, f"within {self._timeout_s:g} s ({SETTING})")
+
+    def _outgrown(self, call: ModelCall, bound: str) -> ContextOutgrown:
+        model = model_of(call.wire, call.path, call.body)
+        return ContextOutgrown(f"{call.provider}/{model}", bound)
+
+
+def is_summary(provider: ModelProvider, body: bytes) -> bool:
+    """Whether a call has a part of a conversation summarized."""
+    if _SUMMARIZER.encode() not in body:
+        return False
+    try:
+        return _SUMMARIZER in system_prompt(provider, json.loads(body))
+    except _UNREADABLE:
+        return False
+
+
+def is_of_compaction(provider: ModelProvider, body: bytes) -> bool:
+    """Whether a call is one that OpenClaw makes only to shorten a conversation."""
+    return is_summary(provider, body) or is_saving(provider, body)
+
+
+def is_saving(provider: ModelProvider, body: bytes) -> bool:
+    """Whether a call is of the turn in which an agent saves what it has to remember.
+
+    OpenClaw does without if it fails, and would have its conversation summarized apart.
+    """
+    return _SAVING in (session_key_of(provider, body) or "")
