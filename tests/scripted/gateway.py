@@ -140,6 +140,8 @@ class ScriptedGateway:
         if method == "gateway.suspend.resume":
             self.is_suspended = False
             return ok({"resumed": True, "status": "running"})
+        if not method.startswith("gateway.suspend."):
+            return ok({})
         self.is_suspended = True
         self.busy_rounds -= 1
         status = "draining" if self.busy_rounds >= 0 else "ready"

@@ -28,6 +28,8 @@ async def test_each_call_that_destroys_or_opens_something_is_logged_with_who_wha
     visitor = Visitor(http)
     await visitor.signed_in()
     caplog.set_level(logging.INFO, "chowder_local.web.middleware")
+    # Whatever has set the level before may have had the calls above logged as well.
+    caplog.clear()
     found: list[str] = []
 
     async def lines(answer: Any, *words: str) -> None:
