@@ -28,7 +28,6 @@ async def test_each_call_that_destroys_or_opens_something_is_logged_with_who_wha
     visitor = Visitor(http)
     await visitor.signed_in()
     caplog.set_level(logging.INFO, "chowder_local.web.middleware")
-    # Whatever has set the level before may have had the calls above logged as well.
     caplog.clear()
     found: list[str] = []
 
@@ -67,5 +66,4 @@ async def test_each_call_that_destroys_or_opens_something_is_logged_with_who_wha
     form = {"provider": "openai", "key": SECRET}
     await lines(await visitor.sent("/organization/model-keys", form), "model_keys openai", owner)
     await call("POST", "/local/reset", owner)
-    assert made["raw_key"] not in "".join(found)
-    assert SECRET not in "".join(found)
+    assert [each for each in (made["raw_key"], SECRET) if each in "".join(found)] == []

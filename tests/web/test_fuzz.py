@@ -65,6 +65,10 @@ PROGRAMS = {
 """What is answered inside of every sandbox."""
 CALLS = {
     "config.get": ok({"hash": "1", "sourceConfig": {"channels": {"telegram": {"botToken": "…"}}}}),
+    # Also while another operation suspends it: all agents have this one gateway.
+    "config.patch": ok(
+        {"sentinel": {"persisted": True, "payload": {"stats": {"requiresRestart": False}}}}
+    ),
     "channels.status": ok(
         {"channelAccounts": {"telegram": [{"running": True, "connected": True}]}}
     ),
