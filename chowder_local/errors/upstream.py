@@ -35,7 +35,7 @@ class ProviderFailed(ChowderError):
         self.provider_code = provider_code
 
 
-class ContextOutgrown(ChowderError):
+class ContextLengthExceeded(ChowderError):
     """A conversation is longer than its model takes, and OpenClaw cannot shorten it.
 
     `bound` is what it could not do so within, or with.

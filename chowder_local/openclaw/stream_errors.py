@@ -6,7 +6,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from chowder_local.errors.agents import AnswerUnfit, MessageRefused
-from chowder_local.errors.upstream import ContextOutgrown, ProviderFailed
+from chowder_local.errors.upstream import ContextLengthExceeded, ProviderFailed
 
 if TYPE_CHECKING:
     from chowder_local.errors import ChowderError
@@ -28,7 +28,7 @@ def error_of(failure: ChowderError) -> dict[str, Any]:
 
 
 def _code(failure: ChowderError) -> str:
-    if isinstance(failure, AnswerUnfit | ContextOutgrown | MessageRefused):
+    if isinstance(failure, AnswerUnfit | ContextLengthExceeded | MessageRefused):
         return INVALID_PROMPT
     if not isinstance(failure, ProviderFailed) or failure.status is None:
         return SERVER_ERROR

@@ -15,7 +15,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from chowder_local.errors.upstream import ContextOutgrown
+from chowder_local.errors.upstream import ContextLengthExceeded
 from chowder_local.relay.choices import system_prompt
 from chowder_local.relay.origin import model_of, session_key_of
 from chowder_local.relay.overflow import is_hopeless, overflow_of
@@ -87,7 +87,7 @@ class Compactions:
         return None
 
     def count(self, call: ModelCall, compaction: Compaction) -> None:
-        """Counts a call. Raises ContextOutgrown, ProviderFailed if it is not to be made."""
+        """Counts a call. Raises ContextLengthExceeded, ProviderFailed if it is not to be made."""
         if compaction.hopeless is not None:
             raise compaction.hopeless
         if compaction.calls >= MAX_CALLS:
@@ -112,7 +112,7 @@ class Compactions:
     async def within(
         self, call: ModelCall, compaction: Compaction, opening: Awaitable[ModelAnswer]
     ) -> ModelAnswer:
-        """What is opened, if the compaction has the time. Raises ContextOutgrown."""
+        """What is opened, if the compaction has the time. Raises ContextLengthExceeded."""
         try:
             async with asyncio.timeout(max(0.0, self._left_s(compaction))):
                 return await opening
@@ -122,7 +122,7 @@ class Compactions:
     async def bounded(
         self, call: ModelCall, compaction: Compaction, chunks: AsyncGenerator[bytes, None]
     ) -> AsyncGenerator[bytes, None]:
-        """The same pieces, for as long as the compaction may take. Raises ContextOutgrown."""
+        """The same pieces, for as long as the compaction may take. Raises ContextLengthExceeded."""
         async with aclosing(chunks):
             while True:
                 try:
@@ -144,12 +144,12 @@ class Compactions:
     def _left_s(self, compaction: Compaction) -> float:
         return compaction.began_s + self._timeout_s - self._clock_s()
 
-    def _timed_out(self, call: ModelCall) -> ContextOutgrown:
+    def _timed_out(self, call: ModelCall) -> ContextLengthExceeded:
         return self._outgrown(call, f"within {self._timeout_s:g} s ({SETTING})")
 
-    def _outgrown(self, call: ModelCall, bound: str) -> ContextOutgrown:
+    def _outgrown(self, call: ModelCall, bound: str) -> ContextLengthExceeded:
         model = model_of(call.wire, call.path, call.body)
-        return ContextOutgrown(f"{call.provider}/{model}", bound)
+        return ContextLengthExceeded(f"{call.provider}/{model}", bound)
 
 
 def is_summary(provider: ModelProvider, body: bytes) -> bool:

@@ -13,7 +13,7 @@ from chowder_local import correlation
 from chowder_local.errors import ChowderError
 from chowder_local.errors.requests import ModelKeyMissing, ModelUnknown, ProviderReserved
 from chowder_local.errors.upstream import (
-    ContextOutgrown,
+    ContextLengthExceeded,
     ProviderFailed,
     RelayFailed,
     RelayTokenInvalid,
@@ -129,7 +129,7 @@ class Relay:
             if compaction is not None:
                 self._compactions.count(call, compaction)
             return await self._answer(call, loan, exchange, key, compaction)
-        except (ContextOutgrown, ProviderFailed) as failed:
+        except (ContextLengthExceeded, ProviderFailed) as failed:
             return self._failed(call, loan, exchange, "refused", failed)
         except Exception as problem:  # noqa: BLE001 - logged, and told to the message's client
             failure = _unexpected(call, loan, problem)
@@ -269,7 +269,7 @@ class Relay:
             words = str(failure)
             self._remember(call, loan, failure)
             raise
-        except ContextOutgrown as outgrown:
+        except ContextLengthExceeded as outgrown:
             outcome, words = "failed", str(outgrown)
             self._remember(call, loan, outgrown)
             raise StreamBroken(words) from outgrown
@@ -279,6 +279,9 @@ class Relay:
             self._remember(call, loan, unexpected)
             raise StreamBroken(words) from problem
         finally:
+            if outcome == "left" and check is not None and check.is_whole:
+                # It left a connection that had no more to say.
+                outcome = "answered"
             self._ended(call, loan, exchange, outcome, words)
 
     def _check(self, call: ModelCall, exchange: Exchange) -> StreamCheck | None:

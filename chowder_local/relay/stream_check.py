@@ -27,6 +27,11 @@ class StreamCheck:
         self.problem: str | None = None
         """What is wrong with the answer, in words for a person; None as long as nothing is."""
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of a good answer has come, whatever becomes of its connection."""
+        return self._is_done and self.problem is None
+
     def feed(self, chunk: bytes) -> None:
         """The next bytes of the answer. Raises StreamBroken at an event that is too long."""
         for event in self._reader.feed(chunk):

@@ -101,7 +101,7 @@ STATUSES: Mapping[type[ChowderError], int] = {
     # The engine does what it can; it is the wish that it cannot fulfil.
     sandboxes.EgressUnavailable: 400,
     sandboxes.ImageMissing: 502,
-    upstream.ContextOutgrown: 400,
+    upstream.ContextLengthExceeded: 400,
     upstream.RelayFailed: 500,
     upstream.UpstreamFailed: 502,
     upstream.StreamBroken: 502,

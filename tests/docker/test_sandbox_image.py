@@ -191,7 +191,9 @@ def test_the_gateway_starts_without_another_node_that_waits_beside_it(
     """
     *children, seen, code = inside(client, tag, script).splitlines()
     assert (seen, code) == ("seen", "1")
-    assert not [child for child in children if "gateway" in child]
+    # The script itself may be seen twice, in the moment before its copy becomes another program.
+    others = [child for child in children if not child.startswith("/bin/sh ")]
+    assert not [child for child in others if "gateway" in child]
 
 
 @pytest.mark.parametrize(("start", "modules"), [("gateway", 2000), ("openclaw", 500)])

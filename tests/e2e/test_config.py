@@ -44,15 +44,15 @@ def test_what_is_told_after_dotted_and_nested_changes_is_live(
     api: Api, engine: docker.DockerClient, patient: str
 ) -> None:
     for overrides in (
-        {"agents.defaults.thinkingDefault": "low", "logging.level": "info"},
-        {"agents": {"defaults": {"thinkingDefault": "high"}}, "logging": {"consoleLevel": "warn"}},
+        {"agents.defaults.thinkingDefault": "low", "logging.level": "debug"},
+        {"agents": {"defaults": {"thinkingDefault": "high"}}, "logging": {"consoleLevel": "info"}},
         {"logging.level": None, "agents.defaults.heartbeat": None},
     ):
         answer = api.patch(f"instances/{patient}", json={"openclaw_config": overrides})
         assert answer.status_code == 200, answer.text
     told = api.get(f"instances/{patient}").json()["openclaw_config"]
     assert told["agents"] == {"defaults": {"thinkingDefault": "high"}}
-    assert (told["logging"], told["agents.defaults.heartbeat"]) == ({"consoleLevel": "warn"}, None)
+    assert (told["logging"], told["agents.defaults.heartbeat"]) == ({"consoleLevel": "info"}, None)
     assert {"agents.defaults.thinkingDefault", "logging.level"}.isdisjoint(told)
     live = config_of(container_of(engine, api, patient))
     # Whatever is laid over it once more changes nothing.

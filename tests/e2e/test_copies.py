@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from tests.e2e.api import Api
-from tests.e2e.containers import config_of, container_of, volumes
+from tests.e2e.containers import config_of, container_of, containers, volumes
 from tests.e2e.serving import ServerProcess
 from tests.e2e.waiting import eventually
 from tests.e2e.whole_life import served
@@ -112,8 +112,10 @@ def is_running(container: Container, words: str) -> bool:
 
 
 def test_a_fork_that_gets_a_spare_which_still_boots_needs_no_other_boot(
-    pooled: ServerProcess, api: Api, original: str
+    pooled: ServerProcess, api: Api, original: str, engine: docker.DockerClient
 ) -> None:
+    others = len(api.get("instances").json())
+    eventually(lambda: len(containers(engine, pooled.store_id)) > others, "a spare boots")
     before = booted(pooled)
     assert spares_ready(pooled) == 0
     fork = made(api, f"instances/{original}/fork", json={"name": "fork"})

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from chowder_local.domain import SandboxId
-from chowder_local.errors.upstream import ContextOutgrown, ProviderFailed
+from chowder_local.errors.upstream import ContextLengthExceeded, ProviderFailed
 from chowder_local.relay.compaction import MAX_CALLS
 from chowder_local.relay.providers import error_words
 from tests.wire.test_other_providers import ANSWER, NOWHERE, TOKEN, lab
@@ -63,7 +63,7 @@ async def test_a_turn_has_so_many_calls_to_shorten_its_conversation(
         assert (await ask(http, relay, AGENT)).status_code == 200
     assert len(upstream.requests) == MAX_CALLS + 1
     failure = relay.failures.find(error_words(refused.content))
-    assert isinstance(failure, ContextOutgrown)
+    assert isinstance(failure, ContextLengthExceeded)
     assert f"lab/small takes, and the agent could not shorten it within {MAX_CALLS}" in str(failure)
 
 
