@@ -66,12 +66,12 @@ def unmet(
         engine_url=find_engine(env).url if env.get(ENGINE) else "",
         salt=str(running.get(SALT)),
     )
-    for name in _asked(settings, env, options):
+    for name in _requested_names(settings, env, options):
         is_field = name.startswith(PREFIX)
         if wanted[name] != running.get(name):
             field = name.removeprefix(PREFIX).lower()
             is_open = name == ENGINE or (is_field and field not in _ADDRESSES)
-            words = f"{_shown(running.get(name))}, not {_shown(wanted[name])}"
+            words = f"{_format_value(running.get(name))}, not {_format_value(wanted[name])}"
             yield f"{name} is {words if is_open else 'not what the server was started with'}"
         elif is_field:
             content = _content(name.removeprefix(PREFIX).lower())
@@ -79,7 +79,9 @@ def unmet(
                 yield f"{name} has changed since it was read"
 
 
-def _asked(settings: Settings, env: Mapping[str, str], options: Iterable[str]) -> Iterator[str]:
+def _requested_names(
+    settings: Settings, env: Mapping[str, str], options: Iterable[str]
+) -> Iterator[str]:
     given = {PREFIX + name.upper() for name in options} | set(env)
     for name in sorted(Settings.model_fields.keys() - _ELSEWHERE):
         if PREFIX + name.upper() in given:
@@ -96,7 +98,7 @@ def _content(name: str) -> str:
     return f"content of {name}"
 
 
-def _shown(value: Any) -> str:
+def _format_value(value: Any) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
     if isinstance(value, dict):

@@ -183,7 +183,7 @@ def gateway_at(
     forwarder: Forwarder, vault: Vault, locks: ConfigLocks, sandbox_id: SandboxId, url: str
 ) -> Gateway:
     """A sandbox's gateway, with its token."""
-    return Gateway(forwarder, url, vault.gateway_token(sandbox_id), locks.of(sandbox_id))
+    return Gateway(forwarder, url, vault.gateway_token(sandbox_id), locks.lock_of(sandbox_id))
 
 
 def open_dashboard(

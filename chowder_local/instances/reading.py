@@ -12,7 +12,7 @@ from chowder_local.errors.requests import InstanceStateWrong, SessionNotFound
 from chowder_local.errors.sandboxes import SandboxPaused
 from chowder_local.openclaw.sessions import MAIN_KEY
 from chowder_local.openclaw.transcripts import TEXT_MAX
-from chowder_local.openclaw.turn_statuses import judged
+from chowder_local.openclaw.turn_statuses import with_statuses
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -110,7 +110,7 @@ class Reading:
             self._transcripts.transcript, instance.sandbox_id, key,
             limit=limit, before=before, text_max=text_max,
         )  # fmt: skip
-        found = self._judged(instance, key, before, await self._read(instance, read))
+        found = self._with_statuses(instance, key, before, await self._read(instance, read))
         if not found.is_known and key != MAIN_KEY:
             named = await self._sessions.of_instance(instance.id)
             if all(each.session_key != key for each in named):
@@ -130,13 +130,13 @@ class Reading:
         sessions = await self._all(instance, kept)
         if not found.is_known and all(each.key != key for each in sessions):
             raise SessionNotFound
-        return sessions, self._judged(instance, key, before, found)
+        return sessions, self._with_statuses(instance, key, before, found)
 
-    def _judged(
+    def _with_statuses(
         self, instance: Instance, key: str, before: int | None, found: Transcript
     ) -> Transcript:
         is_answering = self._watch.is_active(instance.sandbox_id, key)
-        turns = judged(found.turns, is_end=before is None, is_answering=is_answering)
+        turns = with_statuses(found.turns, is_end=before is None, is_answering=is_answering)
         return replace(found, turns=turns)
 
     async def _read(self, instance: Instance, read: Read[Found]) -> Found:

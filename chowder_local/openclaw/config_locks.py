@@ -16,6 +16,6 @@ class ConfigLocks:
     def __init__(self) -> None:
         self._locks: WeakValueDictionary[SandboxId, asyncio.Lock] = WeakValueDictionary()
 
-    def of(self, sandbox_id: SandboxId) -> asyncio.Lock:
+    def lock_of(self, sandbox_id: SandboxId) -> asyncio.Lock:
         """A sandbox's lock, the same for all who have it at the same time."""
         return self._locks.setdefault(sandbox_id, asyncio.Lock())

@@ -51,9 +51,9 @@ def parsed(value: str | list[Item]) -> Input:
             items.append(item)
         if _is_answer(given):
             end = len(items)
-    if not any(map(_is_told, items[end:])):
+    if not any(map(_is_for_agent, items[end:])):
         # An answer comes last: what it was an answer to is to be answered again.
-        end = max((at for at, each in enumerate(items) if _is_told(each)), default=0)
+        end = max((at for at, each in enumerate(items) if _is_for_agent(each)), default=0)
     return Input(tuple(items[:end]), tuple(items[end:]))
 
 
@@ -97,5 +97,5 @@ def _is_answer(given: Mapping[str, Any]) -> bool:
     )
 
 
-def _is_told(item: Item) -> bool:
+def _is_for_agent(item: Item) -> bool:
     return item["type"] == "function_call_output" or item.get("role") == "user"

@@ -57,7 +57,7 @@ def with_beside(turns: Sequence[Turn], groups: Iterable[Sequence[Turn]]) -> list
     return told
 
 
-def judged(turns: Sequence[Turn], *, is_end: bool, is_answering: bool) -> list[Turn]:
+def with_statuses(turns: Sequence[Turn], *, is_end: bool, is_answering: bool) -> list[Turn]:
     """The turns with the statuses of the user's.
 
     Of messages that came together, the latest one's answer is that of all. Without an answer the

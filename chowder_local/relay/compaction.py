@@ -74,7 +74,7 @@ class Compactions:
         if turn_id is None:
             return None
         if is_of_compaction(call.wire, call.body):
-            compaction = self._of(turn_id)
+            compaction = self._of_turn(turn_id)
             if compaction.marker is None and is_summary(call.wire, call.body):
                 # OpenClaw ends a turn without a word of it if it makes nothing of the summaries.
                 failure = self._outgrown(call, f"with that model's summaries ({_LENIENCE})")
@@ -105,7 +105,7 @@ class Compactions:
             return f" {failure.words}"
         if is_hopeless(call.body, overflow) and not is_summary(call.wire, call.body):
             if turn_id is not None:
-                self._of(turn_id).hopeless = failure
+                self._of_turn(turn_id).hopeless = failure
             return ""
         return f" {failure.words} ({overflow})"
 
@@ -134,7 +134,7 @@ class Compactions:
                     raise self._timed_out(call) from None
                 yield chunk
 
-    def _of(self, turn_id: str) -> Compaction:
+    def _of_turn(self, turn_id: str) -> Compaction:
         if turn_id not in self._turns:
             self._turns[turn_id] = Compaction(self._clock_s())
             if len(self._turns) > _KEPT_TURNS:

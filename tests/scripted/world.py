@@ -257,7 +257,7 @@ async def open_world(
 
         def gateway_of(sandbox_id: SandboxId, url: str) -> Gateway:
             return Gateway(
-                forwarder, url, vault.gateway_token(sandbox_id), config_locks.of(sandbox_id)
+                forwarder, url, vault.gateway_token(sandbox_id), config_locks.lock_of(sandbox_id)
             )
 
         programs, beside = ScriptedPrograms(dict(PROGRAMS)), ScriptedPrograms()

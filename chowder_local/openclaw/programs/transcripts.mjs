@@ -147,14 +147,16 @@ function list(database) {
   return { sessions: found.slice(0, LIST_MAX), has_more: found.length > LIST_MAX };
 }
 
+const NONE = { is_known: false, messages: [], sessions: [], has_more: false };
+
 function answer(asked) {
   // An agent that was never spoken to has none. To open a pipe would wait for its other end.
-  if (!statSync(asked.path, { throwIfNoEntry: false })?.isFile()) {
-    return { is_known: false, messages: [], sessions: [], has_more: false };
-  }
+  if (!statSync(asked.path, { throwIfNoEntry: false })?.isFile()) return NONE;
   const database = new DatabaseSync(asked.path, { readOnly: true, timeout: BUSY_MS });
   // What an agent may have put into its schema is not to be run.
   database.exec("PRAGMA trusted_schema = OFF; PRAGMA query_only = ON");
+  // OpenClaw has opened it, and is about to make its tables.
+  if (database.prepare("SELECT 1 FROM sqlite_master LIMIT 1").get() === undefined) return NONE;
   if (asked.op === "list") return list(database);
   return asked.op === "read" ? read(database, asked) : { ...list(database), ...read(database, asked) };
 }

@@ -23,12 +23,12 @@ def read(path: Path) -> ReplyScript:
     try:
         return parsed(text)
     except TextInvalid as invalid:
-        problems = "\n".join(f"  {_found(path, each)}" for each in invalid.problems)
+        problems = "\n".join(f"  {_locate(path, each)}" for each in invalid.problems)
         wrong = "make no sense" if invalid.is_yaml else "are no YAML"
         raise SettingsInvalid(f"The replies in {path} {wrong}:\n{problems}") from None
 
 
-def _found(path: Path, problem: Problem) -> str:
+def _locate(path: Path, problem: Problem) -> str:
     """A problem on a line of its own, which an editor can jump to."""
     where = str(path) if problem.line is None else f"{path}:{problem.line}"
     return ": ".join(filter(None, (where, problem.place, problem.words)))

@@ -100,7 +100,7 @@ class Scripts:
             return None
         # One at a time of each organization, so that slow rules of one keep no other waiting.
         async with self._turns.setdefault(organization_id, asyncio.Lock()):
-            found = await self._found(running, ask, digest)
+            found = await self._find(running, ask, digest)
         if found is not None:
             return found
         missed = Unmatched(datetime.now(UTC), ask, organization_id, instance_id)
@@ -110,7 +110,7 @@ class Scripts:
         refusal = Refusal(UNMATCHED_STATUS, f"No rule of the script of replies is about {ask}.")
         return Scripted(Played(refusal), "unmatched")
 
-    async def _found(self, running: list[Running], ask: Ask, digest: str) -> Scripted | None:
+    async def _find(self, running: list[Running], ask: Ask, digest: str) -> Scripted | None:
         while True:
             states = [(each.script.replies, tuple(each.used)) for each in running]
             found = await to_thread.run_sync(_looked_up, states, ask, digest, limiter=self._threads)

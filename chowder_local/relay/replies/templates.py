@@ -53,7 +53,7 @@ class _Slot:
     filters: tuple[tuple[str, str | None], ...]
 
     def value(self, values: Mapping[str, Any]) -> str:
-        found = self._found(values)
+        found = self._resolve(values)
         for name, default in self.filters:
             if name == "default":
                 found = default if found in (_NOTHING, None) else found
@@ -64,7 +64,7 @@ class _Slot:
             raise TemplateInvalid(f"there is no {self.name} {self.key!r}")
         return str(found)
 
-    def _found(self, values: Mapping[str, Any]) -> Any:
+    def _resolve(self, values: Mapping[str, Any]) -> Any:
         if self.name is None:
             return self.key
         found = values[self.name]

@@ -20,7 +20,7 @@ from chowder_local.web.dashboard.state import dashboard, fragment
 from chowder_local.web.dashboard.streams import MEDIA_TYPE
 from chowder_local.web.dashboard.tabs import instance_page
 from chowder_local.web.dashboard.talks import Answer, Failed, Talk, ToolCalled, Whole
-from chowder_local.web.dashboard.turns import SHOWN_MAX, shown
+from chowder_local.web.dashboard.turns import SHOWN_MAX, build_rows
 from chowder_local.web.payloads.responses import Message
 from chowder_local.web.state import caller, instance_of, services
 from chowder_local.web.streams import EVENT_STREAM
@@ -77,7 +77,7 @@ async def conversation(request: Request) -> Response:
         session=named.name if named else None,
         can_talk=named is None or named.is_main or named.name is not None,
         transcript=transcript,
-        turns=await shown(transcript.turns) if transcript else [],
+        turns=await build_rows(transcript.turns) if transcript else [],
         problem=problem,
         model=_model(request, instance),
         models=sorted(MODELS.values()),

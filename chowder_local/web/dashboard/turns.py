@@ -57,13 +57,13 @@ class ShownTurn:
         return self.characters <= TEXT_MAX and not (self.turn.is_cut and not self.text)
 
 
-async def shown(turns: Sequence[Turn]) -> list[ShownTurn]:
+async def build_rows(turns: Sequence[Turn]) -> list[ShownTurn]:
     """As a page has them."""
     # Rendering dozens of long texts would keep everybody else waiting.
-    return await asyncio.to_thread(_shown, turns)
+    return await asyncio.to_thread(_build_rows, turns)
 
 
-def _shown(turns: Sequence[Turn]) -> list[ShownTurn]:
+def _build_rows(turns: Sequence[Turn]) -> list[ShownTurn]:
     before: Counter[int] = Counter()
     made = []
     for turn in turns:

@@ -243,8 +243,10 @@ async def test_what_an_agent_has_broken_is_a_failure_in_words(
         await page(kept, sandbox_id)
 
 
-@pytest.mark.parametrize("script", ["os.mkfifo(path)", "path.symlink_to('/dev/zero')"])
-async def test_where_there_is_no_file_there_are_no_conversations(
+@pytest.mark.parametrize(
+    "script", ["os.mkfifo(path)", "path.symlink_to('/dev/zero')", "open_database('')"]
+)
+async def test_where_there_are_no_tables_yet_there_are_no_conversations(
     kept: Transcripts, sandbox_id: SandboxId, put: Callable[[str], None], script: str
 ) -> None:
     put(script)

@@ -126,7 +126,7 @@ async def test_changes_of_one_configuration_wait_for_each_other() -> None:
     scripted, locks = ScriptedGateway(), ConfigLocks()
     async with serve(scripted) as url, open_gateways() as forwarder, asyncio.TaskGroup() as group:
         one, two, other = (
-            Gateway(forwarder, url, "gw-token", locks.of(SandboxId(each)))
+            Gateway(forwarder, url, "gw-token", locks.lock_of(SandboxId(each)))
             for each in ("box", "box", "another")
         )
         async with one.holding_config():

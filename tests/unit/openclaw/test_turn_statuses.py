@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from chowder_local.openclaw.transcript_shapes import Message
-from chowder_local.openclaw.turn_statuses import beside, judged, with_beside
+from chowder_local.openclaw.turn_statuses import beside, with_beside, with_statuses
 from chowder_local.openclaw.turns import Attempt, Turn
 
 
@@ -23,7 +23,7 @@ FAILURE = other(error="500")
 
 
 def statuses(*turns: Turn, is_end: bool = True, is_answering: bool = False) -> list[str | None]:
-    told = judged(turns, is_end=is_end, is_answering=is_answering)
+    told = with_statuses(turns, is_end=is_end, is_answering=is_answering)
     return [turn.status for turn in told if turn.role == "user"]
 
 
