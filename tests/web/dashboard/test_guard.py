@@ -5,10 +5,14 @@ from __future__ import annotations
 import re
 
 import pytest
+from starlette.requests import Request
+from starlette.responses import Response
 
 from chowder_local.accounts.keys import KeyDraft
 from chowder_local.domain import Permission
+from chowder_local.errors.requests import ActionRefused
 from chowder_local.faults import FaultDraft, FaultKind
+from chowder_local.web.dashboard.guard import guarded
 from chowder_local.web.dashboard.routes import PAGES, Page
 from chowder_local.web.dashboard.tabs import TABS
 from tests.web.conftest import ALLOWED_ORIGIN
@@ -30,74 +34,142 @@ OTHERS = [
 """Where a request may come from that is none of our pages; a browser says at least one of them."""
 
 
+OURS = [
+    {"Origin": ORIGIN},
+    {"Origin": ORIGIN, "Sec-Fetch-Site": "same-origin"},
+    {"Origin": "null", "Sec-Fetch-Site": "same-origin"},
+    {"Sec-Fetch-Site": "same-origin"},
+]
+
+ISOLATING = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+
+
 def name(page: Page) -> str:
     return f"{page.method} {page.path}"
 
 
-async def address(page: Page, visitor: Visitor) -> str:
-    if "{" not in page.path:
-        return page.path
-    agent = await visitor.http.world.created()
-    call = visitor.http.services.exchanges.begin(
+async def addresses(visitor: Visitor) -> dict[str, str]:
+    """Where each page of the visitor's organization is, by its name; all of it is really there."""
+    agent, services = await visitor.http.world.created(), visitor.http.services
+    call = services.exchanges.begin(
         agent.organization_id, agent.id, "openai", "v1/chat/completions", b"{}"
     )
     draft = KeyDraft("ours", [agent.id], [Permission.READ])
-    key, _ = await visitor.http.services.keys.create(agent.organization_id, draft)
-    fault = visitor.http.services.faults.add(agent.organization_id, FaultDraft(FaultKind.MESSAGE))
+    key, _ = await services.keys.create(agent.organization_id, draft)
+    fault = services.faults.add(agent.organization_id, FaultDraft(FaultKind.MESSAGE))
     places = {
         "instance_id": agent.id, "exchange_id": call.id, "token": "none", "key_id": key.id,
         "fault_id": fault.id, "position": "1", "channel": "telegram",
+        "snapshot_id": (await services.snapshots.take(agent)).id,
     }  # fmt: skip
-    if "{snapshot_id}" in page.path:
-        places["snapshot_id"] = (await visitor.http.services.snapshots.take(agent)).id
-    return page.path.format(**places)
+    return {name(page): page.path.format(**places) for page in PAGES}
 
 
-@pytest.mark.parametrize("page", CLOSED, ids=name)
-async def test_nothing_is_shown_or_done_without_signing_in(stranger: Visitor, page: Page) -> None:
-    path = await address(page, stranger)
-    if page.method == "GET":
-        answer = await stranger.get(path)
-        assert (answer.status_code, answer.headers["Location"]) == (303, f"/sign-in?next={path}")
-        # Of a program that asks for a page, nobody knows what it would do with another one.
-        assert (await stranger.http.client.get(path)).status_code == 401
-        answer = await stranger.get(path, HX_Request="true")
-    else:
-        answer = await stranger.sent(path)
-    assert (answer.status_code, answer.headers["HX-Redirect"]) == (200, "/sign-in?next=/")
+async def belongings(visitor: Visitor) -> list[object]:
+    """What the organization has that a page could change."""
+    services, mine = visitor.http.services, visitor.http.world.organization_id
+    return [
+        await services.organizations.details(mine),
+        [
+            each
+            async for page in visitor.http.world.instances.of_organization(mine)
+            for each in page
+        ],
+        [each async for page in services.keys.all(mine) for each in page],
+        await services.snapshots.of_organization(mine),
+        services.faults.of(mine),
+    ]
 
 
-@pytest.mark.parametrize("page", CLOSED, ids=name)
-async def test_an_instance_of_another_organization_is_not_there(
-    stranger: Visitor, page: Page
-) -> None:
-    path = await address(page, stranger)
-    if path == page.path:
-        return
+def test_only_signing_in_is_open_to_strangers() -> None:
+    opened = {name(page) for page in PAGES if page.is_open}
+    assert opened == {"GET /sign-in", "POST /sign-in", "POST /sign-in/link"}
+
+
+async def test_nothing_is_shown_or_done_without_signing_in(stranger: Visitor) -> None:
+    paths, had = await addresses(stranger), await belongings(stranger)
+    unlike = {}
+    for page in CLOSED:
+        path = paths[name(page)]
+        got = {}
+        if page.method == "GET":
+            answer = await stranger.get(path)
+            got["read"] = (answer.status_code, answer.headers.get("Location"))
+            # Of a program that asks for a page, nobody knows what it would do with another one.
+            got["program"] = ((await stranger.http.client.get(path)).status_code, None)
+            answer = await stranger.get(path, HX_Request="true")
+        else:
+            answer = await stranger.sent(path)
+        got["htmx"] = (answer.status_code, answer.headers.get("HX-Redirect"))
+        wanted = {"read": (303, f"/sign-in?next={path}"), "program": (401, None)}
+        wanted = wanted if page.method == "GET" else {}
+        if got != wanted | {"htmx": (200, "/sign-in?next=/")}:
+            unlike[name(page)] = got
+    assert not unlike
+    assert await belongings(stranger) == had
+
+
+async def test_nothing_of_another_organization_is_there(stranger: Visitor) -> None:
+    paths, had = await addresses(stranger), await belongings(stranger)
     await stranger.signed_in(await stranger.http.other_key())
-    answer = await (stranger.get(path) if page.method == "GET" else stranger.sent(path))
-    assert answer.status_code == 404
+    found = {}
+    for page in CLOSED:
+        if "{" in page.path:
+            ask = stranger.get if page.method == "GET" else stranger.sent
+            answer = await ask(paths[name(page)])
+            if answer.status_code != 404:
+                found[name(page)] = answer.status_code
+    assert not found
+    assert await belongings(stranger) == had
 
 
-@pytest.mark.parametrize("headers", OTHERS, ids=str)
-@pytest.mark.parametrize("page", ACTIONS, ids=name)
-async def test_only_our_own_pages_can_have_something_done(
-    visitor: Visitor, page: Page, headers: dict[str, str]
-) -> None:
-    path = await address(page, visitor)
+async def test_only_our_own_pages_can_have_something_done(visitor: Visitor) -> None:
+    paths, had = await addresses(visitor), await belongings(visitor)
     form = {"name": "forged", "key": visitor.http.world.key}
-    # A form of another page can send everything but a header of its own choice.
-    for more in ({}, {"HX-Request": "true"}):
-        answer = await visitor.http.client.post(path, data=form, headers=headers | more)
-        assert answer.status_code == 403, headers
-        assert "Set-Cookie" not in answer.headers
+    obeyed = {}
+    for page in ACTIONS:
+        # A form of another page can send everything but a header of its own choice.
+        foreign = [{"Origin": "http://localhost:3000"}, {}]
+        attempts = [headers | more for headers in foreign for more in ({}, {"HX-Request": "true"})]
+        # So one without htmx's may be of another page, whatever else it says.
+        attempts += [] if page.is_open else [{"Origin": ORIGIN}]
+        for headers in attempts:
+            answer = await visitor.http.client.post(paths[name(page)], data=form, headers=headers)
+            if answer.status_code != 403 or "Set-Cookie" in answer.headers:
+                obeyed[name(page), str(headers)] = answer.status_code
+    assert not obeyed
+    assert await belongings(visitor) == had
 
 
-@pytest.mark.parametrize("page", [each for each in ACTIONS if not each.is_open], ids=name)
-async def test_a_form_without_htmx_does_nothing(visitor: Visitor, page: Page) -> None:
-    path = await address(page, visitor)
-    answer = await visitor.http.client.post(path, headers={"Origin": ORIGIN})
-    assert answer.status_code == 403
+@pytest.mark.parametrize("is_open", [True, False])
+async def test_an_action_from_anywhere_else_does_not_get_to_its_handler(is_open: bool) -> None:
+    async def handler(_: Request) -> Response:
+        raise AssertionError("the handler has been called")
+
+    for headers in OTHERS:
+        for more in ({}, {"HX-Request": "true"}):
+            with pytest.raises(ActionRefused):
+                await guarded(handler, is_open=is_open)(action(headers | more))
+
+
+async def test_an_action_of_our_own_pages_gets_to_its_handler() -> None:
+    async def handler(_: Request) -> Response:
+        return Response("done")
+
+    for headers in OURS:
+        assert (await guarded(handler, is_open=True)(action(headers))).body == b"done"
+
+
+def action(headers: dict[str, str]) -> Request:
+    fields = {"Host": "server.test"} | headers
+    raw = [(name.lower().encode(), value.encode()) for name, value in fields.items()]
+    return Request({"type": "http", "method": "POST", "path": "/", "headers": raw})
 
 
 async def test_pages_of_other_origins_read_nothing_with_our_cookie(visitor: Visitor) -> None:
@@ -115,33 +187,23 @@ async def test_pages_of_other_origins_read_nothing_with_our_cookie(visitor: Visi
         assert "Access-Control-Allow-Credentials" not in asked.headers
 
 
-@pytest.mark.parametrize("path", ["/", "/health", "/sign-in", "/nowhere"])
-async def test_a_page_may_load_and_run_nothing_but_our_own_files(
-    visitor: Visitor, path: str
-) -> None:
-    answer = await visitor.get(path)
-    policy = dict(
-        each.strip().split(" ", 1) for each in answer.headers.get(
-            "Content-Security-Policy", "default-src 'none'"
-        ).split(";")
-    )  # fmt: skip
-    if answer.status_code == 303:
-        return
-    assert policy == {
-        "default-src": "'none'",
-        "script-src": "'self'",
-        "style-src": "'self'",
-        "img-src": "'self' data:",
-        "connect-src": "'self'",
-        "form-action": "'self'",
-        "base-uri": "'none'",
-        "frame-ancestors": "'none'",
-    }
-    assert answer.headers["X-Content-Type-Options"] == "nosniff"
-    assert answer.headers["Referrer-Policy"] == "same-origin"
-    assert answer.headers["Cross-Origin-Opener-Policy"] == "same-origin"
-    assert answer.headers["Cross-Origin-Resource-Policy"] == "same-origin"
-    assert answer.headers["Cache-Control"] == "no-store"
+async def test_a_page_may_load_and_run_nothing_but_our_own_files(visitor: Visitor) -> None:
+    pages = [await visitor.get(path) for path in ("/", "/health", "/nowhere")]
+    visitor.http.client.cookies.clear()
+    for answer in (*pages, await visitor.get("/sign-in")):
+        assert answer.headers["Content-Type"].startswith("text/html"), answer.url
+        said = answer.headers["Content-Security-Policy"].split(";")
+        assert dict(each.strip().split(" ", 1) for each in said) == {
+            "default-src": "'none'",
+            "script-src": "'self'",
+            "style-src": "'self'",
+            "img-src": "'self' data:",
+            "connect-src": "'self'",
+            "form-action": "'self'",
+            "base-uri": "'none'",
+            "frame-ancestors": "'none'",
+        }, answer.url
+        assert {name: answer.headers.get(name) for name in ISOLATING} == ISOLATING, answer.url
 
 
 async def test_nothing_in_a_page_is_code_or_style_of_its_own(visitor: Visitor) -> None:
