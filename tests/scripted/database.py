@@ -1,19 +1,57 @@
-"""An empty store for each test without migrating one for each: they take their time."""
+"""Databases for tests, copied from a template that each process makes once."""
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import tempfile
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from chowder_local.accounts.organizations import Organizations
+from chowder_local.domain import ModelProvider, OrganizationId, Tier
+from chowder_local.store.database import Database
+from chowder_local.store.organizations import OrganizationQueries
 from chowder_local.store.schema import prepare
+from chowder_local.tokens import Vault
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+SECRET = b"s" * 32
+MODEL_KEYS = {ModelProvider.ANTHROPIC: "sk-ant", ModelProvider.OPENAI: "offline"}
+
+
+@dataclass(frozen=True)
+class Kitchen:
+    """A database file with one organization, which has keys for two of the three providers."""
+
+    path: Path
+    organization_id: OrganizationId
+    key: str
+    """Of the organization."""
 
 
 def empty_database(folder: Path) -> Path:
     """A new database file in `folder`, of the newest schema."""
+    return _copied(_template(), folder)
+
+
+async def kitchen_database(folder: Path, clock: Callable[[], datetime]) -> Kitchen:
+    """A new database file in `folder` with an organization; `SECRET` encrypts it.
+
+    All files of a process have the same one, signed up when the first of them was made.
+    """
+    template = await asyncio.to_thread(_kitchen, clock())
+    return Kitchen(_copied(template.path, folder), template.organization_id, template.key)
+
+
+def _copied(template: Path, folder: Path) -> Path:
     path = folder / "chowder.db"
-    shutil.copyfile(_template(), path)
+    shutil.copyfile(template, path)
     return path
 
 
@@ -22,6 +60,20 @@ def _template() -> Path:
     path = Path(_folder().name) / "template.db"
     prepare(path)
     return path
+
+
+@cache
+def _kitchen(now: datetime) -> Kitchen:
+    return asyncio.run(_signed_up(now))
+
+
+async def _signed_up(now: datetime) -> Kitchen:
+    path = Path(_folder().name) / "kitchen.db"
+    shutil.copyfile(_template(), path)
+    async with Database.open(path) as database:
+        organizations = Organizations(OrganizationQueries(database), Vault(SECRET), lambda: now)
+        details, key = await organizations.signup("Kitchen", tier=Tier.CRAB, model_keys=MODEL_KEYS)
+    return Kitchen(path, details.organization.id, key)
 
 
 @cache

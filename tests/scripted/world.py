@@ -18,7 +18,6 @@ from chowder_local.domain import (
     ModelProvider,
     OrganizationId,
     SandboxId,
-    Tier,
 )
 from chowder_local.endpoints import Endpoint
 from chowder_local.events import Events
@@ -77,7 +76,7 @@ from chowder_local.store.spares import SpareQueries
 from chowder_local.store.usage import UsageQueries
 from chowder_local.tasks import owned_tasks
 from chowder_local.tokens import Vault
-from tests.scripted.database import empty_database
+from tests.scripted.database import SECRET, kitchen_database
 from tests.scripted.engine import ScriptedEngine
 from tests.scripted.gateway import ScriptedGateway
 from tests.scripted.local_processes import LocalProcesses
@@ -89,7 +88,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-MODEL_KEYS = {ModelProvider.ANTHROPIC: "sk-ant", ModelProvider.OPENAI: "offline"}
 ENDPOINTS = {
     "lab": Endpoint("lab", "http://127.0.0.1:9/v1", contexts={"lab": 16_000}),
     "cloud": Endpoint("cloud", "http://127.0.0.1:9/v1", key="sk-cloud"),
@@ -230,13 +228,14 @@ async def open_world(
     egress: EgressRule | None = None,
 ) -> AsyncIterator[World]:
     """A world with an organization that has keys for two of the three providers."""
-    clock, gateway, vault = Clock(), ScriptedGateway(), Vault(b"s" * 32)
+    clock, gateway, vault = Clock(), ScriptedGateway(), Vault(SECRET)
     # No step of the way to it may be a link.
     processes, home = LocalProcesses(), tmp_path.resolve() / "home"
     home.mkdir()
     (home / CONFIG_FILE).write_text("{}")
+    kitchen = await kitchen_database(tmp_path, clock)
     async with (
-        Database.open(empty_database(tmp_path)) as database,
+        Database.open(kitchen.path) as database,
         serve(gateway) as url,
         open_gateways() as forwarder,
         owned_tasks() as tasks,
@@ -250,7 +249,6 @@ async def open_world(
         instances, sessions = InstanceQueries(database, vault, events), SessionQueries(database)
         keys = KeyQueries(database)
         organizations = Organizations(OrganizationQueries(database), vault, clock)
-        details, key = await organizations.signup("Kitchen", tier=Tier.CRAB, model_keys=MODEL_KEYS)
         model_keys = ModelKeys(organizations, ENDPOINTS, OrganizationId("default"))
 
         config_locks, eyesight = ConfigLocks(), Eyesight()
@@ -387,8 +385,8 @@ async def open_world(
             faults=faults,
             metrics=metrics,
             tasks=tasks,
-            organization_id=details.organization.id,
-            key=key,
+            organization_id=kitchen.organization_id,
+            key=kitchen.key,
         )  # fmt: skip
 
 
