@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import socket
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
-import uvicorn
 
 from chowder_local.domain import InstanceId, ModelProvider, OrganizationId, SandboxId
 from chowder_local.errors.upstream import RelayTokenInvalid
@@ -28,6 +25,7 @@ from chowder_local.relay.service import Relay
 from chowder_local.relay.session_watch import SessionWatch
 from chowder_local.upstream.forward import Forwarder, open_client
 from chowder_local.web.relay import create_relay_app
+from tests.scripted import serving
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -41,7 +39,6 @@ if TYPE_CHECKING:
     from chowder_local.store.usage import Counts, Kind
 
 RELAY_TOKEN = "sandbox-1.relay-token"
-START_TIMEOUT_S = 10.0
 
 
 @pytest.fixture
@@ -49,44 +46,10 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-class _Server(uvicorn.Server):
-    """Says when it has started, and stops when told, not at its next tick."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.has_started = asyncio.Event()
-        self.must_stop = asyncio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.has_started.set()
-
-    async def main_loop(self) -> None:
-        await self.on_tick(0)
-        await self.must_stop.wait()
-
-
-@asynccontextmanager
-async def _serve(app: ASGIApp) -> AsyncIterator[str]:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        server = _Server(
-            uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=1)
-        )
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(server.serve(sockets=[listener]))
-            async with asyncio.timeout(START_TIMEOUT_S):
-                await server.has_started.wait()
-            try:
-                yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-            finally:
-                server.must_stop.set()
-
-
 @pytest.fixture
 def serve() -> Callable[[ASGIApp], AbstractAsyncContextManager[str]]:
     """Serves an application on a free port of the loopback; gives its URL."""
-    return _serve
+    return serving.serve
 
 
 @dataclass
@@ -163,7 +126,7 @@ async def _open_relay(
             recorder=recordings.recorder,
         )  # fmt: skip
         app = create_relay_app(relay, max_body_bytes=max_body_bytes)
-        url = await stack.enter_async_context(_serve(app))
+        url = await stack.enter_async_context(serving.serve(app))
         yield RelayUnderTest(
             url, app, RELAY_TOKEN, failures, events, metrics, exchanges, scripts, recordings,
             usage.noted, watch,
