@@ -6,7 +6,8 @@ import asyncio
 import json
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from itertools import repeat
+from functools import partial
+from itertools import product, repeat
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -15,24 +16,21 @@ import pytest
 from chowder_local.app import api
 from chowder_local.domain import SandboxState
 from chowder_local.instances import reconcile
-from chowder_local.openclaw import gateway
-from chowder_local.openclaw.channels import APPROVE
 from chowder_local.web.listener import with_state
 from tests.scripted.gateway import DELTA, RESPONSE, STARTED
 from tests.scripted.hostile import PIECE, begun, said, serve_hostile, streamed, whole
-from tests.scripted.programs import REACH, done
 from tests.scripted.serving import eventually, serve
 from tests.scripted.world import World, open_world
 from tests.web.conftest import services_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Iterator
+    from collections.abc import AsyncIterator, Iterable
     from pathlib import Path
 
     from chowder_local.domain import Instance
     from tests.scripted.hostile import HostileGateway
 
-DEADLINE_S = 30.0
+DEADLINE_S = 120.0
 MESSAGE = {"model": "claude-sonnet-4", "input": "Hi"}
 CREATED = {"type": "response.created", "response": STARTED}
 DEEP = b"[" * 100_000
@@ -106,8 +104,13 @@ class Victim:
     world: World
     client: httpx.AsyncClient
     gateway: HostileGateway
+    hostile_url: str
     taken: Instance
     well: Instance
+
+    async def take_over(self) -> Instance:
+        """One more agent that was."""
+        return await taken_over(self.world, self.hostile_url)
 
     async def say(self, instance: Instance, session: str = "main", **more: Any) -> httpx.Response:
         path = f"/v1/instances/{instance.id}/session/{session}/responses"
@@ -129,15 +132,20 @@ async def victim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
         serve_hostile() as (gateway, hostile_url),
     ):
         state = {"services": services_of(world)}
-        well, taken = await world.created(), await world.created()
-        await world.instances.change(taken.id, now=world.clock(), gateway_url=hostile_url)
-        world.engine.put(taken.sandbox_id, SandboxState.RUNNING, gateway_url=hostile_url)
+        well, taken = await world.created(), await taken_over(world, hostile_url)
         headers = {"Authorization": f"Bearer {world.key}"}
         async with (
             serve(with_state(api([], _no_lifespan, world.metrics), state)) as url,
             httpx.AsyncClient(base_url=url, headers=headers, timeout=DEADLINE_S) as client,
         ):
-            yield Victim(world, client, gateway, taken, well)
+            yield Victim(world, client, gateway, hostile_url, taken, well)
+
+
+async def taken_over(world: World, hostile_url: str) -> Instance:
+    taken = await world.created()
+    await world.instances.change(taken.id, now=world.clock(), gateway_url=hostile_url)
+    world.engine.put(taken.sandbox_id, SandboxState.RUNNING, gateway_url=hostile_url)
+    return taken
 
 
 @asynccontextmanager
@@ -153,11 +161,10 @@ def assert_502(answer: httpx.Response, what: str) -> None:
     assert answer.json()["detail"]["error"].startswith("Gateway unavailable – "), what
 
 
-@pytest.mark.parametrize("stream", [False, True])
-async def test_what_is_no_http_is_a_502(victim: Victim, stream: bool) -> None:
-    for what, pieces in NOT_HTTP.items():
+async def test_what_is_no_http_is_a_502(victim: Victim) -> None:
+    for stream, (what, pieces) in product((False, True), NOT_HTTP.items()):
         victim.gateway.pieces = pieces
-        assert_502(await victim.say(victim.taken, stream=stream), what)
+        assert_502(await victim.say(victim.taken, stream=stream), f"{what}, {stream=}")
         await victim.is_answered()
 
 
@@ -171,11 +178,11 @@ async def test_an_answer_that_is_longer_than_any_is_a_502(victim: Victim) -> Non
         await victim.is_answered()
 
 
-@pytest.mark.parametrize("status", ["200 OK", "400 Bad Request", "503 Service Unavailable"])
-async def test_what_is_no_object_of_json_is_a_502(victim: Victim, status: str) -> None:
-    for what, body in NOT_JSON.items():
+async def test_what_is_no_object_of_json_is_a_502(victim: Victim) -> None:
+    statuses = ("200 OK", "400 Bad Request", "503 Service Unavailable")
+    for status, (what, body) in product(statuses, NOT_JSON.items()):
         victim.gateway.pieces = [whole(body, status=status)]
-        assert_502(await victim.say(victim.taken), what)
+        assert_502(await victim.say(victim.taken), f"{what}, {status}")
     await victim.is_answered()
 
 
@@ -185,16 +192,14 @@ async def test_an_answer_in_no_shape_is_a_502(victim: Victim) -> None:
         assert_502(await victim.say(victim.taken), what)
 
 
-@pytest.mark.parametrize("kind", ["response.created", "response.completed"])
-async def test_a_stream_with_an_event_in_no_shape_ends_with_words(
-    victim: Victim, kind: str
-) -> None:
-    for what, wrong in MISSHAPEN.items():
+async def test_a_stream_with_an_event_in_no_shape_ends_with_words(victim: Victim) -> None:
+    kinds = ("response.created", "response.completed")
+    for kind, (what, wrong) in product(kinds, MISSHAPEN.items()):
         event = {"type": kind, "response": RESPONSE | wrong}
         victim.gateway.pieces = [streamed(CREATED, DELTA, event)]
         answer = await victim.say(victim.taken, stream=True)
-        assert answer.status_code == 200, what
-        assert_ends_with_words(answer.text, what)
+        assert answer.status_code == 200, (kind, what)
+        assert_ends_with_words(answer.text, f"{kind}: {what}")
 
 
 EVENTS: dict[str, Any] = {
@@ -241,14 +246,15 @@ async def test_an_event_without_end_ends_the_stream_with_words(victim: Victim) -
     await eventually(lambda: victim.gateway.connections == 0, "nobody listens to it any more")
 
 
-@pytest.mark.parametrize("stream", [False, True])
-async def test_half_a_character_is_no_defect(victim: Victim, stream: bool) -> None:
+async def test_half_a_character_is_no_defect(victim: Victim) -> None:
     event = {"type": "response.completed", "response": HALF_A_CHARACTER}
-    victim.gateway.pieces = [
-        streamed(CREATED, event, "[DONE]") if stream else said(HALF_A_CHARACTER)
-    ]
-    answer = await victim.say(victim.taken, stream=stream)
-    assert answer.status_code == 200, answer.text
+    for stream, piece in (
+        (True, streamed(CREATED, event, "[DONE]")),
+        (False, said(HALF_A_CHARACTER)),
+    ):
+        victim.gateway.pieces = [piece]
+        answer = await victim.say(victim.taken, stream=stream)
+        assert answer.status_code == 200, (stream, answer.text)
 
 
 SILENCES: dict[str, Iterable[bytes]] = {
@@ -260,24 +266,28 @@ SILENCES: dict[str, Iterable[bytes]] = {
 }
 
 
-@pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize("what", SILENCES)
 async def test_one_that_falls_silent_holds_up_its_own_client_alone_and_only_while_he_waits(
-    victim: Victim, what: str, stream: bool
+    victim: Victim,
 ) -> None:
-    victim.gateway.pieces, victim.gateway.hangs = SILENCES[what], True
-    async with asyncio.TaskGroup() as group:
-        # The first turns of one conversation are let in one by one.
-        asking = [
-            group.create_task(victim.say(victim.taken, f"s{number}", stream=stream))
-            for number in range(8)
-        ]
-        await eventually(lambda: victim.gateway.connections == 8, "all have been asked")
+    victim.gateway.hangs = True
+    for stream, (what, pieces) in product((False, True), SILENCES.items()):
+        victim.gateway.pieces, case = pieces, f"silent {what}, {stream=}"
+        async with asyncio.TaskGroup() as group:
+            # The first turns of one conversation are let in one by one.
+            asking = [
+                group.create_task(victim.say(victim.taken, f"s{number}", stream=stream))
+                for number in range(8)
+            ]
+            await eventually(partial(_has, victim, 8), f"{case}: all have been asked")
+            await victim.is_answered()
+            for each in asking:
+                each.cancel()
+        await eventually(partial(_has, victim, 0), f"{case}: who left is waited for no more")
         await victim.is_answered()
-        for each in asking:
-            each.cancel()
-    await eventually(lambda: victim.gateway.connections == 0, "who left is waited for no more")
-    await victim.is_answered()
+
+
+def _has(victim: Victim, connections: int) -> bool:
+    return victim.gateway.connections == connections
 
 
 async def test_one_that_hints_for_ever_is_left_with_its_client(victim: Victim) -> None:
@@ -320,160 +330,13 @@ async def test_a_control_call_that_is_answered_with_nonsense_is_no_defect(victim
     await victim.is_answered()
 
 
-@pytest.mark.parametrize("what", ["nothing", "null", "control: a payload of words"])
-async def test_a_stop_needs_nothing_of_it_and_a_start_makes_it_anew(
-    victim: Victim, what: str
-) -> None:
-    path = f"/v1/instances/{victim.taken.id}"
-    victim.gateway.pieces = EVERY_NONSENSE[what]
-    stopped = await victim.client.post(f"{path}/stop")
-    assert (stopped.status_code, stopped.json()["status"]) == (200, "stopped")
-    started = await victim.client.post(f"{path}/start")
-    assert (started.status_code, started.json()["status"]) == (200, "running"), started.text
-    await victim.is_answered()
-
-
-# Well-formed answers with members that are something else than they should be.
-
-TELEGRAM = {"enabled": True, "botToken": "x", "dmPolicy": "pairing"}
-ACCOUNT = {"accountId": "default", "running": True, "connected": False, "lastError": "no",
-           "lifecycle": "ready", "stateReason": "x", "configured": True}  # fmt: skip
-HONEST: dict[str, Any] = {
-    "hash": "h",
-    "config": {"models": {"providers": {"chowder-openai": {"models": [{"id": "m"}]}}}},
-    "sourceConfig": {"channels": {"telegram": TELEGRAM, "whatsapp": {"enabled": True}}},
-    "channelAccounts": {"telegram": [ACCOUNT], "whatsapp": [ACCOUNT]},
-    "channelDefaultAccountId": {"telegram": "default"},
-    "statusIssues": [{"channel": "telegram", "message": "no"}],
-    "sentinel": {"payload": {"stats": {"requiresRestart": False}}},
-    "message": "Scan this.",
-    "qrDataUrl": "data:image/png;base64,AA==",
-    "connected": False,
-    "suspensionId": "s",
-    "status": "ready",
-}
-SKILL = {"name": "pager", "description": "d", "source": "s", "skillKey": "pager", "filePath": "f",
-         "baseDir": "b", "eligible": True, "blockedByAgentFilter": False,
-         "requirements": {"env": ["A"]}, "missing": {"env": ["A"], "bins": [], "anyBins": []},
-         }  # fmt: skip
-ANYTHING: tuple[Any, ...] = (
-    None, 7, 10**400, "\ud800", [], [7, ["\udfff"]], [[]], {}, {"telegram": 7}, {"env": [7, {}]},
-)  # fmt: skip
-ANSWERED = {200, 204, 400, 404, 409, 422, 502}
-
-
-def spoilt(value: Any) -> Iterator[Any]:
-    """The same, with anything at all in the place of each of its members."""
-    yield from ANYTHING
-    if isinstance(value, dict | list):
-        for key, member in value.items() if isinstance(value, dict) else enumerate(value):
-            for worse in spoilt(member):
-                copy: Any = value.copy()
-                copy[key] = worse
-                yield copy
-
-
-@pytest.fixture
-def hasty(victim: Victim, monkeypatch: pytest.MonkeyPatch) -> Victim:
-    """It waits for nothing that the gateway only says is going to be."""
-    monkeypatch.setattr(gateway, "RESTART_TIMEOUT_S", 0.0)
-    monkeypatch.setattr(gateway, "LONGEST_TURN_WAIT_S", 0.0)
-    monkeypatch.setattr(victim.world.channels, "_connect_timeout_s", -1.0)
-    return victim
-
-
-def assert_answered(answer: httpx.Response, what: Any) -> None:
-    assert answer.status_code in ANSWERED, (what, answer.text)
-    if answer.content:
-        # As every client reads it.
-        json.loads(answer.content.decode())
-
-
-CHANNEL_CALLS: tuple[tuple[str, str, Any], ...] = (
-    ("GET", "", None),
-    ("GET", "/telegram/status", None),
-    ("POST", "/telegram/connect", {"config": {}}),
-    ("POST", "/whatsapp/connect", {"config": {"dm_policy": "pairing"}}),
-    ("POST", "/telegram/disconnect", None),
-)
-
-
-@pytest.mark.parametrize("call", CHANNEL_CALLS, ids=lambda call: call[0] + call[1])
-async def test_what_a_gateway_tells_of_channels_may_be_anything(
-    hasty: Victim, call: tuple[str, str, Any]
-) -> None:
-    method, path, body = call
-    for payload in spoilt(HONEST):
-        hasty.gateway.pieces = [said({"ok": True, "payload": payload})]
-        answer = await hasty.client.request(
-            method, f"/v1/instances/{hasty.taken.id}/channels{path}", json=body
-        )
-        assert_answered(answer, payload)
-    await hasty.is_answered()
-
-
-@pytest.mark.parametrize("status", ["400 Bad Request", "503 Service Unavailable"])
-async def test_what_a_gateway_refuses_with_may_be_anything(hasty: Victim, status: str) -> None:
-    honest = {"ok": False, "error": {"code": "NO", "message": "no", "details": {"issues": []}}}
-    for content in spoilt(honest):
-        hasty.gateway.pieces = [whole(json.dumps(content).encode(), status=status)]
-        for call in CHANNEL_CALLS:
-            answer = await hasty.client.request(
-                call[0], f"/v1/instances/{hasty.taken.id}/channels{call[1]}", json=call[2]
-            )
-            assert_answered(answer, content)
-        assert_answered(await hasty.say(hasty.taken), content)
-    await hasty.is_answered()
-
-
-async def test_what_a_sandbox_tells_of_skills_may_be_anything(hasty: Victim) -> None:
-    root = f"/v1/instances/{hasty.taken.id}/skills"
-    answers = hasty.world.programs.answers
-    hasty.gateway.pieces = [said({"ok": True, "payload": HONEST})]
-    for content in spoilt({"ok": True, "payload": {"skills": [SKILL]}, "error": None}):
-        answers["skills.status"] = [content]
-        assert_answered(await hasty.client.get(root), content)
-        assert_answered(await hasty.client.get(f"{root}/pager"), content)
-        changed = await hasty.client.patch(f"{root}/pager", json={"enabled": True})
-        assert_answered(changed, content)
-    await hasty.is_answered()
-
-
-async def test_what_a_sandbox_tells_of_an_installation_may_be_anything(hasty: Victim) -> None:
-    root = f"/v1/instances/{hasty.taken.id}/skills"
-    answers = hasty.world.programs.answers
-    answers["skills.status"] = done(skills=[SKILL])
-    honest = {
-        REACH: {"url": "https://clawhub.ai", "status": 200, "error": None},
-        "skills.install": {
-            "ok": True,
-            "payload": {"message": "m", "slug": "pager", "targetDir": "b", "stdout": "o"},
-            "error": {"code": "UNAVAILABLE", "message": "no"},
-        },
-    }
-    hasty.gateway.pieces = [said({"ok": True, "payload": HONEST})]
-    for method in honest:
-        answers |= honest
-        for content in spoilt(honest[method]):
-            answers[method] = [content]
-            answer = await hasty.client.post(
-                f"{root}/install", json={"slug": "pager", "env": {"A": "b"}}
-            )
-            assert_answered(answer, content)
-    await hasty.is_answered()
-
-
-async def test_what_a_sandbox_says_to_a_pairing_code_may_be_anything(hasty: Victim) -> None:
-    path = f"/v1/instances/{hasty.taken.id}/channels/telegram/pair"
-    for content in spoilt({"status": 0, "output": "Approved."}):
-        hasty.world.programs.answers[APPROVE] = [content]
-        assert_answered(await hasty.client.post(path, json={"code": "ABCD2345"}), content)
-
-
-async def test_what_a_gateway_tells_of_its_models_may_be_anything(hasty: Victim) -> None:
-    image = {"type": "input_image", "image_url": "data:image/png;base64,AA=="}
-    asked = [{"role": "user", "content": [image]}]
-    for config in spoilt(HONEST["config"]):
-        hasty.gateway.pieces = [said({"ok": True, "payload": HONEST | {"config": config}})]
-        assert_answered(await hasty.say(hasty.taken, input=asked), config)
-    await hasty.is_answered()
+async def test_a_stop_needs_nothing_of_it_and_a_start_makes_it_anew(victim: Victim) -> None:
+    for what in ("nothing", "null", "control: a payload of words"):
+        taken = victim.taken if what == "nothing" else await victim.take_over()
+        path = f"/v1/instances/{taken.id}"
+        victim.gateway.pieces = EVERY_NONSENSE[what]
+        stopped = await victim.client.post(f"{path}/stop")
+        assert (stopped.status_code, stopped.json()["status"]) == (200, "stopped"), what
+        started = await victim.client.post(f"{path}/start")
+        assert (started.status_code, started.json()["status"]) == (200, "running"), started.text
+        await victim.is_answered()

@@ -106,8 +106,9 @@ async def test_a_client_that_comes_before_the_server_is_up_waits_and_is_served()
 
 async def test_an_open_stream_keeps_no_server_for_ever() -> None:
     bound = bound_socket(LOOPBACK, 0)
-    async with httpx.AsyncClient() as client, asyncio.timeout(GRACE_S + 5):
-        async with listening(APP, bound):
+    assert listener(APP).config.timeout_graceful_shutdown == GRACE_S
+    async with httpx.AsyncClient() as client, asyncio.timeout(30):
+        async with listening(APP, bound, grace_s=0):
             request = client.build_request("GET", f"{url_of(bound)}/endless")
             chunks = (await client.send(request, stream=True)).aiter_raw()
             await anext(chunks)
