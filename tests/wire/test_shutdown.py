@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import sqlite3
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -19,32 +17,35 @@ import pytest
 
 from chowder_local.cli.main import run
 from tests.scripted.server_process import GO
+from tests.wire.forked_servers import ForkedServers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 DEADLINE_S = 30.0
 FOR_EVER_S = "3600"
 """A grace that no test outlasts: what ends within it was not waited for."""
 POLL_S = 0.02
 STOPPING = "Gateway unavailable – the server is stopping"
-ROOT = Path(__file__).parents[2]
 
 
 class Server:
     """A process, and what it says of itself."""
 
-    def __init__(self, data_dir: Path, grace_s: str) -> None:
+    def __init__(self, forks: ForkedServers, data_dir: Path, grace_s: str) -> None:
+        self.forks = forks
         self.port = free_port()
         self.env = {
             "CHOWDER_DATA_DIR": str(data_dir),
             "CHOWDER_PORT": str(self.port),
             "CHOWDER_STOP_GRACE_S": grace_s,
         }
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.scripted.server_process"],
-            cwd=ROOT, env=self.env, stdout=subprocess.PIPE,
-        )  # fmt: skip
+        read_end, write_end = os.pipe()
+        self.output = open(read_end, encoding="utf-8")  # noqa: SIM115 - see `end`
+        self.process_id = forks.start(self.env, write_end)
+        os.close(write_end)
+        self.has_ended = False
         facts = self.said()
         self.path = f"/v1/instances/{facts['instance_id']}"
         self.client = httpx.Client(
@@ -56,8 +57,7 @@ class Server:
 
     def said(self) -> dict[str, Any]:
         """The next line of what it says."""
-        assert self.process.stdout is not None
-        found: dict[str, Any] = json.loads(self.process.stdout.readline())
+        found: dict[str, Any] = json.loads(self.output.readline())
         return found
 
     def message(self, words: str, **more: Any) -> httpx.Response:
@@ -66,21 +66,26 @@ class Server:
 
     def terminate(self) -> None:
         """Tells it to end, and waits until it takes no new connections."""
-        self.process.send_signal(signal.SIGTERM)
+        self.send_signal(signal.SIGTERM)
         deadline = time.monotonic() + DEADLINE_S
         while not is_refused(self.port):
             assert time.monotonic() < deadline, "it still takes connections"
             time.sleep(POLL_S)
 
+    def send_signal(self, number: signal.Signals) -> None:
+        os.kill(self.process_id, number)
+
     def exit_code(self) -> int:
-        return self.process.wait(DEADLINE_S)
+        code = self.forks.exit_code(self.process_id, DEADLINE_S)
+        self.has_ended = True
+        return code
 
     def end(self) -> None:
         self.client.close()
-        self.process.kill()
-        self.process.wait()
-        assert self.process.stdout is not None
-        self.process.stdout.close()
+        if not self.has_ended:
+            self.send_signal(signal.SIGKILL)
+            self.exit_code()
+        self.output.close()
 
 
 def free_port() -> int:
@@ -98,13 +103,19 @@ def is_refused(port: int) -> bool:
     return False
 
 
+@pytest.fixture(scope="module")
+def forks() -> Iterator[ForkedServers]:
+    with ForkedServers() as forks:
+        yield forks
+
+
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[[str], Server]]:
+def start(forks: ForkedServers, tmp_path: Path) -> Iterator[Callable[[str], Server]]:
     """Starts a server with so much grace, in seconds."""
     with ExitStack() as stack:
 
         def started(grace_s: str = FOR_EVER_S) -> Server:
-            server = Server(tmp_path / "data", grace_s)
+            server = Server(forks, tmp_path / "data", grace_s)
             stack.callback(server.end)
             return server
 
@@ -133,7 +144,7 @@ def test_open_streams_are_told_why_they_end_and_end_properly(
                 "response.output_text.delta",
             )
             streams.append(events)
-        server.process.send_signal(number)
+        server.send_signal(number)
         for events in streams:
             # To the end of what comes: a connection that broke would raise.
             error, _, done = list(events)
@@ -150,7 +161,7 @@ def test_who_follows_a_log_gets_its_proper_end(start: Callable[..., Server]) -> 
     with server.client.stream("GET", path) as answer:
         lines = answer.iter_lines()
         assert next(lines) == "The first line."
-        server.process.send_signal(signal.SIGTERM)
+        server.send_signal(signal.SIGTERM)
         assert list(lines) == []
     assert server.exit_code() == 0
 
@@ -160,7 +171,7 @@ def test_a_stream_that_has_not_begun_is_refused_at_once(start: Callable[..., Ser
     with ThreadPoolExecutor() as pool:
         sending = pool.submit(server.message, "silent", stream=True)
         assert server.said() == {"begun": "silent"}
-        server.process.send_signal(signal.SIGTERM)
+        server.send_signal(signal.SIGTERM)
         answer = sending.result()
     assert (answer.status_code, answer.json()["detail"]) == (502, {"error": STOPPING})
     assert server.exit_code() == 0
@@ -187,7 +198,7 @@ def test_a_message_that_outlasts_the_grace_is_told_so(start: Callable[..., Serve
     with ThreadPoolExecutor() as pool:
         sending = pool.submit(server.message, "silent")
         assert server.said() == {"begun": "silent"}
-        server.process.send_signal(signal.SIGTERM)
+        server.send_signal(signal.SIGTERM)
         answer = sending.result()
     assert (answer.status_code, answer.json()["detail"]) == (502, {"error": STOPPING})
     assert server.exit_code() == 0
@@ -200,7 +211,7 @@ def test_a_second_signal_waits_for_nothing(start: Callable[..., Server]) -> None
         assert server.said() == {"begun": "silent"}
         server.terminate()
         assert not sending.done()
-        server.process.send_signal(signal.SIGINT)
+        server.send_signal(signal.SIGINT)
         answer = sending.result()
     assert (answer.status_code, answer.json()["detail"]) == (502, {"error": STOPPING})
     assert server.exit_code() == 0
@@ -226,7 +237,7 @@ def test_a_second_server_cannot_take_the_data_directory_before_the_first_has_die
     assert (tmp_path / "data" / "server.json").read_bytes() == before
     assert first.client.get("/local/ready").status_code == 200
 
-    first.process.kill()
+    first.send_signal(signal.SIGKILL)
     assert first.exit_code() == -signal.SIGKILL
     # It could not take anything away; the lock goes with the process all the same.
     assert (tmp_path / "data" / "server.json").exists()
@@ -254,7 +265,7 @@ def test_what_was_answered_with_a_2xx_is_there_after_kill_9(
         while len(acknowledged) < 50:
             assert time.monotonic() < deadline, "keys are made"
             time.sleep(POLL_S)
-        server.process.kill()
+        server.send_signal(signal.SIGKILL)
     assert [each.exception() for each in creating] == [None] * 4
     (database,) = (tmp_path / "data").glob("world-*/chowder.db")
     with closing(sqlite3.connect(database)) as file:
