@@ -63,7 +63,7 @@ async def serving(budget: Budget) -> AsyncIterator[tuple[Server, httpx.AsyncClie
     limits = httpx.Limits(max_connections=None)
     async with (
         serve(app) as url,
-        httpx.AsyncClient(base_url=url, timeout=30, limits=limits) as client,
+        httpx.AsyncClient(verify=False, base_url=url, timeout=30, limits=limits) as client,
     ):
         server.url = url
         yield server, client
@@ -211,7 +211,7 @@ async def test_a_message_holds_its_body_until_it_is_answered(tmp_path: Path) -> 
         world.gateway.handler = scripted.silent
         async with (
             serve(app) as url,
-            httpx.AsyncClient(base_url=url, headers=headers, timeout=30) as client,
+            httpx.AsyncClient(verify=False, base_url=url, headers=headers, timeout=30) as client,
         ):
             leaving = asyncio.ensure_future(client.post(path, json=body))
             await eventually(lambda: world.gateway.messages, "the agent has it")

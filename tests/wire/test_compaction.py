@@ -29,7 +29,9 @@ SANDBOX = SandboxId("sandbox-1")
 @pytest.fixture
 async def http() -> AsyncIterator[httpx.AsyncClient]:
     headers = {**TOKEN, "traceparent": f"00-{'5' * 32}-{'6' * 16}-01"}
-    async with httpx.AsyncClient(timeout=20, trust_env=False, headers=headers) as client:
+    async with httpx.AsyncClient(
+        verify=False, timeout=20, trust_env=False, headers=headers
+    ) as client:
         yield client
 
 

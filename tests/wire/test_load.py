@@ -38,7 +38,7 @@ class Handler(BaseHTTPRequestHandler):
 def serving() -> Iterator[ThreadingHTTPServer]:
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.answered = []  # type: ignore[attr-defined]
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:
             yield server
@@ -50,7 +50,7 @@ def serving() -> Iterator[ThreadingHTTPServer]:
 def test_every_whole_answer_counts_and_no_other() -> None:
     with serving() as server:
         target = Target(server.server_port, "/a", {"Authorization": "Bearer key"})
-        found = load.run(target, connections=2, seconds=1)
+        found = load.run(target, connections=2, seconds=0.2)
     asked = len(server.answered)  # type: ignore[attr-defined]
     # At the end of the window each connection may have an answer on its way.
     assert asked - 2 <= len(found.durations_s) <= asked

@@ -57,7 +57,9 @@ CALLS = [
 
 @pytest.fixture
 async def http() -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(timeout=20, trust_env=False, headers=HEADERS) as client:
+    async with httpx.AsyncClient(
+        verify=False, timeout=20, trust_env=False, headers=HEADERS
+    ) as client:
         yield client
 
 

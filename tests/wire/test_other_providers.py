@@ -52,7 +52,9 @@ def lab(url: str, key: str = "") -> dict[str, Endpoint]:
 
 @pytest.fixture
 async def http() -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(timeout=20, trust_env=False, headers=TOKEN) as client:
+    async with httpx.AsyncClient(
+        verify=False, timeout=20, trust_env=False, headers=TOKEN
+    ) as client:
         yield client
 
 

@@ -33,7 +33,7 @@ HEADERS = {"x-api-key": "sandbox-1.relay-token", "x-goog-api-key": "sandbox-1.re
 
 @pytest.fixture
 async def http() -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(timeout=20, trust_env=False) as client:
+    async with httpx.AsyncClient(verify=False, timeout=20, trust_env=False) as client:
         yield client
 
 

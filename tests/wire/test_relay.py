@@ -104,7 +104,7 @@ async def half_an_answer(send: Any) -> None:
 
 @pytest.fixture
 async def http() -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(timeout=20, trust_env=False) as client:
+    async with httpx.AsyncClient(verify=False, timeout=20, trust_env=False) as client:
         yield client
 
 
@@ -581,7 +581,7 @@ async def test_a_message_to_an_agent_that_has_forgotten_what_it_relies_on_reache
     open_relay: OpenRelay,
 ) -> None:
     line = "Runtime: agent=main | session=agent:main:main | sessionId={} | host=agent"
-    async with open_relay(OFFLINE_KEY) as relay, httpx.AsyncClient() as client:
+    async with open_relay(OFFLINE_KEY) as relay, httpx.AsyncClient(verify=False) as client:
 
         async def status_in(session_id: str) -> int:
             answer = await client.post(

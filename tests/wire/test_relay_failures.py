@@ -58,7 +58,10 @@ async def test_a_failure_of_ours_crosses_openclaw_as_a_providers_would(
     failure: Exception,
     words: str,
 ) -> None:
-    async with open_relay(None, lender=Failing(failure)) as relay, httpx.AsyncClient() as http:
+    async with (
+        open_relay(None, lender=Failing(failure)) as relay,
+        httpx.AsyncClient(verify=False) as http,
+    ):
         answer = await http.post(f"{relay.url}/{provider}/x", json=ASK, headers=HEADERS)
     # The one status after which OpenClaw neither tries again nor blocks the provider.
     assert answer.status_code == 400
@@ -75,7 +78,7 @@ async def test_a_failure_of_ours_within_an_answer_breaks_it_off_and_is_told(
     def fail(*_: object) -> None:
         raise RuntimeError("unexpected")
 
-    async with open_relay("offline") as relay, httpx.AsyncClient() as http:
+    async with open_relay("offline") as relay, httpx.AsyncClient(verify=False) as http:
         monkeypatch.setattr(relay.exchanges, "came", fail)
         with pytest.raises(httpx.RemoteProtocolError):
             await http.post(f"{relay.url}/openai/responses", json=ASK, headers=HEADERS)

@@ -29,7 +29,7 @@ RUNTIME = "Runtime: agent=main | session={} | sessionId=1 | host=agent"
 
 @pytest.fixture
 async def http() -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(timeout=20, trust_env=False) as client:
+    async with httpx.AsyncClient(verify=False, timeout=20, trust_env=False) as client:
         yield client
 
 

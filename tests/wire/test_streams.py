@@ -84,7 +84,10 @@ def streamed(source: Source) -> Handler:
 
 @asynccontextmanager
 async def asking(url: str) -> AsyncIterator[httpx.Response]:
-    async with httpx.AsyncClient() as client, client.stream("POST", url, json={}) as answer:
+    async with (
+        httpx.AsyncClient(verify=False) as client,
+        client.stream("POST", url, json={}) as answer,
+    ):
         yield answer
 
 
@@ -189,7 +192,7 @@ async def test_what_fails_before_the_first_event_is_an_ordinary_error() -> None:
     async def handler(_: Request) -> Response:
         return event_stream(broken())
 
-    async with serving(handler) as url, httpx.AsyncClient() as client:
+    async with serving(handler) as url, httpx.AsyncClient(verify=False) as client:
         answer = await client.post(url)
     assert (answer.status_code, answer.json()) == (
         502,
@@ -205,7 +208,7 @@ async def test_a_stream_without_an_event_is_an_empty_answer() -> None:
     async def handler(_: Request) -> Response:
         return event_stream(empty())
 
-    async with serving(handler) as url, httpx.AsyncClient() as client:
+    async with serving(handler) as url, httpx.AsyncClient(verify=False) as client:
         answer = await client.post(url)
     assert (answer.status_code, answer.content) == (200, b"")
 
@@ -293,7 +296,7 @@ async def test_a_call_whose_client_stays_gives_its_result_or_its_failure() -> No
 
         return JSONResponse(await while_connected(request, work))
 
-    async with serving(handler) as url, httpx.AsyncClient() as client:
+    async with serving(handler) as url, httpx.AsyncClient(verify=False) as client:
         good = await client.post(url, json={})
         bad = await client.post(url, json={"fails": True})
     assert good.json() == {"done": True}
@@ -345,7 +348,7 @@ async def test_a_stream_that_has_not_begun_when_the_server_stops_is_refused() ->
     async def handler(_: Request) -> Response:
         return event_stream(silent(), stopping=stopping)
 
-    async with serving(handler) as url, httpx.AsyncClient() as client:
+    async with serving(handler) as url, httpx.AsyncClient(verify=False) as client:
         async with asyncio.TaskGroup() as group:
             waiting = group.create_task(client.post(url))
             await has_begun.wait()
@@ -369,5 +372,5 @@ async def test_an_answer_that_comes_while_the_server_stops_is_the_clients(
 
         return JSONResponse(await while_connected(request, work, stopping))
 
-    async with serving(handler) as url, httpx.AsyncClient() as client:
+    async with serving(handler) as url, httpx.AsyncClient(verify=False) as client:
         assert (await client.post(url)).json() == "done"
