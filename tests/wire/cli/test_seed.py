@@ -51,6 +51,10 @@ organizations:
     keys:
       - {name: page, instances: [ada], permissions: [read, interact]}
 """
+# Each file and each skill is some processes in the sandbox.
+LIGHT = FILE.replace(", workspace/deep/data.csv: {from: data.csv}", "").replace(
+    "        skills: {pager: pager}\n", ""
+)
 KITCHEN = """
 organizations: [{name: kitchen, model_keys: {openai: offline, gemini: offline}, instances: [
   {name: ada, model_provider: %s}]}]
@@ -127,9 +131,13 @@ def declared(capsys: Output) -> dict[str, Any]:
     return found
 
 
-def test_all_that_a_file_declares_is_there_afterwards(place: Place, capsys: Output) -> None:
+def test_all_that_a_file_declares_is_there_afterwards_and_no_model_key_is_told_or_kept(
+    place: Place, capsys: Output
+) -> None:
     assert place.seed("--output", "json") == 0
-    kitchen = declared(capsys)
+    out, err = capsys.readouterr()
+    assert "sk-planted" not in out + err + place.memory.read_text()
+    kitchen = json.loads(out)["organizations"][0]
     with place.client(kitchen["key"]) as client:
         organization = client.organization()
         assert (organization["name"], organization["subscription_tier"]) == ("kitchen", "crab")
@@ -147,12 +155,6 @@ def test_all_that_a_file_declares_is_there_afterwards(place: Place, capsys: Outp
     assert (home / "workspace/deep/data.csv").read_bytes() == b"1,\xff"
     assert (home / "workspace/skills/pager/SKILL.md").read_text() == "Page."
     assert place.said() == ["My name is Ada.", "I like fish.", "It is broken."]
-
-
-def test_no_model_key_is_told_or_kept(place: Place, capsys: Output) -> None:
-    assert place.seed("--output", "json") == 0
-    out, err = capsys.readouterr()
-    assert "sk-planted" not in out + err + place.memory.read_text()
 
 
 def test_a_second_run_changes_nothing_and_says_so(place: Place, capsys: Output) -> None:
@@ -199,12 +201,16 @@ def test_what_differs_is_brought_to_the_file_and_all_else_stays(
 
 
 def test_a_stopped_agent_is_woken_for_it_and_stopped_again(place: Place, capsys: Output) -> None:
+    place.write(LIGHT)
     assert place.seed("--output", "json") == 0
     kitchen = declared(capsys)
     instance_id = kitchen["instances"][0]["id"]
     with place.client(kitchen["key"]) as client:
         client.stop(instance_id)
-        for text, words in ((FILE, "nothing was changed"), (FILE.replace("noon", "x"), "1 step.")):
+        for text, words in (
+            (LIGHT, "nothing was changed"),
+            (LIGHT.replace("noon", "x"), "1 step."),
+        ):
             place.write(text)
             assert place.seed() == 0
             assert words in capsys.readouterr().err
@@ -213,6 +219,7 @@ def test_a_stopped_agent_is_woken_for_it_and_stopped_again(place: Place, capsys:
 
 
 def test_an_agent_that_is_deleted_is_made_anew(place: Place, capsys: Output) -> None:
+    place.write(LIGHT)
     assert place.seed("--output", "json") == 0
     first = declared(capsys)
     with place.client(first["key"]) as client:
@@ -251,6 +258,7 @@ def test_what_up_may_have_set_anew_is_set_again_in_the_next_life_of_the_server(
 
 
 def test_after_the_servers_data_has_gone_all_is_made_anew(place: Place, capsys: Output) -> None:
+    place.write(LIGHT)
     assert place.seed("--output", "json") == 0
     first = declared(capsys)
     kept = json.loads(place.memory.read_text())
@@ -349,6 +357,7 @@ def test_two_agents_of_one_name_are_in_the_way(place: Place, capsys: Output) -> 
 
 
 def test_a_spoilt_note_of_what_was_sent_is_in_the_way(place: Place, capsys: Output) -> None:
+    place.write(LIGHT)
     assert place.seed() == 0
     (place.world.home / MARKER).write_text("?")
     assert place.seed() == 2
