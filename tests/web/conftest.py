@@ -14,7 +14,7 @@ from chowder_local.accounts.sign_ins import SignIns
 from chowder_local.accounts.spending import Spending
 from chowder_local.app import State, api
 from chowder_local.checkups.server import Checkup
-from chowder_local.domain import ApiKey, KeyId
+from chowder_local.domain import ApiKey, KeyId, Tier
 from chowder_local.errors.sandboxes import EngineUnavailable
 from chowder_local.instances.gauges import Gauges
 from chowder_local.instances.idempotency import IdempotentMessages
@@ -41,13 +41,14 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
     from starlette.types import ASGIApp
 
+    from chowder_local.domain import Instance
     from chowder_local.engine.facts import EngineFacts
 
 ALLOWED_ORIGIN = "https://app.example"
 ALLOWED_HOSTS = ["server.test", "chowder.internal"]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"
 
@@ -196,6 +197,28 @@ class Api:
 
 @pytest.fixture
 async def http(app: ASGIApp, world: World, served: Services) -> AsyncIterator[Api]:
-    transport = httpx.ASGITransport(app)
-    async with httpx.AsyncClient(transport=transport, base_url="http://server.test") as client:
+    async with open_client(app) as client:
         yield Api(client, world, served)
+
+
+@pytest.fixture(scope="module")
+async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Api]:
+    """A client of an API that all tests of a module share: each leaves it as it found it, but for
+    what no other test looks at. Its organization may have many agents.
+    """
+    async with open_world(tmp_path_factory.mktemp("shared")) as world:
+        await world.organizations.move(world.organization_id, Tier.LOBSTER, is_paid_for=False)
+        services = services_of(world)
+        async with open_client(app_of(world, services)) as client:
+            yield Api(client, world, services)
+
+
+@pytest.fixture(scope="module")
+async def agent(shared: Api) -> Instance:
+    """A running instance of the shared organization."""
+    return await shared.world.created()
+
+
+def open_client(app: ASGIApp) -> httpx.AsyncClient:
+    """A client of an application in process."""
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://server.test")

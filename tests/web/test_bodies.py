@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from chowder_local.web import bodies
+from chowder_local.web.access import Access
 from chowder_local.web.bodies import DEPTH_MAX, JSON, UNCOUNTED_BYTES, VALUES_MAX, check_values
 from chowder_local.web.routes import OPERATIONS, Operation
 from tests.scripted.world import MAX_BODY_BYTES
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     import httpx
 
+    from chowder_local.domain import Instance
     from tests.web.conftest import Api
 
 WITH_BODY = [each for each in OPERATIONS if isinstance(each.body, type) and each.body_type == JSON]
@@ -153,13 +155,10 @@ def address_of(operation: Operation) -> str:
     return path
 
 
-async def address(http: Api, path: str) -> str:
-    return path.replace("{id}", (await http.world.created()).id) if "{id}" in path else path
-
-
 def problems(answer: httpx.Response) -> list[dict[str, Any]]:
     """The problems of a 422, whose shape is judged on the way."""
-    assert answer.status_code == 422
+    request = answer.request
+    assert answer.status_code == 422, (request.method, request.url.path, request.content[:200])
     found: list[dict[str, Any]] = answer.json()["detail"]
     for problem in found:
         assert set(problem) == {"loc", "msg", "type"}
@@ -167,42 +166,44 @@ def problems(answer: httpx.Response) -> list[dict[str, Any]]:
     return found
 
 
-@pytest.mark.parametrize(("call", "broken", "loc", "kind"), BREAKING)
-async def test_a_field_that_breaks_a_bound_is_named(
-    http: Api,
-    call: Call,
-    broken: dict[str, Any],
-    loc: list[Any],
-    kind: str,
-) -> None:
-    method, path, good = call
-    answer = await http.call(method, await address(http, path), json=good | broken)
-    found = problems(answer)
-    assert kind in {problem["type"] for problem in found}
-    assert {tuple(problem["loc"][: 1 + len(loc)]) for problem in found} == {("body", *loc)}
+async def test_a_field_that_breaks_a_bound_is_named(shared: Api, agent: Instance) -> None:
+    wrong = []
+    for (method, path, good), broken, loc, kind in BREAKING:
+        body = good | broken
+        answer = await shared.call(method, path.replace("{id}", agent.id), json=body)
+        found = problems(answer)
+        kinds = {problem["type"] for problem in found}
+        places = {tuple(problem["loc"][: 1 + len(loc)]) for problem in found}
+        if kind not in kinds or places != {("body", *loc)}:
+            wrong.append((method, path, broken, found))
+    assert wrong == []
 
 
-@pytest.mark.parametrize(("call", "field"), MISSING)
 async def test_a_field_that_is_missing_is_named_as_fastapi_would(
-    http: Api, call: Call, field: str
+    shared: Api, agent: Instance
 ) -> None:
-    method, path, good = call
-    body = {key: value for key, value in good.items() if key != field}
-    answer = await http.call(method, await address(http, path), json=body)
-    assert problems(answer) == [
-        {"loc": ["body", field], "msg": "Field required", "type": "missing"}
-    ]
+    found = {}
+    for (method, path, good), field in MISSING:
+        body = {key: value for key, value in good.items() if key != field}
+        answer = await shared.call(method, path.replace("{id}", agent.id), json=body)
+        found[method, path, field] = problems(answer)
+    assert found == {
+        (method, path, field): [
+            {"loc": ["body", field], "msg": "Field required", "type": "missing"}
+        ]
+        for (method, path, _), field in MISSING
+    }
 
 
 @pytest.mark.parametrize("length", [1, 128])
-async def test_a_name_may_be_as_long_as_the_contract_says(http: Api, length: int) -> None:
-    answer = await http.post("/v1/organization/signup", json={"name": "ä" * length}, key=None)
+async def test_a_name_may_be_as_long_as_the_contract_says(shared: Api, length: int) -> None:
+    answer = await shared.post("/v1/organization/signup", json={"name": "ä" * length}, key=None)
     assert answer.status_code == 201
 
 
-async def test_what_a_request_does_not_echo_is_not_told_to_strangers(http: Api) -> None:
+async def test_what_a_request_does_not_echo_is_not_told_to_strangers(shared: Api) -> None:
     secret = {"model_api_keys": {"openai": ["sk-secret"]}}
-    answer = await http.patch("/v1/organization", json=secret)
+    answer = await shared.patch("/v1/organization", json=secret)
     assert "sk-secret" not in answer.text
 
 
@@ -210,38 +211,39 @@ def described(operation: Operation) -> str:
     return f"{operation.method} {operation.path}"
 
 
-@pytest.mark.parametrize("operation", WITH_BODY, ids=described)
-@pytest.mark.parametrize(
-    ("body", "kind"),
-    [
-        (b"", "missing"),
-        (b"{", "json_invalid"),
-        (b"nonsense", "json_invalid"),
-        (b"\xff\xfe\xff", "json_invalid"),
-        (b'{"name": NaN}', "json_invalid"),
-        (b'{"name": 1e999}', "json_invalid"),
-        (b'{"name": "\\ud800"}', "json_invalid"),
-        (b"[" * 100_00, "json_invalid"),
-        (b"[]", "model_type"),
-        (b"null", "model_type"),
-        (b'"Ada"', "model_type"),
-        (b"5", "model_type"),
-    ],
-)
+NO_JSON_OBJECTS = [
+    (b"", "missing"),
+    (b"{", "json_invalid"),
+    (b"nonsense", "json_invalid"),
+    (b"\xff\xfe\xff", "json_invalid"),
+    (b'{"name": NaN}', "json_invalid"),
+    (b'{"name": 1e999}', "json_invalid"),
+    (b'{"name": "\\ud800"}', "json_invalid"),
+    (b"[" * 100_00, "json_invalid"),
+    (b"[]", "model_type"),
+    (b"null", "model_type"),
+    (b'"Ada"', "model_type"),
+    (b"5", "model_type"),
+]
+
+
 async def test_a_body_that_is_no_json_object_is_refused_everywhere(
-    http: Api, operation: Operation, body: bytes, kind: str
+    shared: Api, agent: Instance
 ) -> None:
-    answer = await http.call(
-        operation.method, await address(http, address_of(operation)), content=body
-    )
-    (problem,) = problems(answer)
-    assert problem["type"] == kind
-    assert problem["loc"][0] == "body"
+    wrong = {}
+    for operation in WITH_BODY:
+        path = address_of(operation).replace("{id}", agent.id)
+        for body, kind in NO_JSON_OBJECTS:
+            answer = await shared.call(operation.method, path, content=body)
+            found = [(each["type"], each["loc"][0]) for each in problems(answer)]
+            if found != [(kind, "body")]:
+                wrong[described(operation), body[:20]] = found
+    assert wrong == {}
 
 
-async def test_a_whole_pair_of_surrogates_is_the_text_it_stands_for(http: Api) -> None:
+async def test_a_whole_pair_of_surrogates_is_the_text_it_stands_for(shared: Api) -> None:
     body = b'{"name": "\\ud83e\\udd9e"}'
-    answer = await http.post("/v1/organization/signup", content=body, key=None)
+    answer = await shared.post("/v1/organization/signup", content=body, key=None)
     assert answer.json()["organization"]["name"] == "🦞"
 
 
@@ -256,9 +258,11 @@ async def test_a_whole_pair_of_surrogates_is_the_text_it_stands_for(http: Api) -
     ],
 )
 async def test_json_is_taken_when_it_is_said_to_be_that_or_nothing_is_said(
-    http: Api, content_type: str | None
+    shared: Api, content_type: str | None
 ) -> None:
-    answer = await signup_with(http, {} if content_type is None else {"Content-Type": content_type})
+    answer = await signup_with(
+        shared, {} if content_type is None else {"Content-Type": content_type}
+    )
     assert answer.status_code == 201
 
 
@@ -268,9 +272,9 @@ async def test_json_is_taken_when_it_is_said_to_be_that_or_nothing_is_said(
      "application/jsonp", "text/json", "nonsense"],
 )  # fmt: skip
 async def test_what_is_said_to_be_no_json_is_refused_with_a_word_of_what_to_do(
-    http: Api, content_type: str
+    shared: Api, content_type: str
 ) -> None:
-    answer = await signup_with(http, {"Content-Type": content_type})
+    answer = await signup_with(shared, {"Content-Type": content_type})
     assert problems(answer) == [
         {
             "loc": ["body"],
@@ -280,46 +284,61 @@ async def test_what_is_said_to_be_no_json_is_refused_with_a_word_of_what_to_do(
     ]
 
 
-async def test_a_page_has_to_say_that_it_sends_json(http: Api) -> None:
+async def test_a_page_has_to_say_that_it_sends_json(shared: Api) -> None:
     """Of a page that says so, its browser asks first whether it may."""
-    answer = await signup_with(http, {"Origin": "http://localhost:5173"})
+    answer = await signup_with(shared, {"Origin": "http://localhost:5173"})
     assert problems(answer)[0]["type"] == "model_attributes_type"
 
 
-async def signup_with(http: Api, headers: dict[str, str]) -> httpx.Response:
+async def signup_with(shared: Api, headers: dict[str, str]) -> httpx.Response:
     body = b'{"name": "Kitchen"}'
-    return await http.post("/v1/organization/signup", content=body, headers=headers, key=None)
+    return await shared.post("/v1/organization/signup", content=body, headers=headers, key=None)
 
 
 @pytest.mark.parametrize(("depth", "status"), [(150, 201), (DEPTH_MAX + 2, 422), (950, 422)])
 @pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}")])
 async def test_content_is_nested_only_so_deep(
-    http: Api, depth: int, status: int, opening: str, closing: str
+    shared: Api, depth: int, status: int, opening: str, closing: str
 ) -> None:
     nested = opening * depth + "1" + closing * depth
     body = f'{{"name": "x", "more": {nested}}}'
-    answer = await http.post("/v1/organization/signup", content=body.encode(), key=None)
+    answer = await shared.post("/v1/organization/signup", content=body.encode(), key=None)
     assert answer.status_code == status
     if status == 422:
         assert problems(answer)[0]["type"] == "json_invalid"
 
 
 @pytest.mark.parametrize("name", ["\x00", "a\nb", "\u2028", "\x1b[31m", "\uffff", "' OR 1=1 --"])
-async def test_any_text_is_a_name_and_comes_back_as_it_was(http: Api, name: str) -> None:
-    answer = await http.post("/v1/organization/signup", json={"name": name}, key=None)
+async def test_any_text_is_a_name_and_comes_back_as_it_was(shared: Api, name: str) -> None:
+    answer = await shared.post("/v1/organization/signup", json={"name": name}, key=None)
     assert answer.json()["organization"]["name"] == name
 
 
-@pytest.mark.parametrize("instance_id", ["no-uuid", "%00", "%ff", "x" * 5000, "a%0Ab", "'"])
-@pytest.mark.parametrize("below", ["", "/status", "/responses", "/files"])
-async def test_what_is_no_id_names_nothing(http: Api, instance_id: str, below: str) -> None:
-    method = "POST" if below == "/responses" else "GET"
-    answer = await http.call(method, f"/v1/instances/{instance_id}{below}", json={})
-    assert (answer.status_code, answer.json()["detail"]) == (404, "Instance not found.")
+NO_IDS = ["no-uuid", "no-such", "%00", "%ff", "🦞", "x" * 5000, "a%0Ab", "'"]
+OF_INSTANCES = [
+    each for each in OPERATIONS if "{instance_id}" in each.path and each.access is not Access.ANYONE
+]
 
 
-async def test_members_that_nobody_knows_are_ignored(http: Api) -> None:
-    answer = await http.post("/v1/organization/signup", json={"name": "x", "more": 1}, key=None)
+async def test_an_instance_that_never_was_is_not_found_by_any_operation(shared: Api) -> None:
+    body = {"name": "Bea", "model": "gpt-4o", "input": "Hi"}
+    wrong = {}
+    for operation in OF_INSTANCES:
+        for instance_id in NO_IDS:
+            path = address_of(operation).replace("{id}", instance_id)
+            answer = await shared.call(operation.method, path, json=body)
+            if (answer.status_code, answer.json()["detail"]) != (404, "Instance not found."):
+                wrong[described(operation), instance_id[:20]] = answer.text
+        # With an escaped slash it may be another route, or none.
+        path = address_of(operation).replace("{id}", "..%2F..")
+        answer = await shared.call(operation.method, path, json=body)
+        if answer.status_code != 404:
+            wrong[described(operation), "..%2F.."] = answer.text
+    assert wrong == {}
+
+
+async def test_members_that_nobody_knows_are_ignored(shared: Api) -> None:
+    answer = await shared.post("/v1/organization/signup", json={"name": "x", "more": 1}, key=None)
     assert answer.status_code == 201
 
 
@@ -332,18 +351,21 @@ def sized(size: int) -> bytes:
 BOMB = gzip.compress(b" " * 100 * MAX_BODY_BYTES)
 
 
-async def test_a_body_up_to_the_limit_is_taken(http: Api) -> None:
+async def test_a_body_up_to_the_limit_is_taken(shared: Api) -> None:
     body = sized(MAX_BODY_BYTES)
-    assert (await http.post("/v1/organization/signup", content=body)).status_code == 201
+    assert (await shared.post("/v1/organization/signup", content=body)).status_code == 201
 
 
-@pytest.mark.parametrize("operation", WITH_BODY, ids=described)
-async def test_a_body_over_the_limit_is_refused(http: Api, operation: Operation) -> None:
+async def test_a_body_over_the_limit_is_refused_everywhere(shared: Api, agent: Instance) -> None:
     body = sized(MAX_BODY_BYTES + 1)
-    path = await address(http, address_of(operation))
-    answer = await http.call(operation.method, path, content=body)
-    assert answer.status_code == 413
-    assert answer.json()["detail"] == f"The request body is larger than {MAX_BODY_BYTES} bytes."
+    refused = (413, f"The request body is larger than {MAX_BODY_BYTES} bytes.")
+    wrong = {}
+    for operation in WITH_BODY:
+        path = address_of(operation).replace("{id}", agent.id)
+        answer = await shared.call(operation.method, path, content=body)
+        if (answer.status_code, answer.json()["detail"]) != refused:
+            wrong[described(operation)] = answer.text
+    assert wrong == {}
 
 
 @pytest.mark.parametrize(
@@ -363,14 +385,14 @@ async def test_a_body_over_the_limit_is_refused(http: Api, operation: Operation)
     ids=["gzip", "deflate", "identity", "bomb", "plain", "cut", "more", "br", "twice"],
 )
 async def test_a_compressed_body_is_decoded_up_to_the_limit(
-    http: Api, encoding: str, body: bytes, status: int, words: str
+    shared: Api, encoding: str, body: bytes, status: int, words: str
 ) -> None:
     headers = {"Content-Encoding": encoding}
-    answer = await http.post("/v1/organization/signup", content=body, headers=headers)
+    answer = await shared.post("/v1/organization/signup", content=body, headers=headers)
     assert (answer.status_code, words in answer.text) == (status, True), answer.text
 
 
-async def test_a_body_without_a_length_is_not_read_beyond_the_limit(http: Api) -> None:
+async def test_a_body_without_a_length_is_not_read_beyond_the_limit(shared: Api) -> None:
     sent = 0
 
     async def forever() -> AsyncIterator[bytes]:
@@ -379,7 +401,7 @@ async def test_a_body_without_a_length_is_not_read_beyond_the_limit(http: Api) -
             sent += MAX_BODY_BYTES // 4
             yield b"x" * (MAX_BODY_BYTES // 4)
 
-    answer = await http.post("/v1/organization/signup", content=forever())
+    answer = await shared.post("/v1/organization/signup", content=forever())
     assert answer.status_code == 413
     assert sent <= MAX_BODY_BYTES * 2
 
@@ -417,13 +439,13 @@ def test_content_has_only_so_many_values_which_would_keep_everybody_waiting(
 
 
 async def test_a_client_is_told_of_too_many_values(
-    http: Api, monkeypatch: pytest.MonkeyPatch
+    shared: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bodies, "VALUES_MAX", 1000)
     monkeypatch.setattr(bodies, "UNCOUNTED_BYTES", 1000)
     body = {"name": "Ada", "more": [1] * 1001}
-    answer = await http.post("/v1/organization/signup", json=body, key=None)
+    answer = await shared.post("/v1/organization/signup", json=body, key=None)
     assert answer.status_code == 422
     assert "more than 1000 values" in problems(answer)[0]["msg"]
     body["more"] = ["1, 2, 3, [4]"] * 300
-    assert (await http.post("/v1/organization/signup", json=body, key=None)).status_code == 201
+    assert (await shared.post("/v1/organization/signup", json=body, key=None)).status_code == 201

@@ -16,7 +16,7 @@ from chowder_local.web.openapi.examples import UNKNOWN
 from chowder_local.web.routes import OPERATIONS, Operation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tests.web.conftest import Api
 
@@ -90,44 +90,68 @@ def test_who_polls_is_told_of_the_place_in_the_queue() -> None:
     assert reference == "#/components/headers/QueuePosition"
 
 
-@pytest.mark.parametrize("operation", OPERATIONS, ids=name)
-def test_an_operation_says_whether_it_needs_a_key(operation: Operation) -> None:
-    answers = described(operation)["responses"]
-    needs_key = operation.access is not Access.ANYONE
-    needs_more = needs_key and operation.access is not Access.ANY_KEY
-    assert ("security" in described(operation)) == needs_key
-    assert (("401" in answers), ("403" in answers)) == (needs_key, needs_more)
+def failing(rule: Callable[[Operation], bool]) -> list[str]:
+    """The names of the operations that break a rule."""
+    return [name(each) for each in OPERATIONS if not rule(each)]
 
 
-@pytest.mark.parametrize("operation", OPERATIONS, ids=name)
-def test_an_operation_tells_its_parameters_body_and_answers(operation: Operation) -> None:
-    known = described(operation)
-    in_path = {each["name"] for each in known["parameters"] if each["in"] == "path"}
-    assert in_path == set(re.findall(r"\{(\w+)", operation.path))
-    assert ("requestBody" in known) == (operation.body is not None)
-    assert {str(operation.status), *map(str, operation.errors)} <= set(known["responses"])
-    assert known["summary"]
-    assert known["description"]
+def test_every_operation_says_whether_it_needs_a_key() -> None:
+    def says_so(operation: Operation) -> bool:
+        answers = described(operation)["responses"]
+        needs_key = operation.access is not Access.ANYONE
+        needs_more = needs_key and operation.access is not Access.ANY_KEY
+        found = ("security" in described(operation), "401" in answers, "403" in answers)
+        return found == (needs_key, needs_key, needs_more)
+
+    assert failing(says_so) == []
 
 
-@pytest.mark.parametrize("operation", OPERATIONS, ids=name)
-def test_a_parameter_is_explained_and_has_a_schema(operation: Operation) -> None:
-    for parameter in described(operation)["parameters"]:
-        assert parameter["description"], parameter["name"]
-        assert "anyOf" in parameter["schema"] or parameter["schema"]["type"]
+def test_every_operation_describes_its_path_parameters() -> None:
+    def describes(operation: Operation) -> bool:
+        parameters = described(operation)["parameters"]
+        in_path = {each["name"] for each in parameters if each["in"] == "path"}
+        return in_path == set(re.findall(r"\{(\w+)", operation.path))
+
+    assert failing(describes) == []
 
 
-@pytest.mark.parametrize("operation", OPERATIONS, ids=name)
-def test_what_can_break_a_bound_says_so(operation: Operation) -> None:
-    answers = described(operation)["responses"]
-    takes = operation.body is not None or bool(operation.query)
-    assert ("422" in answers) == takes
+def test_every_operation_describes_its_body_and_all_its_responses() -> None:
+    def describes(operation: Operation) -> bool:
+        known = described(operation)
+        statuses = {str(operation.status), *map(str, operation.errors)}
+        has_body = operation.body is not None
+        return ("requestBody" in known) == has_body and statuses <= set(known["responses"])
+
+    assert failing(describes) == []
 
 
-@pytest.mark.parametrize("operation", OPERATIONS, ids=name)
-def test_an_operation_of_an_instance_says_that_there_may_be_none(operation: Operation) -> None:
-    if "{" in operation.path and operation.access is not Access.ANYONE:
-        assert "404" in described(operation)["responses"]
+def test_every_operation_has_a_summary_and_a_description() -> None:
+    assert failing(lambda each: described(each)["summary"]) == []
+    assert failing(lambda each: described(each)["description"]) == []
+
+
+def test_every_parameter_is_explained_and_has_a_schema() -> None:
+    def is_explained(parameter: dict[str, Any]) -> bool:
+        schema = parameter["schema"]
+        return bool(parameter["description"] and ("anyOf" in schema or schema["type"]))
+
+    assert failing(lambda each: all(map(is_explained, described(each)["parameters"]))) == []
+
+
+def test_every_operation_that_takes_a_body_or_a_query_and_no_other_can_answer_422() -> None:
+    def says_so(operation: Operation) -> bool:
+        takes = operation.body is not None or bool(operation.query)
+        return ("422" in described(operation)["responses"]) == takes
+
+    assert failing(says_so) == []
+
+
+def test_every_operation_on_something_with_an_id_can_answer_404() -> None:
+    def says_so(operation: Operation) -> bool:
+        has_id = "{" in operation.path and operation.access is not Access.ANYONE
+        return not has_id or "404" in described(operation)["responses"]
+
+    assert failing(says_so) == []
 
 
 def contents() -> Iterator[tuple[str, dict[str, Any]]]:
@@ -142,22 +166,30 @@ def contents() -> Iterator[tuple[str, dict[str, Any]]]:
                 yield f"{name(operation)} {what} {media_type}", content
 
 
-CONTENTS = dict(contents())
+def examples_of(content: dict[str, Any]) -> list[Any]:
+    single = [content["example"]] if "example" in content else []
+    return [each["value"] for each in content.get("examples", {}).values()] + single
 
 
-@pytest.mark.parametrize("what", sorted(CONTENTS))
-def test_a_body_or_answer_has_examples_that_fit_its_schema(what: str) -> None:
-    content = CONTENTS[what]
-    examples = [each["value"] for each in content.get("examples", {}).values()]
-    examples += [content["example"]] if "example" in content else []
-    assert examples
-    if "application/json" not in what:
-        return
-    schema = {**content["schema"], "components": DOCUMENT["components"]}
-    for example in examples:
-        assert UNKNOWN not in texts(example), f"a text has no example of its own: {example}"
-        problems = OAS31Validator(schema, format_checker=oas31_format_checker).iter_errors(example)
-        assert [problem.message for problem in problems] == []
+def test_every_body_and_response_has_an_example() -> None:
+    assert len(list(contents())) > len(OPERATIONS)
+    assert [what for what, content in contents() if not examples_of(content)] == []
+
+
+def test_every_example_fits_its_schema() -> None:
+    problems = {}
+    for what, content in contents():
+        if "application/json" not in what:
+            continue
+        schema = {**content["schema"], "components": DOCUMENT["components"]}
+        validator = OAS31Validator(schema, format_checker=oas31_format_checker)
+        for example in examples_of(content):
+            found = [problem.message for problem in validator.iter_errors(example)]
+            if UNKNOWN in texts(example):
+                found.append(f"a text has no example of its own: {example}")
+            if found:
+                problems[what] = found
+    assert problems == {}
 
 
 def texts(content: Any) -> Iterator[str]:
@@ -201,28 +233,28 @@ def is_free(schema: dict[str, Any]) -> bool:
     )
 
 
-async def test_the_server_gives_the_document_to_anyone(http: Api) -> None:
-    answer = await http.get("/openapi.json", key=None)
+async def test_the_server_gives_the_document_to_anyone(shared: Api) -> None:
+    answer = await shared.get("/openapi.json", key=None)
     assert answer.status_code == 200
     assert answer.json() == DOCUMENT
 
 
-async def test_the_page_asks_nothing_of_the_internet(http: Api) -> None:
-    page = (await http.get("/docs", key=None)).text
+async def test_the_page_asks_nothing_of_the_internet(shared: Api) -> None:
+    page = (await shared.get("/docs", key=None)).text
     assert "//" not in re.sub(r"<!doctype[^>]*>", "", page)
     addresses = re.findall(r'(?:src|href|url)(?:=|: )"([^"]+)"', page)
     assert len(addresses) == 3
     for address in addresses:
         assert address.startswith("/")
-        assert (await http.get(address, key=None)).status_code == 200
+        assert (await shared.get(address, key=None)).status_code == 200
 
 
-async def test_an_asset_that_is_not_there_is_not_found(http: Api) -> None:
-    answer = await http.get("/docs/assets/nowhere.js", key=None)
+async def test_an_asset_that_is_not_there_is_not_found(shared: Api) -> None:
+    answer = await shared.get("/docs/assets/nowhere.js", key=None)
     assert answer.status_code == 404
 
 
 @pytest.mark.parametrize("path", ["../__init__.py", "%2e%2e/__init__.py", "..%2f__init__.py"])
-async def test_the_assets_folder_cannot_be_left(http: Api, path: str) -> None:
-    answer = await http.get(f"/docs/assets/{path}", key=None)
+async def test_the_assets_folder_cannot_be_left(shared: Api, path: str) -> None:
+    answer = await shared.get(f"/docs/assets/{path}", key=None)
     assert answer.status_code == 404
