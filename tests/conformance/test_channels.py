@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.conformance.rows import every_row
 from tests.conformance.shapes import (
     CHANNEL,
     CHANNEL_INFO,
@@ -47,15 +48,15 @@ def test_all_channels_are_listed(api: Client, agent: str) -> None:
     assert len(channels) == len(found)
 
 
-@pytest.mark.parametrize("channel", sorted(FIELDS))
-def test_what_a_channel_needs_is_told_to_anyone(
-    anyone: Client, creation: dict[str, Any], channel: str
-) -> None:
-    path = f"instances/{creation['id']}/channels/{channel}"
-    info = answered(anyone.get(path), 200, CHANNEL_INFO)
-    assert (info["channel"], info["connection_type"]) == (channel, kind(channel))
-    assert set(info["required_fields"]) == FIELDS[channel]
-    assert all(info["required_fields"].values())
+def test_what_a_channel_needs_is_told_to_anyone(anyone: Client, creation: dict[str, Any]) -> None:
+    with every_row() as row:
+        for channel, fields in FIELDS.items():
+            with row(channel):
+                path = f"instances/{creation['id']}/channels/{channel}"
+                info = answered(anyone.get(path), 200, CHANNEL_INFO)
+                assert (info["channel"], info["connection_type"]) == (channel, kind(channel))
+                assert set(info["required_fields"]) == fields
+                assert all(info["required_fields"].values())
 
 
 def test_an_unknown_channel_is_not_found(api: Client, anyone: Client, agent: str) -> None:
@@ -67,18 +68,13 @@ def test_an_unknown_channel_is_not_found(api: Client, anyone: Client, agent: str
     refused(api.post(f"{path}/disconnect"), 404)
 
 
-@pytest.mark.parametrize(
-    ("channel", "field"),
-    [
-        (channel, field)
-        for channel, fields in sorted(FIELDS.items())
-        for field in sorted(fields)
-        # Another test connects it, and what was set once need not be given again.
-        if channel != "telegram"
-    ],
-)
-def test_a_missing_field_is_named(api: Client, agent: str, channel: str, field: str) -> None:
-    is_missed(api, agent, channel, field)
+def test_a_missing_field_is_named(api: Client, agent: str) -> None:
+    with every_row() as row:
+        for channel, fields in FIELDS.items():
+            # Another test connects it, and what was set once need not be given again.
+            for field in sorted(fields) if channel != "telegram" else ():
+                with row(f"{channel} without {field}"):
+                    is_missed(api, agent, channel, field)
 
 
 def is_missed(api: Client, agent: str, channel: str, field: str) -> None:
@@ -89,21 +85,23 @@ def is_missed(api: Client, agent: str, channel: str, field: str) -> None:
     assert field in answer.text
 
 
-def test_a_connection_needs_a_config(api: Client, agent: str) -> None:
-    invalid(api.post(f"instances/{agent}/channels/telegram/connect", json={}), "body", "config")
+def test_a_connection_needs_a_config_and_a_pairing_a_code(api: Client, agent: str) -> None:
+    telegram = f"instances/{agent}/channels/telegram"
+    invalid(api.post(f"{telegram}/connect", json={}), "body", "config")
+    invalid(api.post(f"{telegram}/pair", json={}), "body", "code")
 
 
-def test_a_pairing_needs_a_code(api: Client, agent: str) -> None:
-    invalid(api.post(f"instances/{agent}/channels/telegram/pair", json={}), "body", "code")
+def test_a_channel_that_nobody_connected_says_so(api: Client, agent: str) -> None:
+    with every_row() as row:
+        for channel in sorted(set(FIELDS) - {"telegram"}):
+            with row(channel):
+                answer = api.get(f"instances/{agent}/channels/{channel}/status")
+                status = answered(answer, 200, CHANNEL_STATUS)
+                assert (status["channel"], status["enabled"]) == (channel, False)
+                assert status["connected"] is False
 
 
-@pytest.mark.parametrize("channel", sorted(set(FIELDS) - {"telegram"}))
-def test_a_channel_that_nobody_connected_says_so(api: Client, agent: str, channel: str) -> None:
-    status = answered(api.get(f"instances/{agent}/channels/{channel}/status"), 200, CHANNEL_STATUS)
-    assert (status["channel"], status["enabled"]) == (channel, False)
-    assert status["connected"] is False
-
-
+@pytest.mark.slow
 def test_a_channel_is_connected_and_disconnected(api: Client, agent: str) -> None:
     is_missed(api, agent, "telegram", "token")
     path = f"instances/{agent}/channels/telegram"
@@ -126,6 +124,7 @@ def test_a_channel_is_connected_and_disconnected(api: Client, agent: str) -> Non
     assert answered(api.get(f"{path}/status"), 200, CHANNEL_STATUS)["enabled"] is False
 
 
+@pytest.mark.slow
 def test_a_pairing_code_that_was_never_given_out_is_refused(api: Client, agent: str) -> None:
     answer = api.post(f"instances/{agent}/channels/telegram/pair", json={"code": "ZZZZ9999"})
     assert 400 <= answer.status_code < 500, answer.text

@@ -4,38 +4,46 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pytest
-
+from tests.conformance.rows import every_row
 from tests.conformance.shapes import answered, refused
 
 if TYPE_CHECKING:
     from tests.conformance.client import Client
 
+METHODS = ("GET", "POST", "PATCH", "PUT", "DELETE")
 ORIGIN = "http://localhost:5173"
 
 
-@pytest.mark.parametrize("path", ["nowhere", "instances/x/nowhere", "organization/nowhere"])
-@pytest.mark.parametrize("method", ["GET", "POST", "PATCH", "PUT", "DELETE"])
-def test_an_unknown_path_is_not_found(api: Client, method: str, path: str) -> None:
-    refused(api.request(method, path), 404)
+def test_an_unknown_path_is_not_found(api: Client) -> None:
+    with every_row() as row:
+        for path in ("nowhere", "instances/x/nowhere", "organization/nowhere"):
+            for method in METHODS:
+                with row(f"{method} {path}"):
+                    refused(api.request(method, path), 404)
 
 
-@pytest.mark.parametrize(
-    ("method", "path"),
-    [
+def test_a_method_that_a_path_has_not_is_not_allowed(api: Client) -> None:
+    unknown = [
         ("PUT", "organization"),
         ("GET", "organization/signup"),
         ("PUT", "instances"),
         ("PATCH", "instances/x/status"),
         ("GET", "instances/x/responses"),
-    ],
-)
-def test_a_method_that_a_path_has_not_is_not_allowed(api: Client, method: str, path: str) -> None:
-    refused(api.request(method, path), 405)
+    ]
+    with every_row() as row:
+        for method, path in unknown:
+            with row(f"{method} {path}"):
+                refused(api.request(method, path), 405)
 
 
-@pytest.mark.parametrize("method", ["GET", "POST", "PATCH", "PUT", "DELETE"])
-def test_a_page_on_the_developers_machine_may_ask(anyone: Client, method: str) -> None:
+def test_a_page_on_the_developers_machine_may_ask(anyone: Client) -> None:
+    with every_row() as row:
+        for method in METHODS:
+            with row(method):
+                may_ask(anyone, method)
+
+
+def may_ask(anyone: Client, method: str) -> None:
     headers = {
         "Origin": ORIGIN,
         "Access-Control-Request-Method": method,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.conformance.rows import every_row
 from tests.conformance.shapes import (
     INSTANCE,
     INSTANCE_STATUS,
@@ -84,23 +85,26 @@ def test_a_configuration_that_makes_no_sense_is_refused(api: Client, agent: str)
     assert kept["openclaw_config"]["agents.defaults.thinkingDefault"] in {"off", "low"}
 
 
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("name", ""),
-        ("name", "x" * 129),
-        ("name", 5),
-        ("name", None),
-        ("model_provider", "nobody"),
-        ("sandbox_provider", 5),
-        ("openclaw_version", 5),
-        ("openclaw_config", "text"),
-        ("openclaw_config", ["list"]),
-        ("region", 5),
-    ],
-)
-def test_a_field_that_breaks_its_bounds_is_named(api: Client, field: str, value: Any) -> None:
-    invalid(api.created(**{"name": "never made", field: value}), "body", field)
+BREACHES: list[tuple[str, Any]] = [
+    ("name", ""),
+    ("name", "x" * 129),
+    ("name", 5),
+    ("name", None),
+    ("model_provider", "nobody"),
+    ("sandbox_provider", 5),
+    ("openclaw_version", 5),
+    ("openclaw_config", "text"),
+    ("openclaw_config", ["list"]),
+    ("region", 5),
+]
+"""Values that no member of a new instance may have."""
+
+
+def test_a_field_that_breaks_its_bounds_is_named(api: Client) -> None:
+    with every_row() as row:
+        for field, value in BREACHES:
+            with row(f"{field}={value!r}"):
+                invalid(api.created(**{"name": "never made", field: value}), "body", field)
 
 
 def test_an_instance_needs_a_name(api: Client) -> None:
@@ -108,10 +112,12 @@ def test_an_instance_needs_a_name(api: Client) -> None:
     assert problem["type"] == "missing"
 
 
-@pytest.mark.parametrize("body", ["", "{", "nonsense", "[]", "null", "5"])
-def test_a_body_that_is_no_object_is_refused(api: Client, body: str) -> None:
+def test_a_body_that_is_no_object_is_refused(api: Client) -> None:
     headers = {"Content-Type": "application/json"}
-    invalid(api.post("instances", content=body, headers=headers), "body")
+    with every_row() as row:
+        for body in ("", "{", "nonsense", "[]", "null", "5"):
+            with row(f"{body!r}"):
+                invalid(api.post("instances", content=body, headers=headers), "body")
 
 
 def test_an_instance_is_stopped_and_started(api: Client, agent: str) -> None:

@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.conformance.client import MODEL, text_of
+from tests.conformance.client import MODEL, responses_path, text_of
+from tests.conformance.rows import every_row
 from tests.conformance.shapes import answered, invalid, refused
 
 if TYPE_CHECKING:
     from tests.conformance.client import Client
 
 costs = pytest.mark.costs
+
+QUESTION = "Which word did I ask you to remember? Repeat it exactly."
+SESSIONS = ("project-alpha", "Project-Alpha", "user@example.com", "a/b", "\u00fcber \U0001f99e")
 
 
 def check_response(response: dict[str, Any], model: str = MODEL) -> None:
@@ -57,7 +61,7 @@ def test_other_members_of_the_format_are_taken(api: Client, agent: str) -> None:
 def test_the_main_conversation_remembers(api: Client, agent: str) -> None:
     word = f"word{secrets.token_hex(3)}"
     api.say(agent, f"Remember this word: {word}")
-    assert word in api.say(agent, "Which word did I ask you to remember? Repeat it exactly.")
+    assert word in api.say(agent, QUESTION)
 
 
 @costs
@@ -66,20 +70,20 @@ def test_a_conversation_outlives_stop_and_start(api: Client, agent: str) -> None
     api.say(agent, f"Remember this word: {word}", "outlives")
     answered(api.post(f"instances/{agent}/stop"), 200)
     answered(api.post(f"instances/{agent}/start"), 200)
-    told = api.say(agent, "Which word did I ask you to remember? Repeat it exactly.", "outlives")
+    told = api.say(agent, QUESTION, "outlives")
     assert word in told
 
 
 @costs
-@pytest.mark.parametrize(
-    "session", ["project-alpha", "Project-Alpha", "user@example.com", "a/b", "\u00fcber \U0001f99e"]
-)
-def test_conversations_are_isolated(api: Client, agent: str, session: str) -> None:
-    word = f"word{secrets.token_hex(3)}"
-    api.say(agent, f"Remember this word: {word}", session)
-    question = "Which word did I ask you to remember? Repeat it exactly."
-    assert word not in api.say(agent, question, f"other than {session}")
-    assert word in api.say(agent, question, session)
+def test_conversations_are_isolated(api: Client, agent: str) -> None:
+    words = {session: f"word{secrets.token_hex(3)}" for session in SESSIONS}
+    for session, word in words.items():
+        api.say(agent, f"Remember this word: {word}", session)
+    with every_row() as row:
+        for session, own in words.items():
+            with row(session):
+                told = api.say(agent, QUESTION, session)
+                assert [word for word in words.values() if word in told] == [own]
 
 
 @costs
@@ -100,24 +104,20 @@ def test_each_message_may_name_another_model(api: Client, agent: str) -> None:
         pytest.skip("The organization has no key for a second model provider.")
     word = f"word{secrets.token_hex(3)}"
     api.say(agent, f"Remember this word: {word}", "models")
-    question = "Which word did I ask you to remember? Repeat it exactly."
-    response = answered(api.message(agent, "models", input=question, model="gpt-4o-mini"), 200)
+    response = answered(api.message(agent, "models", input=QUESTION, model="gpt-4o-mini"), 200)
     check_response(response, "gpt-4o-mini")
     assert word in text_of(response)
 
 
-@pytest.mark.parametrize("session", [None, "a-session"])
-@pytest.mark.parametrize("missing", ["model", "input"])
-def test_a_message_needs_a_model_and_an_input(
-    api: Client, agent: str, session: str | None, missing: str
-) -> None:
+def test_a_message_needs_a_model_and_an_input(api: Client, agent: str) -> None:
     body = {"model": MODEL, "input": "Hello"}
-    del body[missing]
-    path = f"instances/{agent}/session/{session}/responses" if session else (
-        f"instances/{agent}/responses"
-    )  # fmt: skip
-    problems = invalid(api.post(path, json=body), "body", missing)
-    assert "missing" in [each["type"] for each in problems]
+    with every_row() as row:
+        for path in (responses_path(agent), responses_path(agent, "a-session")):
+            for missing in body:
+                with row(f"{path} without {missing}"):
+                    lacking = {name: value for name, value in body.items() if name != missing}
+                    problems = invalid(api.post(path, json=lacking), "body", missing)
+                    assert "missing" in [each["type"] for each in problems]
 
 
 def test_a_model_that_nobody_knows_is_refused(api: Client, agent: str) -> None:
