@@ -29,6 +29,7 @@ from chowder_local.relay.offline.beats import played
 from chowder_local.relay.origin import model_of
 from chowder_local.relay.recordings.recorder import refused
 from chowder_local.relay.stream_check import StreamCheck
+from chowder_local.relay.stream_end import StreamEnd
 from chowder_local.upstream import headers
 
 if TYPE_CHECKING:
@@ -262,7 +263,7 @@ class Relay:
             if check is not None and check.problem is None:
                 check.end()
                 words = self._note_problem(call, loan, check)
-            outcome = "answered" if exchange.source == "provider" else "offline"
+            outcome = _answered(exchange)
         except StreamBroken as broken:
             outcome = "broken"
             failure = ProviderFailed(call.provider, None, f"it broke off its answer: {broken}")
@@ -281,15 +282,19 @@ class Relay:
         finally:
             if outcome == "left" and check is not None and check.is_whole:
                 # It left a connection that had no more to say.
-                outcome = "answered"
+                outcome = _answered(exchange)
             self._ended(call, loan, exchange, outcome, words)
 
-    def _check(self, call: ModelCall, exchange: Exchange) -> StreamCheck | None:
-        """What looks at a named provider's answer; the large ones have a format of their own."""
+    def _check(self, call: ModelCall, exchange: Exchange) -> StreamCheck | StreamEnd | None:
+        """What follows a stream; the large providers need no judge, and have their own formats."""
+        if _EVENT_STREAM not in exchange.content_type:
+            return None
         is_theirs = call.provider in self._endpoints and exchange.source in _THEIRS
-        return StreamCheck() if is_theirs and _EVENT_STREAM in exchange.content_type else None
+        return StreamCheck() if is_theirs else StreamEnd(call.wire)
 
-    def _note_problem(self, call: ModelCall, loan: Loan, check: StreamCheck) -> str | None:
+    def _note_problem(
+        self, call: ModelCall, loan: Loan, check: StreamCheck | StreamEnd
+    ) -> str | None:
         """Remembers what is wrong with an answer, for the case that OpenClaw does not tell."""
         if check.problem is None:
             return None
@@ -363,6 +368,11 @@ def _unexpected(call: ModelCall, loan: Loan | None, problem: Exception) -> Relay
     _log.error("Instance %s: a call of %s failed", whose, call.provider, exc_info=problem)
     # Others' words may hold anything.
     return RelayFailed(str(problem) if isinstance(problem, ChowderError) else None)
+
+
+def _answered(exchange: Exchange) -> str:
+    """The outcome of an answer that came as a whole."""
+    return "answered" if exchange.source == "provider" else "offline"
 
 
 def _is_page(answer: ModelAnswer) -> bool:

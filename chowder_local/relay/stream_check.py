@@ -29,8 +29,12 @@ class StreamCheck:
 
     @property
     def is_whole(self) -> bool:
-        """Whether all of a good answer has come, whatever becomes of its connection."""
-        return self._is_done and self.problem is None
+        """Whether all of a good answer has come, whatever becomes of its connection.
+
+        Why it ends is said before its mark of the end, and some clients read no further.
+        """
+        has_ended = self._is_done or self._finish_reason is not None
+        return has_ended and self.problem is None and self._lack() is None
 
     def feed(self, chunk: bytes) -> None:
         """The next bytes of the answer. Raises StreamBroken at an event that is too long."""

@@ -16,7 +16,6 @@ from chowder_local.errors.upstream import ProviderFailed
 from chowder_local.relay.catalogue import Catalogue
 from chowder_local.relay.providers import error_words
 from chowder_local.upstream.forward import Forwarder, open_client
-from tests.scripted.serving import eventually
 from tests.unit.test_metrics import FIGURES
 from tests.wire.test_relay import Upstream, answer, hang
 
@@ -165,7 +164,6 @@ async def test_a_provider_that_does_not_run_is_told_with_its_url_and_the_cure(
 async def test_it_may_take_longer_than_others_to_begin(
     serve: Serve, open_relay: OpenRelay, http: httpx.AsyncClient
 ) -> None:
-    import asyncio
 
     async def slow(send: Any) -> None:
         await asyncio.sleep(0.3)
@@ -279,28 +277,6 @@ async def test_ollama_that_does_not_run_or_hangs_is_told_with_the_cure(
 
 async def test_an_offline_ollama_is_not_asked(catalogue: Catalogue) -> None:
     await catalogue.check(ollama(NOWHERE, OFFLINE_KEY), "anything")
-
-
-async def test_a_sandbox_that_hangs_up_once_all_has_come_was_answered(
-    serve: Serve, open_relay: OpenRelay, http: httpx.AsyncClient
-) -> None:
-    async def lingering(send: Any) -> None:
-        headers = [(b"content-type", b"text/event-stream")]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        body = STREAM + b"data: [DONE]\n\n"
-        await send({"type": "http.response.body", "body": body, "more_body": True})
-        await asyncio.Event().wait()
-
-    async with (
-        serve(Upstream(lingering)) as url,
-        open_relay("", NOWHERE, endpoints=lab(url)) as relay,
-    ):
-        ask = http.stream("POST", f"{relay.url}/other/chat/completions", json=ASKED)
-        async with ask as found:
-            await anext(each async for each in found.aiter_lines() if "[DONE]" in each)
-        exchange = relay.exchanges.get("o", "ex-1")
-        await eventually(lambda: exchange.outcome is not None, "the call has ended")
-    assert exchange.outcome == "answered"
 
 
 async def test_what_is_wrong_with_a_stream_is_known_before_openclaw_has_it(

@@ -1,0 +1,100 @@
+"""A sandbox that hangs up within a model's answer: whether it has had all of it."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+from tests.scripted.serving import eventually
+from tests.wire.test_other_providers import lab
+from tests.wire.test_relay import REQUESTS, TOKEN_HEADERS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractAsyncContextManager
+
+    from chowder_local.relay.exchanges import Exchange
+
+    Serve = Callable[[Any], AbstractAsyncContextManager[str]]
+    OpenRelay = Callable[..., AbstractAsyncContextManager[Any]]
+
+OF_ANTHROPIC = {"type": "content_block_delta", "delta": {"type": "text_delta", "text": "message_"}}
+OF_OPENAI = {"type": "response.output_text.delta", "delta": "response.completed"}
+OF_CHAT = {"choices": [{"delta": {"content": "finish_reason"}, "finish_reason": None}]}
+OF_GEMINI = {"candidates": [{"content": {"parts": [{"text": "finishReason"}]}}]}
+CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "a reason of Anthropic's": (
+        "anthropic",
+        OF_ANTHROPIC,
+        {"type": "message_delta", "delta": {"stop_reason": "end_turn"}},
+    ),
+    "Anthropic's last event": ("anthropic", OF_ANTHROPIC, {"type": "message_stop"}),
+    "a response": ("openai", OF_OPENAI, {"type": "response.completed", "response": {}}),
+    "a cut response": ("openai", OF_OPENAI, {"type": "response.incomplete", "response": {}}),
+    "a reason of a named provider's": (
+        "other",
+        OF_CHAT,
+        {"choices": [{"delta": {}, "finish_reason": "stop"}]},
+    ),
+    "a reason of Gemini's": ("gemini", OF_GEMINI, {"candidates": [{"finishReason": "STOP"}]}),
+}
+"""The provider, the words of an answer, and the event that says why it ends there."""
+CHAT = {"model": "lab/any", "stream": True, "messages": [{"role": "user", "content": "Hi"}]}
+ASKED = {
+    **{str(provider): (path, body) for provider, (path, body) in REQUESTS.items()},
+    "other": ("chat/completions", CHAT),
+}
+HEADERS = {str(provider): headers for provider, headers in TOKEN_HEADERS.items()}
+
+
+def has_ended(exchange: Exchange) -> bool:
+    return exchange.outcome is not None
+
+
+async def outcomes(serve: Serve, open_relay: OpenRelay, *, is_whole: bool) -> dict[str, str]:
+    """By case: what became of a call whose sandbox leaves when the last event has come."""
+    events: list[dict[str, Any]] = []
+
+    async def linger(_: Any, receive: Any, send: Any) -> None:
+        while (await receive()).get("more_body"):
+            pass
+        headers = [(b"content-type", b"text/event-stream")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        body = b"".join(b"data: %s\n\n" % json.dumps(event).encode() for event in events)
+        await send({"type": "http.response.body", "body": body, "more_body": True})
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    found: dict[str, str] = {}
+    async with (
+        serve(linger) as url,
+        open_relay("sk-key", url, endpoints=lab(url)) as relay,
+        httpx.AsyncClient(timeout=20, trust_env=False) as http,
+    ):
+        for case, (provider, words, end) in CASES.items():
+            events[:] = [words, end] if is_whole else [words]
+            path, body = ASKED[provider]
+            headers = HEADERS.get(provider, HEADERS["openai"])
+            url = f"{relay.url}/{provider}/{path}"
+            async with http.stream("POST", url, json=body, headers=headers) as answer:
+                last = json.dumps(events[-1])
+                await anext(line async for line in answer.aiter_lines() if last in line)
+            (exchange,) = relay.exchanges.latest().values()
+            await eventually(partial(has_ended, exchange), f"{case}: the call has ended")
+            found[case] = exchange.outcome
+    return found
+
+
+async def test_a_sandbox_that_hangs_up_once_it_knows_why_an_answer_ends_was_answered(
+    serve: Serve, open_relay: OpenRelay
+) -> None:
+    found = await outcomes(serve, open_relay, is_whole=True)
+    assert found == dict.fromkeys(CASES, "answered")
+
+
+async def test_a_sandbox_that_hangs_up_before_has_left(serve: Serve, open_relay: OpenRelay) -> None:
+    found = await outcomes(serve, open_relay, is_whole=False)
+    assert found == dict.fromkeys(CASES, "left")
