@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from chowder_local.domain import InstanceStatus, SandboxState
+from chowder_local.errors import ChowderError
 from chowder_local.errors.agents import (
     AnswerUnfit,
     GatewayUnavailable,
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Send
 
     from chowder_local.domain import Instance
-    from chowder_local.errors import ChowderError
     from tests.scripted.gateway import Asked
     from tests.scripted.world import World
 
@@ -194,47 +194,47 @@ async def test_a_stream_that_begins_when_the_server_stops_is_refused(world: Worl
 DELTA = "response.output_text.delta"
 
 
-@pytest.mark.parametrize(
-    ("events", "words"),
-    [
+async def test_a_stream_that_cannot_be_right_ends_with_an_error(world: World) -> None:
+    instance = await world.created()
+    for events, words in (
         # Ends properly on the wire, but never said that it is over.
         ([scripted.DELTA], "the answer broke off"),
         ([scripted.DELTA, "no json"], "something else than an event"),
         ([scripted.DELTA, '["no", "event"]'], "something else than an event"),
-    ],
-)
-async def test_a_stream_that_cannot_be_right_ends_with_an_error(
-    world: World, events: list[Any], words: str
-) -> None:
-    world.gateway.handler = streaming(*events)
-    delta, error, end = await stream(world, await world.created())
-    assert delta["type"] == DELTA
-    assert words in error["message"]
-    assert end == "[DONE]"
+    ):
+        world.gateway.handler = streaming(*events)
+        delta, error, end = await stream(world, instance)
+        assert delta["type"] == DELTA, events
+        assert words in error["message"], events
+        assert end == "[DONE]", events
 
 
-@pytest.mark.parametrize("events", [[], ["no json"]])
 async def test_a_stream_that_breaks_before_its_first_event_is_an_ordinary_failure(
-    world: World, events: list[Any]
+    world: World,
 ) -> None:
-    world.gateway.handler = streaming(*events)
     instance = await world.created()
-    generator = world.conversations.stream(instance, STREAMED)
-    with pytest.raises(GatewayUnavailable):
-        await anext(generator)
+    for words, events in {"broke off": [], "something else than": ["no json"]}.items():
+        world.gateway.handler = streaming(*events)
+        with pytest.raises(GatewayUnavailable, match=words):
+            await anext(world.conversations.stream(instance, STREAMED))
 
 
-@pytest.mark.parametrize("body", [b"<html>", b"[]", b""])
 async def test_an_answer_that_is_no_json_object_is_a_failure_of_the_gateway(
-    world: World, body: bytes
+    world: World,
 ) -> None:
+    instance = await world.created()
+    for body in (b"<html>", b"[]", b""):
+        world.gateway.handler = html(body)
+        with pytest.raises(GatewayUnavailable, match="something else than"):
+            await respond(world, instance)
+
+
+def html(body: bytes) -> scripted.Handler:
     async def handler(_: Asked, __: Receive, send: Send) -> None:
         await scripted.begin(send, 200, "text/html")
         await send({"type": "http.response.body", "body": body})
 
-    world.gateway.handler = handler
-    with pytest.raises(GatewayUnavailable, match="something else than"):
-        await respond(world, await world.created())
+    return handler
 
 
 async def test_an_engine_that_is_down_as_well_hides_no_failure_of_the_gateway(
@@ -248,36 +248,34 @@ async def test_an_engine_that_is_down_as_well_hides_no_failure_of_the_gateway(
     assert (await stream(world, instance))[-3]["type"] == "error"
 
 
+REFUSALS: list[tuple[int, dict[str, Any], type[ChowderError], str]] = [
+    (400, failed("input: Invalid input"), MessageRefused, "input: Invalid input"),
+    (404, failed("Unknown model: x"), MessageRefused, "Unknown model: x"),
+    (401, {"error": {"message": "Unauthorized"}}, GatewayUnavailable, "Unauthorized"),
+    (500, failed("internal error"), GatewayUnavailable, "internal error"),
+    (502, failed("upstream provider error"), GatewayUnavailable, "upstream provider error"),
+    (408, failed("upstream provider timeout"), GatewayUnavailable, "could not make sense of"),
+    (503, {}, GatewayUnavailable, "HTTP 503"),
+    (503, {"error": None}, GatewayUnavailable, "HTTP 503"),
+    (400, {"error": {"message": "invalid request"}}, MessageRefused, "an image or file of the"),
+    (
+        400,
+        failed("invalid tool configuration", "invalid_request_error"),
+        MessageRefused,
+        "called like one of the agent's own tools",
+    ),
+    (502, failed("tool_choice=required was not satisfied"), AnswerUnfit, "called no function"),
+]
+
+
 @pytest.mark.parametrize("is_streamed", [False, True])
-@pytest.mark.parametrize(
-    ("status", "body", "failure", "words"),
-    [
-        (400, failed("input: Invalid input"), MessageRefused, "input: Invalid input"),
-        (404, failed("Unknown model: x"), MessageRefused, "Unknown model: x"),
-        (401, {"error": {"message": "Unauthorized"}}, GatewayUnavailable, "Unauthorized"),
-        (500, failed("internal error"), GatewayUnavailable, "internal error"),
-        (502, failed("upstream provider error"), GatewayUnavailable, "upstream provider error"),
-        (408, failed("upstream provider timeout"), GatewayUnavailable, "could not make sense of"),
-        (503, {}, GatewayUnavailable, "HTTP 503"),
-        (503, {"error": None}, GatewayUnavailable, "HTTP 503"),
-        (400, {"error": {"message": "invalid request"}}, MessageRefused, "an image or file of the"),
-        (
-            400,
-            failed("invalid tool configuration", "invalid_request_error"),
-            MessageRefused,
-            "called like one of the agent's own tools",
-        ),
-        (502, failed("tool_choice=required was not satisfied"), AnswerUnfit, "called no function"),
-    ],
-)
-async def test_a_refusal_comes_back_in_the_gateways_words(
-    world: World,
-    status: int,
-    body: dict[str, Any],
-    failure: type[ChowderError],
-    words: str,
-    is_streamed: bool,
-) -> None:
-    world.gateway.handler = scripted.failing(status, body)
-    with pytest.raises(failure, match=words):
-        await ask(world, await world.created(), is_streamed)
+async def test_a_refusal_comes_back_in_the_gateways_words(world: World, is_streamed: bool) -> None:
+    instance = await world.created()
+    unlike = {}
+    for status, body, failure, words in REFUSALS:
+        world.gateway.handler = scripted.failing(status, body)
+        with pytest.raises(ChowderError) as refused:
+            await ask(world, instance, is_streamed)
+        if not isinstance(refused.value, failure) or words not in str(refused.value):
+            unlike[status, str(body)] = refused.value
+    assert not unlike

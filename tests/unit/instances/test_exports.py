@@ -194,14 +194,15 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize(("content", "words"), WRONG.values(), ids=WRONG)
-async def test_what_is_no_export_of_ours_is_refused_and_leaves_nothing(
-    world: World, content: bytes, words: str
-) -> None:
-    with pytest.raises(ArchiveRefused, match=words):
-        await taken(world, content)
-    assert (files_left(world), await world.snapshot_queries.ids()) == ([], set())
-    assert world.engine.calls == []
+async def test_what_is_no_export_of_ours_is_refused_and_leaves_nothing(world: World) -> None:
+    unlike: dict[str, object] = {}
+    for what, (content, words) in WRONG.items():
+        with pytest.raises(ArchiveRefused) as refused:
+            await taken(world, content)
+        left = (files_left(world), await world.snapshot_queries.ids(), world.engine.calls)
+        if words not in str(refused.value) or left != ([], set(), []):
+            unlike[what] = refused.value, left
+    assert not unlike
 
 
 async def test_what_never_ends_is_refused_on_the_way(world: World) -> None:

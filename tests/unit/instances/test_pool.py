@@ -19,6 +19,7 @@ from chowder_local.domain import (
 )
 from chowder_local.errors.sandboxes import EngineUnavailable
 from chowder_local.faults import FaultDraft, FaultKind
+from chowder_local.instances import pool as pool_module
 from chowder_local.instances import spares as spares_module
 from chowder_local.instances.lifecycle import InstanceDraft
 from chowder_local.instances.pool import Pool
@@ -37,13 +38,16 @@ if TYPE_CHECKING:
 
     from tests.scripted.gateway import Asked
 
+NO_PROCESS = EngineUnavailable("no room")
 PAUSED, RUNNING = SandboxState.PAUSED, SandboxState.RUNNING
 
 
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
+    """A world whose spares have no program that waits for a fork, which is a process each."""
     async with open_world(tmp_path, pool_size=2) as world:
         world.programs.answers["sessions.delete"] = done()
+        world.processes.failing = NO_PROCESS
         yield world
 
 
@@ -54,8 +58,9 @@ async def full(world: World) -> list[Spare]:
     return await world.spare_queries.all()
 
 
-async def ready(world: World, count: int) -> None:
-    """Waits until so many spares may be claimed."""
+async def ready(world: World, count: int, made: int) -> None:
+    """Waits until so many spares may be claimed, of those that were made."""
+    await eventually(lambda: world.engine.made("pause") == made, "they are frozen")
     for _ in range(1000):
         if (await world.health.report())["pool"]["ready"] == count:
             return
@@ -83,6 +88,7 @@ async def test_a_spare_has_had_turns_in_a_conversation_that_is_deleted(world: Wo
 async def test_a_program_for_a_fork_waits_in_a_spare_for_as_long_as_it_is_one(
     world: World,
 ) -> None:
+    world.processes.failing = None
     await full(world)
     assert world.processes.running == 2
     await world.created()
@@ -97,7 +103,7 @@ async def test_a_program_for_a_fork_waits_in_a_spare_for_as_long_as_it_is_one(
 
 
 async def test_without_that_program_it_is_a_spare_all_the_same(world: World) -> None:
-    world.processes.failing = EngineUnavailable("no room")
+    assert world.processes.failing
     assert len(await full(world)) == 2
     assert (await world.created()).status is InstanceStatus.RUNNING
     assert world.engine.made("boot") == 2
@@ -123,11 +129,15 @@ async def test_a_claimed_spare_is_replaced(world: World) -> None:
     assert instance.sandbox_id not in {each.sandbox_id for each in spares}
 
 
-async def test_the_pool_is_filled_again_in_the_background(world: World) -> None:
+async def test_the_pool_is_filled_again_in_the_background(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # While the claimed one is brought to its owner's state, no other is made.
+    monkeypatch.setattr(pool_module, "LOOK_INTERVAL_S", 0.01)
     world.tasks.create_task(world.pool.run())
-    await ready(world, 2)
+    await ready(world, 2, made=2)
     await world.created()
-    await ready(world, 2)
+    await ready(world, 2, made=3)
     assert len(world.engine.spares) == 3
 
 
@@ -277,6 +287,7 @@ async def test_a_claimed_one_that_is_deleted_at_once_leaves_nothing(world: World
 async def test_a_claimed_one_that_is_deleted_before_it_is_woken_leaves_nothing(
     world: World,
 ) -> None:
+    world.processes.failing = None
     await full(world)
     world.faults.add(world.organization_id, FaultDraft(FaultKind.PROVISIONING, delay_s=600.0))
     slow = await world.lifecycle.create(world.organization_id, InstanceDraft("Ada"))
@@ -332,6 +343,7 @@ async def unhurried(tmp_path: Path) -> AsyncIterator[World]:
     """A world whose spares are frozen a minute after their last turn."""
     async with open_world(tmp_path, pool_size=2, freeze_after_s=60.0) as world:
         world.programs.answers["sessions.delete"] = done()
+        world.processes.failing = NO_PROCESS
         yield world
 
 
