@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import threading
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
@@ -42,6 +44,38 @@ def open_browser() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=found, args=[rules, *unboxed])
         yield browser
         browser.close()
+
+
+@dataclass(frozen=True)
+class SharedBrowser:
+    """A browser of a whole run that is set aside between the tests that use it.
+
+    Playwright leaves its event loop marked as the thread's running one: beside an open browser
+    that is not set aside, no test could run a loop of its own.
+    """
+
+    browser: Browser
+    loop: asyncio.AbstractEventLoop
+
+    @contextmanager
+    def in_use(self) -> Iterator[Browser]:
+        asyncio._set_running_loop(self.loop)
+        try:
+            yield self.browser
+        finally:
+            asyncio._set_running_loop(None)
+
+
+@contextmanager
+def shared_browser() -> Iterator[SharedBrowser]:
+    """A browser, set aside."""
+    with open_browser() as browser:
+        loop = asyncio.get_running_loop()
+        asyncio._set_running_loop(None)
+        try:
+            yield SharedBrowser(browser, loop)
+        finally:
+            asyncio._set_running_loop(loop)
 
 
 @contextmanager

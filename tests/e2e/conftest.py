@@ -13,7 +13,7 @@ from playwright.sync_api import Error as PlaywrightError
 
 from chowder_local.engine.connection import find_engine, open_client
 from tests.e2e.api import Api
-from tests.e2e.browser import open_browser
+from tests.e2e.browser import shared_browser
 from tests.e2e.clawhub import ClawHub
 from tests.e2e.containers import containers
 from tests.e2e.dashboards import Served, served_in_thread, visit
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from playwright.sync_api import Browser, Page
+
+    from tests.e2e.browser import SharedBrowser
 
 SANDBOX_LINES = 25
 OVERRIDES = {"agents.defaults.thinkingDefault": "off"}
@@ -142,10 +144,17 @@ def patient(api: Api, patients: list[str]) -> str:
     return instance_id
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """A real one, which several tests visit."""
-    with open_browser() as browser:
+@pytest.fixture(scope="session")
+def only_browser() -> Iterator[SharedBrowser]:
+    """The browser of the run; `browser` is what tests ask for."""
+    with shared_browser() as shared:
+        yield shared
+
+
+@pytest.fixture
+def browser(only_browser: SharedBrowser) -> Iterator[Browser]:
+    """A real one; each test has a profile of its own in it."""
+    with only_browser.in_use() as browser:
         yield browser
 
 
@@ -158,7 +167,7 @@ def served_world(tmp_path: Path) -> Iterator[Served]:
 
 @pytest.fixture
 def page(browser: Browser, served: Served) -> Iterator[Page]:
-    """Its dashboard's overview, signed in; what the browser complains of fails the test."""
+    """A page that is signed in there; what the browser complains of fails the test."""
     with visit(browser, served) as page:
         yield page
 

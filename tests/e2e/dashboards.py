@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import subprocess
 from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakKeyDictionary
 
+import httpx
 from anyio.from_thread import start_blocking_portal
 
 from chowder_local.domain import Instance, SandboxUsage
-from tests.e2e.axe import violations
+from tests.e2e.axe import CONTRAST, violations
 from tests.scripted.serving import serve
 from tests.scripted.world import World, open_world
 from tests.web.conftest import app_of, services_of
@@ -22,11 +23,19 @@ if TYPE_CHECKING:
     from anyio.from_thread import BlockingPortal
     from playwright.sync_api import Browser, Page, ViewportSize
 
+    from chowder_local.accounts.sign_ins import SignIns
     from chowder_local.web.state import Services
     from tests.e2e.serving import ServerProcess
 
 NARROW: ViewportSize = {"width": 360, "height": 740}
 WIDE: ViewportSize = {"width": 1440, "height": 900}
+LOOKS: tuple[tuple[ViewportSize, Literal["light", "dark"], str], ...] = (
+    (NARROW, "dark", ""),
+    (NARROW, "light", CONTRAST),
+    (WIDE, "dark", CONTRAST),
+    (WIDE, "light", ""),
+)
+"""Each size in each scheme, and by which rule it is judged, if not by all."""
 NETWORK_CHANGED = "net::ERR_NETWORK_CHANGED"
 """Chromium breaks a connection off if the engine makes an interface meanwhile: no page's doing."""
 _PROVOKED: WeakKeyDictionary[Page, list[tuple[str, bool]]] = WeakKeyDictionary()
@@ -48,6 +57,10 @@ class Served:
             return await function(*arguments, **named)
 
         return self.portal.call(run)
+
+    @property
+    def sign_ins(self) -> SignIns:
+        return self.services.dashboard.sign_ins
 
     def created(self, name: str) -> Instance:
         instance: Instance = self.call(self.world.created, name=name)
@@ -79,9 +92,12 @@ def served_in_thread(folder: Path) -> Iterator[Served]:
 
 @contextmanager
 def visit(browser: Browser, served: Served) -> Iterator[Page]:
-    """The overview, signed in; what the browser complains of fails the test."""
+    """A page of somebody who is signed in; what the browser complains of fails the test."""
     with heard(browser) as page:
-        sign_in(page, served)
+        session = served.call(served.sign_ins.begin, served.world.key)
+        page.context.add_cookies(
+            [{"name": served.sign_ins.cookie, "value": session, "url": served.root_url}]
+        )
         yield page
 
 
@@ -113,20 +129,42 @@ def refuse(page: Page, status: int) -> None:
     provoke(page, f"the server responded with a status of {status}")
 
 
-def sign_in(page: Page, served: Served) -> None:
-    page.goto(f"{served.root_url}/")
-    page.get_by_label("Your organization's key").fill(served.world.key)
-    page.keyboard.press("Enter")
-    page.get_by_role("heading", name="Instances").wait_for()
-
-
-def judge(page: Page) -> None:
-    """Fails if something sticks out, or axe-core finds something."""
-    assert page.evaluate(
-        "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
+def judge(page: Page, only: str = "") -> None:
+    """Fails if something sticks out, or axe-core finds something, by all rules or by one."""
+    sizes = page.evaluate(
+        "(({scrollWidth, clientWidth}) => [scrollWidth, clientWidth])(document.documentElement)"
     )
-    found = violations(page)
-    assert not found, found
+    assert sizes[0] <= sizes[1], f"{page.url} sticks out"
+    found = violations(page, only)
+    assert not found, f"{page.url}: {found}"
+
+
+def judge_in_all_looks(page: Page) -> None:
+    """Judges what is shown wide and narrow, light and dark; leaves it wide and light.
+
+    Every rule meets each size and each scheme, and contrasts all four looks.
+    """
+    for size, scheme, only in LOOKS:
+        page.set_viewport_size(size)
+        page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+        judge(page, only)
+
+
+def open_all(page: Page) -> None:
+    """Opens whatever there is to open."""
+    page.evaluate("for (const each of document.querySelectorAll('details')) each.open = true")
+
+
+@contextmanager
+def visit_server(browser: Browser, server: ServerProcess) -> Iterator[Page]:
+    """A page of somebody who is signed in at a server of a real engine."""
+    signed_in = httpx.post(
+        f"{root(server)}/sign-in", data={"key": server.key}, headers={"Origin": root(server)}
+    )
+    ((name, value),) = signed_in.cookies.items()
+    with heard(browser) as page:
+        page.context.add_cookies([{"name": name, "value": value, "url": root(server)}])
+        yield page
 
 
 def root(server: ServerProcess) -> str:

@@ -7,21 +7,30 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from chowder_local.domain import Instance, InstanceStatus
 from chowder_local.events import EventType
+from chowder_local.store.tables import InstanceRow
 from chowder_local.web.dashboard.overview import PORTION
-from tests.e2e.dashboards import NARROW, WIDE, Served, judge, provoke, refuse
+from tests.e2e.dashboards import Served, judge_in_all_looks, open_all, provoke, refuse
 from tests.e2e.waiting import eventually
 from tests.scripted.programs import done
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page, Route, ViewportSize
+    from playwright.sync_api import Page, Route
 
 pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def page(page: Page, served: Served) -> Page:
+    """The overview, signed in."""
+    page.goto(f"{served.root_url}/")
+    page.get_by_role("heading", name="Instances").wait_for()
+    return page
 
 
 def row(page: Page, instance: Instance, status: str = "") -> None:
@@ -101,49 +110,7 @@ def tab_to(page: Page, element_id: str) -> None:
     pytest.fail(f"{element_id} is not reached by Tab")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", [WIDE, NARROW], ids=["wide", "narrow"])
-def test_nothing_is_in_the_way_of_anybody(
-    page: Page, served: Served, scheme: Any, size: ViewportSize
-) -> None:
-    ada = served.created("Ada" * 40)
-    served.read(ada)
-    error = served.call(
-        served.world.placed, InstanceStatus.ERROR, name="Bea", error_message="x" * 200
-    )
-    served.call(served.world.placed, InstanceStatus.PROVISIONING, 2)
-    page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
-    page.set_viewport_size(size)
-    page.reload()
-    row(page, error)
-    page.get_by_text("What is in order").click()
-    page.locator("#findings li").first.wait_for()
-    judge(page)
-    page.locator(f"#delete-{ada.id}").click()
-    page.get_by_role("dialog").wait_for()
-    judge(page)
-    page.get_by_role("button", name="Delete for good").click()
-    page.get_by_text("is deleted.").wait_for()
-    judge(page)
-    refuse(page, 404)
-    page.goto(f"{served.root_url}/nowhere")
-    judge(page)
-    page.context.clear_cookies()
-    page.goto(f"{served.root_url}/")
-    page.get_by_label("Your organization's key").fill("chd_org_wrong")
-    refuse(page, 401)
-    page.get_by_role("button", name="Sign in").click()
-    page.get_by_role("alert").get_by_text("Invalid API key.").wait_for()
-    judge(page)
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", [WIDE, NARROW], ids=["wide", "narrow"])
-def test_calls_and_conversations_are_in_nobodys_way(
-    page: Page, served: Served, scheme: Any, size: ViewportSize
-) -> None:
-    page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
-    page.set_viewport_size(size)
+def test_calls_and_conversations_are_in_nobodys_way(page: Page, served: Served) -> None:
     ada = served.created("Ada")
     call = served.call(answered, served, ada)
     for place in (served.world.programs, served.world.beside):
@@ -158,11 +125,9 @@ def test_calls_and_conversations_are_in_nobodys_way(
     ):
         page.goto(f"{served.root_url}{path}")
         page.get_by_text(words).first.wait_for()
-        judge(page)
-        for each in page.locator("summary").all():
-            if each.is_visible():
-                each.click()
-        judge(page)
+        judge_in_all_looks(page)
+        open_all(page)
+        judge_in_all_looks(page)
 
 
 def test_calls_that_came_before_the_page_listens_are_in_the_list(
@@ -248,28 +213,20 @@ def test_a_copied_line_is_in_the_clipboard(page: Page) -> None:
 
 
 def test_a_thousand_instances_and_their_changes_are_bearable(page: Page, served: Served) -> None:
-    async def placed() -> list[Instance]:
-        made = []
-        for number in range(1000):
-            served.world.clock.advance(1)
-            made.append(await served.world.placed(InstanceStatus.STOPPED, number))
-        return made
-
-    made = served.call(placed)
+    latest = served.call(placed, served, 1000)
     page.get_by_text("1000 all").wait_for()
-    row(page, made[-1])
+    row(page, latest)
     page.reload()
     lines = page.locator("#rows tr")
     eventually(lambda: lines.count() == PORTION, "there is the first portion")
     page.get_by_role("link", name="Show more").click()
     eventually(lambda: lines.count() == 2 * PORTION, "there is the second one")
-    assert lines.last.get_attribute("id") == f"instance-{made[900].id}"
+    assert lines.last.get_attribute("id") == "instance-instance-900"
 
     async def changed() -> None:
-        last = made[-1]
         for _ in range(2000):
             served.world.events.publish(
-                EventType.INSTANCE_STATUS, last.organization_id, last.id,
+                EventType.INSTANCE_STATUS, latest.organization_id, latest.id,
                 status="stopped", before="running", error_message=None,
             )  # fmt: skip
             await asyncio.sleep(0)
@@ -279,6 +236,21 @@ def test_a_thousand_instances_and_their_changes_are_bearable(page: Page, served:
     page.get_by_role("status").get_by_text("Ada is stopped.").wait_for(state="attached")
     # Each is told of by what comes of it, not by itself.
     assert page.evaluate("window.swaps") < 100
+
+
+async def placed(served: Served, count: int) -> Instance:
+    """The latest of so many stopped instances, the only one that is told of."""
+    world = served.world
+    first = await world.placed(InstanceStatus.STOPPED, 0)
+    async with world.database.writing() as session:
+        row = await session.get_one(InstanceRow, first.id)
+        for number in range(1, count - 1):
+            world.clock.advance(1)
+            of_its_own = {"id": f"instance-{number}", "sandbox_id": f"chowder-{number:012x}"}
+            copy = row.model_dump() | of_its_own | {"created_at": world.clock.now}
+            session.add(InstanceRow(**copy))
+    world.clock.advance(1)
+    return await world.placed(InstanceStatus.STOPPED, count - 1)
 
 
 def test_health_is_not_known_while_the_server_is_away(page: Page, served: Served) -> None:
