@@ -125,7 +125,7 @@ async def test_who_waits_too_long_is_told_to_try_again() -> None:
 
 
 async def test_a_client_that_drips_has_to_go_as_soon_as_others_wait_for_long() -> None:
-    async with serving(Budget(LARGEST, wait_s=1.0)) as (server, client):
+    async with serving(Budget(LARGEST, wait_s=0.3)) as (server, client):
         host, port = server.url.removeprefix("http://").split(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         writer.write(BEGUN)

@@ -77,23 +77,23 @@ async def read(client: httpx.AsyncClient, instance_id: str) -> tuple[int, bytes,
     return answer.status_code, content, True
 
 
-@pytest.mark.parametrize("count", [0, 1, 2, 4])
 async def test_a_dropped_stream_breaks_off_after_so_many_events(
-    world: World, client: httpx.AsyncClient, count: int, caplog: pytest.LogCaptureFixture
+    world: World, client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     instance = await world.created()
     _, whole, is_whole = await read(client, instance.id)
     assert is_whole
-    await set_fault(client, kind="stream", after_events=count)
-    status, content, is_whole = await read(client, instance.id)
-    assert (status, is_whole) == (200, False)
-    assert content.count(b"\n\n") == count
-    assert [kinds(content), content.endswith(b"\n\n") or not content] == [
-        kinds(whole)[:count], True,
-    ]  # fmt: skip
-    # It is no mistake of ours, and the next one is well.
-    assert errors(caplog) == []
-    assert (await read(client, instance.id))[2]
+    for count in (0, 1, 2, 4):
+        await set_fault(client, kind="stream", after_events=count)
+        status, content, is_whole = await read(client, instance.id)
+        assert (count, status, is_whole) == (count, 200, False)
+        assert content.count(b"\n\n") == count
+        assert [kinds(content), content.endswith(b"\n\n") or not content] == [
+            kinds(whole)[:count], True,
+        ]  # fmt: skip
+        # It is no mistake of ours, and the next one is well.
+        assert errors(caplog) == [], count
+        assert (await read(client, instance.id))[2], count
 
 
 def kinds(content: bytes) -> list[bytes]:

@@ -44,7 +44,7 @@ CONTENTS = {
     "contents": [{"role": "user", "parts": [{"text": "Hi"}]}],
     "systemInstruction": {"parts": [{"text": SYSTEM}]},
 }
-CALLS = [
+CALLS: list[tuple[str, str, dict[str, Any]]] = [
     ("anthropic", "v1/messages", MESSAGES),
     ("anthropic", "v1/messages", MESSAGES | {"stream": True}),
     ("openai", "responses", RESPONSES),
@@ -63,16 +63,9 @@ async def http() -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-@pytest.mark.parametrize(("provider", "path", "body"), CALLS)
 @pytest.mark.parametrize("is_billed", [True, False])
 async def test_an_independent_stand_in_and_the_offline_model_are_metered(
-    serve: Serve,
-    open_relay: OpenRelay,
-    http: httpx.AsyncClient,
-    provider: str,
-    path: str,
-    body: dict[str, Any],
-    is_billed: bool,
+    serve: Serve, open_relay: OpenRelay, http: httpx.AsyncClient, is_billed: bool
 ) -> None:
     stand_in = create_stand_in(
         chaos=ChaosSettings(), responses=MockResponseSettings("hello", tool_mode="off")
@@ -84,17 +77,19 @@ async def test_an_independent_stand_in_and_the_offline_model_are_metered(
             ModelProvider.GEMINI: f"{url}/gemini/v1beta",
         }
         async with open_relay("sk" if is_billed else "offline", base_urls) as relay:
-            answered = await http.post(f"{relay.url}/{provider}/{path}", json=body)
-            assert answered.status_code == 200, answered.text
-            ((kind, counts),) = relay.usage
-    model = body.get("model", "gemini-x")
-    assert kind == Kind(
-        InstanceId("i"), date(2026, 5, 4), "agent:main:s-1", ModelProvider(provider), model,
-        is_billed,
-    )  # fmt: skip
-    assert (counts.calls, counts.unmetered_calls) == (1, 0)
-    assert counts.input_tokens > 0
-    assert counts.output_tokens > 0
+            for provider, path, body in CALLS:
+                relay.usage.clear()
+                answered = await http.post(f"{relay.url}/{provider}/{path}", json=body)
+                assert answered.status_code == 200, (path, answered.text)
+                ((kind, counts),) = relay.usage
+                model = str(body.get("model", "gemini-x"))
+                assert kind == Kind(
+                    InstanceId("i"), date(2026, 5, 4), "agent:main:s-1", ModelProvider(provider),
+                    model, is_billed,
+                ), path  # fmt: skip
+                assert (counts.calls, counts.unmetered_calls) == (1, 0), path
+                assert counts.input_tokens > 0, path
+                assert counts.output_tokens > 0, path
 
 
 async def test_an_answer_without_usage_is_a_call_that_could_not_be_metered(
