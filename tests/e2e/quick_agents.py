@@ -2,17 +2,42 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import httpx
 
+from tests.e2e.quick_image import quick_image
+from tests.e2e.serving import ServerProcess
 from tests.e2e.waiting import eventually
+from tests.e2e.whole_life import served
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    import docker
+    import pytest
+
     from tests.e2e.api import Api
-    from tests.e2e.serving import ServerProcess
 
 FIRST = "My cat is called Schnurri."
+
+
+@contextmanager
+def quick_server(
+    folder: Path,
+    engine: docker.DockerClient,
+    config: pytest.Config,
+    settings: Mapping[str, str] | None = None,
+    **gateway_env: str,
+) -> Iterator[ServerProcess]:
+    """A server whose agents are of the quick image, until nothing of either is left."""
+    with quick_image(engine, **gateway_env) as image:
+        own = {"CHOWDER_IMAGE": image, "CHOWDER_OFFLINE": "true"}
+        server = ServerProcess(folder / "data", own | dict(settings or {}))
+        with served(server, engine, config):
+            yield server
 
 
 def made(api: Api) -> str:

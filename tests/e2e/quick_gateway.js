@@ -1,15 +1,27 @@
 #!/usr/bin/env node
-// What the tests of engines put in the place of OpenClaw: a gateway that is there at once, keeps its
-// turns on the volume, and eats memory when it is told to.
+// What the tests put in the place of OpenClaw where that is not what they are about: a gateway that
+// is there at once and keeps its turns on the volume. It does as it is told in a message:
+//   "eat memory"           grows until it is ended;
+//   "ask your model: Hi"   sends "Hi" to its model by the relay, and answers what that says;
+//   "a long story"         if streamed, begins, and ends when the next message comes.
+// With QUICK_GATEWAY_WAITS set, it starts once there is a file /data/go.
+const crypto = require("node:crypto");
 const fs = require("node:fs");
 const http = require("node:http");
+const path = require("node:path");
+const { DatabaseSync } = require("node:sqlite");
 
-const file = "/data/.openclaw/turns.json";
+const home = "/data/.openclaw";
+const file = `${home}/turns.json`;
 const bornAt = Date.now();
-const turns = fs.existsSync(file) ? JSON.parse(fs.readFileSync(file, "utf8")) : [];
+const turns = fs.existsSync(file) ? JSON.parse(fs.readFileSync(file, "utf8")) : {};
+const told = [];
 let suspendedBy = null;
 
 const controls = {
+  "config.get": () => ({ hash: "1", config: JSON.parse(fs.readFileSync(`${home}/openclaw.json`)) }),
+  // What it is configured to be makes no difference to it.
+  "config.patch": () => ({ sentinel: { payload: { stats: { requiresRestart: false } } } }),
   "gateway.suspend.prepare": ({ requestId }) => {
     suspendedBy = requestId;
     return { suspensionId: requestId, status: "ready" };
@@ -19,52 +31,158 @@ const controls = {
     suspendedBy = null;
     return {};
   },
+  "sessions.delete": ({ key }) => {
+    delete turns[key];
+    keep();
+    return {};
+  },
 };
+
+function keep() {
+  fs.writeFileSync(`${file}.new`, JSON.stringify(turns));
+  fs.renameSync(`${file}.new`, file);
+}
 
 function eatMemory() {
   for (const eaten = []; ; ) eaten.push(Buffer.alloc(1 << 24, 1));
 }
 
-function turn(input) {
+async function askModel(name, words) {
+  const [id, model] = name.split("/");
+  const { api, baseUrl, apiKey } = JSON.parse(fs.readFileSync(`${home}/openclaw.json`)).models
+    .providers[id];
+  const [path, body, text] = {
+    "anthropic-messages": [
+      "v1/messages",
+      { max_tokens: 99, messages: [{ role: "user", content: words }] },
+      (said) => said.content[0].text,
+    ],
+    "openai-responses": [
+      "responses",
+      { input: [{ role: "user", content: [{ type: "input_text", text: words }] }] },
+      (said) => said.output[0].content[0].text,
+    ],
+  }[api];
+  const answered = await fetch(`${baseUrl}/${path}`, {
+    method: "POST",
+    headers: { "content-type": "application/json", authorization: `Bearer ${apiKey}` },
+    body: JSON.stringify({ model, ...body }),
+  });
+  return text(await answered.json());
+}
+
+async function turn({ input }, headers) {
   const said = typeof input === "string" ? input : JSON.stringify(input);
   if (said.includes("eat memory")) eatMemory();
-  turns.push(said);
-  fs.writeFileSync(`${file}.new`, JSON.stringify(turns));
-  fs.renameSync(`${file}.new`, file);
-  const text = `Turn ${turns.length}. First: ${turns[0]}`;
+  const all = (turns[headers["x-openclaw-session-key"]] ??= []);
+  all.push(said);
+  keep();
+  const [, words] = said.match(/ask your model: (.*)/) ?? [];
+  if (words !== undefined) return askModel(headers["x-openclaw-model"], words);
+  return `Turn ${all.length}. First: ${all[0]}`;
+}
+
+function resource(status, text) {
   const content = [{ type: "output_text", text, annotations: [] }];
+  const message = { type: "message", id: "msg_1", role: "assistant", status: "completed", content };
   return {
     id: "resp_1",
     object: "response",
     created_at: 1,
-    status: "completed",
+    status,
     model: "openclaw",
-    output: [{ type: "message", id: "msg_1", role: "assistant", status: "completed", content }],
+    output: status === "completed" ? [message] : [],
     usage: { input_tokens: 1, output_tokens: 1, total_tokens: 2 },
   };
 }
 
-function answer({ url }, body) {
+async function stream(response, text, { input }) {
+  const tell = (event) =>
+    response.write(`event: ${event.type}\ndata: ${JSON.stringify(event)}\n\n`);
+  response.writeHead(200, { "content-type": "text/event-stream" });
+  tell({ type: "response.created", response: resource("in_progress") });
+  if (input === "a long story") await new Promise((end) => told.push(end));
+  const place = { item_id: "msg_1", output_index: 0, content_index: 0 };
+  tell({ type: "response.output_text.delta", ...place, delta: text });
+  tell({ type: "response.completed", response: resource("completed", text) });
+  response.end("data: [DONE]\n\n");
+}
+
+async function answer({ url, headers }, body, response) {
+  const end = (status, content) => {
+    response.writeHead(status, { "content-type": "application/json" });
+    response.end(JSON.stringify(content));
+  };
   if (url === "/api/v1/admin/rpc")
-    return [200, { ok: true, payload: controls[body.method](body.params) }];
-  if (suspendedBy !== null) return [503, { error: { message: "suspended" } }];
-  if (url === "/startupz") return [200, { uptimeMs: Date.now() - bornAt }];
+    return end(200, { ok: true, payload: controls[body.method](body.params) });
+  if (suspendedBy !== null) return end(503, { error: { message: "suspended" } });
+  if (url === "/startupz") return end(200, { uptimeMs: Date.now() - bornAt });
+  told.splice(0).forEach((finish) => finish());
   try {
-    return [200, turn(body.input)];
+    const text = await turn(body, headers);
+    return await (body.stream ? stream(response, text, body) : end(200, resource("completed", text)));
   } catch (failure) {
     // All that OpenClaw says of it, too.
     console.error(failure);
-    return [500, { status: "failed", error: { code: "api_error", message: "internal error" } }];
+    return end(500, { status: "failed", error: { code: "api_error", message: "internal error" } });
   }
 }
 
-http
-  .createServer(async (request, response) => {
-    const chunks = await request.toArray();
-    const text = Buffer.concat(chunks).toString();
-    const [status, body] = answer(request, text ? JSON.parse(text) : {});
-    response.writeHead(status, { "content-type": "application/json" });
-    response.end(JSON.stringify(body));
-  })
-  .listen(18789, "0.0.0.0");
+// As much of a WebSocket as a call from inside the sandbox needs: one short frame at a time.
+function talk(socket) {
+  const send = (frame) => {
+    const text = Buffer.from(JSON.stringify(frame));
+    const size = Buffer.alloc(2);
+    size.writeUInt16BE(text.length);
+    socket.write(Buffer.concat([Buffer.from([0x81, 126]), size, text]));
+  };
+  let unread = Buffer.alloc(0);
+  socket.on("data", (chunk) => {
+    unread = Buffer.concat([unread, chunk]);
+    while (unread.length >= 2) {
+      const isLong = (unread[1] & 0x7f) === 126;
+      const start = isLong ? 4 : 2;
+      if (unread.length < start) return;
+      const length = isLong ? unread.readUInt16BE(2) : unread[1] & 0x7f;
+      if (unread.length < start + 4 + length) return;
+      const mask = unread.subarray(start, start + 4);
+      const text = unread.subarray(start + 4, start + 4 + length).map((byte, n) => byte ^ mask[n % 4]);
+      const isText = (unread[0] & 0x0f) === 1;
+      unread = unread.subarray(start + 4 + length);
+      if (!isText) return socket.end();
+      const { id, method, params } = JSON.parse(text.toString());
+      send({ type: "res", id, ok: true, payload: controls[method]?.(params) ?? {} });
+    }
+  });
+  socket.on("error", () => socket.destroy());
+  send({ type: "event", event: "connect.challenge" });
+}
+
+function start() {
+  console.log("[gateway] listens");
+  // The databases that OpenClaw has, with nothing in them.
+  for (const place of ["state/openclaw.sqlite", "agents/main/agent/openclaw-agent.sqlite"]) {
+    fs.mkdirSync(path.dirname(`${home}/${place}`), { recursive: true });
+    new DatabaseSync(`${home}/${place}`).close();
+  }
+  http
+    .createServer(async (request, response) => {
+      const text = Buffer.concat(await request.toArray()).toString();
+      await answer(request, text ? JSON.parse(text) : {}, response);
+    })
+    .on("upgrade", ({ headers }, socket) => {
+      const key = `${headers["sec-websocket-key"]}258EAFA5-E914-47DA-95CA-C5AB0DC85B11`;
+      const accepted = crypto.createHash("sha1").update(key).digest("base64");
+      socket.write(
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
+          `Sec-WebSocket-Accept: ${accepted}\r\n\r\n`,
+      );
+      talk(socket);
+    })
+    .listen(18789, "0.0.0.0");
+}
+
 process.on("SIGTERM", () => process.exit(0));
+const isAwaited = () => process.env.QUICK_GATEWAY_WAITS && !fs.existsSync("/data/go");
+const wait = () => (isAwaited() ? setTimeout(wait, 20) : start());
+wait();

@@ -21,13 +21,17 @@ GATEWAY_FILE = Path(__file__).with_name("quick_gateway.js")
 
 
 @contextmanager
-def quick_image(engine: docker.DockerClient) -> Iterator[str]:
-    """The tag of an image of the test's own, which it may remove and put back."""
+def quick_image(engine: docker.DockerClient, **env: str) -> Iterator[str]:
+    """The tag of an image of the test's own, which it may remove and put back.
+
+    `env` are variables that its gateways have.
+    """
     repository, tag = "chowder-test/quick", secrets.token_hex(4)
     container = engine.containers.create(expected_tag(Settings()))
     try:
         container.put_archive("/usr/local/bin", _archive(GATEWAY_FILE.read_bytes()))
-        container.commit(repository, tag)
+        changes = "\n".join(f"ENV {name}={value}" for name, value in env.items())
+        container.commit(repository, tag, changes=changes or None)
     finally:
         container.remove()
     yield f"{repository}:{tag}"

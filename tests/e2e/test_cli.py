@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.e2e.quick_image import quick_image
 from tests.e2e.serving import bare_environment, free_port
 from tests.e2e.whole_life import assert_nothing_left
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     import docker
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow]
+pytestmark = pytest.mark.docker
 
 PROGRAM = Path(sys.executable).with_name("chowder-local")
 TIMEOUT_S = 180
@@ -33,6 +34,7 @@ class CommandLine:
         self.env = bare_environment() | {
             "CHOWDER_DATA_DIR": str(data_dir),
             "CHOWDER_PORT": str(self.port),
+            "CHOWDER_POOL_SIZE": "0",
             "NO_PROXY": "127.0.0.1",
         }
 
@@ -70,7 +72,32 @@ def cli(tmp_path: Path, engine: docker.DockerClient) -> Iterator[CommandLine]:
         assert_nothing_left(engine, store_id)
 
 
-def test_a_day_at_the_command_line(cli: CommandLine, engine: docker.DockerClient) -> None:
+@pytest.fixture
+def quick_cli(cli: CommandLine, engine: docker.DockerClient) -> Iterator[CommandLine]:
+    """The same with agents of the quick image, and two spares as without any setting."""
+    with quick_image(engine) as image:
+        cli.env["CHOWDER_IMAGE"] = image
+        del cli.env["CHOWDER_POOL_SIZE"]
+        yield cli
+        # The image has to be nobody's before it is removed.
+        cli.ok("reset", "--yes")
+
+
+def test_an_agent_is_made_and_talks_by_the_command_line(cli: CommandLine) -> None:
+    assert f"http://127.0.0.1:{cli.port}/v1" in cli.ok("up", "--detach")
+    instance_id = cli.ok("instances", "create", "my-agent").strip()
+    (row,) = cli.json("instances", "ls")
+    assert (row["id"], row["status"]) == (instance_id, "running")
+    said = cli.ok("chat", "my-agent", "Remember", "the", "milk.")
+    assert '[offline] Turn 1. You said: "Remember the milk."' in said
+    assert "[gateway]" in cli.ok("logs", "my-agent")
+    cli.ok("down")
+    assert cli.run("status")[0] == 1
+
+
+@pytest.mark.slow
+def test_a_day_at_the_command_line(quick_cli: CommandLine, engine: docker.DockerClient) -> None:
+    cli = quick_cli
     code, _, err = cli.run("status")
     assert code == 1
     assert "up --detach" in err
@@ -101,7 +128,7 @@ def test_a_day_at_the_command_line(cli: CommandLine, engine: docker.DockerClient
     assert (row["id"], row["status"]) == (instance_id, "running")
     assert "my-agent" in cli.ok("instances", "ls")
     assert "Remember the milk." in cli.ok("chat", "my-agent", "Remember", "the", "milk.")
-    assert "Turn 1." in cli.ok("chat", "my-agent", "--session", "else", "Hello")
+    assert "Turn 1. First: Hello" in cli.ok("chat", "my-agent", "--session", "else", "Hello")
     assert "[gateway]" in cli.ok("logs", "my-agent")
 
     assert cli.json("instances", "stop", "my-agent")["status"] == "stopped"

@@ -22,12 +22,14 @@ if TYPE_CHECKING:
     import docker
     from docker.models.containers import Container
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow]
+pytestmark = pytest.mark.docker
 
 SPARE_TIMEOUT_S = 180.0
+PAST = "Größe 1"
 ASKED = "What did I just ask you?"
 COLOUR, CODE = "My colour is teal.", "The code is 4711."
 NOTES = "workspace/notes.md"
+OVERRIDES = {"agents.defaults.thinkingDefault": "off"}
 
 
 @pytest.fixture(scope="module")
@@ -49,18 +51,39 @@ def api(pooled: ServerProcess) -> Iterator[Api]:
         yield api
 
 
+@pytest.fixture(scope="module")
+def only_original(pooled: ServerProcess) -> Iterator[str]:
+    with Api(pooled.base_url, pooled.key) as api:
+        instance_id = with_a_past(api)
+        yield instance_id
+        assert api.delete(f"instances/{instance_id}").status_code == 204
+
+
 @pytest.fixture
-def original(pooled: ServerProcess, api: Api) -> Iterator[str]:
-    """An agent with a past."""
-    spare_is_ready(pooled)
-    overrides = {"agents.defaults.thinkingDefault": "off"}
-    instance_id = api.created("original", openclaw_config=overrides)
+def original(api: Api, only_original: str) -> str:
+    """An agent with a past, with its notes and overrides when a test begins and when it ends.
+
+    A test goes on with none of its conversations but the main one, and counts no turns there.
+    """
+    api.until(only_original, "running")
+    return only_original
+
+
+def with_a_past(api: Api) -> str:
+    """A new agent that was told two things, and has its notes."""
+    instance_id = api.created("original", openclaw_config=OVERRIDES)
     api.until(instance_id, "running")
     api.say(instance_id, COLOUR)
-    api.say(instance_id, CODE, session="Größe 1")
+    api.say(instance_id, CODE, session=PAST)
     write(api, instance_id, "teal")
-    yield instance_id
-    assert api.delete(f"instances/{instance_id}").status_code == 204
+    return instance_id
+
+
+def has_that_past(api: Api, instance_id: str) -> None:
+    """Fails if an agent has not the notes, or not the conversation that no test goes on with."""
+    answer = api.say(instance_id, ASKED, session=PAST)
+    assert f'Turn 2. You said: "{ASKED}" Before that: "{CODE}"' in answer
+    assert read(api, instance_id) == "teal"
 
 
 def spare_is_ready(pooled: ServerProcess) -> None:
@@ -111,23 +134,59 @@ def is_running(container: Container, words: str) -> bool:
     return any(words in " ".join(row) for row in container.top()["Processes"])
 
 
+def test_an_agent_becomes_what_it_was_and_a_fork_of_a_snapshot_is_its_equal(
+    server: ServerProcess, engine: docker.DockerClient
+) -> None:
+    with Api(server.base_url, server.key) as api:
+        original = with_a_past(api)
+        api.stop(original)
+        body = {"name": "seeded"}
+        snapshot = local(api, "POST", f"instances/{original}/snapshots", json=body).json()
+        assert api.status(original) == "stopped"
+        api.start(original)
+        first = api.say(original, ASKED)
+        assert f'Turn 2. You said: "{ASKED}" Before that: "{COLOUR}"' in first
+        write(api, original, "later")
+        body = {"name": "fork"}
+        fork = local(api, "POST", f"snapshots/{snapshot['id']}/fork", json=body).json()["id"]
+        body = {"snapshot_id": snapshot["id"]}
+        restored = local(api, "POST", f"instances/{original}/restore", json=body).json()["id"]
+        assert restored == original
+        for each in (restored, fork):
+            api.until(each, "running")
+            assert api.say(each, ASKED) == first
+            has_that_past(api, each)
+        write(api, fork, "blue")
+        assert read(api, original) == "teal"
+        configs = [config_of(container_of(engine, api, each)) for each in (original, fork)]
+        for config in configs:
+            assert config["agents"]["defaults"]["thinkingDefault"] == "off"
+        assert configs[0]["gateway"]["auth"] != configs[1]["gateway"]["auth"]
+        local(api, "DELETE", f"snapshots/{snapshot['id']}")
+        for each in (original, fork):
+            assert api.delete(f"instances/{each}").status_code == 204
+
+
+@pytest.mark.slow
 def test_a_fork_that_gets_a_spare_which_still_boots_needs_no_other_boot(
     pooled: ServerProcess, api: Api, original: str, engine: docker.DockerClient
 ) -> None:
+    spare_is_ready(pooled)
+    before = booted(pooled)
+    path = f"instances/{original}/fork"
+    first: str = local(api, "POST", path, json={"name": "first"}).json()["id"]
     others = len(api.get("instances").json())
     eventually(lambda: len(containers(engine, pooled.store_id)) > others, "a spare boots")
-    before = booted(pooled)
     assert spares_ready(pooled) == 0
-    fork = made(api, f"instances/{original}/fork", json={"name": "fork"})
+    second = made(api, path, json={"name": "second"})
+    api.until(first, "running")
     assert booted(pooled) == before
-    assert f'Turn 2. You said: "{ASKED}" Before that: "{COLOUR}"' in api.say(fork, ASKED)
-    assert f'Turn 2. You said: "{ASKED}" Before that: "{CODE}"' in api.say(
-        fork, ASKED, session="Größe 1"
-    )
-    assert read(api, fork) == "teal"
-    assert api.delete(f"instances/{fork}").status_code == 204
+    for fork in (first, second):
+        has_that_past(api, fork)
+        assert api.delete(f"instances/{fork}").status_code == 204
 
 
+@pytest.mark.slow
 def test_a_fork_knows_what_was_said_and_goes_its_own_way(
     pooled: ServerProcess, api: Api, original: str, engine: docker.DockerClient
 ) -> None:
@@ -135,44 +194,38 @@ def test_a_fork_knows_what_was_said_and_goes_its_own_way(
     before = booted(pooled)
     with ThreadPoolExecutor(1) as beside:
         # A turn under way is let end, and is part of what is copied.
-        turn = beside.submit(api.say, original, 'call exec {"command": "sleep 1"}')
+        turn = beside.submit(api.say, original, 'call exec {"command": "sleep 1"}', session="way")
         running = container_of(engine, api, original)
         eventually(lambda: is_running(running, "sleep 1"), "the turn is under way")
         fork = made(api, f"instances/{original}/fork", json={"name": "fork"})
         assert turn.result(timeout=60)
     assert booted(pooled) == before
-    answer = api.say(fork, ASKED)
-    assert "Turn 3." in answer
+    answer = api.say(fork, ASKED, session="way")
+    assert "Turn 2." in answer
     assert "sleep 1" in answer
-    assert f'Turn 2. You said: "{ASKED}" Before that: "{CODE}"' in api.say(
-        fork, ASKED, session="Größe 1"
-    )
-    assert read(api, fork) == "teal"
+    has_that_past(api, fork)
     write(api, fork, "blue")
     assert read(api, original) == "teal"
-    assert "Turn 3." in api.say(original, ASKED)
+    assert "Turn 2." in api.say(original, ASKED, session="way")
     config = config_of(container_of(engine, api, fork))
     assert config["agents"]["defaults"]["thinkingDefault"] == "off"
     theirs = config_of(container_of(engine, api, original))
     assert config["gateway"]["auth"] != theirs["gateway"]["auth"]
     shown = api.get(f"instances/{fork}").json()
-    assert shown["openclaw_config"] == {"agents.defaults.thinkingDefault": "off"}
+    assert shown["openclaw_config"] == OVERRIDES
     # What it was brought to is on its volume, too.
     container_of(engine, api, fork).kill()
     eventually(lambda: api.status(fork) == "provisioning", "its death is seen")
     api.until(fork, "running")
-    assert f'Before that: "{ASKED}"' in api.say(fork, ASKED)
+    assert f'Before that: "{ASKED}"' in api.say(fork, ASKED, session="way")
     assert api.delete(f"instances/{fork}").status_code == 204
 
 
-def test_an_agent_becomes_what_it_was_and_forks_of_a_snapshot_are_equal(
+@pytest.mark.slow
+def test_an_agent_that_becomes_what_it_was_and_a_fork_of_a_snapshot_need_no_boot_of_their_own(
     pooled: ServerProcess, api: Api, original: str, engine: docker.DockerClient
 ) -> None:
-    api.stop(original)
-    body = {"name": "seeded"}
-    snapshot = local(api, "POST", f"instances/{original}/snapshots", json=body).json()
-    assert api.status(original) == "stopped"
-    api.start(original)
+    snapshot = local(api, "POST", f"instances/{original}/snapshots", json={"name": "seeded"}).json()
     first = api.say(original, ASKED)
     write(api, original, "later")
     spare_is_ready(pooled)
@@ -180,19 +233,14 @@ def test_an_agent_becomes_what_it_was_and_forks_of_a_snapshot_are_equal(
     restored = made(api, f"instances/{original}/restore", json={"snapshot_id": snapshot["id"]})
     assert (restored, booted(pooled)) == (original, before)
     assert (api.say(original, ASKED), read(api, original)) == (first, "teal")
-    # None is ready just now: one gets what boots, or is booted with its home put on the volume.
-    forks = [
-        local(api, "POST", f"snapshots/{snapshot['id']}/fork", json={"name": name}).json()["id"]
-        for name in ("Bea", "Cid")
-    ]
-    for fork in forks:
-        api.until(fork, "running")
-        assert (api.say(fork, ASKED), read(api, fork)) == (first, "teal")
-        assert f'Before that: "{CODE}"' in api.say(fork, ASKED, session="Größe 1")
+    # It gets what boots just now.
+    fork = made(api, f"snapshots/{snapshot['id']}/fork", json={"name": "Bea"})
+    assert booted(pooled) == before
+    assert api.say(fork, ASKED) == first
+    has_that_past(api, fork)
     assert [each["id"] for each in local(api, "GET", "snapshots").json()] == [snapshot["id"]]
     local(api, "DELETE", f"snapshots/{snapshot['id']}")
-    for fork in forks:
-        assert api.delete(f"instances/{fork}").status_code == 204
+    assert api.delete(f"instances/{fork}").status_code == 204
     eventually(lambda: list((pooled.data_dir / "snapshots").iterdir()) == [], "no archive is left")
     known = {row["sandbox_id"] for row in api.get("instances").json()}
     left = {str(volume.name) for volume in volumes(engine, pooled.store_id)} - known
@@ -200,13 +248,14 @@ def test_an_agent_becomes_what_it_was_and_forks_of_a_snapshot_are_equal(
     assert len(left) <= 1
 
 
+@pytest.mark.slow
 def test_an_agent_goes_to_another_server_without_what_is_of_this_one(
     pooled: ServerProcess, api: Api, original: str, engine: docker.DockerClient
 ) -> None:
     planted = {"env.vars.MINE": "planted-1", "channels.telegram.botToken": "planted-2"}
     changed = api.patch(f"instances/{original}", json={"openclaw_config": planted})
     assert changed.status_code == 200, changed.text
-    api.say(original, "A turn with that in mind.")
+    api.say(original, "A turn with that in mind.", session="mind")
     config = config_of(container_of(engine, api, original))
     content = local(api, "GET", f"instances/{original}/export").content
     secrets = [
@@ -232,7 +281,8 @@ def test_an_agent_goes_to_another_server_without_what_is_of_this_one(
             content=content,
             headers={"Content-Type": "application/x-tar"},
         )
-        assert "A turn with that in mind." in other.say(imported, ASKED)
-        assert f'Before that: "{CODE}"' in other.say(imported, ASKED, session="Größe 1")
-        assert read(other, imported) == "teal"
+        assert "A turn with that in mind." in other.say(imported, ASKED, session="mind")
+        has_that_past(other, imported)
         assert other.delete(f"instances/{imported}").status_code == 204
+    without = api.patch(f"instances/{original}", json={"openclaw_config": dict.fromkeys(planted)})
+    assert without.json()["openclaw_config"] == OVERRIDES, without.text

@@ -11,13 +11,16 @@ import httpx
 import pytest
 
 from tests.e2e.api import Api
+from tests.e2e.quick_agents import quick_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import docker
+
     from tests.e2e.serving import ServerProcess
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow]
+pytestmark = pytest.mark.docker
 
 SESSION = "keys"
 
@@ -31,76 +34,107 @@ def made(api: Api, instance_id: str, *permissions: str) -> dict[str, Any]:
     return key
 
 
-@pytest.fixture
-def key(api: Api, instance: str) -> dict[str, Any]:
-    return made(api, instance, "read", "interact")
-
-
-@pytest.fixture
-def page(server: ServerProcess, key: dict[str, Any]) -> Iterator[Api]:
-    """A client that has nothing but the scoped key."""
-    with Api(server.base_url, key["raw_key"]) as page:
-        yield page
-
-
 def test_a_scoped_key_polls_and_chats_and_does_nothing_else(
-    api: Api, page: Api, instance: str, key: dict[str, Any]
+    server: ServerProcess, api: Api, instance: str
 ) -> None:
-    assert page.status(instance) == "running"
-    assert [each["id"] for each in page.get("instances").json()] == [instance]
-    assert "hello from a page" in page.say(instance, "hello from a page", session=SESSION)
-    events = list(page.events(instance, "and streamed", session=SESSION))
-    assert events[-1]["type"] == "response.completed"
-    refused = {
-        page.patch(f"instances/{instance}", json={"name": "mine"}).status_code,
-        page.get(f"instances/{instance}/files").status_code,
-        page.post(f"instances/{instance}/stop").status_code,
-        page.delete(f"instances/{instance}").status_code,
-        page.get("organization").status_code,
-        page.get("keys").status_code,
-    }
+    key = made(api, instance, "read", "interact")
+    with Api(server.base_url, key["raw_key"]) as page:
+        assert page.status(instance) == "running"
+        assert [each["id"] for each in page.get("instances").json()] == [instance]
+        assert "hello from a page" in page.say(instance, "hello from a page", session=SESSION)
+        events = list(page.events(instance, "and streamed", session=SESSION))
+        assert events[-1]["type"] == "response.completed"
+        refused = {
+            page.patch(f"instances/{instance}", json={"name": "mine"}).status_code,
+            page.get(f"instances/{instance}/files").status_code,
+            page.post(f"instances/{instance}/stop").status_code,
+            page.delete(f"instances/{instance}").status_code,
+            page.get("organization").status_code,
+            page.get("keys").status_code,
+        }
     assert refused == {403}
     listed = {each["id"]: each for each in api.get("keys").json()}
     assert listed[key["id"]]["last_used_at"] is not None
 
 
+@pytest.fixture(scope="module")
+def quick(
+    tmp_path_factory: pytest.TempPathFactory,
+    engine: docker.DockerClient,
+    request: pytest.FixtureRequest,
+) -> Iterator[ServerProcess]:
+    with quick_server(tmp_path_factory.mktemp("keys"), engine, request.config) as server:
+        yield server
+
+
+@pytest.fixture
+def owner(quick: ServerProcess) -> Iterator[Api]:
+    with Api(quick.base_url, quick.key) as owner:
+        yield owner
+
+
+@pytest.fixture
+def agent(owner: Api) -> Iterator[str]:
+    instance_id = owner.created("of a key")
+    owner.until(instance_id, "running")
+    yield instance_id
+    assert owner.delete(f"instances/{instance_id}").status_code == 204
+
+
+@pytest.fixture
+def key(owner: Api, agent: str) -> dict[str, Any]:
+    return made(owner, agent, "read", "interact")
+
+
+@pytest.fixture
+def page(quick: ServerProcess, key: dict[str, Any]) -> Iterator[Api]:
+    """A client that has nothing but the scoped key."""
+    with Api(quick.base_url, key["raw_key"]) as page:
+        yield page
+
+
+@pytest.mark.slow
 def test_a_revoked_key_fails_at_once_while_its_open_stream_ends_whole(
-    api: Api, page: Api, instance: str, key: dict[str, Any]
+    owner: Api, page: Api, agent: str, key: dict[str, Any]
 ) -> None:
-    with closing(page.events(instance, "a long story", session=SESSION)) as events:
+    with closing(page.events(agent, "a long story", session=SESSION)) as events:
         first = next(events)
-        assert api.delete(f"keys/{key['id']}").status_code == 204
+        assert owner.delete(f"keys/{key['id']}").status_code == 204
         assert page.get("instances").status_code == 401
-        assert page.message(instance, "more", session=SESSION).status_code == 401
+        assert page.message(agent, "more", session=SESSION).status_code == 401
+        # The story does not end before somebody says something to the agent.
+        owner.say(agent, "The end.", session="another")
         *_, last = events
     assert (first["type"], last["type"]) == ("response.created", "response.completed")
 
 
+@pytest.mark.slow
 def test_keys_and_their_last_use_outlive_the_server(
-    api: Api, page: Api, server: ServerProcess, instance: str, key: dict[str, Any]
+    owner: Api, page: Api, quick: ServerProcess, agent: str, key: dict[str, Any]
 ) -> None:
-    revoked = made(api, instance, "read")
-    assert api.delete(f"keys/{revoked['id']}").status_code == 204
-    assert page.status(instance) == "running"
-    before = api.get("keys").json()
-    server.down()
-    server.up()
-    after = api.get("keys").json()
+    revoked = made(owner, agent, "read")
+    assert owner.delete(f"keys/{revoked['id']}").status_code == 204
+    assert page.status(agent) == "running"
+    before = owner.get("keys").json()
+    quick.down()
+    quick.up()
+    after = owner.get("keys").json()
     # The organization's own key was used in between, but it is not in the list.
     assert after == before
     shown = {each["id"]: each for each in after}
     assert shown[key["id"]]["last_used_at"] is not None
     assert shown[revoked["id"]]["is_active"] is False
-    assert page.status(instance) == "running"
-    with Api(server.base_url, revoked["raw_key"]) as client:
+    assert page.status(agent) == "running"
+    with Api(quick.base_url, revoked["raw_key"]) as client:
         assert client.get("instances").status_code == 401
 
 
-def test_a_click_on_the_checkout_makes_room(server: ServerProcess) -> None:
-    with Api(server.base_url, "none") as nobody:
+@pytest.mark.slow
+def test_a_click_on_the_checkout_makes_room(quick: ServerProcess) -> None:
+    with Api(quick.base_url, "none") as nobody:
         signed_up = nobody.post("organization/signup", json={"name": "Fish & <Chips>"}).json()
     assert signed_up["organization"]["subscription_tier"] == "shrimp"
-    with Api(server.base_url, signed_up["api_key"]) as api:
+    with Api(quick.base_url, signed_up["api_key"]) as api:
         # It has no model key, so what it makes ends in `error` without a sandbox, and counts.
         first = api.created("first")
         over = api.post("instances", json={"name": "second"})
@@ -123,4 +157,4 @@ def test_a_click_on_the_checkout_makes_room(server: ServerProcess) -> None:
         for instance_id in (first, second):
             assert api.delete(f"instances/{instance_id}").status_code == 204
     session = url.partition("session=")[2]
-    assert session not in server.log()
+    assert session not in quick.log()

@@ -12,10 +12,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.e2e.quick_agents import quick_server
+
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import docker
+
     from chowder_local.checkups.findings import Finding
     from tests.e2e.dashboards import Served
     from tests.e2e.serving import ServerProcess
+    from tests.e2e.stand_in import StandIn
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 FAILING = """
@@ -62,7 +69,7 @@ import pytest
 
 @pytest.mark.chowder_recording("there")
 def test_recorded(chowder_common_instance):
-    assert chowder_common_instance.say("Good {word}")
+    assert chowder_common_instance.say("ask your model: Good {word}")
 """
 UNRECORDED = """
 @pytest.mark.chowder_recording("nowhere")
@@ -110,19 +117,42 @@ def begun(folder: Path) -> subprocess.Popen[str]:
 
 def environment(folder: Path, server: ServerProcess | None) -> dict[str, str]:
     named = {"CHOWDER_BASE_URL": server.base_url, "CHOWDER_KEY": server.key} if server else {}
-    return {"PATH": os.environ["PATH"], "HOME": str(folder), **named}
+    # A server that is started needs no agent before it is asked for one.
+    own = {"HOME": str(folder), "CHOWDER_POOL_SIZE": "0"}
+    return {"PATH": os.environ["PATH"], **own, **named}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("options", [(), ("-n", "2")])
-def test_the_examples_pass_as_they_stand(
-    server: ServerProcess, tmp_path: Path, options: tuple[str, ...]
-) -> None:
+@pytest.fixture
+def relaying(
+    tmp_path_factory: pytest.TempPathFactory,
+    engine: docker.DockerClient,
+    stand_in: StandIn,
+    request: pytest.FixtureRequest,
+) -> Iterator[ServerProcess]:
+    """A server whose agents ask the stand-in for the models, and do nothing else."""
+    settings = stand_in.settings | {"CHOWDER_OFFLINE": "false"}
+    folder = tmp_path_factory.mktemp("relaying")
+    with quick_server(folder, engine, request.config, settings) as server:
+        yield server
+
+
+@pytest.mark.docker
+def test_an_example_passes_as_it_stands(server: ServerProcess, tmp_path: Path) -> None:
     shutil.copytree(EXAMPLES, tmp_path, dirs_exist_ok=True)
-    done = run(tmp_path, server, *options)
+    done = run(tmp_path, server, "test_order_desk.py")
+    assert "4 passed" in done.stdout, done.stdout + done.stderr
+
+
+@pytest.mark.docker
+@pytest.mark.slow
+def test_the_examples_pass_beside_each_other(server: ServerProcess, tmp_path: Path) -> None:
+    shutil.copytree(EXAMPLES, tmp_path, dirs_exist_ok=True)
+    # A file's agents are made once.
+    done = run(tmp_path, server, "-n", "2", "--dist", "loadfile")
     assert "6 passed" in done.stdout, done.stdout + done.stderr
 
 
+@pytest.mark.docker
 @pytest.mark.slow
 def test_replies_are_for_all_agents_of_a_test_and_a_failure_tells_what_was_said_in_it(
     server: ServerProcess, tmp_path: Path
@@ -146,26 +176,27 @@ def test_replies_are_for_all_agents_of_a_test_and_a_failure_tells_what_was_said_
     assert server.key not in done.stdout
 
 
+@pytest.mark.docker
 @pytest.mark.slow
 def test_a_recording_is_made_of_real_models_and_then_answers_or_says_what_differs(
-    server: ServerProcess, tmp_path: Path
+    relaying: ServerProcess, tmp_path: Path
 ) -> None:
     keys = {"ANTHROPIC_API_KEY": "sk-ant-planted"}
     (tmp_path / "test_mine.py").write_text(RECORDED.format(word="morning"))
-    made = run(tmp_path, server, "--chowder-record", **keys)
+    made = run(tmp_path, relaying, "--chowder-record", **keys)
     assert "1 passed" in made.stdout, made.stdout + made.stderr
     (file,) = (tmp_path / "there").iterdir()
     recorded = file.read_text()
     (tmp_path / "test_mine.py").write_text(RECORDED.format(word="night") + "    assert False\n")
-    failed = run(tmp_path, server, "--chowder-record", **keys)
+    failed = run(tmp_path, relaying, "--chowder-record", **keys)
     assert "1 failed" in failed.stdout, failed.stdout + failed.stderr
     (tmp_path / "test_mine.py").write_text(RECORDED.format(word="night") + UNRECORDED)
-    refused = run(tmp_path, server, "--chowder-record")
+    refused = run(tmp_path, relaying, "--chowder-record")
     assert "2 failed" in refused.stdout, refused.stdout + refused.stderr
     assert "No recording is made: no real model of anthropic has answered." in refused.stdout
     assert "No recording is made: no model call was answered." in refused.stdout
     assert file.read_text() == recorded
-    differs = run(tmp_path, server)
+    differs = run(tmp_path, relaying)
     assert "1 failed, 1 error" in differs.stdout, differs.stdout + differs.stderr
     assert f"{file.name}, but recorded was [said: Good morning]" in differs.stdout
     for name in ("recorded", "unrecorded"):
@@ -208,6 +239,7 @@ def findings(served: Served) -> list[Finding]:
     return list(found)
 
 
+@pytest.mark.docker
 @pytest.mark.slow
 def test_of_two_runs_in_one_project_the_last_ends_the_server(tmp_path: Path) -> None:
     (tmp_path / "test_mine.py").write_text(WAITING)

@@ -11,12 +11,14 @@ import pytest
 
 from tests.e2e.api import Api
 from tests.e2e.containers import config_of, container_of, inside
+from tests.e2e.quick_agents import quick_server
 from tests.e2e.serving import ServerProcess
 from tests.e2e.waiting import eventually
 from tests.e2e.whole_life import served
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     import docker
     from docker.models.containers import Container
@@ -24,8 +26,17 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
 SPARE_TIMEOUT_S = 180.0
+POOL = {
+    "CHOWDER_POOL_SIZE": "1",
+    "CHOWDER_FREEZE_AFTER_S": "0",
+    "CHOWDER_RELEASE_AFTER_S": "1",
+    "CHOWDER_RECONCILE_INTERVAL_S": "1",
+}
+"""One frozen spare is kept, and what was stopped a second ago is let go of."""
 OVERRIDES = {"agents.defaults.thinkingDefault": "off"}
 HOME = "/data/.openclaw"
+LET = "touch /data/go"
+"""Inside a sandbox of the server that is `holding`: its gateway begins."""
 
 
 @pytest.fixture(scope="module")
@@ -34,14 +45,27 @@ def pooled(
     engine: docker.DockerClient,
     request: pytest.FixtureRequest,
 ) -> Iterator[ServerProcess]:
-    """A server that keeps one frozen spare, and lets go of what was stopped a second ago."""
-    settings = {
-        "CHOWDER_POOL_SIZE": "1",
-        "CHOWDER_FREEZE_AFTER_S": "0",
-        "CHOWDER_RELEASE_AFTER_S": "1",
-        "CHOWDER_RECONCILE_INTERVAL_S": "1",
-    }
-    server = ServerProcess(tmp_path_factory.mktemp("pool") / "data", settings)
+    """A server with agents of the quick image."""
+    with quick_server(tmp_path_factory.mktemp("pool"), engine, request.config, POOL) as server:
+        yield server
+
+
+@pytest.fixture
+def holding(
+    tmp_path: Path, engine: docker.DockerClient, request: pytest.FixtureRequest
+) -> Iterator[ServerProcess]:
+    """The same, but a sandbox is not there before the test lets it."""
+    waits = {"QUICK_GATEWAY_WAITS": "yes"}
+    with quick_server(tmp_path, engine, request.config, POOL, **waits) as server:
+        yield server
+
+
+@pytest.fixture
+def real(
+    tmp_path: Path, engine: docker.DockerClient, request: pytest.FixtureRequest
+) -> Iterator[ServerProcess]:
+    """A server with agents of OpenClaw, and without spares."""
+    server = ServerProcess(tmp_path / "data", POOL | {"CHOWDER_POOL_SIZE": "0"})
     with served(server, engine, request.config):
         yield server
 
@@ -137,50 +161,69 @@ def tool(pooled: ServerProcess, instance_id: str, name: str, **args: Any) -> dic
     return details
 
 
+def with_spares(server: ServerProcess, count: int) -> None:
+    """Has a server that runs keep so many from now on."""
+    server.down()
+    server.env["CHOWDER_POOL_SIZE"] = str(count)
+    server.up()
+
+
+def is_let_go(api: Api, container: Container, instance_id: str) -> None:
+    """Waits until a stopped agent has ended of itself."""
+
+    def has_ended() -> bool:
+        container.reload()
+        return container.status == "exited"
+
+    eventually(has_ended, "it is let go")
+    assert container.attrs["State"]["ExitCode"] == 0
+    assert api.status(instance_id) == "stopped"
+
+
 def test_a_claimed_agent_is_like_one_that_was_booted_for_its_instance(
-    pooled: ServerProcess, api: Api, engine: docker.DockerClient
+    real: ServerProcess, engine: docker.DockerClient
 ) -> None:
-    spare = spare_of(pooled, engine)
-    claimed_id = api.created("claimed", model_provider="openai", openclaw_config=OVERRIDES)
-    api.until(claimed_id, "running")
-    claimed = container_of(engine, api, claimed_id)
-    assert claimed.id == spare.id
-    # Of its warm-up nothing is left, on the whole of its disk.
-    assert rows_of_conversations(claimed) == ""
-    words = r"agent:main:s-|resp_|\[offline\]|Hello\."
-    assert inside(claimed, f"grep -rlaE '{words}' {HOME}") == (1, "")
-    with Api(pooled.base_url.removesuffix("/v1"), pooled.key) as local:
-        told = local.get(f"local/instances/{claimed_id}/sessions").json()["sessions"]
-    assert [(each["key"], each["messages"]) for each in told] == [("agent:main:main", 0)]
-    pooled.down()
-    pooled.env["CHOWDER_POOL_SIZE"] = "0"
-    pooled.up()
-    booted_id = api.created("booted", model_provider="openai", openclaw_config=OVERRIDES)
-    api.until(booted_id, "running")
-    booted = container_of(engine, api, booted_id)
+    with Api(real.base_url, real.key) as api:
+        booted_id = api.created("booted", model_provider="openai", openclaw_config=OVERRIDES)
+        api.until(booted_id, "running")
+        booted = container_of(engine, api, booted_id)
+        with_spares(real, 1)
+        spare = spare_of(real, engine)
+        claimed_id = api.created("claimed", model_provider="openai", openclaw_config=OVERRIDES)
+        api.until(claimed_id, "running")
+        claimed = container_of(engine, api, claimed_id)
+        assert claimed.id == spare.id
+        # The next one is nobody's concern here.
+        with_spares(real, 0)
+        # Of its warm-up nothing is left, on the whole of its disk.
+        assert rows_of_conversations(claimed) == ""
+        words = r"agent:main:s-|resp_|\[offline\]|Hello\."
+        assert inside(claimed, f"grep -rlaE '{words}' {HOME}") == (1, "")
+        with Api(real.base_url.removesuffix("/v1"), real.key) as local:
+            told = local.get(f"local/instances/{claimed_id}/sessions").json()["sessions"]
+        assert [(each["key"], each["messages"]) for each in told] == [("agent:main:main", 0)]
 
-    assert made_of(claimed) == made_of(booted)
-    configs = [without_tokens(config_of(each), each) for each in (claimed, booted)]
-    assert configs[0] == configs[1]
-    assert configs[0]["agents"]["defaults"]["model"]["primary"] == "chowder-openai/gpt-4o"
-    assert configs[0]["agents"]["defaults"]["thinkingDefault"] == "off"
-    for each_id in (claimed_id, booted_id):
-        assert tool(pooled, each_id, "sessions_list", limit=100)["sessions"] == []
-    # Both have had no turn that anybody knows of; the workspace is made by the first.
-    answers = [api.say(each_id, "Hello there.") for each_id in (claimed_id, booted_id)]
-    assert answers[0] == answers[1] == '[offline] Turn 1. You said: "Hello there."'
-    assert workspace_of(claimed) == workspace_of(booted)
-    # The image brings their database along, without anything that is one agent's own.
-    identity = "SELECT group_concat(public_key_pem) FROM device_identities"
-    identities = {asked_of_its_database(each, identity) for each in (claimed, booted)}
-    assert len(identities) == 2
-    assert all("BEGIN PUBLIC KEY" in each for each in identities)
-
-    pooled.down()
-    pooled.env["CHOWDER_POOL_SIZE"] = "1"
-    pooled.up()
-    for each_id in (claimed_id, booted_id):
-        assert api.delete(f"instances/{each_id}").status_code == 204
+        assert made_of(claimed) == made_of(booted)
+        configs = [without_tokens(config_of(each), each) for each in (claimed, booted)]
+        assert configs[0] == configs[1]
+        assert configs[0]["agents"]["defaults"]["model"]["primary"] == "chowder-openai/gpt-4o"
+        assert configs[0]["agents"]["defaults"]["thinkingDefault"] == "off"
+        for each_id in (claimed_id, booted_id):
+            assert tool(real, each_id, "sessions_list", limit=100)["sessions"] == []
+        # Both have had no turn that anybody knows of; the workspace is made by the first.
+        answers = [api.say(each_id, "Hello there.") for each_id in (claimed_id, booted_id)]
+        assert answers[0] == answers[1] == '[offline] Turn 1. You said: "Hello there."'
+        assert workspace_of(claimed) == workspace_of(booted)
+        # The image brings their database along, without anything that is one agent's own.
+        identity = "SELECT group_concat(public_key_pem) FROM device_identities"
+        identities = {asked_of_its_database(each, identity) for each in (claimed, booted)}
+        assert len(identities) == 2
+        assert all("BEGIN PUBLIC KEY" in each for each in identities)
+        # OpenClaw ends in peace, too, and is then started on what it has written.
+        api.stop(claimed_id)
+        is_let_go(api, claimed, claimed_id)
+        api.start(claimed_id)
+        assert 'Before that: "Hello there."' in api.say(claimed_id, "Still there?")
 
 
 def test_a_restarted_server_keeps_its_spare_and_a_killed_one_is_replaced(
@@ -202,28 +245,35 @@ def test_a_restarted_server_keeps_its_spare_and_a_killed_one_is_replaced(
 
 
 def test_who_finds_none_ready_gets_the_one_that_boots(
-    pooled: ServerProcess, api: Api, engine: docker.DockerClient
+    holding: ServerProcess, engine: docker.DockerClient
 ) -> None:
-    spare_of(pooled, engine)
-    first_id = api.created("first")
-    api.until(first_id, "running")
-    first = container_of(engine, api, first_id)
-    label = f"dev.chowder-local.store={pooled.store_id}"
+    label = f"dev.chowder-local.store={holding.store_id}"
 
-    def booting() -> list[Container]:
-        running = engine.containers.list(filters={"label": label, "status": "running"})
-        return [each for each in running if each.name != first.name]
+    def booting(*others: str | None) -> Container:
+        def found() -> list[Container]:
+            running = engine.containers.list(filters={"label": label, "status": "running"})
+            return [each for each in running if each.name not in others]
 
-    (spare,) = eventually(booting, "the next spare boots")
-    assert spare.attrs["HostConfig"]["CpuShares"] < first.attrs["HostConfig"]["CpuShares"]
-    second_id = api.created("second")
-    api.until(second_id, "running")
-    second = container_of(engine, api, second_id)
-    assert second.id == spare.id
-    assert made_of(second) == made_of(first)
-    assert api.say(second_id, "Hello there.") == '[offline] Turn 1. You said: "Hello there."'
-    for each_id in (first_id, second_id):
-        assert api.delete(f"instances/{each_id}").status_code == 204
+        (container,) = eventually(found, "the next spare boots")
+        return container
+
+    with Api(holding.base_url, holding.key) as api:
+        assert inside(booting(), LET) == (0, "")
+        spare = spare_of(holding, engine)
+        first_id = api.created("first")
+        api.until(first_id, "running")
+        first = container_of(engine, api, first_id)
+        assert first.id == spare.id
+        following = booting(first.name)
+        assert following.attrs["HostConfig"]["CpuShares"] < first.attrs["HostConfig"]["CpuShares"]
+        second_id = api.created("second")
+        assert api.status(second_id) == "provisioning"
+        assert inside(following, LET) == (0, "")
+        api.until(second_id, "running")
+        second = container_of(engine, api, second_id)
+        assert second.id == following.id
+        assert made_of(second) == made_of(first)
+        assert api.say(second_id, "Hello there.") == "Turn 1. First: Hello there."
 
 
 def test_a_stopped_agent_gives_its_memory_back_and_starts_with_what_it_knew(
@@ -234,15 +284,7 @@ def test_a_stopped_agent_gives_its_memory_back_and_starts_with_what_it_knew(
     api.until(instance_id, "running")
     api.say(instance_id, "The tide turns at noon.")
     api.stop(instance_id)
-    container = container_of(engine, api, instance_id)
-
-    def has_ended() -> bool:
-        container.reload()
-        return container.status == "exited"
-
-    eventually(has_ended, "it is let go")
-    assert container.attrs["State"]["ExitCode"] == 0
-    assert api.status(instance_id) == "stopped"
+    is_let_go(api, container_of(engine, api, instance_id), instance_id)
     api.start(instance_id)
-    assert 'Before that: "The tide turns at noon."' in api.say(instance_id, "Still there?")
+    assert api.say(instance_id, "Still there?") == "Turn 2. First: The tide turns at noon."
     assert api.delete(f"instances/{instance_id}").status_code == 204

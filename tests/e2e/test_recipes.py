@@ -17,6 +17,8 @@ from chowder_local.engine.image_recipe import expected_tag
 from chowder_local.settings import Settings
 from tests.e2e.github_runner import Failed, GitHubRunner
 from tests.e2e.gitlab_runner import job, run_job
+from tests.e2e.kept import kept_folder
+from tests.e2e.quick_image import quick_image
 from tests.e2e.serving import bare_environment, free_port
 from tests.e2e.whole_life import assert_nothing_left
 
@@ -29,21 +31,43 @@ pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
 PARTS = ("chowder_local", "docker", "scripts")
+ENVIRONMENT = (
+    "requirements.lock",
+    "requirements-dev.lock",
+    "pyproject.toml",
+    "scripts/environment",
+)
 FILES = ("action.yml", "pyproject.toml", "README.md", "requirements.lock", "requirements-dev.lock")
 REPLIES = "- match: {text: hello}\n  reply: Hello, pipeline.\n"
 TALK = """
 id=$(chowder-local instances create from-ci)
 curl -sSf "$CHOWDER_BASE_URL/instances/$id/responses" -H "Authorization: Bearer $CHOWDER_KEY" \
-  -H "Content-Type: application/json" -d '{"model": "gpt-4o", "input": "Hello"}'
+  -H "Content-Type: application/json" -d '{"model": "gpt-4o", "input": "ask your model: Hello"}'
 """
 TINY_DOCKERFILE = "FROM scratch\nCOPY versions.env /\n"
 
 
 @pytest.fixture(scope="module")
-def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """This project as the template for GitLab gets it; the first test makes its environment."""
-    folder = tmp_path_factory.mktemp("recipes")
-    source, target = folder / "project", folder / "checkout"
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """This project as the template for GitLab gets it.
+
+    The first test makes its environment. That takes a minute, and so it is kept for the next run
+    that makes it of the same; one knows where it is, so the checkout is always at the same place.
+    """
+    source = tmp_path_factory.mktemp("recipes") / "project"
+    with kept_folder("recipes", [ROOT / each for each in ENVIRONMENT]) as folder:
+        target, environment = folder / "checkout", folder / "environment"
+        if (target / ".venv").exists():
+            (target / ".venv").rename(environment)
+        shutil.rmtree(target, ignore_errors=True)
+        clone(source, target)
+        if environment.exists():
+            environment.rename(target / ".venv")
+        yield target
+
+
+def clone(source: Path, target: Path) -> None:
+    """Puts what is here into a repository, and has the template get it from there."""
     source.mkdir()
     for part in PARTS:
         shutil.copytree(ROOT / part, source / part, ignore=shutil.ignore_patterns("__pycache__"))
@@ -61,13 +85,20 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run(
         ["bash", "-ec", getting["before_script"][0]], env=bare_environment() | names, check=True
     )
-    return target
+
+
+@pytest.fixture(scope="module")
+def image(engine: docker.DockerClient) -> Iterator[str]:
+    with quick_image(engine) as image:
+        yield image
 
 
 @pytest.fixture
-def env() -> dict[str, str]:
-    """A job's: as few agents as do, and no other test's memory counted."""
-    return bare_environment() | {"CHOWDER_MAX_AWAKE": "16", "NO_PROXY": "127.0.0.1"}
+def env(image: str) -> dict[str, str]:
+    """A job's: as few agents as do, there at once, and no other test's memory counted."""
+    return bare_environment() | {
+        "CHOWDER_IMAGE": image, "CHOWDER_MAX_AWAKE": "16", "NO_PROXY": "127.0.0.1",
+    }  # fmt: skip
 
 
 @pytest.fixture
@@ -151,6 +182,7 @@ def test_github_a_start_that_fails_leaves_logs_by_itself(
 def test_github_an_image_is_built_once_and_then_comes_from_the_cache(
     checkout: Path, runner: GitHubRunner, tiny_recipe: Callable[[], None]
 ) -> None:
+    del runner.env["CHOWDER_IMAGE"]
     # What a build needs to have; the recipe makes nothing of it.
     runner.env["CHOWDER_BASE_IMAGE"] = expected_tag(Settings())
     for step in ("building", "loading"):

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     import docker
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow]
+pytestmark = pytest.mark.docker
 
 MODEL_KEYS = {
     "anthropic": "sk-ant-api03-PLANTED-4be07a91",
@@ -46,9 +47,10 @@ SKILL = "---\nname: pager\ndescription: Pages.\n---\n# pager\n"
 
 @dataclass
 class Planted:
-    """A server after calls of every kind, and the secrets it was given or has made."""
+    """A server after calls, and the secrets it was given or has made."""
 
     server: ServerProcess
+    instance_id: str
     owned: dict[str, str]
     """Secrets that nothing but their owner may hold."""
     inner: dict[str, str]
@@ -94,34 +96,48 @@ def wordy(
 
 
 @pytest.fixture(scope="module")
-def planted(wordy: ServerProcess, stand_in: StandIn) -> Iterator[Planted]:
-    with BotApi() as bots:
-        yield _after_all_kinds_of_calls(wordy, stand_in, bots)
-
-
-def _after_all_kinds_of_calls(server: ServerProcess, stand_in: StandIn, bots: BotApi) -> Planted:
-    with Api(server.base_url, "none") as nobody:
+def talked(wordy: ServerProcess) -> Planted:
+    """After a talk with an agent: all that an organization owns has been used by then."""
+    with Api(wordy.base_url, "none") as nobody:
         made = nobody.post("organization/signup", json={"name": "planted"}).json()
-    planted = Planted(server, {f"{name} key": key for name, key in MODEL_KEYS.items()}, {})
-    planted.owned |= {"organization key": made["api_key"], "second model key": NEW_MODEL_KEY}
-    planted.owned |= {"unknown key": BAD_KEY, "environment's key": ENVIRONMENT_KEY}
-    planted.inner |= {"skill key": SKILL_KEY, "skill variable": SKILL_ROOM, "telegram": TOKEN}
-    planted.inner |= {f"slack {name}": value for name, value in SLACK.items()}
-    planted.inner |= {"configured variable": CONFIG_ROOM, "configured token": CONFIG_TOKEN}
-    with Api(server.base_url, made["api_key"]) as api:
-        planted.note(api.patch("organization", json={"model_api_keys": MODEL_KEYS}), 200)
+    owned = {f"{name} key": key for name, key in MODEL_KEYS.items()}
+    owned |= {"organization key": made["api_key"], "second model key": NEW_MODEL_KEY}
+    owned |= {"unknown key": BAD_KEY, "environment's key": ENVIRONMENT_KEY}
+    with Api(wordy.base_url, made["api_key"]) as api:
+        changed = api.patch("organization", json={"model_api_keys": MODEL_KEYS})
         instance_id = api.created("planted", openclaw_config=CONFIG)
+        planted = Planted(wordy, instance_id, owned, {"configured variable": CONFIG_ROOM})
+        planted.note(changed, 200)
         api.until(instance_id, "running")
         _keys(planted, api, instance_id)
         _tokens(planted, api, instance_id)
-        _messages(planted, api, instance_id, stand_in)
-        _credentials(planted, api, instance_id, bots)
-        _configured(planted, api, instance_id)
-        _garbage(planted, api, instance_id)
-        api.stop(instance_id)
-        planted.note(api.message(instance_id, "Hello?"), 409)
-        api.start(instance_id)
+        _messages(planted, api, instance_id)
     return planted
+
+
+@pytest.fixture(scope="module")
+def planted(talked: Planted, stand_in: StandIn) -> Planted:
+    """The same after calls of every kind."""
+    instance_id = talked.instance_id
+    talked.inner |= {"skill key": SKILL_KEY, "skill variable": SKILL_ROOM, "telegram": TOKEN}
+    talked.inner |= {f"slack {name}": value for name, value in SLACK.items()}
+    talked.inner |= {"configured token": CONFIG_TOKEN}
+    with BotApi() as bots, Api(talked.server.base_url, talked.owned["organization key"]) as api:
+        _refusals(talked, api, instance_id, stand_in)
+        _credentials(talked, api, instance_id, bots)
+        _configured(talked, api, instance_id)
+        _garbage(talked, api, instance_id)
+        api.stop(instance_id)
+        talked.note(api.message(instance_id, "Hello?"), 409)
+        api.start(instance_id)
+    return talked
+
+
+@pytest.fixture(params=["talked", pytest.param("planted", marks=pytest.mark.slow)])
+def known(request: pytest.FixtureRequest) -> Planted:
+    """After a talk, and after calls of every kind."""
+    known: Planted = request.getfixturevalue(request.param)
+    return known
 
 
 def _keys(planted: Planted, api: Api, instance_id: str) -> None:
@@ -156,23 +172,35 @@ def _tokens(planted: Planted, api: Api, instance_id: str) -> None:
     planted.note(httpx.post(url, json=body, trust_env=False), 401)
 
 
-def _messages(planted: Planted, api: Api, instance_id: str, stand_in: StandIn) -> None:
-    for provider, model in MODELS.items():
+def _messages(planted: Planted, api: Api, instance_id: str) -> None:
+    for model in MODELS.values():
         planted.note(api.message(instance_id, "Hello.", model=model, session="s"), 200)
-        quoting = f"Incorrect API key provided: {MODEL_KEYS[provider]}. Find yours in the console."
-        for status in (401, 400, 500):
-            with stand_in.behaving(refusal(status, quoting)):
-                planted.note(api.message(instance_id, "No.", model=model, session=f"{status}"))
-                body = {"model": model, "input": "No.", "stream": True}
-                planted.note(api.post(responses_path(instance_id, f"x{status}"), json=body))
-    with stand_in.gone():
-        planted.note(api.message(instance_id, "Nobody there?", session="gone"))
     changed = {"model_api_keys": {"anthropic": NEW_MODEL_KEY}}
     planted.note(api.patch("organization", json=changed), 200)
     planted.note(api.message(instance_id, "With another key.", session="s"), 200)
     planted.note(api.patch("organization", json={"model_api_keys": {"openai": ""}}), 200)
     planted.note(api.message(instance_id, "With none.", model="gpt-4o"), 400)
     planted.note(api.patch("organization", json={"model_api_keys": MODEL_KEYS}), 200)
+
+
+def _refusals(planted: Planted, api: Api, instance_id: str, stand_in: StandIn) -> None:
+    """What providers say of a call that they do not take, and one that is not there."""
+
+    def streamed(model: str, session: str) -> httpx.Response:
+        body = {"model": model, "input": "No.", "stream": True}
+        return api.post(responses_path(instance_id, session), json=body)
+
+    with ThreadPoolExecutor(1) as beside:
+        for provider, model in MODELS.items():
+            key = MODEL_KEYS[provider]
+            quoting = f"Incorrect API key provided: {key}. Find yours in the console."
+            for status in (401, 400, 500):
+                with stand_in.behaving(refusal(status, quoting)):
+                    stream = beside.submit(streamed, model, f"x{status}")
+                    planted.note(api.message(instance_id, "No.", model=model, session=f"{status}"))
+                    planted.note(stream.result())
+    with stand_in.gone():
+        planted.note(api.message(instance_id, "Nobody there?", session="gone"))
 
 
 def _credentials(planted: Planted, api: Api, instance_id: str, bots: BotApi) -> None:
@@ -238,6 +266,7 @@ def found_in(secrets: dict[str, str], *places: str | bytes) -> set[str]:
     return {name for name, secret in secrets.items() if any(secret.encode() in t for t in texts)}
 
 
+@pytest.mark.slow
 def test_the_search_finds_what_is_there(planted: Planted) -> None:
     """Or the other tests would prove nothing."""
     assert len(planted.secrets) >= 14
@@ -247,15 +276,17 @@ def test_the_search_finds_what_is_there(planted: Planted) -> None:
     assert "403" in planted.server.log()
 
 
-def test_no_secret_is_in_the_log_at_its_wordiest(planted: Planted) -> None:
-    assert found_in(planted.secrets, planted.server.log()) == set()
+def test_no_secret_is_in_the_log_at_its_wordiest(known: Planted) -> None:
+    assert found_in(known.secrets, known.server.log()) == set()
 
 
+@pytest.mark.slow
 def test_no_answer_tells_a_secret_not_even_one_that_a_provider_quotes(planted: Planted) -> None:
     assert found_in(planted.secrets, *planted.failures) == set()
     assert found_in(planted.secrets, *planted.answers) == set()
 
 
+@pytest.mark.slow
 def test_no_event_and_no_metric_tells_a_secret(planted: Planted) -> None:
     root = planted.server.base_url.removesuffix("/v1")
     headers = {"Last-Event-ID": "none of yours"}
@@ -276,6 +307,7 @@ def test_no_event_and_no_metric_tells_a_secret(planted: Planted) -> None:
     assert found_in(planted.secrets | own, "\n".join(told), metrics.text) == set()
 
 
+@pytest.mark.slow
 def test_no_secret_is_in_a_bug_report(planted: Planted, tmp_path: Path) -> None:
     bundle, log = tmp_path / "bundle.zip", planted.server.data_dir / "server.log"
     # Where a server that was detached would have it.
@@ -292,63 +324,63 @@ def test_no_secret_is_in_a_bug_report(planted: Planted, tmp_path: Path) -> None:
 
 
 def test_no_secret_is_in_what_the_engine_tells_of_sandboxes(
-    planted: Planted, engine: docker.DockerClient
+    known: Planted, engine: docker.DockerClient
 ) -> None:
-    store_id = planted.server.store_id
+    store_id = known.server.store_id
     for found in (containers, volumes, networks):
         objects: Any = found(engine, store_id)
         assert objects
         for each in objects:
-            assert found_in(planted.secrets, json.dumps(each.attrs)) == set()
+            assert found_in(known.secrets, json.dumps(each.attrs)) == set()
 
 
 def test_no_secret_is_in_a_command_line_or_an_environment_inside(
-    planted: Planted, engine: docker.DockerClient
+    known: Planted, engine: docker.DockerClient
 ) -> None:
-    (container,) = containers(engine, planted.server.store_id)
+    (container,) = containers(engine, known.server.store_id)
     _, said = inside(container, "cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ | tr '\\0' '\\n'")
     assert "HOME=" in said
-    assert found_in(planted.secrets, said) == set()
+    assert found_in(known.secrets, said) == set()
 
 
 def test_what_an_organization_owns_is_nowhere_in_its_agents_sandbox(
-    planted: Planted, engine: docker.DockerClient
+    known: Planted, engine: docker.DockerClient
 ) -> None:
-    (container,) = containers(engine, planted.server.store_id)
-    assert found_in(planted.owned, container.logs()) == set()
-    for name, secret in planted.owned.items():
+    (container,) = containers(engine, known.server.store_id)
+    assert found_in(known.owned, container.logs()) == set()
+    for name, secret in known.owned.items():
         code, _ = inside(container, f"grep -rlF -e '{secret}' /data /tmp 2>/dev/null")
         assert code == 1, f"{name} is inside"
 
 
 def test_a_sandbox_has_its_own_tokens_in_files_that_only_the_agent_reads(
-    planted: Planted, engine: docker.DockerClient
+    known: Planted, engine: docker.DockerClient
 ) -> None:
-    (container,) = containers(engine, planted.server.store_id)
-    token = planted.inner["gateway token"]
+    (container,) = containers(engine, known.server.store_id)
+    token = known.inner["gateway token"]
     code, said = inside(container, f"grep -rlF -e '{token}' /data | xargs stat -c '%a %u'")
     assert code == 0
     assert set(said.split("\n")) - {""} == {"600 1000"}
 
 
-def test_no_secret_is_in_the_data_directory_but_in_its_key_files(planted: Planted) -> None:
-    folder = planted.server.data_dir
+def test_no_secret_is_in_the_data_directory_but_in_its_key_files(known: Planted) -> None:
+    folder = known.server.data_dir
     files = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     database = {path.name for path in files if path.name.startswith("chowder.db")}
     assert database >= {"chowder.db", "chowder.db-wal"}
     assert any(b"planted" in content for content in files.values())
     # The one key that must be readable, for `env`; it is in its file and nowhere else.
-    own = {"default organization's key": planted.server.key}
+    own = {"default organization's key": known.server.key}
     secret = (folder / "secret.key").read_bytes()
     for path, content in files.items():
-        assert found_in(planted.secrets, content) == set(), path
+        assert found_in(known.secrets, content) == set(), path
         assert found_in(own, content) == (set(own) if path.name == "default.key" else set())
         assert path.name == "secret.key" or secret not in content, path
 
 
-def test_no_secret_is_on_the_servers_command_line(planted: Planted) -> None:
-    pid = json.loads((planted.server.data_dir / "server.json").read_text())["pid"]
+def test_no_secret_is_on_the_servers_command_line(known: Planted) -> None:
+    pid = json.loads((known.server.data_dir / "server.json").read_text())["pid"]
     if not os.path.isdir("/proc"):
         pytest.skip("there is no /proc")
     with open(f"/proc/{pid}/cmdline", "rb") as file:
-        assert found_in(planted.secrets, file.read()) == set()
+        assert found_in(known.secrets, file.read()) == set()

@@ -1,4 +1,4 @@
-"""A seed file on a real server with a real agent, and the organization's end by a reset."""
+"""A seed file on a real server, and the organization's end by a reset."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ import pytest
 
 from chowder_local.client import Client
 from tests.e2e.api import Api
-from tests.e2e.containers import names_of_sandboxes
+from tests.e2e.containers import config_of, container_of, names_of_sandboxes
+from tests.e2e.quick_agents import quick_server
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     import docker
@@ -36,6 +38,14 @@ organizations:
       - {name: page, instances: [ada], permissions: [interact]}
 """
 SKILL = "---\nname: tides\ndescription: Tells when the tide turns.\n---\nAt noon.\n"
+
+
+@pytest.fixture
+def server(
+    tmp_path: Path, engine: docker.DockerClient, request: pytest.FixtureRequest
+) -> Iterator[ServerProcess]:
+    with quick_server(tmp_path, engine, request.config) as server:
+        yield server
 
 
 def seeded(server: ServerProcess, file: Path) -> tuple[dict[str, Any], str]:
@@ -67,10 +77,16 @@ def test_an_agent_is_seeded_once_and_gone_after_a_reset(
 
     with Api(server.base_url, first["keys"][0]["key"]) as page:
         answer = page.say(instance_id, "What do I like?")
-    assert answer == '[offline] Turn 3. You said: "What do I like?" Before that: "I like fish."'
+    assert answer == "Turn 3. First: My name is Ada."
     with Client(server.base_url, first["key"]) as client, Api(server.base_url, first["key"]) as api:
-        skills = api.get(f"instances/{instance_id}/skills").json()
-        assert [each["ready"] for each in skills if each["name"] == "tides"] == [True]
+        config = config_of(container_of(engine, api, instance_id))
+        assert config["agents"]["defaults"]["thinkingDefault"] == "off"
+        for path, content in (
+            ("workspace/notes.md", "The tide turns at noon."),
+            ("workspace/skills/tides/SKILL.md", SKILL),
+        ):
+            file_of = api.get(f"instances/{instance_id}/files/content", params={"path": path})
+            assert file_of.json()["content"] == content
         assert client.reset() == {"instances": 1, "keys": 1, "faults": 0, "snapshots": 0}
         assert client.instances() == []
     assert names_of_sandboxes(engine, server.store_id) == before

@@ -24,6 +24,7 @@ from chowder_local.settings import Settings
 from tests.e2e.api import Api
 from tests.e2e.containers import container_of, inside, names_of_sandboxes, networks
 from tests.e2e.probing import probed, relay_of
+from tests.e2e.quick_image import quick_image
 from tests.e2e.serving import bare_environment, free_port
 from tests.e2e.waiting import eventually
 
@@ -37,11 +38,15 @@ pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
 COMPOSE = Path(__file__).parents[2] / "docker" / "compose.yaml"
 SERVICE = "chowder-local"
-# As the example in compose.yaml, but of an image that is there.
-NEIGHBOUR = f"""
+# As the example in compose.yaml, but of images that are there.
+NEIGHBOUR = """
 services:
+  chowder-local:
+    environment:
+      CHOWDER_IMAGE: {sandbox_image}
+      CHOWDER_OFFLINE: "true"
   tests:
-    image: {server_tag()}
+    image: {server_image}
     depends_on:
       chowder-local: {{condition: service_healthy}}
     environment:
@@ -59,16 +64,19 @@ services:
             print(json.dumps([each["name"] for each in client.instances()]))
 """
 WITH_TESTCONTAINERS = """
+import os
+
 from chowder_local.testing.containers import ChowderLocalContainer
 
 def test_an_agent_of_its_own_server():
-    with ChowderLocalContainer(env={"CHOWDER_POOL_SIZE": "0"}) as server, server.client() as client:
+    env = {name: os.environ[name] for name in ("CHOWDER_POOL_SIZE", "CHOWDER_IMAGE")}
+    with ChowderLocalContainer(env=env) as server, server.client() as client:
         assert server.base_url.startswith("http://")
         instance = client.create_instance("mine")
         print("sandbox", client.wait_until_running(instance["id"])["sandbox_id"])
 
 def test_an_agent_of_the_runs(chowder_server, chowder_instance):
-    assert "Good day" in chowder_instance.say("Good day")
+    assert "Good day" in chowder_instance.say("ask your model: Good day")
     print("sandbox", chowder_instance.client.instance(chowder_instance.id)["sandbox_id"])
 """
 
@@ -76,12 +84,14 @@ def test_an_agent_of_the_runs(chowder_server, chowder_instance):
 class Composed:
     """What compose.yaml describes, under a name of the test's own."""
 
-    def __init__(self, engine: docker.DockerClient, folder: Path) -> None:
+    def __init__(self, engine: docker.DockerClient, folder: Path, sandbox_image: str) -> None:
         self.engine = engine
         self.name = f"chowder-test-{uuid.uuid4().hex[:8]}"
         self.port = free_port()
         neighbour = folder / "neighbour.yaml"
-        neighbour.write_text(NEIGHBOUR)
+        neighbour.write_text(
+            NEIGHBOUR.format(sandbox_image=sandbox_image, server_image=server_tag())
+        )
         self.files = ["-f", str(COMPOSE), "-f", str(neighbour)]
         self.env = bare_environment() | {
             "CHOWDER_PUBLISHED_PORT": str(self.port), "CHOWDER_POOL_SIZE": "0",
@@ -109,12 +119,19 @@ class Composed:
 
 
 @pytest.fixture(scope="module")
+def sandbox_image(engine: docker.DockerClient) -> Iterator[str]:
+    with quick_image(engine) as image:
+        yield image
+
+
+@pytest.fixture(scope="module")
 def composed(
-    engine: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory
+    engine: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory, sandbox_image: str
 ) -> Iterator[Any]:
     """The service, healthy, and nothing of it afterwards."""
     build_server(Settings(), print, env=dict(os.environ))
-    composed, store_id = Composed(engine, tmp_path_factory.mktemp("compose")), None
+    folder, store_id = tmp_path_factory.mktemp("compose"), None
+    composed = Composed(engine, folder, sandbox_image)
     try:
         composed("up", "--detach", "--wait", SERVICE)
         store_id = composed.store_id()
@@ -188,6 +205,9 @@ def test_an_agent_lives_its_life_through_the_published_port(
 ) -> None:
     for each in pair:
         assert inner.say(each, "Remember the walnut.", session="walnut")
+        # By the relay, in whose place a sandbox sees the service.
+        said = inner.say(each, "ask your model: Is it a nut?", session="nut")
+        assert said == '[offline] Turn 1. You said: "Is it a nut?"'
         assert inner.get(f"instances/{each}/files").status_code == 200
     inner.stop(pair[0])
     inner.start(pair[0])
@@ -303,11 +323,12 @@ def test_its_own_container_cannot_be_reset_from_within(composed: Composed) -> No
 
 
 def test_testcontainers_and_the_plugin_start_one_and_leave_nothing(
-    composed: Composed, engine: docker.DockerClient, tmp_path: Path
+    composed: Composed, engine: docker.DockerClient, tmp_path: Path, sandbox_image: str
 ) -> None:
     (tmp_path / "test_mine.py").write_text(WITH_TESTCONTAINERS)
     env = bare_environment() | {
         "HOME": str(tmp_path), "CHOWDER_POOL_SIZE": "0", "CHOWDER_DATA_DIR": str(tmp_path / "data"),
+        "CHOWDER_IMAGE": sandbox_image,
     }  # fmt: skip
     # Of a run that was killed: a lease that nobody holds.
     left_over = engine.containers.create(server_tag(), name=f"chowder-tests-{uuid.uuid4().hex}")

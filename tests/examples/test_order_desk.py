@@ -35,5 +35,6 @@ def test_the_model_is_asked_with_the_persons_words(
 
 
 @pytest.mark.chowder_recording("recordings/greeting")
-def test_a_recording_answers_without_any_model(chowder_instance):
-    assert "Good morning" in chowder_instance.say("Good morning", model="gpt-4o")
+def test_a_recording_answers_without_any_model(chowder_common_instance, chowder_session):
+    reply = chowder_common_instance.say("Good morning", chowder_session, model="gpt-4o")
+    assert "Good morning" in reply
