@@ -3,7 +3,7 @@
 // is there at once and keeps its turns on the volume. It does as it is told in a message:
 //   "eat memory"           grows until it is ended;
 //   "ask your model: Hi"   sends "Hi" to its model by the relay, and answers what that says;
-//   "a long story"         if streamed, begins, and ends when the next message comes.
+//   "a long story"         if streamed, is told, but has its end when the next message comes.
 // With QUICK_GATEWAY_WAITS set, it starts once there is a file /data/go.
 const crypto = require("node:crypto");
 const fs = require("node:fs");
@@ -101,9 +101,9 @@ async function stream(response, text, { input }) {
     response.write(`event: ${event.type}\ndata: ${JSON.stringify(event)}\n\n`);
   response.writeHead(200, { "content-type": "text/event-stream" });
   tell({ type: "response.created", response: resource("in_progress") });
-  if (input === "a long story") await new Promise((end) => told.push(end));
   const place = { item_id: "msg_1", output_index: 0, content_index: 0 };
   tell({ type: "response.output_text.delta", ...place, delta: text });
+  if (input === "a long story") await new Promise((end) => told.push(end));
   tell({ type: "response.completed", response: resource("completed", text) });
   response.end("data: [DONE]\n\n");
 }

@@ -87,21 +87,21 @@ def key(owner: Api, agent: str) -> dict[str, Any]:
 
 
 @pytest.fixture
-def page(quick: ServerProcess, key: dict[str, Any]) -> Iterator[Api]:
+def visitor(quick: ServerProcess, key: dict[str, Any]) -> Iterator[Api]:
     """A client that has nothing but the scoped key."""
-    with Api(quick.base_url, key["raw_key"]) as page:
-        yield page
+    with Api(quick.base_url, key["raw_key"]) as visitor:
+        yield visitor
 
 
 @pytest.mark.slow
 def test_a_revoked_key_fails_at_once_while_its_open_stream_ends_whole(
-    owner: Api, page: Api, agent: str, key: dict[str, Any]
+    owner: Api, visitor: Api, agent: str, key: dict[str, Any]
 ) -> None:
-    with closing(page.events(agent, "a long story", session=SESSION)) as events:
+    with closing(visitor.events(agent, "a long story", session=SESSION)) as events:
         first = next(events)
         assert owner.delete(f"keys/{key['id']}").status_code == 204
-        assert page.get("instances").status_code == 401
-        assert page.message(agent, "more", session=SESSION).status_code == 401
+        assert visitor.get("instances").status_code == 401
+        assert visitor.message(agent, "more", session=SESSION).status_code == 401
         # The story does not end before somebody says something to the agent.
         owner.say(agent, "The end.", session="another")
         *_, last = events
@@ -110,11 +110,11 @@ def test_a_revoked_key_fails_at_once_while_its_open_stream_ends_whole(
 
 @pytest.mark.slow
 def test_keys_and_their_last_use_outlive_the_server(
-    owner: Api, page: Api, quick: ServerProcess, agent: str, key: dict[str, Any]
+    owner: Api, visitor: Api, quick: ServerProcess, agent: str, key: dict[str, Any]
 ) -> None:
     revoked = made(owner, agent, "read")
     assert owner.delete(f"keys/{revoked['id']}").status_code == 204
-    assert page.status(agent) == "running"
+    assert visitor.status(agent) == "running"
     before = owner.get("keys").json()
     quick.down()
     quick.up()
@@ -124,7 +124,7 @@ def test_keys_and_their_last_use_outlive_the_server(
     shown = {each["id"]: each for each in after}
     assert shown[key["id"]]["last_used_at"] is not None
     assert shown[revoked["id"]]["is_active"] is False
-    assert page.status(agent) == "running"
+    assert visitor.status(agent) == "running"
     with Api(quick.base_url, revoked["raw_key"]) as client:
         assert client.get("instances").status_code == 401
 
