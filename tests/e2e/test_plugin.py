@@ -76,7 +76,9 @@ UNRECORDED = """
 def test_unrecorded():
     pass
 """
-PYTEST = (sys.executable, "-m", "pytest", "-q", "-p", "no:randomly")
+# Without plugins of other packages that are here, which take a while to load.
+OTHERS = ("randomly", "langsmith_plugin", "llmock", "schemathesis", "hypothesispytest")
+PYTEST = (sys.executable, "-m", "pytest", "-q", *(f"-pno:{each}" for each in OTHERS))
 RUN_TIMEOUT_S = 300
 KILLED = """
 def test_that_waits(chowder_instance):
