@@ -14,6 +14,7 @@ from tests.scripted.gateway import ok, refused
 from tests.scripted.serving import eventually
 
 if TYPE_CHECKING:
+    from chowder_local.domain import Instance
     from tests.scripted.world import World
     from tests.web.conftest import Api
 
@@ -138,8 +139,8 @@ async def test_what_is_missing_is_named(http: Api, path: str) -> None:
 
 
 @pytest.mark.parametrize("body", [{}, {"config": None}, {"config": "token"}])
-async def test_a_config_must_be_there(http: Api, path: str, body: dict[str, Any]) -> None:
-    answer = await http.post(f"{path}/telegram/connect", json=body)
+async def test_a_config_must_be_there(shared: Api, agent: Instance, body: dict[str, Any]) -> None:
+    answer = await shared.post(f"/v1/instances/{agent.id}/channels/telegram/connect", json=body)
     assert answer.status_code == 422
     assert answer.json()["detail"][0]["loc"] == ["body", "config"]
 
@@ -398,8 +399,10 @@ async def test_a_channel_without_pairing_says_so(http: Api, path: str) -> None:
 
 
 @pytest.mark.parametrize("code", [None, "", "  ", "A B", "--notify", "A" * 65, 12345678])
-async def test_what_is_no_code_is_refused(http: Api, path: str, code: Any) -> None:
-    answer = await http.post(f"{path}/telegram/pair", json={"code": code})
+async def test_what_is_no_code_is_refused(shared: Api, agent: Instance, code: Any) -> None:
+    answer = await shared.post(
+        f"/v1/instances/{agent.id}/channels/telegram/pair", json={"code": code}
+    )
     assert answer.status_code == 422
     assert answer.json()["detail"][0]["loc"] == ["body", "code"]
 

@@ -61,7 +61,11 @@ async def send_form(http: Api, url: str, *parts: bytes) -> httpx.Response:
 async def raw(
     app: ASGIApp, http: Api, method: str, path: str, received: Sequence[Message], **more: Any
 ) -> list[Message]:
-    """What the server sends to a client that is played by hand; it ends with its last message."""
+    """What the server sends to a client that is played by hand; it ends with its last message.
+
+    One that `is_stalling` takes the first piece of a body and no more; if it `is_leaving`, it then
+    hangs up.
+    """
     path, _, query = path.partition("?")
     headers = {"host": "localhost", "authorization": f"Bearer {http.world.key}"}
     headers |= more.pop("headers", {})
@@ -79,21 +83,28 @@ async def raw(
     }
     coming = iter(received)
     sent: list[Message] = []
+    is_stalled = asyncio.Event()
 
     async def receive() -> Message:
         try:
             return next(coming)
         except StopIteration:
-            await asyncio.Event().wait()
-            raise
+            await is_stalled.wait()
+        if more.get("is_leaving"):
+            return {"type": "http.disconnect"}
+        await asyncio.Event().wait()
+        raise AssertionError
 
     async def send(message: Message) -> None:
         sent.append(message)
         if more.get("is_stalling") and message["type"] == "http.response.body":
+            is_stalled.set()
             await asyncio.Event().wait()
 
-    async with asyncio.timeout(DEADLINE_S):
+    async with asyncio.timeout(DEADLINE_S) as deadline:
         await app(scope, receive, send)
+    # Who is cancelled need not say so.
+    assert not deadline.expired()
     return sent
 
 
@@ -431,8 +442,10 @@ async def test_a_client_that_leaves_during_a_download_ends_it(
     http: Api, app: ASGIApp, url: str, home: Path, world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     (home / "x").write_bytes(bytes(8 * 1024 * 1024))
-    said: list[Message] = [{"type": "http.disconnect"}]
-    await raw(app, http, "GET", f"{url}/download?path=x", said, is_stalling=True)
+    world.files.idle_timeout_s = 600.0
+    path = f"{url}/download?path=x"
+    sent = await raw(app, http, "GET", path, [], is_stalling=True, is_leaving=True)
+    assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
     assert world.processes.running == 0
     assert "Traceback" not in caplog.text
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from chowder_local.domain import RELAY_HOSTNAME
+from chowder_local.metrics import Metrics
+from chowder_local.web.dashboard.routes import PAGES as SCREENS
 from chowder_local.web.gate import Gate, host_name
-from tests.web.conftest import ALLOWED_ORIGIN
+from chowder_local.web.middleware import PagesCORS, RequestLog, stack
+from chowder_local.web.routes import OPERATIONS, PAGES
+from tests.web.conftest import ALLOWED_HOSTS, ALLOWED_ORIGIN
 from tests.web.test_middleware import FOREIGN, LOOPBACK
 
 if TYPE_CHECKING:
@@ -58,103 +63,133 @@ async def signup(http: Api, **headers: str) -> httpx.Response:
 
 
 @pytest.mark.parametrize("host", OURS)
-async def test_a_request_for_a_name_of_ours_is_taken(http: Api, host: str) -> None:
-    assert (await http.get("/local/ready", key=None, headers={"Host": host})).status_code == 200
+async def test_a_request_for_a_name_of_ours_is_taken(host: str) -> None:
+    assert await _judged(ALLOWED_HOSTS, host, "127.0.0.1") == 200
 
 
-@pytest.mark.parametrize("path", ["/local/ready", "/local/health", "/v1/organization", "/docs"])
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", *WRITING])
 @pytest.mark.parametrize("host", NOT_OURS)
-async def test_a_request_for_another_name_gets_nothing(http: Api, host: str, path: str) -> None:
-    answer = await http.get(path, headers={"Host": host})
-    assert answer.status_code == 403
-    assert answer.json().keys() == {"detail"}
-    assert "CHOWDER_ALLOWED_HOSTS" in answer.json()["detail"]
+async def test_a_request_for_another_name_is_refused(host: str, method: str) -> None:
+    assert await _judged(ALLOWED_HOSTS, host, "127.0.0.1", method=method) == 403
 
 
-async def test_a_page_whose_name_was_led_to_us_makes_no_organization(http: Api) -> None:
+async def test_every_path_is_behind_the_gate(shared: Api) -> None:
+    """Also those that are nobody's."""
+    paths = {each.path for each in OPERATIONS + PAGES + SCREENS} | {"/docs", "/openapi.json", "/x"}
+    paths |= {"/local/ready", "/local/health", "/v1/organization", "/dashboard"}
+    wrong = {}
+    for path in sorted(paths):
+        address = re.sub(r"\{\w+(:path)?\}", "x", path)
+        for method in ("GET", "POST"):
+            answer = await shared.call(method, address, headers={"Host": "evil.example"})
+            words = answer.json().get("detail", "")
+            if answer.status_code != 403 or "CHOWDER_ALLOWED_HOSTS" not in words:
+                wrong[method, path] = answer.text
+    assert wrong == {}
+
+
+def test_only_what_logs_and_lets_pages_read_refusals_is_before_the_gate() -> None:
+    kinds: list[object] = [each.cls for each in stack([], Metrics(), [])]
+    assert kinds[:3] == [RequestLog, PagesCORS, Gate]
+
+
+async def test_a_page_whose_name_was_led_to_us_makes_no_organization(shared: Api) -> None:
     """As its browser sees it, such a page is of our origin, and asks with any content type."""
     headers = {"Host": "evil.example:2469", "Origin": "http://evil.example:2469"}
-    answer = await signup(http, Sec_Fetch_Site="same-origin", **headers)
+    answer = await signup(shared, Sec_Fetch_Site="same-origin", **headers)
     assert answer.status_code == 403
     assert "evil.example:2469" in answer.json()["detail"]
 
 
-async def test_a_page_that_may_call_can_read_that_it_called_the_wrong_name(http: Api) -> None:
+async def test_a_page_that_may_call_can_read_that_it_called_the_wrong_name(shared: Api) -> None:
     headers = {"Host": "box.lan", "Origin": LOOPBACK[0]}
-    answer = await http.get("/local/ready", headers=headers)
+    answer = await shared.get("/local/ready", headers=headers)
     assert answer.status_code == 403
     assert answer.headers["Access-Control-Allow-Origin"] == LOOPBACK[0]
     assert answer.headers["X-Request-Id"]
 
 
-@pytest.mark.parametrize("content_type", SIMPLE_TYPES)
-@pytest.mark.parametrize("origin", FOREIGN)
 async def test_a_foreign_page_makes_no_organization_though_no_browser_asks_first(
-    http: Api, origin: str, content_type: str | None
+    shared: Api,
 ) -> None:
-    headers = {"Origin": origin} | ({"Content-Type": content_type} if content_type else {})
-    answer = await http.post(SIGNUP, content=b'{"name": "x"}', key=None, headers=headers)
-    assert answer.status_code == 403
-    assert "CHOWDER_CORS_ORIGINS" in answer.json()["detail"]
+    wrong = {}
+    for origin in FOREIGN:
+        for content_type in SIMPLE_TYPES:
+            headers = {"Origin": origin} | ({"Content-Type": content_type} if content_type else {})
+            body = b'{"name": "x"}'
+            answer = await shared.post(SIGNUP, content=body, key=None, headers=headers)
+            words = answer.json().get("detail", "")
+            if answer.status_code != 403 or "CHOWDER_CORS_ORIGINS" not in words:
+                wrong[origin, content_type] = answer.text
+    assert wrong == {}
 
 
 @pytest.mark.parametrize("method", WRITING)
 @pytest.mark.parametrize(
     "headers",
     [
-        {"Origin": "https://evil.example"},
-        {"Origin": "null"},
-        {"Origin": "null", "Sec-Fetch-Site": "cross-site"},
-        {"Sec-Fetch-Site": "cross-site"},
-        {"Sec-Fetch-Site": "same-site"},
-        {"Sec-Fetch-Site": "same-origin, cross-site"},
-        {"Origin": "https://evil.example", "Sec-Fetch-Site": "same-origin"},
-        {"Origin": f"{ALLOWED_ORIGIN}, https://evil.example"},
-        {"Origin": ""},
+        {"origin": "https://evil.example"},
+        {"origin": "null"},
+        {"origin": "null", "sec-fetch-site": "cross-site"},
+        {"sec-fetch-site": "cross-site"},
+        {"sec-fetch-site": "same-site"},
+        {"sec-fetch-site": "same-origin, cross-site"},
+        {"origin": "https://evil.example", "sec-fetch-site": "same-origin"},
+        {"origin": f"{ALLOWED_ORIGIN}, https://evil.example"},
+        {"origin": ""},
     ],
 )
-async def test_what_another_site_sends_changes_nothing_even_with_a_key(
-    http: Api, method: str, headers: dict[str, str]
-) -> None:
-    answer = await http.call(method, "/v1/organization", headers=headers, json={"name": "Mine"})
-    assert answer.status_code == 403
+async def test_what_another_site_sends_is_refused(method: str, headers: dict[str, str]) -> None:
+    assert await _judged_at_ours(method, headers) == 403
+
+
+async def test_what_another_site_sends_changes_nothing_even_with_a_key(http: Api) -> None:
+    for method in WRITING:
+        headers = {"Origin": "https://evil.example"}
+        answer = await http.call(method, "/v1/organization", headers=headers, json={"name": "Mine"})
+        assert answer.status_code == 403, method
     assert (await http.get("/v1/organization")).json()["name"] == "Kitchen"
 
 
+@pytest.mark.parametrize("method", WRITING)
 @pytest.mark.parametrize(
     "headers",
     [
         {},
-        {"Sec-Fetch-Site": "none"},
-        {"Sec-Fetch-Site": "same-origin"},
-        {"Origin": "null", "Sec-Fetch-Site": "same-origin"},
-        {"Origin": "http://server.test"},
-        {"Origin": ALLOWED_ORIGIN, "Sec-Fetch-Site": "cross-site"},
-        *({"Origin": origin, "Sec-Fetch-Site": "same-site"} for origin in LOOPBACK),
+        {"sec-fetch-site": "none"},
+        {"sec-fetch-site": "same-origin"},
+        {"origin": "null", "sec-fetch-site": "same-origin"},
+        {"origin": "http://server.test"},
+        {"origin": ALLOWED_ORIGIN, "sec-fetch-site": "cross-site"},
+        *({"origin": origin, "sec-fetch-site": "same-site"} for origin in LOOPBACK),
     ],
 )
 async def test_programs_our_own_pages_and_allowed_ones_may_change_things(
-    http: Api, headers: dict[str, str]
+    method: str, headers: dict[str, str]
 ) -> None:
+    assert await _judged_at_ours(method, headers) == 200
+
+
+async def test_an_allowed_page_changes_what_it_sends_with_a_key(http: Api) -> None:
+    headers = {"Origin": ALLOWED_ORIGIN, "Sec-Fetch-Site": "cross-site"}
     answer = await http.patch("/v1/organization", headers=headers, json={"name": "Mine"})
     assert (answer.status_code, answer.json()["name"]) == (200, "Mine")
 
 
-@pytest.mark.parametrize("origin", FOREIGN)
-@pytest.mark.parametrize("page", ["checkout", "portal"])
+@pytest.mark.parametrize(("page", "body"), [("checkout", {"tier": "lobster"}), ("portal", {})])
 async def test_a_foreign_page_cannot_press_the_buttons_of_ours(
-    http: Api, origin: str, page: str
+    http: Api, page: str, body: dict[str, str]
 ) -> None:
-    body = {"tier": "lobster"} if page == "checkout" else {}
     link = (await http.post(f"/v1/subscription/{page}", json=body)).json()["url"]
-    answer = await http.post(f"{link}&tier=lobster", key=None, headers={"Origin": origin})
-    assert answer.status_code == 403
+    for origin in FOREIGN:
+        answer = await http.post(f"{link}&tier=lobster", key=None, headers={"Origin": origin})
+        assert answer.status_code == 403, origin
     assert (await http.get("/v1/subscription")).json()["tier"] == "crab"
 
 
-async def test_reading_is_left_to_cors(http: Api) -> None:
+async def test_reading_is_left_to_cors(shared: Api) -> None:
     headers = {"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"}
-    answer = await http.get("/local/ready", key=None, headers=headers)
+    answer = await shared.get("/local/ready", key=None, headers=headers)
     assert answer.status_code == 200
     assert "Access-Control-Allow-Origin" not in answer.headers
 
@@ -182,12 +217,20 @@ async def _judged(gate_hosts: list[str], host: str, server: str, **more: Any) ->
 
     headers = [(b"host", host.encode())]
     headers += [(name.encode(), value.encode()) for name, value in more.pop("headers", {}).items()]
-    request = {"type": "http", "method": "POST", "path": "/"}
+    request = {"type": "http", "method": more.pop("method", "POST"), "path": "/"}
     scope = request | {"headers": headers, "server": (server, 2469)}
     gate = Gate(app, hosts=gate_hosts, origins=more.pop("origins", ()))
     await gate(scope, receive, send)
     status: int = sent[0]["status"]
     return status
+
+
+async def _judged_at_ours(method: str, headers: dict[str, str]) -> int:
+    """Of what is for a name of ours."""
+    hosts, origins = ALLOWED_HOSTS, [ALLOWED_ORIGIN]
+    return await _judged(
+        hosts, "server.test", "127.0.0.1", method=method, headers=headers, origins=origins
+    )
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 from chowder_local.domain import InstanceStatus, Permission
 
 if TYPE_CHECKING:
+    from chowder_local.domain import Instance
     from tests.web.conftest import Api
 
 MEMBERS = {
@@ -27,7 +28,10 @@ async def made(http: Api, **fields: Any) -> dict[str, Any]:
 
 
 async def asked(http: Api) -> dict[str, Any]:
-    instance = await http.world.created()
+    return asked_of(await http.world.created())
+
+
+def asked_of(instance: Instance) -> dict[str, Any]:
     return {"name": "ci", "instance_ids": [instance.id], "permissions": ["read", "interact"]}
 
 
@@ -137,21 +141,21 @@ async def test_an_expiry_is_kept_in_utc(http: Api, given: str, kept: str) -> Non
     ],
 )
 async def test_a_key_that_makes_no_sense_is_refused_by_field(
-    http: Api, field: str, value: Any, kind: str
+    shared: Api, agent: Instance, field: str, value: Any, kind: str
 ) -> None:
-    answer = await http.post("/v1/keys", json=await asked(http) | {field: value})
+    answer = await shared.post("/v1/keys", json=asked_of(agent) | {field: value})
     assert answer.status_code == 422
     problem = answer.json()["detail"][0]
     assert problem["loc"][:2] == ["body", field]
     assert problem["type"] == kind
-    assert (await http.get("/v1/keys")).json() == []
+    assert (await shared.get("/v1/keys")).json() == []
 
 
 @pytest.mark.parametrize("field", ["name", "instance_ids", "permissions"])
-async def test_a_key_needs_all_of_its_parts(http: Api, field: str) -> None:
-    body = await asked(http)
+async def test_a_key_needs_all_of_its_parts(shared: Api, agent: Instance, field: str) -> None:
+    body = asked_of(agent)
     del body[field]
-    answer = await http.post("/v1/keys", json=body)
+    answer = await shared.post("/v1/keys", json=body)
     assert answer.status_code == 422
     assert [each["type"] for each in answer.json()["detail"]] == ["missing"]
 

@@ -11,6 +11,7 @@ from chowder_local.domain import InstanceStatus
 from chowder_local.errors.sandboxes import EngineUnavailable, SandboxMissing
 
 if TYPE_CHECKING:
+    from chowder_local.domain import Instance
     from chowder_local.errors import ChowderError
     from tests.web.conftest import Api
 
@@ -70,16 +71,18 @@ async def test_a_log_that_cannot_be_followed_is_an_ordinary_error(
 
 
 @pytest.mark.parametrize("follow", ["0", "false", "no"])
-async def test_a_log_is_not_followed_unless_asked(http: Api, follow: str) -> None:
-    instance = await http.world.created()
-    await http.get(f"/local/instances/{instance.id}/logs?follow={follow}")
-    assert http.world.engine.made("follow_log") == 0
+async def test_a_log_is_not_followed_unless_asked(
+    shared: Api, agent: Instance, follow: str
+) -> None:
+    await shared.get(f"/local/instances/{agent.id}/logs?follow={follow}")
+    assert shared.world.engine.made("follow_log") == 0
 
 
 @pytest.mark.parametrize("tail", ["0", "-1", "1.5", "all", "", "100001", "٣x", "9" * 5000])
-async def test_a_number_of_lines_that_makes_no_sense_is_a_422(http: Api, tail: str) -> None:
-    instance = await http.world.created()
-    answer = await http.get(f"/local/instances/{instance.id}/logs", params={"tail": tail})
+async def test_a_number_of_lines_that_makes_no_sense_is_a_422(
+    shared: Api, agent: Instance, tail: str
+) -> None:
+    answer = await shared.get(f"/local/instances/{agent.id}/logs", params={"tail": tail})
     assert answer.status_code == 422
     (problem,) = answer.json()["detail"]
     assert problem["loc"] == ["query", "tail"]
@@ -87,20 +90,20 @@ async def test_a_number_of_lines_that_makes_no_sense_is_a_422(http: Api, tail: s
 
 
 @pytest.mark.parametrize("follow", ["", "maybe", "2"])
-async def test_a_follow_that_is_neither_true_nor_false_is_a_422(http: Api, follow: str) -> None:
-    instance = await http.world.created()
-    answer = await http.get(f"/local/instances/{instance.id}/logs", params={"follow": follow})
+async def test_a_follow_that_is_neither_true_nor_false_is_a_422(
+    shared: Api, agent: Instance, follow: str
+) -> None:
+    answer = await shared.get(f"/local/instances/{agent.id}/logs", params={"follow": follow})
     assert answer.status_code == 422
     (problem,) = answer.json()["detail"]
     assert (problem["loc"], problem["type"]) == (["query", "follow"], "bool_parsing")
 
 
-async def test_the_owner_learns_how_to_reach_the_gateway(http: Api) -> None:
-    instance = await http.world.created()
-    answer = await http.get(f"/local/instances/{instance.id}/gateway")
+async def test_the_owner_learns_how_to_reach_the_gateway(shared: Api, agent: Instance) -> None:
+    answer = await shared.get(f"/local/instances/{agent.id}/gateway")
     assert answer.json() == {
-        "gateway_url": http.world.engine.gateway_url,
-        "token": http.world.vault.gateway_token(instance.sandbox_id),
+        "gateway_url": shared.world.engine.gateway_url,
+        "token": shared.world.vault.gateway_token(agent.sandbox_id),
     }
 
 
@@ -130,9 +133,10 @@ async def test_an_instances_egress_is_shown_and_chosen(http: Api) -> None:
 
 
 @pytest.mark.parametrize("body", [{}, {"egress": "maybe"}, {"egress": True}, {"egress": ""}])
-async def test_an_egress_that_makes_no_sense_is_a_422(http: Api, body: dict[str, Any]) -> None:
-    instance = await http.world.created()
-    answer = await http.patch(f"/local/instances/{instance.id}", json=body)
+async def test_an_egress_that_makes_no_sense_is_a_422(
+    shared: Api, agent: Instance, body: dict[str, Any]
+) -> None:
+    answer = await shared.patch(f"/local/instances/{agent.id}", json=body)
     assert answer.status_code == 422
     assert answer.json()["detail"][0]["loc"] == ["body", "egress"]
 

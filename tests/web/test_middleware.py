@@ -50,9 +50,9 @@ async def preflight(http: Api, origin: str, method: str = "POST") -> Any:
 
 @pytest.mark.parametrize("origin", [*LOOPBACK, ALLOWED_ORIGIN])
 async def test_a_page_on_this_machine_or_an_allowed_one_may_call_with_a_key(
-    http: Api, origin: str
+    shared: Api, origin: str
 ) -> None:
-    answer = await preflight(http, origin)
+    answer = await preflight(shared, origin)
     assert answer.status_code == 200
     assert answer.headers["Access-Control-Allow-Origin"] == origin
     allowed = answer.headers["Access-Control-Allow-Headers"].lower()
@@ -60,48 +60,48 @@ async def test_a_page_on_this_machine_or_an_allowed_one_may_call_with_a_key(
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PATCH", "PUT", "DELETE"])
-async def test_a_page_may_use_every_method_of_the_contract(http: Api, method: str) -> None:
-    answer = await preflight(http, LOOPBACK[0], method)
+async def test_a_page_may_use_every_method_of_the_contract(shared: Api, method: str) -> None:
+    answer = await preflight(shared, LOOPBACK[0], method)
     assert answer.status_code == 200
     assert method in answer.headers["Access-Control-Allow-Methods"]
 
 
 @pytest.mark.parametrize("origin", FOREIGN)
-async def test_a_foreign_page_may_not_call(http: Api, origin: str) -> None:
-    answer = await preflight(http, origin)
+async def test_a_foreign_page_may_not_call(shared: Api, origin: str) -> None:
+    answer = await preflight(shared, origin)
     assert answer.status_code == 400
     assert "Access-Control-Allow-Origin" not in answer.headers
 
 
 @pytest.mark.parametrize("path", ["/v1/organization", "/v1/nowhere", "/local/health"])
 @pytest.mark.parametrize("origin", FOREIGN)
-async def test_a_foreign_page_cannot_read_an_answer(http: Api, origin: str, path: str) -> None:
-    answer = await http.get(path, headers={"Origin": origin})
+async def test_a_foreign_page_cannot_read_an_answer(shared: Api, origin: str, path: str) -> None:
+    answer = await shared.get(path, headers={"Origin": origin})
     assert "Access-Control-Allow-Origin" not in answer.headers
 
 
 @pytest.mark.parametrize("key", [None, "chd_org_bad"])
-async def test_a_page_can_read_an_error_and_the_requests_id(http: Api, key: str | None) -> None:
-    answer = await http.get("/v1/organization", key=key, headers={"Origin": LOOPBACK[0]})
+async def test_a_page_can_read_an_error_and_the_requests_id(shared: Api, key: str | None) -> None:
+    answer = await shared.get("/v1/organization", key=key, headers={"Origin": LOOPBACK[0]})
     assert answer.status_code == 401
     assert answer.headers["Access-Control-Allow-Origin"] == LOOPBACK[0]
     exposed = answer.headers["Access-Control-Expose-Headers"]
     assert {"X-Request-Id", "Retry-After"} <= set(exposed.split(", "))
 
 
-async def test_every_answer_has_an_id_of_its_own(http: Api) -> None:
+async def test_every_answer_has_an_id_of_its_own(shared: Api) -> None:
     paths = ["/v1/organization", "/v1/nowhere", "/local/ready", "/docs"]
-    answers = [await http.get(path) for path in paths]
-    answers.append(await http.call("PUT", "/v1/organization"))
-    answers.append(await preflight(http, LOOPBACK[0]))
+    answers = [await shared.get(path) for path in paths]
+    answers.append(await shared.call("PUT", "/v1/organization"))
+    answers.append(await preflight(shared, LOOPBACK[0]))
     ids = [answer.headers["X-Request-Id"] for answer in answers]
     assert all(re.fullmatch("[0-9a-f]{32}", each) for each in ids)
     assert len(set(ids)) == len(ids)
 
 
-async def test_a_requests_own_id_is_kept_if_it_is_harmless(http: Api) -> None:
-    kept = await http.get("/local/ready", headers={"X-Request-Id": "my-id.1"})
-    replaced = await http.get("/local/ready", headers={"X-Request-Id": "my id\tERROR"})
+async def test_a_requests_own_id_is_kept_if_it_is_harmless(shared: Api) -> None:
+    kept = await shared.get("/local/ready", headers={"X-Request-Id": "my-id.1"})
+    replaced = await shared.get("/local/ready", headers={"X-Request-Id": "my id\tERROR"})
     assert kept.headers.get_list("X-Request-Id") == ["my-id.1"]
     assert re.fullmatch("[0-9a-f]{32}", replaced.headers["X-Request-Id"])
 
@@ -140,39 +140,39 @@ async def test_a_request_is_logged_with_the_instance_of_its_path_and_no_other(
 
 
 async def test_a_request_is_one_line_in_the_log_without_query_or_key(
-    http: Api, caplog: pytest.LogCaptureFixture
+    shared: Api, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "chowder_local.web.middleware")
-    answer = await http.get("/v1/organization?secret=1")
+    answer = await shared.get("/v1/organization?secret=1")
     (record,) = [each for each in caplog.records if each.name == "chowder_local.web.middleware"]
     line = record.getMessage()
     assert line.startswith("GET /v1/organization 200 ")
     assert line.endswith(answer.headers["X-Request-Id"])
     assert "secret" not in caplog.text
-    assert http.world.key not in caplog.text
+    assert shared.world.key not in caplog.text
 
 
 async def test_what_polls_the_server_does_not_fill_the_log(
-    http: Api, caplog: pytest.LogCaptureFixture
+    shared: Api, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "chowder_local.web.middleware")
-    await http.get("/local/health")
+    await shared.get("/local/health")
     assert caplog.records == []
 
 
 async def test_a_status_that_is_polled_does_not_fill_the_log(
-    http: Api, caplog: pytest.LogCaptureFixture
+    shared: Api, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "chowder_local.web.middleware")
-    await http.call("GET", "/v1/instances/some/status")
+    await shared.call("GET", "/v1/instances/some/status")
     assert caplog.records == []
 
 
 async def test_a_path_cannot_begin_a_line_of_its_own_in_the_log(
-    http: Api, caplog: pytest.LogCaptureFixture
+    shared: Api, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "chowder_local.web.middleware")
-    await http.call("GET", "/v1/instances/a%0AERROR%20forged")
+    await shared.call("GET", "/v1/instances/a%0AERROR%20forged")
     assert "\nERROR" not in caplog.text
     assert "%0AERROR%20forged" in caplog.text
 

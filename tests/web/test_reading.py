@@ -13,6 +13,7 @@ from chowder_local.store.usage import Counts, Kind
 from tests.scripted.programs import done, undone
 
 if TYPE_CHECKING:
+    from chowder_local.domain import Instance
     from tests.web.conftest import Api
 
 HI = {"position": 3, "role": "user", "at": 0, "parts": [{"type": "text", "text": "Hi"}]}
@@ -36,16 +37,17 @@ NAMES = [
 ]
 
 
-@pytest.mark.parametrize("name", NAMES)
-async def test_a_conversation_of_any_name_is_read(http: Api, name: str) -> None:
+async def test_a_conversation_of_any_name_is_read(http: Api) -> None:
     agent = await http.world.created()
     http.world.programs.answers["read"] = page(HI, has_more=True)
-    path = f"/local/instances/{agent.id}/sessions/{quote(name, safe='')}/transcript"
-    answer = await http.get(path, params={"limit": 5, "before": 9})
-    assert answer.status_code == 200
-    assert answer.json()["before"] == 3
-    (asked,) = [asked for op, asked in http.world.programs.calls if op == "read"]
-    assert (asked["key"], asked["limit"], asked["before"]) == (session_key(name), 5, 9)
+    for name in NAMES:
+        http.world.programs.calls.clear()
+        path = f"/local/instances/{agent.id}/sessions/{quote(name, safe='')}/transcript"
+        answer = await http.get(path, params={"limit": 5, "before": 9})
+        assert answer.status_code == 200, name
+        assert answer.json()["before"] == 3
+        (asked,) = [asked for op, asked in http.world.programs.calls if op == "read"]
+        assert (asked["key"], asked["limit"], asked["before"]) == (session_key(name), 5, 9)
 
 
 async def test_a_turn_has_every_member(http: Api) -> None:
@@ -80,9 +82,8 @@ async def test_a_messengers_conversation_is_read_by_its_key(http: Api) -> None:
 
 
 @pytest.mark.parametrize("query", ["limit=0", "limit=1001", "limit=x", "before=-1", "key="])
-async def test_a_bound_that_is_broken_is_named(http: Api, query: str) -> None:
-    agent = await http.world.created()
-    answer = await http.get(f"/local/instances/{agent.id}/transcript?{query}")
+async def test_a_bound_that_is_broken_is_named(shared: Api, agent: Instance, query: str) -> None:
+    answer = await shared.get(f"/local/instances/{agent.id}/transcript?{query}")
     assert answer.status_code == 422
     assert answer.json()["detail"][0]["loc"] == ["query", query.partition("=")[0]]
 

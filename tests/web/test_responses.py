@@ -19,22 +19,27 @@ from tests.scripted.world import MAX_BODY_BYTES
 if TYPE_CHECKING:
     import httpx
 
+    from chowder_local.domain import Instance
     from tests.web.conftest import Api
 
 MODEL = "claude-sonnet-4-20250514"
 ASKED: dict[str, Any] = {"model": MODEL, "input": "Hi"}
 
 
-async def send(http: Api, asked: dict[str, Any] = ASKED, session: str = "") -> httpx.Response:
-    """A message to a running instance."""
-    instance = await http.world.created()
-    return await http.post(f"/v1/instances/{instance.id}{session}/responses", json=asked)
+async def send(http: Api, asked: dict[str, Any] = ASKED) -> httpx.Response:
+    """A message to a new running instance."""
+    return await send_to(http, await http.world.created(), asked)
+
+
+async def send_to(http: Api, agent: Instance, asked: dict[str, Any] = ASKED) -> httpx.Response:
+    return await http.post(f"/v1/instances/{agent.id}/responses", json=asked)
 
 
 async def test_an_answer_is_a_responses_resource_of_the_model_that_was_asked_for(
-    http: Api,
+    shared: Api,
+    agent: Instance,
 ) -> None:
-    answer = await send(http)
+    answer = await send_to(shared, agent)
     assert answer.status_code == 200
     judged = ResponseResource.model_validate(answer.json())
     assert judged.model == MODEL
@@ -60,9 +65,9 @@ async def test_a_stream_is_events_up_to_the_end_mark_which_no_proxy_may_hold_bac
 
 @pytest.mark.parametrize("stream", [False, None])
 async def test_an_answer_is_whole_unless_a_stream_is_asked_for(
-    http: Api, stream: bool | None
+    shared: Api, agent: Instance, stream: bool | None
 ) -> None:
-    answer = await send(http, ASKED | {"stream": stream})
+    answer = await send_to(shared, agent, ASKED | {"stream": stream})
     assert answer.headers["Content-Type"] == "application/json"
 
 
@@ -79,27 +84,25 @@ NAMES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", NAMES)
-async def test_any_string_names_a_session(http: Api, name: str) -> None:
-    answer = await send(http, session=f"/session/{quote(name, safe='')}")
-    assert answer.status_code == 200
-    (asked,) = http.world.gateway.messages
-    assert asked.headers["x-openclaw-session-key"] == session_key(name)
+async def test_any_string_names_a_session(http: Api) -> None:
+    agent = await http.world.created()
+    for name in NAMES:
+        path = f"/v1/instances/{agent.id}/session/{quote(name, safe='')}/responses"
+        assert (await http.post(path, json=ASKED)).status_code == 200, name
+    keys = [each.headers["x-openclaw-session-key"] for each in http.world.gateway.messages]
+    assert keys == [session_key(name) for name in NAMES]
 
 
-@pytest.mark.parametrize("is_streamed", [False, True])
 @pytest.mark.parametrize("status", [each for each in InstanceStatus if each != "running"])
-async def test_only_a_running_instance_can_be_talked_to(
-    http: Api, status: InstanceStatus, is_streamed: bool
-) -> None:
+async def test_only_a_running_instance_can_be_talked_to(http: Api, status: InstanceStatus) -> None:
     instance = await http.world.placed(status)
-    asked = ASKED | {"stream": is_streamed}
-    answer = await http.post(f"/v1/instances/{instance.id}/responses", json=asked)
-    words = f"Instance is {status}, but must be running for this."
-    assert (answer.status_code, answer.json()["detail"]) == (409, words)
-    # A retry helps while it boots, and otherwise nobody who waits.
-    retries = None if status is InstanceStatus.PROVISIONING else "false"
-    assert answer.headers.get("x-should-retry") == retries
+    for is_streamed in (False, True):
+        answer = await send_to(http, instance, ASKED | {"stream": is_streamed})
+        words = f"Instance is {status}, but must be running for this."
+        assert (answer.status_code, answer.json()["detail"]) == (409, words)
+        # A retry helps while it boots, and otherwise nobody who waits.
+        retries = None if status is InstanceStatus.PROVISIONING else "false"
+        assert answer.headers.get("x-should-retry") == retries
 
 
 @pytest.mark.parametrize("is_streamed", [False, True])
@@ -123,9 +126,9 @@ async def test_only_a_running_instance_can_be_talked_to(
     ],
 )
 async def test_what_cannot_be_honoured_is_a_400_in_words(
-    http: Api, asked: dict[str, Any], words: str, is_streamed: bool
+    shared: Api, agent: Instance, asked: dict[str, Any], words: str, is_streamed: bool
 ) -> None:
-    answer = await send(http, ASKED | {"stream": is_streamed} | asked)
+    answer = await send_to(shared, agent, ASKED | {"stream": is_streamed} | asked)
     assert answer.status_code == 400
     assert words in answer.json()["detail"]
 
@@ -164,9 +167,9 @@ async def test_what_cannot_be_honoured_is_a_400_in_words(
     ],
 )
 async def test_a_member_of_the_wrong_kind_is_a_422_that_names_it(
-    http: Api, member: str, value: Any, where: list[Any]
+    shared: Api, agent: Instance, member: str, value: Any, where: list[Any]
 ) -> None:
-    answer = await send(http, ASKED | {member: value})
+    answer = await send_to(shared, agent, ASKED | {member: value})
     assert answer.status_code == 422, answer.text
     assert answer.json()["detail"][0]["loc"] == ["body", member, *where]
 
@@ -199,13 +202,13 @@ async def test_every_error_of_a_message_has_openais_error_beside_the_contracts_d
     assert (await http.get(f"/v1/instances/{uuid.uuid4()}")).json().keys() == {"detail"}
 
 
-async def test_a_null_asks_for_the_default(http: Api) -> None:
+async def test_a_null_asks_for_the_default(shared: Api, agent: Instance) -> None:
     members = [
         "instructions", "tools", "tool_choice", "text", "reasoning", "metadata", "temperature",
         "top_p", "max_output_tokens", "max_tool_calls", "previous_response_id", "store", "user",
         "parallel_tool_calls", "include", "stream",
     ]  # fmt: skip
-    answer = await send(http, ASKED | dict.fromkeys(members))
+    answer = await send_to(shared, agent, ASKED | dict.fromkeys(members))
     assert answer.status_code == 200, answer.text
 
 

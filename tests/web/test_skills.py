@@ -14,6 +14,7 @@ from tests.scripted.programs import REACH, done, undone
 if TYPE_CHECKING:
     import httpx
 
+    from chowder_local.domain import Instance
     from tests.scripted.world import World
     from tests.web.conftest import Api
 
@@ -247,10 +248,12 @@ async def test_a_clawhub_that_fails_later_is_unavailable_too(http: Api, path: st
         {"slug": "weather", "env": {f"A{number}": "x" for number in range(100)}},
     ],
 )
-async def test_an_installation_has_bounds(http: Api, path: str, body: dict[str, Any]) -> None:
-    answer = await http.post(f"{path}/install", json=body)
+async def test_an_installation_has_bounds(
+    shared: Api, agent: Instance, body: dict[str, Any]
+) -> None:
+    answer = await shared.post(f"/v1/instances/{agent.id}/skills/install", json=body)
     assert answer.status_code == 422
-    assert http.world.programs.calls == []
+    assert shared.world.programs.calls == []
 
 
 async def test_settings_are_laid_over_those_of_the_skill(http: Api, path: str) -> None:
@@ -302,9 +305,11 @@ async def test_a_change_names_something(http: Api, path: str) -> None:
         {"config": {"a": ["x" * 300_000]}},
     ],
 )
-async def test_a_change_has_bounds(http: Api, path: str, change: dict[str, Any]) -> None:
-    assert (await http.patch(f"{path}/weather", json=change)).status_code in {413, 422}
-    assert patches(http) == []
+async def test_a_change_has_bounds(shared: Api, agent: Instance, change: dict[str, Any]) -> None:
+    assert (
+        await shared.patch(f"/v1/instances/{agent.id}/skills/weather", json=change)
+    ).status_code in {413, 422}
+    assert patches(shared) == []
 
 
 async def test_settings_that_openclaw_refuses_are_refused_in_its_words(

@@ -19,6 +19,7 @@ from tests.web.test_access import REQUESTS, ROUTES, filled, names_in_paths, rout
 if TYPE_CHECKING:
     import httpx
 
+    from chowder_local.domain import Instance
     from chowder_local.web.routes import Operation
     from tests.web.conftest import Api
 
@@ -201,15 +202,14 @@ async def test_instances_share_no_conversation_whatever_it_is_called(http: Api) 
 @pytest.mark.parametrize("name", ["%ff", "%fe", "a%C3", "%ed%a0%80", "%c0%ae%c0%ae"])
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_session_name_that_is_no_text_is_refused(
-    http: Api, name: str, stream: bool
+    shared: Api, agent: Instance, name: str, stream: bool
 ) -> None:
-    agent = await http.world.created()
     path = f"/v1/instances/{agent.id}/session/{name}/responses"
-    answer = await http.post(path, json=MESSAGE | {"stream": stream})
+    answer = await shared.post(path, json=MESSAGE | {"stream": stream})
     assert answer.status_code == 422
     (problem,) = answer.json()["detail"]
     assert problem["loc"] == ["path", "session_id"]
-    assert http.world.gateway.messages == []
+    assert shared.world.gateway.messages == []
 
 
 def test_every_route_of_an_instance_is_tried() -> None:
