@@ -26,7 +26,7 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-@function_tool
+@function_tool  # type: ignore[untyped-decorator]
 def get_weather(city: str) -> str:
     """The weather in a city."""
     return f"18 °C in {city}"
@@ -116,7 +116,7 @@ async def test_a_conversation_goes_on_by_the_runs_own_history(agent: Agent[None]
     again = {"role": "user", "content": "What is my name?"}
     second = await Runner.run(
         agent,
-        [*first.to_input_list(), again],  # type: ignore[list-item]
+        [*first.to_input_list(), again],
         run_config=UNTRACED,
     )
     assert 'Before that: "My name is Ada."' in second.final_output

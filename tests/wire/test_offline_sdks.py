@@ -70,7 +70,10 @@ async def test_anthropic_plain_and_second_turn(anthropic: AsyncAnthropic) -> Non
         ],
     )
 
-    assert [block.text for block in (*first.content, *second.content)] == [TURN_1, TURN_2]  # type: ignore[union-attr]  # they are texts
+    assert [block.text for block in (*first.content, *second.content)] == [
+        TURN_1,
+        TURN_2,
+    ]  # they are texts
     assert (first.model, first.stop_reason) == ("claude-x", "end_turn")
     assert first.usage.output_tokens > 0
 
@@ -126,7 +129,7 @@ async def test_errors_cross_the_agent_as_a_providers_do(anthropic: AsyncAnthropi
     with pytest.raises(BadRequestError, match="relay-failure-"):
         await anthropic.models.list()
     with pytest.raises(BadRequestError, match="relay-failure-"):
-        await anthropic.messages.create(model="x", max_tokens=1, messages=[None])  # type: ignore[list-item]  # on purpose
+        await anthropic.messages.create(model="x", max_tokens=1, messages=[None])  # on purpose
 
 
 async def test_openai_responses_plain_and_second_turn(openai: AsyncOpenAI) -> None:
