@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import docker
+    from docker.models.containers import Container
 
 pytestmark = pytest.mark.docker
 
@@ -56,11 +58,23 @@ def scratch_tag(client: docker.DockerClient, tag: str) -> Iterator[str]:
         client.images.remove(scratch)
 
 
-def inside(client: docker.DockerClient, tag: str, script: str, *, read_only: bool = True) -> str:
-    """What a shell in the image says, run with as few rights as a sandbox."""
-    options: dict[str, Any] = {"cap_drop": ["ALL"], "read_only": read_only, "network_mode": "none"}
-    answer: bytes = client.containers.run(tag, ["sh", "-c", script], remove=True, **options)
-    return answer.decode().strip()
+@pytest.fixture(scope="module")
+def container(client: docker.DockerClient, tag: str) -> Iterator[Container]:
+    """One of the image, with as few rights as a sandbox, in which nothing runs."""
+    container = client.containers.run(
+        tag, ["sleep", "infinity"], entrypoint="", detach=True, init=True, cap_drop=["ALL"],
+        read_only=True, network_mode="none",
+    )  # fmt: skip
+    yield container
+    container.remove(force=True)
+
+
+def inside(container: Container, script: str) -> str:
+    """What a shell in it says."""
+    code, output = container.exec_run(["sh", "-c", script])
+    assert isinstance(output, bytes)
+    assert code == 0, output
+    return output.decode().strip()
 
 
 def test_the_image_says_whose_it_is_and_what_is_in_it(
@@ -77,43 +91,39 @@ def test_the_image_says_whose_it_is_and_what_is_in_it(
     assert not config.get("Volumes")
 
 
-def test_node_and_openclaw_are_the_exact_versions(client: docker.DockerClient, tag: str) -> None:
-    node, openclaw = inside(client, tag, "node --version; openclaw --version").splitlines()
+def test_node_and_openclaw_are_the_exact_versions(container: Container) -> None:
+    node, openclaw = inside(container, "node --version; openclaw --version").splitlines()
     assert node == f"v{VERSIONS['NODE_VERSION']}"
     assert VERSIONS["OPENCLAW_VERSION"] in openclaw
 
 
-def test_the_agent_is_nobody_special_and_can_write_only_its_home(
-    client: docker.DockerClient, tag: str
-) -> None:
+def test_the_agent_is_nobody_special_and_can_write_only_its_home(container: Container) -> None:
     script = 'id -u; id -g; id -un; echo "$HOME"; find / -xdev -user 1000 -not -path "/proc/*"'
-    *identity, home = inside(client, tag, f"({script}) 2>/dev/null | grep -v ^/data/").splitlines()
+    *identity, home = inside(container, f"({script}) 2>/dev/null | grep -v ^/data/").splitlines()
     assert identity == ["1000", "1000", "openclaw", "/data"]
     assert home == "/data"
 
 
-def test_the_tools_of_an_agent_are_there(client: docker.DockerClient, tag: str) -> None:
+def test_the_tools_of_an_agent_are_there(container: Container) -> None:
     names = ["git", "curl", "ps", "python3", "npm"]
-    assert inside(client, tag, f"for name in {' '.join(names)}; do command -v $name; done").count(
+    assert inside(container, f"for name in {' '.join(names)}; do command -v $name; done").count(
         "/"
     ) >= len(names)
 
 
-def test_every_channel_is_where_openclaw_looks_with_what_it_needs(
-    client: docker.DockerClient, tag: str
-) -> None:
+def test_every_channel_is_where_openclaw_looks_with_what_it_needs(container: Container) -> None:
     extensions = "/opt/openclaw/node_modules/openclaw/dist/extensions"
     files = (f"{extensions}/{name}/openclaw.plugin.json" for name in CHANNELS)
     # A link, because OpenClaw takes all below its own folder for ES modules.
     folders = (f"{extensions}/{name}/node_modules/." for name in CHANNELS if name != "telegram")
-    inside(client, tag, f"ls {' '.join((*files, *folders))}")
+    inside(container, f"ls {' '.join((*files, *folders))}")
 
 
 def test_openclaws_schema_of_its_configuration_is_there_and_fits_what_we_give_it(
-    client: docker.DockerClient, tag: str
+    container: Container,
 ) -> None:
-    assert inside(client, tag, f"stat -c '%U %a' {SCHEMA_FILE}") == "root 644"
-    schema = json.loads(inside(client, tag, f"cat {SCHEMA_FILE}"))
+    assert inside(container, f"stat -c '%U %a' {SCHEMA_FILE}") == "root 644"
+    schema = json.loads(inside(container, f"cat {SCHEMA_FILE}"))
     ours = config.seed(
         gateway_token="t" * 32,
         relay_url="http://relay:1",
@@ -133,17 +143,15 @@ def test_openclaws_schema_of_its_configuration_is_there_and_fits_what_we_give_it
         assert [str(each) for each in judge(schema, config.patch(overrides))] == [words]
 
 
-def test_the_database_that_agents_begin_with_has_nothing_of_anybodys(
-    client: docker.DockerClient, tag: str
-) -> None:
-    assert inside(client, tag, f"stat -c '%U %a' {BLANK_FILE}") == "root 644"
+def test_the_database_that_agents_begin_with_has_nothing_of_anybodys(container: Container) -> None:
+    assert inside(container, f"stat -c '%U %a' {BLANK_FILE}") == "root 644"
     program = f"""
 import sqlite3
 blank = sqlite3.connect("file:{BLANK_FILE}?immutable=1", uri=True)
 for (name,) in blank.execute("SELECT name FROM sqlite_master WHERE type = \\"table\\""):
     if blank.execute("SELECT 1 FROM " + name).fetchone(): print(name)
 """
-    filled = set(inside(client, tag, f"python3 -c '{program}'").splitlines())
+    filled = set(inside(container, f"python3 -c '{program}'").splitlines())
     assert {"schema_meta", "config_machine_state"} <= filled
     assert filled <= {
         "config_machine_state", "migration_runs", "migration_sources", "plugin_state_entries",
@@ -151,18 +159,31 @@ for (name,) in blank.execute("SELECT name FROM sqlite_master WHERE type = \\"tab
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("overrides", [{}, {"agents.defaults.thinkingDefault": "off"}])
+@pytest.mark.slow
 def test_what_it_has_is_neither_made_nor_looked_through_again(
-    client: docker.DockerClient, tag: str, overrides: dict[str, Any]
+    client: docker.DockerClient, tag: str
 ) -> None:
-    seed = config.seed(
-        gateway_token=secrets.token_hex(16),
-        relay_url="http://relay:1",
-        relay_token=secrets.token_hex(16),
-        provider=ModelProvider.OPENAI,
-        overrides=overrides,
-    )
-    script = f"""
+    def started(overrides: dict[str, Any]) -> str:
+        seed = config.seed(
+            gateway_token=secrets.token_hex(16),
+            relay_url="http://relay:1",
+            relay_token=secrets.token_hex(16),
+            provider=ModelProvider.OPENAI,
+            overrides=overrides,
+        )
+        command = ["sh", "-c", started_once(seed)]
+        options: dict[str, Any] = {"cap_drop": ["ALL"], "network_mode": "none"}
+        said: bytes = client.containers.run(tag, command, remove=True, **options)
+        return said.decode().strip()
+
+    with ThreadPoolExecutor() as pool:
+        told = list(pool.map(started, ({}, {"agents.defaults.thinkingDefault": "off"})))
+    assert told == ["3 True"] * 2
+
+
+def started_once(seed: dict[str, Any]) -> str:
+    """A script that starts a gateway and says what it has changed of its database's schema."""
+    return f"""
         echo '{json.dumps(seed)}' >.openclaw/openclaw.json
         gateway --bind loopback >/tmp/log 2>&1 &
         curl -fsS --retry 500 --retry-all-errors --retry-delay 1 --retry-max-time 180 \
@@ -176,11 +197,11 @@ def test_what_it_has_is_neither_made_nor_looked_through_again(
             print(count, changed_ms < made_ms)
         ' || cat /tmp/log
     """
-    assert inside(client, tag, script, read_only=False) == "3 True"
 
 
+@pytest.mark.slow
 def test_the_gateway_starts_without_another_node_that_waits_beside_it(
-    client: docker.DockerClient, tag: str
+    client: docker.DockerClient, tag: str, container: Container
 ) -> None:
     assert client.images.get(tag).attrs["Config"]["Cmd"] == ["gateway", "--bind", "lan"]
     # With nowhere to write it ends by itself; until then its children are looked at.
@@ -189,7 +210,7 @@ def test_the_gateway_starts_without_another_node_that_waits_beside_it(
         while kill -0 $!; do ps --no-headers --ppid $! -o args; done 2>/dev/null
         echo seen; wait $!; echo $?
     """
-    *children, seen, code = inside(client, tag, script).splitlines()
+    *children, seen, code = inside(container, script).splitlines()
     assert (seen, code) == ("seen", "1")
     # The script itself may be seen twice, in the moment before its copy becomes another program.
     others = [child for child in children if not child.startswith("/bin/sh ")]
@@ -198,16 +219,16 @@ def test_the_gateway_starts_without_another_node_that_waits_beside_it(
 
 @pytest.mark.parametrize(("start", "modules"), [("gateway", 2000), ("openclaw", 500)])
 def test_what_node_has_compiled_is_found_by_who_asks_for_it(
-    client: docker.DockerClient, tag: str, start: str, modules: int
+    container: Container, start: str, modules: int
 ) -> None:
     # V8 names the folder after its flags.
     flags = f"$(grep -o -- '--initial[^ ]*' $(command -v {start}) || true)"
     where = f"""node {flags} -p 'require("node:module").getCompileCacheDir()'"""
-    assert int(inside(client, tag, f"find $({where}) -type f | wc -l")) > modules
+    assert int(inside(container, f"find $({where}) -type f | wc -l")) > modules
 
 
 def test_packages_of_many_files_are_few_to_load_and_offer_what_they_did(
-    client: docker.DockerClient, tag: str
+    container: Container,
 ) -> None:
     script = """
         cd /opt/openclaw/node_modules
@@ -231,12 +252,13 @@ def test_packages_of_many_files_are_few_to_load_and_offer_what_they_did(
 END
         node /dev/shm/count.mjs
     """
-    works, count = json.loads(inside(client, tag, script))
+    works, count = json.loads(inside(container, script))
     assert works
     # As they are published, they are 1,100.
     assert count < 200
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "worker",
     [
@@ -246,9 +268,7 @@ END
         "infra/sqlite-store",
     ],
 )
-def test_a_worker_thread_loads_few_files_of_openclaws(
-    client: docker.DockerClient, tag: str, worker: str
-) -> None:
+def test_a_worker_thread_loads_few_files_of_openclaws(container: Container, worker: str) -> None:
     script = f"""
         cat > /dev/shm/count.mjs <<'END'
         import {{ Worker }} from "node:worker_threads";
@@ -269,28 +289,33 @@ END
         node /dev/shm/count.mjs
     """
     # As they are published, they are up to 900. The first one says where the others are.
-    assert 2 <= int(inside(client, tag, script)) < 50
+    assert 2 <= int(inside(container, script)) < 50
 
 
+@pytest.mark.slow
 def test_what_node_read_from_its_compile_cache_is_let_go_of_by_openclaw_only(
-    client: docker.DockerClient, tag: str
+    container: Container,
 ) -> None:
     script = """
         cd /dev/shm
         echo 'setTimeout(() => {}, 7_000);' | tee openclaw.mjs > other.mjs
         export NODE_DEBUG_NATIVE=COMPILE_CACHE
         for name in openclaw other; do
-            node /dev/shm/$name.mjs 2>&1 | grep -c 'Clear deserialized cache' || true
+            node /dev/shm/$name.mjs >$name.log 2>&1 &
+        done
+        wait
+        for name in openclaw other; do
+            grep -c 'Clear deserialized cache' $name.log || true
         done
     """
-    cleared, left = map(int, inside(client, tag, script).split())
+    cleared, left = map(int, inside(container, script).split())
     assert cleared > left
 
 
-def test_nothing_of_the_build_is_left(client: docker.DockerClient, tag: str) -> None:
-    assert inside(
-        client, tag, "ls -A /tmp /root /run/secrets /data/.cache 2>/dev/null || true"
-    ) == ("/tmp:")
+def test_nothing_of_the_build_is_left(container: Container) -> None:
+    assert inside(container, "ls -A /tmp /root /run/secrets /data/.cache 2>/dev/null || true") == (
+        "/tmp:"
+    )
 
 
 def test_the_image_is_listed_with_its_version(tag: str) -> None:
@@ -300,6 +325,7 @@ def test_the_image_is_listed_with_its_version(tag: str) -> None:
     assert info.created_at.tzinfo is not None
 
 
+@pytest.mark.slow
 def test_a_second_build_gives_the_same_tag_from_the_cache(tag: str) -> None:
     heard: list[str] = []
     assert images.build(Settings(), heard.append, env=ENV) == tag

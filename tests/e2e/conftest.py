@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import uuid
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import docker
@@ -17,14 +19,16 @@ from tests.e2e.browser import shared_browser
 from tests.e2e.clawhub import ClawHub
 from tests.e2e.containers import containers
 from tests.e2e.dashboards import Served, served_in_thread, visit
+from tests.e2e.engine_door import EngineDoor
 from tests.e2e.local_model import LocalModel
-from tests.e2e.serving import ServerProcess
+from tests.e2e.quick_agents import made
+from tests.e2e.quick_image import quick_image
+from tests.e2e.serving import ServerProcess, bare_environment
 from tests.e2e.stand_in import StandIn
 from tests.e2e.whole_life import ENGINE, SERVERS, served
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
-    from pathlib import Path
 
     from playwright.sync_api import Browser, Page
 
@@ -96,6 +100,73 @@ def server(only_server: ServerProcess) -> ServerProcess:
     """The server, started again if a test before has ended it."""
     only_server.ensure_up()
     return only_server
+
+
+@pytest.fixture(scope="session")
+def door() -> Iterator[EngineDoor]:
+    """What the quick server takes for the engine's socket."""
+    # Not pytest's folder: a socket's path has room for about a hundred characters.
+    with tempfile.TemporaryDirectory() as folder:
+        engine_url = find_engine(bare_environment()).url
+        with EngineDoor(Path(folder) / "engine.sock", engine_url) as door:
+            yield door
+
+
+@pytest.fixture(scope="session")
+def image(engine: docker.DockerClient) -> Iterator[str]:
+    """The sandbox image with a gateway that is there at once, in the place of OpenClaw."""
+    with quick_image(engine) as tag:
+        yield tag
+
+
+@pytest.fixture(scope="session")
+def only_quick_server(
+    tmp_path_factory: pytest.TempPathFactory,
+    engine: docker.DockerClient,
+    door: EngineDoor,
+    image: str,
+    request: pytest.FixtureRequest,
+) -> Iterator[ServerProcess]:
+    """A server whose agents are of that image; `quick_server` is what tests ask for."""
+    settings = {
+        "DOCKER_HOST": door.url,
+        "CHOWDER_IMAGE": image,
+        "CHOWDER_OFFLINE": "true",
+        "CHOWDER_MEMORY_LIMIT_MB": "512",
+        "CHOWDER_RECONCILE_INTERVAL_S": "0.5",
+        # An engine that hangs, and a turn that goes on, are waited for by every test of them.
+        "CHOWDER_ENGINE_TIMEOUT_S": "5",
+        "CHOWDER_STOP_GRACE_S": "1",
+    }
+    server = ServerProcess(tmp_path_factory.mktemp("quick") / "data", settings)
+    with served(server, engine, request.config):
+        yield server
+
+
+@pytest.fixture
+def quick_server(only_quick_server: ServerProcess) -> ServerProcess:
+    """The quick server, started again if a test before has ended it."""
+    only_quick_server.ensure_up()
+    return only_quick_server
+
+
+@pytest.fixture
+def quick_api(quick_server: ServerProcess) -> Iterator[Api]:
+    """A client of the quick server."""
+    with Api(quick_server.base_url, quick_server.key) as api:
+        yield api
+
+
+@pytest.fixture(scope="module")
+def quick_ids(only_quick_server: ServerProcess) -> Iterator[list[str]]:
+    """Two quick agents that the tests of a module have in common, and leave running."""
+    only_quick_server.ensure_up()
+    with Api(only_quick_server.base_url, only_quick_server.key) as api:
+        ids = [made(api), made(api)]
+        yield ids
+        only_quick_server.ensure_up()
+        for instance_id in ids:
+            assert api.delete(f"instances/{instance_id}").status_code == 204
 
 
 @pytest.fixture

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import httpx
+from docker.errors import DockerException
 
+from tests.e2e.containers import containers, inside
 from tests.e2e.quick_image import quick_image
 from tests.e2e.serving import ServerProcess
 from tests.e2e.waiting import eventually
@@ -18,10 +20,13 @@ if TYPE_CHECKING:
 
     import docker
     import pytest
+    from docker.models.containers import Container
 
     from tests.e2e.api import Api
 
 FIRST = "My cat is called Schnurri."
+HELD = {"agents.defaults.timeoutSeconds": 1234567}
+"""With this configuration a quick agent boots until `let_go`."""
 
 
 @contextmanager
@@ -45,6 +50,27 @@ def made(api: Api) -> str:
     api.until(instance_id, "running")
     assert api.say(instance_id, FIRST) == f"Turn 1. First: {FIRST}"
     return instance_id
+
+
+def let_go(
+    api: Api, server: ServerProcess, engine: docker.DockerClient, instance_id: str
+) -> dict[str, Any]:
+    """Lets the boots of held agents end, and gives this one once it runs."""
+
+    def running() -> dict[str, Any] | None:
+        # Which one is its own is told only once it runs.
+        for container in containers(engine, server.store_id):
+            with suppress(DockerException):
+                inside(container, "touch /data/go")
+        found: dict[str, Any] = api.get(f"instances/{instance_id}").json()
+        return found if found["status"] == "running" else None
+
+    return eventually(running, f"{instance_id} is running")
+
+
+def until_it_waits(container: Container) -> None:
+    """Until a quick agent has begun with a turn that never ends."""
+    eventually(lambda: b"waiting" in container.logs(), "it waits")
 
 
 def health(server: ServerProcess) -> dict[str, Any]:

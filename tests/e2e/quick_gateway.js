@@ -3,12 +3,17 @@
 // is there at once and keeps its turns on the volume. It does as it is told in a message:
 //   "eat memory"           grows until it is ended;
 //   "ask your model: Hi"   sends "Hi" to its model by the relay, and answers what that says;
-//   "a long story"         if streamed, is told, but has its end when the next message comes.
-// With QUICK_GATEWAY_WAITS set, it starts once there is a file /data/go.
+//   "a long story"         if streamed, is told, but has its end when the next message comes;
+//   "Please wait."         is begun, and has no end; the log says so;
+//   "what was before?"     in it, is answered with the message before as well;
+//   "40 pieces of 200 every 25 ms" is answered so, and not kept.
+// With QUICK_GATEWAY_WAITS set, or that number in its configuration, it starts once there is a file
+// /data/go.
 const crypto = require("node:crypto");
 const fs = require("node:fs");
 const http = require("node:http");
 const path = require("node:path");
+const { once } = require("node:events");
 const { DatabaseSync } = require("node:sqlite");
 
 const home = "/data/.openclaw";
@@ -71,56 +76,83 @@ async function askModel(name, words) {
   return text(await answered.json());
 }
 
-async function turn({ input }, headers) {
-  const said = typeof input === "string" ? input : JSON.stringify(input);
+async function turn(said, headers) {
   if (said.includes("eat memory")) eatMemory();
   const all = (turns[headers["x-openclaw-session-key"]] ??= []);
-  all.push(said);
+  // A load's messages are megabytes.
+  all.push(said.slice(0, 1000));
   keep();
   const [, words] = said.match(/ask your model: (.*)/) ?? [];
   if (words !== undefined) return askModel(headers["x-openclaw-model"], words);
-  return `Turn ${all.length}. First: ${all[0]}`;
+  const before = said.includes("what was before?") && all.length > 1;
+  return `Turn ${all.length}. First: ${all[0]}` + (before ? ` Before that: "${all.at(-2)}"` : "");
 }
 
-function resource(status, text) {
+const item = { type: "message", id: "msg_1", role: "assistant" };
+
+function finished(text) {
   const content = [{ type: "output_text", text, annotations: [] }];
-  const message = { type: "message", id: "msg_1", role: "assistant", status: "completed", content };
+  return { ...item, status: "completed", content };
+}
+
+function resource(status, output) {
   return {
     id: "resp_1",
     object: "response",
-    created_at: 1,
+    created_at: 1_800_000_000,
     status,
     model: "openclaw",
-    output: status === "completed" ? [message] : [],
+    output,
     usage: { input_tokens: 1, output_tokens: 1, total_tokens: 2 },
   };
 }
 
-async function stream(response, text, { input }) {
-  const tell = (event) =>
-    response.write(`event: ${event.type}\ndata: ${JSON.stringify(event)}\n\n`);
+async function stream(response, said, { piece, pieces, rest_ms }) {
+  const tell = (type, more) =>
+    response.write(`event: ${type}\ndata: ${JSON.stringify({ type, ...more })}\n\n`);
   response.writeHead(200, { "content-type": "text/event-stream" });
-  tell({ type: "response.created", response: resource("in_progress") });
+  tell("response.created", { response: resource("in_progress", []) });
+  tell("response.in_progress", { response: resource("in_progress", []) });
   const place = { item_id: "msg_1", output_index: 0, content_index: 0 };
-  tell({ type: "response.output_text.delta", ...place, delta: text });
-  if (input === "a long story") await new Promise((end) => told.push(end));
-  tell({ type: "response.completed", response: resource("completed", text) });
+  const begun = { ...item, status: "in_progress", content: [] };
+  tell("response.output_item.added", { output_index: 0, item: begun });
+  for (let number = 0; number < pieces && !response.destroyed; number += 1) {
+    if (!tell("response.output_text.delta", { ...place, delta: piece }))
+      await Promise.race([once(response, "drain"), once(response, "close")]);
+    await new Promise((done) => setTimeout(done, rest_ms));
+  }
+  if (said === "a long story") await new Promise((end) => told.push(end));
+  // Nobody reads it, and to write it would keep others waiting.
+  if (response.destroyed || said === "Please wait.") return;
+  const whole = finished(piece.repeat(pieces));
+  tell("response.output_item.done", { output_index: 0, item: whole });
+  tell("response.completed", { response: resource("completed", [whole]) });
   response.end("data: [DONE]\n\n");
 }
 
-async function answer({ url, headers }, body, response) {
+async function respond({ input, stream: isStreamed }, headers, response, end) {
+  const said = typeof input === "string" ? input : `${JSON.stringify(input)}`;
+  const asked = said.match(/^(\d+) pieces of (\d+) every (\d+) ms$/)?.slice(1).map(Number);
+  const [pieces, size, rest_ms] = asked ?? [1, 0, 0];
+  const piece = asked ? "x".repeat(size) : await turn(said, headers);
+  if (said === "Please wait.") console.log("waiting");
+  if (isStreamed) return stream(response, said, { piece, pieces, rest_ms });
+  if (said !== "Please wait.") end(200, resource("completed", [finished(piece.repeat(pieces))]));
+}
+
+async function answer({ method, url, headers }, body, response) {
   const end = (status, content) => {
     response.writeHead(status, { "content-type": "application/json" });
     response.end(JSON.stringify(content));
   };
   if (url === "/api/v1/admin/rpc")
-    return end(200, { ok: true, payload: controls[body.method](body.params) });
+    return end(200, { ok: true, payload: controls[body.method]?.(body.params) ?? {} });
   if (suspendedBy !== null) return end(503, { error: { message: "suspended" } });
   if (url === "/startupz") return end(200, { uptimeMs: Date.now() - bornAt });
+  if (method === "GET") return end(200, {});
   told.splice(0).forEach((finish) => finish());
   try {
-    const text = await turn(body, headers);
-    return await (body.stream ? stream(response, text, body) : end(200, resource("completed", text)));
+    return await respond(body, headers, response, end);
   } catch (failure) {
     // All that OpenClaw says of it, too.
     console.error(failure);
@@ -183,6 +215,11 @@ function start() {
 }
 
 process.on("SIGTERM", () => process.exit(0));
-const isAwaited = () => process.env.QUICK_GATEWAY_WAITS && !fs.existsSync("/data/go");
+// Without a configuration, it is no agent's, but an engine's test's.
+const isConfigured = fs.existsSync(`${home}/openclaw.json`);
+const isHeld =
+  process.env.QUICK_GATEWAY_WAITS ||
+  (isConfigured && /: 1234567\b/.test(fs.readFileSync(`${home}/openclaw.json`, "utf8")));
+const isAwaited = () => isHeld && !fs.existsSync("/data/go");
 const wait = () => (isAwaited() ? setTimeout(wait, 20) : start());
 wait();

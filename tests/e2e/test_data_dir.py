@@ -30,8 +30,13 @@ def open_to_others(folder: Path) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("umask", [0o000, 0o022])
-@pytest.mark.parametrize("is_there", [False, True], ids=["made", "mounted"])
+@pytest.mark.parametrize(
+    ("umask", "is_there"),
+    [
+        pytest.param(0o000, True, id="mounted"),
+        pytest.param(0o022, False, id="made", marks=pytest.mark.slow),
+    ],
+)
 def test_all_that_a_server_keeps_is_its_owners_alone(
     tmp_path: Path, umask: int, is_there: bool
 ) -> None:

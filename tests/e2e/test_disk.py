@@ -10,7 +10,6 @@ import pytest
 from tests.e2e.api import CLAUDE, Api, responses_path
 from tests.e2e.containers import container_of, inside, volumes
 from tests.e2e.quick_agents import made, remembers
-from tests.e2e.quick_image import quick_image
 from tests.e2e.serving import ServerProcess
 from tests.e2e.waiting import eventually
 from tests.e2e.whole_life import served
@@ -32,18 +31,18 @@ HOG = "/data/hog"
 def server(
     tmp_path_factory: pytest.TempPathFactory,
     engine: docker.DockerClient,
+    image: str,
     request: pytest.FixtureRequest,
 ) -> Iterator[ServerProcess]:
-    with quick_image(engine) as image:
-        settings = {
-            "CHOWDER_IMAGE": image,
-            "CHOWDER_OFFLINE": "true",
-            "CHOWDER_DISK_LIMIT_MB": str(LIMIT_MB),
-            "CHOWDER_DISK_INTERVAL_S": "0.2",
-        }
-        server = ServerProcess(tmp_path_factory.mktemp("disk") / "data", settings)
-        with served(server, engine, request.config):
-            yield server
+    settings = {
+        "CHOWDER_IMAGE": image,
+        "CHOWDER_OFFLINE": "true",
+        "CHOWDER_DISK_LIMIT_MB": str(LIMIT_MB),
+        "CHOWDER_DISK_INTERVAL_S": "0.2",
+    }
+    server = ServerProcess(tmp_path_factory.mktemp("disk") / "data", settings)
+    with served(server, engine, request.config):
+        yield server
 
 
 @pytest.fixture

@@ -1,4 +1,7 @@
-"""An agent whose egress is off: seen from inside, there is the model relay and nothing else."""
+"""An agent whose egress is off: seen from inside, there is the model relay and nothing else.
+
+Only the last one is real: the others need nothing but a sandbox.
+"""
 
 from __future__ import annotations
 
@@ -8,22 +11,22 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.e2e.api import Api
 from tests.e2e.containers import container_of, inside
 from tests.e2e.probing import probed, relay_of
+from tests.e2e.quick_agents import remembers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import docker
 
-    from tests.e2e.api import Api
     from tests.e2e.serving import ServerProcess
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow]
+pytestmark = pytest.mark.docker
 
-REMEMBERED = "The word is walnut."
-# What the tests say in other sessions does not come between.
-SESSION = "walnut"
+GATEWAY = "MainThread"
+"""The kernel's name of a process that is Node."""
 NAMES = ("example.com", "one.one.one.one", "host.docker.internal", "gateway.docker.internal")
 OUTSIDE = ("1.1.1.1", "192.0.2.1", "169.254.169.254", "172.17.0.1", "10.0.0.1", "224.0.0.251")
 
@@ -43,20 +46,26 @@ def own_address() -> str:
         return address
 
 
-@pytest.fixture(scope="module")
-def closed_ids() -> list[str]:
-    return []
+@pytest.fixture
+def server(quick_server: ServerProcess) -> ServerProcess:
+    return quick_server
 
 
 @pytest.fixture
-def closed(api: Api, server: ServerProcess, closed_ids: list[str]) -> str:
+def api(quick_api: Api) -> Api:
+    return quick_api
+
+
+@pytest.fixture
+def neighbour(quick_ids: list[str]) -> str:
+    """An agent that has egress."""
+    return quick_ids[1]
+
+
+@pytest.fixture
+def closed(api: Api, server: ServerProcess, quick_ids: list[str]) -> str:
     """An agent that has been told something, and then had its egress turned off."""
-    if not closed_ids:
-        instance_id = api.created("closed")
-        api.until(instance_id, "running")
-        api.say(instance_id, REMEMBERED, session=SESSION)
-        closed_ids.append(instance_id)
-    (instance_id,) = closed_ids
+    instance_id = quick_ids[0]
     is_open = api.get(local(server, instance_id)).json()["egress_in_force"] == "on"
     answer = api.patch(local(server, instance_id), json={"egress": "off"})
     assert answer.status_code == 200, answer.text
@@ -79,7 +88,7 @@ def host_ports() -> Iterator[tuple[int, int]]:
 def test_it_is_the_same_agent_and_works(
     api: Api, server: ServerProcess, engine: docker.DockerClient, closed: str
 ) -> None:
-    assert REMEMBERED in api.say(closed, "Which word?", session=SESSION)
+    remembers(api, closed)
     found = api.get(local(server, closed)).json()
     assert (found["egress"], found["egress_in_force"]) == ("off", "off")
     container = container_of(engine, api, closed)
@@ -97,19 +106,19 @@ def test_no_name_resolves_and_nothing_leaves_but_to_the_relay(
     api: Api,
     engine: docker.DockerClient,
     closed: str,
-    instance: str,
+    neighbour: str,
     host_ports: tuple[int, int],
 ) -> None:
-    container, neighbour = container_of(engine, api, closed), container_of(engine, api, instance)
+    container, other = (container_of(engine, api, each) for each in (closed, neighbour))
     host, relay_port = relay_of(container)
-    others_host, others_relay_port = relay_of(neighbour)
+    others_host, others_relay_port = relay_of(other)
     assert others_relay_port == relay_port
     tcp_port, udp_port = host_ports
-    (network,) = neighbour.attrs["NetworkSettings"]["Networks"].values()
+    (network,) = other.attrs["NetworkSettings"]["Networks"].values()
     elsewhere = [*OUTSIDE, others_host, network["IPAddress"], own_address(), host]
     found = probed(
         container,
-        names=[*NAMES, str(neighbour.name)],
+        names=[*NAMES, str(other.name)],
         tcp=[
             *([each, port] for each in elsewhere for port in (80, 22, tcp_port, 18789)),
             [host, relay_port],
@@ -125,7 +134,7 @@ def test_no_name_resolves_and_nothing_leaves_but_to_the_relay(
     assert [each for each in found["tcp"] if True in each[2:]] == [[host, relay_port, True, True]]
     assert [each for each in found["udp"] if True in each[2:]] == []
     # One with egress reaches the same ports by the same program, or this would prove nothing.
-    control = probed(neighbour, tcp=[[others_host, tcp_port]], udp=[[others_host, udp_port]])
+    control = probed(other, tcp=[[others_host, tcp_port]], udp=[[others_host, udp_port]])
     assert control["tcp"][0][2:] == control["udp"][0][2:] == [True, True]
 
 
@@ -167,6 +176,9 @@ def test_nothing_runs_in_one_that_somebody_else_has_started(
     api: Api, server: ServerProcess, engine: docker.DockerClient, closed: str
 ) -> None:
     container = container_of(engine, api, closed)
+    # Or its absence would prove nothing.
+    _, gateway = inside(container, "cat /proc/[0-9]*/comm 2>/dev/null")
+    assert GATEWAY in gateway.split(), gateway
     # Or it would be made anew as soon as the server finds that it had ended.
     server.kill()
     try:
@@ -176,13 +188,13 @@ def test_nothing_runs_in_one_that_somebody_else_has_started(
         _, said = inside(container, "cat /proc/[0-9]*/comm 2>/dev/null")
     finally:
         server.up()
-    assert "node" not in said.split()
+    assert GATEWAY not in said.split()
     assert "sh" in said.split()
     # It would end by itself, but only in half a minute; it is made anew while it still runs.
     api.until(closed, "running")
     assert container_of(engine, api, closed).id != container.id
     assert f"instance {closed} is running, its sandbox running" in server.log()
-    assert "Are you there?" in api.say(closed, "Are you there?")
+    remembers(api, closed)
 
 
 def test_egress_comes_back_when_it_is_left_to_the_server(
@@ -197,3 +209,18 @@ def test_egress_comes_back_when_it_is_left_to_the_server(
     # There is a way out again.
     code, _ = inside(container, "grep -q '^eth0\t00000000' /proc/net/route")
     assert code == 0
+
+
+@pytest.mark.slow
+def test_openclaw_answers_without_egress(
+    only_server: ServerProcess,
+) -> None:
+    only_server.ensure_up()
+    with Api(only_server.base_url, only_server.key) as api:
+        instance_id = api.created("closed")
+        answer = api.patch(local(only_server, instance_id), json={"egress": "off"})
+        assert answer.status_code == 200, answer.text
+        api.until(instance_id, "running")
+        assert "Are you there?" in api.say(instance_id, "Are you there?")
+        assert api.get(local(only_server, instance_id)).json()["egress_in_force"] == "off"
+        assert api.delete(f"instances/{instance_id}").status_code == 204

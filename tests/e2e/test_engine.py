@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import subprocess
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chowder_local.engine.connection import find_engine
 from chowder_local.instances.reconcile import DEATHS_ALLOWED
-from tests.e2e.api import Api
 from tests.e2e.containers import container_of, inside, names_of_sandboxes, open_network
-from tests.e2e.engine_door import EngineDoor
 from tests.e2e.quick_agents import degraded, health, is_well, made, remembers
-from tests.e2e.quick_image import quick_image
-from tests.e2e.serving import ServerProcess, bare_environment
 from tests.e2e.waiting import eventually
-from tests.e2e.whole_life import served
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,55 +19,28 @@ if TYPE_CHECKING:
     import docker
     import httpx
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow]
+    from tests.e2e.api import Api
+    from tests.e2e.engine_door import EngineDoor
+    from tests.e2e.serving import ServerProcess
+
+pytestmark = pytest.mark.docker
 
 FLOOD = 12
 """More calls than there are threads for the engine's calls."""
 
 
-@pytest.fixture(scope="module")
-def door() -> Iterator[EngineDoor]:
-    # Not pytest's folder: a socket's path has room for about a hundred characters.
-    with tempfile.TemporaryDirectory() as folder:
-        engine_url = find_engine(bare_environment()).url
-        with EngineDoor(Path(folder) / "engine.sock", engine_url) as door:
-            yield door
-
-
-@pytest.fixture(scope="module")
-def image(engine: docker.DockerClient) -> Iterator[str]:
-    with quick_image(engine) as tag:
-        yield tag
-
-
-@pytest.fixture(scope="module")
-def only_server(
-    tmp_path_factory: pytest.TempPathFactory,
-    engine: docker.DockerClient,
-    door: EngineDoor,
-    image: str,
-    request: pytest.FixtureRequest,
-) -> Iterator[ServerProcess]:
-    settings = {
-        "DOCKER_HOST": door.url,
-        "CHOWDER_IMAGE": image,
-        "CHOWDER_OFFLINE": "true",
-        "CHOWDER_MEMORY_LIMIT_MB": "512",
-        "CHOWDER_RECONCILE_INTERVAL_S": "0.5",
-    }
-    server = ServerProcess(tmp_path_factory.mktemp("engine") / "data", settings)
-    with served(server, engine, request.config):
-        yield server
+@pytest.fixture
+def server(quick_server: ServerProcess) -> ServerProcess:
+    return quick_server
 
 
 @pytest.fixture
-def api(server: ServerProcess, door: EngineDoor) -> Iterator[Api]:
-    with Api(server.base_url, server.key) as api:
-        yield api
-        door.open()
-        is_well(server)
-        for row in api.get("instances").json():
-            assert api.delete(f"instances/{row['id']}").status_code == 204
+def api(quick_api: Api, server: ServerProcess, door: EngineDoor) -> Iterator[Api]:
+    yield quick_api
+    door.open()
+    is_well(server)
+    for row in quick_api.get("instances").json():
+        assert quick_api.delete(f"instances/{row['id']}").status_code == 204
 
 
 @pytest.fixture

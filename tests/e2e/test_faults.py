@@ -1,4 +1,4 @@
-"""Faults on real agents, as a program that is tested against them meets them."""
+"""Faults on running agents, as a program that is tested against them meets them."""
 
 from __future__ import annotations
 
@@ -19,9 +19,27 @@ if TYPE_CHECKING:
     from tests.e2e.api import Api
     from tests.e2e.serving import ServerProcess
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow]
+pytestmark = pytest.mark.docker
 
 MODEL = "gpt-4o"
+FAILURES: dict[int, type[openai.APIStatusError]] = {
+    402: openai.APIStatusError,
+    409: openai.ConflictError,
+    429: openai.RateLimitError,
+    500: openai.InternalServerError,
+    502: openai.InternalServerError,
+    503: openai.InternalServerError,
+}
+
+
+@pytest.fixture
+def server(quick_server: ServerProcess) -> ServerProcess:
+    return quick_server
+
+
+@pytest.fixture
+def agent(quick_ids: list[str]) -> str:
+    return quick_ids[0]
 
 
 @pytest.fixture
@@ -33,48 +51,43 @@ def client(server: ServerProcess) -> Iterator[Client]:
 
 
 @pytest.fixture
-def sdk(server: ServerProcess, conversation: str) -> Iterator[OpenAI]:
-    with OpenAI(base_url=conversation, api_key=server.key, max_retries=0) as sdk:
+def sdk(server: ServerProcess, agent: str) -> Iterator[OpenAI]:
+    """An SDK in a conversation of its own."""
+    base_url = f"{server.base_url}/instances/{agent}/session/{uuid.uuid4()}"
+    with OpenAI(base_url=base_url, api_key=server.key, max_retries=0) as sdk:
         yield sdk
 
 
-@pytest.mark.parametrize(
-    ("status", "kind"),
-    [
-        (402, openai.APIStatusError),
-        (409, openai.ConflictError),
-        (429, openai.RateLimitError),
-        (500, openai.InternalServerError),
-        (502, openai.InternalServerError),
-        (503, openai.InternalServerError),
-    ],
-)
 def test_a_program_meets_the_failure_that_was_ordered_and_no_other(
-    client: Client, instance: str, sdk: OpenAI, status: int, kind: type[openai.APIStatusError]
+    client: Client, agent: str, sdk: OpenAI
 ) -> None:
-    client.add_fault("message", status=status, instance_id=instance)
-    with pytest.raises(kind) as raised:
-        sdk.responses.create(model=MODEL, input="Hello?")
-    assert raised.value.status_code == status
-    answer = sdk.responses.create(model=MODEL, input="Hello again?")
-    # The agent has heard of this one alone.
-    assert answer.output_text == '[offline] Turn 1. You said: "Hello again?"'
+    seen: dict[int, type[openai.APIStatusError]] = {}
+    for status in FAILURES:
+        client.add_fault("message", status=status, instance_id=agent)
+        with pytest.raises(openai.APIStatusError) as raised:
+            sdk.responses.create(model=MODEL, input=f"Hello {status}?")
+        seen[raised.value.status_code] = raised.type
+        answer = sdk.responses.create(model=MODEL, input=f"Hello again, {status}?")
+        # The agent has heard of these alone.
+        turns = f"Turn {len(seen)}. First: Hello again, {next(iter(FAILURES))}?"
+        assert answer.output_text.startswith(turns), (status, answer.output_text)
+    assert seen == FAILURES
 
 
 def test_a_program_that_tries_again_after_a_limit_gets_its_answer(
-    client: Client, instance: str, sdk: OpenAI
+    client: Client, agent: str, sdk: OpenAI
 ) -> None:
-    client.add_fault("message", status=429, retry_after_s=0, instance_id=instance)
+    client.add_fault("message", status=429, retry_after_s=0, instance_id=agent)
     patient = sdk.with_options(max_retries=1)
     answer = patient.responses.create(model=MODEL, input="Hello?")
-    assert answer.output_text == '[offline] Turn 1. You said: "Hello?"'
+    assert answer.output_text == "Turn 1. First: Hello?"
     assert client.faults() == []
 
 
 def test_a_stream_breaks_off_and_the_conversation_goes_on(
-    client: Client, instance: str, sdk: OpenAI
+    client: Client, agent: str, sdk: OpenAI
 ) -> None:
-    client.add_fault("stream", after_events=3, instance_id=instance)
+    client.add_fault("stream", after_events=3, instance_id=agent)
     seen: list[str] = []
 
     def watch() -> None:
@@ -87,21 +100,21 @@ def test_a_stream_breaks_off_and_the_conversation_goes_on(
     assert sdk.responses.create(model=MODEL, input="Still there?").output_text
 
 
-def test_provisioning_fails_in_words(client: Client, api: Api) -> None:
+def test_provisioning_fails_in_words(client: Client, quick_api: Api) -> None:
     client.add_fault("provisioning", detail="No room in the harbour.")
-    instance_id = api.created(f"unlucky-{uuid.uuid4()}")
+    instance_id = quick_api.created(f"unlucky-{uuid.uuid4()}")
     with pytest.raises(BootFailed, match=r"^No room in the harbour\.$"):
         client.wait_until_running(instance_id)
     client.delete(instance_id)
 
 
 def test_a_stop_and_a_start_fail_before_they_do_what_they_should(
-    client: Client, patient: str
+    client: Client, agent: str
 ) -> None:
     for kind, there in (("stop", "running"), ("start", "stopped")):
-        client.add_fault(kind, instance_id=patient)
+        client.add_fault(kind, instance_id=agent)
         act = client.stop if kind == "stop" else client.start
         with pytest.raises(ApiRefused, match="The container engine does not answer"):
-            act(patient)
-        assert client.status(patient)["status"] == there
-        act(patient)
+            act(agent)
+        assert client.status(agent)["status"] == there
+        act(agent)

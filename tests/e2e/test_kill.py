@@ -1,4 +1,7 @@
-"""A server that is killed at any moment of mixed work: what was answered stays true."""
+"""A server that is killed at any moment of mixed work: what was answered stays true.
+
+The agents are not real: what they keep is kept by their sandboxes, as it would be of real ones.
+"""
 
 from __future__ import annotations
 
@@ -30,11 +33,11 @@ log = logging.getLogger(__name__)
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
-KILLS = int(os.environ.get("CHOWDER_TEST_KILLS", "4"))
+KILLS = int(os.environ.get("CHOWDER_TEST_KILLS", "3"))
 """More of them show more."""
 CLIENTS = 3
-LONGEST_LIFE_S = 3.0
-SETTLE_TIMEOUT_S = 180.0
+LONGEST_LIFE_S = 1.0
+SETTLE_TIMEOUT_S = 60.0
 REFUSED_PAUSE_S = 0.1
 
 
@@ -42,10 +45,16 @@ REFUSED_PAUSE_S = 0.1
 def server(
     tmp_path_factory: pytest.TempPathFactory,
     engine: docker.DockerClient,
+    image: str,
     request: pytest.FixtureRequest,
 ) -> Iterator[ServerProcess]:
     """One with a spare, so that claims are cut off, too."""
-    settings = {"CHOWDER_POOL_SIZE": "1", "CHOWDER_RECONCILE_INTERVAL_S": "1"}
+    settings = {
+        "CHOWDER_IMAGE": image,
+        "CHOWDER_OFFLINE": "true",
+        "CHOWDER_POOL_SIZE": "1",
+        "CHOWDER_RECONCILE_INTERVAL_S": "0.5",
+    }
     server = ServerProcess(tmp_path_factory.mktemp("kill") / "data", settings)
     with served(server, engine, request.config):
         yield server

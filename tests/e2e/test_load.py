@@ -20,14 +20,12 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from chowder_local.engine.image_recipe import expected_tag
-from chowder_local.settings import Settings
 from chowder_local.tokens import Vault
 from tests.e2e import pressure
 from tests.e2e.api import CLAUDE, Api, responses_path
 from tests.e2e.containers import names_of_sandboxes, open_network
 from tests.e2e.pressure import Address, Tally
-from tests.e2e.serving import ServerProcess, bare_environment
+from tests.e2e.serving import ServerProcess
 from tests.e2e.waiting import eventually
 from tests.e2e.whole_life import served
 
@@ -41,16 +39,15 @@ log = logging.getLogger(__name__)
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.alone]
 
 ROOT = Path(__file__).parents[2]
-LOAD_S = float(os.environ.get("CHOWDER_TEST_LOAD_S", "12"))
+LOAD_S = float(os.environ.get("CHOWDER_TEST_LOAD_S", "6"))
 """Longer shows more; ten minutes is what it was judged by."""
 IS_LONG = LOAD_S >= 60
-THROWN = 5000 if IS_LONG else 1500
-CREATES = 200 if IS_LONG else 40
+THROWN = 5000 if IS_LONG else 500
+CREATES = 200 if IS_LONG else 12
 PLACES = 5
 STREAMS = 64
 AT_ONCE = 32
 MAX_BODY_BYTES = 8 * 1024 * 1024
-TAG = "chowder-local/test-load:1"
 DONE = {"streams read", "stalled", "vanished", "flooding requests", "dripped"}
 STILL_TIMEOUT_S = 90.0
 GROWTH_MB = 64
@@ -65,15 +62,6 @@ RELAY_PATHS = (
     "/openai/embeddings", "/gemini/models/gemini-2.0-flash:generateContent", "/openai/../x",
     "/anthropic/",
 )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def image(engine: docker.DockerClient) -> str:
-    """A sandbox whose gateway is a stand-in."""
-    base = expected_tag(Settings.read(bare_environment()))
-    folder = str(Path(__file__).with_name("load_gateway"))
-    engine.images.build(path=folder, tag=TAG, buildargs={"BASE_IMAGE": base}, rm=True)
-    return TAG
 
 
 @pytest.fixture(scope="module")
@@ -216,14 +204,14 @@ def test_a_body_may_be_as_long_as_the_limit_and_not_a_byte_longer(
     fits, over = message(MAX_BODY_BYTES), message(MAX_BODY_BYTES + 1)
     path, kind = responses_path(agent), {"Content-Type": "application/json"}
     with Api(loaded.base_url, loaded.key) as api:
-        for _ in range(8):
+        for _ in range(4):
             assert api.post(path, content=fits, headers=kind).status_code == 200
             assert api.post(path, content=chunks(fits), headers=kind).status_code == 200
             for body in (over, chunks(over)):
                 told = api.post(path, content=body, headers=kind)
                 assert (told.status_code, "larger than" in told.text) == (413, True)
         many = b"[" + b"[]," * (MAX_BODY_BYTES // 3 - 2) + b"1]"
-        for _ in range(4):
+        for _ in range(2):
             told = api.post("organization/signup", content=many, headers=kind)
             assert told.status_code == 422
             assert "values" in told.text
@@ -233,7 +221,7 @@ def test_a_body_may_be_as_long_as_the_limit_and_not_a_byte_longer(
         assert asyncio.run(pressure.throw(address, request, Tally())) < 500
     after = pressure.taken(pid)
     log.info("bodies: before %s, after %s", before, after)
-    assert after["rss_mb"] <= before["rss_mb"] + 2 * GROWTH_MB
+    assert after["rss_mb"] <= before["rss_mb"] + GROWTH_MB
     assert failures_counted(loaded) == []
 
 

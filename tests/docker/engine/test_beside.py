@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
     import docker
+    from docker.models.containers import Container
 
 pytestmark = pytest.mark.docker
 
@@ -98,15 +99,24 @@ async def engine() -> AsyncIterator[DockerEngine]:
         yield engine
 
 
+@pytest.fixture(scope="module")
+def writer(client: docker.DockerClient, sandbox_id: SandboxId) -> Iterator[Container]:
+    """Something of nobody's that has the volume."""
+    writer = client.containers.run(
+        IMAGE, ["infinity"], entrypoint="sleep", user="1000:1000", detach=True, init=True,
+        network_mode="none", volumes={sandbox_id: {"bind": HOME, "mode": "rw"}},
+    )  # fmt: skip
+    yield writer
+    writer.remove(force=True)
+
+
 @pytest.fixture
-def put(client: docker.DockerClient, sandbox_id: SandboxId) -> Callable[[str], None]:
+def put(writer: Container) -> Callable[[str], None]:
     """Runs Python on the volume as the agent's user, as the agent could."""
 
     def put(script: str) -> None:
-        client.containers.run(
-            IMAGE, ["-c", MAKING + script], entrypoint="python3", user="1000:1000", remove=True,
-            network_mode="none", volumes={sandbox_id: {"bind": HOME, "mode": "rw"}},
-        )  # fmt: skip
+        code, said = writer.exec_run(["python3", "-c", MAKING + script])
+        assert code == 0, said
 
     return put
 
@@ -136,7 +146,7 @@ async def test_one_that_is_left_is_gone(
 ) -> None:
     with pytest.raises(TimeoutError):
         async with (
-            asyncio.timeout(1.5),
+            asyncio.timeout(0.5),
             engine.beside.process(sandbox_id, ["sleep", "300"]) as process,
         ):
             await process.read()

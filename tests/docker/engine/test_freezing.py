@@ -13,28 +13,33 @@ import pytest
 from chowder_local.domain import SandboxId, SandboxSpec, SandboxState
 from chowder_local.engine.connection import find_engine
 from chowder_local.engine.docker import DockerEngine
-from chowder_local.engine.image_recipe import expected_tag
 from chowder_local.engine.specs import Limits
 from chowder_local.engine.sweep import remove_store
 from chowder_local.errors.sandboxes import EngineUnavailable, SandboxMissing
-from chowder_local.settings import Settings
+from tests.e2e.quick_image import quick_image
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
 pytestmark = pytest.mark.docker
 
 STORE_ID = f"test-{secrets.token_hex(4)}"
-LIMITS = Limits(memory_mb=512, cpus=0.05, pids=32)
-"""Without a configuration, OpenClaw ends once it has begun: not while a test looks at it."""
+LIMITS = Limits(memory_mb=512, cpus=1.0, pids=32)
 SANDBOX = SandboxId(f"chowder-{secrets.token_hex(6)}")
 
 
+@pytest.fixture(scope="module")
+def image() -> Iterator[str]:
+    """One in which something runs that nobody has to configure."""
+    with closing(docker.from_env()) as client, quick_image(client) as tag:
+        yield tag
+
+
 @pytest.fixture
-async def engine() -> AsyncIterator[DockerEngine]:
+async def engine(image: str) -> AsyncIterator[DockerEngine]:
     address = find_engine(os.environ)
     async with DockerEngine.connect(address, STORE_ID, timeout_s=20, thread_count=2) as engine:
-        await engine.prepare(expected_tag(Settings()), LIMITS, None, {})
+        await engine.prepare(image, LIMITS, None, {})
         yield engine
     remove_store(STORE_ID, os.environ)
 

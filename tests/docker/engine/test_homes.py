@@ -8,6 +8,7 @@ import os
 import queue
 import secrets
 import tarfile
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,14 +17,13 @@ from chowder_local.domain import SandboxId, SandboxSpec, SandboxState
 from chowder_local.engine import specs
 from chowder_local.engine.connection import find_engine, open_client
 from chowder_local.engine.docker import DockerEngine
-from chowder_local.engine.image_recipe import expected_tag
 from chowder_local.engine.labels import store_filter
 from chowder_local.engine.specs import Limits
 from chowder_local.engine.sweep import remove_store
 from chowder_local.errors.requests import ArchiveRefused
 from chowder_local.errors.sandboxes import EngineUnavailable, SandboxMissing
 from chowder_local.openclaw.homes import cleaned
-from chowder_local.settings import Settings
+from tests.e2e.quick_image import quick_image
 from tests.scripted.homes import contents
 
 if TYPE_CHECKING:
@@ -33,8 +33,15 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.docker
 
 STORE_ID = f"test-{secrets.token_hex(4)}"
-LIMITS = Limits(memory_mb=64, cpus=1.0, pids=32)
+LIMITS = Limits(memory_mb=128, cpus=1.0, pids=32)
 SANDBOX, COPY = (SandboxId(f"chowder-{secrets.token_hex(6)}") for _ in range(2))
+
+
+@pytest.fixture(scope="module")
+def image() -> Iterator[str]:
+    """One whose gateway is not what is looked at, and starts at once."""
+    with closing(open_client(find_engine(os.environ))) as client, quick_image(client) as tag:
+        yield tag
 
 
 @pytest.fixture
@@ -50,8 +57,10 @@ def names_in(home: bytes) -> set[str]:
         return set(tar.getnames())
 
 
-async def test_a_home_goes_from_one_volume_to_another(engine: DockerEngine, tmp_path: Path) -> None:
-    await engine.prepare(expected_tag(Settings()), LIMITS, None, {})
+async def test_a_home_goes_from_one_volume_to_another(
+    engine: DockerEngine, image: str, tmp_path: Path
+) -> None:
+    await engine.prepare(image, LIMITS, None, {})
     await engine.boot(SandboxSpec(SANDBOX, {"workspace.md": b"hello"}))
     path, home = tmp_path / "home", b""
     note = "data/.openclaw/workspace.md"
@@ -84,10 +93,12 @@ async def test_a_home_goes_from_one_volume_to_another(engine: DockerEngine, tmp_
         client.close()
 
 
-async def test_what_is_not_there_is_not_copied(engine: DockerEngine, tmp_path: Path) -> None:
+async def test_what_is_not_there_is_not_copied(
+    engine: DockerEngine, image: str, tmp_path: Path
+) -> None:
     with pytest.raises(EngineUnavailable, match="not prepared"):
         await engine.read_home(SANDBOX, b"".join)
-    await engine.prepare(expected_tag(Settings()), LIMITS, None, {})
+    await engine.prepare(image, LIMITS, None, {})
     with pytest.raises(SandboxMissing):
         await engine.read_home(SANDBOX, b"".join)
     with pytest.raises(SandboxMissing, match="cannot be read: No such file"):
@@ -103,12 +114,14 @@ async def test_what_is_not_there_is_not_copied(engine: DockerEngine, tmp_path: P
         client.close()
 
 
-async def test_what_is_made_of_a_home_may_fail_in_its_own_words(engine: DockerEngine) -> None:
+async def test_what_is_made_of_a_home_may_fail_in_its_own_words(
+    engine: DockerEngine, image: str
+) -> None:
     def refuse(chunks: Iterator[bytes]) -> None:
         next(chunks)
         raise ArchiveRefused("it is too large.")
 
-    await engine.prepare(expected_tag(Settings()), LIMITS, None, {})
+    await engine.prepare(image, LIMITS, None, {})
     await engine.boot(SandboxSpec(SANDBOX, {"a": bytes(100_000)}))
     with pytest.raises(ArchiveRefused, match="too large"):
         await engine.read_home(SANDBOX, refuse)
@@ -116,8 +129,10 @@ async def test_what_is_made_of_a_home_may_fail_in_its_own_words(engine: DockerEn
     assert "data/.openclaw/a" in names_in(await engine.read_home(SANDBOX, b"".join))
 
 
-async def test_an_archive_is_unpacked_in_a_sandbox_while_it_is_read(engine: DockerEngine) -> None:
-    await engine.prepare(expected_tag(Settings()), LIMITS, None, {})
+async def test_an_archive_is_unpacked_in_a_sandbox_while_it_is_read(
+    engine: DockerEngine, image: str
+) -> None:
+    await engine.prepare(image, LIMITS, None, {})
     for each in (SANDBOX, COPY):
         await engine.boot(SandboxSpec(each, {"a": each.encode()}))
     chunks: queue.Queue[bytes] = queue.Queue(1)
@@ -135,12 +150,14 @@ async def test_an_archive_is_unpacked_in_a_sandbox_while_it_is_read(engine: Dock
     assert (found["a"], found["data/.openclaw/a"]) == (COPY.encode(), SANDBOX.encode())
 
 
-async def test_an_archive_that_breaks_off_is_told_in_its_own_words(engine: DockerEngine) -> None:
+async def test_an_archive_that_breaks_off_is_told_in_its_own_words(
+    engine: DockerEngine, image: str
+) -> None:
     def broken() -> Iterator[bytes]:
         yield bytes(512)
         raise SandboxMissing("It came to nothing.")
 
-    await engine.prepare(expected_tag(Settings()), LIMITS, None, {})
+    await engine.prepare(image, LIMITS, None, {})
     await engine.boot(SandboxSpec(SANDBOX))
     with pytest.raises(SandboxMissing, match="came to nothing"):
         await engine.unpack(SANDBOX, specs.STATE_DIR, broken())
@@ -149,7 +166,7 @@ async def test_an_archive_that_breaks_off_is_told_in_its_own_words(engine: Docke
 
 
 async def test_a_program_changes_a_home_where_it_reaches_nothing(
-    engine: DockerEngine, tmp_path: Path
+    engine: DockerEngine, image: str, tmp_path: Path
 ) -> None:
     source = tmp_path / "source"
     with tarfile.open(source, "w") as tar:
@@ -160,7 +177,7 @@ async def test_a_program_changes_a_home_where_it_reaches_nothing(
     )
     with pytest.raises(EngineUnavailable, match="not prepared"):
         await engine.rework_home(program, source, b"".join)
-    await engine.prepare(expected_tag(Settings()), LIMITS, None, {})
+    await engine.prepare(image, LIMITS, None, {})
     home = await engine.rework_home(program, source, b"".join)
     assert names_in(home) >= {"data/changed"}
     assert "data/there" not in names_in(home)
