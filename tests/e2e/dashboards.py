@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 
 NARROW: ViewportSize = {"width": 360, "height": 740}
 WIDE: ViewportSize = {"width": 1440, "height": 900}
-LOOKS: tuple[tuple[ViewportSize, Literal["light", "dark"], str], ...] = (
+Scheme = Literal["light", "dark"]
+SCHEMES: tuple[Scheme, ...] = ("light", "dark")
+LOOKS: tuple[tuple[ViewportSize, Scheme, str], ...] = (
     (NARROW, "dark", ""),
     (NARROW, "light", CONTRAST),
     (WIDE, "dark", CONTRAST),
@@ -103,12 +105,13 @@ def visit(browser: Browser, served: Served) -> Iterator[Page]:
 
 @contextmanager
 def heard(browser: Browser) -> Iterator[Page]:
-    """A page of its own. Each error in its console fails the test, but for those it provokes."""
+    """A page of its own. An error in its console, or in that of another one which is opened beside
+    it, fails the test, but for those that the test provokes."""
     with browser.new_context(viewport=WIDE) as context:
         page = context.new_page()
         complaints: list[str] = []
-        page.on("console", lambda told: complaints.extend([told.text] * (told.type == "error")))
-        page.on("pageerror", lambda failure: complaints.append(str(failure)))
+        context.on("console", lambda told: complaints.extend([told.text] * (told.type == "error")))
+        context.on("weberror", lambda failure: complaints.append(str(failure.error)))
         _PROVOKED[page] = []
         yield page
         complaints[:] = [each for each in complaints if NETWORK_CHANGED not in each]

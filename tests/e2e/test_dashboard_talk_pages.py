@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from playwright.sync_api import expect
 
-from tests.e2e.dashboards import NARROW, WIDE, Served, judge
+from tests.e2e.dashboards import NARROW, SCHEMES, WIDE, Served, judge, judge_in_all_looks
 from tests.scripted import gateway as scripted
 from tests.scripted.programs import done
 
@@ -83,15 +83,11 @@ def test_it_opens_at_the_newest_message_and_follows_the_answer(
     expect(page.get_by_text(ENDS_WITH)).not_to_be_in_viewport()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_markdown_is_rendered_and_nothing_in_it_is_active(
-    page: Page, served: Served, scheme: Any
-) -> None:
+def test_markdown_is_rendered_and_nothing_in_it_is_active(page: Page, served: Served) -> None:
     ada = served.created("Ada")
     kept(served, said(1, "user", "**me**"), said(2, "assistant", ANSWER))
     asked_elsewhere: list[str] = []
     page.context.on("request", lambda request: asked_elsewhere.append(request.url))
-    page.emulate_media(color_scheme=scheme)
     page.goto(f"{served.root_url}/instances/{ada.id}")
     answer = page.locator("#talk .model .markdown")
     answer.get_by_role("heading", name="North").wait_for()
@@ -104,11 +100,13 @@ def test_markdown_is_rendered_and_nothing_in_it_is_active(
     # What a person has said is shown as it was typed, and looks like no error.
     mine = page.locator("#talk .user pre")
     expect(mine).to_have_text("**me**")
-    red, _, blue = mine.evaluate(
-        "pre => getComputedStyle(pre).borderLeftColor.match(/\\d+/g).map(Number)"
-    )
-    assert red < blue
-    judge(page)
+    for scheme in SCHEMES:
+        page.emulate_media(color_scheme=scheme)
+        red, _, blue = mine.evaluate(
+            "pre => getComputedStyle(pre).borderLeftColor.match(/\\d+/g).map(Number)"
+        )
+        assert red < blue, scheme
+    judge_in_all_looks(page)
     assert "owned" not in page.title()
     assert not [each for each in asked_elsewhere if not each.startswith(served.root_url)]
 
