@@ -79,9 +79,8 @@ def test_a_short_and_harmless_id_of_a_clients_is_kept(offered: str) -> None:
     assert correlation.may_be_logged(offered)
 
 
-@pytest.mark.parametrize(
-    "offered",
-    ["", "9" * 65, "a b", "a\n", "a\nb", "é", "a/b", '"', "{}", "\x00", "٣", "chd,org"],
-)
-def test_no_other_is(offered: str) -> None:
-    assert not correlation.may_be_logged(offered)
+UNFIT = ["", "9" * 65, "a b", "a\n", "a\nb", "é", "a/b", '"', "{}", "\x00", "٣", "chd,org"]
+
+
+def test_no_other_is() -> None:
+    assert not [offered for offered in UNFIT if correlation.may_be_logged(offered)]

@@ -361,22 +361,25 @@ def slowly(data: str) -> bytes:
     return b"".join(through._numbered(event) for event in through._told(json.loads(data)))
 
 
-@pytest.mark.parametrize("data", [*DELTAS, *UNUSUAL])
-def test_a_piece_of_text_means_the_same_whichever_way_it_takes(data: str) -> None:
-    (quick,), (slow,) = (
-        sse.EventReader().feed(written) for written in (writer().write(data), slowly(data))
-    )
-    assert quick.name == slow.name
-    assert json.loads(quick.data or "") == json.loads(slow.data or "")
+def test_a_piece_of_text_means_the_same_whichever_way_it_takes() -> None:
+    unlike = []
+    for data in [*DELTAS, *UNUSUAL]:
+        (quick,), (slow,) = (
+            sse.EventReader().feed(written) for written in (writer().write(data), slowly(data))
+        )
+        meant = [(each.name, json.loads(each.data or "")) for each in (quick, slow)]
+        if meant[0] != meant[1]:
+            unlike.append(data)
+    assert not unlike
 
 
-@pytest.mark.parametrize("data", [each for each in DELTAS if "\\ud" not in each])
-def test_what_the_gateway_writes_is_not_taken_apart(data: str) -> None:
-    assert (
-        writer()
-        .write(data)
-        .startswith(f"event: response.output_text.delta\ndata: {data[:-1]},".encode())
-    )
+def test_what_the_gateway_writes_is_not_taken_apart() -> None:
+    whole = [each for each in DELTAS if "\\ud" not in each]
+    begins = {data: f"event: response.output_text.delta\ndata: {data[:-1]}," for data in whole}
+    assert len(whole) > 20
+    assert not [
+        data for data in whole if not writer().write(data).startswith(begins[data].encode())
+    ]
 
 
 @pytest.mark.parametrize(

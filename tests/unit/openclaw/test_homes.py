@@ -13,6 +13,7 @@ from chowder_local.errors.requests import ArchiveRefused
 from chowder_local.openclaw import homes
 from chowder_local.openclaw.homes import Home, cleaned, is_exported
 from tests.scripted.homes import archive, contents, folder, link
+from tests.scripted.refusals import refusal
 
 NOTES = ".openclaw/workspace/notes.md"
 
@@ -135,15 +136,26 @@ def test_what_is_unfit_is_refused_of_a_stranger_and_left_out_of_an_agent(
     assert contents(clean(source, is_strict=False)[2]) == {NOTES: b"kept"}
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["/etc/passwd", "../up", "data/../up", "data/a/../../up", "data//a", "data/./a", "other/a",
-     f"data/{'a/' * 2100}a"],
-)  # fmt: skip
+CLIMBING = [
+    "/etc/passwd",
+    "../up",
+    "data/../up",
+    "data/a/../../up",
+    "data//a",
+    "data/./a",
+    "other/a",
+    f"data/{'a/' * 2100}a",
+]
+
+
 @pytest.mark.parametrize("is_strict", [True, False])
-def test_a_path_that_climbs_is_refused_of_anybody(name: str, is_strict: bool) -> None:
-    with pytest.raises(ArchiveRefused, match="no path inside"):
-        clean(archive({}, tarfile.TarInfo(name)), is_strict=is_strict)
+def test_a_path_that_climbs_is_refused_of_anybody(is_strict: bool) -> None:
+    archives = {name: archive({}, tarfile.TarInfo(name)) for name in CLIMBING}
+    told = {
+        name: refusal(ArchiveRefused, clean, source, is_strict=is_strict)
+        for name, source in archives.items()
+    }
+    assert not {name: words for name, words in told.items() if "no path inside" not in words}
 
 
 def test_nothing_is_written_through_a_link() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import product
 from typing import Any
 
 import pytest
@@ -61,14 +62,24 @@ def test_an_error_is_told_in_its_words(provider: ModelProvider) -> None:
     assert model_said(provider, body).error == "Slow down."
 
 
-@pytest.mark.parametrize(
-    "body",
-    [b"", b"\xff", b"data: {", b"[1, 2]", b'{"choices": 1}', b'{"candidates": []}', b"[" * 100_000],
-)
-@pytest.mark.parametrize("provider", ModelProvider)
-def test_what_makes_no_sense_says_nothing(provider: ModelProvider, body: bytes) -> None:
-    said = model_said(provider, body)
-    assert (said.text, said.calls) == ("", ())
+NONSENSE = [
+    b"",
+    b"\xff",
+    b"data: {",
+    b"[1, 2]",
+    b'{"choices": 1}',
+    b'{"candidates": []}',
+    b"[" * 100_000,
+]
+
+
+def test_what_makes_no_sense_says_nothing() -> None:
+    unlike = {}
+    for body, provider in product(NONSENSE, ModelProvider):
+        said = model_said(provider, body)
+        if (said.text, said.calls) != ("", ()):
+            unlike[provider, body] = said
+    assert not unlike
 
 
 def test_one_that_broke_off_says_what_had_come() -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 
-import pytest
-
 from chowder_local.web.dashboard.markdown import RENDERED_MAX, rendered
 
 
@@ -29,26 +27,26 @@ def test_links_lead_to_other_pages_and_tell_them_nothing() -> None:
     assert html.count('rel="noopener noreferrer" target="_blank"') == 2
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "<script>alert(1)</script>",
-        "<img src=x onerror=alert(1)>",
-        "<div hx-get='/sign-out' hx-trigger='load' id=notice hx-swap-oob=true></div>",
-        "[a](javascript:alert(1))",
-        "[a](JaVaScRiPt:alert(1))",
-        "[a](\x01javascript:alert(1))",
-        "[a](java&#115;cript:alert(1))",
-        "<javascript:alert(1)>",
-        "[a](data:text/html,<script>alert(1)</script>)",
-        "[a](/sign-out)",
-        "[a][b]\n\n[b]: vbscript:x",
-        "![a](javascript:alert(1))",
-        "&lt;script&gt;alert(1)&lt;/script&gt;",
-    ],
-)
-def test_whatever_is_active_is_text(text: str) -> None:
-    assert tags(rendered(text)) == {"p"}
+ACTIVE = [
+    "<script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    "<div hx-get='/sign-out' hx-trigger='load' id=notice hx-swap-oob=true></div>",
+    "[a](javascript:alert(1))",
+    "[a](JaVaScRiPt:alert(1))",
+    "[a](\x01javascript:alert(1))",
+    "[a](java&#115;cript:alert(1))",
+    "<javascript:alert(1)>",
+    "[a](data:text/html,<script>alert(1)</script>)",
+    "[a](/sign-out)",
+    "[a][b]\n\n[b]: vbscript:x",
+    "![a](javascript:alert(1))",
+    "&lt;script&gt;alert(1)&lt;/script&gt;",
+]
+
+
+def test_whatever_is_active_is_text() -> None:
+    shown = {text: tags(rendered(text)) for text in ACTIVE}
+    assert not {text: found for text, found in shown.items() if found != {"p"}}
 
 
 def test_what_would_break_out_of_an_attribute_is_escaped() -> None:
