@@ -196,54 +196,51 @@ TABS = ("channels", "skills", "config", "skills/one?name=weather")
 PARTS = {"channels": "channels/list", "skills": "skills/list", "config": "config/editor"}
 
 
-@pytest.mark.parametrize("tab", TABS)
-@pytest.mark.parametrize(
-    ("status", "words"),
-    [
-        (InstanceStatus.STOPPED, "It is stopped, and"),
-        (InstanceStatus.PROVISIONING, "It is on its way."),
-        (InstanceStatus.ERROR, "It does not run"),
-        (InstanceStatus.TERMINATED, "It does not run"),
-    ],
-)
-async def test_what_to_do_is_said_where_nobody_can_be_asked(
-    visitor: Visitor, tab: str, status: InstanceStatus, words: str
-) -> None:
-    instance = await visitor.http.world.placed(status)
-    page = await visitor.get(f"/instances/{instance.id}/{tab}")
-    assert page.status_code == 200
-    assert words in page.text
-    start = f'hx-post="/instances/{instance.id}/start"'
-    assert (page.text.count(start) == 2) is (status is InstanceStatus.STOPPED)
-    if tab in PARTS:
-        part = await visitor.get(f"/instances/{instance.id}/{PARTS[tab]}")
-        # To htmx: do not ask again by yourself.
-        assert part.status_code == 286
-        assert f"Instance is {status}" in part.text
-        assert (start in part.text) is (status is InstanceStatus.STOPPED)
+WHAT_TO_DO = [
+    (InstanceStatus.STOPPED, "It is stopped, and"),
+    (InstanceStatus.PROVISIONING, "It is on its way."),
+    (InstanceStatus.ERROR, "It does not run"),
+    (InstanceStatus.TERMINATED, "It does not run"),
+]
 
 
-@pytest.mark.parametrize("part", PARTS.values())
-async def test_an_agent_that_does_not_answer_is_asked_again_by_a_click(
-    visitor: Visitor, part: str
-) -> None:
+async def test_what_to_do_is_said_where_nobody_can_be_asked(visitor: Visitor) -> None:
+    for number, (status, words) in enumerate(WHAT_TO_DO):
+        instance = await visitor.http.world.placed(status, number)
+        start = f'hx-post="/instances/{instance.id}/start"'
+        for tab in TABS:
+            page = await visitor.get(f"/instances/{instance.id}/{tab}")
+            assert page.status_code == 200, (status, tab)
+            assert words in page.text, (status, tab)
+            is_stopped = status is InstanceStatus.STOPPED
+            assert page.text.count(start) == (2 if is_stopped else 0), (status, tab)
+            if tab in PARTS:
+                part = await visitor.get(f"/instances/{instance.id}/{PARTS[tab]}")
+                # To htmx: do not ask again by yourself.
+                assert part.status_code == 286, (status, tab)
+                assert f"Instance is {status}" in part.text, (status, tab)
+                assert (start in part.text) is is_stopped, (status, tab)
+
+
+async def test_an_agent_that_does_not_answer_is_asked_again_by_a_click(visitor: Visitor) -> None:
     world = visitor.http.world
     instance = await world.created()
     world.gateway.rpc_answers["config.get"] = (503, {"ok": False, "error": {"message": "busy"}})
     world.programs.answers["skills.status"] = {"ok": False, "error": {"message": "busy"}}
-    answer = await visitor.get(f"/instances/{instance.id}/{part}")
-    assert answer.status_code == 286
-    assert "busy" in answer.text
-    assert f'hx-get="/instances/{instance.id}/{part}"' in answer.text
+    for part in PARTS.values():
+        answer = await visitor.get(f"/instances/{instance.id}/{part}")
+        assert answer.status_code == 286, part
+        assert "busy" in answer.text, part
+        assert f'hx-get="/instances/{instance.id}/{part}"' in answer.text
 
 
-@pytest.mark.parametrize(
-    "action",
-    ["channels/telegram/connect", "channels/telegram/pair", "channels/telegram/disconnect",
-     "skills", "skills/one", "config", "config/check"],
-)  # fmt: skip
-async def test_nothing_is_done_to_one_that_is_stopped(visitor: Visitor, action: str) -> None:
+ACTIONS = ["channels/telegram/connect", "channels/telegram/pair", "channels/telegram/disconnect",
+"skills", "skills/one", "config", "config/check"]  # fmt: skip
+
+
+async def test_nothing_is_done_to_one_that_is_stopped(visitor: Visitor) -> None:
     instance = await visitor.http.world.placed(InstanceStatus.STOPPED)
-    answer = await visitor.sent(f"/instances/{instance.id}/{action}", {"name": "x"})
-    assert answer.status_code == 409
-    assert "Instance is stopped" in answer.text
+    for action in ACTIONS:
+        answer = await visitor.sent(f"/instances/{instance.id}/{action}", {"name": "x"})
+        assert answer.status_code == 409, action
+        assert "Instance is stopped" in answer.text, action

@@ -160,32 +160,28 @@ async def test_openclaws_own_refusals_are_told_at_their_places(visitor: Visitor,
     assert [each["data-line"] for each in Elements(answer.text).all("button")] == ["10"]
 
 
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"gateway": {"port": 5}}, "gateway.port"),
-        ({"plugins": {"allow": ["x"]}}, "plugins.allow"),
-        ({"agents": {"defaults": {"thinkingDefault": HIDDEN}}}, "hidden at another place"),
-    ],
-)
-async def test_what_would_break_the_servers_hold_is_refused(
-    visitor: Visitor, path: str, changes: dict[str, Any], words: str
-) -> None:
-    for address in (path, f"{path}/check"):
-        answer = await visitor.sent(address, edited(**changes))
-        assert "This is not taken" in answer.text
-        assert words in answer.text
-    assert patches(visitor) == []
+HELD: list[tuple[dict[str, Any], str]] = [
+    ({"gateway": {"port": 5}}, "gateway.port"),
+    ({"plugins": {"allow": ["x"]}}, "plugins.allow"),
+    ({"agents": {"defaults": {"thinkingDefault": HIDDEN}}}, "hidden at another place"),
+]
 
 
-@pytest.mark.parametrize("document", ["{", "[]", '{"a": 1, "a": 2}', '{"a": 1e999}'])
-async def test_what_is_no_document_is_told_with_its_line(
-    visitor: Visitor, path: str, document: str
-) -> None:
-    answer = await visitor.sent(path, {"document": document, "before": "{}"})
-    assert answer.status_code == 200
-    assert "This is not taken" in answer.text
-    assert Elements(answer.text).all("button", **{"data-line": "1"})
+async def test_what_would_break_the_servers_hold_is_refused(visitor: Visitor, path: str) -> None:
+    for changes, words in HELD:
+        for address in (path, f"{path}/check"):
+            answer = await visitor.sent(address, edited(**changes))
+            assert "This is not taken" in answer.text, (changes, address)
+            assert words in answer.text, (changes, address)
+        assert patches(visitor) == [], changes
+
+
+async def test_what_is_no_document_is_told_with_its_line(visitor: Visitor, path: str) -> None:
+    for document in ("{", "[]", '{"a": 1, "a": 2}', '{"a": 1e999}'):
+        answer = await visitor.sent(path, {"document": document, "before": "{}"})
+        assert answer.status_code == 200, document
+        assert "This is not taken" in answer.text, document
+        assert Elements(answer.text).all("button", **{"data-line": "1"}), document
 
 
 async def test_a_form_without_a_document_is_refused(visitor: Visitor, path: str) -> None:

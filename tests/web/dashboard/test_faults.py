@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from chowder_local.domain import InstanceStatus
 from chowder_local.faults import FaultKind
 from chowder_local.web.payloads.faults import NEW
@@ -20,30 +18,29 @@ def listed(html: str) -> list[str]:
     return [each.removeprefix("fault-") for each in found if each.startswith("fault-")]
 
 
-@pytest.mark.parametrize("kind", FaultKind)
-async def test_each_kind_has_a_form_that_sets_it(visitor: Visitor, kind: FaultKind) -> None:
+async def test_each_kind_has_a_form_that_sets_it(visitor: Visitor) -> None:
     world = visitor.http.world
     agent = await world.created()
-    elements = Elements((await visitor.get(f"/faults?kind={kind}")).text)
-    named = {
-        each["name"]: each.get("value") or ""
-        for tag in ("input", "select")
-        for each in elements.all(tag)
-        if each.get("name")
-    }
-    form = {**named, "kind": kind, "times": "3", "delay_s": "1.5"} | MORE.get(kind, {})
-    if "instance_id" in named:
-        form["instance_id"] = agent.id
-    answer = await visitor.sent("/faults", {each: form[each] for each in form if each})
-    assert answer.status_code == 200, answer.text
-    (fault,) = world.faults.of(world.organization_id)
-    assert (fault.asked.kind, fault.left, fault.asked.delay_s) == (kind, 3, 1.5)
-    assert (fault.asked.instance_id is None) == (kind in NEW)
-    assert listed(answer.text) == [fault.id]
-    assert "waits 1.5 s" in answer.text
-    answer = await visitor.sent(f"/faults/{fault.id}/remove")
-    assert listed(answer.text) == []
-    assert world.faults.of(world.organization_id) == []
+    for kind in FaultKind:
+        elements = Elements((await visitor.get(f"/faults?kind={kind}")).text)
+        named = {
+            each["name"]: each.get("value") or ""
+            for tag in ("input", "select")
+            for each in elements.all(tag)
+            if each.get("name")
+        }
+        form = {**named, "kind": kind, "times": "3", "delay_s": "1.5"} | MORE.get(kind, {})
+        if "instance_id" in named:
+            form["instance_id"] = agent.id
+        answer = await visitor.sent("/faults", {each: form[each] for each in form if each})
+        assert answer.status_code == 200, (kind, answer.text)
+        (fault,) = world.faults.of(world.organization_id)
+        assert (fault.asked.kind, fault.left, fault.asked.delay_s) == (kind, 3, 1.5)
+        assert (fault.asked.instance_id is None) == (kind in NEW), kind
+        assert listed(answer.text) == [fault.id], kind
+        assert "waits 1.5 s" in answer.text, kind
+        answer = await visitor.sent(f"/faults/{fault.id}/remove")
+        assert listed(answer.text) == [], kind
 
 
 async def test_the_page_says_that_its_own_actions_are_spared_and_so_they_are(

@@ -87,31 +87,32 @@ async def test_an_organization_sees_its_own_only(visitor: Visitor) -> None:
         assert (await visitor.sent(f"/inspector/{made.id}/{action}")).status_code == 404
 
 
-@pytest.mark.parametrize(
-    ("query", "found"),
-    [
-        ({"q": "NORTH"}, [0]),
-        ({"q": "slow down"}, [1]),
-        ({"q": "gpt-4o"}, [1, 0]),
-        ({"status": "failed"}, [1]),
-        ({"status": "ok"}, [0]),
-        ({"status": "running"}, []),
-        ({"model": "gpt-4o", "status": ""}, [1, 0]),
-        ({"model": "gpt-5"}, []),
-        ({"instance": "another"}, []),
-        ({"q": "%"}, []),
-    ],
-)
-async def test_calls_are_searched(
-    visitor: Visitor, query: dict[str, str], found: list[int]
-) -> None:
+SEARCHES: list[tuple[dict[str, str], list[int]]] = [
+    ({"q": "NORTH"}, [0]),
+    ({"q": "slow down"}, [1]),
+    ({"q": "gpt-4o"}, [1, 0]),
+    ({"status": "failed"}, [1]),
+    ({"status": "ok"}, [0]),
+    ({"status": "running"}, []),
+    ({"model": "gpt-4o", "status": ""}, [1, 0]),
+    ({"model": "gpt-5"}, []),
+    ({"instance": "another"}, []),
+    ({"q": "%"}, []),
+]
+
+
+async def test_calls_are_searched(visitor: Visitor) -> None:
     agent = await visitor.http.world.created()
     made = [
         called(visitor, agent, "Which way is north?", reply=Reply("Up.")),
         called(visitor, agent, "And south?", status=429, error="Slow down."),
     ]
-    answer = await visitor.http.client.get("/inspector", params=query)
-    assert listed(answer.text) == [made[each].id for each in found]
+    unlike = []
+    for query, found in SEARCHES:
+        answer = await visitor.http.client.get("/inspector", params=query)
+        if (got := listed(answer.text)) != [made[each].id for each in found]:
+            unlike.append((query, got))
+    assert not unlike
 
 
 async def test_more_is_shown_when_it_is_asked_for(visitor: Visitor) -> None:

@@ -20,15 +20,15 @@ HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(1)>{{ 7*7 }}'
 KIND = EventType.SANDBOX_HEALED
 
 
-@pytest.mark.parametrize("status", InstanceStatus)
-async def test_there_is_a_page_of_every_instance(visitor: Visitor, status: InstanceStatus) -> None:
-    agent = await visitor.http.world.placed(status, name=HOSTILE)
-    answer = await visitor.get(f"/instances/{agent.id}/logs")
-    assert answer.status_code == 200
-    elements = Elements(answer.text)
-    assert elements.all("div", id="log")
-    assert all("src" in each for each in elements.all("script"))
-    assert not [each for _, each in elements.found if "onerror" in each]
+async def test_there_is_a_page_of_every_instance(visitor: Visitor) -> None:
+    for number, status in enumerate(InstanceStatus):
+        agent = await visitor.http.world.placed(status, number, name=HOSTILE)
+        answer = await visitor.get(f"/instances/{agent.id}/logs")
+        assert answer.status_code == 200, status
+        elements = Elements(answer.text)
+        assert elements.all("div", id="log"), status
+        assert all("src" in each for each in elements.all("script")), status
+        assert not [each for _, each in elements.found if "onerror" in each], status
 
 
 @pytest.mark.parametrize("path", ["logs/live", "snapshots/live"])

@@ -119,11 +119,18 @@ async def test_calls_in_memory_are_replayed_kept_and_loaded_again(visitor: Visit
     assert list(http.world.recordings.entries(agent.id) or {}) == [NAME]
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"{", b"[1]", {"entries": {}}, {"entries": {NAME: {**ENTRY, "format": 2}}}]
-)
-async def test_what_is_no_recording_is_refused(visitor: Visitor, content: Any) -> None:
+NO_RECORDINGS: list[Any] = [
+    b"",
+    b"{",
+    b"[1]",
+    {"entries": {}},
+    {"entries": {NAME: {**ENTRY, "format": 2}}},
+]
+
+
+async def test_what_is_no_recording_is_refused(visitor: Visitor) -> None:
     agent = await visitor.http.world.created()
-    answer = await loaded(visitor, f"/recordings/{agent.id}/load", content)
-    assert answer.status_code == 422, answer.text
-    assert visitor.http.world.recordings.entries(agent.id) is None
+    for content in NO_RECORDINGS:
+        answer = await loaded(visitor, f"/recordings/{agent.id}/load", content)
+        assert answer.status_code == 422, (content, answer.text)
+        assert visitor.http.world.recordings.entries(agent.id) is None, content

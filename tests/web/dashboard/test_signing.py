@@ -75,15 +75,13 @@ async def test_a_session_opens_nothing_of_the_api(visitor: Visitor) -> None:
         assert (await visitor.http.get("/local/events", key=key)).status_code == 401
 
 
-@pytest.mark.parametrize("key", ["", "chd_org_unknown", "hello"])
-async def test_a_wrong_key_is_refused_with_words_and_not_repeated(
-    stranger: Visitor, key: str
-) -> None:
-    answer = await stranger.signed_in(key)
-    assert answer.status_code == 401
-    assert "Set-Cookie" not in answer.headers
-    assert "API key" in answer.text
-    assert not key or key not in answer.text.replace("chd_org_…", "")
+async def test_a_wrong_key_is_refused_with_words_and_not_repeated(stranger: Visitor) -> None:
+    for key in ("", "chd_org_unknown", "hello"):
+        answer = await stranger.signed_in(key)
+        assert answer.status_code == 401, key
+        assert "Set-Cookie" not in answer.headers, key
+        assert "API key" in answer.text, key
+        assert not key or key not in answer.text.replace("chd_org_…", ""), key
 
 
 async def test_a_scoped_key_opens_no_page(http: Api, stranger: Visitor) -> None:
@@ -128,11 +126,11 @@ async def test_who_signs_out_elsewhere_stays_signed_in_here(visitor: Visitor) ->
     assert (await visitor.get("/")).status_code == 200
 
 
-@pytest.mark.parametrize("forged", ["", "x", "é", "gAAAAA==", "chd_org_x"])
-async def test_what_is_no_session_of_ours_opens_nothing(stranger: Visitor, forged: str) -> None:
-    cookie = f"{COOKIE}={forged}".encode()
-    answer = await stranger.http.client.get("/", headers=[(b"cookie", cookie)])
-    assert answer.status_code == 401
+async def test_what_is_no_session_of_ours_opens_nothing(stranger: Visitor) -> None:
+    for forged in ("", "x", "é", "gAAAAA==", "chd_org_x"):
+        cookie = f"{COOKIE}={forged}".encode()
+        answer = await stranger.http.client.get("/", headers=[(b"cookie", cookie)])
+        assert answer.status_code == 401, forged
 
 
 async def test_a_checkouts_link_is_no_session_and_a_session_no_checkouts(visitor: Visitor) -> None:
@@ -166,14 +164,18 @@ async def test_a_link_is_good_for_two_minutes_and_for_a_good_key(stranger: Visit
     assert (await link(stranger, late)).status_code == 403
 
 
-@pytest.mark.parametrize(
-    "elsewhere",
-    ["//evil.example", "/\\evil.example", "https://evil.example", "evil", "/\t/x", "/é"],
-)
-async def test_signing_in_leads_nowhere_else(stranger: Visitor, elsewhere: str) -> None:
-    form = {"key": stranger.http.world.key, "next": elsewhere}
-    answer = await stranger.http.client.post("/sign-in", data=form, headers={"Origin": ORIGIN})
-    assert answer.headers["Location"] == "/"
+ELSEWHERE = ["//evil.example", "/\\evil.example", "https://evil.example", "evil", "/\t/x", "/é"]
+
+
+async def test_signing_in_leads_nowhere_else(stranger: Visitor) -> None:
+    led = {}
+    for elsewhere in ELSEWHERE:
+        form = {"key": stranger.http.world.key, "next": elsewhere}
+        sent = {"Origin": ORIGIN}
+        answer = await stranger.http.client.post("/sign-in", data=form, headers=sent)
+        led[elsewhere] = answer.headers["Location"]
+        stranger.http.client.cookies.clear()
+    assert led == dict.fromkeys(ELSEWHERE, "/")
 
 
 async def test_who_is_signed_in_need_not_sign_in(visitor: Visitor) -> None:
