@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, TypedDict
 
 from chowder_local import __version__
@@ -113,6 +113,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from starlette.applications import Starlette
+    from starlette.routing import BaseRoute
 
     from chowder_local.settings import Settings
 
@@ -147,14 +148,20 @@ def api(
 ) -> Starlette:
     """The HTTP side alone; requests find in their state what the lifespan yields."""
     return middleware.Api(
-        routes=[
-            *routes(),
-            *chat_completions_routes(),
-            *documentation_routes(OPERATIONS),
-            *dashboard_routes(),
-        ],
+        routes=_every_route(),
         middleware=middleware.stack(cors_origins, metrics, hosts),
         lifespan=lifespan,
+    )
+
+
+@cache
+def _every_route() -> tuple[BaseRoute, ...]:
+    """Routes have no state, so that all applications of a process have the same."""
+    return (
+        *routes(),
+        *chat_completions_routes(),
+        *documentation_routes(OPERATIONS),
+        *dashboard_routes(),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -109,7 +110,7 @@ def services_of(world: World) -> Services:
 
 def dashboard_of(world: World) -> Dashboard:
     """What the dashboard's pages are made of; its findings are of this machine."""
-    settings, assets = Settings(data_dir=world.home.parent), Assets()
+    settings, rendering = Settings(data_dir=world.home.parent), _rendering()
 
     async def engine_facts() -> EngineFacts:
         raise EngineUnavailable("Nobody asks a scripted engine. Start a real one.")
@@ -125,12 +126,23 @@ def dashboard_of(world: World) -> Dashboard:
         ),
         gauges=Gauges(world.engine, world.instances),
         checkup=Checkup(settings, world.health, engine_facts),
-        assets=assets,
-        rendering=Rendering(assets),
+        assets=_assets(),
+        rendering=rendering,
         talks=Talks(),
         base_url="http://server.test/v1",
         env_command='eval "$(chowder-local env)"',
     )
+
+
+@cache
+def _assets() -> Assets:
+    return Assets()
+
+
+@cache
+def _rendering() -> Rendering:
+    """For all worlds, which change nothing of it: each template is compiled once."""
+    return Rendering(_assets())
 
 
 @pytest.fixture
