@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.e2e.node import CLIENTS, install_clients
+from tests.e2e.node import node_modules
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-AXE = CLIENTS / "node_modules" / "axe-core" / "axe.min.js"
 CONTRAST = "color-contrast"
 """The rule that depends on whether a page is light or dark; no other one does."""
 RUN = """async (only) => (await axe.run(only ? { runOnly: [only] } : {})).violations.map(
@@ -20,8 +19,8 @@ RUN = """async (only) => (await axe.run(only ? { runOnly: [only] } : {})).violat
 def violations(page: Page, only: str = "") -> list[str]:
     """What axe-core finds wrong, by all of its rules or by one."""
     if page.evaluate("typeof axe === 'undefined'"):
-        install_clients()
+        program = node_modules() / "axe-core" / "axe.min.js"
         # Past the page's policy, which would let no other script in.
-        page.evaluate(AXE.read_text())
+        page.evaluate(program.read_text())
     found: list[str] = page.evaluate(RUN, only)
     return found

@@ -13,6 +13,7 @@ import docker
 import pytest
 from playwright.sync_api import Error as PlaywrightError
 
+from chowder_local.domain import OFFLINE_KEY
 from chowder_local.engine.connection import find_engine, open_client
 from tests.e2e.api import Api
 from tests.e2e.browser import shared_browser
@@ -21,6 +22,7 @@ from tests.e2e.containers import containers
 from tests.e2e.dashboards import Served, served_in_thread, visit
 from tests.e2e.engine_door import EngineDoor
 from tests.e2e.local_model import LocalModel
+from tests.e2e.node import Programs
 from tests.e2e.quick_agents import made
 from tests.e2e.quick_image import quick_image
 from tests.e2e.serving import ServerProcess, bare_environment
@@ -176,6 +178,16 @@ def api(server: ServerProcess) -> Iterator[Api]:
         yield api
 
 
+@pytest.fixture
+def keyed(api: Api) -> Iterator[Api]:
+    """The same client while the models are the stand-in's: its agents' keys are planted ones."""
+    changed = api.patch("organization", json={"model_api_keys": MODEL_KEYS})
+    assert changed.status_code == 200, changed.text
+    yield api
+    offline = dict.fromkeys(MODEL_KEYS, OFFLINE_KEY)
+    assert api.patch("organization", json={"model_api_keys": offline}).status_code == 200
+
+
 @pytest.fixture(scope="session")
 def shared_id(only_server: ServerProcess) -> str:
     only_server.ensure_up()
@@ -213,6 +225,13 @@ def patient(api: Api, patients: list[str]) -> str:
         assert started.status_code == 200, started.text
     api.until(instance_id, "running")
     return instance_id
+
+
+@pytest.fixture(scope="module")
+def javascript(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Programs]:
+    """What runs the programs of `clients/`."""
+    with Programs(tmp_path_factory.mktemp("clients")) as programs:
+        yield programs
 
 
 @pytest.fixture(scope="session")

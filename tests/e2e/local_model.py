@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import socket
 import subprocess
 import sys
@@ -11,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import httpx
-from filelock import FileLock
 
+from tests.e2e.made_once import made_once
 from tests.e2e.waiting import eventually
 
 if TYPE_CHECKING:
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 PACKAGES = HERE / "local-model.txt"
+PYTHON = Path("bin") / "python"
 INSTALL_TIMEOUT_S = 600
 LOAD_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 10
@@ -78,18 +78,17 @@ class LocalModel:
 
 
 def _python(env: Mapping[str, str]) -> Path:
-    """The Python of an environment with the packages, which is made once for each list of them."""
-    wanted = hashlib.sha256(PACKAGES.read_bytes()).hexdigest()[:12]
-    place = Path(sys.prefix) / f"local-model-{wanted}"
-    python, stamp = place / "bin" / "python", place / "installed"
-    with FileLock(f"{place}.lock"):
-        if not stamp.exists():
-            venv.create(place, clear=True, with_pip=True)
-            command = [str(python), "-m", "pip", "install", "--quiet", "--no-deps"]
-            command += ["--require-hashes", "--requirement", str(PACKAGES)]
-            done = subprocess.run(
-                command, env=dict(env), capture_output=True, text=True, timeout=INSTALL_TIMEOUT_S
-            )
-            assert done.returncode == 0, f"the model's packages: {done.stdout}{done.stderr}"
-            stamp.touch()
-    return python
+    """The Python of an environment with the packages."""
+
+    def make(place: Path) -> None:
+        venv.create(place, with_pip=True)
+        command = [str(place / PYTHON), "-m", "pip", "install", "--quiet", "--no-deps"]
+        command += ["--require-hashes", "--requirement", str(PACKAGES)]
+        done = subprocess.run(
+            command, env=dict(env), capture_output=True, text=True, timeout=INSTALL_TIMEOUT_S
+        )
+        assert done.returncode == 0, f"the model's packages: {done.stdout}{done.stderr}"
+
+    # An environment is of the Python that made it.
+    made = made_once("local-model", make, PACKAGES.read_bytes(), sys.version, sys.base_prefix)
+    return made / PYTHON

@@ -1,56 +1,93 @@
-"""Clients that are written in JavaScript: their packages, and their programs as processes."""
+"""Clients that are written in JavaScript: their packages, and the process that runs them."""
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import json
 import shutil
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+from tests.e2e.made_once import made_once
 from tests.e2e.serving import bare_environment
 
 CLIENTS = Path(__file__).parent / "clients"
 INSTALL_TIMEOUT_S = 300
 RUN_TIMEOUT_S = 120
+STOP_TIMEOUT_S = 10
 NPM_CI = ("ci", "--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error")
 
 
-def install_clients() -> None:
-    """Brings the locked packages, unless they are there from an earlier run."""
-    manifest, locked = CLIENTS / "package.json", CLIENTS / "package-lock.json"
-    wanted = hashlib.sha256(manifest.read_bytes() + locked.read_bytes()).hexdigest()
-    # Inside the folder that npm removes first: an installation that broke off has no stamp.
-    stamp = CLIENTS / "node_modules" / ".installed"
-    with locked.open("rb") as lock:
-        # Another run of pytest may be at it.
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if stamp.exists() and stamp.read_text() == wanted:
-            return
-        command = [tool("npm"), *NPM_CI]
+@cache
+def node_modules() -> Path:
+    """The folder with the locked packages."""
+    files = [CLIENTS / "package.json", CLIENTS / "package-lock.json"]
+
+    def install(place: Path) -> None:
+        for file in files:
+            shutil.copy(file, place)
         done = subprocess.run(
-            command, cwd=CLIENTS, capture_output=True, text=True, timeout=INSTALL_TIMEOUT_S
+            [tool("npm"), *NPM_CI],
+            cwd=place,
+            capture_output=True,
+            text=True,
+            timeout=INSTALL_TIMEOUT_S,
         )
         assert done.returncode == 0, f"npm ci: {done.stdout}{done.stderr}"
-        stamp.write_text(wanted)
+
+    return made_once("packages", install, *(file.read_bytes() for file in files)) / "node_modules"
 
 
-def run_client(program: str, base_url: str, key: str, **asked: Any) -> dict[str, Any]:
-    """What a program of `clients/` prints, for the agent at a base URL; some ask for `asked`."""
-    env = bare_environment() | {"AGENT_URL": base_url, "AGENT_KEY": key}
-    env["AGENT_ASKED"] = json.dumps(asked)
-    done = subprocess.run(
-        [tool("node"), str(CLIENTS / program)],
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=RUN_TIMEOUT_S,
-    )
-    assert done.returncode == 0, f"{program}: {done.stdout}{done.stderr}"
-    printed: dict[str, Any] = json.loads(done.stdout)
-    return printed
+class Programs:
+    """One process that runs the programs of `clients/`, each as often as a test wants."""
+
+    def __init__(self, folder: Path) -> None:
+        for program in CLIENTS.glob("*.mjs"):
+            shutil.copy(program, folder)
+        (folder / "node_modules").symlink_to(node_modules())
+        self._process = subprocess.Popen(
+            [tool("node"), str(folder / "serve.mjs")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=bare_environment(),
+        )
+        self._reader = ThreadPoolExecutor(1)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(STOP_TIMEOUT_S)
+        finally:
+            self._process.kill()
+            self._process.wait()
+            self._reader.shutdown()
+            self._process.stdout.close()
+
+    def run(self, program: str, base_url: str, key: str, **asked: Any) -> Any:
+        """What a program gives back, for the agent at a base URL; some ask for `asked`."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        agent = {"baseURL": base_url, "apiKey": key}
+        line = json.dumps({"program": program, "agent": agent, "asked": asked})
+        self._process.stdin.write(f"{line}\n")
+        self._process.stdin.flush()
+        printed = self._reader.submit(self._process.stdout.readline)
+        try:
+            answer = json.loads(printed.result(RUN_TIMEOUT_S))
+        except BaseException:
+            # Its next answer would be taken for that of another program.
+            self._process.kill()
+            raise
+        assert "result" in answer, f"{program}: {answer}"
+        return answer["result"]
 
 
 def tool(name: str) -> str:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from tests.e2e.serving import ServerProcess
 
+pytestmark = pytest.mark.docker
+
 ADA = 555
 REPLY_TIMEOUT_S = 60.0
 PLAUSIBLE: dict[str, dict[str, Any]] = {
@@ -71,13 +73,13 @@ def disconnect(api: Api, agent: str, channel: str) -> None:
 
 
 def test_telegram_from_a_stranger_to_an_answer(
-    api: Api, agent: str, bots: BotApi, server: ServerProcess
+    api: Api, patient: str, bots: BotApi, server: ServerProcess
 ) -> None:
-    path = f"instances/{agent}/channels/telegram"
+    path = f"instances/{patient}/channels/telegram"
     config = {"token": TOKEN, "api_root": bots.url}
-    answer = connect(api, agent, "telegram", config)
+    answer = connect(api, patient, "telegram", config)
     assert (answer.status_code, answer.json().get("status")) == (200, "connected"), answer.text
-    assert status(api, agent, "telegram")["connected"] is True
+    assert status(api, patient, "telegram")["connected"] is True
 
     bots.write(ADA, "Is anybody there?")
 
@@ -98,21 +100,22 @@ def test_telegram_from_a_stranger_to_an_answer(
         REPLY_TIMEOUT_S,
     )
 
-    disconnect(api, agent, "telegram")
-    assert status(api, agent, "telegram")["connected"] is False
-    again = connect(api, agent, "telegram", {})
+    disconnect(api, patient, "telegram")
+    assert status(api, patient, "telegram")["connected"] is False
+    again = connect(api, patient, "telegram", {})
     assert (again.status_code, again.json().get("status")) == (200, "connected"), again.text
 
-    wrong = connect(api, agent, "telegram", {"token": "123456:another"})
+    wrong = connect(api, patient, "telegram", {"token": "123456:another"})
     assert wrong.status_code == 400, wrong.text
     assert "nauthorized" in wrong.json()["detail"]
-    found = status(api, agent, "telegram")
+    found = status(api, patient, "telegram")
     assert (found["enabled"], found["connected"]) == (True, False)
     assert "nauthorized" in found["details"]["reason"]
-    disconnect(api, agent, "telegram")
+    disconnect(api, patient, "telegram")
     assert TOKEN not in server.log()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channel", sorted(PLAUSIBLE))
 def test_a_channel_is_run_by_openclaw_with_what_it_is_given(
     api: Api, agent: str, channel: str
@@ -132,6 +135,7 @@ def test_a_channel_is_run_by_openclaw_with_what_it_is_given(
     disconnect(api, agent, channel)
 
 
+@pytest.mark.slow
 def test_whatsapp_out_of_reach_says_so(api: Api, agent: str) -> None:
     answer = connect(api, agent, "whatsapp", {})
     if answer.status_code == 200:

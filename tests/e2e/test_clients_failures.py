@@ -13,13 +13,11 @@ from langchain_openai import ChatOpenAI
 from openai import APIError, APIStatusError, AsyncOpenAI, OpenAI, RateLimitError
 from pydantic import SecretStr
 
-from tests.e2e.node import install_clients, run_client
 from tests.e2e.stand_in import refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from tests.e2e.api import Api
+    from tests.e2e.node import Programs
     from tests.e2e.serving import ServerProcess
     from tests.e2e.stand_in import StandIn
 
@@ -65,14 +63,6 @@ def fail_langchain(base_url: str, key: str) -> Failure:
     return whole(raised)
 
 
-def fail_node(program: str) -> Callable[[str, str], Failure]:
-    def fail(base_url: str, key: str) -> Failure:
-        seen = run_client(program, base_url, key)["whole"]
-        return Failure(frozenset({seen["kind"]}), seen["status"], seen["words"])
-
-    return fail
-
-
 async def run_agent(base_url: str, key: str, *, is_streamed: bool) -> None:
     async with AsyncOpenAI(base_url=base_url, api_key=key, max_retries=0) as client:
         agent = Agent(name="Any", model=OpenAIResponsesModel(MODEL, openai_client=client))
@@ -94,13 +84,8 @@ def chat_model(base_url: str, key: str) -> ChatOpenAI:
     )
 
 
-FAIL = {
-    "openai": fail_openai,
-    "agents": fail_agents_sdk,
-    "langchain": fail_langchain,
-    "openai in node": fail_node("openai-failure.mjs"),
-    "vercel": fail_node("vercel-failure.mjs"),
-}
+FAIL = {"openai": fail_openai, "agents": fail_agents_sdk, "langchain": fail_langchain}
+FAIL_IN_NODE = {"openai in node": "openai-failure.mjs", "vercel": "vercel-failure.mjs"}
 KINDS = {
     401: "AuthenticationError",
     402: "APIError",
@@ -110,10 +95,13 @@ KINDS = {
 }
 
 
-def assert_all_fail(base_url: str, key: str, status: int, words: str) -> None:
+def assert_all_fail(javascript: Programs, base_url: str, key: str, status: int, words: str) -> None:
     """Every SDK raises the error that its users know for a status, and it says why."""
-    for name, fail in FAIL.items():
-        failure = fail(base_url, key)
+    failures = {name: fail(base_url, key) for name, fail in FAIL.items()}
+    for name, program in FAIL_IN_NODE.items():
+        seen = javascript.run(program, base_url, key)
+        failures[name] = Failure(frozenset({seen["kind"]}), seen["status"], seen["words"])
+    for name, failure in failures.items():
         assert failure.status == status, name
         assert words in failure.words, name
         # Vercel's has one kind for them all.
@@ -121,26 +109,25 @@ def assert_all_fail(base_url: str, key: str, status: int, words: str) -> None:
         assert kind in failure.kinds, name
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _clients() -> None:
-    install_clients()
+def test_a_wrong_key_is_every_sdks_authentication_error(
+    javascript: Programs, conversation: str
+) -> None:
+    assert_all_fail(javascript, conversation, "chd_org_wrong", 401, "Invalid API key.")
 
 
-def test_a_wrong_key_is_every_sdks_authentication_error(conversation: str) -> None:
-    assert_all_fail(conversation, "chd_org_wrong", 401, "Invalid API key.")
-
-
-def test_an_unknown_agent_is_every_sdks_not_found_error(server: ServerProcess) -> None:
+def test_an_unknown_agent_is_every_sdks_not_found_error(
+    javascript: Programs, server: ServerProcess
+) -> None:
     url = f"{server.base_url}/instances/{uuid.uuid4()}"
-    assert_all_fail(url, server.key, 404, "Instance not found.")
+    assert_all_fail(javascript, url, server.key, 404, "Instance not found.")
 
 
 def test_a_stopped_agent_is_every_sdks_conflict_error(
-    api: Api, server: ServerProcess, patient: str
+    javascript: Programs, api: Api, server: ServerProcess, patient: str
 ) -> None:
     api.stop(patient)
     url = f"{server.base_url}/instances/{patient}"
-    assert_all_fail(url, server.key, 409, "Instance is stopped")
+    assert_all_fail(javascript, url, server.key, 409, "Instance is stopped")
 
 
 @pytest.mark.parametrize(
@@ -148,28 +135,42 @@ def test_a_stopped_agent_is_every_sdks_conflict_error(
     [("llama3", "Hello?", 400, "Unknown model 'llama3'"), (MODEL, "", 422, "body.input: ")],
 )
 def test_what_is_wrong_with_a_message_is_read_in_openais_sdks(
-    server: ServerProcess, conversation: str, model: str, text: str, status: int, words: str
+    javascript: Programs,
+    server: ServerProcess,
+    conversation: str,
+    model: str,
+    text: str,
+    status: int,
+    words: str,
 ) -> None:
     url, key = conversation, server.key
     failure = fail_openai(url, key, model, text)
-    seen = run_client("openai-failure.mjs", url, key, model=model, input=text)["whole"]
+    seen = javascript.run("openai-failure.mjs", url, key, model=model, input=text)
     assert (failure.status, seen["status"]) == (status, status)
     for shown in (failure.words, seen["words"]):
         assert words in shown
 
 
+@pytest.mark.usefixtures("keyed")
 @pytest.mark.parametrize("status", [402, 429])
 def test_a_providers_refusal_is_every_sdks_own_error_for_it(
-    live_conversation: str, live_key: str, stand_in: StandIn, status: int
+    javascript: Programs,
+    server: ServerProcess,
+    conversation: str,
+    stand_in: StandIn,
+    status: int,
 ) -> None:
     with stand_in.behaving(refusal(status, WORDS)):
-        assert_all_fail(live_conversation, live_key, status, WORDS)
+        assert_all_fail(javascript, conversation, server.key, status, WORDS)
 
 
-def assert_all_streams_fail(base_url: str, key: str, kind: type[Exception], words: str) -> None:
+def assert_all_streams_fail(
+    javascript: Programs, base_url: str, key: str, kind: type[Exception], words: str
+) -> None:
     """Every SDK says why a stream fails, and no one takes it for an empty answer."""
-    for program in ("openai-failure.mjs", "vercel-failure.mjs"):
-        assert words in run_client(program, base_url, key)["streamed"]["words"], program
+    for program in FAIL_IN_NODE.values():
+        seen = javascript.run(program, base_url, key, stream=True)
+        assert words in seen["words"], program
     with pytest.raises(kind, match=words):
         asyncio.run(run_agent(base_url, key, is_streamed=True))
     with pytest.raises(kind, match=words):
@@ -181,21 +182,24 @@ def assert_all_streams_fail(base_url: str, key: str, kind: type[Exception], word
         list(client.responses.create(model=MODEL, input="Hello?", stream=True))
 
 
+@pytest.mark.usefixtures("keyed")
 def test_a_refusal_before_a_stream_is_every_sdks_own_error_for_it(
-    live_conversation: str, live_key: str, stand_in: StandIn
+    javascript: Programs, server: ServerProcess, conversation: str, stand_in: StandIn
 ) -> None:
     with stand_in.behaving(refusal(429, WORDS)):
-        assert_all_streams_fail(live_conversation, live_key, RateLimitError, WORDS)
+        assert_all_streams_fail(javascript, conversation, server.key, RateLimitError, WORDS)
 
 
 def test_a_failure_inside_a_stream_brings_its_words_to_every_sdk(
-    api: Api, server: ServerProcess, instance: str, conversation: str
+    javascript: Programs, api: Api, server: ServerProcess, instance: str, conversation: str
 ) -> None:
     path = f"../local/instances/{instance}/replies"
     session = conversation.rpartition("/")[2]
     told = {"match": {"session": session}, "reply": {"chunks": ["Once upon ", {"cut": True}]}}
     assert api.put(path, json={"replies": [told]}).status_code == 200
     try:
-        assert_all_streams_fail(conversation, server.key, APIError, "it broke off its answer")
+        assert_all_streams_fail(
+            javascript, conversation, server.key, APIError, "it broke off its answer"
+        )
     finally:
         assert api.delete(path).status_code == 204

@@ -6,12 +6,14 @@ import json
 import shutil
 import subprocess
 import sys
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 
-from tests.e2e.node import CLIENTS, install_clients, tool
+from tests.e2e.made_once import made_once
+from tests.e2e.node import CLIENTS, node_modules, tool
 from tests.e2e.serving import bare_environment
 
 if TYPE_CHECKING:
@@ -27,44 +29,61 @@ NO_HOOKS = "post_hooks: []\n"
 
 
 @pytest.fixture(name="world")
-def _world(server: ServerProcess, instance: str, tmp_path: Path) -> dict[str, str]:
-    """The environment of the calls; the document is in the test's folder."""
+def _world(server: ServerProcess, instance: str) -> dict[str, str]:
+    """The environment of the calls."""
     url = server.base_url.removesuffix("/v1")
-    answer = httpx.get(f"{url}/openapi.json", trust_env=False)
-    (tmp_path / "openapi.json").write_bytes(answer.content)
     keys = {"CHOWDER_URL": url, "CHOWDER_KEY": server.key, "INSTANCE_ID": instance}
     return bare_environment() | keys
 
 
+@pytest.fixture
+def document(world: dict[str, str]) -> bytes:
+    """What the clients are generated from."""
+    return httpx.get(f"{world['CHOWDER_URL']}/openapi.json", trust_env=False).content
+
+
 def test_a_python_client_is_generated_passes_mypy_and_makes_its_calls(
-    world: dict[str, str], tmp_path: Path
+    world: dict[str, str], document: bytes
 ) -> None:
-    (tmp_path / "config.yaml").write_text(NO_HOOKS)
-    shutil.copy(CLIENTS / "generated_calls.py", tmp_path)
-    said = run(
-        tmp_path, tool("openapi-python-client"), "generate", "--path=openapi.json",
-        "--config=config.yaml", "--meta=none", "--output-path=chowder_client",
-    )  # fmt: skip
-    assert "arning" not in said, said
-    assert "Unable" not in said, said
-    run(tmp_path, sys.executable, "-m", "mypy", "--strict", "chowder_client", "generated_calls.py")
-    printed = run(tmp_path, sys.executable, "generated_calls.py", env=world)
+    calls = CLIENTS / "generated_calls.py"
+
+    def make(folder: Path) -> None:
+        (folder / "openapi.json").write_bytes(document)
+        (folder / "config.yaml").write_text(NO_HOOKS)
+        shutil.copy(calls, folder)
+        said = run(
+            folder, tool("openapi-python-client"), "generate", "--path=openapi.json",
+            "--config=config.yaml", "--meta=none", "--output-path=chowder_client",
+        )  # fmt: skip
+        assert "arning" not in said, said
+        assert "Unable" not in said, said
+        check = (sys.executable, "-m", "mypy", "--strict", "chowder_client", calls.name)
+        run(folder, *check)
+
+    tools = [f"{name} {version(name)}" for name in ("openapi-python-client", "mypy", "httpx")]
+    folder = made_once("python", make, document, calls.read_bytes(), sys.version, *tools)
+    printed = run(folder, sys.executable, calls.name, env=world)
     is_as_the_server_answers(json.loads(printed), world, "python", "Hello from Python.")
 
 
 def test_typescript_types_are_generated_compile_and_fit_their_calls(
-    world: dict[str, str], tmp_path: Path
+    world: dict[str, str], document: bytes
 ) -> None:
-    install_clients()
-    (tmp_path / "node_modules").symlink_to(CLIENTS / "node_modules")
-    # Of a Node module's kind, so that it may wait at its top.
-    (tmp_path / "package.json").write_text('{"type": "module"}')
-    shutil.copy(CLIENTS / "generated-calls.mts", tmp_path)
-    programs = tmp_path / "node_modules" / ".bin"
-    run(tmp_path, str(programs / "openapi-typescript"), "openapi.json", "-o", "chowder.d.ts")
-    options = ("--strict", "--module", "nodenext", "--target", "es2022", "--noEmitOnError")
-    run(tmp_path, str(programs / "tsc"), *options, "generated-calls.mts")
-    printed = run(tmp_path, tool("node"), "generated-calls.mjs", env=world)
+    calls, packages = CLIENTS / "generated-calls.mts", node_modules()
+
+    def make(folder: Path) -> None:
+        (folder / "openapi.json").write_bytes(document)
+        (folder / "node_modules").symlink_to(packages)
+        # Of a Node module's kind, so that it may wait at its top.
+        (folder / "package.json").write_text('{"type": "module"}')
+        shutil.copy(calls, folder)
+        programs = folder / "node_modules" / ".bin"
+        run(folder, str(programs / "openapi-typescript"), "openapi.json", "-o", "chowder.d.ts")
+        options = ("--strict", "--module", "nodenext", "--target", "es2022", "--noEmitOnError")
+        run(folder, str(programs / "tsc"), *options, calls.name)
+
+    folder = made_once("typescript", make, document, calls.read_bytes(), str(packages))
+    printed = run(folder, tool("node"), "generated-calls.mjs", env=world)
     is_as_the_server_answers(json.loads(printed), world, "typescript", "Hello from TypeScript.")
 
 

@@ -9,31 +9,27 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.e2e.node import CLIENTS, RUN_TIMEOUT_S, install_clients, run_client, tool
+from tests.e2e.node import RUN_TIMEOUT_S, node_modules, tool
 from tests.e2e.serving import bare_environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tests.e2e.node import Programs
     from tests.e2e.serving import ServerProcess
 
     Run = Callable[[str], dict[str, Any]]
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow]
+pytestmark = pytest.mark.docker
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "order-desk.test.mjs"
 OSLO = {"city": "Oslo", "people": 700_000}
 
 
-@pytest.fixture(scope="module")
-def _clients() -> None:
-    install_clients()
-
-
 @pytest.fixture
-def run(server: ServerProcess, conversation: str, _clients: None) -> Run:
-    """Runs a program for a conversation of the test's own, and gives what it printed."""
-    return lambda program: run_client(program, conversation, server.key)
+def run(server: ServerProcess, conversation: str, javascript: Programs) -> Run:
+    """Runs a program for a conversation of the test's own, and gives what it gave back."""
+    return lambda program: javascript.run(program, conversation, server.key)
 
 
 def test_openai_answers_streams_and_goes_on(run: Run) -> None:
@@ -58,6 +54,7 @@ def test_openai_uses_a_tool_whole_and_streamed(run: Run) -> None:
     assert seen["deltas"].replace(" ", "") == '{"city":"Rome"}'
 
 
+@pytest.mark.slow
 def test_vercel_answers_streams_and_goes_on(run: Run) -> None:
     seen = run("vercel-answers.mjs")
     first, streamed = seen["first"], seen["streamed"]
@@ -72,6 +69,7 @@ def test_vercel_answers_streams_and_goes_on(run: Run) -> None:
     assert 'Before that: "My name is Bob."' in seen["byHistory"]
 
 
+@pytest.mark.slow
 def test_vercel_uses_a_tool_in_its_steps_whole_and_streamed(run: Run) -> None:
     seen = run("vercel-tools.mjs")
     assert seen["whole"]["steps"] == 2
@@ -88,17 +86,18 @@ def test_openai_parses_an_answer_that_fits_a_schema(run: Run) -> None:
     assert seen["whole"] == seen["streamed"] == OSLO
 
 
+@pytest.mark.slow
 def test_vercel_gets_an_object_that_fits_a_schema_also_beside_a_tool(run: Run) -> None:
     seen = run("vercel-structured.mjs")
     assert seen["whole"] == seen["streamed"] == OSLO
     assert seen["withTool"] == {"calls": 1, "city": "string"}
 
 
-@pytest.mark.usefixtures("_clients")
+@pytest.mark.slow
 def test_the_example_for_node_passes_as_it_stands(server: ServerProcess, tmp_path: Path) -> None:
     shutil.copy(EXAMPLE, tmp_path)
     # As npm would have put them there.
-    (tmp_path / "node_modules").symlink_to(CLIENTS / "node_modules")
+    (tmp_path / "node_modules").symlink_to(node_modules())
     env = bare_environment() | {"CHOWDER_BASE_URL": server.base_url, "CHOWDER_KEY": server.key}
     done = subprocess.run(
         [tool("node"), "--test"], cwd=tmp_path, env=env, capture_output=True, text=True,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from tests.e2e.serving import ServerProcess
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow]
+pytestmark = pytest.mark.docker
 
 MODEL = "gpt-4o"
 ASKED = 'Which place? {"city": "Oslo", "people": 700000}'
@@ -46,6 +46,7 @@ def test_a_conversation_goes_on_with_and_without_a_response_id(client: OpenAI) -
     assert 'Before that: "What is my name?"' in third.output_text
 
 
+@pytest.mark.slow
 def test_the_main_conversation_goes_on_too(server: ServerProcess, instance: str) -> None:
     base_url = f"{server.base_url}/instances/{instance}"
     said = f"Remember {uuid.uuid4()}."
@@ -55,6 +56,7 @@ def test_the_main_conversation_goes_on_too(server: ServerProcess, instance: str)
     assert f'Before that: "{said}"' in again.output_text
 
 
+@pytest.mark.slow
 def test_the_asynchronous_client_streams(server: ServerProcess, conversation: str) -> None:
     async def streamed() -> tuple[str, str]:
         async with (
@@ -79,6 +81,7 @@ def test_an_answer_that_fits_a_type_is_parsed_whole_and_streamed(client: OpenAI)
     assert "".join(deltas) == final.output_text
 
 
+@pytest.mark.slow
 def test_a_response_carries_the_id_that_the_servers_log_has(
     client: OpenAI, server: ServerProcess
 ) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from tests.e2e.api import Api
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow]
+pytestmark = pytest.mark.docker
 
 
 def test_overrides_of_the_creation_are_in_force(
@@ -40,6 +40,7 @@ def changed(api: Api, instance_id: str, level: str) -> dict[str, Any]:
     return instance
 
 
+@pytest.mark.slow
 def test_what_is_told_after_dotted_and_nested_changes_is_live(
     api: Api, engine: docker.DockerClient, patient: str
 ) -> None:
@@ -74,6 +75,7 @@ def test_a_running_agent_is_changed_live_and_a_stopped_one_stays_stopped(
     assert container_of(engine, api, patient).attrs["State"]["StartedAt"] == before
 
 
+@pytest.mark.slow
 def test_a_change_that_restarts_the_gateway_returns_when_it_takes_messages(
     api: Api, engine: docker.DockerClient, patient: str
 ) -> None:
@@ -91,6 +93,7 @@ def test_a_change_that_restarts_the_gateway_returns_when_it_takes_messages(
     assert said.rindex("Are you back?") > said.rindex("restart mode: in-process restart")
 
 
+@pytest.mark.slow
 def test_what_openclaw_refuses_changes_nothing(
     api: Api, engine: docker.DockerClient, instance: str
 ) -> None:
@@ -114,6 +117,7 @@ def test_what_openclaw_refuses_changes_nothing(
     assert api.say(instance, "Still there?", session="config")
 
 
+@pytest.mark.slow
 def test_names_with_dots_are_set_in_nested_objects_and_null_deletes(
     api: Api, engine: docker.DockerClient, patient: str
 ) -> None:
@@ -160,6 +164,7 @@ def test_what_openclaw_is_known_to_refuse_makes_no_instance(
     assert [each["id"] for each in api.get("instances").json()] == before
 
 
+@pytest.mark.slow
 def test_an_agent_can_be_renamed_in_any_state(api: Api, patient: str) -> None:
     answer = api.patch(f"instances/{patient}", json={"name": "other"})
     assert (answer.status_code, answer.json()["name"]) == (200, "other")

@@ -13,7 +13,7 @@ from tests.e2e.api import Api, text_of
 if TYPE_CHECKING:
     from tests.e2e.serving import ServerProcess
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow]
+pytestmark = pytest.mark.docker
 
 AWKWARD_NAMES = [
     "two words",
@@ -40,6 +40,7 @@ AWKWARD_NAMES = [
 ]
 
 
+@pytest.mark.slow
 def test_every_session_name_is_a_conversation_of_its_own(api: Api, instance: str) -> None:
     run = uuid.uuid4().hex
     main = f"In the main one {run}."
@@ -53,6 +54,7 @@ def test_every_session_name_is_a_conversation_of_its_own(api: Api, instance: str
     assert f'Before that: "{main}"' in api.say(instance, "And before?")
 
 
+@pytest.mark.slow
 def test_switching_the_model_keeps_the_conversation(api: Api, instance: str) -> None:
     session = uuid.uuid4().hex
     models = ["claude-sonnet-4-20250514", "gpt-4o", "gemini-2.0-flash", "gpt-4o-mini", "o3-mini"]
@@ -74,6 +76,7 @@ def test_the_main_conversation_outlives_the_server_and_a_stop(
     assert 'Before that: "After the restart."' in api.say(patient, "After the stop.")
 
 
+@pytest.mark.slow
 def test_a_stopped_agent_stays_stopped_over_a_restart_and_remembers(
     api: Api, server: ServerProcess, patient: str
 ) -> None:
@@ -97,7 +100,7 @@ def test_two_messages_at_once_to_one_session_are_both_answered(api: Api, instanc
     assert "Turn 4." in api.say(instance, "Last.", session=session)
 
 
-@pytest.mark.parametrize("is_streamed", [False, True])
+@pytest.mark.parametrize("is_streamed", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_messages_that_race_to_open_a_session_are_all_answered(
     api: Api, instance: str, is_streamed: bool
 ) -> None:
@@ -123,6 +126,7 @@ def test_a_message_that_is_too_large_for_the_agent_is_refused(api: Api, instance
     assert "larger" in answer.json()["detail"]
 
 
+@pytest.mark.slow
 def test_of_two_racing_stops_one_wins(api: Api, patient: str) -> None:
     with ThreadPoolExecutor() as pool:
         stops = list(pool.map(lambda _: api.post(f"instances/{patient}/stop"), range(2)))
@@ -132,6 +136,7 @@ def test_of_two_racing_stops_one_wins(api: Api, patient: str) -> None:
     assert sorted(answer.status_code for answer in starts) == [200, 409]
 
 
+@pytest.mark.slow
 def test_a_stopped_agent_takes_no_message(api: Api, patient: str) -> None:
     api.stop(patient)
     for session in (None, "some"):
@@ -154,6 +159,7 @@ def test_a_message_without_input_is_refused_by_name(api: Api, instance: str) -> 
     assert answer.json()["detail"][0]["loc"] == ["body", "input"]
 
 
+@pytest.mark.slow
 def test_an_organization_without_model_keys_is_told_so(server: ServerProcess) -> None:
     with Api(server.base_url, "none") as anyone:
         key = anyone.post("organization/signup", json={"name": "bare"}).json()["api_key"]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tests.e2e.api import Api
     from tests.e2e.serving import ServerProcess
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow]
+pytestmark = pytest.mark.docker
 
 FOLDER = "workspace/files-test"
 MEMORY = "workspace/memory"
@@ -103,6 +103,7 @@ def test_the_agent_reads_what_was_written_and_what_it_adds_is_read(
     assert "Low water." in seen
 
 
+@pytest.mark.slow
 def test_the_agent_finds_in_its_memory_what_was_written_there(
     api: Api, files: str, instance: str, container: Container
 ) -> None:
@@ -175,6 +176,7 @@ def pid_of(server: ServerProcess) -> int:
     return pid
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux tells of memory")
 def test_a_large_file_passes_through_a_server_that_does_not_grow(
     api: Api, server: ServerProcess, files: str, container: Container, tmp_path: Path
@@ -203,6 +205,7 @@ def programs(container: Container) -> int:
     return int(found)
 
 
+@pytest.mark.slow
 def test_clients_that_vanish_leave_nothing_behind(
     api: Api, server: ServerProcess, files: str, container: Container
 ) -> None:
@@ -229,6 +232,7 @@ def test_clients_that_vanish_leave_nothing_behind(
     assert (entry["name"], entry["size"]) == ("large", 1024**3)
 
 
+@pytest.mark.slow
 def test_a_stopped_agent_gives_and_takes_no_files(api: Api, patient: str) -> None:
     files = f"instances/{patient}/files"
     put(api, files, "workspace/kept.txt", "kept")

@@ -20,13 +20,22 @@ if TYPE_CHECKING:
     from tests.e2e.serving import ServerProcess
     from tests.e2e.stand_in import StandIn
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow]
+pytestmark = pytest.mark.docker
 
 MODELS = {
     "anthropic": "claude-sonnet-4-20250514",
     "openai": "gpt-4o",
     "gemini": "gemini-2.0-flash",
 }
+CHOICES: list[Any] = [
+    "required",
+    {"type": "function", "name": "get_weather"},
+    {
+        "type": "allowed_tools",
+        "mode": "required",
+        "tools": [{"type": "function", "name": "get_weather"}],
+    },
+]
 PIXEL = (
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJg"
     "gg=="
@@ -43,6 +52,13 @@ endstream endobj
 5 0 obj<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>endobj
 trailer<</Root 1 0 R>>"""
 PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+
+
+def quickly(provider: str) -> list[Any]:
+    """All providers as a test's parameters, of which the others make it slow."""
+    return [
+        pytest.param(each, marks=[pytest.mark.slow] if each != provider else []) for each in MODELS
+    ]
 
 
 class Node(BaseModel):
@@ -93,9 +109,9 @@ def agent(server: ServerProcess, instance: str) -> Iterator[OpenAI]:
 # Images and files
 
 
-@pytest.mark.parametrize("provider", list(MODELS))
+@pytest.mark.parametrize("provider", quickly("anthropic"))
 def test_images_and_files_reach_the_model(
-    live: Api, live_instance: str, stand_in: StandIn, provider: str
+    keyed: Api, instance: str, stand_in: StandIn, provider: str
 ) -> None:
     parts = [
         {"type": "input_text", "text": "Look."},
@@ -106,7 +122,7 @@ def test_images_and_files_reach_the_model(
     stand_in.requests.clear()
     earlier = {"role": "user", "content": [{"type": "input_text", "text": "Before:"}, IMAGE]}
     items = [earlier, {"role": "user", "content": parts}]
-    sent(live, live_instance, model=MODELS[provider], input=items)
+    sent(keyed, instance, model=MODELS[provider], input=items)
     (recorded,) = stand_in.requests
     assert recorded.body.count(PIXEL) == 2
     assert "Ölzweig" in json.loads(f'"{json.dumps(recorded.body)[1:-1]}"')
@@ -114,12 +130,12 @@ def test_images_and_files_reach_the_model(
 
 
 def test_an_image_that_a_tool_gave_back_reaches_the_model(
-    live: Api, live_instance: str, stand_in: StandIn
+    keyed: Api, instance: str, stand_in: StandIn
 ) -> None:
     call = {"type": "function_call", "call_id": "c", "name": "look", "arguments": "{}"}
     output = {"type": "function_call_output", "call_id": "c", "output": [IMAGE]}
     stand_in.requests.clear()
-    sent(live, live_instance, input=[call, output])
+    sent(keyed, instance, input=[call, output])
     assert PIXEL in stand_in.requests[0]
 
 
@@ -192,17 +208,13 @@ def test_an_id_of_another_conversation_leads_nowhere(api: Api, instance: str) ->
 # Functions
 
 
-@pytest.mark.parametrize("provider", list(MODELS))
 @pytest.mark.parametrize(
-    "choice",
+    ("provider", "choice"),
     [
-        "required",
-        {"type": "function", "name": "get_weather"},
-        {
-            "type": "allowed_tools",
-            "mode": "required",
-            "tools": [{"type": "function", "name": "get_weather"}],
-        },
+        # Every provider and every choice once; what is left of their pairs takes its time.
+        pytest.param(provider, choice, marks=[pytest.mark.slow] if row != column else [])
+        for row, provider in enumerate(MODELS)
+        for column, choice in enumerate(CHOICES)
     ],
 )
 def test_a_function_that_has_to_be_called_is_called(
@@ -215,9 +227,9 @@ def test_a_function_that_has_to_be_called_is_called(
     ]
 
 
-@pytest.mark.parametrize("provider", list(MODELS))
+@pytest.mark.parametrize("provider", quickly("gemini"))
 def test_a_choice_is_made_in_the_providers_own_way(
-    live: Api, live_instance: str, stand_in: StandIn, provider: str
+    keyed: Api, instance: str, stand_in: StandIn, provider: str
 ) -> None:
     body = {
         "model": MODELS[provider],
@@ -227,7 +239,7 @@ def test_a_choice_is_made_in_the_providers_own_way(
         "parallel_tool_calls": False,
     }
     stand_in.requests.clear()
-    answer = live.post(responses_path(live_instance, "choices"), json=body)
+    answer = keyed.post(responses_path(instance, "choices"), json=body)
     call = json.loads(stand_in.requests[0].body)
     assert {
         "anthropic": {"type": "any", "disable_parallel_tool_use": True},
@@ -271,7 +283,7 @@ def test_a_call_alone_is_streamed_without_a_message(agent: OpenAI) -> None:
 # Structured outputs
 
 
-@pytest.mark.parametrize("provider", list(MODELS))
+@pytest.mark.parametrize("provider", quickly("openai"))
 def test_a_structured_answer_is_parsed_and_the_conversation_goes_on(
     agent: OpenAI, provider: str
 ) -> None:
@@ -315,10 +327,10 @@ def test_a_clients_function_comes_before_a_structured_answer(agent: OpenAI) -> N
     assert answer.output_parsed is not None
 
 
-def test_a_model_that_answers_in_words_has_refused(live: Api, live_instance: str) -> None:
+def test_a_model_that_answers_in_words_has_refused(keyed: Api, instance: str) -> None:
     schema = {"type": "json_schema", "name": "place", "schema": PARAMETERS}
     body = {"model": MODELS["openai"], "input": "Hi", "text": {"format": schema}}
-    answer = live.post(responses_path(live_instance, "choices"), json=body)
+    answer = keyed.post(responses_path(instance, "choices"), json=body)
     (message,) = answer.json()["output"]
     assert message["content"] == [{"type": "refusal", "refusal": "Mock response from gpt-4o."}]
 

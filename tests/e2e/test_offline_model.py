@@ -18,7 +18,7 @@ from tests.e2e.api import CLAUDE, Api, responses_path
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow]
+pytestmark = pytest.mark.docker
 
 PIXEL = (
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJg"
@@ -127,6 +127,7 @@ def fresh(api: Api) -> Iterator[str]:
     assert api.delete(f"instances/{instance_id}").status_code == 204
 
 
+@pytest.mark.slow
 def test_the_compliance_suite_of_open_responses_passes_on_a_fresh_agent(
     api: Api, fresh: str
 ) -> None:
@@ -149,8 +150,17 @@ def path(instance: str) -> str:
     return responses_path(instance, uuid.uuid4().hex)
 
 
-@pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize("model", [CLAUDE, "gpt-4o", "gemini-2.0-flash"])
+@pytest.mark.parametrize(
+    ("model", "stream"),
+    [
+        (CLAUDE, True),
+        pytest.param(CLAUDE, False, marks=pytest.mark.slow),
+        pytest.param("gpt-4o", True, marks=pytest.mark.slow),
+        ("gpt-4o", False),
+        pytest.param("gemini-2.0-flash", True, marks=pytest.mark.slow),
+        pytest.param("gemini-2.0-flash", False, marks=pytest.mark.slow),
+    ],
+)
 def test_an_answer_that_is_longer_than_allowed_is_incomplete(
     api: Api, path: str, model: str, *, stream: bool
 ) -> None:

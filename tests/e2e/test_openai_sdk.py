@@ -17,10 +17,16 @@ if TYPE_CHECKING:
 
     Connect = Callable[[str], OpenAI]
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow]
+pytestmark = pytest.mark.docker
 
 MODELS = ["claude-sonnet-4-20250514", "gpt-4o", "gemini-2.0-flash"]
 PLACES = ["", "/session/from the sdk"]
+PAIRS = [
+    # Every model once, and every place; what is left takes its time.
+    pytest.param(model, place, marks=[pytest.mark.slow] if row % 2 != column else [])
+    for row, model in enumerate(MODELS)
+    for column, place in enumerate(PLACES)
+]
 WEATHER: Any = {
     "type": "function",
     "name": "get_weather",
@@ -58,8 +64,7 @@ def result_of(call: ResponseFunctionToolCall) -> Any:
     return {"type": "function_call_output", "call_id": call.call_id, "output": "18 °C, rain"}
 
 
-@pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize(("model", "place"), PAIRS)
 def test_create_answers_with_the_model_that_was_asked_for(
     connect: Connect, model: str, place: str
 ) -> None:
@@ -70,8 +75,7 @@ def test_create_answers_with_the_model_that_was_asked_for(
     assert response.usage.total_tokens > 0
 
 
-@pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize(("model", "place"), PAIRS)
 def test_a_streams_deltas_add_up_to_its_final_text(
     connect: Connect, model: str, place: str
 ) -> None:
@@ -83,8 +87,7 @@ def test_a_streams_deltas_add_up_to_its_final_text(
     assert final.model == model
 
 
-@pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize(("model", "place"), PAIRS)
 def test_a_required_tool_is_called_and_its_result_comes_back_by_response_id(
     connect: Connect, model: str, place: str
 ) -> None:

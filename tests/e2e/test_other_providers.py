@@ -28,17 +28,17 @@ def chats(stand_in: StandIn) -> list[dict[str, Any]]:
 
 
 def test_a_named_providers_model_answers_and_gets_no_key_of_anybodys(
-    live: Api, live_instance: str, stand_in: StandIn, engine: docker.DockerClient
+    keyed: Api, instance: str, stand_in: StandIn, engine: docker.DockerClient
 ) -> None:
     stand_in.requests.clear()
-    answer = live.message(live_instance, "Say something.", model=MODEL, session=SESSION)
+    answer = keyed.message(instance, "Say something.", model=MODEL, session=SESSION)
     assert answer.status_code == 200, answer.text
     assert answer.json()["model"] == MODEL
     (sent,) = chats(stand_in)
     assert sent["model"] == MODEL.removeprefix("lab/")
     assert sent["tools"]
     assert sent["stream_options"] == {"include_usage": True}
-    token = config_of(container_of(engine, live, live_instance))["models"]["providers"][
+    token = config_of(container_of(engine, keyed, instance))["models"]["providers"][
         "chowder-other"
     ]["apiKey"]
     for recorded in stand_in.requests:
@@ -46,14 +46,14 @@ def test_a_named_providers_model_answers_and_gets_no_key_of_anybodys(
         assert token not in recorded
 
 
-def test_its_stream_arrives_in_pieces_that_add_up(live: Api, live_instance: str) -> None:
-    events = list(live.events(live_instance, "Stream it.", model=MODEL, session=SESSION))
+def test_its_stream_arrives_in_pieces_that_add_up(keyed: Api, instance: str) -> None:
+    events = list(keyed.events(instance, "Stream it.", model=MODEL, session=SESSION))
     assert events[-1]["type"] == "response.completed"
     text = "".join(e["delta"] for e in events if e["type"] == "response.output_text.delta")
     assert text == events[-1]["response"]["output"][0]["content"][0]["text"] != ""
 
 
-def test_its_model_calls_the_agents_tools(live: Api, live_instance: str, stand_in: StandIn) -> None:
+def test_its_model_calls_the_agents_tools(keyed: Api, instance: str, stand_in: StandIn) -> None:
     async def calling(_: Any, send: Any) -> None:
         body = json.loads(stand_in.requests[-1].body)
         said = [turn for turn in body["messages"] if turn["role"] == "tool"]
@@ -67,23 +67,23 @@ def test_its_model_calls_the_agents_tools(live: Api, live_instance: str, stand_i
         await send_chunks(send, delta, reason)
 
     with stand_in.behaving(calling):
-        said = live.say(live_instance, "Reckon.", model=MODEL, session="reckoning")
+        said = keyed.say(instance, "Reckon.", model=MODEL, session="reckoning")
     assert "42" in said
 
 
 @pytest.mark.parametrize("status", [401, 404, 429, 500])
 def test_its_refusal_is_the_clients_answer(
-    live: Api, live_instance: str, stand_in: StandIn, status: int
+    keyed: Api, instance: str, stand_in: StandIn, status: int
 ) -> None:
     with stand_in.behaving(refusal(status, "No way, says the lab.")):
-        answer = live.message(live_instance, "Please.", model=MODEL, session=SESSION)
+        answer = keyed.message(instance, "Please.", model=MODEL, session=SESSION)
     assert answer.status_code == status, answer.text
     assert "No way, says the lab." in answer.json()["detail"]["error"]
-    assert live.say(live_instance, "Again.", model=MODEL, session=SESSION)
+    assert keyed.say(instance, "Again.", model=MODEL, session=SESSION)
 
 
 def test_an_answer_that_is_cut_off_within_a_tool_call_says_so(
-    live: Api, live_instance: str, stand_in: StandIn
+    keyed: Api, instance: str, stand_in: StandIn
 ) -> None:
     async def cut_off(_: Any, send: Any) -> None:
         function = {"name": "exec", "arguments": '{"command": "echo'}
@@ -91,32 +91,32 @@ def test_an_answer_that_is_cut_off_within_a_tool_call_says_so(
         await send_chunks(send, {"role": "assistant", "tool_calls": [call]}, "length")
 
     with stand_in.behaving(cut_off):
-        answer = live.message(live_instance, "Reckon.", model=MODEL, session=SESSION)
+        answer = keyed.message(instance, "Reckon.", model=MODEL, session=SESSION)
     assert answer.status_code == 502, answer.text
     assert "limit of tokens within a tool call" in answer.json()["detail"]["error"]
 
 
 def test_a_long_conversation_that_cannot_fit_is_not_summarized_in_vain(
-    live: Api, live_instance: str, stand_in: StandIn
+    keyed: Api, instance: str, stand_in: StandIn
 ) -> None:
     for number in range(6):
         said = f"Keep {number} in mind. " + "Once upon a time there was a lab. " * 180
-        assert live.say(live_instance, said, model=MODEL, session="long")
+        assert keyed.say(instance, said, model=MODEL, session="long")
     stand_in.requests.clear()
     words = "request (30000 tokens) exceeds the available context size (4096 tokens)"
     with stand_in.behaving(refusal(400, words)):
-        answer = live.message(live_instance, "And now?", model=MODEL, session="long")
+        answer = keyed.message(instance, "And now?", model=MODEL, session="long")
     assert answer.status_code == 400, answer.text
     assert words in answer.json()["detail"]["error"]
     assert not any("context summarization" in each for each in stand_in.requests)
 
 
 def test_one_that_does_not_run_is_a_502_with_its_url_and_the_cure(
-    live: Api, live_instance: str, stand_in: StandIn
+    keyed: Api, instance: str, stand_in: StandIn
 ) -> None:
     with stand_in.gone():
-        answer = live.message(live_instance, "Anybody?", model=MODEL, session=SESSION)
-        unasked = live.message(live_instance, "Anybody?", model="ollama/gone", session=SESSION)
+        answer = keyed.message(instance, "Anybody?", model=MODEL, session=SESSION)
+        unasked = keyed.message(instance, "Anybody?", model="ollama/gone", session=SESSION)
     assert answer.status_code == 502, answer.text
     assert "Is it running at http://127.0.0.1:" in answer.json()["detail"]["error"]
     assert unasked.status_code == 502, unasked.text
@@ -124,11 +124,11 @@ def test_one_that_does_not_run_is_a_502_with_its_url_and_the_cure(
 
 
 def test_a_model_that_ollama_lacks_is_refused_before_the_agent_is_asked(
-    live: Api, live_instance: str, stand_in: StandIn
+    keyed: Api, instance: str, stand_in: StandIn
 ) -> None:
     stand_in.requests.clear()
     with stand_in.behaving(listing("llama3.2:latest", "qwen3:8b")):
-        answer = live.message(live_instance, "Hi.", model="ollama/nope", session=SESSION)
+        answer = keyed.message(instance, "Hi.", model="ollama/nope", session=SESSION)
     assert answer.status_code == 400, answer.text
     assert "ollama/llama3.2:latest, ollama/qwen3:8b" in answer.json()["detail"]
     assert "ollama pull nope" in answer.json()["detail"]
@@ -136,9 +136,9 @@ def test_a_model_that_ollama_lacks_is_refused_before_the_agent_is_asked(
 
 
 def test_what_is_no_model_is_refused_with_the_names_that_there_are(
-    live: Api, live_instance: str
+    keyed: Api, instance: str
 ) -> None:
-    answer = live.message(live_instance, "Hi.", model="nobody/model", session=SESSION)
+    answer = keyed.message(instance, "Hi.", model="nobody/model", session=SESSION)
     assert answer.status_code == 400
     assert "anthropic, openai, gemini, lab, smol, ollama" in answer.json()["detail"]
 

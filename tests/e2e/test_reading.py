@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tests.e2e.api import Api
     from tests.e2e.serving import ServerProcess
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow]
+pytestmark = pytest.mark.docker
 
 
 @pytest.fixture
@@ -57,6 +57,7 @@ def test_an_answer_is_in_the_transcript_once_it_has_come(
     assert [turn["position"] for turn in older["turns"]] == [1, 2, 3]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["claude-sonnet-4-20250514", "gpt-4o", "gemini-2.0-flash"])
 def test_the_agents_own_tool_is_told_with_what_it_did(
     client: Client, instance: str, conversation: str, model: str
@@ -70,6 +71,7 @@ def test_the_agents_own_tool_is_told_with_what_it_did(
     assert answered["role"] == "assistant"
 
 
+@pytest.mark.slow
 def test_a_clients_function_and_its_answer_are_told_as_such(
     api: Api, client: Client, instance: str, conversation: str
 ) -> None:
@@ -85,6 +87,7 @@ def test_a_clients_function_and_its_answer_are_told_as_such(
     assert (returned["name"], returned["call_id"]) == ("weather", called["call_id"])
 
 
+@pytest.mark.slow
 def test_a_stopped_agent_is_read_frozen_and_released(
     api: Api, client: Client, engine: docker.DockerClient, patient: str
 ) -> None:
@@ -106,6 +109,7 @@ def test_a_stopped_agent_is_read_frozen_and_released(
     assert len(client.transcript(patient, name)["turns"]) == 4
 
 
+@pytest.mark.slow
 def test_every_conversation_is_listed_and_read_by_its_name(
     api: Api, client: Client, instance: str
 ) -> None:
@@ -121,6 +125,7 @@ def test_every_conversation_is_listed_and_read_by_its_name(
     assert client.sessions(instance)[0]["is_main"]
 
 
+@pytest.mark.slow
 def test_what_was_used_is_counted_by_conversation_and_model(
     client: Client, instance: str, conversation: str
 ) -> None:

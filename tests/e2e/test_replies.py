@@ -14,7 +14,14 @@ if TYPE_CHECKING:
     from tests.e2e.api import Api
     from tests.e2e.serving import ServerProcess
 
-MODELS = ("claude-sonnet-4-20250514", "gpt-4o", "gemini-2.5-pro")
+pytestmark = pytest.mark.docker
+
+SLOW = pytest.mark.slow
+MODELS = (
+    pytest.param("claude-sonnet-4-20250514", marks=SLOW),
+    "gpt-4o",
+    pytest.param("gemini-2.5-pro", marks=SLOW),
+)
 
 
 @pytest.fixture
@@ -55,6 +62,7 @@ def test_the_agent_carries_out_what_the_script_calls(
     assert "It is" in "".join(chunk["text"] for chunk in whole["chunks"])
 
 
+@pytest.mark.slow
 def test_a_rule_may_be_about_a_session_and_a_turn(
     api: Api, instance: str, path: str, session: str
 ) -> None:
@@ -70,6 +78,7 @@ def test_a_rule_may_be_about_a_session_and_a_turn(
     assert api.say(instance, "Hi", session=f"{session}-else") == "Elsewhere."
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("error", "status", "words"),
     [
@@ -89,6 +98,7 @@ def test_the_models_failure_is_the_clients(
     assert api.say(instance, "Hi again", session=session) == "Here I am."
 
 
+@pytest.mark.slow
 def test_an_answer_that_is_cut_or_broken_is_a_failure_at_once_and_no_error_of_ours(
     api: Api, server: ServerProcess, instance: str, path: str, session: str
 ) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tests.e2e.serving import ServerProcess
     from tests.e2e.stand_in import StandIn
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow]
+pytestmark = pytest.mark.docker
 
 SECONDS = 8.0
 """Within seconds: OpenClaw's own client takes fourteen, or twenty."""
@@ -35,8 +35,8 @@ def slug() -> str:
 
 
 @pytest.fixture
-def skills(live_instance: str) -> str:
-    return f"instances/{live_instance}/skills"
+def skills(patient: str) -> str:
+    return f"instances/{patient}/skills"
 
 
 def listed(api: Api, skills: str, name: str) -> dict[str, Any] | None:
@@ -52,10 +52,10 @@ def installed(api: Api, skills: str, slug: str, **more: Any) -> dict[str, Any]:
     return made
 
 
-def prompt(live: Api, instance_id: str, stand_in: StandIn) -> str:
+def prompt(keyed: Api, instance_id: str, stand_in: StandIn) -> str:
     """What the model is told when a conversation begins."""
     stand_in.requests.clear()
-    live.say(instance_id, "Hello.", session=secrets.token_hex(4))
+    keyed.say(instance_id, "Hello.", session=secrets.token_hex(4))
     return "\n".join(each.body for each in stand_in.requests)
 
 
@@ -72,95 +72,99 @@ def test_openclaws_own_skills_are_listed(api: Api, instance: str) -> None:
 
 
 def test_a_skill_from_clawhub_is_used_until_it_is_disabled(
-    live: Api, live_instance: str, skills: str, clawhub: ClawHub, stand_in: StandIn, slug: str
+    keyed: Api, patient: str, skills: str, clawhub: ClawHub, stand_in: StandIn, slug: str
 ) -> None:
     clawhub.skills[slug] = skill_text(slug, "Knows where the keys are.")
-    made = installed(live, skills, slug)
+    made = installed(keyed, skills, slug)
     assert (made["skill"], made["status"], made["required_env"]) == (slug, "installed", [])
-    assert listed(live, skills, slug) == {
+    assert listed(keyed, skills, slug) == {
         "name": slug,
         "description": "Knows where the keys are.",
         "source": "openclaw-workspace",
         "ready": True,
     }
-    assert "Knows where the keys are." in prompt(live, live_instance, stand_in)
-    again = live.post(f"{skills}/install", json={"slug": slug})
+    assert "Knows where the keys are." in prompt(keyed, patient, stand_in)
+    again = keyed.post(f"{skills}/install", json={"slug": slug})
     assert (again.status_code, again.json()["detail"]) == (
         409,
         f"Skill '{slug}' is installed already.",
     )
-    assert live.patch(f"{skills}/{slug}", json={"enabled": False}).status_code == 204
-    assert (listed(live, skills, slug) or {})["ready"] is False
-    assert slug not in prompt(live, live_instance, stand_in)
-    assert live.patch(f"{skills}/{slug}", json={"enabled": None}).status_code == 204
-    assert (listed(live, skills, slug) or {})["ready"] is True
+    assert keyed.patch(f"{skills}/{slug}", json={"enabled": False}).status_code == 204
+    assert (listed(keyed, skills, slug) or {})["ready"] is False
+    assert slug not in prompt(keyed, patient, stand_in)
+    assert keyed.patch(f"{skills}/{slug}", json={"enabled": None}).status_code == 204
+    assert (listed(keyed, skills, slug) or {})["ready"] is True
 
 
+@pytest.mark.slow
 def test_a_skill_is_ready_once_it_has_what_it_needs(
-    live: Api, skills: str, clawhub: ClawHub, server: ServerProcess, slug: str
+    keyed: Api, skills: str, clawhub: ClawHub, server: ServerProcess, slug: str
 ) -> None:
     requires = {"env": ["PAGER_KEY", "PAGER_ROOM"]}
     clawhub.skills[slug] = skill_text(slug, "Pages.", requires=requires, primaryEnv="PAGER_KEY")
-    made = installed(live, skills, slug, env={"PAGER_ROOM": "planted-room"})
+    made = installed(keyed, skills, slug, env={"PAGER_ROOM": "planted-room"})
     assert made["status"] == "installed_missing_env"
     assert (made["env_applied"], made["required_env"]) == (["PAGER_ROOM"], requires["env"])
     assert "PAGER_KEY" in made["message"]
-    assert live.get(f"{skills}/{slug}").json()["ready"] is False
-    changed = live.patch(f"{skills}/{slug}", json={"apiKey": "planted-key"})
+    assert keyed.get(f"{skills}/{slug}").json()["ready"] is False
+    changed = keyed.patch(f"{skills}/{slug}", json={"apiKey": "planted-key"})
     assert changed.status_code == 204, changed.text
-    assert live.get(f"{skills}/{slug}").json()["ready"] is True
-    assert live.patch(f"{skills}/{slug}", json={"env": {"PAGER_ROOM": ""}}).status_code == 204
-    assert live.get(f"{skills}/{slug}").json()["ready"] is False
+    assert keyed.get(f"{skills}/{slug}").json()["ready"] is True
+    assert keyed.patch(f"{skills}/{slug}", json={"env": {"PAGER_ROOM": ""}}).status_code == 204
+    assert keyed.get(f"{skills}/{slug}").json()["ready"] is False
     for secret in ("planted-room", "planted-key"):
         assert secret not in server.log()
 
 
 def test_what_clawhub_does_not_have_is_not_found(
-    live: Api, skills: str, slug: str, clawhub: ClawHub
+    keyed: Api, skills: str, slug: str, clawhub: ClawHub
 ) -> None:
-    answer = live.post(f"{skills}/install", json={"slug": slug})
+    answer = keyed.post(f"{skills}/install", json={"slug": slug})
     assert answer.status_code == 404
     assert answer.json()["detail"] == f"Skill '{slug}' not found on ClawHub."
-    assert listed(live, skills, slug) is None
+    assert listed(keyed, skills, slug) is None
 
 
+@pytest.mark.slow
 def test_a_clawhub_that_fails_is_told_within_seconds(
-    live: Api, skills: str, slug: str, clawhub: ClawHub
+    keyed: Api, skills: str, slug: str, clawhub: ClawHub
 ) -> None:
     clawhub.skills[slug] = skill_text(slug, "Never arrives.")
     began = time.monotonic()
     with clawhub.failing(503):
-        answer = live.post(f"{skills}/install", json={"slug": slug})
+        answer = keyed.post(f"{skills}/install", json={"slug": slug})
     assert answer.status_code == 502
     assert "answered 503. Nothing was installed." in answer.json()["detail"]["error"]
     with clawhub.gone():
-        answer = live.post(f"{skills}/install", json={"slug": slug})
+        answer = keyed.post(f"{skills}/install", json={"slug": slug})
     assert answer.status_code == 502
     assert "cannot be reached" in answer.json()["detail"]["error"]
     assert time.monotonic() - began < SECONDS
-    assert listed(live, skills, slug) is None
+    assert listed(keyed, skills, slug) is None
 
 
+@pytest.mark.slow
 def test_a_folder_in_the_workspace_is_a_skill_at_once(
-    live: Api, live_instance: str, skills: str, stand_in: StandIn, slug: str
+    keyed: Api, patient: str, skills: str, stand_in: StandIn, slug: str
 ) -> None:
     file = {
         "path": f"workspace/skills/{slug}/SKILL.md",
         "content": skill_text(slug, "Can juggle seven balls."),
     }
-    written = live.put(f"instances/{live_instance}/files/content", json=file)
+    written = keyed.put(f"instances/{patient}/files/content", json=file)
     assert written.status_code == 204, written.text
-    found = listed(live, skills, slug)
+    found = listed(keyed, skills, slug)
     assert found is not None
     assert (found["source"], found["ready"]) == ("openclaw-workspace", True)
-    assert "Can juggle seven balls." in prompt(live, live_instance, stand_in)
+    assert "Can juggle seven balls." in prompt(keyed, patient, stand_in)
 
 
-def test_a_skill_survives_a_stop(live: Api, live_instance: str, skills: str, slug: str) -> None:
+@pytest.mark.slow
+def test_a_skill_survives_a_stop(keyed: Api, patient: str, skills: str, slug: str) -> None:
     content = skill_text(slug, "Stays.")
     file = {"path": f"workspace/skills/{slug}/SKILL.md", "content": content}
-    assert live.put(f"instances/{live_instance}/files/content", json=file).status_code == 204
-    live.stop(live_instance)
-    assert live.get(skills).status_code == 409
-    live.start(live_instance)
-    assert listed(live, skills, slug) is not None
+    assert keyed.put(f"instances/{patient}/files/content", json=file).status_code == 204
+    keyed.stop(patient)
+    assert keyed.get(skills).status_code == 409
+    keyed.start(patient)
+    assert listed(keyed, skills, slug) is not None

@@ -1,8 +1,6 @@
-// The agent that all programs here talk with, and a tool for it.
+// The model that all programs here ask for, and a tool for it.
 import { z } from "zod";
 
-export const baseURL = process.env.AGENT_URL;
-export const apiKey = process.env.AGENT_KEY;
 export const model = "gpt-4o";
 
 export const weather = {
