@@ -58,6 +58,9 @@ def test_what_is_told_after_dotted_and_nested_changes_is_live(
     live = config_of(container_of(engine, api, patient))
     # Whatever is laid over it once more changes nothing.
     assert merged(live, patch(told)) == live
+    # The other tests' stand-ins are to be asked by nobody but them.
+    quiet = {"openclaw_config": {"agents.defaults.heartbeat": {"every": "0m"}}}
+    assert api.patch(f"instances/{patient}", json=quiet).status_code == 200
 
 
 def test_a_running_agent_is_changed_live_and_a_stopped_one_stays_stopped(

@@ -98,49 +98,49 @@ def test_a_skill_from_clawhub_is_used_until_it_is_disabled(
 
 @pytest.mark.slow
 def test_a_skill_is_ready_once_it_has_what_it_needs(
-    keyed: Api, skills: str, clawhub: ClawHub, server: ServerProcess, slug: str
+    api: Api, skills: str, clawhub: ClawHub, server: ServerProcess, slug: str
 ) -> None:
     requires = {"env": ["PAGER_KEY", "PAGER_ROOM"]}
     clawhub.skills[slug] = skill_text(slug, "Pages.", requires=requires, primaryEnv="PAGER_KEY")
-    made = installed(keyed, skills, slug, env={"PAGER_ROOM": "planted-room"})
+    made = installed(api, skills, slug, env={"PAGER_ROOM": "planted-room"})
     assert made["status"] == "installed_missing_env"
     assert (made["env_applied"], made["required_env"]) == (["PAGER_ROOM"], requires["env"])
     assert "PAGER_KEY" in made["message"]
-    assert keyed.get(f"{skills}/{slug}").json()["ready"] is False
-    changed = keyed.patch(f"{skills}/{slug}", json={"apiKey": "planted-key"})
+    assert api.get(f"{skills}/{slug}").json()["ready"] is False
+    changed = api.patch(f"{skills}/{slug}", json={"apiKey": "planted-key"})
     assert changed.status_code == 204, changed.text
-    assert keyed.get(f"{skills}/{slug}").json()["ready"] is True
-    assert keyed.patch(f"{skills}/{slug}", json={"env": {"PAGER_ROOM": ""}}).status_code == 204
-    assert keyed.get(f"{skills}/{slug}").json()["ready"] is False
+    assert api.get(f"{skills}/{slug}").json()["ready"] is True
+    assert api.patch(f"{skills}/{slug}", json={"env": {"PAGER_ROOM": ""}}).status_code == 204
+    assert api.get(f"{skills}/{slug}").json()["ready"] is False
     for secret in ("planted-room", "planted-key"):
         assert secret not in server.log()
 
 
 def test_what_clawhub_does_not_have_is_not_found(
-    keyed: Api, skills: str, slug: str, clawhub: ClawHub
+    api: Api, skills: str, slug: str, clawhub: ClawHub
 ) -> None:
-    answer = keyed.post(f"{skills}/install", json={"slug": slug})
+    answer = api.post(f"{skills}/install", json={"slug": slug})
     assert answer.status_code == 404
     assert answer.json()["detail"] == f"Skill '{slug}' not found on ClawHub."
-    assert listed(keyed, skills, slug) is None
+    assert listed(api, skills, slug) is None
 
 
 @pytest.mark.slow
 def test_a_clawhub_that_fails_is_told_within_seconds(
-    keyed: Api, skills: str, slug: str, clawhub: ClawHub
+    api: Api, skills: str, slug: str, clawhub: ClawHub
 ) -> None:
     clawhub.skills[slug] = skill_text(slug, "Never arrives.")
     began = time.monotonic()
     with clawhub.failing(503):
-        answer = keyed.post(f"{skills}/install", json={"slug": slug})
+        answer = api.post(f"{skills}/install", json={"slug": slug})
     assert answer.status_code == 502
     assert "answered 503. Nothing was installed." in answer.json()["detail"]["error"]
     with clawhub.gone():
-        answer = keyed.post(f"{skills}/install", json={"slug": slug})
+        answer = api.post(f"{skills}/install", json={"slug": slug})
     assert answer.status_code == 502
     assert "cannot be reached" in answer.json()["detail"]["error"]
     assert time.monotonic() - began < SECONDS
-    assert listed(keyed, skills, slug) is None
+    assert listed(api, skills, slug) is None
 
 
 @pytest.mark.slow
@@ -160,11 +160,11 @@ def test_a_folder_in_the_workspace_is_a_skill_at_once(
 
 
 @pytest.mark.slow
-def test_a_skill_survives_a_stop(keyed: Api, patient: str, skills: str, slug: str) -> None:
+def test_a_skill_survives_a_stop(api: Api, patient: str, skills: str, slug: str) -> None:
     content = skill_text(slug, "Stays.")
     file = {"path": f"workspace/skills/{slug}/SKILL.md", "content": content}
-    assert keyed.put(f"instances/{patient}/files/content", json=file).status_code == 204
-    keyed.stop(patient)
-    assert keyed.get(skills).status_code == 409
-    keyed.start(patient)
-    assert listed(keyed, skills, slug) is not None
+    assert api.put(f"instances/{patient}/files/content", json=file).status_code == 204
+    api.stop(patient)
+    assert api.get(skills).status_code == 409
+    api.start(patient)
+    assert listed(api, skills, slug) is not None
