@@ -72,15 +72,16 @@ def disconnect(api: Api, agent: str, channel: str) -> None:
     assert not status(api, agent, channel)["enabled"]
 
 
+def connect_telegram(api: Api, agent: str, config: dict[str, Any]) -> None:
+    answer = connect(api, agent, "telegram", config)
+    assert (answer.status_code, answer.json().get("status")) == (200, "connected"), answer.text
+    assert status(api, agent, "telegram")["connected"] is True
+
+
 def test_telegram_from_a_stranger_to_an_answer(
     api: Api, patient: str, bots: BotApi, server: ServerProcess
 ) -> None:
-    path = f"instances/{patient}/channels/telegram"
-    config = {"token": TOKEN, "api_root": bots.url}
-    answer = connect(api, patient, "telegram", config)
-    assert (answer.status_code, answer.json().get("status")) == (200, "connected"), answer.text
-    assert status(api, patient, "telegram")["connected"] is True
-
+    connect_telegram(api, patient, {"token": TOKEN, "api_root": bots.url})
     bots.write(ADA, "Is anybody there?")
 
     def code_given() -> str | None:
@@ -88,8 +89,8 @@ def test_telegram_from_a_stranger_to_an_answer(
         return found and found[0]
 
     code = eventually(code_given, "the stranger is given a code", REPLY_TIMEOUT_S)
-    assert api.post(f"{path}/pair", json={"code": "ZZZZZZZZ"}).status_code == 404
-    paired = api.post(f"{path}/pair", json={"code": code.lower()})
+    path = f"instances/{patient}/channels/telegram/pair"
+    paired = api.post(path, json={"code": code.lower()})
     assert paired.status_code == 200, paired.text
     assert (paired.json()["status"], str(ADA) in paired.json()["output"]) == ("approved", True)
 
@@ -102,8 +103,18 @@ def test_telegram_from_a_stranger_to_an_answer(
 
     disconnect(api, patient, "telegram")
     assert status(api, patient, "telegram")["connected"] is False
-    again = connect(api, patient, "telegram", {})
-    assert (again.status_code, again.json().get("status")) == (200, "connected"), again.text
+    assert TOKEN not in server.log()
+
+
+@pytest.mark.slow
+def test_telegram_is_connected_again_and_refuses_a_code_and_a_token_that_are_wrong(
+    api: Api, patient: str, bots: BotApi, server: ServerProcess
+) -> None:
+    connect_telegram(api, patient, {"token": TOKEN, "api_root": bots.url})
+    path = f"instances/{patient}/channels/telegram/pair"
+    assert api.post(path, json={"code": "ZZZZZZZZ"}).status_code == 404
+    disconnect(api, patient, "telegram")
+    connect_telegram(api, patient, {})
 
     wrong = connect(api, patient, "telegram", {"token": "123456:another"})
     assert wrong.status_code == 400, wrong.text
