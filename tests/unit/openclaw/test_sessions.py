@@ -67,7 +67,7 @@ VARIANTS: list[Callable[[str], str]] = [
 ]  # fmt: skip
 
 
-@settings(deadline=None, database=None)
+@settings(deadline=None, database=None, max_examples=50)
 @given(text())
 def test_names_that_only_look_alike_have_conversations_of_their_own(name: str) -> None:
     alike = {variant(name) for variant in VARIANTS}
