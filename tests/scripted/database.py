@@ -8,10 +8,14 @@ import tempfile
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
+
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from chowder_local.accounts.organizations import Organizations
 from chowder_local.domain import ModelProvider, OrganizationId, Tier
+from chowder_local.store import database as database_module
 from chowder_local.store.database import Database
 from chowder_local.store.organizations import OrganizationQueries
 from chowder_local.store.schema import prepare
@@ -20,6 +24,8 @@ from chowder_local.tokens import Vault
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
+
+    from sqlalchemy import Dialect
 
 SECRET = b"s" * 32
 MODEL_KEYS = {ModelProvider.ANTHROPIC: "sk-ant", ModelProvider.OPENAI: "offline"}
@@ -56,7 +62,29 @@ def _copied(template: Path, folder: Path) -> Path:
 
 
 @cache
+def _compile_once() -> None:
+    """Lets every database of the process have the SQL that another one has compiled.
+
+    That takes a fifth of a short test's time.
+    """
+    make, compiled = create_async_engine, dict[Any, Any]()
+    shared: list[Dialect] = []
+
+    def made(*args: Any, **options: Any) -> AsyncEngine:
+        engine = make(*args, **options)
+        # What is compiled is found again by the dialect object that it was compiled for.
+        shared.append(engine.sync_engine.dialect)
+        engine.sync_engine.dialect = shared[0]
+        engine.sync_engine.update_execution_options(compiled_cache=compiled)
+        del shared[1:]
+        return engine
+
+    patch.object(database_module, "create_async_engine", made).start()
+
+
+@cache
 def _template() -> Path:
+    _compile_once()
     path = Path(_folder().name) / "template.db"
     prepare(path)
     return path
