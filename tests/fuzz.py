@@ -221,6 +221,8 @@ def _settings(max_examples: int, phases: Sequence[str], *, is_learning: bool) ->
         },
         "phases": {
             **{name: {"enabled": name in phases, **learning} for name in PHASES},
+            # That a path has no other methods is the route table's to prove.
+            "coverage": {"enabled": "coverage" in phases, **learning, "unexpected-methods": []},
             # Values of earlier answers take the place of invalid ones there.
             "stateful": {"enabled": "stateful" in phases, "generation": {"mode": "positive"}},
         },

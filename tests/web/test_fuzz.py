@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.slow
 
-MAX_EXAMPLES = 10
+MAX_EXAMPLES = 2
 ENDING = [
     "POST /v1/instances/{instance_id}/stop",
     "POST /v1/instances/{instance_id}/start",
