@@ -105,6 +105,7 @@ async def test_a_page_that_may_call_can_read_that_it_called_the_wrong_name(share
     headers = {"Host": "box.lan", "Origin": LOOPBACK[0]}
     answer = await shared.get("/local/ready", headers=headers)
     assert answer.status_code == 403
+    assert answer.json().keys() == {"detail"}
     assert answer.headers["Access-Control-Allow-Origin"] == LOOPBACK[0]
     assert answer.headers["X-Request-Id"]
 
