@@ -37,7 +37,7 @@ def quick_server(
     settings: Mapping[str, str] | None = None,
     **gateway_env: str,
 ) -> Iterator[ServerProcess]:
-    """A server whose agents are of the quick image, until nothing of either is left."""
+    """A server with the quick image; both are removed at the end."""
     with quick_image(engine, **gateway_env) as image:
         own = {"CHOWDER_IMAGE": image, "CHOWDER_OFFLINE": "true"}
         server = ServerProcess(folder / "data", own | dict(settings or {}))

@@ -24,7 +24,7 @@ GATEWAY_FILE = Path(__file__).with_name("quick_gateway.js")
 def quick_image(engine: docker.DockerClient, **env: str) -> Iterator[str]:
     """The tag of an image of the test's own, which it may remove and put back.
 
-    `env` are variables that its gateways have.
+    `env` are environment variables of its gateways.
     """
     repository, tag = "chowder-test/quick", secrets.token_hex(4)
     container = engine.containers.create(expected_tag(Settings()))

@@ -74,16 +74,16 @@ def cli(tmp_path: Path, engine: docker.DockerClient) -> Iterator[CommandLine]:
 
 @pytest.fixture
 def quick_cli(cli: CommandLine, engine: docker.DockerClient) -> Iterator[CommandLine]:
-    """The same with agents of the quick image, and two spares as without any setting."""
+    """The same with the quick image, and the default number of spares."""
     with quick_image(engine) as image:
         cli.env["CHOWDER_IMAGE"] = image
         del cli.env["CHOWDER_POOL_SIZE"]
         yield cli
-        # The image has to be nobody's before it is removed.
+        # No container may use the image when it is removed.
         cli.ok("reset", "--yes")
 
 
-def test_an_agent_is_made_and_talks_by_the_command_line(cli: CommandLine) -> None:
+def test_up_create_chat_logs_and_down_work_on_a_real_agent(cli: CommandLine) -> None:
     assert f"http://127.0.0.1:{cli.port}/v1" in cli.ok("up", "--detach")
     instance_id = cli.ok("instances", "create", "my-agent").strip()
     (row,) = cli.json("instances", "ls")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.docker
 
 SPARE_TIMEOUT_S = 180.0
-PAST = "Größe 1"
+SESSION = "Größe 1"
 ASKED = "What did I just ask you?"
 COLOUR, CODE = "My colour is teal.", "The code is 4711."
 NOTES = "workspace/notes.md"
@@ -52,36 +52,36 @@ def api(pooled: ServerProcess) -> Iterator[Api]:
 
 
 @pytest.fixture(scope="module")
-def only_original(pooled: ServerProcess) -> Iterator[str]:
+def shared_original(pooled: ServerProcess) -> Iterator[str]:
     with Api(pooled.base_url, pooled.key) as api:
-        instance_id = with_a_past(api)
+        instance_id = create_original(api)
         yield instance_id
         assert api.delete(f"instances/{instance_id}").status_code == 204
 
 
 @pytest.fixture
-def original(api: Api, only_original: str) -> str:
-    """An agent with a past, with its notes and overrides when a test begins and when it ends.
+def original(api: Api, shared_original: str) -> str:
+    """The agent that is copied. A test restores its file and overrides.
 
-    A test goes on with none of its conversations but the main one, and counts no turns there.
+    It continues only its main conversation, without counting turns, or one of the test's own.
     """
-    api.until(only_original, "running")
-    return only_original
+    api.until(shared_original, "running")
+    return shared_original
 
 
-def with_a_past(api: Api) -> str:
-    """A new agent that was told two things, and has its notes."""
+def create_original(api: Api) -> str:
+    """A new agent with two conversations and a file."""
     instance_id = api.created("original", openclaw_config=OVERRIDES)
     api.until(instance_id, "running")
     api.say(instance_id, COLOUR)
-    api.say(instance_id, CODE, session=PAST)
+    api.say(instance_id, CODE, session=SESSION)
     write(api, instance_id, "teal")
     return instance_id
 
 
-def has_that_past(api: Api, instance_id: str) -> None:
-    """Fails if an agent has not the notes, or not the conversation that no test goes on with."""
-    answer = api.say(instance_id, ASKED, session=PAST)
+def assert_history(api: Api, instance_id: str) -> None:
+    """Fails unless an agent has the file and the named conversation of the original."""
+    answer = api.say(instance_id, ASKED, session=SESSION)
     assert f'Turn 2. You said: "{ASKED}" Before that: "{CODE}"' in answer
     assert read(api, instance_id) == "teal"
 
@@ -138,7 +138,7 @@ def test_an_agent_becomes_what_it_was_and_a_fork_of_a_snapshot_is_its_equal(
     server: ServerProcess, engine: docker.DockerClient
 ) -> None:
     with Api(server.base_url, server.key) as api:
-        original = with_a_past(api)
+        original = create_original(api)
         api.stop(original)
         body = {"name": "seeded"}
         snapshot = local(api, "POST", f"instances/{original}/snapshots", json=body).json()
@@ -155,7 +155,7 @@ def test_an_agent_becomes_what_it_was_and_a_fork_of_a_snapshot_is_its_equal(
         for each in (restored, fork):
             api.until(each, "running")
             assert api.say(each, ASKED) == first
-            has_that_past(api, each)
+            assert_history(api, each)
         write(api, fork, "blue")
         assert read(api, original) == "teal"
         configs = [config_of(container_of(engine, api, each)) for each in (original, fork)]
@@ -182,7 +182,7 @@ def test_a_fork_that_gets_a_spare_which_still_boots_needs_no_other_boot(
     api.until(first, "running")
     assert booted(pooled) == before
     for fork in (first, second):
-        has_that_past(api, fork)
+        assert_history(api, fork)
         assert api.delete(f"instances/{fork}").status_code == 204
 
 
@@ -203,7 +203,7 @@ def test_a_fork_knows_what_was_said_and_goes_its_own_way(
     answer = api.say(fork, ASKED, session="way")
     assert "Turn 2." in answer
     assert "sleep 1" in answer
-    has_that_past(api, fork)
+    assert_history(api, fork)
     write(api, fork, "blue")
     assert read(api, original) == "teal"
     assert "Turn 2." in api.say(original, ASKED, session="way")
@@ -237,7 +237,7 @@ def test_an_agent_that_becomes_what_it_was_and_a_fork_of_a_snapshot_need_no_boot
     fork = made(api, f"snapshots/{snapshot['id']}/fork", json={"name": "Bea"})
     assert booted(pooled) == before
     assert api.say(fork, ASKED) == first
-    has_that_past(api, fork)
+    assert_history(api, fork)
     assert [each["id"] for each in local(api, "GET", "snapshots").json()] == [snapshot["id"]]
     local(api, "DELETE", f"snapshots/{snapshot['id']}")
     assert api.delete(f"instances/{fork}").status_code == 204
@@ -282,7 +282,7 @@ def test_an_agent_goes_to_another_server_without_what_is_of_this_one(
             headers={"Content-Type": "application/x-tar"},
         )
         assert "A turn with that in mind." in other.say(imported, ASKED, session="mind")
-        has_that_past(other, imported)
+        assert_history(other, imported)
         assert other.delete(f"instances/{imported}").status_code == 204
     without = api.patch(f"instances/{original}", json={"openclaw_config": dict.fromkeys(planted)})
     assert without.json()["openclaw_config"] == OVERRIDES, without.text

@@ -76,9 +76,9 @@ UNRECORDED = """
 def test_unrecorded():
     pass
 """
-# Without plugins of other packages that are here, which take a while to load.
-OTHERS = ("randomly", "langsmith_plugin", "llmock", "schemathesis", "hypothesispytest")
-PYTEST = (sys.executable, "-m", "pytest", "-q", *(f"-pno:{each}" for each in OTHERS))
+# Plugins of other packages in this environment, which load slowly.
+UNRELATED = ("randomly", "langsmith_plugin", "llmock", "schemathesis", "hypothesispytest")
+PYTEST = (sys.executable, "-m", "pytest", "-q", *(f"-pno:{each}" for each in UNRELATED))
 RUN_TIMEOUT_S = 300
 KILLED = """
 def test_that_waits(chowder_instance):
@@ -119,27 +119,27 @@ def begun(folder: Path) -> subprocess.Popen[str]:
 
 def environment(folder: Path, server: ServerProcess | None) -> dict[str, str]:
     named = {"CHOWDER_BASE_URL": server.base_url, "CHOWDER_KEY": server.key} if server else {}
-    # A server that is started needs no agent before it is asked for one.
+    # A server that the plugin starts boots no spares.
     own = {"HOME": str(folder), "CHOWDER_POOL_SIZE": "0"}
     return {"PATH": os.environ["PATH"], **own, **named}
 
 
 @pytest.fixture
-def relaying(
+def quick_relay(
     tmp_path_factory: pytest.TempPathFactory,
     engine: docker.DockerClient,
     stand_in: StandIn,
     request: pytest.FixtureRequest,
 ) -> Iterator[ServerProcess]:
-    """A server whose agents ask the stand-in for the models, and do nothing else."""
+    """A server with the quick image, whose model providers are the stand-in."""
     settings = stand_in.settings | {"CHOWDER_OFFLINE": "false"}
-    folder = tmp_path_factory.mktemp("relaying")
+    folder = tmp_path_factory.mktemp("quick_relay")
     with quick_server(folder, engine, request.config, settings) as server:
         yield server
 
 
 @pytest.mark.docker
-def test_an_example_passes_as_it_stands(server: ServerProcess, tmp_path: Path) -> None:
+def test_the_order_desk_example_passes_unchanged(server: ServerProcess, tmp_path: Path) -> None:
     shutil.copytree(EXAMPLES, tmp_path, dirs_exist_ok=True)
     done = run(tmp_path, server, "test_order_desk.py")
     assert "4 passed" in done.stdout, done.stdout + done.stderr
@@ -147,9 +147,8 @@ def test_an_example_passes_as_it_stands(server: ServerProcess, tmp_path: Path) -
 
 @pytest.mark.docker
 @pytest.mark.slow
-def test_the_examples_pass_beside_each_other(server: ServerProcess, tmp_path: Path) -> None:
+def test_all_examples_pass_on_two_workers(server: ServerProcess, tmp_path: Path) -> None:
     shutil.copytree(EXAMPLES, tmp_path, dirs_exist_ok=True)
-    # A file's agents are made once.
     done = run(tmp_path, server, "-n", "2", "--dist", "loadfile")
     assert "6 passed" in done.stdout, done.stdout + done.stderr
 
@@ -181,24 +180,24 @@ def test_replies_are_for_all_agents_of_a_test_and_a_failure_tells_what_was_said_
 @pytest.mark.docker
 @pytest.mark.slow
 def test_a_recording_is_made_of_real_models_and_then_answers_or_says_what_differs(
-    relaying: ServerProcess, tmp_path: Path
+    quick_relay: ServerProcess, tmp_path: Path
 ) -> None:
     keys = {"ANTHROPIC_API_KEY": "sk-ant-planted"}
     (tmp_path / "test_mine.py").write_text(RECORDED.format(word="morning"))
-    made = run(tmp_path, relaying, "--chowder-record", **keys)
+    made = run(tmp_path, quick_relay, "--chowder-record", **keys)
     assert "1 passed" in made.stdout, made.stdout + made.stderr
     (file,) = (tmp_path / "there").iterdir()
     recorded = file.read_text()
     (tmp_path / "test_mine.py").write_text(RECORDED.format(word="night") + "    assert False\n")
-    failed = run(tmp_path, relaying, "--chowder-record", **keys)
+    failed = run(tmp_path, quick_relay, "--chowder-record", **keys)
     assert "1 failed" in failed.stdout, failed.stdout + failed.stderr
     (tmp_path / "test_mine.py").write_text(RECORDED.format(word="night") + UNRECORDED)
-    refused = run(tmp_path, relaying, "--chowder-record")
+    refused = run(tmp_path, quick_relay, "--chowder-record")
     assert "2 failed" in refused.stdout, refused.stdout + refused.stderr
     assert "No recording is made: no real model of anthropic has answered." in refused.stdout
     assert "No recording is made: no model call was answered." in refused.stdout
     assert file.read_text() == recorded
-    differs = run(tmp_path, relaying)
+    differs = run(tmp_path, quick_relay)
     assert "1 failed, 1 error" in differs.stdout, differs.stdout + differs.stderr
     assert f"{file.name}, but recorded was [said: Good morning]" in differs.stdout
     for name in ("recorded", "unrecorded"):

@@ -32,11 +32,11 @@ POOL = {
     "CHOWDER_RELEASE_AFTER_S": "1",
     "CHOWDER_RECONCILE_INTERVAL_S": "1",
 }
-"""One frozen spare is kept, and what was stopped a second ago is let go of."""
+"""One frozen spare; the memory of a stopped agent is released after a second."""
 OVERRIDES = {"agents.defaults.thinkingDefault": "off"}
 HOME = "/data/.openclaw"
-LET = "touch /data/go"
-"""Inside a sandbox of the server that is `holding`: its gateway begins."""
+RELEASE = "touch /data/go"
+"""In a sandbox of the server `held`: starts its gateway."""
 
 
 @pytest.fixture(scope="module")
@@ -51,20 +51,20 @@ def pooled(
 
 
 @pytest.fixture
-def holding(
+def held(
     tmp_path: Path, engine: docker.DockerClient, request: pytest.FixtureRequest
 ) -> Iterator[ServerProcess]:
-    """The same, but a sandbox is not there before the test lets it."""
+    """The same, but a gateway starts only when the test releases it."""
     waits = {"QUICK_GATEWAY_WAITS": "yes"}
     with quick_server(tmp_path, engine, request.config, POOL, **waits) as server:
         yield server
 
 
 @pytest.fixture
-def real(
+def openclaw(
     tmp_path: Path, engine: docker.DockerClient, request: pytest.FixtureRequest
 ) -> Iterator[ServerProcess]:
-    """A server with agents of OpenClaw, and without spares."""
+    """A server with the real image, and without spares."""
     server = ServerProcess(tmp_path / "data", POOL | {"CHOWDER_POOL_SIZE": "0"})
     with served(server, engine, request.config):
         yield server
@@ -161,45 +161,45 @@ def tool(pooled: ServerProcess, instance_id: str, name: str, **args: Any) -> dic
     return details
 
 
-def with_spares(server: ServerProcess, count: int) -> None:
-    """Has a server that runs keep so many from now on."""
+def set_pool_size(server: ServerProcess, count: int) -> None:
+    """Restarts the server with another number of spares."""
     server.down()
     server.env["CHOWDER_POOL_SIZE"] = str(count)
     server.up()
 
 
-def is_let_go(api: Api, container: Container, instance_id: str) -> None:
-    """Waits until a stopped agent has ended of itself."""
+def wait_until_released(api: Api, container: Container, instance_id: str) -> None:
+    """Waits until the container of a stopped agent has exited by itself."""
 
     def has_ended() -> bool:
         container.reload()
         return container.status == "exited"
 
-    eventually(has_ended, "it is let go")
+    eventually(has_ended, "the container has exited")
     assert container.attrs["State"]["ExitCode"] == 0
     assert api.status(instance_id) == "stopped"
 
 
 def test_a_claimed_agent_is_like_one_that_was_booted_for_its_instance(
-    real: ServerProcess, engine: docker.DockerClient
+    openclaw: ServerProcess, engine: docker.DockerClient
 ) -> None:
-    with Api(real.base_url, real.key) as api:
+    with Api(openclaw.base_url, openclaw.key) as api:
         booted_id = api.created("booted", model_provider="openai", openclaw_config=OVERRIDES)
         api.until(booted_id, "running")
         booted = container_of(engine, api, booted_id)
-        with_spares(real, 1)
-        spare = spare_of(real, engine)
+        set_pool_size(openclaw, 1)
+        spare = spare_of(openclaw, engine)
         claimed_id = api.created("claimed", model_provider="openai", openclaw_config=OVERRIDES)
         api.until(claimed_id, "running")
         claimed = container_of(engine, api, claimed_id)
         assert claimed.id == spare.id
-        # The next one is nobody's concern here.
-        with_spares(real, 0)
+        # Its successor would only cost time.
+        set_pool_size(openclaw, 0)
         # Of its warm-up nothing is left, on the whole of its disk.
         assert rows_of_conversations(claimed) == ""
         words = r"agent:main:s-|resp_|\[offline\]|Hello\."
         assert inside(claimed, f"grep -rlaE '{words}' {HOME}") == (1, "")
-        with Api(real.base_url.removesuffix("/v1"), real.key) as local:
+        with Api(openclaw.base_url.removesuffix("/v1"), openclaw.key) as local:
             told = local.get(f"local/instances/{claimed_id}/sessions").json()["sessions"]
         assert [(each["key"], each["messages"]) for each in told] == [("agent:main:main", 0)]
 
@@ -209,7 +209,7 @@ def test_a_claimed_agent_is_like_one_that_was_booted_for_its_instance(
         assert configs[0]["agents"]["defaults"]["model"]["primary"] == "chowder-openai/gpt-4o"
         assert configs[0]["agents"]["defaults"]["thinkingDefault"] == "off"
         for each_id in (claimed_id, booted_id):
-            assert tool(real, each_id, "sessions_list", limit=100)["sessions"] == []
+            assert tool(openclaw, each_id, "sessions_list", limit=100)["sessions"] == []
         # Both have had no turn that anybody knows of; the workspace is made by the first.
         answers = [api.say(each_id, "Hello there.") for each_id in (claimed_id, booted_id)]
         assert answers[0] == answers[1] == '[offline] Turn 1. You said: "Hello there."'
@@ -219,9 +219,9 @@ def test_a_claimed_agent_is_like_one_that_was_booted_for_its_instance(
         identities = {asked_of_its_database(each, identity) for each in (claimed, booted)}
         assert len(identities) == 2
         assert all("BEGIN PUBLIC KEY" in each for each in identities)
-        # OpenClaw ends in peace, too, and is then started on what it has written.
+        # OpenClaw itself exits cleanly, too, and starts with its conversations.
         api.stop(claimed_id)
-        is_let_go(api, claimed, claimed_id)
+        wait_until_released(api, claimed, claimed_id)
         api.start(claimed_id)
         assert 'Before that: "Hello there."' in api.say(claimed_id, "Still there?")
 
@@ -245,9 +245,9 @@ def test_a_restarted_server_keeps_its_spare_and_a_killed_one_is_replaced(
 
 
 def test_who_finds_none_ready_gets_the_one_that_boots(
-    holding: ServerProcess, engine: docker.DockerClient
+    held: ServerProcess, engine: docker.DockerClient
 ) -> None:
-    label = f"dev.chowder-local.store={holding.store_id}"
+    label = f"dev.chowder-local.store={held.store_id}"
 
     def booting(*others: str | None) -> Container:
         def found() -> list[Container]:
@@ -257,9 +257,9 @@ def test_who_finds_none_ready_gets_the_one_that_boots(
         (container,) = eventually(found, "the next spare boots")
         return container
 
-    with Api(holding.base_url, holding.key) as api:
-        assert inside(booting(), LET) == (0, "")
-        spare = spare_of(holding, engine)
+    with Api(held.base_url, held.key) as api:
+        assert inside(booting(), RELEASE) == (0, "")
+        spare = spare_of(held, engine)
         first_id = api.created("first")
         api.until(first_id, "running")
         first = container_of(engine, api, first_id)
@@ -268,7 +268,7 @@ def test_who_finds_none_ready_gets_the_one_that_boots(
         assert following.attrs["HostConfig"]["CpuShares"] < first.attrs["HostConfig"]["CpuShares"]
         second_id = api.created("second")
         assert api.status(second_id) == "provisioning"
-        assert inside(following, LET) == (0, "")
+        assert inside(following, RELEASE) == (0, "")
         api.until(second_id, "running")
         second = container_of(engine, api, second_id)
         assert second.id == following.id
@@ -284,7 +284,7 @@ def test_a_stopped_agent_gives_its_memory_back_and_starts_with_what_it_knew(
     api.until(instance_id, "running")
     api.say(instance_id, "The tide turns at noon.")
     api.stop(instance_id)
-    is_let_go(api, container_of(engine, api, instance_id), instance_id)
+    wait_until_released(api, container_of(engine, api, instance_id), instance_id)
     api.start(instance_id)
     assert api.say(instance_id, "Still there?") == "Turn 2. First: The tide turns at noon."
     assert api.delete(f"instances/{instance_id}").status_code == 204

@@ -17,7 +17,7 @@ from chowder_local.engine.image_recipe import expected_tag
 from chowder_local.settings import Settings
 from tests.e2e.github_runner import Failed, GitHubRunner
 from tests.e2e.gitlab_runner import job, run_job
-from tests.e2e.kept import kept_folder
+from tests.e2e.install_cache import cached_folder
 from tests.e2e.quick_image import quick_image
 from tests.e2e.serving import bare_environment, free_port
 from tests.e2e.whole_life import assert_nothing_left
@@ -51,11 +51,11 @@ TINY_DOCKERFILE = "FROM scratch\nCOPY versions.env /\n"
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """This project as the template for GitLab gets it.
 
-    The first test makes its environment. That takes a minute, and so it is kept for the next run
-    that makes it of the same; one knows where it is, so the checkout is always at the same place.
+    The first test makes its environment, which is cached for later runs with the same locks. An
+    environment cannot be moved, so the checkout is always in the same folder.
     """
     source = tmp_path_factory.mktemp("recipes") / "project"
-    with kept_folder("recipes", [ROOT / each for each in ENVIRONMENT]) as folder:
+    with cached_folder("recipes", [ROOT / each for each in ENVIRONMENT]) as folder:
         target, environment = folder / "checkout", folder / "environment"
         if (target / ".venv").exists():
             (target / ".venv").rename(environment)
@@ -67,7 +67,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def clone(source: Path, target: Path) -> None:
-    """Puts what is here into a repository, and has the template get it from there."""
+    """Commits this project to a repository, from which the template clones it."""
     source.mkdir()
     for part in PARTS:
         shutil.copytree(ROOT / part, source / part, ignore=shutil.ignore_patterns("__pycache__"))

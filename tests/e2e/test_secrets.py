@@ -96,8 +96,8 @@ def wordy(
 
 
 @pytest.fixture(scope="module")
-def talked(wordy: ServerProcess) -> Planted:
-    """After a talk with an agent: all that an organization owns has been used by then."""
+def after_messages(wordy: ServerProcess) -> Planted:
+    """The server after messages to an agent, which have used all secrets of its organization."""
     with Api(wordy.base_url, "none") as nobody:
         made = nobody.post("organization/signup", json={"name": "planted"}).json()
     owned = {f"{name} key": key for name, key in MODEL_KEYS.items()}
@@ -116,28 +116,35 @@ def talked(wordy: ServerProcess) -> Planted:
 
 
 @pytest.fixture(scope="module")
-def planted(talked: Planted, stand_in: StandIn) -> Planted:
-    """The same after calls of every kind."""
-    instance_id = talked.instance_id
-    talked.inner |= {"skill key": SKILL_KEY, "skill variable": SKILL_ROOM, "telegram": TOKEN}
-    talked.inner |= {f"slack {name}": value for name, value in SLACK.items()}
-    talked.inner |= {"configured token": CONFIG_TOKEN}
-    with BotApi() as bots, Api(talked.server.base_url, talked.owned["organization key"]) as api:
-        _refusals(talked, api, instance_id, stand_in)
-        _credentials(talked, api, instance_id, bots)
-        _configured(talked, api, instance_id)
-        _garbage(talked, api, instance_id)
+def planted(after_messages: Planted, stand_in: StandIn) -> Planted:
+    """The server after calls of every kind."""
+    instance_id = after_messages.instance_id
+    after_messages.inner |= {
+        "skill key": SKILL_KEY,
+        "skill variable": SKILL_ROOM,
+        "telegram": TOKEN,
+    }
+    after_messages.inner |= {f"slack {name}": value for name, value in SLACK.items()}
+    after_messages.inner |= {"configured token": CONFIG_TOKEN}
+    with (
+        BotApi() as bots,
+        Api(after_messages.server.base_url, after_messages.owned["organization key"]) as api,
+    ):
+        _refusals(after_messages, api, instance_id, stand_in)
+        _credentials(after_messages, api, instance_id, bots)
+        _configured(after_messages, api, instance_id)
+        _garbage(after_messages, api, instance_id)
         api.stop(instance_id)
-        talked.note(api.message(instance_id, "Hello?"), 409)
+        after_messages.note(api.message(instance_id, "Hello?"), 409)
         api.start(instance_id)
-    return talked
+    return after_messages
 
 
-@pytest.fixture(params=["talked", pytest.param("planted", marks=pytest.mark.slow)])
-def known(request: pytest.FixtureRequest) -> Planted:
-    """After a talk, and after calls of every kind."""
-    known: Planted = request.getfixturevalue(request.param)
-    return known
+@pytest.fixture(params=["after_messages", pytest.param("planted", marks=pytest.mark.slow)])
+def after_calls(request: pytest.FixtureRequest) -> Planted:
+    """The server after messages, and after calls of every kind."""
+    planted: Planted = request.getfixturevalue(request.param)
+    return planted
 
 
 def _keys(planted: Planted, api: Api, instance_id: str) -> None:
@@ -184,7 +191,7 @@ def _messages(planted: Planted, api: Api, instance_id: str) -> None:
 
 
 def _refusals(planted: Planted, api: Api, instance_id: str, stand_in: StandIn) -> None:
-    """What providers say of a call that they do not take, and one that is not there."""
+    """Model calls that a provider refuses, and one that finds no provider."""
 
     def streamed(model: str, session: str) -> httpx.Response:
         body = {"model": model, "input": "No.", "stream": True}
@@ -276,8 +283,8 @@ def test_the_search_finds_what_is_there(planted: Planted) -> None:
     assert "403" in planted.server.log()
 
 
-def test_no_secret_is_in_the_log_at_its_wordiest(known: Planted) -> None:
-    assert found_in(known.secrets, known.server.log()) == set()
+def test_no_secret_is_in_the_log_at_its_wordiest(after_calls: Planted) -> None:
+    assert found_in(after_calls.secrets, after_calls.server.log()) == set()
 
 
 @pytest.mark.slow
@@ -324,63 +331,63 @@ def test_no_secret_is_in_a_bug_report(planted: Planted, tmp_path: Path) -> None:
 
 
 def test_no_secret_is_in_what_the_engine_tells_of_sandboxes(
-    known: Planted, engine: docker.DockerClient
+    after_calls: Planted, engine: docker.DockerClient
 ) -> None:
-    store_id = known.server.store_id
+    store_id = after_calls.server.store_id
     for found in (containers, volumes, networks):
         objects: Any = found(engine, store_id)
         assert objects
         for each in objects:
-            assert found_in(known.secrets, json.dumps(each.attrs)) == set()
+            assert found_in(after_calls.secrets, json.dumps(each.attrs)) == set()
 
 
 def test_no_secret_is_in_a_command_line_or_an_environment_inside(
-    known: Planted, engine: docker.DockerClient
+    after_calls: Planted, engine: docker.DockerClient
 ) -> None:
-    (container,) = containers(engine, known.server.store_id)
+    (container,) = containers(engine, after_calls.server.store_id)
     _, said = inside(container, "cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ | tr '\\0' '\\n'")
     assert "HOME=" in said
-    assert found_in(known.secrets, said) == set()
+    assert found_in(after_calls.secrets, said) == set()
 
 
 def test_what_an_organization_owns_is_nowhere_in_its_agents_sandbox(
-    known: Planted, engine: docker.DockerClient
+    after_calls: Planted, engine: docker.DockerClient
 ) -> None:
-    (container,) = containers(engine, known.server.store_id)
-    assert found_in(known.owned, container.logs()) == set()
-    for name, secret in known.owned.items():
+    (container,) = containers(engine, after_calls.server.store_id)
+    assert found_in(after_calls.owned, container.logs()) == set()
+    for name, secret in after_calls.owned.items():
         code, _ = inside(container, f"grep -rlF -e '{secret}' /data /tmp 2>/dev/null")
         assert code == 1, f"{name} is inside"
 
 
 def test_a_sandbox_has_its_own_tokens_in_files_that_only_the_agent_reads(
-    known: Planted, engine: docker.DockerClient
+    after_calls: Planted, engine: docker.DockerClient
 ) -> None:
-    (container,) = containers(engine, known.server.store_id)
-    token = known.inner["gateway token"]
+    (container,) = containers(engine, after_calls.server.store_id)
+    token = after_calls.inner["gateway token"]
     code, said = inside(container, f"grep -rlF -e '{token}' /data | xargs stat -c '%a %u'")
     assert code == 0
     assert set(said.split("\n")) - {""} == {"600 1000"}
 
 
-def test_no_secret_is_in_the_data_directory_but_in_its_key_files(known: Planted) -> None:
-    folder = known.server.data_dir
+def test_no_secret_is_in_the_data_directory_but_in_its_key_files(after_calls: Planted) -> None:
+    folder = after_calls.server.data_dir
     files = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     database = {path.name for path in files if path.name.startswith("chowder.db")}
     assert database >= {"chowder.db", "chowder.db-wal"}
     assert any(b"planted" in content for content in files.values())
     # The one key that must be readable, for `env`; it is in its file and nowhere else.
-    own = {"default organization's key": known.server.key}
+    own = {"default organization's key": after_calls.server.key}
     secret = (folder / "secret.key").read_bytes()
     for path, content in files.items():
-        assert found_in(known.secrets, content) == set(), path
+        assert found_in(after_calls.secrets, content) == set(), path
         assert found_in(own, content) == (set(own) if path.name == "default.key" else set())
         assert path.name == "secret.key" or secret not in content, path
 
 
-def test_no_secret_is_on_the_servers_command_line(known: Planted) -> None:
-    pid = json.loads((known.server.data_dir / "server.json").read_text())["pid"]
+def test_no_secret_is_on_the_servers_command_line(after_calls: Planted) -> None:
+    pid = json.loads((after_calls.server.data_dir / "server.json").read_text())["pid"]
     if not os.path.isdir("/proc"):
         pytest.skip("there is no /proc")
     with open(f"/proc/{pid}/cmdline", "rb") as file:
-        assert found_in(known.secrets, file.read()) == set()
+        assert found_in(after_calls.secrets, file.read()) == set()

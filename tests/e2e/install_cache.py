@@ -1,4 +1,4 @@
-"""Folders for what takes long to install, kept from one run to the next."""
+"""Folders in the user's cache for installations that test runs share."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def kept_folder(name: str, inputs: Iterable[Path]) -> Iterator[Path]:
-    """A folder that is this process's alone for so long, and is as the last one has left it.
+def cached_folder(name: str, inputs: Iterable[Path]) -> Iterator[Path]:
+    """The cache folder for these inputs, locked against other processes within the block.
 
-    It is empty where its content depends on other `inputs` than the last one's, or another Python.
+    It is empty if the content of `inputs`, or the Python, is not that of the latest run.
     """
     root = user_cache_path("chowder-local-tests")
     root.mkdir(parents=True, exist_ok=True)
