@@ -52,19 +52,21 @@ function eatMemory() {
   for (const eaten = []; ; ) eaten.push(Buffer.alloc(1 << 24, 1));
 }
 
-async function askModel(name, words) {
+async function askModel({ "x-openclaw-model": name, "x-openclaw-session-key": key }, words) {
   const [id, model] = name.split("/");
+  // The line by which the relay knows the conversation.
+  const system = `Runtime: agent=main | session=${key} | sessionId=1 | host=agent`;
   const { api, baseUrl, apiKey } = JSON.parse(fs.readFileSync(`${home}/openclaw.json`)).models
     .providers[id];
   const [path, body, text] = {
     "anthropic-messages": [
       "v1/messages",
-      { max_tokens: 99, messages: [{ role: "user", content: words }] },
+      { max_tokens: 99, system, messages: [{ role: "user", content: words }] },
       (said) => said.content[0].text,
     ],
     "openai-responses": [
       "responses",
-      { input: [{ role: "user", content: [{ type: "input_text", text: words }] }] },
+      { input: [{ role: "developer", content: system }, { role: "user", content: words }] },
       (said) => said.output[0].content[0].text,
     ],
   }[api];
@@ -83,7 +85,7 @@ async function turn(said, headers) {
   all.push(said.slice(0, 1000));
   keep();
   const [, words] = said.match(/ask your model: (.*)/) ?? [];
-  if (words !== undefined) return askModel(headers["x-openclaw-model"], words);
+  if (words !== undefined) return askModel(headers, words);
   const before = said.includes("what was before?") && all.length > 1;
   return `Turn ${all.length}. First: ${all[0]}` + (before ? ` Before that: "${all.at(-2)}"` : "");
 }
