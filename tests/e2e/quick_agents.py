@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tests.e2e.api import Api
 
 FIRST = "My cat is called Schnurri."
-HELD = {"agents.defaults.timeoutSeconds": 1234567}
+HELD = {"agents.defaults.timeoutSeconds": 1234}
 """With this configuration a quick agent boots until `let_go`."""
 
 

@@ -221,7 +221,7 @@ process.on("SIGTERM", () => process.exit(0));
 const isConfigured = fs.existsSync(`${home}/openclaw.json`);
 const isHeld =
   process.env.QUICK_GATEWAY_WAITS ||
-  (isConfigured && /: 1234567\b/.test(fs.readFileSync(`${home}/openclaw.json`, "utf8")));
+  (isConfigured && /"timeoutSeconds": 1234\b/.test(fs.readFileSync(`${home}/openclaw.json`, "utf8")));
 const isAwaited = () => isHeld && !fs.existsSync("/data/go");
 const wait = () => (isAwaited() ? setTimeout(wait, 20) : start());
 wait();

@@ -204,14 +204,14 @@ def test_a_body_may_be_as_long_as_the_limit_and_not_a_byte_longer(
     fits, over = message(MAX_BODY_BYTES), message(MAX_BODY_BYTES + 1)
     path, kind = responses_path(agent), {"Content-Type": "application/json"}
     with Api(loaded.base_url, loaded.key) as api:
-        for _ in range(4):
+        for _ in range(8):
             assert api.post(path, content=fits, headers=kind).status_code == 200
             assert api.post(path, content=chunks(fits), headers=kind).status_code == 200
             for body in (over, chunks(over)):
                 told = api.post(path, content=body, headers=kind)
                 assert (told.status_code, "larger than" in told.text) == (413, True)
         many = b"[" + b"[]," * (MAX_BODY_BYTES // 3 - 2) + b"1]"
-        for _ in range(2):
+        for _ in range(4):
             told = api.post("organization/signup", content=many, headers=kind)
             assert told.status_code == 422
             assert "values" in told.text
@@ -221,7 +221,7 @@ def test_a_body_may_be_as_long_as_the_limit_and_not_a_byte_longer(
         assert asyncio.run(pressure.throw(address, request, Tally())) < 500
     after = pressure.taken(pid)
     log.info("bodies: before %s, after %s", before, after)
-    assert after["rss_mb"] <= before["rss_mb"] + GROWTH_MB
+    assert after["rss_mb"] <= before["rss_mb"] + 2 * GROWTH_MB
     assert failures_counted(loaded) == []
 
 
