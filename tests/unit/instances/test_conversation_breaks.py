@@ -16,6 +16,7 @@ from chowder_local.errors.agents import (
 )
 from chowder_local.errors.requests import InstanceStateWrong
 from chowder_local.errors.sandboxes import EngineUnavailable
+from chowder_local.instances import reconcile
 from chowder_local.upstream import sse
 from tests.scripted import gateway as scripted
 from tests.scripted.engine import Hold
@@ -41,6 +42,12 @@ if TYPE_CHECKING:
     from chowder_local.errors import ChowderError
     from tests.scripted.gateway import Asked
     from tests.scripted.world import World
+
+
+@pytest.fixture(autouse=True)
+def _check_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An agent whose sandbox runs on is not looked at for half a second after each failure."""
+    monkeypatch.setattr(reconcile, "CHECK_INTERVAL_S", 0.001)
 
 
 @pytest.mark.parametrize("is_streamed", [False, True])

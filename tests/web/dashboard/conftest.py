@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chowder_local.web.dashboard.assets import Assets
-from chowder_local.web.dashboard.rendering import Rendering
-
 if TYPE_CHECKING:
     import httpx
 
-    from chowder_local.web.state import Services
     from tests.web.conftest import Api
 
 ORIGIN = "http://server.test"
@@ -48,17 +44,6 @@ class Visitor:
 
 def named(headers: dict[str, str]) -> dict[str, str]:
     return {name.replace("_", "-"): value for name, value in headers.items()}
-
-
-@pytest.fixture(scope="session")
-def rendering() -> Rendering:
-    """Templates once compiled; they take longer than all the rest of a world."""
-    return Rendering(Assets())
-
-
-@pytest.fixture
-def served(served: Services, rendering: Rendering) -> Services:
-    return replace(served, dashboard=replace(served.dashboard, rendering=rendering))
 
 
 @pytest.fixture
