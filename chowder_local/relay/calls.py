@@ -59,6 +59,11 @@ class ModelAnswer:
     chunks: AsyncGenerator[bytes, None]
     close: Callable[[], Awaitable[None]]
 
+    @property
+    def is_page(self) -> bool:
+        """Whether something on the way answers with a page for people, as proxies do."""
+        return dict(self.headers).get("content-type", "").startswith("text/html")
+
 
 def whole(
     status: int, answer_headers: Sequence[tuple[str, str]], chunks: AsyncGenerator[bytes, None]

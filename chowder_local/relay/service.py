@@ -153,7 +153,7 @@ class Relay:
         exchange.status = answer.status
         exchange.content_type = dict(answer.headers).get("content-type", "")
         recorder = None if is_local else self._recorder
-        if answer.status >= 300 or _is_page(answer):
+        if answer.status >= 300 or answer.is_page:
             failure = await _failure(call, answer, "" if is_local else key)
             if recorder is not None:
                 await recorder.keep(call, refused(call.provider, failure), key)
@@ -373,11 +373,6 @@ def _unexpected(call: ModelCall, loan: Loan | None, problem: Exception) -> Relay
 def _answered(exchange: Exchange) -> str:
     """The outcome of an answer that came as a whole."""
     return "answered" if exchange.source == "provider" else "offline"
-
-
-def _is_page(answer: ModelAnswer) -> bool:
-    """Whether something on the way answers with a page for people, as proxies do."""
-    return dict(answer.headers).get("content-type", "").startswith("text/html")
 
 
 async def _failure(call: ModelCall, answer: ModelAnswer, key: str) -> ProviderFailed:
