@@ -93,25 +93,27 @@ def test_a_page_chats_after_the_browsers_preflight(
     assert f"OPTIONS /v1{path}/responses 200" in server.log()
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "my-app.localhost"])
 def test_a_page_of_any_loopback_origin_may_call(
-    page: Page, port: int, server: ServerProcess, instance: str, key: str, host: str
+    page: Page, port: int, server: ServerProcess, instance: str, key: str
 ) -> None:
-    page.goto(f"http://{host}:{port}/page.html")
-    seen = call(page, f"{server.base_url}/instances/{instance}", key)
-    assert (seen["status"], seen["body"]["id"]) == (200, instance)
+    for host in ("127.0.0.1", "my-app.localhost"):
+        page.goto(f"http://{host}:{port}/page.html")
+        seen = call(page, f"{server.base_url}/instances/{instance}", key)
+        assert (seen["status"], seen["body"]["id"]) == (200, instance), host
 
 
-@pytest.mark.parametrize("host", ["www", "localhost", "127.0.0.1"])
 def test_a_page_from_elsewhere_is_refused_whatever_its_name_begins_with(
-    page: Page, port: int, server: ServerProcess, instance: str, key: str, host: str
+    page: Page, port: int, server: ServerProcess, instance: str, key: str
 ) -> None:
-    page.goto(f"http://{host}.{FOREIGN_DOMAIN}:{port}/page.html")
-    for body in (None, HELLO):
-        seen = call(page, f"{server.base_url}/instances/{instance}/responses", key, body)
-        assert seen == {"refused": "TypeError"}
-    # The page did ask: it is the server's answer that the browser took for a no.
-    assert f"OPTIONS /v1/instances/{instance}/responses 400" in server.log()
+    asked = f"OPTIONS /v1/instances/{instance}/responses 400"
+    for host in ("www", "localhost", "127.0.0.1"):
+        before = server.log().count(asked)
+        page.goto(f"http://{host}.{FOREIGN_DOMAIN}:{port}/page.html")
+        for body in (None, HELLO):
+            seen = call(page, f"{server.base_url}/instances/{instance}/responses", key, body)
+            assert seen == {"refused": "TypeError"}, host
+        # The page did ask: it is the server's answer that the browser took for a no.
+        assert server.log().count(asked) > before, host
 
 
 def test_a_page_reads_a_stream_as_it_comes(

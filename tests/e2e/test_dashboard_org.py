@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.e2e.api import Api
-from tests.e2e.dashboards import heard, root, sign_in_link
+from tests.e2e.dashboards import root, visit_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,9 +27,7 @@ LONG = "The tide turns. " * 15_000
 
 @pytest.fixture
 def page(browser: Browser, server: ServerProcess) -> Iterator[Page]:
-    with heard(browser) as page:
-        page.goto(sign_in_link(server))
-        page.wait_for_url(f"{root(server)}/")
+    with visit_server(browser, server) as page:
         yield page
 
 

@@ -13,7 +13,7 @@ from chowder_local.openclaw.config_edits import HIDDEN
 from tests.e2e.api import BOOT_TIMEOUT_S, Api
 from tests.e2e.bots import TOKEN, BotApi
 from tests.e2e.containers import config_of, container_of
-from tests.e2e.dashboards import heard, refuse, root, sign_in_link
+from tests.e2e.dashboards import refuse, root, visit_server
 from tests.e2e.waiting import eventually
 
 if TYPE_CHECKING:
@@ -34,10 +34,8 @@ HOSTILE = "<script>document.title='owned'</script><img src=x onerror=\"document.
 
 @pytest.fixture
 def page(browser: Browser, server: ServerProcess) -> Iterator[Page]:
-    with heard(browser) as page:
+    with visit_server(browser, server) as page:
         page.set_default_timeout(LONG_MS)
-        page.goto(sign_in_link(server))
-        page.wait_for_url(f"{root(server)}/")
         yield page
 
 
