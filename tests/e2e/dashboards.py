@@ -11,6 +11,7 @@ import httpx
 from anyio.from_thread import start_blocking_portal
 
 from chowder_local.domain import Instance, SandboxUsage
+from tests.e2e.api import BOOT_TIMEOUT_S
 from tests.e2e.axe import CONTRAST, violations
 from tests.scripted.serving import serve
 from tests.scripted.world import World, open_world
@@ -21,12 +22,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from anyio.from_thread import BlockingPortal
-    from playwright.sync_api import Browser, Page, ViewportSize
+    from playwright.sync_api import Browser, Locator, Page, ViewportSize
 
     from chowder_local.accounts.sign_ins import SignIns
     from chowder_local.web.state import Services
     from tests.e2e.serving import ServerProcess
 
+BOOT_TIMEOUT_MS = BOOT_TIMEOUT_S * 1000
 NARROW: ViewportSize = {"width": 360, "height": 740}
 WIDE: ViewportSize = {"width": 1440, "height": 900}
 Scheme = Literal["light", "dark"]
@@ -180,3 +182,14 @@ def sign_in_link(server: ServerProcess) -> str:
     command = [*server.command(), "dashboard"]
     done = subprocess.run(command, capture_output=True, text=True, env=server.env, check=True)
     return done.stdout.strip()
+
+
+def line(page: Page, name: str) -> Locator:
+    """The instance's line of the list."""
+    named = page.locator(".name", has=page.get_by_text(name, exact=True))
+    return page.locator("#rows tr", has=named)
+
+
+def until(page: Page, name: str, status: str) -> None:
+    """Returns once the list says that of the instance."""
+    line(page, name).and_(page.locator(f"[data-status={status}]")).wait_for(timeout=BOOT_TIMEOUT_MS)

@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.docker, pytest.mark.slow]
 HOSTILE = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
 BOOT_TIMEOUT_MS = BOOT_TIMEOUT_S * 1000
 TURN_TIMEOUT_MS = TURN_TIMEOUT_S * 1000
-LARGE_BYTES = 60_000_000
+LARGE_BYTES = 20_000_000
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def test_a_large_file_goes_there_and_back(
     page.locator("#upload").set_input_files([tmp_path / name, tmp_path / "page.html"])
     page.locator("#uploads").get_by_text("done").nth(1).wait_for(timeout=TURN_TIMEOUT_MS)
     page.get_by_role("searchbox").fill(name[:20])
-    page.locator("#rows").get_by_text("60 MB").wait_for()
+    page.locator("#rows").get_by_text("20 MB").wait_for()
     with page.expect_download() as fetched:
         page.get_by_role("link", name=f"Download {name}").click()
     assert fetched.value.path().read_bytes() == (tmp_path / name).read_bytes()

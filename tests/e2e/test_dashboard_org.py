@@ -1,4 +1,4 @@
-"""What the dashboard tells of real agents: attempts, long conversations, and a new key."""
+"""What the dashboard tells of real agents: attempts, and long conversations."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from playwright.sync_api import expect
 
-from tests.e2e.api import Api
 from tests.e2e.dashboards import root, visit_server
 
 if TYPE_CHECKING:
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Browser, Page
 
+    from tests.e2e.api import Api
     from tests.e2e.serving import ServerProcess
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
@@ -105,22 +105,3 @@ def test_a_long_answer_is_cut_and_can_be_had_whole(
     shorter.get_by_role("button", name="Show all").click()
     expect(shorter.get_by_role("button")).to_have_count(0)
     assert shorter.locator("pre").text_content() == LONG[:100_000]
-
-
-def test_a_new_key_opens_its_agent_and_no_other(
-    page: Page, server: ServerProcess, api: Api, instance: str, word: str
-) -> None:
-    name = api.get(f"instances/{instance}").json()["name"]
-    page.goto(f"{root(server)}/organization")
-    page.get_by_text("Make a key").click()
-    page.get_by_label("Name", exact=True).first.fill(word)
-    page.get_by_label(name).first.check()
-    page.get_by_role("button", name="Make the key").click()
-    key = page.locator("#new-key").text_content() or ""
-    page.get_by_role("button", name="Done").click()
-    with Api(server.base_url, key) as scoped:
-        assert word in scoped.say(instance, f"Say {word}.", session=word)
-        page.get_by_role("button", name=f"Revoke {word}").click()
-        page.get_by_role("dialog").get_by_role("button", name="Revoke").click()
-        page.locator("[data-state=revoked]", has_text=word).wait_for()
-        assert scoped.message(instance, "Hi", session=word).status_code == 401
