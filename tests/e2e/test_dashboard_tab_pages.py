@@ -65,6 +65,11 @@ def opened(page: Page, served: Served, instance: Instance, tab: str) -> None:
     page.goto(f"{served.root_url}/instances/{instance.id}/{tab}")
 
 
+def look_again(page: Page) -> None:
+    """Has a page that looks every few seconds do it now; its clock must be installed."""
+    page.clock.fast_forward("00:05")
+
+
 def test_a_code_on_the_screen_can_be_scanned_until_it_is(
     page: Page, served: Served, ada: Instance
 ) -> None:
@@ -125,9 +130,11 @@ def test_what_is_typed_stays_while_states_change(page: Page, served: Served, ada
     world = served.world
     has(world, telegram={"enabled": True})
     becomes(world, "telegram", UP | {"connected": False, "lifecycle": "starting"})
+    page.clock.install()
     opened(page, served, ada, "channels")
     page.get_by_label("Pairing code").locator("visible=true").fill("ABCD")
     becomes(world, "telegram", REFUSED)
+    look_again(page)
     page.locator("#state-telegram").get_by_text("Telegram bot token unauthorized").wait_for()
     assert page.get_by_label("Pairing code").locator("visible=true").input_value() == "ABCD"
     page.get_by_text("Other credentials").click()
@@ -229,9 +236,11 @@ def test_the_tabs_are_in_nobodys_way(page: Page, served: Served, ada: Instance) 
 def test_one_that_is_stopped_meanwhile_is_started_from_there(
     page: Page, served: Served, ada: Instance
 ) -> None:
+    page.clock.install()
     opened(page, served, ada, "channels")
     page.locator("#open-telegram").wait_for()
     served.call(served.world.lifecycle.stop, ada.organization_id, ada.id)
+    look_again(page)
     page.locator("#channels").get_by_text("Instance is stopped").wait_for()
     page.locator("#channels").get_by_role("button", name="Start Ada").click()
     page.locator("#open-telegram").wait_for()
