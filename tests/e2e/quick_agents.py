@@ -30,7 +30,7 @@ HELD = {"agents.defaults.timeoutSeconds": 1234}
 
 
 @contextmanager
-def quick_server(
+def open_quick_server(
     folder: Path,
     engine: docker.DockerClient,
     config: pytest.Config,

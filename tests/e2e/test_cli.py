@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.e2e.quick_image import quick_image
 from tests.e2e.serving import bare_environment, free_port
 from tests.e2e.whole_life import assert_nothing_left
 
@@ -73,14 +72,11 @@ def cli(tmp_path: Path, engine: docker.DockerClient) -> Iterator[CommandLine]:
 
 
 @pytest.fixture
-def quick_cli(cli: CommandLine, engine: docker.DockerClient) -> Iterator[CommandLine]:
+def quick_cli(cli: CommandLine, image: str) -> CommandLine:
     """The same with the quick image, and the default number of spares."""
-    with quick_image(engine) as image:
-        cli.env["CHOWDER_IMAGE"] = image
-        del cli.env["CHOWDER_POOL_SIZE"]
-        yield cli
-        # No container may use the image when it is removed.
-        cli.ok("reset", "--yes")
+    cli.env["CHOWDER_IMAGE"] = image
+    del cli.env["CHOWDER_POOL_SIZE"]
+    return cli
 
 
 def test_up_create_chat_logs_and_down_work_on_a_real_agent(cli: CommandLine) -> None:

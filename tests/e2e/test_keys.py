@@ -11,12 +11,9 @@ import httpx
 import pytest
 
 from tests.e2e.api import Api
-from tests.e2e.quick_agents import quick_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    import docker
 
     from tests.e2e.serving import ServerProcess
 
@@ -57,84 +54,68 @@ def test_a_scoped_key_polls_and_chats_and_does_nothing_else(
     assert listed[key["id"]]["last_used_at"] is not None
 
 
-@pytest.fixture(scope="module")
-def quick(
-    tmp_path_factory: pytest.TempPathFactory,
-    engine: docker.DockerClient,
-    request: pytest.FixtureRequest,
-) -> Iterator[ServerProcess]:
-    with quick_server(tmp_path_factory.mktemp("keys"), engine, request.config) as server:
-        yield server
-
-
 @pytest.fixture
-def owner(quick: ServerProcess) -> Iterator[Api]:
-    with Api(quick.base_url, quick.key) as owner:
-        yield owner
-
-
-@pytest.fixture
-def agent(owner: Api) -> Iterator[str]:
-    instance_id = owner.created("of a key")
-    owner.until(instance_id, "running")
+def agent(quick_api: Api) -> Iterator[str]:
+    instance_id = quick_api.created("of a key")
+    quick_api.until(instance_id, "running")
     yield instance_id
-    assert owner.delete(f"instances/{instance_id}").status_code == 204
+    assert quick_api.delete(f"instances/{instance_id}").status_code == 204
 
 
 @pytest.fixture
-def key(owner: Api, agent: str) -> dict[str, Any]:
-    return made(owner, agent, "read", "interact")
+def key(quick_api: Api, agent: str) -> dict[str, Any]:
+    return made(quick_api, agent, "read", "interact")
 
 
 @pytest.fixture
-def visitor(quick: ServerProcess, key: dict[str, Any]) -> Iterator[Api]:
+def visitor(quick_server: ServerProcess, key: dict[str, Any]) -> Iterator[Api]:
     """A client that has nothing but the scoped key."""
-    with Api(quick.base_url, key["raw_key"]) as visitor:
+    with Api(quick_server.base_url, key["raw_key"]) as visitor:
         yield visitor
 
 
 @pytest.mark.slow
 def test_a_revoked_key_fails_at_once_while_its_open_stream_ends_whole(
-    owner: Api, visitor: Api, agent: str, key: dict[str, Any]
+    quick_api: Api, visitor: Api, agent: str, key: dict[str, Any]
 ) -> None:
     with closing(visitor.events(agent, "a long story", session=SESSION)) as events:
         first = next(events)
-        assert owner.delete(f"keys/{key['id']}").status_code == 204
+        assert quick_api.delete(f"keys/{key['id']}").status_code == 204
         assert visitor.get("instances").status_code == 401
         assert visitor.message(agent, "more", session=SESSION).status_code == 401
         # The story does not end before somebody says something to the agent.
-        owner.say(agent, "The end.", session="another")
+        quick_api.say(agent, "The end.", session="another")
         *_, last = events
     assert (first["type"], last["type"]) == ("response.created", "response.completed")
 
 
 @pytest.mark.slow
 def test_keys_and_their_last_use_outlive_the_server(
-    owner: Api, visitor: Api, quick: ServerProcess, agent: str, key: dict[str, Any]
+    quick_api: Api, visitor: Api, quick_server: ServerProcess, agent: str, key: dict[str, Any]
 ) -> None:
-    revoked = made(owner, agent, "read")
-    assert owner.delete(f"keys/{revoked['id']}").status_code == 204
+    revoked = made(quick_api, agent, "read")
+    assert quick_api.delete(f"keys/{revoked['id']}").status_code == 204
     assert visitor.status(agent) == "running"
-    before = owner.get("keys").json()
-    quick.down()
-    quick.up()
-    after = owner.get("keys").json()
+    before = quick_api.get("keys").json()
+    quick_server.down()
+    quick_server.up()
+    after = quick_api.get("keys").json()
     # The organization's own key was used in between, but it is not in the list.
     assert after == before
     shown = {each["id"]: each for each in after}
     assert shown[key["id"]]["last_used_at"] is not None
     assert shown[revoked["id"]]["is_active"] is False
     assert visitor.status(agent) == "running"
-    with Api(quick.base_url, revoked["raw_key"]) as client:
+    with Api(quick_server.base_url, revoked["raw_key"]) as client:
         assert client.get("instances").status_code == 401
 
 
 @pytest.mark.slow
-def test_a_click_on_the_checkout_makes_room(quick: ServerProcess) -> None:
-    with Api(quick.base_url, "none") as nobody:
+def test_a_click_on_the_checkout_makes_room(quick_server: ServerProcess) -> None:
+    with Api(quick_server.base_url, "none") as nobody:
         signed_up = nobody.post("organization/signup", json={"name": "Fish & <Chips>"}).json()
     assert signed_up["organization"]["subscription_tier"] == "shrimp"
-    with Api(quick.base_url, signed_up["api_key"]) as api:
+    with Api(quick_server.base_url, signed_up["api_key"]) as api:
         # It has no model key, so what it makes ends in `error` without a sandbox, and counts.
         first = api.created("first")
         over = api.post("instances", json={"name": "second"})
@@ -157,4 +138,4 @@ def test_a_click_on_the_checkout_makes_room(quick: ServerProcess) -> None:
         for instance_id in (first, second):
             assert api.delete(f"instances/{instance_id}").status_code == 204
     session = url.partition("session=")[2]
-    assert session not in quick.log()
+    assert session not in quick_server.log()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e.quick_agents import quick_server
+from tests.e2e.quick_agents import open_quick_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -134,7 +134,7 @@ def quick_relay(
     """A server with the quick image, whose model providers are the stand-in."""
     settings = stand_in.settings | {"CHOWDER_OFFLINE": "false"}
     folder = tmp_path_factory.mktemp("quick_relay")
-    with quick_server(folder, engine, request.config, settings) as server:
+    with open_quick_server(folder, engine, request.config, settings) as server:
         yield server
 
 

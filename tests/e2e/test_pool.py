@@ -11,7 +11,7 @@ import pytest
 
 from tests.e2e.api import Api
 from tests.e2e.containers import config_of, container_of, inside
-from tests.e2e.quick_agents import quick_server
+from tests.e2e.quick_agents import open_quick_server
 from tests.e2e.serving import ServerProcess
 from tests.e2e.waiting import eventually
 from tests.e2e.whole_life import served
@@ -46,7 +46,7 @@ def pooled(
     request: pytest.FixtureRequest,
 ) -> Iterator[ServerProcess]:
     """A server with agents of the quick image."""
-    with quick_server(tmp_path_factory.mktemp("pool"), engine, request.config, POOL) as server:
+    with open_quick_server(tmp_path_factory.mktemp("pool"), engine, request.config, POOL) as server:
         yield server
 
 
@@ -56,7 +56,7 @@ def held(
 ) -> Iterator[ServerProcess]:
     """The same, but a gateway starts only when the test releases it."""
     waits = {"QUICK_GATEWAY_WAITS": "yes"}
-    with quick_server(tmp_path, engine, request.config, POOL, **waits) as server:
+    with open_quick_server(tmp_path, engine, request.config, POOL, **waits) as server:
         yield server
 
 

@@ -18,7 +18,6 @@ from chowder_local.settings import Settings
 from tests.e2e.github_runner import Failed, GitHubRunner
 from tests.e2e.gitlab_runner import job, run_job
 from tests.e2e.install_cache import cached_folder
-from tests.e2e.quick_image import quick_image
 from tests.e2e.serving import bare_environment, free_port
 from tests.e2e.whole_life import assert_nothing_left
 
@@ -85,12 +84,6 @@ def clone(source: Path, target: Path) -> None:
     subprocess.run(
         ["bash", "-ec", getting["before_script"][0]], env=bare_environment() | names, check=True
     )
-
-
-@pytest.fixture(scope="module")
-def image(engine: docker.DockerClient) -> Iterator[str]:
-    with quick_image(engine) as image:
-        yield image
 
 
 @pytest.fixture

@@ -11,10 +11,8 @@ import pytest
 from chowder_local.client import Client
 from tests.e2e.api import Api
 from tests.e2e.containers import config_of, container_of, names_of_sandboxes
-from tests.e2e.quick_agents import quick_server
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     import docker
@@ -40,14 +38,6 @@ organizations:
 SKILL = "---\nname: tides\ndescription: Tells when the tide turns.\n---\nAt noon.\n"
 
 
-@pytest.fixture
-def server(
-    tmp_path: Path, engine: docker.DockerClient, request: pytest.FixtureRequest
-) -> Iterator[ServerProcess]:
-    with quick_server(tmp_path, engine, request.config) as server:
-        yield server
-
-
 def seeded(server: ServerProcess, file: Path) -> tuple[dict[str, Any], str]:
     """What is declared, and what was said on the way there."""
     command = [*server.command(), "seed", str(file), "--output", "json"]
@@ -58,27 +48,30 @@ def seeded(server: ServerProcess, file: Path) -> tuple[dict[str, Any], str]:
 
 
 def test_an_agent_is_seeded_once_and_gone_after_a_reset(
-    server: ServerProcess, engine: docker.DockerClient, tmp_path: Path
+    quick_server: ServerProcess, engine: docker.DockerClient, tmp_path: Path
 ) -> None:
     file = tmp_path / "seed.yaml"
     file.write_text(FILE)
     (tmp_path / "tides").mkdir()
     (tmp_path / "tides" / "SKILL.md").write_text(SKILL)
-    before = names_of_sandboxes(engine, server.store_id)
-    first, _ = seeded(server, file)
+    before = names_of_sandboxes(engine, quick_server.store_id)
+    first, _ = seeded(quick_server, file)
     instance_id = first["instances"][0]["id"]
 
     # Another life of the server knows what was sent in this one.
-    server.down()
-    server.up()
-    second, said = seeded(server, file)
+    quick_server.down()
+    quick_server.up()
+    second, said = seeded(quick_server, file)
     assert second == first
     assert "All is there: nothing was changed." in said
 
-    with Api(server.base_url, first["keys"][0]["key"]) as page:
+    with Api(quick_server.base_url, first["keys"][0]["key"]) as page:
         answer = page.say(instance_id, "What do I like?")
     assert answer == "Turn 3. First: My name is Ada."
-    with Client(server.base_url, first["key"]) as client, Api(server.base_url, first["key"]) as api:
+    with (
+        Client(quick_server.base_url, first["key"]) as client,
+        Api(quick_server.base_url, first["key"]) as api,
+    ):
         config = config_of(container_of(engine, api, instance_id))
         assert config["agents"]["defaults"]["thinkingDefault"] == "off"
         for path, content in (
@@ -89,4 +82,4 @@ def test_an_agent_is_seeded_once_and_gone_after_a_reset(
             assert file_of.json()["content"] == content
         assert client.reset() == {"instances": 1, "keys": 1, "faults": 0, "snapshots": 0}
         assert client.instances() == []
-    assert names_of_sandboxes(engine, server.store_id) == before
+    assert names_of_sandboxes(engine, quick_server.store_id) == before

@@ -24,7 +24,6 @@ from chowder_local.settings import Settings
 from tests.e2e.api import Api
 from tests.e2e.containers import container_of, inside, names_of_sandboxes, networks
 from tests.e2e.probing import probed, relay_of
-from tests.e2e.quick_image import quick_image
 from tests.e2e.serving import bare_environment, free_port
 from tests.e2e.waiting import eventually
 
@@ -119,19 +118,13 @@ class Composed:
 
 
 @pytest.fixture(scope="module")
-def sandbox_image(engine: docker.DockerClient) -> Iterator[str]:
-    with quick_image(engine) as image:
-        yield image
-
-
-@pytest.fixture(scope="module")
 def composed(
-    engine: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory, sandbox_image: str
+    engine: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory, image: str
 ) -> Iterator[Any]:
     """The service, healthy, and nothing of it afterwards."""
     build_server(Settings(), print, env=dict(os.environ))
     folder, store_id = tmp_path_factory.mktemp("compose"), None
-    composed = Composed(engine, folder, sandbox_image)
+    composed = Composed(engine, folder, image)
     try:
         composed("up", "--detach", "--wait", SERVICE)
         store_id = composed.store_id()
@@ -323,12 +316,12 @@ def test_its_own_container_cannot_be_reset_from_within(composed: Composed) -> No
 
 
 def test_testcontainers_and_the_plugin_start_one_and_leave_nothing(
-    composed: Composed, engine: docker.DockerClient, tmp_path: Path, sandbox_image: str
+    composed: Composed, engine: docker.DockerClient, tmp_path: Path, image: str
 ) -> None:
     (tmp_path / "test_mine.py").write_text(WITH_TESTCONTAINERS)
     env = bare_environment() | {
         "HOME": str(tmp_path), "CHOWDER_POOL_SIZE": "0", "CHOWDER_DATA_DIR": str(tmp_path / "data"),
-        "CHOWDER_IMAGE": sandbox_image,
+        "CHOWDER_IMAGE": image,
     }  # fmt: skip
     # Of a run that was killed: a lease that nobody holds.
     left_over = engine.containers.create(server_tag(), name=f"chowder-tests-{uuid.uuid4().hex}")
