@@ -95,6 +95,7 @@ def test_an_agent_can_be_deleted_while_it_boots(
     assert our_sandboxes(engine, quick_server) == before
 
 
+@pytest.mark.slow
 def test_a_server_that_ends_in_the_middle_of_a_turn_says_so_and_the_agent_goes_on(
     quick_api: Api, quick_server: ServerProcess, engine: docker.DockerClient, agent: str
 ) -> None:
@@ -144,6 +145,7 @@ def test_a_sandbox_killed_in_the_middle_of_a_turn_is_a_502_and_heals(
     assert container_of(engine, quick_api, agent).id != container.id
 
 
+@pytest.mark.slow
 def test_a_sandbox_that_ended_while_the_server_was_down_is_made_again(
     quick_api: Api, quick_server: ServerProcess, engine: docker.DockerClient
 ) -> None:

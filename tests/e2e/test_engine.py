@@ -69,6 +69,7 @@ def comes_to(api: Api, instance_id: str) -> tuple[str, str]:
     return instance["status"], instance["error_message"]
 
 
+@pytest.mark.slow
 def test_an_engine_that_hangs_keeps_no_call_from_its_answer(
     api: Api,
     server: ServerProcess,
@@ -117,6 +118,7 @@ def test_an_engine_that_hangs_keeps_no_call_from_its_answer(
     )
 
 
+@pytest.mark.slow
 def test_a_server_ends_while_the_engine_hangs(
     api: Api, server: ServerProcess, door: EngineDoor, running: str
 ) -> None:
@@ -159,6 +161,7 @@ def test_an_engine_that_is_gone_and_comes_back_with_everything_ended(
     remembers(api, stopped)
 
 
+@pytest.mark.slow
 def test_all_that_ended_with_the_machine_is_there_again(
     api: Api, server: ServerProcess, engine: docker.DockerClient, running: str, stopped: str
 ) -> None:
@@ -172,6 +175,7 @@ def test_all_that_ended_with_the_machine_is_there_again(
     remembers(api, stopped)
 
 
+@pytest.mark.slow
 def test_an_image_that_was_removed_is_missed_with_its_cure(
     api: Api,
     server: ServerProcess,
@@ -212,6 +216,7 @@ def test_an_image_that_was_removed_is_missed_with_its_cure(
     is_well(server)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_removed", [True, False])
 def test_a_network_that_is_gone_is_made_again_and_leads_to_the_relay(
     api: Api, server: ServerProcess, engine: docker.DockerClient, running: str, is_removed: bool
@@ -229,6 +234,7 @@ def test_a_network_that_is_gone_is_made_again_and_leads_to_the_relay(
     assert inside(container_of(engine, api, running), script) == (0, "404\n")
 
 
+@pytest.mark.slow
 def test_an_agent_that_runs_out_of_memory_again_and_again_is_given_up_with_words(
     api: Api, running: str
 ) -> None:
