@@ -32,10 +32,13 @@ from chowder_local.web.dashboard.rendering import Rendering
 from chowder_local.web.dashboard.state import Dashboard
 from chowder_local.web.dashboard.talks import Talks
 from chowder_local.web.listener import with_state
+from chowder_local.web.openapi.document import document
+from chowder_local.web.routes import OPERATIONS, routes
 from chowder_local.web.state import Services
 from tests.scripted.world import MAX_BODY_BYTES, World, open_world
 
 if TYPE_CHECKING:
+    import re
     from collections.abc import AsyncIterator
     from pathlib import Path
 
@@ -169,7 +172,12 @@ def app_of(world: World, services: Services | None = None) -> ASGIApp:
 
 @dataclass
 class Api:
-    """A client of the API; it sends its organization's key unless told otherwise."""
+    """A client of the API; it sends its organization's key unless told otherwise.
+
+    A call fails if the document does not have the answer's status for its operation.
+    `is_documented=False` is for what the document leaves out: refusals at the gate, injected
+    faults and defects.
+    """
 
     client: httpx.AsyncClient
     world: World
@@ -179,7 +187,10 @@ class Api:
         key = request.pop("key", self.world.key)
         headers = {} if key is None else {"Authorization": f"Bearer {key}"}
         headers |= request.pop("headers", {})
-        return await self.client.request(method, path, headers=headers, **request)
+        is_documented = request.pop("is_documented", True)
+        answer = await self.client.request(method, path, headers=headers, **request)
+        assert not is_documented or is_in_document(answer), f"{method} {path}: {answer.text}"
+        return answer
 
     async def get(self, path: str, **request: Any) -> httpx.Response:
         return await self.call("GET", path, **request)
@@ -205,6 +216,26 @@ class Api:
             "created_at": self.world.clock.now,
         }
         await self.world.keys.add(ApiKey(**known | fields), digest(raw_key))
+
+
+@cache
+def _documented() -> list[tuple[re.Pattern[str], dict[str, Any]]]:
+    """What the document has of each path, in the order in which paths are looked for."""
+    paths = document(OPERATIONS)["paths"]
+    return [
+        (route.path_regex, paths[route.path.replace(":path}", "}")]) for route in routes(OPERATIONS)
+    ]
+
+
+def is_in_document(answer: httpx.Response) -> bool:
+    """Whether the answer's status is one that the document has of its operation, if it has one."""
+    method, path = answer.request.method.lower(), answer.request.url.path
+    for regex, operations in _documented():
+        if method in operations and regex.match(path):
+            known = operations[method]["responses"]
+            status = str(answer.status_code)
+            return not {status, f"{status[0]}XX"}.isdisjoint(known)
+    return True
 
 
 @pytest.fixture

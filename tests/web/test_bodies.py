@@ -392,6 +392,31 @@ async def test_a_compressed_body_is_decoded_up_to_the_limit(
     assert (answer.status_code, words in answer.text) == (status, True), answer.text
 
 
+async def test_a_bomb_is_decoded_no_further_than_shows_that_it_is_one(
+    shared: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded = 0
+
+    class Decoder:
+        def __init__(self, form: int) -> None:
+            self._decoder = real(form)
+
+        def decompress(self, data: bytes, room: int) -> bytes:
+            nonlocal decoded
+            content = self._decoder.decompress(data, room)
+            decoded += len(content)
+            return content
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._decoder, name)
+
+    real = zlib.decompressobj
+    monkeypatch.setattr(zlib, "decompressobj", Decoder)
+    headers = {"Content-Encoding": "gzip"}
+    answer = await shared.post("/v1/organization/signup", content=BOMB, headers=headers)
+    assert (answer.status_code, decoded) == (413, MAX_BODY_BYTES + 1)
+
+
 async def test_a_body_without_a_length_is_not_read_beyond_the_limit(shared: Api) -> None:
     sent = 0
 

@@ -11,6 +11,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from chowder_local import __version__
 from chowder_local.web.access import Access
+from chowder_local.web.bodies import JSON
 from chowder_local.web.openapi.document import document
 from chowder_local.web.openapi.examples import UNKNOWN
 from chowder_local.web.routes import OPERATIONS, Operation
@@ -142,6 +143,15 @@ def test_every_operation_that_takes_a_body_or_a_query_and_no_other_can_answer_42
     def says_so(operation: Operation) -> bool:
         takes = operation.body is not None or bool(operation.query)
         return ("422" in described(operation)["responses"]) == takes
+
+    assert failing(says_so) == []
+
+
+def test_every_operation_that_takes_json_and_no_other_can_refuse_a_body_unread() -> None:
+    def says_so(operation: Operation) -> bool:
+        takes_json = isinstance(operation.body, type) and operation.body_type == JSON
+        known = set(described(operation)["responses"]) - set(map(str, operation.errors))
+        return known & {"413", "415", "503"} == ({"413", "415", "503"} if takes_json else set())
 
     assert failing(says_so) == []
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from chowder_local.domain import InstanceId, ModelProvider, OrganizationId
 from chowder_local.relay.replies.matching import Ask
 from chowder_local.relay.replies.rules import ReplyScript
 from chowder_local.relay.replies.scripts import Running
+from chowder_local.web.local import replies
 
 if TYPE_CHECKING:
+    import pytest
+
     from tests.web.conftest import Api
 
 SCRIPT = {
@@ -36,6 +40,14 @@ async def test_what_is_wrong_with_a_script_is_told_by_the_path_of_what_was_writt
     answer = await http.call("PUT", "/local/replies", json=wrong)
     problems = [each["loc"] for each in answer.json()["detail"]]
     assert ["body", "replies", 0, "reply", 1, "txt"] in problems
+
+
+async def test_a_script_has_a_bound_of_its_own(http: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = json.dumps(SCRIPT)
+    monkeypatch.setattr(replies, "MAX_BYTES", len(script))
+    for content, status in ((script, 200), (f"{script} ", 413)):
+        answer = await http.call("PUT", "/local/replies", content=content)
+        assert answer.status_code == status
 
 
 async def test_an_agents_script_is_its_own(http: Api) -> None:
