@@ -12,6 +12,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
+from docker.errors import NotFound
 
 from chowder_local.domain import SandboxId, SandboxSpec, SandboxState
 from chowder_local.engine import specs
@@ -178,13 +179,20 @@ async def test_a_program_changes_a_home_where_it_reaches_nothing(
     with pytest.raises(EngineUnavailable, match="not prepared"):
         await engine.rework_home(program, source, b"".join)
     await engine.prepare(image, LIMITS, None, {})
-    home = await engine.rework_home(program, source, b"".join)
-    assert names_in(home) >= {"data/changed"}
-    assert "data/there" not in names_in(home)
-    with pytest.raises(EngineUnavailable, match="ZeroDivisionError"):
-        await engine.rework_home("1/0", source, b"".join)
-    client = open_client(find_engine(os.environ))
-    try:
+    with closing(open_client(find_engine(os.environ))) as client:
+        volumes: list[str] = []
+
+        def read(chunks: Iterator[bytes]) -> bytes:
+            (container,) = client.containers.list(all=True, filters=store_filter(STORE_ID))
+            volumes.extend(mount["Name"] for mount in container.attrs["Mounts"])
+            return b"".join(chunks)
+
+        home = await engine.rework_home(program, source, read)
+        assert names_in(home) >= {"data/changed"}
+        assert "data/there" not in names_in(home)
+        with pytest.raises(EngineUnavailable, match="ZeroDivisionError"):
+            await engine.rework_home("1/0", source, b"".join)
         assert client.containers.list(all=True, filters=store_filter(STORE_ID)) == []
-    finally:
-        client.close()
+        (volume,) = volumes
+        with pytest.raises(NotFound):
+            client.volumes.get(volume)

@@ -53,11 +53,12 @@ def test_a_data_directory_is_made_by_the_first_start(settings: Settings) -> None
     assert "will be made" in found.words
 
 
-def test_a_data_directory_is_fine_while_its_secrets_are(settings: Settings) -> None:
+@pytest.mark.parametrize("mode", [0o640, 0o604])
+def test_a_data_directory_is_fine_while_its_secrets_are(settings: Settings, mode: int) -> None:
     settings.data_dir.mkdir()
     settings.secret_file.touch(mode=0o600)
     assert [found.level for found in findings.data_dir(settings)] == [Level.OK]
-    settings.secret_file.chmod(0o644)
+    settings.secret_file.chmod(mode)
     (found,) = findings.data_dir(settings)
     assert found.level is Level.WARN
     assert found.cure == f"chmod go-rwx {settings.secret_file}"

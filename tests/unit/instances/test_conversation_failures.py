@@ -62,18 +62,23 @@ async def test_a_failure_that_lost_its_marker_is_found_again(world: World, words
         await respond(world, instance)
 
 
-async def test_an_older_failure_or_another_agents_is_not_blamed(world: World) -> None:
+@pytest.mark.parametrize("is_streamed", [False, True])
+async def test_an_older_failure_or_another_agents_is_not_blamed(
+    world: World, is_streamed: bool
+) -> None:
     instance = await world.created()
     other = await world.created()
     world.model_failures.remember(LIMIT, instance.sandbox_id)
+    response = failed("internal error")
+    failing = failing_stream(response) if is_streamed else scripted.failing(500, response)
 
-    async def handler(_: Asked, __: Receive, send: Send) -> None:
+    async def handler(asked: Asked, receive: Receive, send: Send) -> None:
         world.model_failures.remember(LIMIT, other.sandbox_id)
-        await scripted.answer(send, 500, failed("internal error"))
+        await failing(asked, receive, send)
 
     world.gateway.handler = handler
     with pytest.raises(GatewayUnavailable, match="internal error"):
-        await respond(world, instance)
+        await ask(world, instance, is_streamed)
 
 
 CREATED = {"type": "response.created", "response": scripted.STARTED}

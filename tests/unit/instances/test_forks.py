@@ -237,13 +237,27 @@ async def test_a_fork_waits_for_its_copy_and_in_nobodys_way(tmp_path: Path, pool
         assert (fork.status, notes_of(world, fork)) == (RUNNING, b"teal")
 
 
-async def test_a_fork_is_kept_in_as_its_original_is(world: World) -> None:
-    original = await agent(world)
-    await world.instances.change(original.id, now=world.clock.now, egress=Egress.OFF)
-    fork = await world.forks.fork(original, "Bea")
-    assert (fork.egress, world.engine.made("boot")) == (Egress.OFF, 1)
-    await world.settled(fork)
-    assert (await world.engine.inspect(fork.sandbox_id)).egress is Egress.OFF
+@pytest.mark.parametrize("is_restored", [False, True])
+async def test_what_is_made_of_an_agent_that_is_kept_in_is_so_too_and_takes_no_open_spare(
+    tmp_path: Path, *, is_restored: bool
+) -> None:
+    async with open_world(tmp_path, pool_size=1) as world:
+        world.programs.answers["sessions.delete"] = done()
+        original = await agent(world)
+        await world.instances.change(original.id, now=world.clock.now, egress=Egress.OFF)
+        while await world.pool.settle():
+            pass
+        (spare,) = await world.spare_queries.all()
+        if is_restored:
+            snapshot = await world.snapshots.take(original)
+            made = await world.forks.restore(world.organization_id, original, snapshot.id)
+        else:
+            made = await world.forks.fork(original, "Bea")
+        assert (made.egress, world.engine.made("boot")) == (Egress.OFF, 2)
+        assert made.sandbox_id != spare.sandbox_id
+        await world.settled(made)
+        assert (await world.engine.inspect(made.sandbox_id)).egress is Egress.OFF
+        assert await world.spare_queries.all() == [spare]
 
 
 async def test_a_configuration_that_cannot_be_read_is_made_as_it_was_asked_for(

@@ -70,6 +70,10 @@ def test_an_agent_makes_no_model_call_that_nobody_asked_for() -> None:
     assert config["memory"]["search"]["provider"] == "none"
 
 
+def test_a_clients_function_tools_are_not_hidden_behind_openclaws_tool_search() -> None:
+    assert seeded()["tools"] == {"toolSearch": {"mode": "directory"}}
+
+
 def test_overrides_are_laid_over_the_seed_and_leave_the_rest() -> None:
     config = seeded(overrides={"agents.defaults.thinkingDefault": "off", "logging": {"level": "x"}})
     assert config["agents"]["defaults"] == {

@@ -80,6 +80,17 @@ async def test_a_new_sessions_name_is_in_the_file_before_its_message_goes_on(
     assert kept.name == "a"
 
 
+async def test_a_session_that_was_replaced_is_new_to_its_next_message(
+    database: Database, now: datetime
+) -> None:
+    sessions = SessionQueries(database)
+    await sessions.remember(INSTANCE, "a", "key-a", now)
+    await sessions.replace(INSTANCE, [RememberedSession(INSTANCE, "b", "key-b", now, now)])
+    await sessions.remember(INSTANCE, "a", "key-a", now)
+    kept = await SessionQueries(database).of_instance(INSTANCE)
+    assert sorted(each.name for each in kept) == ["a", "b"]
+
+
 async def test_a_server_that_starts_anew_keeps_when_a_session_began(
     database: Database, now: datetime
 ) -> None:

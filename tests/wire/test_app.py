@@ -1,0 +1,81 @@
+"""A whole server as `create_app` opens it, on an engine that is scripted: what outlives its end."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, cast
+
+import httpx
+
+from chowder_local import app, parts
+from chowder_local.app import State, create_app
+from chowder_local.domain import OFFLINE_KEY, ModelProvider
+from chowder_local.engine.connection import EngineAddress
+from chowder_local.engine.networks import SandboxNetwork, SandboxNetworks
+from chowder_local.errors.sandboxes import EngineUnavailable
+from chowder_local.instances.lifecycle import InstanceDraft
+from chowder_local.parts import Machine
+from chowder_local.settings import Settings
+from tests.scripted.engine import ScriptedEngine
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    import pytest
+
+    from chowder_local.engine.facts import EngineFacts
+    from chowder_local.web.state import Services
+
+CALL = {"model": "gpt-4o", "input": [{"role": "user", "content": "Hi"}]}
+
+
+class Engine(ScriptedEngine):
+    """What a server asks of a real one beyond `Engine`."""
+
+    beside = None
+    relay_port = 0
+
+    async def facts(self, _: EngineAddress) -> EngineFacts:
+        raise EngineUnavailable("It is scripted.")
+
+    def relay_is_at(self, port: int) -> None:
+        self.relay_port = port
+
+
+@asynccontextmanager
+async def open_server(
+    data_dir: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Services]:
+    networks = SandboxNetworks(SandboxNetwork("open", "127.0.0.1", "127.0.0.1"), None)
+
+    async def open_engine(*_: object) -> tuple[Engine, SandboxNetworks]:
+        return engine, networks
+
+    monkeypatch.setattr(app, "open_engine", open_engine)
+    # Any that is free.
+    monkeypatch.setattr(parts, "RELAY_PORT", 0)
+    machine = Machine(
+        EngineAddress("unix:///nowhere", "the test"), "none",
+        dict.fromkeys(ModelProvider, OFFLINE_KEY), {},
+    )  # fmt: skip
+    opened = create_app(Settings.read({}, data_dir=data_dir, pool_size=0), machine)
+    async with opened.router.lifespan_context(opened) as state:
+        yield cast("State", state)["services"]
+
+
+async def test_what_was_used_is_told_after_the_server_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Engine("http://127.0.0.1:9")
+    async with open_server(tmp_path, engine, monkeypatch) as services:
+        caller = await services.authentication.caller((tmp_path / "default.key").read_text())
+        instance = await services.lifecycle.create(caller.organization_id, InstanceDraft("Ada"))
+        headers = {"Authorization": f"Bearer {services.vault.relay_token(instance.sandbox_id)}"}
+        url = f"http://127.0.0.1:{engine.relay_port}/openai/responses"
+        async with httpx.AsyncClient(trust_env=False) as client:
+            answer = await client.post(url, json=CALL, headers=headers)
+        assert answer.status_code == 200, answer.text
+    async with open_server(tmp_path, engine, monkeypatch) as services:
+        report = await services.spending.report(caller.organization_id, instance.id, limit=1)
+        assert report.totals.counts.calls == 1
