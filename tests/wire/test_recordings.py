@@ -15,6 +15,7 @@ from llmock.simulation import MockResponseSettings
 from chowder_local.domain import InstanceId, ModelProvider
 from chowder_local.errors.upstream import ProviderFailed
 from chowder_local.relay.recordings.folders import read
+from tests.scripted.serving import eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -60,6 +61,8 @@ async def test_what_a_provider_answers_is_answered_again_without_it(
     async with recording(serve, open_relay, tmp_path) as relay:
         streamed = await ask(http, relay.url, f"Hello, {KEY}")
         whole = await ask(http, relay.url, "Hello", is_streamed=False)
+        # A whole answer has a length, and its client knows it to be there before it is kept.
+        await eventually(lambda: len(read(tmp_path)) == 2, "both calls are kept")
     assert streamed.status_code == whole.status_code == 200
     entries = read(tmp_path)
     assert len(entries) == 2

@@ -46,7 +46,10 @@ def write(folder: Path, number: int, entry: Entry) -> Path:
     text = json.dumps(
         entry.model_dump(mode="json", exclude_none=True), indent=2, ensure_ascii=False
     )
-    path.write_text(text + "\n", encoding="utf-8")
+    # Whoever reads the folder meanwhile finds no half of one.
+    part = path.with_suffix(".part")
+    part.write_text(text + "\n", encoding="utf-8")
+    part.replace(path)
     return path
 
 
