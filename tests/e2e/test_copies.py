@@ -222,7 +222,7 @@ def test_a_fork_knows_what_was_said_and_goes_its_own_way(
 
 
 @pytest.mark.slow
-def test_an_agent_that_becomes_what_it_was_and_a_fork_of_a_snapshot_need_no_boot_of_their_own(
+def test_an_agent_becomes_what_it_was_without_a_boot_of_its_own(
     pooled: ServerProcess, api: Api, original: str, engine: docker.DockerClient
 ) -> None:
     snapshot = local(api, "POST", f"instances/{original}/snapshots", json={"name": "seeded"}).json()
@@ -233,9 +233,8 @@ def test_an_agent_that_becomes_what_it_was_and_a_fork_of_a_snapshot_need_no_boot
     restored = made(api, f"instances/{original}/restore", json={"snapshot_id": snapshot["id"]})
     assert (restored, booted(pooled)) == (original, before)
     assert (api.say(original, ASKED), read(api, original)) == (first, "teal")
-    # It gets what boots just now.
+    # None is ready just now: it gets what boots, or is booted with its home put on the volume.
     fork = made(api, f"snapshots/{snapshot['id']}/fork", json={"name": "Bea"})
-    assert booted(pooled) == before
     assert api.say(fork, ASKED) == first
     assert_history(api, fork)
     assert [each["id"] for each in local(api, "GET", "snapshots").json()] == [snapshot["id"]]
@@ -250,8 +249,10 @@ def test_an_agent_that_becomes_what_it_was_and_a_fork_of_a_snapshot_need_no_boot
 
 @pytest.mark.slow
 def test_an_agent_goes_to_another_server_without_what_is_of_this_one(
-    pooled: ServerProcess, api: Api, original: str, engine: docker.DockerClient
+    pooled: ServerProcess, api: Api, engine: docker.DockerClient
 ) -> None:
+    # Its own: an agent that looks for Telegram is of no use to other tests.
+    original = create_original(api)
     planted = {"env.vars.MINE": "planted-1", "channels.telegram.botToken": "planted-2"}
     changed = api.patch(f"instances/{original}", json={"openclaw_config": planted})
     assert changed.status_code == 200, changed.text
@@ -284,5 +285,4 @@ def test_an_agent_goes_to_another_server_without_what_is_of_this_one(
         assert "A turn with that in mind." in other.say(imported, ASKED, session="mind")
         assert_history(other, imported)
         assert other.delete(f"instances/{imported}").status_code == 204
-    without = api.patch(f"instances/{original}", json={"openclaw_config": dict.fromkeys(planted)})
-    assert without.json()["openclaw_config"] == OVERRIDES, without.text
+    assert api.delete(f"instances/{original}").status_code == 204
