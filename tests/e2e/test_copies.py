@@ -251,9 +251,14 @@ def test_an_agent_becomes_what_it_was_without_a_boot_of_its_own(
 def test_an_agent_goes_to_another_server_without_what_is_of_this_one(
     pooled: ServerProcess, api: Api, engine: docker.DockerClient
 ) -> None:
-    # Its own: an agent that looks for Telegram is of no use to other tests.
+    # Its own: what is planted stays.
     original = create_original(api)
-    planted = {"env.vars.MINE": "planted-1", "channels.telegram.botToken": "planted-2"}
+    planted: dict[str, Any] = {
+        "env.vars.MINE": "planted-1",
+        "channels.telegram.botToken": "planted-2",
+        # Nobody is to look for Telegram meanwhile.
+        "channels.telegram.enabled": False,
+    }
     changed = api.patch(f"instances/{original}", json={"openclaw_config": planted})
     assert changed.status_code == 200, changed.text
     api.say(original, "A turn with that in mind.", session="mind")
