@@ -85,11 +85,6 @@ def test_telegram_is_connected_and_a_stranger_let_in(
     assert answer.status_code == 200, answer.text
     page.goto(f"{pages}/channels")
     page.locator("#open-telegram").click()
-    page.locator("#telegram-token").fill("123456:wrong")
-    refuse(page, 400)
-    page.locator("#connect-telegram").click()
-    page.get_by_role("alert").get_by_text("nauthorized").wait_for()
-    page.locator("#state-telegram").get_by_text("nauthorized").wait_for()
     page.locator("#telegram-token").fill(TOKEN)
     page.locator("#connect-telegram").click()
     page.locator("#mark-telegram").get_by_text("connected", exact=True).wait_for()
@@ -102,10 +97,6 @@ def test_telegram_is_connected_and_a_stranger_let_in(
         return found and found[0]
 
     code = eventually(code_given, "the stranger is given a code", REPLY_TIMEOUT_S)
-    page.locator("#code-telegram").fill("ZZZZZZZZ")
-    refuse(page, 404)
-    page.keyboard.press("Enter")
-    page.get_by_role("alert").get_by_text("No pending pairing request").wait_for()
     page.locator("#code-telegram").fill(code.lower())
     page.keyboard.press("Enter")
     page.locator("#notice").get_by_text(f"Approved telegram sender {ADA}").wait_for()
