@@ -94,6 +94,8 @@ def test_a_page_whose_name_now_leads_here_is_of_no_use(page: Page, server: Serve
     status, words = page.evaluate(SIGN_UP, ["/v1/organization/signup", "cors", "application/json"])
     assert status == 403
     assert "api_key" not in words
+    # A line comes after its answer.
+    eventually(lambda: signups(server)[len(before) :], "the request is in the log")
     assert signups(server)[len(before) :] == ["403"]
 
 
