@@ -10,6 +10,8 @@ import pytest
 from openai import AsyncOpenAI, OpenAI
 from pydantic import BaseModel
 
+from tests.e2e.waiting import eventually
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -86,5 +88,6 @@ def test_a_response_carries_the_id_that_the_servers_log_has(
     client: OpenAI, server: ServerProcess
 ) -> None:
     response = client.responses.create(model=MODEL, input="Hello!")
-    assert response._request_id is not None
-    assert response._request_id in server.log()
+    request_id = response._request_id
+    assert request_id is not None
+    eventually(lambda: request_id in server.log(), "the request is in the log")
