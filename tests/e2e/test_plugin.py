@@ -79,7 +79,7 @@ def test_unrecorded():
 # Plugins of other packages in this environment, which load slowly.
 UNRELATED = ("randomly", "langsmith_plugin", "llmock", "schemathesis", "hypothesispytest")
 PYTEST = (sys.executable, "-m", "pytest", "-q", *(f"-pno:{each}" for each in UNRELATED))
-RUN_TIMEOUT_S = 300
+RUN_TIMEOUT_S = 600
 KILLED = """
 def test_that_waits(chowder_instance):
     print("started", flush=True)
