@@ -18,7 +18,7 @@ TOGETHER = "tests/conformance"
 """A folder whose modules share what they make at the service."""
 
 
-class FileScheduling(LoadScopeScheduling):  # type: ignore[misc]
+class FileScheduling(LoadScopeScheduling):  # type: ignore[misc]  # no types
     """A test file stays on one worker, so that what a module sets up is set up once."""
 
     def _split_scope(self, nodeid: str) -> str:

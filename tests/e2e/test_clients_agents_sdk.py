@@ -26,7 +26,7 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-@function_tool  # type: ignore[untyped-decorator]
+@function_tool  # type: ignore[untyped-decorator]  # mypy skips SDKs
 def get_weather(city: str) -> str:
     """The weather in a city."""
     return f"18 °C in {city}"

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
 
-@tool  # type: ignore[untyped-decorator]
+@tool  # type: ignore[untyped-decorator]  # mypy skips SDKs
 def get_weather(city: str) -> str:
     """The weather in a city."""
     return f"18 °C in {city}"

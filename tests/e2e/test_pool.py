@@ -250,11 +250,11 @@ def test_who_finds_none_ready_gets_the_one_that_boots(
     label = f"dev.chowder-local.store={held.store_id}"
 
     def booting(*others: str | None) -> Container:
-        def found() -> list[Container]:
+        def look() -> list[Container]:
             running = engine.containers.list(filters={"label": label, "status": "running"})
             return [each for each in running if each.name not in others]
 
-        (container,) = eventually(found, "the next spare boots")
+        (container,) = eventually(look, "the next spare boots")
         return container
 
     with Api(held.base_url, held.key) as api:

@@ -312,14 +312,8 @@ async def open_world(
             egress=egress, events=events, scripts=scripts, recordings=recordings,
         )  # fmt: skip
         yield World(
-            clock=clock,
-            database=database,
-            engine=engine,
-            gateway=gateway,
-            vault=vault,
-            instances=instances,
-            sessions=sessions,
-            histories=histories,
+            clock=clock, database=database, engine=engine, gateway=gateway, vault=vault,
+            instances=instances, sessions=sessions, histories=histories,
             session_watch=session_watch,
             usage=UsageQueries(database),
             keys=keys,

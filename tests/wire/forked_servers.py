@@ -120,6 +120,7 @@ def _exit_code(process_id: int, timeout_s: float) -> int:
         found, status = os.waitpid(process_id, os.WNOHANG)
         if found:
             return os.waitstatus_to_exitcode(status)
+        # Nothing portable waits for one child with a deadline.
         time.sleep(POLL_S)
     raise TimeoutError(f"the server {process_id} has not ended")
 

@@ -39,7 +39,7 @@ CALL = {
 }  # fmt: skip
 
 
-@function_tool  # type: ignore[untyped-decorator]
+@function_tool  # type: ignore[untyped-decorator]  # mypy skips SDKs
 def get_weather(city: str) -> str:
     """The weather in a city."""
     return f"Rain in {city}"
