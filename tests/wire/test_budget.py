@@ -19,7 +19,7 @@ from chowder_local.web.budget import UNCOUNTED_BYTES, Budget
 from chowder_local.web.listener import with_state
 from chowder_local.web.middleware import Api, Failures
 from tests.scripted import gateway as scripted
-from tests.scripted.serving import eventually, serve
+from tests.scripted.serving import eventually, loopback_client, serve
 from tests.scripted.world import open_world
 from tests.web.conftest import services_of
 
@@ -63,7 +63,7 @@ async def serving(budget: Budget) -> AsyncIterator[tuple[Server, httpx.AsyncClie
     limits = httpx.Limits(max_connections=None)
     async with (
         serve(app) as url,
-        httpx.AsyncClient(verify=False, base_url=url, timeout=30, limits=limits) as client,
+        loopback_client(base_url=url, timeout=30, limits=limits) as client,
     ):
         server.url = url
         yield server, client
@@ -211,7 +211,7 @@ async def test_a_message_holds_its_body_until_it_is_answered(tmp_path: Path) -> 
         world.gateway.handler = scripted.silent
         async with (
             serve(app) as url,
-            httpx.AsyncClient(verify=False, base_url=url, headers=headers, timeout=30) as client,
+            loopback_client(base_url=url, headers=headers, timeout=30) as client,
         ):
             leaving = asyncio.ensure_future(client.post(path, json=body))
             await eventually(lambda: world.gateway.messages, "the agent has it")

@@ -13,6 +13,7 @@ from chowder_local.domain import SandboxId
 from chowder_local.errors.upstream import ContextLengthExceeded, ProviderFailed
 from chowder_local.relay.compaction import MAX_CALLS
 from chowder_local.relay.providers import error_words
+from tests.scripted.serving import loopback_client
 from tests.wire.test_other_providers import ANSWER, NOWHERE, TOKEN, lab
 from tests.wire.test_relay import Upstream, answer
 
@@ -29,9 +30,7 @@ SANDBOX = SandboxId("sandbox-1")
 @pytest.fixture
 async def http() -> AsyncIterator[httpx.AsyncClient]:
     headers = {**TOKEN, "traceparent": f"00-{'5' * 32}-{'6' * 16}-01"}
-    async with httpx.AsyncClient(
-        verify=False, timeout=20, trust_env=False, headers=headers
-    ) as client:
+    async with loopback_client(timeout=20, trust_env=False, headers=headers) as client:
         yield client
 
 

@@ -6,7 +6,6 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-import httpx
 import pytest
 
 from chowder_local.domain import InstanceStatus, KeyId, SandboxUsage
@@ -17,13 +16,15 @@ from chowder_local.relay.replies.rules import ReplyScript
 from chowder_local.tasks import owned_tasks
 from chowder_local.upstream import sse
 from chowder_local.web.dashboard.live import AT_ONCE
-from tests.scripted.serving import eventually, serve
+from tests.scripted.serving import eventually, loopback_client, serve
 from tests.scripted.world import World, open_world
 from tests.web.conftest import app_of, services_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+
+    import httpx
 
     from chowder_local.web.state import Services
 
@@ -71,9 +72,7 @@ async def client(world: World, services: Services) -> AsyncIterator[httpx.AsyncC
     async with serve(app_of(world, services)) as url:
         session = await services.dashboard.sign_ins.begin(world.key)
         cookies = {services.dashboard.sign_ins.cookie: session}
-        async with httpx.AsyncClient(
-            verify=False, base_url=url, cookies=cookies, timeout=DEADLINE_S
-        ) as client:
+        async with loopback_client(base_url=url, cookies=cookies, timeout=DEADLINE_S) as client:
             yield client
 
 

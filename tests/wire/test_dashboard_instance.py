@@ -7,13 +7,12 @@ import json
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import pytest
 
 from chowder_local.errors.sandboxes import EngineUnavailable
 from chowder_local.events import EventType
 from chowder_local.web.dashboard.logs import KEPT
-from tests.scripted.serving import eventually, serve
+from tests.scripted.serving import eventually, loopback_client, serve
 from tests.scripted.world import World, open_world
 from tests.web.conftest import app_of, services_of
 from tests.wire.test_dashboard import DEADLINE_S, Page
@@ -21,6 +20,8 @@ from tests.wire.test_dashboard import DEADLINE_S, Page
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+
+    import httpx
 
     from chowder_local.domain import Instance
 
@@ -38,9 +39,7 @@ async def client(world: World) -> AsyncIterator[httpx.AsyncClient]:
     async with serve(app_of(world, services)) as url:
         session = await services.dashboard.sign_ins.begin(world.key)
         cookies = {services.dashboard.sign_ins.cookie: session}
-        async with httpx.AsyncClient(
-            verify=False, base_url=url, cookies=cookies, timeout=DEADLINE_S
-        ) as client:
+        async with loopback_client(base_url=url, cookies=cookies, timeout=DEADLINE_S) as client:
             yield client
 
 

@@ -18,7 +18,7 @@ from chowder_local.parts import open_events
 from chowder_local.stopping import Stopping
 from chowder_local.upstream import sse
 from chowder_local.web.listener import with_state
-from tests.scripted.serving import eventually, serve
+from tests.scripted.serving import eventually, loopback_client, serve
 from tests.scripted.world import World, open_world
 from tests.web.conftest import services_of
 
@@ -77,7 +77,7 @@ class Server:
         carried = {"Authorization": f"Bearer {key or self.world.key}", **headers}
         async with (
             asyncio.timeout(DEADLINE_S),
-            httpx.AsyncClient(verify=False, timeout=None, headers=carried) as client,
+            loopback_client(timeout=None, headers=carried) as client,
             client.stream("GET", f"{self.url}/local/events") as answer,
         ):
             assert answer.headers["Content-Type"] == "text/event-stream; charset=utf-8"

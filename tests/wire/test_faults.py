@@ -11,7 +11,7 @@ import pytest
 from chowder_local.app import State, api
 from chowder_local.domain import OrganizationId
 from chowder_local.web.listener import bound_socket, listening, with_state
-from tests.scripted.serving import eventually
+from tests.scripted.serving import eventually, loopback_client
 from tests.scripted.world import World, open_world
 from tests.web.conftest import services_of
 
@@ -40,9 +40,7 @@ async def serving(world: World) -> AsyncIterator[httpx.AsyncClient]:
         headers = {"Authorization": f"Bearer {world.key}"}
         async with (
             listening(app, bound),
-            httpx.AsyncClient(
-                verify=False, base_url=url, headers=headers, trust_env=False
-            ) as client,
+            loopback_client(base_url=url, headers=headers, trust_env=False) as client,
         ):
             yield client
 

@@ -10,7 +10,6 @@ from functools import partial
 from itertools import product, repeat
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import pytest
 
 from chowder_local.app import api
@@ -19,13 +18,15 @@ from chowder_local.instances import reconcile
 from chowder_local.web.listener import with_state
 from tests.scripted.gateway import DELTA, RESPONSE, STARTED
 from tests.scripted.hostile import PIECE, begun, said, serve_hostile, streamed, whole
-from tests.scripted.serving import eventually, serve
+from tests.scripted.serving import eventually, loopback_client, serve
 from tests.scripted.world import World, open_world
 from tests.web.conftest import services_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
     from pathlib import Path
+
+    import httpx
 
     from chowder_local.domain import Instance
     from tests.scripted.hostile import HostileGateway
@@ -136,9 +137,7 @@ async def victim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
         headers = {"Authorization": f"Bearer {world.key}"}
         async with (
             serve(with_state(api([], _no_lifespan, world.metrics), state)) as url,
-            httpx.AsyncClient(
-                verify=False, base_url=url, headers=headers, timeout=DEADLINE_S
-            ) as client,
+            loopback_client(base_url=url, headers=headers, timeout=DEADLINE_S) as client,
         ):
             yield Victim(world, client, gateway, hostile_url, taken, well)
 

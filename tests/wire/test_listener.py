@@ -17,6 +17,7 @@ from starlette.routing import Route
 from chowder_local.errors.process import PortTaken, SettingsInvalid
 from chowder_local.stopping import Stopping
 from chowder_local.web.listener import GRACE_S, bound_socket, listener, listening, with_state
+from tests.scripted.serving import loopback_client
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -89,7 +90,7 @@ def test_a_name_that_nobody_knows_is_no_setting_that_makes_sense() -> None:
 async def test_a_server_answers_inside_the_block_and_its_port_is_free_after_it() -> None:
     bound = bound_socket(LOOPBACK, 0)
     port = bound.getsockname()[1]
-    async with listening(APP, bound), httpx.AsyncClient(verify=False) as client:
+    async with listening(APP, bound), loopback_client() as client:
         assert (await client.get(url_of(bound))).text == "hello"
     with bound_socket(LOOPBACK, port):
         pass
@@ -97,7 +98,7 @@ async def test_a_server_answers_inside_the_block_and_its_port_is_free_after_it()
 
 async def test_a_client_that_comes_before_the_server_is_up_waits_and_is_served() -> None:
     bound = bound_socket(LOOPBACK, 0)
-    async with asyncio.TaskGroup() as group, httpx.AsyncClient(verify=False) as client:
+    async with asyncio.TaskGroup() as group, loopback_client() as client:
         early = group.create_task(client.get(url_of(bound)))
         await asyncio.sleep(0)
         async with listening(APP, bound):
@@ -107,7 +108,7 @@ async def test_a_client_that_comes_before_the_server_is_up_waits_and_is_served()
 async def test_an_open_stream_keeps_no_server_for_ever() -> None:
     bound = bound_socket(LOOPBACK, 0)
     assert listener(APP).config.timeout_graceful_shutdown == GRACE_S
-    async with httpx.AsyncClient(verify=False) as client, asyncio.timeout(30):
+    async with loopback_client() as client, asyncio.timeout(30):
         async with listening(APP, bound, grace_s=0):
             request = client.build_request("GET", f"{url_of(bound)}/endless")
             chunks = (await client.send(request, stream=True)).aiter_raw()
@@ -132,7 +133,7 @@ async def test_what_stops_has_told_so_before_it_waits() -> None:
     async with (
         asyncio.timeout(30),
         asyncio.TaskGroup() as group,
-        httpx.AsyncClient(verify=False) as client,
+        loopback_client() as client,
     ):
         group.create_task(server.serve(sockets=[bound]))
         asking = group.create_task(client.get(url))
@@ -158,7 +159,7 @@ async def test_asked_to_stop_twice_it_cuts_off_what_is_open() -> None:
     async with (
         asyncio.timeout(30),
         asyncio.TaskGroup() as group,
-        httpx.AsyncClient(verify=False) as client,
+        loopback_client() as client,
     ):
         serving = group.create_task(server.serve(sockets=[bound]))
         asking = group.create_task(client.get(url))
@@ -182,7 +183,7 @@ async def test_requests_find_in_their_state_what_the_lifespan_yielded() -> None:
     bound = bound_socket(LOOPBACK, 0)
     async with (
         listening(with_state(APP, {"word": "yielded"}), bound),
-        httpx.AsyncClient(verify=False) as client,
+        loopback_client() as client,
     ):
         assert (await client.get(url_of(bound))).text == "yielded"
 
@@ -194,7 +195,7 @@ async def test_one_requests_state_is_not_anothers() -> None:
 
     app = with_state(Starlette(routes=[Route("/", count)]), {})
     bound = bound_socket(LOOPBACK, 0)
-    async with listening(app, bound), httpx.AsyncClient(verify=False) as client:
+    async with listening(app, bound), loopback_client() as client:
         answers = [(await client.get(url_of(bound))).text for _ in range(2)]
     assert answers == ["1", "1"]
 

@@ -9,14 +9,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import pytest
 
 from chowder_local.app import api
 from chowder_local.upstream import sse
 from chowder_local.web.listener import with_state
 from tests.scripted import gateway as scripted
-from tests.scripted.serving import eventually, serve
+from tests.scripted.serving import eventually, loopback_client, serve
 from tests.scripted.world import World, open_world
 from tests.web.conftest import services_of
 
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
+    import httpx
     from starlette.types import Receive, Send
 
     from chowder_local.domain import Instance
@@ -49,9 +49,7 @@ class Talk:
         """An answer whose events are still coming."""
         async with (
             asyncio.timeout(DEADLINE_S),
-            httpx.AsyncClient(
-                verify=False, headers={"Authorization": f"Bearer {self.world.key}"}
-            ) as client,
+            loopback_client(headers={"Authorization": f"Bearer {self.world.key}"}) as client,
             client.stream(
                 "POST",
                 f"{self.url}/v1/instances/{self.instance.id}/session/{session}/responses",

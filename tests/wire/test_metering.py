@@ -18,7 +18,7 @@ from chowder_local.domain import InstanceId, ModelProvider, SandboxId
 from chowder_local.relay.calls import Loan, ModelCall
 from chowder_local.relay.metering import Metering
 from chowder_local.store.usage import Counts, Kind
-from tests.scripted.serving import eventually
+from tests.scripted.serving import eventually, loopback_client
 from tests.wire.conftest import RELAY_TOKEN, Noted
 
 if TYPE_CHECKING:
@@ -57,9 +57,7 @@ CALLS: list[tuple[str, str, dict[str, Any]]] = [
 
 @pytest.fixture
 async def http() -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(
-        verify=False, timeout=20, trust_env=False, headers=HEADERS
-    ) as client:
+    async with loopback_client(timeout=20, trust_env=False, headers=HEADERS) as client:
         yield client
 
 

@@ -16,6 +16,7 @@ from chowder_local.errors.upstream import ProviderFailed
 from chowder_local.relay.catalogue import Catalogue
 from chowder_local.relay.providers import error_words
 from chowder_local.upstream.forward import Forwarder, open_client
+from tests.scripted.serving import loopback_client
 from tests.unit.test_metrics import FIGURES
 from tests.wire.test_relay import Upstream, answer, hang
 
@@ -51,9 +52,7 @@ def lab(url: str, key: str = "") -> dict[str, Endpoint]:
 
 @pytest.fixture
 async def http() -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(
-        verify=False, timeout=20, trust_env=False, headers=TOKEN
-    ) as client:
+    async with loopback_client(timeout=20, trust_env=False, headers=TOKEN) as client:
         yield client
 
 

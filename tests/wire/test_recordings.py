@@ -7,7 +7,6 @@ import logging
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import pytest
 from llmock.main import create_app as create_stand_in
 from llmock.simulation import MockResponseSettings
@@ -15,12 +14,14 @@ from llmock.simulation import MockResponseSettings
 from chowder_local.domain import InstanceId, ModelProvider
 from chowder_local.errors.upstream import ProviderFailed
 from chowder_local.relay.recordings.folders import read
-from tests.scripted.serving import eventually
+from tests.scripted.serving import eventually, loopback_client
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
+
+    import httpx
 
     Serve = Callable[[Any], AbstractAsyncContextManager[str]]
     OpenRelay = Callable[..., AbstractAsyncContextManager[Any]]
@@ -34,7 +35,7 @@ HEADERS = {"x-api-key": "sandbox-1.relay-token", "x-goog-api-key": "sandbox-1.re
 
 @pytest.fixture
 async def http() -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(verify=False, timeout=20, trust_env=False) as client:
+    async with loopback_client(timeout=20, trust_env=False) as client:
         yield client
 
 

@@ -24,7 +24,7 @@ from chowder_local.relay.choices import ANY_TOOL
 from chowder_local.relay.exchanges import Try
 from chowder_local.relay.providers import error_words
 from chowder_local.web.bodies import UNCOUNTED_BYTES
-from tests.scripted.serving import eventually
+from tests.scripted.serving import eventually, loopback_client
 from tests.unit.test_metrics import FIGURES
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ async def half_an_answer(send: Any) -> None:
 
 @pytest.fixture
 async def http() -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(verify=False, timeout=20, trust_env=False) as client:
+    async with loopback_client(timeout=20, trust_env=False) as client:
         yield client
 
 
@@ -581,7 +581,7 @@ async def test_a_message_to_an_agent_that_has_forgotten_what_it_relies_on_reache
     open_relay: OpenRelay,
 ) -> None:
     line = "Runtime: agent=main | session=agent:main:main | sessionId={} | host=agent"
-    async with open_relay(OFFLINE_KEY) as relay, httpx.AsyncClient(verify=False) as client:
+    async with open_relay(OFFLINE_KEY) as relay, loopback_client() as client:
 
         async def status_in(session_id: str) -> int:
             answer = await client.post(

@@ -13,6 +13,7 @@ from chowder_local.domain import ModelProvider, SandboxId
 from chowder_local.errors.process import DataDirUnusable
 from chowder_local.errors.upstream import RelayFailed
 from chowder_local.relay.providers import error_words
+from tests.scripted.serving import loopback_client
 
 if TYPE_CHECKING:
     import logging
@@ -60,7 +61,7 @@ async def test_a_failure_of_ours_crosses_openclaw_as_a_providers_would(
 ) -> None:
     async with (
         open_relay(None, lender=Failing(failure)) as relay,
-        httpx.AsyncClient(verify=False) as http,
+        loopback_client() as http,
     ):
         answer = await http.post(f"{relay.url}/{provider}/x", json=ASK, headers=HEADERS)
     # The one status after which OpenClaw neither tries again nor blocks the provider.
@@ -78,7 +79,7 @@ async def test_a_failure_of_ours_within_an_answer_breaks_it_off_and_is_told(
     def fail(*_: object) -> None:
         raise RuntimeError("unexpected")
 
-    async with open_relay("offline") as relay, httpx.AsyncClient(verify=False) as http:
+    async with open_relay("offline") as relay, loopback_client() as http:
         monkeypatch.setattr(relay.exchanges, "came", fail)
         with pytest.raises(httpx.RemoteProtocolError):
             await http.post(f"{relay.url}/openai/responses", json=ASK, headers=HEADERS)

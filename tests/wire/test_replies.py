@@ -11,6 +11,7 @@ import pytest
 from chowder_local.domain import InstanceId, ModelProvider, OrganizationId
 from chowder_local.errors.upstream import ProviderFailed
 from chowder_local.relay.replies.rules import ReplyScript
+from tests.scripted.serving import loopback_client
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -29,7 +30,7 @@ RUNTIME = "Runtime: agent=main | session={} | sessionId=1 | host=agent"
 
 @pytest.fixture
 async def http() -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(verify=False, timeout=20, trust_env=False) as client:
+    async with loopback_client(timeout=20, trust_env=False) as client:
         yield client
 
 

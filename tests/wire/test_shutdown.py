@@ -49,7 +49,7 @@ class Server:
         facts = self.said()
         self.path = f"/v1/instances/{facts['instance_id']}"
         self.client = httpx.Client(
-            verify=False,
+            verify=False,  # On the loopback it needs no certificates.
             base_url=f"http://127.0.0.1:{self.port}",
             headers={"Authorization": f"Bearer {facts['key']}"},
             timeout=DEADLINE_S,

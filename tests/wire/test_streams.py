@@ -19,7 +19,7 @@ from chowder_local.metrics import Metrics
 from chowder_local.stopping import Stopping
 from chowder_local.web import middleware
 from chowder_local.web.streams import ClosingStream, event_stream, while_connected
-from tests.scripted.serving import eventually, serve
+from tests.scripted.serving import eventually, loopback_client, serve
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -85,7 +85,7 @@ def streamed(source: Source) -> Handler:
 @asynccontextmanager
 async def asking(url: str) -> AsyncIterator[httpx.Response]:
     async with (
-        httpx.AsyncClient(verify=False) as client,
+        loopback_client() as client,
         client.stream("POST", url, json={}) as answer,
     ):
         yield answer
@@ -192,7 +192,7 @@ async def test_what_fails_before_the_first_event_is_an_ordinary_error() -> None:
     async def handler(_: Request) -> Response:
         return event_stream(broken())
 
-    async with serving(handler) as url, httpx.AsyncClient(verify=False) as client:
+    async with serving(handler) as url, loopback_client() as client:
         answer = await client.post(url)
     assert (answer.status_code, answer.json()) == (
         502,
@@ -208,7 +208,7 @@ async def test_a_stream_without_an_event_is_an_empty_answer() -> None:
     async def handler(_: Request) -> Response:
         return event_stream(empty())
 
-    async with serving(handler) as url, httpx.AsyncClient(verify=False) as client:
+    async with serving(handler) as url, loopback_client() as client:
         answer = await client.post(url)
     assert (answer.status_code, answer.content) == (200, b"")
 
@@ -296,7 +296,7 @@ async def test_a_call_whose_client_stays_gives_its_result_or_its_failure() -> No
 
         return JSONResponse(await while_connected(request, work))
 
-    async with serving(handler) as url, httpx.AsyncClient(verify=False) as client:
+    async with serving(handler) as url, loopback_client() as client:
         good = await client.post(url, json={})
         bad = await client.post(url, json={"fails": True})
     assert good.json() == {"done": True}
@@ -348,7 +348,7 @@ async def test_a_stream_that_has_not_begun_when_the_server_stops_is_refused() ->
     async def handler(_: Request) -> Response:
         return event_stream(silent(), stopping=stopping)
 
-    async with serving(handler) as url, httpx.AsyncClient(verify=False) as client:
+    async with serving(handler) as url, loopback_client() as client:
         async with asyncio.TaskGroup() as group:
             waiting = group.create_task(client.post(url))
             await has_begun.wait()
@@ -372,5 +372,5 @@ async def test_an_answer_that_comes_while_the_server_stops_is_the_clients(
 
         return JSONResponse(await while_connected(request, work, stopping))
 
-    async with serving(handler) as url, httpx.AsyncClient(verify=False) as client:
+    async with serving(handler) as url, loopback_client() as client:
         assert (await client.post(url)).json() == "done"
