@@ -7,17 +7,19 @@ import os
 import secrets
 import shutil
 import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from filelock import FileLock
 
 from chowder_local.engine.image_recipe import expected_tag
 from chowder_local.settings import Settings
 from tests.e2e.github_runner import Failed, GitHubRunner
 from tests.e2e.gitlab_runner import job, run_job
-from tests.e2e.install_cache import cached_folder
+from tests.e2e.made_once import made_once
 from tests.e2e.serving import bare_environment, free_port
 from tests.e2e.whole_life import assert_nothing_left
 
@@ -54,7 +56,9 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     environment cannot be moved, so the checkout is always in the same folder.
     """
     source = tmp_path_factory.mktemp("recipes") / "project"
-    with cached_folder("recipes", [ROOT / each for each in ENVIRONMENT]) as folder:
+    inputs = [(ROOT / each).read_bytes() for each in ENVIRONMENT]
+    folder = made_once("recipes", lambda _: None, *inputs, sys.version, sys.base_prefix)
+    with FileLock(folder / "in-use.lock"):
         target, environment = folder / "checkout", folder / "environment"
         if (target / ".venv").exists():
             (target / ".venv").rename(environment)

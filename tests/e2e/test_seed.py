@@ -54,7 +54,6 @@ def test_an_agent_is_seeded_once_and_gone_after_a_reset(
     file.write_text(FILE)
     (tmp_path / "tides").mkdir()
     (tmp_path / "tides" / "SKILL.md").write_text(SKILL)
-    before = names_of_sandboxes(engine, quick_server.store_id)
     first, _ = seeded(quick_server, file)
     instance_id = first["instances"][0]["id"]
 
@@ -72,7 +71,8 @@ def test_an_agent_is_seeded_once_and_gone_after_a_reset(
         Client(quick_server.base_url, first["key"]) as client,
         Api(quick_server.base_url, first["key"]) as api,
     ):
-        config = config_of(container_of(engine, api, instance_id))
+        container = container_of(engine, api, instance_id)
+        config = config_of(container)
         assert config["agents"]["defaults"]["thinkingDefault"] == "off"
         for path, content in (
             ("workspace/notes.md", "The tide turns at noon."),
@@ -82,4 +82,4 @@ def test_an_agent_is_seeded_once_and_gone_after_a_reset(
             assert file_of.json()["content"] == content
         assert client.reset() == {"instances": 1, "keys": 1, "faults": 0, "snapshots": 0}
         assert client.instances() == []
-    assert names_of_sandboxes(engine, quick_server.store_id) == before
+    assert container.name not in names_of_sandboxes(engine, quick_server.store_id)
