@@ -262,40 +262,6 @@ def page(browser: Browser, served: Served) -> Iterator[Page]:
         yield page
 
 
-@pytest.fixture(scope="session")
-def live_key(only_server: ServerProcess) -> str:
-    """The key of an organization whose model keys are real ones to the stand-in."""
-    only_server.ensure_up()
-    with Api(only_server.base_url, "none") as api:
-        answer = api.post("organization/signup", json={"name": "live"})
-        key: str = answer.json()["api_key"]
-        return key
-
-
-@pytest.fixture
-def live(server: ServerProcess, live_key: str) -> Iterator[Api]:
-    """That organization's client; the planted keys are set anew for each test."""
-    with Api(server.base_url, live_key) as api:
-        changed = api.patch("organization", json={"model_api_keys": MODEL_KEYS})
-        assert changed.status_code == 200, changed.text
-        yield api
-
-
-@pytest.fixture
-def live_instance(live: Api) -> str:
-    """Its one agent, running."""
-    found = live.get("instances").json()
-    instance_id: str = found[0]["id"] if found else live.created("live")
-    live.until(instance_id, "running")
-    return instance_id
-
-
-@pytest.fixture
-def live_conversation(server: ServerProcess, live_instance: str) -> str:
-    """The base URL that leads an SDK to a conversation of the test's own with that agent."""
-    return f"{server.base_url}/instances/{live_instance}/session/{uuid.uuid4()}"
-
-
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[SERVERS] = []
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 FIRST = "My cat is called Schnurri."
 HELD = {"agents.defaults.timeoutSeconds": 1234}
 """With this configuration a quick agent boots until `let_go`."""
+RELEASE = "touch /data/go"
+"""In a sandbox that is held: starts its gateway."""
 
 
 @contextmanager
@@ -61,7 +63,7 @@ def let_go(
         # Which one is its own is told only once it runs.
         for container in containers(engine, server.store_id):
             with suppress(DockerException):
-                inside(container, "touch /data/go")
+                inside(container, RELEASE)
         found: dict[str, Any] = api.get(f"instances/{instance_id}").json()
         return found if found["status"] == "running" else None
 

@@ -79,9 +79,10 @@ async function askModel({ "x-openclaw-model": name, "x-openclaw-session-key": ke
 }
 
 async function turn(said, headers) {
+  // As OpenClaw does. A load's messages are megabytes.
+  console.log(said.slice(0, 1000));
   if (said.includes("eat memory")) eatMemory();
   const all = (turns[headers["x-openclaw-session-key"]] ??= []);
-  // A load's messages are megabytes.
   all.push(said.slice(0, 1000));
   keep();
   const [, words] = said.match(/ask your model: (.*)/) ?? [];

@@ -47,12 +47,6 @@ def key(api: Api, instance: str) -> str:
     return scoped_key(api, instance)
 
 
-@pytest.fixture
-def live_page_key(live: Api, live_instance: str) -> str:
-    """The same for the agent whose model calls go to the stand-in."""
-    return scoped_key(live, live_instance)
-
-
 def scoped_key(api: Api, *instance_ids: str) -> str:
     body = {"name": "page", "instance_ids": instance_ids, "permissions": ["read", "interact"]}
     answer = api.post("keys", json=body)
@@ -116,14 +110,15 @@ def test_a_page_from_elsewhere_is_refused_whatever_its_name_begins_with(
         assert server.log().count(asked) > before, host
 
 
+@pytest.mark.usefixtures("keyed")
 def test_a_page_reads_a_stream_as_it_comes(
-    page: Page, live_conversation: str, live_page_key: str, stand_in: StandIn
+    page: Page, conversation: str, key: str, stand_in: StandIn
 ) -> None:
     slow = Slow()
     body = {"model": "claude-sonnet-4-20250514", "input": "A story.", "stream": True}
     with stand_in.behaving(slow):
         begin = "(given) => { window.ended = stream(...given); }"
-        page.evaluate(begin, [f"{live_conversation}/responses", live_page_key, body])
+        page.evaluate(begin, [f"{conversation}/responses", key, body])
         await_text(page, slow.WORDS)
         assert not slow.left.is_set()
         assert "response.completed" not in page.evaluate("shown.types")
@@ -137,14 +132,15 @@ def test_a_page_reads_a_stream_as_it_comes(
     assert types[-2:] == ["response.completed", "[DONE]"]
 
 
+@pytest.mark.usefixtures("keyed")
 def test_a_page_that_is_closed_ends_its_model_call(
-    page: Page, live_conversation: str, live_page_key: str, stand_in: StandIn
+    page: Page, conversation: str, key: str, stand_in: StandIn
 ) -> None:
     slow = Slow()
     body = {"model": "claude-sonnet-4-20250514", "input": "A story.", "stream": True}
     with stand_in.behaving(slow):
         begin = "(given) => { stream(...given); }"
-        page.evaluate(begin, [f"{live_conversation}/responses", live_page_key, body])
+        page.evaluate(begin, [f"{conversation}/responses", key, body])
         await_text(page, slow.WORDS)
         page.close()
         assert slow.left.wait(timeout=30)
@@ -170,10 +166,11 @@ def test_a_page_reads_why_its_call_was_refused(
         assert seen["body"]["detail"], status
 
 
+@pytest.mark.usefixtures("keyed")
 def test_a_page_reads_when_it_may_try_again(
-    page: Page, live_conversation: str, live_page_key: str, stand_in: StandIn
+    page: Page, conversation: str, key: str, stand_in: StandIn
 ) -> None:
     with stand_in.behaving(refusal(429, "Slow down.", retry_after="1")):
-        seen = call(page, f"{live_conversation}/responses", live_page_key, HELLO)
+        seen = call(page, f"{conversation}/responses", key, HELLO)
     assert (seen["status"], seen["headers"]["retry-after"]) == (429, "1")
     assert "Slow down." in seen["body"]["detail"]["error"]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from chowder_local.client import Client
 from tests.e2e.api import Api, text_of
 
 if TYPE_CHECKING:
@@ -41,16 +42,25 @@ AWKWARD_NAMES = [
 
 
 @pytest.mark.slow
-def test_every_session_name_is_a_conversation_of_its_own(api: Api, instance: str) -> None:
+def test_every_session_name_is_a_conversation_of_its_own_listed_and_read_by_it(
+    server: ServerProcess, api: Api, instance: str
+) -> None:
     run = uuid.uuid4().hex
     main = f"In the main one {run}."
     api.say(instance, main)
     for number, name in enumerate(AWKWARD_NAMES):
         assert "Turn 1." in api.say(instance, f"Secret {number}.", session=name), name
-    for number, name in enumerate(AWKWARD_NAMES):
-        answer = api.say(instance, "And before?", session=name)
-        assert "Turn 2." in answer, name
-        assert f"Secret {number}." in answer, name
+    with Client(server.base_url, server.key) as client:
+        first, *_ = listed = client.sessions(instance)
+        assert first["is_main"]
+        messages = {each["name"]: each["messages"] for each in listed}
+        for number, name in enumerate(AWKWARD_NAMES):
+            assert messages[name] == 2, name
+            asked, _ = client.transcript(instance, name)["turns"]
+            assert asked["text"] == f"Secret {number}.", name
+    for name in ("Case", "case"):
+        secret = f"Secret {AWKWARD_NAMES.index(name)}."
+        assert f'Before that: "{secret}"' in api.say(instance, "And before?", session=name)
     assert f'Before that: "{main}"' in api.say(instance, "And before?")
 
 

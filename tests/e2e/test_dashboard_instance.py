@@ -1,4 +1,7 @@
-"""The files, the log and the snapshots of real agents, by clicking in real Chromium."""
+"""The files, the log and the snapshots of an agent, by clicking in real Chromium.
+
+What it says is of no interest here, so it is a quick one.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.e2e.api import BOOT_TIMEOUT_S, TURN_TIMEOUT_S, Api
+from tests.e2e.containers import container_of, inside
 from tests.e2e.dashboards import root, visit_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    import docker
     from playwright.sync_api import Browser, Page
 
     from tests.e2e.serving import ServerProcess
@@ -29,9 +34,14 @@ LARGE_BYTES = 20_000_000
 
 
 @pytest.fixture
-def page(browser: Browser, server: ServerProcess) -> Iterator[Page]:
-    with visit_server(browser, server) as page:
+def page(browser: Browser, quick_server: ServerProcess) -> Iterator[Page]:
+    with visit_server(browser, quick_server) as page:
         yield page
+
+
+@pytest.fixture
+def agent(quick_ids: list[str]) -> str:
+    return quick_ids[0]
 
 
 def content(api: Api, instance: str, path: str) -> str:
@@ -48,12 +58,15 @@ def put(api: Api, instance: str, path: str, text: str) -> None:
 
 
 def test_what_an_agent_is_told_to_be_is_edited(
-    page: Page, server: ServerProcess, api: Api, instance: str
+    page: Page,
+    quick_server: ServerProcess,
+    quick_api: Api,
+    agent: str,
+    engine: docker.DockerClient,
 ) -> None:
-    # With its first turn an agent has a workspace.
-    api.say(instance, "Hey!", session=uuid.uuid4().hex)
-    was = content(api, instance, "workspace/AGENTS.md")
-    page.goto(f"{root(server)}/instances/{instance}")
+    was = "Be kind.\n"
+    put(quick_api, agent, "workspace/AGENTS.md", was)
+    page.goto(f"{root(quick_server)}/instances/{agent}")
     page.get_by_role("link", name="Files").click()
     page.get_by_role("link", name="workspace/").click()
     page.get_by_role("link", name="AGENTS.md", exact=True).click()
@@ -62,28 +75,28 @@ def test_what_an_agent_is_told_to_be_is_edited(
     text.fill(f"{was}\n{HOSTILE}\n")
     page.keyboard.press("Control+s")
     page.locator("#notice").get_by_text("workspace/AGENTS.md is saved.").wait_for()
-    assert content(api, instance, "workspace/AGENTS.md") == f"{was}\n{HOSTILE}\n"
+    assert content(quick_api, agent, "workspace/AGENTS.md") == f"{was}\n{HOSTILE}\n"
     # What the agent does to it meanwhile is not lost.
-    agents = "/data/.openclaw/workspace/AGENTS.md"
-    api.say(instance, f'call exec {{"command": "echo mine >> {agents}"}}', session=uuid.uuid4().hex)
+    container = container_of(engine, quick_api, agent)
+    assert inside(container, "echo mine >> /data/.openclaw/workspace/AGENTS.md")[0] == 0
     text.fill(was)
     page.get_by_role("button", name="Save").click()
     page.get_by_text("The file has been changed since you opened it").wait_for()
-    assert content(api, instance, "workspace/AGENTS.md").endswith("\nmine\n")
+    assert content(quick_api, agent, "workspace/AGENTS.md").endswith("\nmine\n")
     page.get_by_label("Save mine all the same").check()
     page.get_by_role("button", name="Save").click()
     page.get_by_text("The file has been changed").wait_for(state="detached")
-    assert content(api, instance, "workspace/AGENTS.md") == was
+    assert content(quick_api, agent, "workspace/AGENTS.md") == was
     assert page.title() != "owned"
 
 
 def test_a_large_file_goes_there_and_back(
-    page: Page, server: ServerProcess, instance: str, tmp_path: Path
+    page: Page, quick_server: ServerProcess, agent: str, tmp_path: Path
 ) -> None:
     name = f"{uuid.uuid4().hex}.bin"
     (tmp_path / name).write_bytes(os.urandom(LARGE_BYTES))
     (tmp_path / "page.html").write_text(HOSTILE)
-    page.goto(f"{root(server)}/instances/{instance}/files?path=workspace")
+    page.goto(f"{root(quick_server)}/instances/{agent}/files?path=workspace")
     page.locator("#upload").set_input_files([tmp_path / name, tmp_path / "page.html"])
     page.locator("#uploads").get_by_text("done").nth(1).wait_for(timeout=TURN_TIMEOUT_MS)
     page.get_by_role("searchbox").fill(name[:20])
@@ -98,20 +111,20 @@ def test_a_large_file_goes_there_and_back(
 
 
 def test_a_log_goes_on_while_one_looks_and_after_a_stop(
-    page: Page, server: ServerProcess, api: Api, patient: str
+    page: Page, quick_server: ServerProcess, quick_api: Api, agent: str
 ) -> None:
     log = page.locator("#log")
-    page.goto(f"{root(server)}/instances/{patient}/logs")
-    log.get_by_text("[gateway] ready").first.wait_for()
+    page.goto(f"{root(quick_server)}/instances/{agent}/logs")
+    log.get_by_text("[gateway] listens").first.wait_for()
     word = f"w{uuid.uuid4().hex[:8]}"
-    api.say(patient, f"{word} {HOSTILE}", session=uuid.uuid4().hex)
+    quick_api.say(agent, f"{word} {HOSTILE}", session=uuid.uuid4().hex)
     log.get_by_text(f"{word} <script>").first.wait_for()
     page.get_by_label("Show only lines with these words").fill(word)
     page.locator("#counted").get_by_text(" of ").wait_for()
-    assert log.get_by_text("[gateway] ready").first.is_hidden()
+    assert log.get_by_text("[gateway] listens").first.is_hidden()
     page.get_by_label("Show only lines with these words").fill("")
     # A frozen agent's log is there, and goes on with it.
-    api.stop(patient)
+    quick_api.stop(agent)
     page.get_by_text("It is stopped, and prints nothing until it is started.").wait_for()
     page.reload()
     page.get_by_text("It is stopped, and prints nothing until it is started.").wait_for()
@@ -119,37 +132,37 @@ def test_a_log_goes_on_while_one_looks_and_after_a_stop(
     page.locator("#head").get_by_role("button", name="Start").click()
     page.locator("#head").get_by_role("button", name="Stop").wait_for()
     later = f"w{uuid.uuid4().hex[:8]}"
-    api.say(patient, later, session=uuid.uuid4().hex)
+    quick_api.say(agent, later, session=uuid.uuid4().hex)
     log.get_by_text(later).first.wait_for()
     assert page.title() != "owned"
 
 
 def test_an_agent_is_made_what_it_was_by_clicking(
-    page: Page, server: ServerProcess, api: Api, patient: str
+    page: Page, quick_server: ServerProcess, quick_api: Api, agent: str
 ) -> None:
-    put(api, patient, "workspace/note.md", "calm")
+    put(quick_api, agent, "workspace/note.md", "calm")
     name = f"before {HOSTILE} {uuid.uuid4().hex[:8]}"
-    page.goto(f"{root(server)}/instances/{patient}/snapshots")
+    page.goto(f"{root(quick_server)}/instances/{agent}/snapshots")
     page.get_by_label("Name of the new snapshot").fill(name)
     page.get_by_role("button", name="Take a snapshot").click()
     page.locator("#notice").get_by_text(f"{name} is taken.").wait_for()
-    put(api, patient, "workspace/note.md", "storm")
+    put(quick_api, agent, "workspace/note.md", "storm")
     # A log goes on when its agent's sandbox is another one.
     other = page.context.new_page()
-    other.goto(f"{root(server)}/instances/{patient}/logs")
+    other.goto(f"{root(quick_server)}/instances/{agent}/logs")
     log, word = other.locator("#log"), f"w{uuid.uuid4().hex[:8]}"
-    api.say(patient, word, session=uuid.uuid4().hex)
+    quick_api.say(agent, word, session=uuid.uuid4().hex)
     log.get_by_text(word).first.wait_for()
     page.get_by_role("button", name=f"Restore {name}").click()
     page.get_by_role("dialog").get_by_role("button", name="Restore").click()
     page.locator("#notice").get_by_text("is being made what it was").wait_for()
     log.get_by_text(word).first.wait_for(state="detached", timeout=BOOT_TIMEOUT_MS)
-    log.get_by_text("[gateway] ready").first.wait_for(timeout=BOOT_TIMEOUT_MS)
+    log.get_by_text("[gateway] listens").first.wait_for(timeout=BOOT_TIMEOUT_MS)
     page.locator("#head").get_by_text("running").wait_for(timeout=BOOT_TIMEOUT_MS)
-    api.until(patient, "running")
-    assert content(api, patient, "workspace/note.md") == "calm"
+    quick_api.until(agent, "running")
+    assert content(quick_api, agent, "workspace/note.md") == "calm"
     # One that is stopped is kept as well, and is no less of an agent as a file.
-    api.stop(patient)
+    quick_api.stop(agent)
     page.locator("#head").get_by_text("stopped").wait_for()
     page.get_by_role("button", name="Take a snapshot").click()
     page.locator("#snapshots").get_by_text("Without a name").first.wait_for()
@@ -161,3 +174,4 @@ def test_an_agent_is_made_what_it_was_by_clicking(
         assert note is not None
         assert note.read() == b"calm"
     assert page.title() != "owned"
+    quick_api.start(agent)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from chowder_local.domain import InstanceStatus
+from chowder_local.openclaw.channels import APPROVE
 from chowder_local.openclaw.config_edits import HIDDEN
 from chowder_local.openclaw.config_schema import SCHEMA_FILE
 from tests.e2e import qr
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.slow
 
+ADA = 555
 HOSTILE = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
 UNLINKED = {"accountId": "default", "linked": False, "running": False, "connected": False}
 PAGER = needing("pager", "PAGER_KEY", "PAGER_ROOM", missing=("PAGER_KEY",))
@@ -124,6 +126,18 @@ def test_a_code_that_has_expired_is_told_and_made_anew(
     page.get_by_role("button", name="Show a QR code for WhatsApp").wait_for(state="hidden")
     world.gateway.rpc_answers["web.login.wait"] = void
     page.get_by_text("The code has expired.").wait_for()
+
+
+def test_a_stranger_with_a_code_is_let_in(page: Page, served: Served, ada: Instance) -> None:
+    output = f"Approved telegram sender {ADA}."
+    served.world.programs.answers[APPROVE] = {"status": 0, "output": output}
+    has(served.world, telegram={"enabled": True})
+    becomes(served.world, "telegram", UP)
+    opened(page, served, ada, "channels")
+    page.locator("#code-telegram").fill("abcd2345")
+    page.keyboard.press("Enter")
+    page.locator("#notice").get_by_text(output).wait_for()
+    assert served.world.programs.called(APPROVE) == [{"channel": "telegram", "code": "abcd2345"}]
 
 
 def test_what_is_typed_stays_while_states_change(page: Page, served: Served, ada: Instance) -> None:

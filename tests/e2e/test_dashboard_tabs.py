@@ -14,7 +14,6 @@ from tests.e2e.api import BOOT_TIMEOUT_S, Api
 from tests.e2e.bots import TOKEN, BotApi
 from tests.e2e.containers import config_of, container_of
 from tests.e2e.dashboards import refuse, root, visit_server
-from tests.e2e.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
-ADA = 556
-REPLY_TIMEOUT_S = 60.0
 LONG_MS = BOOT_TIMEOUT_S * 1000
 HOSTILE = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
 
@@ -39,18 +36,9 @@ def page(browser: Browser, server: ServerProcess) -> Iterator[Page]:
         yield page
 
 
-@pytest.fixture(scope="module")
-def clicked_id(only_server: ServerProcess) -> str:
-    """An agent of these tests' own, whose channels fail."""
-    only_server.ensure_up()
-    with Api(only_server.base_url, only_server.key) as api:
-        return api.created("clicked")
-
-
 @pytest.fixture
-def agent(api: Api, clicked_id: str) -> str:
-    api.until(clicked_id, "running")
-    return clicked_id
+def agent(patient: str) -> str:
+    return patient
 
 
 @pytest.fixture
@@ -76,7 +64,7 @@ def save(page: Page, words: str = "Saved") -> None:
     page.locator("#verdict").get_by_text(words).wait_for()
 
 
-def test_telegram_is_connected_and_a_stranger_let_in(
+def test_telegram_is_connected_disconnected_and_connected_again(
     page: Page, pages: str, api: Api, agent: str, bots: BotApi, server: ServerProcess
 ) -> None:
     # Where the bots are is no field of the contract's, but it is one of the configuration.
@@ -89,23 +77,6 @@ def test_telegram_is_connected_and_a_stranger_let_in(
     page.locator("#connect-telegram").click()
     page.locator("#mark-telegram").get_by_text("connected", exact=True).wait_for()
     assert TOKEN not in page.content()
-
-    bots.write(ADA, "Is anybody there?")
-
-    def code_given() -> str | None:
-        found = re.search(r"\b[A-HJ-NP-Z2-9]{8}\b", " ".join(bots.texts(ADA)))
-        return found and found[0]
-
-    code = eventually(code_given, "the stranger is given a code", REPLY_TIMEOUT_S)
-    page.locator("#code-telegram").fill(code.lower())
-    page.keyboard.press("Enter")
-    page.locator("#notice").get_by_text(f"Approved telegram sender {ADA}").wait_for()
-    bots.write(ADA, "What is it like inside?")
-    eventually(
-        lambda: any("What is it like inside?" in text for text in bots.texts(ADA)),
-        "the agent answers",
-        REPLY_TIMEOUT_S,
-    )
 
     page.get_by_role("button", name="Disconnect Telegram").click()
     page.get_by_role("button", name="Keep it").click()
@@ -230,7 +201,7 @@ def test_a_configuration_is_refused_and_then_taken(
 
     document.fill(json.dumps(shown))
     save(page, "Saved, and in force.")
-    assert "thinkingDefault" not in config(engine, api, agent)["agents"]["defaults"]
+    assert config(engine, api, agent)["agents"] == before["agents"]
 
 
 def test_a_hidden_value_stays_is_replaced_and_is_removed(
@@ -290,5 +261,5 @@ def test_a_stopped_agent_is_started_from_its_tabs(
     for tab, words in (("channels", "channels"), ("skills", "skills"), ("config", "configuration")):
         page.goto(f"{pages}/{tab}")
         page.get_by_text(f"It is stopped, and {words} can only be seen").wait_for()
-    page.get_by_role("button", name="Start clicked").click()
+    page.get_by_role("button", name=re.compile("^Start ")).click()
     page.locator("#document").wait_for()

@@ -30,13 +30,13 @@ LEAVE_TIMEOUT_S = 10
 
 
 def test_a_server_killed_in_the_middle_of_a_stream_loses_no_conversation(
-    live: Api, live_instance: str, server: ServerProcess, stand_in: StandIn
+    keyed: Api, patient: str, server: ServerProcess, stand_in: StandIn
 ) -> None:
-    live.say(live_instance, "The password is swordfish.")
+    keyed.say(patient, "The password is swordfish.")
     slow = Slow()
     with (
         stand_in.behaving(slow),
-        closing(live.events(live_instance, "Tell me a long story.")) as events,
+        closing(keyed.events(patient, "Tell me a long story.")) as events,
     ):
         for event in events:
             if event["type"] == "response.output_text.delta":
@@ -46,76 +46,76 @@ def test_a_server_killed_in_the_middle_of_a_stream_loses_no_conversation(
             list(events)
         assert slow.left.wait(LEAVE_TIMEOUT_S)
     server.up()
-    assert live.status(live_instance) == "running"
+    assert keyed.status(patient) == "running"
     stand_in.requests.clear()
-    assert live.say(live_instance, "What was the password?")
+    assert keyed.say(patient, "What was the password?")
     for words in ("swordfish", "Tell me a long story.", "What was the password?"):
         assert words in stand_in.requests[-1]
 
 
 def test_a_client_that_leaves_a_stream_ends_the_run(
-    live: Api, live_instance: str, stand_in: StandIn
+    keyed: Api, patient: str, stand_in: StandIn
 ) -> None:
     slow = Slow()
     with (
         stand_in.behaving(slow),
-        closing(live.events(live_instance, "Tell me a long story.")) as events,
+        closing(keyed.events(patient, "Tell me a long story.")) as events,
     ):
         next(events)
         assert slow.begun.wait(BEGIN_TIMEOUT_S)
         events.close()
         assert slow.left.wait(LEAVE_TIMEOUT_S)
-    assert live.say(live_instance, "Never mind.")
+    assert keyed.say(patient, "Never mind.")
 
 
 def test_a_client_that_leaves_before_a_whole_answer_ends_the_run(
-    live: Api, server: ServerProcess, live_instance: str, stand_in: StandIn
+    keyed: Api, server: ServerProcess, patient: str, stand_in: StandIn
 ) -> None:
     slow = Slow()
     body = json.dumps({"model": CLAUDE, "input": "Tell me a long story."})
     headers = {
-        "Authorization": live.headers["Authorization"],
+        "Authorization": keyed.headers["Authorization"],
         "Content-Type": "application/json",
     }
     with (
         stand_in.behaving(slow),
         closing(HTTPConnection("127.0.0.1", server.port)) as connection,
     ):
-        path = f"/v1/{responses_path(live_instance)}"
+        path = f"/v1/{responses_path(patient)}"
         connection.request("POST", path, body=body, headers=headers)
         assert slow.begun.wait(BEGIN_TIMEOUT_S)
         connection.close()
         assert slow.left.wait(LEAVE_TIMEOUT_S)
-    assert live.say(live_instance, "Never mind.")
+    assert keyed.say(patient, "Never mind.")
 
 
 def test_a_stop_waits_for_the_turn_that_is_running(
-    live: Api, live_instance: str, stand_in: StandIn
+    keyed: Api, patient: str, stand_in: StandIn
 ) -> None:
     slow = Slow()
     with stand_in.behaving(slow), ThreadPoolExecutor() as pool:
-        sending = pool.submit(live.say, live_instance, "Take your time.")
+        sending = pool.submit(keyed.say, patient, "Take your time.")
         assert slow.begun.wait(BEGIN_TIMEOUT_S)
-        stopping = pool.submit(live.post, f"instances/{live_instance}/stop")
+        stopping = pool.submit(keyed.post, f"instances/{patient}/stop")
         slow.go_on()
         assert sending.result() == Slow.WORDS
         assert stopping.result().json()["status"] == "stopped"
-    live.start(live_instance)
-    assert live.say(live_instance, "Thanks.")
+    keyed.start(patient)
+    assert keyed.say(patient, "Thanks.")
 
 
 def test_a_turn_that_is_too_long_for_a_stop_goes_on_after_the_start(
-    live: Api, live_instance: str, stand_in: StandIn
+    keyed: Api, patient: str, stand_in: StandIn
 ) -> None:
     slow = Slow()
     with stand_in.behaving(slow), ThreadPoolExecutor() as pool:
-        sending = pool.submit(live.say, live_instance, "Take all the time of the world.")
+        sending = pool.submit(keyed.say, patient, "Take all the time of the world.")
         assert slow.begun.wait(BEGIN_TIMEOUT_S)
-        assert live.post(f"instances/{live_instance}/stop").json()["status"] == "stopped"
-        assert live.post(f"instances/{live_instance}/start").json()["status"] == "running"
+        assert keyed.post(f"instances/{patient}/stop").json()["status"] == "stopped"
+        assert keyed.post(f"instances/{patient}/start").json()["status"] == "running"
         slow.go_on()
         assert sending.result() == Slow.WORDS
-    assert live.say(live_instance, "Thanks.")
+    assert keyed.say(patient, "Thanks.")
 
 
 def test_a_boot_that_fails_says_why_in_openclaws_words_and_can_be_deleted(

@@ -6,7 +6,7 @@ import json
 import re
 import uuid
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from openresponses_types import types as spec
@@ -14,9 +14,6 @@ from openresponses_types import types as spec
 from chowder_local.relay.offline import openai_responses
 from chowder_local.relay.offline.decision import client_functions
 from tests.e2e.api import CLAUDE, Api, responses_path
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 pytestmark = pytest.mark.docker
 
@@ -118,21 +115,20 @@ def text_in(response: dict[str, Any]) -> str:
     return text
 
 
-@pytest.fixture
-def fresh(api: Api) -> Iterator[str]:
-    """Where messages go to the main conversation of an agent that nobody has spoken to."""
-    instance_id = api.created("fresh")
-    api.until(instance_id, "running")
-    yield responses_path(instance_id)
-    assert api.delete(f"instances/{instance_id}").status_code == 204
-
-
 @pytest.mark.slow
-def test_the_compliance_suite_of_open_responses_passes_on_a_fresh_agent(
-    api: Api, fresh: str
+def test_the_compliance_suite_of_open_responses_passes_on_a_fresh_agent_without_egress(
+    api: Api,
 ) -> None:
+    fresh = api.created("fresh")
+    local = f"{str(api.base_url).replace('/v1/', '/local/')}instances/{fresh}"
+    changed = api.patch(local, json={"egress": "off"})
+    assert changed.status_code == 200, changed.text
+    api.until(fresh, "running")
+    path = responses_path(fresh)
     with ThreadPoolExecutor(len(COMPLIANCE)) as pool:
-        answers = list(pool.map(lambda asked: sent(api, fresh, **asked), COMPLIANCE))
+        answers = list(pool.map(lambda asked: sent(api, path, **asked), COMPLIANCE))
+    assert api.get(local).json()["egress_in_force"] == "off"
+    assert api.delete(f"instances/{fresh}").status_code == 204
     for response, _ in answers:
         assert response["status"] == "completed", response
         assert response["output"]

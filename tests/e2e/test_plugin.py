@@ -44,10 +44,6 @@ def test_the_common_instance_without_a_session(
     assert chowder_replies.used == [1, 1, 1]
     assert chowder_organization.instances == [chowder_common_instance]
 
-def test_a_fork(chowder_common_instance, chowder_fork, chowder_replies):
-    chowder_replies.add("Yes.", text="hi")
-    assert chowder_fork(chowder_common_instance).say("hi") == "Yes."
-
 def test_that_fails(chowder_common_instance, chowder_session):
     assert chowder_common_instance.say("Hello, agent", chowder_session) == "Nothing like that"
 
@@ -64,6 +60,13 @@ def test_with_a_rule_too_many(chowder_common_instance, chowder_session, chowder_
     assert chowder_common_instance.say("hi", chowder_session) == "Yes."
     chowder_replies.add("No.", text="bye")
 """
+OF_A_WORKER = """
+def test_of_a_worker(chowder_common_instance, chowder_organization, chowder_fork, chowder_replies):
+    assert chowder_organization.instances == [chowder_common_instance]
+    assert chowder_common_instance.say("Hi") == "Turn 1. First: Hi"
+    chowder_replies.add("Yes.", text="hi")
+    assert chowder_fork(chowder_common_instance).say("ask your model: hi") == "Yes."
+"""
 RECORDED = """
 import pytest
 
@@ -79,7 +82,7 @@ def test_unrecorded():
 # Plugins of other packages in this environment, which load slowly.
 UNRELATED = ("randomly", "langsmith_plugin", "llmock", "schemathesis", "hypothesispytest")
 PYTEST = (sys.executable, "-m", "pytest", "-q", *(f"-pno:{each}" for each in UNRELATED))
-RUN_TIMEOUT_S = 600
+RUN_TIMEOUT_S = 300
 KILLED = """
 def test_that_waits(chowder_instance):
     print("started", flush=True)
@@ -139,29 +142,15 @@ def quick_relay(
 
 
 @pytest.mark.docker
-def test_the_order_desk_example_passes_unchanged(server: ServerProcess, tmp_path: Path) -> None:
-    shutil.copytree(EXAMPLES, tmp_path, dirs_exist_ok=True)
-    done = run(tmp_path, server, "test_order_desk.py")
-    assert "4 passed" in done.stdout, done.stdout + done.stderr
-
-
-@pytest.mark.docker
-@pytest.mark.slow
-def test_all_examples_pass_on_two_workers(server: ServerProcess, tmp_path: Path) -> None:
-    shutil.copytree(EXAMPLES, tmp_path, dirs_exist_ok=True)
-    done = run(tmp_path, server, "-n", "2", "--dist", "loadfile")
-    assert "6 passed" in done.stdout, done.stdout + done.stderr
-
-
-@pytest.mark.docker
-@pytest.mark.slow
-def test_replies_are_for_all_agents_of_a_test_and_a_failure_tells_what_was_said_in_it(
+def test_the_order_desk_example_passes_and_a_failure_beside_it_tells_what_was_said_in_it(
     server: ServerProcess, tmp_path: Path
 ) -> None:
+    shutil.copytree(EXAMPLES, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "test_forks.py").unlink()
     (tmp_path / "test_mine.py").write_text(FAILING)
     (tmp_path / "replies.yaml").write_text(REPLIES)
     done = run(tmp_path, server)
-    assert "3 failed, 3 passed" in done.stdout, done.stdout + done.stderr
+    assert "3 failed, 6 passed" in done.stdout, done.stdout + done.stderr
     _, fails, asks, unused = re.split(r"^_+ (?=test_)", done.stdout, flags=re.MULTILINE)
     assert "user: Hello, agent" in fails
     assert "model calls of common" in fails
@@ -175,6 +164,25 @@ def test_replies_are_for_all_agents_of_a_test_and_a_failure_tells_what_was_said_
     assert "How deep is the sea?" in asks
     assert 'never used:\nreplies[1]: {"match": {"text": "bye"}, "reply": "No."}' in unused
     assert server.key not in done.stdout
+
+
+@pytest.mark.docker
+@pytest.mark.slow
+def test_the_example_of_forks_passes(server: ServerProcess, tmp_path: Path) -> None:
+    shutil.copy(EXAMPLES / "test_forks.py", tmp_path)
+    done = run(tmp_path, server)
+    assert "2 passed" in done.stdout, done.stdout + done.stderr
+
+
+@pytest.mark.docker
+@pytest.mark.slow
+def test_workers_have_agents_of_their_own_and_replies_are_for_all_agents_of_a_test(
+    quick_server: ServerProcess, tmp_path: Path
+) -> None:
+    for name in ("test_one.py", "test_other.py"):
+        (tmp_path / name).write_text(OF_A_WORKER)
+    done = run(tmp_path, quick_server, "-n", "2", "--dist", "loadfile")
+    assert "2 passed" in done.stdout, done.stdout + done.stderr
 
 
 @pytest.mark.docker

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
+from chowder_local.client import Client
 from tests.e2e.api import Api
 from tests.e2e.containers import config_of, container_of, inside
-from tests.e2e.quick_agents import open_quick_server
+from tests.e2e.quick_agents import RELEASE, open_quick_server
 from tests.e2e.serving import ServerProcess
 from tests.e2e.waiting import eventually
 from tests.e2e.whole_life import served
@@ -35,8 +36,6 @@ POOL = {
 """One frozen spare; the memory of a stopped agent is released after a second."""
 OVERRIDES = {"agents.defaults.thinkingDefault": "off"}
 HOME = "/data/.openclaw"
-RELEASE = "touch /data/go"
-"""In a sandbox of the server `held`: starts its gateway."""
 
 
 @pytest.fixture(scope="module")
@@ -219,9 +218,14 @@ def test_a_claimed_agent_is_like_one_that_was_booted_for_its_instance(
         identities = {asked_of_its_database(each, identity) for each in (claimed, booted)}
         assert len(identities) == 2
         assert all("BEGIN PUBLIC KEY" in each for each in identities)
-        # OpenClaw itself exits cleanly, too, and starts with its conversations.
-        api.stop(claimed_id)
-        wait_until_released(api, claimed, claimed_id)
+        # OpenClaw itself exits cleanly, too, is read meanwhile, and starts with its conversations.
+        with Client(openclaw.base_url, openclaw.key) as client:
+            sessions, transcript = client.sessions(claimed_id), client.transcript(claimed_id)
+            assert transcript["turns"][0]["text"] == "Hello there."
+            api.stop(claimed_id)
+            wait_until_released(api, claimed, claimed_id)
+            assert client.sessions(claimed_id) == sessions
+            assert client.transcript(claimed_id) == transcript
         api.start(claimed_id)
         assert 'Before that: "Hello there."' in api.say(claimed_id, "Still there?")
 

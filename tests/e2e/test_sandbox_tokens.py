@@ -21,13 +21,13 @@ pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
 
 def test_no_key_of_the_organization_is_in_the_sandbox(
-    live: Api, engine: docker.DockerClient, live_instance: str
+    keyed: Api, engine: docker.DockerClient, instance: str
 ) -> None:
     for model in ("claude-sonnet-4-20250514", "gpt-4o", "gemini-2.0-flash"):
-        live.say(live_instance, "Use your key.", model=model)
-    container = container_of(engine, live, live_instance)
+        keyed.say(instance, "Use your key.", model=model)
+    container = container_of(engine, keyed, instance)
     relay_token = config_of(container)["models"]["providers"]["chowder-anthropic"]["apiKey"]
-    keys = [*MODEL_KEYS.values(), live.headers["authorization"].removeprefix("Bearer ")]
+    keys = [*MODEL_KEYS.values(), keyed.headers["authorization"].removeprefix("Bearer ")]
 
     def places_of(secret: str) -> list[str]:
         # Two brackets keep the search from finding itself in the list of processes.

@@ -1,4 +1,4 @@
-"""What a real server with a real agent shows of itself: events, metrics, and ids in its log."""
+"""What a real server shows of itself and its agents: events, metrics, and ids in its log."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from tests.e2e.waiting import eventually
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import docker
     import httpx
 
     from tests.e2e.api import Api
@@ -33,50 +34,52 @@ def events_of(answer: httpx.Response, instance_id: str) -> Iterator[dict[str, An
 
 
 def test_who_follows_sees_an_agent_stop_start_and_die_and_the_servers_end(
-    server: ServerProcess, api: Api, patient: str, engine: Any
+    quick_server: ServerProcess, quick_api: Api, quick_ids: list[str], engine: docker.DockerClient
 ) -> None:
-    url = f"{server.base_url.removesuffix('/v1')}/local/events"
-    with api.stream("GET", url, timeout=DEADLINE_S) as answer:
-        told = events_of(answer, patient)
-        api.stop(patient)
+    agent, _ = quick_ids
+    url = f"{quick_server.base_url.removesuffix('/v1')}/local/events"
+    with quick_api.stream("GET", url, timeout=DEADLINE_S) as answer:
+        told = events_of(answer, agent)
+        quick_api.stop(agent)
         assert next(told)["status"] == "stopped"
-        api.start(patient)
+        quick_api.start(agent)
         assert next(told)["type"] == "sandbox.woken"
         assert next(told)["status"] == "running"
-        engine.containers.get(api.get(f"instances/{patient}").json()["sandbox_id"]).kill()
+        engine.containers.get(quick_api.get(f"instances/{agent}").json()["sandbox_id"]).kill()
         seen = [next(told)]
         while (seen[-1].get("status"), seen[-1].get("before")) != ("running", "provisioning"):
             seen.append(next(told))
         assert {"sandbox.healed", "boot.queued", "boot.begun", "boot.ended"} <= {
             each["type"] for each in seen
         }
-        server.down()
+        quick_server.down()
         # In good order: a stream that is cut off would raise.
         assert list(told) == []
 
 
 def test_a_message_is_found_by_its_id_in_log_and_by_its_route_in_metrics(
-    server: ServerProcess, api: Api, instance: str
+    quick_server: ServerProcess, quick_api: Api, quick_ids: list[str]
 ) -> None:
-    body = {"model": CLAUDE, "input": "Hi"}
+    agent, _ = quick_ids
+    body = {"model": CLAUDE, "input": "ask your model: Hi"}
     headers = {"X-Request-Id": "seen-in-the-log"}
-    answer = api.post(f"instances/{instance}/responses", json=body, headers=headers)
+    answer = quick_api.post(f"instances/{agent}/responses", json=body, headers=headers)
     assert answer.headers["X-Request-Id"] == "seen-in-the-log"
 
     # A client may have the whole answer before its request is over.
     def logged() -> str | None:
-        log = server.log()
-        return log if f"/v1/instances/{instance}/responses 200" in log else None
+        log = quick_server.log()
+        return log if f"/v1/instances/{agent}/responses 200" in log else None
 
     assert "seen-in-the-log" in eventually(logged, "the request is logged", DEADLINE_S)
 
-    # OpenClaw need not wait for the end of the model's stream, which is when a call is counted.
+    # An agent need not wait for the end of the model's stream, which is when a call is counted.
     def counted() -> str | None:
-        told: str = api.get(f"{server.base_url.removesuffix('/v1')}/local/metrics").text
+        told: str = quick_api.get(f"{quick_server.base_url.removesuffix('/v1')}/local/metrics").text
         line = 'chowder_model_calls_total{outcome="offline",provider="anthropic"}'
         return told if line in told else None
 
     metrics = eventually(counted, "the model call is counted", DEADLINE_S)
     route = "/v1/instances/{instance_id}/responses"
     assert f'chowder_requests_total{{method="POST",route="{route}",status="2xx"}}' in metrics
-    assert server.key not in metrics
+    assert quick_server.key not in metrics
