@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import aclosing, asynccontextmanager
+from contextlib import ExitStack, aclosing, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +11,12 @@ from chowder_local.engine.facts import facts_of
 from chowder_local.engine.failures import in_words
 from chowder_local.engine.processes import DockerProcess, socket_of
 from chowder_local.engine.rooted import disk_bytes, disk_free_bytes
+from chowder_local.engine.threads import ensure_awaited
 from chowder_local.engine.usage import usage_of
-from chowder_local.errors.sandboxes import SandboxPaused
+from chowder_local.errors.sandboxes import EngineUnavailable, SandboxPaused
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 
     import docker
@@ -125,21 +127,26 @@ class Within:
     ) -> AsyncIterator[DockerProcess]:
         """Runs a program in the sandbox as the agent's user; see `Processes` for its rules."""
 
-        def begin() -> tuple[str, Any]:
+        def begin(open_ends: ExitStack) -> tuple[str, socket.socket]:
             with in_words(f"run a program in sandbox {sandbox_id}"):
                 container = self._own.found(sandbox_id)
                 if container.status == "paused":
                     raise SandboxPaused
                 made = self._client.api.exec_create(container.id, list(command), stdin=True)
-                return made["Id"], self._client.api.exec_start(made["Id"], socket=True)
+                connection = socket_of(self._client.api.exec_start(made["Id"], socket=True))
+                try:
+                    ensure_awaited()
+                except EngineUnavailable:
+                    connection.close()
+                    raise
+                open_ends.callback(connection.close)
+                return made["Id"], connection
 
         def inspect() -> Any:
             with in_words(f"ask after a program in sandbox {sandbox_id}"):
                 return self._client.api.exec_inspect(exec_id)
 
-        exec_id, file = await self._threads.run(begin)
-        connection = socket_of(file)
-        try:
+        # A caller who is cancelled gets no result, but what has begun has to be left by somebody.
+        with ExitStack() as open_ends:
+            exec_id, connection = await self._threads.run(begin, open_ends)
             yield DockerProcess(connection, partial(self._threads.run, inspect), self._timeout_s)
-        finally:
-            connection.close()

@@ -7,8 +7,8 @@
 //   "Please wait."         is begun, and has no end; the log says so;
 //   "what was before?"     in it, is answered with the message before as well;
 //   "40 pieces of 200 every 25 ms" is answered so, and not kept.
-// With QUICK_GATEWAY_WAITS set, or that number in its configuration, it starts once there is a file
-// /data/go.
+// With QUICK_GATEWAY_ASKS set, its model is sent every message, with those before it. With
+// QUICK_GATEWAY_WAITS set, or that number in its configuration, it starts once there is /data/go.
 const crypto = require("node:crypto");
 const fs = require("node:fs");
 const http = require("node:http");
@@ -52,8 +52,12 @@ function eatMemory() {
   for (const eaten = []; ; ) eaten.push(Buffer.alloc(1 << 24, 1));
 }
 
-async function askModel({ "x-openclaw-model": name, "x-openclaw-session-key": key }, words) {
+async function askModel({ "x-openclaw-model": name, "x-openclaw-session-key": key }, said) {
   const [id, model] = name.split("/");
+  const messages = said.flatMap((content, turn) => [
+    ...(turn ? [{ role: "assistant", content: "So you said." }] : []),
+    { role: "user", content },
+  ]);
   // The line by which the relay knows the conversation.
   const system = `Runtime: agent=main | session=${key} | sessionId=1 | host=agent`;
   const { api, baseUrl, apiKey } = JSON.parse(fs.readFileSync(`${home}/openclaw.json`)).models
@@ -61,12 +65,12 @@ async function askModel({ "x-openclaw-model": name, "x-openclaw-session-key": ke
   const [path, body, text] = {
     "anthropic-messages": [
       "v1/messages",
-      { max_tokens: 99, system, messages: [{ role: "user", content: words }] },
+      { max_tokens: 99, system, messages },
       (said) => said.content[0].text,
     ],
     "openai-responses": [
       "responses",
-      { input: [{ role: "developer", content: system }, { role: "user", content: words }] },
+      { input: [{ role: "developer", content: system }, ...messages] },
       (said) => said.output[0].content[0].text,
     ],
   }[api];
@@ -85,8 +89,9 @@ async function turn(said, headers) {
   const all = (turns[headers["x-openclaw-session-key"]] ??= []);
   all.push(said.slice(0, 1000));
   keep();
+  if (process.env.QUICK_GATEWAY_ASKS) return askModel(headers, all);
   const [, words] = said.match(/ask your model: (.*)/) ?? [];
-  if (words !== undefined) return askModel(headers, words);
+  if (words !== undefined) return askModel(headers, [words]);
   const before = said.includes("what was before?") && all.length > 1;
   return `Turn ${all.length}. First: ${all[0]}` + (before ? ` Before that: "${all.at(-2)}"` : "");
 }

@@ -1,4 +1,4 @@
-"""A day at the command line, as a person and a script have it."""
+"""A day at the command line, as a person and a script have it; only the agent is a quick one."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ TIMEOUT_S = 180
 class CommandLine:
     """`chowder-local` with a data directory and a port of its own, chosen by the environment."""
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, image: str) -> None:
         self.data_dir = data_dir
         self.port = free_port()
         self.env = bare_environment() | {
             "CHOWDER_DATA_DIR": str(data_dir),
             "CHOWDER_PORT": str(self.port),
-            "CHOWDER_POOL_SIZE": "0",
+            "CHOWDER_IMAGE": image,
             "NO_PROXY": "127.0.0.1",
         }
 
@@ -61,8 +61,8 @@ class CommandLine:
 
 
 @pytest.fixture
-def cli(tmp_path: Path, engine: docker.DockerClient) -> Iterator[CommandLine]:
-    cli = CommandLine(tmp_path / "data")
+def cli(tmp_path: Path, engine: docker.DockerClient, image: str) -> Iterator[CommandLine]:
+    cli = CommandLine(tmp_path / "data", image)
     yield cli
     store_file = cli.data_dir / "store.id"
     store_id = store_file.read_text() if store_file.exists() else None
@@ -71,29 +71,7 @@ def cli(tmp_path: Path, engine: docker.DockerClient) -> Iterator[CommandLine]:
         assert_nothing_left(engine, store_id)
 
 
-@pytest.fixture
-def quick_cli(cli: CommandLine, image: str) -> CommandLine:
-    """The same with the quick image, and the default number of spares."""
-    cli.env["CHOWDER_IMAGE"] = image
-    del cli.env["CHOWDER_POOL_SIZE"]
-    return cli
-
-
-def test_up_create_chat_logs_and_down_work_on_a_real_agent(cli: CommandLine) -> None:
-    assert f"http://127.0.0.1:{cli.port}/v1" in cli.ok("up", "--detach")
-    instance_id = cli.ok("instances", "create", "my-agent").strip()
-    (row,) = cli.json("instances", "ls")
-    assert (row["id"], row["status"]) == (instance_id, "running")
-    said = cli.ok("chat", "my-agent", "Remember", "the", "milk.")
-    assert '[offline] Turn 1. You said: "Remember the milk."' in said
-    assert "[gateway]" in cli.ok("logs", "my-agent")
-    cli.ok("down")
-    assert cli.run("status")[0] == 1
-
-
-@pytest.mark.slow
-def test_a_day_at_the_command_line(quick_cli: CommandLine, engine: docker.DockerClient) -> None:
-    cli = quick_cli
+def test_a_day_at_the_command_line(cli: CommandLine, engine: docker.DockerClient) -> None:
     code, _, err = cli.run("status")
     assert code == 1
     assert "up --detach" in err

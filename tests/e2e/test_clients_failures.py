@@ -1,4 +1,7 @@
-"""What each SDK makes of our refusals: the error that its users catch."""
+"""What each SDK makes of our refusals: the error that its users catch.
+
+Only the agent whose stream breaks off is real: what the others refuse is not OpenClaw's to say.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,16 @@ from langchain_openai import ChatOpenAI
 from openai import APIError, APIStatusError, AsyncOpenAI, OpenAI, RateLimitError
 from pydantic import SecretStr
 
+from tests.e2e.api import Api
+from tests.e2e.conftest import MODEL_KEYS
+from tests.e2e.quick_agents import open_quick_server
 from tests.e2e.stand_in import refusal
 
 if TYPE_CHECKING:
-    from tests.e2e.api import Api
+    from collections.abc import Iterator
+
+    import docker
+
     from tests.e2e.node import Programs
     from tests.e2e.serving import ServerProcess
     from tests.e2e.stand_in import StandIn
@@ -35,6 +44,31 @@ class Failure:
     status: int
     words: str
     """What the program shows its user: the error as text."""
+
+
+@pytest.fixture
+def url(quick_server: ServerProcess, quick_ids: list[str]) -> str:
+    """Where an SDK talks with a running agent."""
+    return f"{quick_server.base_url}/instances/{quick_ids[0]}"
+
+
+@pytest.fixture(scope="module")
+def asking(
+    tmp_path_factory: pytest.TempPathFactory,
+    engine: docker.DockerClient,
+    stand_in: StandIn,
+    request: pytest.FixtureRequest,
+) -> Iterator[tuple[str, str]]:
+    """URL and key of an agent that asks its model, the stand-in, with every message."""
+    settings = stand_in.settings | {"CHOWDER_OFFLINE": "false"}
+    folder, asks = tmp_path_factory.mktemp("asking"), {"QUICK_GATEWAY_ASKS": "yes"}
+    with open_quick_server(folder, engine, request.config, settings, **asks) as server:
+        with Api(server.base_url, server.key) as api:
+            answer = api.patch("organization", json={"model_api_keys": MODEL_KEYS})
+            assert answer.status_code == 200, answer.text
+            instance_id = api.created("asking")
+            api.until(instance_id, "running")
+        yield f"{server.base_url}/instances/{instance_id}", server.key
 
 
 def whole(raised: pytest.ExceptionInfo[APIStatusError]) -> Failure:
@@ -109,25 +143,24 @@ def assert_all_fail(javascript: Programs, base_url: str, key: str, status: int, 
         assert kind in failure.kinds, name
 
 
-def test_a_wrong_key_is_every_sdks_authentication_error(
-    javascript: Programs, conversation: str
-) -> None:
-    assert_all_fail(javascript, conversation, "chd_org_wrong", 401, "Invalid API key.")
+def test_a_wrong_key_is_every_sdks_authentication_error(javascript: Programs, url: str) -> None:
+    assert_all_fail(javascript, url, "chd_org_wrong", 401, "Invalid API key.")
 
 
 def test_an_unknown_agent_is_every_sdks_not_found_error(
-    javascript: Programs, server: ServerProcess
+    javascript: Programs, quick_server: ServerProcess
 ) -> None:
-    url = f"{server.base_url}/instances/{uuid.uuid4()}"
-    assert_all_fail(javascript, url, server.key, 404, "Instance not found.")
+    url = f"{quick_server.base_url}/instances/{uuid.uuid4()}"
+    assert_all_fail(javascript, url, quick_server.key, 404, "Instance not found.")
 
 
 def test_a_stopped_agent_is_every_sdks_conflict_error(
-    javascript: Programs, api: Api, server: ServerProcess, patient: str
+    javascript: Programs, quick_api: Api, quick_server: ServerProcess, quick_ids: list[str]
 ) -> None:
-    api.stop(patient)
-    url = f"{server.base_url}/instances/{patient}"
-    assert_all_fail(javascript, url, server.key, 409, "Instance is stopped")
+    _, agent = quick_ids
+    quick_api.stop(agent)
+    url = f"{quick_server.base_url}/instances/{agent}"
+    assert_all_fail(javascript, url, quick_server.key, 409, "Instance is stopped")
 
 
 @pytest.mark.parametrize(
@@ -136,14 +169,14 @@ def test_a_stopped_agent_is_every_sdks_conflict_error(
 )
 def test_what_is_wrong_with_a_message_is_read_in_openais_sdks(
     javascript: Programs,
-    server: ServerProcess,
-    conversation: str,
+    quick_server: ServerProcess,
+    url: str,
     model: str,
     text: str,
     status: int,
     words: str,
 ) -> None:
-    url, key = conversation, server.key
+    key = quick_server.key
     failure = fail_openai(url, key, model, text)
     seen = javascript.run("openai-failure.mjs", url, key, model=model, input=text)
     assert (failure.status, seen["status"]) == (status, status)
@@ -151,17 +184,12 @@ def test_what_is_wrong_with_a_message_is_read_in_openais_sdks(
         assert words in shown
 
 
-@pytest.mark.usefixtures("keyed")
 @pytest.mark.parametrize("status", [402, 429])
 def test_a_providers_refusal_is_every_sdks_own_error_for_it(
-    javascript: Programs,
-    server: ServerProcess,
-    conversation: str,
-    stand_in: StandIn,
-    status: int,
+    javascript: Programs, asking: tuple[str, str], stand_in: StandIn, status: int
 ) -> None:
     with stand_in.behaving(refusal(status, WORDS)):
-        assert_all_fail(javascript, conversation, server.key, status, WORDS)
+        assert_all_fail(javascript, *asking, status, WORDS)
 
 
 def assert_all_streams_fail(
@@ -182,12 +210,11 @@ def assert_all_streams_fail(
         list(client.responses.create(model=MODEL, input="Hello?", stream=True))
 
 
-@pytest.mark.usefixtures("keyed")
 def test_a_refusal_before_a_stream_is_every_sdks_own_error_for_it(
-    javascript: Programs, server: ServerProcess, conversation: str, stand_in: StandIn
+    javascript: Programs, asking: tuple[str, str], stand_in: StandIn
 ) -> None:
     with stand_in.behaving(refusal(429, WORDS)):
-        assert_all_streams_fail(javascript, conversation, server.key, RateLimitError, WORDS)
+        assert_all_streams_fail(javascript, *asking, RateLimitError, WORDS)
 
 
 def test_a_failure_inside_a_stream_brings_its_words_to_every_sdk(

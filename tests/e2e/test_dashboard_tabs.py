@@ -92,20 +92,6 @@ def test_telegram_is_connected_disconnected_and_connected_again(
     assert TOKEN not in server.log()
 
 
-def test_whatsapp_out_of_reach_says_so(page: Page, pages: str) -> None:
-    page.goto(f"{pages}/channels")
-    page.locator("#open-whatsapp").click()
-    page.get_by_role("button", name="Show a QR code for WhatsApp").click()
-    # Somewhere with the Internet there is a code.
-    there = page.get_by_role("img", name="QR code that connects WhatsApp")
-    there.or_(page.get_by_role("alert").get_by_text("web.whatsapp.com")).wait_for()
-    if not there.is_visible():
-        refuse(page, 502)
-    page.get_by_role("button", name="Disconnect WhatsApp").click()
-    page.get_by_role("dialog").get_by_role("button", name="Disconnect").click()
-    page.locator("#mark-whatsapp").get_by_text("switched off").wait_for()
-
-
 def test_a_skill_is_disabled_and_enabled(page: Page, pages: str, api: Api, agent: str) -> None:
     def is_ready() -> bool:
         return bool(api.get(f"instances/{agent}/skills/weather").json()["ready"])
@@ -238,20 +224,6 @@ def test_a_hidden_value_stays_is_replaced_and_is_removed(
     left = config(engine, api, agent)["models"]["providers"]
     assert "mine" not in left
     assert all(name.startswith("chowder-") for name in left)
-
-
-def test_a_change_that_needs_a_restart_says_so_before_and_afterwards(
-    page: Page, pages: str, api: Api, agent: str
-) -> None:
-    page.goto(f"{pages}/config")
-    document = page.locator("#document")
-    edited = json.loads(document.input_value())
-    edited["memory"]["search"]["enabled"] = not edited["memory"]["search"].get("enabled", True)
-    document.fill(json.dumps(edited, indent=2))
-    page.get_by_role("button", name="Validate").click()
-    page.get_by_text("OpenClaw restarts itself for").wait_for()
-    save(page, "OpenClaw has restarted itself for it")
-    assert api.say(agent, "Are you back?")
 
 
 def test_a_stopped_agent_is_started_from_its_tabs(

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
-COUNT = 12
+COUNT = 4
 
 
 def local(api: Api, path: str) -> str:

@@ -168,10 +168,14 @@ def test_the_order_desk_example_passes_and_a_failure_beside_it_tells_what_was_sa
 
 @pytest.mark.docker
 @pytest.mark.slow
-def test_the_example_of_forks_passes(server: ServerProcess, tmp_path: Path) -> None:
-    shutil.copy(EXAMPLES / "test_forks.py", tmp_path)
-    done = run(tmp_path, server)
-    assert "2 passed" in done.stdout, done.stdout + done.stderr
+def test_the_example_of_forks_passes(
+    engine: docker.DockerClient, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    asks = {"QUICK_GATEWAY_ASKS": "yes"}
+    with open_quick_server(tmp_path / "server", engine, request.config, **asks) as server:
+        shutil.copy(EXAMPLES / "test_forks.py", tmp_path)
+        done = run(tmp_path, server)
+        assert "2 passed" in done.stdout, done.stdout + done.stderr
 
 
 @pytest.mark.docker

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import hashlib
 import os
 import secrets
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -163,3 +166,25 @@ async def test_another_stores_sandbox_is_left_alone(sandbox_id: SandboxId) -> No
         with pytest.raises(EngineUnavailable, match="not ours"):
             async with engine.process(sandbox_id, ["true"]):
                 pytest.fail("it ran")
+
+
+async def test_a_program_whose_caller_has_gone_while_it_began_is_left_at_once(
+    engine: DockerEngine, sandbox_id: SandboxId, container: Container
+) -> None:
+    async def talk() -> None:
+        async with engine.process(sandbox_id, ["sh", "-c", "read line; : nobody-speaks"]):
+            raise AssertionError("it was begun for somebody")
+
+    gc.disable()
+    try:
+        talking = asyncio.create_task(talk())
+        # It is on its way to the engine, in a thread that cannot be stopped.
+        await asyncio.sleep(0)
+        talking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await talking
+        until_s = time.monotonic() + 10
+        while "nobody-speaks" in str(container.top()):
+            assert time.monotonic() < until_s, container.top()
+    finally:
+        gc.enable()
