@@ -171,10 +171,11 @@ def test_the_order_desk_example_passes_and_a_failure_beside_it_tells_what_was_sa
 def test_the_example_of_forks_passes(
     engine: docker.DockerClient, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    asks = {"QUICK_GATEWAY_ASKS": "yes"}
-    with open_quick_server(tmp_path / "server", engine, request.config, **asks) as server:
-        shutil.copy(EXAMPLES / "test_forks.py", tmp_path)
-        done = run(tmp_path, server)
+    project, asks = tmp_path / "project", {"QUICK_GATEWAY_ASKS": "yes"}
+    project.mkdir()
+    shutil.copy(EXAMPLES / "test_forks.py", project)
+    with open_quick_server(tmp_path, engine, request.config, **asks) as server:
+        done = run(project, server)
         assert "2 passed" in done.stdout, done.stdout + done.stderr
 
 
