@@ -171,10 +171,10 @@ def test_the_order_desk_example_passes_and_a_failure_beside_it_tells_what_was_sa
 def test_the_example_of_forks_passes(
     engine: docker.DockerClient, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    project, asks = tmp_path / "project", {"QUICK_GATEWAY_ASKS": "yes"}
+    project = tmp_path / "project"
     project.mkdir()
     shutil.copy(EXAMPLES / "test_forks.py", project)
-    with open_quick_server(tmp_path, engine, request.config, **asks) as server:
+    with open_quick_server(tmp_path, engine, request.config, QUICK_GATEWAY_ASKS="yes") as server:
         done = run(project, server)
         assert "2 passed" in done.stdout, done.stdout + done.stderr
 
