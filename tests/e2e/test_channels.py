@@ -64,6 +64,7 @@ def connect_telegram(api: Api, instance_id: str, config: dict[str, Any]) -> None
     assert status(api, instance_id, "telegram")["connected"] is True
 
 
+# A pairing is approved by OpenClaw's whole command line, which takes as long as a boot.
 def test_telegram_from_a_stranger_to_an_answer(
     api: Api, patient: str, bots: BotApi, server: ServerProcess
 ) -> None:

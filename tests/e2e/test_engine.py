@@ -69,6 +69,7 @@ def comes_to(api: Api, instance_id: str) -> tuple[str, str]:
     return instance["status"], instance["error_message"]
 
 
+# Two dozen calls wait, by turns, until the engine is known to hang.
 @pytest.mark.slow
 def test_an_engine_that_hangs_keeps_no_call_from_its_answer(
     api: Api,
@@ -105,7 +106,8 @@ def test_an_engine_that_hangs_keeps_no_call_from_its_answer(
     for instance_id in born:
         status, error = comes_to(api, instance_id)
         assert status == "error"
-        assert "hangs: restart it" in error
+        # By then it is known to hang, or has just not answered in time.
+        assert "hang" in error
     door.open()
     is_well(server)
     remembers(api, running)

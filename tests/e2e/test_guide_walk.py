@@ -96,6 +96,7 @@ class Shell:
         return said
 
 
+# A boot and a first turn, by which OpenClaw loads most of itself.
 def test_the_guides_walk_by_curl(server: ServerProcess, engine: docker.DockerClient) -> None:
     shell = Shell(server.base_url)
     status, signed_up = shell.run(SIGN_UP)

@@ -81,6 +81,7 @@ def agree(server: ServerProcess, api: Api, engine: docker.DockerClient) -> bool:
     return ours <= found and len(found - ours) == pool == 1
 
 
+# Servers are killed and started again and again.
 def test_what_was_answered_is_true_after_a_kill_at_any_moment(
     server: ServerProcess, engine: docker.DockerClient
 ) -> None:

@@ -115,6 +115,7 @@ def text_in(response: dict[str, Any]) -> str:
     return text
 
 
+# Seven first turns at once, of an agent that has just booted.
 @pytest.mark.slow
 def test_the_compliance_suite_of_open_responses_passes_on_a_fresh_agent_without_egress(
     api: Api,

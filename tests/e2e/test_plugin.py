@@ -141,6 +141,7 @@ def quick_relay(
         yield server
 
 
+# A real agent of its own, and one that the other tests have in common.
 @pytest.mark.docker
 def test_the_order_desk_example_passes_and_a_failure_beside_it_tells_what_was_said_in_it(
     server: ServerProcess, tmp_path: Path

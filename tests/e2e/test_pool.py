@@ -179,6 +179,7 @@ def wait_until_released(api: Api, container: Container, instance_id: str) -> Non
     assert api.status(instance_id) == "stopped"
 
 
+# OpenClaw boots three times: for its instance, as a spare, and from what was released.
 def test_a_claimed_agent_is_like_one_that_was_booted_for_its_instance(
     openclaw: ServerProcess, engine: docker.DockerClient
 ) -> None:
