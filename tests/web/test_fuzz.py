@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
     from starlette.applications import Starlette
 
-pytestmark = pytest.mark.slow
+# It runs nothing that no other test does, and twice as long where that is counted.
+pytestmark = [pytest.mark.slow, pytest.mark.no_cover]
 
 MAX_EXAMPLES = 2
 ENDING = [
