@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     import docker
 
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
 MODEL_KEYS = {
     "anthropic": "sk-ant-api03-PLANTED-4be07a91",
@@ -140,7 +140,7 @@ def planted(after_messages: Planted, stand_in: StandIn) -> Planted:
     return after_messages
 
 
-@pytest.fixture(params=["after_messages", pytest.param("planted", marks=pytest.mark.slow)])
+@pytest.fixture(params=["after_messages", "planted"])
 def after_calls(request: pytest.FixtureRequest) -> Planted:
     """The server after messages, and after calls of every kind."""
     planted: Planted = request.getfixturevalue(request.param)
@@ -270,7 +270,6 @@ def found_in(secrets: dict[str, str], *places: str | bytes) -> set[str]:
     return {name for name, secret in secrets.items() if any(secret.encode() in t for t in texts)}
 
 
-@pytest.mark.slow
 def test_the_search_finds_what_is_there(planted: Planted) -> None:
     """Or the other tests would prove nothing."""
     assert len(planted.secrets) >= 14
@@ -284,13 +283,11 @@ def test_no_secret_is_in_the_log_at_its_wordiest(after_calls: Planted) -> None:
     assert found_in(after_calls.secrets, after_calls.server.log()) == set()
 
 
-@pytest.mark.slow
 def test_no_answer_tells_a_secret_not_even_one_that_a_provider_quotes(planted: Planted) -> None:
     assert found_in(planted.secrets, *planted.failures) == set()
     assert found_in(planted.secrets, *planted.answers) == set()
 
 
-@pytest.mark.slow
 def test_no_event_and_no_metric_tells_a_secret(planted: Planted) -> None:
     root = planted.server.base_url.removesuffix("/v1")
     headers = {"Last-Event-ID": "none of yours"}
@@ -311,7 +308,6 @@ def test_no_event_and_no_metric_tells_a_secret(planted: Planted) -> None:
     assert found_in(planted.secrets | own, "\n".join(told), metrics.text) == set()
 
 
-@pytest.mark.slow
 def test_no_secret_is_in_a_bug_report(planted: Planted, tmp_path: Path) -> None:
     bundle, log = tmp_path / "bundle.zip", planted.server.data_dir / "server.log"
     # Where a server that was detached would have it.
