@@ -151,8 +151,11 @@ def test_an_agent_becomes_what_it_was_and_a_fork_of_a_snapshot_is_its_equal(
 # OpenClaw boots once, and has the first turn by which a spare is warmed up.
 @pytest.mark.slow
 def test_a_fork_knows_what_was_said_goes_its_own_way_and_takes_a_spare(
-    server: ServerProcess, api: Api, original: str, session: str, engine: docker.DockerClient
+    server: ServerProcess, api: Api, instance: str, session: str, engine: docker.DockerClient
 ) -> None:
+    # Not one that may have had channels: it takes a boot to bring another to their credentials.
+    original = instance
+    tell(api, original, session)
     with_spares(server, 1)
     spare_is_ready(server)
     before = booted(server)
