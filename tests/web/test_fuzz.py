@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from starlette.applications import Starlette
 
-# It runs nothing that no other test does, and twice as long where that is counted.
+# To count coverage about doubles its time.
 pytestmark = [pytest.mark.slow, pytest.mark.no_cover]
 
 MAX_EXAMPLES = 2
