@@ -120,7 +120,9 @@ class Transcripts:
 
     async def latest_message(self, sandbox_id: SandboxId, key: str) -> LatestMessage | None:
         """What was said last in a conversation of a running agent. Raises as `sessions` does."""
-        asked = _asked("read", key, LATEST_MESSAGES, None, TEXT_MAX)
+        # Of an answer only that there is one counts: with their texts, a few readers at once would
+        # take hundreds of megabytes.
+        asked = _asked("read", key, LATEST_MESSAGES, None, text_max=0)
         found = await self._ask(sandbox_id, asked, Page, is_running=True)
         is_unanswered = True
         for message in reversed([each for each in found.messages if not each.is_beside]):

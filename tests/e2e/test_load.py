@@ -74,6 +74,9 @@ def loaded(
         "CHOWDER_IMAGE": image,
         "CHOWDER_MAX_AWAKE": str(PLACES),
         "CHOWDER_MAX_BODY_BYTES": str(MAX_BODY_BYTES),
+        # glibc gives every large block back then, however it was used before: what stays is kept.
+        "MALLOC_MMAP_THRESHOLD_": str(256 * 1024),
+        "MALLOC_TRIM_THRESHOLD_": str(256 * 1024),
     }
     server = ServerProcess(tmp_path_factory.mktemp("load") / "data", settings)
     with served(server, engine, request.config):
