@@ -14,15 +14,18 @@ if TYPE_CHECKING:
 MOST_WORKERS = 4
 WORKER_MEMORY_BYTES = 5 * 1024**3
 """What one may take: it has a server of its own with half a dozen agents."""
-TOGETHER = "tests/conformance"
-"""A folder whose modules share what they make at the service."""
+TOGETHER = ("tests/e2e/agents", "tests/conformance")
+"""Folders whose modules share a server and its agents, so that one worker has them all."""
 
 
 class FileScheduling(LoadScopeScheduling):  # type: ignore[misc]  # no types
     """A test file stays on one worker, so that what a module sets up is set up once."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return TOGETHER if nodeid.startswith(f"{TOGETHER}/") else nodeid.partition("::")[0]
+        for folder in TOGETHER:
+            if nodeid.startswith(f"{folder}/"):
+                return folder
+        return nodeid.partition("::")[0]
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -34,12 +37,19 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> FileSch
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """One for each processor: an agent that boots takes a whole one."""
+    """One for the shared agents' tests, which often wait, and one for each processor."""
     cpus, memory_bytes = psutil.cpu_count() or 1, psutil.virtual_memory().available
-    return max(1, min(cpus, memory_bytes // WORKER_MEMORY_BYTES, MOST_WORKERS))
+    return max(1, min(cpus + 1, memory_bytes // WORKER_MEMORY_BYTES, MOST_WORKERS))
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes long comes first, so that all workers end at about the same time."""
-    items.sort(key=lambda item: not item.get_closest_marker("docker"))
+    items.sort(key=_how_early)
+
+
+def _how_early(item: pytest.Item) -> tuple[bool, bool]:
+    return (
+        not item.nodeid.startswith(f"{TOGETHER[0]}/"),
+        not item.get_closest_marker("docker"),
+    )

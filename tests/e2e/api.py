@@ -63,6 +63,14 @@ class Api(httpx.Client):
         status: str = self.get(f"instances/{instance_id}/status").json()["status"]
         return status
 
+    def scoped_key(self, instance_id: str, *permissions: str) -> dict[str, Any]:
+        """A new key for that agent."""
+        body = {"name": "page", "instance_ids": [instance_id], "permissions": list(permissions)}
+        answer = self.post("keys", json=body)
+        assert answer.status_code == 201, answer.text
+        key: dict[str, Any] = answer.json()
+        return key
+
     def message(
         self, instance_id: str, text: str, *, model: str = CLAUDE, session: str | None = None
     ) -> httpx.Response:

@@ -1,10 +1,9 @@
-"""One server, one engine, a few agents for the whole run, and nothing left of them after it."""
+"""One engine, one browser and one server with quick agents, and nothing left of them after it."""
 
 from __future__ import annotations
 
 import os
 import tempfile
-import uuid
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,16 +12,12 @@ import docker
 import pytest
 from playwright.sync_api import Error as PlaywrightError
 
-from chowder_local.domain import OFFLINE_KEY
 from chowder_local.engine.connection import find_engine, open_client
 from tests.e2e.api import Api
 from tests.e2e.browser import shared_browser
-from tests.e2e.clawhub import ClawHub
 from tests.e2e.containers import containers
 from tests.e2e.dashboards import Served, served_in_thread, visit
 from tests.e2e.engine_door import EngineDoor
-from tests.e2e.local_model import LocalModel
-from tests.e2e.node import Programs
 from tests.e2e.quick_agents import made
 from tests.e2e.quick_image import quick_image
 from tests.e2e.serving import ServerProcess, bare_environment
@@ -37,13 +32,6 @@ if TYPE_CHECKING:
     from tests.e2e.browser import SharedBrowser
 
 SANDBOX_LINES = 25
-OVERRIDES = {"agents.defaults.thinkingDefault": "off"}
-"""What the shared agent is created with."""
-MODEL_KEYS = {
-    "anthropic": "sk-ant-planted-5f1c0d",
-    "openai": "sk-oai-planted-77ab42",
-    "gemini": "AIza-planted-c09e13",
-}
 
 
 @pytest.fixture(scope="session")
@@ -59,49 +47,6 @@ def stand_in() -> Iterator[StandIn]:
     """What the server's relay takes for Anthropic, OpenAI and Gemini."""
     with StandIn() as stand_in:
         yield stand_in
-
-
-@pytest.fixture(scope="session")
-def clawhub() -> Iterator[ClawHub]:
-    """What the server's sandboxes take for ClawHub."""
-    with ClawHub() as clawhub:
-        yield clawhub
-
-
-@pytest.fixture(scope="session")
-def local_model() -> Iterator[LocalModel]:
-    """A real small model, which is fetched and loaded by the first test that starts it."""
-    with LocalModel() as local_model:
-        yield local_model
-
-
-@pytest.fixture(scope="session")
-def only_server(
-    tmp_path_factory: pytest.TempPathFactory,
-    engine: docker.DockerClient,
-    stand_in: StandIn,
-    clawhub: ClawHub,
-    local_model: LocalModel,
-    request: pytest.FixtureRequest,
-) -> Iterator[ServerProcess]:
-    """The server of the run; `server` is what tests ask for."""
-    settings = stand_in.settings | {
-        "CHOWDER_PROVIDERS": f"{stand_in.settings['CHOWDER_PROVIDERS']},smol={local_model.url}",
-        "CHOWDER_PROVIDER_CONTEXTS": f"smol={local_model.CONTEXT_TOKENS}",
-        "CHOWDER_CLAWHUB_URL": clawhub.url,
-        "CHOWDER_SUSPEND_TIMEOUT_S": "3",
-        "CHOWDER_RECONCILE_INTERVAL_S": "1",
-    }
-    server = ServerProcess(tmp_path_factory.mktemp("e2e") / "data", settings)
-    with served(server, engine, request.config):
-        yield server
-
-
-@pytest.fixture
-def server(only_server: ServerProcess) -> ServerProcess:
-    """The server, started again if a test before has ended it."""
-    only_server.ensure_up()
-    return only_server
 
 
 @pytest.fixture(scope="session")
@@ -169,69 +114,6 @@ def quick_ids(only_quick_server: ServerProcess) -> Iterator[list[str]]:
         only_quick_server.ensure_up()
         for instance_id in ids:
             assert api.delete(f"instances/{instance_id}").status_code == 204
-
-
-@pytest.fixture
-def api(server: ServerProcess) -> Iterator[Api]:
-    """The default organization's client; its models are the offline ones."""
-    with Api(server.base_url, server.key) as api:
-        yield api
-
-
-@pytest.fixture
-def keyed(api: Api) -> Iterator[Api]:
-    """The same client while the models are the stand-in's: its agents' keys are planted ones."""
-    changed = api.patch("organization", json={"model_api_keys": MODEL_KEYS})
-    assert changed.status_code == 200, changed.text
-    yield api
-    offline = dict.fromkeys(MODEL_KEYS, OFFLINE_KEY)
-    assert api.patch("organization", json={"model_api_keys": offline}).status_code == 200
-
-
-@pytest.fixture(scope="session")
-def shared_id(only_server: ServerProcess) -> str:
-    only_server.ensure_up()
-    with Api(only_server.base_url, only_server.key) as api:
-        return api.created("shared", openclaw_config=OVERRIDES)
-
-
-@pytest.fixture
-def instance(api: Api, shared_id: str) -> str:
-    """An agent for tests that do not change its state; its main conversation is everybody's."""
-    api.until(shared_id, "running")
-    return shared_id
-
-
-@pytest.fixture
-def conversation(server: ServerProcess, instance: str) -> str:
-    """The base URL that leads an SDK to a conversation of the test's own with that agent."""
-    return f"{server.base_url}/instances/{instance}/session/{uuid.uuid4()}"
-
-
-@pytest.fixture(scope="session")
-def patients() -> list[str]:
-    """The id of the agent for tests which change an agent's state, once it is made."""
-    return []
-
-
-@pytest.fixture
-def patient(api: Api, patients: list[str]) -> str:
-    """A running agent that a test may stop, kill and wake as it likes, but not break."""
-    if not patients:
-        patients.append(api.created("patient"))
-    (instance_id,) = patients
-    if api.status(instance_id) == "stopped":
-        started = api.post(f"instances/{instance_id}/start")
-        assert started.status_code == 200, started.text
-    api.until(instance_id, "running")
-    return instance_id
-
-
-@pytest.fixture(scope="module")
-def javascript(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Programs]:
-    """What runs the programs of `clients/`."""
-    with Programs(tmp_path_factory.mktemp("clients")) as programs:
-        yield programs
 
 
 @pytest.fixture(scope="session")

@@ -22,38 +22,6 @@ pytestmark = pytest.mark.docker
 SESSION = "keys"
 
 
-def made(api: Api, instance_id: str, *permissions: str) -> dict[str, Any]:
-    """A new scoped key."""
-    body = {"name": "page", "instance_ids": [instance_id], "permissions": list(permissions)}
-    answer = api.post("keys", json=body)
-    assert answer.status_code == 201, answer.text
-    key: dict[str, Any] = answer.json()
-    return key
-
-
-def test_a_scoped_key_polls_and_chats_and_does_nothing_else(
-    server: ServerProcess, api: Api, instance: str
-) -> None:
-    key = made(api, instance, "read", "interact")
-    with Api(server.base_url, key["raw_key"]) as page:
-        assert page.status(instance) == "running"
-        assert [each["id"] for each in page.get("instances").json()] == [instance]
-        assert "hello from a page" in page.say(instance, "hello from a page", session=SESSION)
-        events = list(page.events(instance, "and streamed", session=SESSION))
-        assert events[-1]["type"] == "response.completed"
-        refused = {
-            page.patch(f"instances/{instance}", json={"name": "mine"}).status_code,
-            page.get(f"instances/{instance}/files").status_code,
-            page.post(f"instances/{instance}/stop").status_code,
-            page.delete(f"instances/{instance}").status_code,
-            page.get("organization").status_code,
-            page.get("keys").status_code,
-        }
-    assert refused == {403}
-    listed = {each["id"]: each for each in api.get("keys").json()}
-    assert listed[key["id"]]["last_used_at"] is not None
-
-
 @pytest.fixture
 def agent(quick_api: Api) -> Iterator[str]:
     instance_id = quick_api.created("of a key")
@@ -64,7 +32,7 @@ def agent(quick_api: Api) -> Iterator[str]:
 
 @pytest.fixture
 def key(quick_api: Api, agent: str) -> dict[str, Any]:
-    return made(quick_api, agent, "read", "interact")
+    return quick_api.scoped_key(agent, "read", "interact")
 
 
 @pytest.fixture
@@ -93,7 +61,7 @@ def test_a_revoked_key_fails_at_once_while_its_open_stream_ends_whole(
 def test_keys_and_their_last_use_outlive_the_server(
     quick_api: Api, visitor: Api, quick_server: ServerProcess, agent: str, key: dict[str, Any]
 ) -> None:
-    revoked = made(quick_api, agent, "read")
+    revoked = quick_api.scoped_key(agent, "read")
     assert quick_api.delete(f"keys/{revoked['id']}").status_code == 204
     assert visitor.status(agent) == "running"
     before = quick_api.get("keys").json()

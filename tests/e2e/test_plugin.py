@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.e2e.plugin_runs import PYTEST, RUN_TIMEOUT_S, begun, environment, run
 from tests.e2e.quick_agents import open_quick_server
 
 if TYPE_CHECKING:
@@ -25,41 +23,6 @@ if TYPE_CHECKING:
     from tests.e2e.stand_in import StandIn
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-FAILING = """
-import pytest
-
-@pytest.mark.chowder_replies("replies.yaml", unused="fail")
-def test_with_a_file_and_the_marker_alone(chowder_common_instance, chowder_session):
-    assert chowder_common_instance.say("Hi", chowder_session) == "Hello from a file."
-
-def test_the_common_instance_without_a_session(
-    chowder_common_instance, chowder_organization, chowder_replies
-):
-    chowder_replies.add("Yes.", equals="hi")
-    chowder_replies.add("", text="this", times=1)
-    chowder_replies.add({"template": "{{ turn }}: {{ text }}"})
-    assert chowder_common_instance.say("hi") == "Yes."
-    # The model is asked again after an empty answer, and that is no turn.
-    assert chowder_common_instance.say("this") == "2: this"
-    assert chowder_replies.used == [1, 1, 1]
-    assert chowder_organization.instances == [chowder_common_instance]
-
-def test_that_fails(chowder_common_instance, chowder_session):
-    assert chowder_common_instance.say("Hello, agent", chowder_session) == "Nothing like that"
-
-def test_that_asks_what_no_rule_is_about(
-    chowder_common_instance, chowder_session, chowder_replies
-):
-    chowder_replies.add("Yes.", text="something else")
-    with pytest.raises(Exception, match="No rule of the script"):
-        chowder_common_instance.respond("How deep is the sea?", chowder_session)
-
-def test_with_a_rule_too_many(chowder_common_instance, chowder_session, chowder_replies):
-    chowder_replies.unused = "fail"
-    chowder_replies.add("Yes.", text="hi")
-    assert chowder_common_instance.say("hi", chowder_session) == "Yes."
-    chowder_replies.add("No.", text="bye")
-"""
 OF_A_WORKER = """
 def test_of_a_worker(chowder_common_instance, chowder_organization, chowder_fork, chowder_replies):
     assert chowder_organization.instances == [chowder_common_instance]
@@ -79,10 +42,6 @@ UNRECORDED = """
 def test_unrecorded():
     pass
 """
-# Plugins of other packages in this environment, which load slowly.
-UNRELATED = ("randomly", "langsmith_plugin", "llmock", "schemathesis", "hypothesispytest")
-PYTEST = (sys.executable, "-m", "pytest", "-q", *(f"-pno:{each}" for each in UNRELATED))
-RUN_TIMEOUT_S = 300
 KILLED = """
 def test_that_waits(chowder_instance):
     print("started", flush=True)
@@ -99,32 +58,6 @@ def test_that_its_server_lives_as_long_as_it(chowder_server):
     assert sys.stdin.readline() == "go on\\n"
     assert chowder_server.is_healthy()
 """
-REPLIES = "- match: {text: hi}\n  reply: Hello from a file.\n"
-
-
-def run(
-    folder: Path, server: ServerProcess | None, *options: str, **env: str
-) -> subprocess.CompletedProcess[str]:
-    """Pytest in a folder, against a server that its environment names, if any."""
-    return subprocess.run(
-        [*PYTEST, *options], cwd=folder, env=environment(folder, server) | env,
-        capture_output=True, text=True, check=False, timeout=RUN_TIMEOUT_S,
-    )  # fmt: skip
-
-
-def begun(folder: Path) -> subprocess.Popen[str]:
-    """The same, still on its way, and without a server."""
-    return subprocess.Popen(
-        [*PYTEST, "-s"], cwd=folder, env=environment(folder, None), text=True,
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-    )  # fmt: skip
-
-
-def environment(folder: Path, server: ServerProcess | None) -> dict[str, str]:
-    named = {"CHOWDER_BASE_URL": server.base_url, "CHOWDER_KEY": server.key} if server else {}
-    # A server that the plugin starts boots no spares.
-    own = {"HOME": str(folder), "CHOWDER_POOL_SIZE": "0"}
-    return {"PATH": os.environ["PATH"], **own, **named}
 
 
 @pytest.fixture
@@ -139,32 +72,6 @@ def quick_relay(
     folder = tmp_path_factory.mktemp("quick_relay")
     with open_quick_server(folder, engine, request.config, settings) as server:
         yield server
-
-
-# A real agent of its own, and one that the other tests have in common.
-@pytest.mark.docker
-def test_the_order_desk_example_passes_and_a_failure_beside_it_tells_what_was_said_in_it(
-    server: ServerProcess, tmp_path: Path
-) -> None:
-    shutil.copytree(EXAMPLES, tmp_path, dirs_exist_ok=True)
-    (tmp_path / "test_forks.py").unlink()
-    (tmp_path / "test_mine.py").write_text(FAILING)
-    (tmp_path / "replies.yaml").write_text(REPLIES)
-    done = run(tmp_path, server)
-    assert "3 failed, 6 passed" in done.stdout, done.stdout + done.stderr
-    _, fails, asks, unused = re.split(r"^_+ (?=test_)", done.stdout, flags=re.MULTILINE)
-    assert "user: Hello, agent" in fails
-    assert "model calls of common" in fails
-    assert "ex-" in fails
-    assert "log of common" in fails
-    # Of the same agent, but said in another test.
-    said = fails.partition("log of common")[0]
-    assert "Yes." not in said
-    assert "ex-" not in said.partition("model calls of common")[0]
-    assert "No scripted reply is about:" in asks
-    assert "How deep is the sea?" in asks
-    assert 'never used:\nreplies[1]: {"match": {"text": "bye"}, "reply": "No."}' in unused
-    assert server.key not in done.stdout
 
 
 @pytest.mark.docker

@@ -6,15 +6,18 @@ import pytest
 from openai import OpenAI
 
 
-def test_the_agent_answers_with_what_its_tool_found(chowder_instance, chowder_replies):
+def test_the_agent_answers_with_what_its_tool_found(
+    chowder_common_instance, chowder_session, chowder_replies
+):
     chowder_replies.add(
         [
-            {"call": "exec", "arguments": {"command": "echo 3 parcels > stock.txt; cat stock.txt"}},
+            {"call": "exec", "arguments": {"command": "echo 3 parcels"}},
             {"template": "There are {{ result }}."},
         ],
         text="how many",
     )
-    assert chowder_instance.say("How many are left?") == "There are 3 parcels."
+    reply = chowder_common_instance.say("How many are left?", chowder_session)
+    assert reply == "There are 3 parcels."
 
 
 def test_a_session_is_a_conversation_of_its_own(chowder_common_instance, chowder_session):

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.e2e.agents.conftest import MODEL_KEYS
 from tests.e2e.api import responses_path
-from tests.e2e.conftest import MODEL_KEYS
 from tests.e2e.containers import config_of, container_of
 from tests.e2e.stand_in import break_off, refusal
 

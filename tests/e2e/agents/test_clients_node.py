@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.docker
 
-EXAMPLE = Path(__file__).parents[1] / "examples" / "order-desk.test.mjs"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "order-desk.test.mjs"
 OSLO = {"city": "Oslo", "people": 700_000}
 
 

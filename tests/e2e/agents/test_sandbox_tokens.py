@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from tests.e2e.conftest import MODEL_KEYS
+from tests.e2e.agents.conftest import MODEL_KEYS
 from tests.e2e.containers import CONFIG_FILE, config_of, container_of, inside
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from langchain_openai import ChatOpenAI
 from openai import APIError, APIStatusError, AsyncOpenAI, OpenAI, RateLimitError
 from pydantic import SecretStr
 
+from tests.e2e.agents.conftest import MODEL_KEYS
 from tests.e2e.api import Api
-from tests.e2e.conftest import MODEL_KEYS
 from tests.e2e.quick_agents import open_quick_server
 from tests.e2e.stand_in import refusal
 

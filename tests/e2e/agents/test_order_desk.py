@@ -1,0 +1,80 @@
+"""The example of a user's tests, on a real agent, and failures beside it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.e2e.plugin_runs import run
+
+if TYPE_CHECKING:
+    from tests.e2e.serving import ServerProcess
+
+pytestmark = pytest.mark.docker
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+FAILING = """
+import pytest
+
+@pytest.mark.chowder_replies("replies.yaml", unused="fail")
+def test_with_a_file_and_the_marker_alone(chowder_common_instance, chowder_session):
+    assert chowder_common_instance.say("Hi", chowder_session) == "Hello from a file."
+
+def test_the_common_instance_without_a_session(
+    chowder_common_instance, chowder_organization, chowder_replies
+):
+    chowder_replies.add("Yes.", equals="hi")
+    chowder_replies.add("", text="this", times=1)
+    chowder_replies.add({"template": "{{ turn }}: {{ text }}"})
+    assert chowder_common_instance.say("hi") == "Yes."
+    # The model is asked again after an empty answer, and that is no turn.
+    assert chowder_common_instance.say("this") == "2: this"
+    assert chowder_replies.used == [1, 1, 1]
+    assert chowder_organization.instances == [chowder_common_instance]
+
+def test_that_fails(chowder_common_instance, chowder_session):
+    assert chowder_common_instance.say("Hello, agent", chowder_session) == "Nothing like that"
+
+def test_that_asks_what_no_rule_is_about(
+    chowder_common_instance, chowder_session, chowder_replies
+):
+    chowder_replies.add("Yes.", text="something else")
+    with pytest.raises(Exception, match="No rule of the script"):
+        chowder_common_instance.respond("How deep is the sea?", chowder_session)
+
+def test_with_a_rule_too_many(chowder_common_instance, chowder_session, chowder_replies):
+    chowder_replies.unused = "fail"
+    chowder_replies.add("Yes.", text="hi")
+    assert chowder_common_instance.say("hi", chowder_session) == "Yes."
+    chowder_replies.add("No.", text="bye")
+"""
+REPLIES = "- match: {text: hi}\n  reply: Hello from a file.\n"
+
+
+# The agent that its tests have in common is a new one.
+def test_the_order_desk_example_passes_and_a_failure_beside_it_tells_what_was_said_in_it(
+    server: ServerProcess, tmp_path: Path
+) -> None:
+    shutil.copytree(EXAMPLES, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "test_forks.py").unlink()
+    (tmp_path / "test_mine.py").write_text(FAILING)
+    (tmp_path / "replies.yaml").write_text(REPLIES)
+    done = run(tmp_path, server)
+    assert "3 failed, 6 passed" in done.stdout, done.stdout + done.stderr
+    _, fails, asks, unused = re.split(r"^_+ (?=test_)", done.stdout, flags=re.MULTILINE)
+    assert "user: Hello, agent" in fails
+    assert "model calls of common" in fails
+    assert "ex-" in fails
+    assert "log of common" in fails
+    # Of the same agent, but said in another test.
+    said = fails.partition("log of common")[0]
+    assert "Yes." not in said
+    assert "ex-" not in said.partition("model calls of common")[0]
+    assert "No scripted reply is about:" in asks
+    assert "How deep is the sea?" in asks
+    assert 'never used:\nreplies[1]: {"match": {"text": "bye"}, "reply": "No."}' in unused
+    assert server.key not in done.stdout

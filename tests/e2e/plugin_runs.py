@@ -1,0 +1,43 @@
+"""Pytest with our plugin, as a user runs it: a process in a project of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.e2e.serving import ServerProcess
+
+# Plugins of other packages in this environment, which load slowly.
+UNRELATED = ("randomly", "langsmith_plugin", "llmock", "schemathesis", "hypothesispytest")
+PYTEST = (sys.executable, "-m", "pytest", "-q", *(f"-pno:{each}" for each in UNRELATED))
+RUN_TIMEOUT_S = 300
+
+
+def run(
+    folder: Path, server: ServerProcess | None, *options: str, **env: str
+) -> subprocess.CompletedProcess[str]:
+    """Pytest in a folder, against a server that its environment names, if any."""
+    return subprocess.run(
+        [*PYTEST, *options], cwd=folder, env=environment(folder, server) | env,
+        capture_output=True, text=True, check=False, timeout=RUN_TIMEOUT_S,
+    )  # fmt: skip
+
+
+def begun(folder: Path) -> subprocess.Popen[str]:
+    """The same, still on its way, and without a server."""
+    return subprocess.Popen(
+        [*PYTEST, "-s"], cwd=folder, env=environment(folder, None), text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def environment(folder: Path, server: ServerProcess | None) -> dict[str, str]:
+    named = {"CHOWDER_BASE_URL": server.base_url, "CHOWDER_KEY": server.key} if server else {}
+    # A server that the plugin starts boots no spares.
+    own = {"HOME": str(folder), "CHOWDER_POOL_SIZE": "0"}
+    return {"PATH": os.environ["PATH"], **own, **named}

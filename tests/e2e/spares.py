@@ -1,0 +1,55 @@
+"""Spares of a server's warm pool, and agents whose memory was given back."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+from tests.e2e.api import Api
+from tests.e2e.waiting import eventually
+
+if TYPE_CHECKING:
+    import docker
+    from docker.models.containers import Container
+
+    from tests.e2e.serving import ServerProcess
+
+SPARE_TIMEOUT_S = 180.0
+
+
+def spare_of(pooled: ServerProcess, engine: docker.DockerClient) -> Container:
+    """The spare, once it is ready: the one sandbox that no instance has."""
+    url = pooled.base_url.replace("/v1", "/local/health")
+    eventually(
+        lambda: httpx.get(url).json()["pool"]["ready"] == 1, "a spare is ready", SPARE_TIMEOUT_S
+    )
+    with Api(pooled.base_url, pooled.key) as api:
+        taken = {row["sandbox_id"] for row in api.get("instances").json()}
+    label = f"dev.chowder-local.store={pooled.store_id}"
+    found = engine.containers.list(filters={"label": label, "status": "paused"})
+    (spare,) = (each for each in found if each.name not in taken)
+    return spare
+
+
+def made_of(container: Container) -> dict[str, Any]:
+    """What the engine was asked for, without what is a container's own."""
+    container.reload()
+    name = str(container.name)
+    asked = {key: container.attrs[key] for key in ("Config", "HostConfig", "Args", "Path")}
+    text = json.dumps(asked, sort_keys=True).replace(name, "NAME")
+    known: dict[str, Any] = json.loads(text)
+    return known
+
+
+def wait_until_released(api: Api, container: Container, instance_id: str) -> None:
+    """Waits until the container of a stopped agent has exited by itself."""
+
+    def has_ended() -> bool:
+        container.reload()
+        return container.status == "exited"
+
+    eventually(has_ended, "the container has exited")
+    assert container.attrs["State"]["ExitCode"] == 0
+    assert api.status(instance_id) == "stopped"
