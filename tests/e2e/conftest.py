@@ -18,6 +18,7 @@ from tests.e2e.browser import shared_browser
 from tests.e2e.containers import containers
 from tests.e2e.dashboards import Served, served_in_thread, visit
 from tests.e2e.engine_door import EngineDoor
+from tests.e2e.local_model import LocalModel
 from tests.e2e.quick_agents import made
 from tests.e2e.quick_image import quick_image
 from tests.e2e.serving import ServerProcess, bare_environment
@@ -47,6 +48,30 @@ def stand_in() -> Iterator[StandIn]:
     """What the server's relay takes for Anthropic, OpenAI and Gemini."""
     with StandIn() as stand_in:
         yield stand_in
+
+
+@pytest.fixture(scope="session")
+def local_model() -> Iterator[LocalModel]:
+    """A real small model, which is fetched and loaded by the first test that starts it."""
+    with LocalModel() as local_model:
+        yield local_model
+
+
+@pytest.fixture(scope="session")
+def own_server(
+    tmp_path_factory: pytest.TempPathFactory,
+    engine: docker.DockerClient,
+    local_model: LocalModel,
+    request: pytest.FixtureRequest,
+) -> Iterator[ServerProcess]:
+    """A server for tests of OpenClaw that make agents of their own."""
+    settings = {
+        "CHOWDER_PROVIDERS": f"smol={local_model.url}",
+        "CHOWDER_PROVIDER_CONTEXTS": f"smol={local_model.CONTEXT_TOKENS}",
+    }
+    server = ServerProcess(tmp_path_factory.mktemp("own") / "data", settings)
+    with served(server, engine, request.config):
+        yield server
 
 
 @pytest.fixture(scope="session")

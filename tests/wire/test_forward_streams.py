@@ -77,7 +77,7 @@ def saying(*pieces: bytes) -> Script:
     """Sends some bytes and leaves the connection open."""
 
     async def script(_: Server, writer: asyncio.StreamWriter) -> None:
-        writer.writelines(pieces)
+        writer.write(b"".join(pieces))
         await writer.drain()
 
     return script
@@ -87,7 +87,7 @@ def ending(*pieces: bytes) -> Script:
     """Sends some bytes and ends the connection."""
 
     async def script(_: Server, writer: asyncio.StreamWriter) -> None:
-        writer.writelines(pieces)
+        writer.write(b"".join(pieces))
         writer.close()
 
     return script

@@ -10,7 +10,6 @@ import pytest
 from chowder_local.domain import OFFLINE_KEY
 from tests.e2e.api import Api
 from tests.e2e.clawhub import ClawHub
-from tests.e2e.local_model import LocalModel
 from tests.e2e.node import Programs
 from tests.e2e.serving import ServerProcess
 from tests.e2e.whole_life import served
@@ -39,25 +38,15 @@ def clawhub() -> Iterator[ClawHub]:
 
 
 @pytest.fixture(scope="session")
-def local_model() -> Iterator[LocalModel]:
-    """A real small model, which is fetched and loaded by the first test that starts it."""
-    with LocalModel() as local_model:
-        yield local_model
-
-
-@pytest.fixture(scope="session")
 def only_server(
     tmp_path_factory: pytest.TempPathFactory,
     engine: docker.DockerClient,
     stand_in: StandIn,
     clawhub: ClawHub,
-    local_model: LocalModel,
     request: pytest.FixtureRequest,
 ) -> Iterator[ServerProcess]:
     """The server of the run; `server` is what tests ask for."""
     settings = stand_in.settings | {
-        "CHOWDER_PROVIDERS": f"{stand_in.settings['CHOWDER_PROVIDERS']},smol={local_model.url}",
-        "CHOWDER_PROVIDER_CONTEXTS": f"smol={local_model.CONTEXT_TOKENS}",
         "CHOWDER_CLAWHUB_URL": clawhub.url,
         "CHOWDER_SUSPEND_TIMEOUT_S": "3",
         "CHOWDER_RECONCILE_INTERVAL_S": "1",

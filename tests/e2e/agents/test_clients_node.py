@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-
-from tests.e2e.node import RUN_TIMEOUT_S, node_modules, tool
-from tests.e2e.serving import bare_environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +16,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.docker
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "order-desk.test.mjs"
 OSLO = {"city": "Oslo", "people": 700_000}
 
 
@@ -91,17 +84,3 @@ def test_vercel_gets_an_object_that_fits_a_schema_also_beside_a_tool(run: Run) -
     seen = run("vercel-structured.mjs")
     assert seen["whole"] == seen["streamed"] == OSLO
     assert seen["withTool"] == {"calls": 1, "city": "string"}
-
-
-@pytest.mark.slow
-def test_the_example_for_node_passes_as_it_stands(server: ServerProcess, tmp_path: Path) -> None:
-    shutil.copy(EXAMPLE, tmp_path)
-    # As npm would have put them there.
-    (tmp_path / "node_modules").symlink_to(node_modules())
-    env = bare_environment() | {"CHOWDER_BASE_URL": server.base_url, "CHOWDER_KEY": server.key}
-    done = subprocess.run(
-        [tool("node"), "--test"], cwd=tmp_path, env=env, capture_output=True, text=True,
-        check=False, timeout=RUN_TIMEOUT_S,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "pass 1" in done.stdout

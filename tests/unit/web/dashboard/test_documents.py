@@ -56,7 +56,7 @@ def test_what_is_fine_is_read() -> None:
 @pytest.mark.parametrize(
     ("text", "words", "line"),
     [
-        ('{\n"a": 1,\n}', "property name", 3),
+        ('{\n"a": 1,\n"b"}', "delimiter", 3),
         ("[1]", "braces", 1),
         ("5", "braces", 1),
         ('{"a": NaN}', "NaN", 1),

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.e2e.api import responses_path
+from tests.e2e.api import Api, responses_path
 
 if TYPE_CHECKING:
-    from tests.e2e.api import Api
+    from collections.abc import Iterator
+
     from tests.e2e.local_model import LocalModel
+    from tests.e2e.serving import ServerProcess
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
@@ -33,6 +35,12 @@ NOT_APPEND_ONLY = "cannot be represented as an append-only"
 def lean() -> dict[str, str]:
     """The id of the agent, once it is made."""
     return {}
+
+
+@pytest.fixture
+def api(own_server: ServerProcess) -> Iterator[Api]:
+    with Api(own_server.base_url, own_server.key) as api:
+        yield api
 
 
 @pytest.fixture

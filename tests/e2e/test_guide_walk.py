@@ -97,8 +97,8 @@ class Shell:
 
 
 # A boot and a first turn, by which OpenClaw loads most of itself.
-def test_the_guides_walk_by_curl(server: ServerProcess, engine: docker.DockerClient) -> None:
-    shell = Shell(server.base_url)
+def test_the_guides_walk_by_curl(own_server: ServerProcess, engine: docker.DockerClient) -> None:
+    shell = Shell(own_server.base_url)
     status, signed_up = shell.run(SIGN_UP)
     assert status == 201
     shell.export("CHOWDER_KEY", signed_up["api_key"])
@@ -169,6 +169,6 @@ def test_the_guides_walk_by_curl(server: ServerProcess, engine: docker.DockerCli
     assert shell.run(LIST) == (200, [])
     status, gone = shell.run(SHOW)
     assert (status, gone["status"], gone["gateway_url"]) == (200, "terminated", None)
-    assert sandbox_id not in names_of_sandboxes(engine, server.store_id)
+    assert sandbox_id not in names_of_sandboxes(engine, own_server.store_id)
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection((gateway.hostname, gateway.port), timeout=5)

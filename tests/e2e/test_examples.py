@@ -1,22 +1,25 @@
-"""The example of a user's tests, on a real agent, and failures beside it."""
+"""The examples of users' tests, on real agents, and failures beside them."""
 
 from __future__ import annotations
 
 import re
 import shutil
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.e2e.node import RUN_TIMEOUT_S, node_modules, tool
 from tests.e2e.plugin_runs import run
+from tests.e2e.serving import bare_environment
 
 if TYPE_CHECKING:
     from tests.e2e.serving import ServerProcess
 
 pytestmark = pytest.mark.docker
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+EXAMPLES = Path(__file__).parents[1] / "examples"
 FAILING = """
 import pytest
 
@@ -57,13 +60,13 @@ REPLIES = "- match: {text: hi}\n  reply: Hello from a file.\n"
 
 # The agent that its tests have in common is a new one.
 def test_the_order_desk_example_passes_and_a_failure_beside_it_tells_what_was_said_in_it(
-    server: ServerProcess, tmp_path: Path
+    own_server: ServerProcess, tmp_path: Path
 ) -> None:
     shutil.copytree(EXAMPLES, tmp_path, dirs_exist_ok=True)
     (tmp_path / "test_forks.py").unlink()
     (tmp_path / "test_mine.py").write_text(FAILING)
     (tmp_path / "replies.yaml").write_text(REPLIES)
-    done = run(tmp_path, server)
+    done = run(tmp_path, own_server)
     assert "3 failed, 6 passed" in done.stdout, done.stdout + done.stderr
     _, fails, asks, unused = re.split(r"^_+ (?=test_)", done.stdout, flags=re.MULTILINE)
     assert "user: Hello, agent" in fails
@@ -77,4 +80,20 @@ def test_the_order_desk_example_passes_and_a_failure_beside_it_tells_what_was_sa
     assert "No scripted reply is about:" in asks
     assert "How deep is the sea?" in asks
     assert 'never used:\nreplies[1]: {"match": {"text": "bye"}, "reply": "No."}' in unused
-    assert server.key not in done.stdout
+    assert own_server.key not in done.stdout
+
+
+@pytest.mark.slow
+def test_the_example_for_node_passes_as_it_stands(
+    own_server: ServerProcess, tmp_path: Path
+) -> None:
+    shutil.copy(EXAMPLES / "order-desk.test.mjs", tmp_path)
+    # As npm would have put them there.
+    (tmp_path / "node_modules").symlink_to(node_modules())
+    named = {"CHOWDER_BASE_URL": own_server.base_url, "CHOWDER_KEY": own_server.key}
+    done = subprocess.run(
+        [tool("node"), "--test"], cwd=tmp_path, env=bare_environment() | named,
+        capture_output=True, text=True, check=False, timeout=RUN_TIMEOUT_S,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "pass 1" in done.stdout
