@@ -109,7 +109,8 @@ def visit(browser: Browser, served: Served) -> Iterator[Page]:
 def heard(browser: Browser) -> Iterator[Page]:
     """A page of its own. An error in its console, or in that of another one which is opened beside
     it, fails the test, but for those that the test provokes."""
-    with browser.new_context(viewport=WIDE) as context:
+    # What turns would be drawn anew sixty times a second.
+    with browser.new_context(viewport=WIDE, reduced_motion="reduce") as context:
         page = context.new_page()
         complaints: list[str] = []
         context.on("console", lambda told: complaints.extend([told.text] * (told.type == "error")))

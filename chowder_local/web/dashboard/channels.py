@@ -101,9 +101,12 @@ async def _listed(request: Request, instance: Instance) -> dict[str, Any]:
 
 
 async def _changed(request: Request, instance: Instance, channel: Channel, words: str) -> Response:
-    known = services(request).channels
-    line = line_of(channel, await known.state(instance, channel), known.scan(instance, channel))
-    return fragment(request, "channel_changed.html", it=instance, line=line, words=words)
+    """The channel anew, and how all are: what the page says that it has seen is what it shows."""
+    listed = await _listed(request, instance)
+    (line,) = (each for each in listed["lines"] if each.channel is channel)
+    others = [each for each in listed["lines"] if each is not line]
+    context = listed | {"it": instance, "line": line, "others": others, "words": words}
+    return fragment(request, "channel_changed.html", **context)
 
 
 def _channel(request: Request) -> Channel:

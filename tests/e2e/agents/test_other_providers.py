@@ -140,7 +140,7 @@ def test_what_is_no_model_is_refused_with_the_names_that_there_are(
 ) -> None:
     answer = keyed.message(instance, "Hi.", model="nobody/model", session=SESSION)
     assert answer.status_code == 400
-    assert "anthropic, openai, gemini, lab, smol, ollama" in answer.json()["detail"]
+    assert "anthropic, openai, gemini, lab, ollama" in answer.json()["detail"]
 
 
 async def send_chunks(send: Any, delta: dict[str, Any], reason: str) -> None:

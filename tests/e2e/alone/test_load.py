@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.alone]
+pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 LOAD_S = float(os.environ.get("CHOWDER_TEST_LOAD_S", "6"))
 """Longer shows more; ten minutes is what it was judged by."""
 IS_LONG = LOAD_S >= 60
