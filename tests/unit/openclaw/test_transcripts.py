@@ -11,7 +11,7 @@ from chowder_local.domain import SandboxId
 from chowder_local.errors.agents import GatewayUnavailable
 from chowder_local.errors.upstream import ProviderFailed
 from chowder_local.openclaw import transcripts
-from chowder_local.openclaw.transcripts import Transcript, Transcripts
+from chowder_local.openclaw.transcripts import LatestMessage, Transcript, Transcripts
 from chowder_local.openclaw.turns import Turn, TurnUsage
 from chowder_local.relay.failures import FailureLog
 from tests.scripted.programs import ScriptedPrograms, done, undone
@@ -221,3 +221,15 @@ async def test_of_a_text_that_is_cut_its_length_is_told() -> None:
     ]
     found = await read(message(0, "assistant", text("The tide", length=8)))
     assert found.turns[0].characters is None
+
+
+async def test_what_was_said_last_is_read_without_the_text_of_its_answer() -> None:
+    inside = ScriptedPrograms()
+    # What the program gives of a text of which it was to give nothing.
+    answer = message(1, "assistant", text("", is_cut=True, length=900_000))
+    asked = message(0, "user", text("Go on."), id="e1")
+    inside.answers["read"] = done(is_known=True, messages=[asked, answer], has_more=False)
+    found = Transcripts(inside, ScriptedPrograms(), "/home")
+    latest = await found.latest_message(SANDBOX_ID, "agent:main:main")
+    assert latest == LatestMessage("e1", "Go on.", is_unanswered=False)
+    assert inside.calls[0][1]["textMax"] == 0
