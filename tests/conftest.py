@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 MOST_WORKERS = 4
 WORKER_MEMORY_BYTES = 5 * 1024**3
 """What one may take: it has a server of its own with half a dozen agents."""
-TOGETHER = ("tests/e2e/agents", "tests/conformance")
+AGENTS = "tests/e2e/agents"
+TOGETHER = (AGENTS, "tests/conformance")
 """Folders whose modules share a server and its agents, so that one worker has them all."""
 
 
@@ -50,6 +51,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def _how_early(item: pytest.Item) -> tuple[bool, bool]:
     return (
-        not item.nodeid.startswith(f"{TOGETHER[0]}/"),
+        not item.nodeid.startswith(f"{AGENTS}/"),
         not item.get_closest_marker("docker"),
     )

@@ -152,7 +152,7 @@ def judge_in_all_looks(page: Page) -> None:
     """
     for size, scheme, only in LOOKS:
         page.set_viewport_size(size)
-        page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+        page.emulate_media(color_scheme=scheme)
         judge(page, only)
 
 

@@ -1,4 +1,4 @@
-"""Agents copied on a real engine: forked, taken back, and carried from one server to another."""
+"""A real agent that becomes again what it was, and a fork of its snapshot."""
 
 from __future__ import annotations
 
