@@ -43,8 +43,20 @@ class _Connection(aiosqlite.Connection):
     async def _execute(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         if not self._running or not self._connection:
             raise ValueError("Connection closed")
+        return await self._called(partial(fn, *args, **kwargs))
+
+    # What was opened for somebody who is gone would be left to the garbage collector.
+    async def _connect(self) -> aiosqlite.Connection:
+        try:
+            self._connection = await self._called(self._connector)
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    async def _called(self, function: Callable[[], Any]) -> Any:
         called = asyncio.get_running_loop().create_future()
-        self._tx.put_nowait((called, partial(fn, *args, **kwargs)))
+        self._tx.put_nowait((called, function))
         while not called.done():
             try:
                 await asyncio.wait((called,))

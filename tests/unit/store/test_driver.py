@@ -47,6 +47,19 @@ async def test_a_cancelled_call_ends_first_and_the_task_is_cancelled_then(tmp_pa
     assert steps == ["the block went on"]
 
 
+@pytest.mark.parametrize("yields", [1, 2, 3])
+async def test_what_is_opened_for_somebody_who_is_cancelled_is_open_and_theirs_to_close(
+    tmp_path: Path, yields: int
+) -> None:
+    connecting = asyncio.create_task(connect(tmp_path / "some.db"))
+    for _ in range(yields):
+        await asyncio.sleep(0)
+    connecting.cancel()
+    connection = await connecting
+    await connection.execute("SELECT 1")
+    await connection.close()
+
+
 async def test_a_cancellation_counts_more_than_an_error_of_the_block(tmp_path: Path) -> None:
     async def work() -> None:
         connection = await connect(tmp_path / "some.db")
