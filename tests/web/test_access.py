@@ -275,18 +275,21 @@ async def new_cast(http: Api, *, is_stopped: bool) -> Cast:
     return Cast(await names_in_paths(http, agent.id), headers)
 
 
-async def statuses(http: Api, operation: Operation, cast: Cast) -> dict[str, set[int]]:
-    """By column: what is answered to its headers, from left to right."""
+async def statuses(http: Api, operation: Operation, cast: Cast, number: int) -> dict[str, int]:
+    """By column, from left to right: what is answered to its header.
+
+    Where a column has several, every operation has its turn with another one.
+    """
     path = filled(operation.path, cast.names)
     request = filled(REQUESTS.get(route(operation), {}), cast.names)
-    found: dict[str, set[int]] = {}
+    found = {}
     for column in COLUMNS:
-        for header in cast.headers[column]:
-            carried = {"Authorization": header} if header else {}
-            answer = await http.call(operation.method, path, key=None, headers=carried, **request)
-            found.setdefault(column, set()).add(answer.status_code)
-            if answer.status_code == 401:
-                assert answer.headers["WWW-Authenticate"] == "Bearer", route(operation)
+        header = cast.headers[column][number % len(cast.headers[column])]
+        carried = {"Authorization": header} if header else {}
+        answer = await http.call(operation.method, path, key=None, headers=carried, **request)
+        found[column] = answer.status_code
+        if answer.status_code == 401:
+            assert answer.headers["WWW-Authenticate"] == "Bearer", route(operation)
     return found
 
 
@@ -311,17 +314,14 @@ async def test_each_kind_of_key_gets_what_the_table_says(http: Api) -> None:
     world.events.close()
     casts: dict[bool, Cast] = {}
     found = {}
-    for operation in ROUTES:
+    for number, operation in enumerate(ROUTES):
         is_stopped = bool(INSIDE.search(operation.path))
         if is_stopped not in casts:
             casts[is_stopped] = await new_cast(http, is_stopped=is_stopped)
-        found[route(operation)] = await statuses(http, operation, casts[is_stopped])
+        found[route(operation)] = await statuses(http, operation, casts[is_stopped], number)
         if uses_up(operation):
             casts.clear()
-    expected = {
-        name: {column: {status} for column, status in zip(COLUMNS, cells, strict=True)}
-        for name, cells in rows().items()
-    }
+    expected = {name: dict(zip(COLUMNS, cells, strict=True)) for name, cells in rows().items()}
     assert found == expected
 
 

@@ -15,7 +15,6 @@ from chowder_local.domain import EngineMemory, InstanceId, ModelProvider, Tier
 from chowder_local.openclaw.channels import APPROVE
 from chowder_local.web.listener import with_state
 from chowder_local.web.routes import OPERATIONS
-from tests.fuzz import fuzz
 from tests.scripted.gateway import ok
 from tests.scripted.homes import exported
 from tests.scripted.programs import REACH, done
@@ -154,6 +153,8 @@ def place(tmp_path: Path) -> Iterator[Place]:
 def test_no_operation_answers_otherwise_than_the_document_says(
     place: Place, record_testsuite_property: Callable[[str, object], None]
 ) -> None:
+    from tests.fuzz import fuzz
+
     snapshot_id = place.new_snapshot()
     findings = fuzz(
         place.url,

@@ -6,13 +6,13 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from anthropic import AsyncAnthropic, BadRequestError
-from google.genai import Client, types
-from openai import AsyncOpenAI, AuthenticationError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from contextlib import AbstractAsyncContextManager
+
+    from anthropic import AsyncAnthropic
+    from openai import AsyncOpenAI
 
 FIRST = "Hey! Who are you and what can you do?"
 SECOND = "What did I just ask you?"
@@ -35,6 +35,8 @@ async def relay(open_relay: Callable[..., AbstractAsyncContextManager[Any]]) -> 
 
 @pytest.fixture
 async def anthropic(relay: Any) -> AsyncIterator[AsyncAnthropic]:
+    from anthropic import AsyncAnthropic
+
     async with AsyncAnthropic(
         base_url=f"{relay.url}/anthropic", api_key=relay.token, max_retries=0
     ) as client:
@@ -43,6 +45,8 @@ async def anthropic(relay: Any) -> AsyncIterator[AsyncAnthropic]:
 
 @pytest.fixture
 async def openai(relay: Any) -> AsyncIterator[AsyncOpenAI]:
+    from openai import AsyncOpenAI
+
     async with AsyncOpenAI(
         base_url=f"{relay.url}/openai", api_key=relay.token, max_retries=0
     ) as client:
@@ -51,6 +55,8 @@ async def openai(relay: Any) -> AsyncIterator[AsyncOpenAI]:
 
 @pytest.fixture
 async def gemini(relay: Any) -> AsyncIterator[Any]:
+    from google.genai import Client, types
+
     options = types.HttpOptions(base_url=f"{relay.url}/gemini", api_version="")
     async with Client(api_key=relay.token, http_options=options).aio as client:
         yield client
@@ -126,6 +132,8 @@ async def test_anthropic_tool_round_trip(anthropic: AsyncAnthropic, is_streamed:
 
 
 async def test_errors_cross_the_agent_as_a_providers_do(anthropic: AsyncAnthropic) -> None:
+    from anthropic import BadRequestError
+
     with pytest.raises(BadRequestError, match="relay-failure-"):
         await anthropic.models.list()
     with pytest.raises(BadRequestError, match="relay-failure-"):
@@ -261,6 +269,8 @@ async def test_openai_embeddings_are_the_same_every_time(openai: AsyncOpenAI) ->
 
 
 async def test_openai_errors_are_its_own(relay: Any) -> None:
+    from openai import AsyncOpenAI, AuthenticationError
+
     async with AsyncOpenAI(
         base_url=f"{relay.url}/openai", api_key="wrong", max_retries=0
     ) as client:
@@ -269,6 +279,8 @@ async def test_openai_errors_are_its_own(relay: Any) -> None:
 
 
 async def test_gemini_plain_and_second_turn(gemini: Any) -> None:
+    from google.genai import types
+
     chat = gemini.chats.create(model="gemini-x")
     first = await chat.send_message(FIRST)
     second = await chat.send_message(SECOND)
@@ -289,6 +301,8 @@ async def test_gemini_streamed(gemini: Any) -> None:
 
 @pytest.mark.parametrize("is_streamed", [False, True])
 async def test_gemini_tool_round_trip(gemini: Any, is_streamed: bool) -> None:
+    from google.genai import types
+
     declared = types.FunctionDeclaration(name="get_weather", parameters_json_schema=SCHEMA)
     wish = {
         "model": "gemini-x",
@@ -322,6 +336,8 @@ async def test_gemini_tool_round_trip(gemini: Any, is_streamed: bool) -> None:
 async def test_a_limit_of_tokens_ends_an_answer_as_each_sdk_knows_it(
     anthropic: AsyncAnthropic, openai: AsyncOpenAI, gemini: Any
 ) -> None:
+    from google.genai import types
+
     said: Any = [{"role": "user", "content": FIRST}]
     message = await anthropic.messages.create(model="claude-x", max_tokens=3, messages=said)
     assert (message.stop_reason, message.usage.output_tokens) == ("max_tokens", 3)

@@ -7,10 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from agents import Agent, OpenAIResponsesModel, RunConfig, Runner, function_tool
-from langchain_core.messages import HumanMessage, ToolMessage
-from langchain_openai import ChatOpenAI
-from openai import AsyncOpenAI
 from pydantic import SecretStr
 
 from chowder_local.app import api
@@ -39,7 +35,6 @@ CALL = {
 }  # fmt: skip
 
 
-@function_tool  # type: ignore[untyped-decorator]  # mypy skips SDKs
 def get_weather(city: str) -> str:
     """The weather in a city."""
     return f"Rain in {city}"
@@ -91,11 +86,14 @@ def _agent(world: World, sandbox_id: SandboxId) -> Any:
 
 
 async def test_the_agents_sdk_has_the_agent_told_each_item_once(served: Served) -> None:
+    from agents import Agent, OpenAIResponsesModel, RunConfig, Runner, function_tool
+    from openai import AsyncOpenAI
+
     async with AsyncOpenAI(base_url=served.url, api_key=served.world.key) as client:
         agent = Agent(
             name="Forecaster",
             model=OpenAIResponsesModel("gpt-4o", openai_client=client),
-            tools=[get_weather],
+            tools=[function_tool(get_weather)],
         )
         config = RunConfig(tracing_disabled=True)
         first = await Runner.run(agent, "The weather, please.", run_config=config)
@@ -105,6 +103,9 @@ async def test_the_agents_sdk_has_the_agent_told_each_item_once(served: Served) 
 
 
 async def test_langchain_has_the_agent_told_each_item_once(served: Served) -> None:
+    from langchain_core.messages import HumanMessage, ToolMessage
+    from langchain_openai import ChatOpenAI
+
     key = SecretStr(served.world.key)
     chat = ChatOpenAI(model="gpt-4o", base_url=served.url, api_key=key, use_responses_api=True)
     tool = {"name": "get_weather", "description": "", "parameters": {"type": "object"}}

@@ -11,9 +11,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
-from agents import Agent, OpenAIResponsesModel, RunConfig, Runner
-from langchain_openai import ChatOpenAI
-from openai import APIError, APIStatusError, AsyncOpenAI, OpenAI, RateLimitError
 from pydantic import SecretStr
 
 from tests.e2e.agents.conftest import MODEL_KEYS
@@ -25,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import docker
+    from langchain_openai import ChatOpenAI
+    from openai import APIStatusError
 
     from tests.e2e.node import Programs
     from tests.e2e.serving import ServerProcess
@@ -77,6 +76,8 @@ def whole(raised: pytest.ExceptionInfo[APIStatusError]) -> Failure:
 
 
 def fail_openai(base_url: str, key: str, model: str = MODEL, text: str = "Hello?") -> Failure:
+    from openai import APIStatusError, OpenAI
+
     with (
         OpenAI(base_url=base_url, api_key=key, max_retries=0) as client,
         pytest.raises(APIStatusError) as raised,
@@ -86,18 +87,25 @@ def fail_openai(base_url: str, key: str, model: str = MODEL, text: str = "Hello?
 
 
 def fail_agents_sdk(base_url: str, key: str) -> Failure:
+    from openai import APIStatusError
+
     with pytest.raises(APIStatusError) as raised:
         asyncio.run(run_agent(base_url, key, is_streamed=False))
     return whole(raised)
 
 
 def fail_langchain(base_url: str, key: str) -> Failure:
+    from openai import APIStatusError
+
     with pytest.raises(APIStatusError) as raised:
         chat_model(base_url, key).invoke("Hello?")
     return whole(raised)
 
 
 async def run_agent(base_url: str, key: str, *, is_streamed: bool) -> None:
+    from agents import Agent, OpenAIResponsesModel, RunConfig, Runner
+    from openai import AsyncOpenAI
+
     async with AsyncOpenAI(base_url=base_url, api_key=key, max_retries=0) as client:
         agent = Agent(name="Any", model=OpenAIResponsesModel(MODEL, openai_client=client))
         untraced = RunConfig(tracing_disabled=True)
@@ -109,6 +117,8 @@ async def run_agent(base_url: str, key: str, *, is_streamed: bool) -> None:
 
 
 def chat_model(base_url: str, key: str) -> ChatOpenAI:
+    from langchain_openai import ChatOpenAI
+
     return ChatOpenAI(
         model=MODEL,
         base_url=base_url,
@@ -196,6 +206,8 @@ def assert_all_streams_fail(
     javascript: Programs, base_url: str, key: str, kind: type[Exception], words: str
 ) -> None:
     """Every SDK says why a stream fails, and no one takes it for an empty answer."""
+    from openai import OpenAI
+
     for program in FAIL_IN_NODE.values():
         seen = javascript.run(program, base_url, key, stream=True)
         assert words in seen["words"], program
@@ -213,6 +225,8 @@ def assert_all_streams_fail(
 def test_a_refusal_before_a_stream_is_every_sdks_own_error_for_it(
     javascript: Programs, asking: tuple[str, str], stand_in: StandIn
 ) -> None:
+    from openai import RateLimitError
+
     with stand_in.behaving(refusal(429, WORDS)):
         assert_all_streams_fail(javascript, *asking, RateLimitError, WORDS)
 
@@ -220,6 +234,8 @@ def test_a_refusal_before_a_stream_is_every_sdks_own_error_for_it(
 def test_a_failure_inside_a_stream_brings_its_words_to_every_sdk(
     javascript: Programs, api: Api, server: ServerProcess, instance: str, conversation: str
 ) -> None:
+    from openai import APIError
+
     path = f"../local/instances/{instance}/replies"
     session = conversation.rpartition("/")[2]
     told = {"match": {"session": session}, "reply": {"chunks": ["Once upon ", {"cut": True}]}}

@@ -7,20 +7,17 @@ from operator import add
 from typing import TYPE_CHECKING, Literal
 
 import pytest
-from langchain_core.messages import AIMessage, HumanMessage
-from langchain_core.tools import tool
-from langchain_openai import ChatOpenAI
 from pydantic import BaseModel, SecretStr
 
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
+    from langchain_openai import ChatOpenAI
 
     from tests.e2e.serving import ServerProcess
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
 
-@tool  # type: ignore[untyped-decorator]  # mypy skips SDKs
 def get_weather(city: str) -> str:
     """The weather in a city."""
     return f"18 °C in {city}"
@@ -35,6 +32,8 @@ class Place(BaseModel):
 
 @pytest.fixture
 def chat(server: ServerProcess, conversation: str) -> ChatOpenAI:
+    from langchain_openai import ChatOpenAI
+
     return ChatOpenAI(
         model="gpt-4o",
         base_url=conversation,
@@ -61,12 +60,16 @@ def test_a_streams_chunks_add_up(chat: ChatOpenAI) -> None:
 
 
 def test_a_bound_tool_is_called_and_its_result_is_answered(chat: ChatOpenAI) -> None:
-    bound = chat.bind_tools([get_weather])
+    from langchain_core.messages import HumanMessage
+    from langchain_core.tools import tool
+
+    weather = tool(get_weather)
+    bound = chat.bind_tools([weather])
     history: list[BaseMessage] = [HumanMessage('call get_weather {"city": "Paris"}')]
     asked = bound.invoke(history)
     (call,) = asked.tool_calls
     assert (call["name"], call["args"]) == ("get_weather", {"city": "Paris"})
-    history += [asked, get_weather.invoke(call)]
+    history += [asked, weather.invoke(call)]
     assert 'Tool get_weather answered: "18 °C in Paris"' in bound.invoke(history).text
 
 
@@ -77,6 +80,8 @@ def test_a_bound_tool_that_must_be_called_is(chat: ChatOpenAI) -> None:
 
 
 def test_a_streamed_tool_call_has_its_arguments(chat: ChatOpenAI) -> None:
+    from langchain_core.messages import AIMessage
+
     chunks = chat.bind_tools([get_weather]).stream('call get_weather {"city": "Rome"}')
     whole = reduce(add, chunks)
     assert isinstance(whole, AIMessage)
@@ -86,6 +91,8 @@ def test_a_streamed_tool_call_has_its_arguments(chat: ChatOpenAI) -> None:
 
 
 def test_a_conversation_goes_on_by_history_and_by_response_id(chat: ChatOpenAI) -> None:
+    from langchain_core.messages import HumanMessage
+
     history: list[BaseMessage] = [HumanMessage("My name is Ada.")]
     history += [chat.invoke(history), HumanMessage("What is my name?")]
     assert 'Before that: "My name is Ada."' in chat.invoke(history).text

@@ -7,13 +7,14 @@ import uuid
 from typing import TYPE_CHECKING
 
 import pytest
-from openai import AsyncOpenAI, OpenAI
 from pydantic import BaseModel
 
 from tests.e2e.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from openai import OpenAI
 
     from tests.e2e.serving import ServerProcess
 
@@ -33,6 +34,8 @@ OSLO = Place(city="Oslo", people=700_000)
 
 @pytest.fixture
 def client(server: ServerProcess, conversation: str) -> Iterator[OpenAI]:
+    from openai import OpenAI
+
     with OpenAI(base_url=conversation, api_key=server.key, max_retries=0) as client:
         yield client
 
@@ -50,6 +53,8 @@ def test_a_conversation_goes_on_with_and_without_a_response_id(client: OpenAI) -
 
 @pytest.mark.slow
 def test_the_main_conversation_goes_on_too(server: ServerProcess, instance: str) -> None:
+    from openai import OpenAI
+
     base_url = f"{server.base_url}/instances/{instance}"
     said = f"Remember {uuid.uuid4()}."
     with OpenAI(base_url=base_url, api_key=server.key, max_retries=0) as client:
@@ -60,6 +65,8 @@ def test_the_main_conversation_goes_on_too(server: ServerProcess, instance: str)
 
 @pytest.mark.slow
 def test_the_asynchronous_client_streams(server: ServerProcess, conversation: str) -> None:
+    from openai import AsyncOpenAI
+
     async def streamed() -> tuple[str, str]:
         async with (
             AsyncOpenAI(base_url=conversation, api_key=server.key, max_retries=0) as client,

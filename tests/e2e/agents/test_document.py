@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.fuzz import fuzz
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -53,6 +51,8 @@ def test_no_operation_answers_otherwise_than_the_document_says(
     instance: str,
     record_testsuite_property: Callable[[str, object], None],
 ) -> None:
+    from tests.fuzz import fuzz
+
     operations: list[dict[str, Any]] = [
         {"include-path-regex": r"\{instance_id\}", "parameters": {"path.instance_id": instance}},
     ]

@@ -11,7 +11,6 @@ from http.client import HTTPConnection
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from openai import OpenAI
 
 from chowder_local.openclaw.sessions import session_key
 from tests.e2e.api import responses_path, text_of
@@ -39,6 +38,8 @@ def transcript(api: Api, instance: str, session: str) -> list[dict[str, Any]]:
 def test_whole_history_costs_what_single_messages_cost(
     api: Api, server: ServerProcess, instance: str
 ) -> None:
+    from openai import OpenAI
+
     costs: dict[str, int] = {}
     for name in ("singly", "whole"):
         session, history, text = f"{name}-{uuid.uuid4()}", list[Any](), ""

@@ -8,7 +8,6 @@ import uuid
 from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
-from openai import OpenAI
 from openresponses_types import types as spec
 from pydantic import BaseModel
 
@@ -16,6 +15,8 @@ from tests.e2e.api import Api, responses_path, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from openai import OpenAI
 
     from tests.e2e.serving import ServerProcess
     from tests.e2e.stand_in import StandIn
@@ -96,6 +97,8 @@ def sent(api: Api, instance_id: str, session: str | None = None, **members: Any)
 @pytest.fixture
 def agent(server: ServerProcess, instance: str) -> Iterator[OpenAI]:
     """OpenAI's own client, which takes nothing that is not as its types say."""
+    from openai import OpenAI
+
     with OpenAI(
         base_url=f"{server.base_url}/instances/{instance}/session/{uuid.uuid4().hex}",
         api_key=server.key,

@@ -6,11 +6,11 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from openai import OpenAI
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from openai import OpenAI
     from openai.types.responses import Response, ResponseFunctionToolCall
 
     from tests.e2e.serving import ServerProcess
@@ -44,6 +44,8 @@ WEATHER: Any = {
 @pytest.fixture
 def connect(server: ServerProcess, instance: str) -> Iterator[Connect]:
     """The SDK's client for the agent's main conversation, or for the one below a path."""
+    from openai import OpenAI
+
     with ExitStack() as stack:
         yield lambda place: stack.enter_context(
             OpenAI(

@@ -172,7 +172,7 @@ def test_a_hog_of_descriptors_gets_so_many_and_no_more(
 def test_what_is_in_memory_is_full_before_memory_is(
     api: Api, sandbox: Container, hog: str, neighbour: str, path: str, most_mb: int
 ) -> None:
-    script = f"dd if=/dev/zero of={path}/hog bs=1M; stat -c %s {path}/hog; rm {path}/hog"
+    script = f"exec 2>&1; dd if=/dev/zero of={path}/hog bs=1M; stat -c %s {path}/hog; rm {path}/hog"
     code, said = meanwhile(lambda: inside(sandbox, script), api, neighbour)
     assert code == 0, said
     assert "No space left on device" in said

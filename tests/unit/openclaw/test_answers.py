@@ -5,7 +5,6 @@ from itertools import product
 from typing import Any
 
 import pytest
-from openai.types.responses import Response
 from openresponses_types import types as spec
 
 from chowder_local.errors.agents import AnswerUnfit
@@ -206,6 +205,8 @@ JSON_SCHEMA = {"type": "json_schema", "name": "place", "schema": PARAMETERS, "st
 def test_a_schema_that_was_asked_for_is_told_as_openais_clients_know_it(
     given: dict[str, Any],
 ) -> None:
+    from openai.types.responses import Response
+
     whole = resource(answered(), ASKED | {"text": {"format": given, "verbosity": None}}, NOW_S)
     told = whole["text"]["format"]
     assert (told["schema"], told["strict"], told["description"]) == (PARAMETERS, False, None)

@@ -4,7 +4,6 @@ import json
 from typing import Any
 
 import pytest
-from openai.types.responses import ResponseError, ResponseErrorEvent
 from openresponses_types import types as spec
 from pydantic import BaseModel
 
@@ -171,6 +170,8 @@ ERROR = {"type": "server_error", "code": "server_error", "message": "It broke of
 
 @pytest.mark.parametrize("has_failed", [False, True])
 def test_a_stream_that_fails_ends_with_an_error_that_every_client_finds(has_failed: bool) -> None:
+    from openai.types.responses import ResponseError, ResponseErrorEvent
+
     through = writer()
     before = told(OPENING, through)
     if has_failed:
