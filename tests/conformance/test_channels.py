@@ -124,6 +124,7 @@ def test_a_channel_is_connected_and_disconnected(api: Client, agent: str) -> Non
     assert answered(api.get(f"{path}/status"), 200, CHANNEL_STATUS)["enabled"] is False
 
 
+# OpenClaw starts its whole command line for it.
 @pytest.mark.slow
 def test_a_pairing_code_that_was_never_given_out_is_refused(api: Client, agent: str) -> None:
     answer = api.post(f"instances/{agent}/channels/telegram/pair", json={"code": "ZZZZ9999"})

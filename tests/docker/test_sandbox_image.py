@@ -158,6 +158,7 @@ for (name,) in blank.execute("SELECT name FROM sqlite_master WHERE type = \\"tab
     }  # fmt: skip
 
 
+# A boot of OpenClaw.
 @pytest.mark.slow
 def test_what_it_has_is_neither_made_nor_looked_through_again(
     client: docker.DockerClient, tag: str

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 # The names in scripts/environment, which brings the first where it may.
 BROWSERS = (
+    "chromium-headless-shell",
     "chromium",
     "chromium-browser",
     "google-chrome",

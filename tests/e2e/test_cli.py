@@ -71,6 +71,7 @@ def cli(tmp_path: Path, engine: docker.DockerClient, image: str) -> Iterator[Com
         assert_nothing_left(engine, store_id)
 
 
+# Some thirty commands, each a process of its own.
 def test_a_day_at_the_command_line(cli: CommandLine, engine: docker.DockerClient) -> None:
     code, _, err = cli.run("status")
     assert code == 1

@@ -83,6 +83,7 @@ def test_the_order_desk_example_passes_and_a_failure_beside_it_tells_what_was_sa
     assert own_server.key not in done.stdout
 
 
+# Its agent is a new one.
 @pytest.mark.slow
 def test_the_example_for_node_passes_as_it_stands(
     own_server: ServerProcess, tmp_path: Path

@@ -233,6 +233,7 @@ def address_of(container: Container, network: str) -> str:
     return address
 
 
+# What must not be reached is tried until it times out.
 def test_a_sandbox_reaches_the_relay_and_no_neighbour_and_no_api(
     composed: Composed,
     engine: docker.DockerClient,
@@ -315,6 +316,7 @@ def test_its_own_container_cannot_be_reset_from_within(composed: Composed) -> No
     assert b"docker compose run --rm chowder-local reset --yes" in said
 
 
+# Servers in containers, two of them, with an agent each.
 def test_testcontainers_and_the_plugin_start_one_and_leave_nothing(
     composed: Composed, engine: docker.DockerClient, tmp_path: Path, image: str
 ) -> None:

@@ -150,6 +150,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
         yield place
 
 
+# Some 4,000 requests: each parameter of each operation at its bounds and beyond them.
 def test_no_operation_answers_otherwise_than_the_document_says(
     place: Place, record_testsuite_property: Callable[[str, object], None]
 ) -> None:

@@ -33,6 +33,7 @@ AWKWARD_NAMES = [
 ]
 
 
+# A turn for each name.
 @pytest.mark.slow
 def test_every_session_name_is_a_conversation_of_its_own_listed_and_read_by_it(
     server: ServerProcess, api: Api, instance: str

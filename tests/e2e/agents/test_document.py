@@ -46,6 +46,7 @@ LEFT_OUT = [
 ]
 
 
+# Some of what it asks goes through OpenClaw's own plugins and configuration.
 def test_no_operation_answers_otherwise_than_the_document_says(
     server: ServerProcess,
     instance: str,

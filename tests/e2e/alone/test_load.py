@@ -156,6 +156,7 @@ async def pressed(address: Address, agent: str, pid: int) -> tuple[Tally, Any, l
     return tally, polite.result(), seen
 
 
+# The pressure lasts as long as it takes until what is not given back would be seen.
 def test_streams_with_clients_that_stall_vanish_and_flood_starve_nobody_and_leave_nothing(
     loaded: ServerProcess, agent: str, address: Address
 ) -> None:
