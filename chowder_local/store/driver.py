@@ -49,9 +49,9 @@ class _Connection(aiosqlite.Connection):
     async def _connect(self) -> aiosqlite.Connection:
         try:
             self._connection = await self._called(self._connector)
-        except BaseException:
-            self.stop()
-            raise
+        finally:
+            if self._connection is None:
+                self.stop()
         return self
 
     async def _called(self, function: Callable[[], Any]) -> Any:

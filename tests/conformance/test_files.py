@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from tests.conformance.client import eventually
 from tests.conformance.rows import every_row
 from tests.conformance.shapes import (
     ENTRY,
@@ -25,14 +26,16 @@ BYTES = bytes(range(256)) * 4096
 
 
 def test_the_root_is_the_agents_home(api: Client, agent: str) -> None:
-    # The agent may have written there in between.
-    for query in ("", "?path=."):
-        listing = answered(api.get(f"instances/{agent}/files{query}"), 200, FOLDER)
-        assert listing["path"] == "."
-        kinds = {entry["name"]: entry["is_dir"] for entry in listing["entries"]}
-        assert (kinds["openclaw.json"], kinds["workspace"]) == (False, True)
-        for entry in listing["entries"]:
-            fits(entry, ENTRY)
+    def listing(query: str) -> Any:
+        return answered(api.get(f"instances/{agent}/files{query}"), 200, FOLDER)
+
+    # The agent may write there in between.
+    eventually(lambda: "" if listing("") == listing("?path=.") else None, "they are the same")
+    entries = listing("")["entries"]
+    kinds = {entry["name"]: entry["is_dir"] for entry in entries}
+    assert (kinds["openclaw.json"], kinds["workspace"]) == (False, True)
+    for entry in entries:
+        fits(entry, ENTRY)
 
 
 def test_what_is_written_is_listed_and_read(api: Client, agent: str) -> None:

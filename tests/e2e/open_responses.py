@@ -29,13 +29,13 @@ WEATHER: dict[str, Any] = {
 CALL = ("get_weather", {"location": "San Francisco"})
 
 
-def said(role: str, content: Any) -> dict[str, Any]:
+def message(role: str, content: Any) -> dict[str, Any]:
     return {"type": "message", "role": role, "content": content}
 
 
 def asks_for_weather(*, stream: bool) -> dict[str, Any]:
     question = "What's the weather like in San Francisco?"
-    return {"input": [said("user", question)], "tools": [WEATHER], "stream": stream}
+    return {"input": [message("user", question)], "tools": [WEATHER], "stream": stream}
 
 
 def sent(api: Api, path: str, **asked: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:

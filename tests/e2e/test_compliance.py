@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.e2e.api import Api, responses_path
-from tests.e2e.open_responses import CALL, asks_for_weather, calls_in, said, sent
+from tests.e2e.open_responses import CALL, asks_for_weather, calls_in, message, sent
 
 if TYPE_CHECKING:
     from tests.e2e.serving import ServerProcess
@@ -20,19 +20,19 @@ PIXEL = (
     "gg=="
 )
 COMPLIANCE: list[dict[str, Any]] = [
-    {"input": [said("user", "Say hello in exactly 3 words.")]},
-    {"input": [said("user", "Count from 1 to 5.")], "stream": True},
+    {"input": [message("user", "Say hello in exactly 3 words.")]},
+    {"input": [message("user", "Count from 1 to 5.")], "stream": True},
     {
         "input": [
-            said("system", "You are a pirate. Always respond in pirate speak."),
-            said("user", "Say hello."),
+            message("system", "You are a pirate. Always respond in pirate speak."),
+            message("user", "Say hello."),
         ]
     },
     asks_for_weather(stream=False),
     asks_for_weather(stream=True),
     {
         "input": [
-            said(
+            message(
                 "user",
                 [
                     {
@@ -46,9 +46,9 @@ COMPLIANCE: list[dict[str, Any]] = [
     },
     {
         "input": [
-            said("user", "My name is Alice."),
-            said("assistant", "Hello Alice! Nice to meet you. How can I help you today?"),
-            said("user", "What is my name?"),
+            message("user", "My name is Alice."),
+            message("assistant", "Hello Alice! Nice to meet you. How can I help you today?"),
+            message("user", "What is my name?"),
         ]
     },
 ]

@@ -43,7 +43,7 @@ def entry(page: Page, name: str) -> Any:
     return page.locator("#rows").get_by_role("link", name=name, exact=True)
 
 
-# axe-core judges each page in two looks.
+# axe-core judges each page in four looks.
 def test_they_are_in_nobodys_way(page: Page, served: Served) -> None:
     ada, home = served.created("Ada" * 40), served.world.home
     (home / "workspace" / ("deep" * 20) / ("deeper" * 20)).mkdir(parents=True)

@@ -334,7 +334,7 @@ def test_a_long_conversation_is_read_by_portions(page: Page, served: Served) -> 
     expect(page.get_by_role("link", name="Older")).to_have_count(0)
 
 
-# axe-core judges each page in two looks.
+# axe-core judges each page in four looks.
 def test_nothing_is_in_the_way_of_anybody(page: Page, served: Served) -> None:
     ada = served.created("Ada" * 40)
     spend(served, ada)

@@ -29,6 +29,8 @@ AWKWARD_NAMES = [
     "agent:main:main",
     "../x",
     "50% & more?#",
+    "%2F",
+    "/",
     "日本語 🦞",
 ]
 

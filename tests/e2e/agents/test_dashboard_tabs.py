@@ -64,7 +64,7 @@ def save(page: Page, words: str = "Saved") -> None:
     page.locator("#verdict").get_by_text(words).wait_for()
 
 
-def test_telegram_is_connected_and_disconnected(
+def test_telegram_is_connected_disconnected_and_connected_again(
     page: Page, pages: str, api: Api, agent: str, bots: BotApi, server: ServerProcess
 ) -> None:
     # Where the bots are is no field of the contract's, but it is one of the configuration.
@@ -84,7 +84,11 @@ def test_telegram_is_connected_and_disconnected(
     page.get_by_role("dialog").get_by_role("button", name="Disconnect").click()
     page.locator("#mark-telegram").get_by_text("switched off").wait_for()
     # The credentials are kept.
-    page.get_by_role("button", name="Connect again Telegram").wait_for()
+    page.get_by_role("button", name="Connect again Telegram").click()
+    page.locator("#mark-telegram").get_by_text("connected", exact=True).wait_for()
+    page.get_by_role("button", name="Disconnect Telegram").click()
+    page.get_by_role("dialog").get_by_role("button", name="Disconnect").click()
+    page.locator("#mark-telegram").get_by_text("switched off").wait_for()
     assert TOKEN not in server.log()
 
 

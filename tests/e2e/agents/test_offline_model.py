@@ -11,7 +11,7 @@ import pytest
 from chowder_local.relay.offline import openai_responses
 from chowder_local.relay.offline.decision import client_functions
 from tests.e2e.api import CLAUDE, Api, responses_path
-from tests.e2e.open_responses import WEATHER, asks_for_weather, calls_in, said, sent
+from tests.e2e.open_responses import WEATHER, asks_for_weather, calls_in, message, sent
 
 pytestmark = pytest.mark.docker
 
@@ -101,6 +101,6 @@ def test_what_openclaw_is_lenient_with_is_taken(api: Api, path: str) -> None:
         "truncation": "auto",
         "metadata": {f"key-{number}": "x" * 600 for number in range(17)},
     }
-    response, _ = sent(api, path, input=[said("user", "Hello"), output], **more)
+    response, _ = sent(api, path, input=[message("user", "Hello"), output], **more)
     assert response["status"] == "completed"
     assert {name: response[name] for name in more} == more
