@@ -16,12 +16,12 @@ from chowder_local.domain import Instance, InstanceStatus
 from chowder_local.events import EventType
 from chowder_local.store.tables import InstanceRow
 from chowder_local.web.dashboard.overview import PORTION
-from tests.e2e.dashboards import Served, judge_in_all_looks, open_all, provoke, refuse
+from tests.e2e.dashboards import Served, judge_in_all_looks, open_all, provoke, refuse, visit
 from tests.e2e.waiting import eventually
 from tests.scripted.programs import done
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page, Route
+    from playwright.sync_api import Browser, Page, Route
 
 pytestmark = pytest.mark.slow
 
@@ -192,6 +192,16 @@ def test_what_is_refused_is_said_in_the_page(page: Page, served: Served) -> None
     page.get_by_role("alert").get_by_text("Not now.").wait_for()
     page.get_by_role("button", name="Dismiss this message").click()
     page.get_by_role("alert").wait_for(state="detached")
+
+
+def test_a_page_of_which_a_file_did_not_come_is_loaded_again(
+    browser: Browser, served: Served
+) -> None:
+    with visit(browser, served) as page:
+        page.route("**/htmx.min.*", lambda route: route.abort(), times=1)
+        provoke(page, "ERR_FAILED")
+        page.goto(f"{served.root_url}/")
+        row(page, served.created("Ada"))
 
 
 def test_signing_out_ends_it_in_every_tab(page: Page, served: Served) -> None:

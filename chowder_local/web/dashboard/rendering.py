@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from datetime import UTC, date, datetime
 from functools import cached_property
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from chowder_local.sizes import size_of
@@ -14,10 +16,22 @@ if TYPE_CHECKING:
 
     from chowder_local.web.dashboard.assets import Assets
 
+
+RELOADING = (
+    'addEventListener("error", ({ target }) => { if (target.matches?.("script, link") && '
+    'performance.getEntriesByType("navigation")[0].type !== "reload") location.reload(); }, true)'
+)
+"""The one script in a page itself: without one of its files the page is loaded again, once.
+
+Chromium breaks off what it is connecting to if the engine makes a network interface meanwhile.
+"""
+RELOADING_HASH = "sha256-" + b64encode(sha256(RELOADING.encode()).digest()).decode()
+
 HEADERS = {
     "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
-        "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+        f"default-src 'none'; script-src 'self' '{RELOADING_HASH}'; style-src 'self'; "
+        "img-src 'self' data:; connect-src 'self'; form-action 'self'; base-uri 'none'; "
+        "frame-ancestors 'none'"
     ),
     # Not `no-referrer`, which has browsers say of our own forms that they come from nowhere.
     "Referrer-Policy": "same-origin",
@@ -75,6 +89,7 @@ class Rendering:
         templates.globals |= {
             "asset": self._assets.address,
             "htmx_config": json.dumps(HTMX),
+            "reloading": RELOADING,
         }
         templates.filters |= {"size": size_of, "iso": iso, "ago": ago, "day": day}
         templates.filters |= {"ordinal": ordinal, "number": number, "money": money}
