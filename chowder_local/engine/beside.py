@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from docker.errors import NotFound
@@ -13,6 +13,7 @@ from chowder_local.engine.processes import DockerProcess, socket_of
 from chowder_local.engine.threads import ensure_awaited
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import AsyncIterator, Callable, Sequence
 
     import docker
@@ -59,7 +60,10 @@ class Beside:
         around = self._around()
         options = specs.beside_options(sandbox_id, around, command)
 
-        def begin() -> tuple[Container, Any]:
+        # A caller who is cancelled gets no result, but what has begun has to be ended by somebody.
+        begun: list[Container] = []
+
+        def begin(open_ends: ExitStack) -> socket.socket:
             with in_words(f"run a program beside sandbox {sandbox_id}"):
                 # The engine would make a volume that is not there.
                 self._own.check_volume(sandbox_id)
@@ -69,22 +73,25 @@ class Beside:
                 try:
                     ensure_awaited()
                     file = self._client.api.attach_socket(str(container.id), params=_STREAMS)
+                    connection = socket_of(file)
+                    open_ends.callback(connection.close)
                     container.start()
                 except BaseException:
                     _remove(container)
                     raise
-                return container, file
+                begun.append(container)
+                return connection
 
         async def inspect() -> dict[str, Any]:
             return {"ExitCode": None}
 
-        container, file = await self._threads.run(begin)
-        connection = socket_of(file)
         try:
-            yield DockerProcess(connection, inspect, self._timeout_s)
+            with ExitStack() as open_ends:
+                connection = await self._threads.run(begin, open_ends)
+                yield DockerProcess(connection, inspect, self._timeout_s)
         finally:
-            connection.close()
-            await self._threads.run(_end, sandbox_id, container)
+            for container in begun:
+                await self._threads.run(_end, sandbox_id, container)
 
 
 def _end(sandbox_id: SandboxId, container: Container) -> None:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     from tests.e2e.serving import ServerProcess
 
+SPARE_TIMEOUT_S = 180.0
+"""A boot, and a turn after it."""
+
 
 def spare_of(pooled: ServerProcess, engine: docker.DockerClient) -> Container:
     """The spare, once it is ready: the one sandbox that no instance has."""
@@ -31,7 +34,7 @@ def spare_of(pooled: ServerProcess, engine: docker.DockerClient) -> Container:
                 each.update(cpu_shares=CPU_SHARES)
         return bool(httpx.get(url).json()["pool"]["ready"] == 1)
 
-    eventually(is_ready, "a spare is ready")
+    eventually(is_ready, "a spare is ready", SPARE_TIMEOUT_S)
     with Api(pooled.base_url, pooled.key) as api:
         taken = {row["sandbox_id"] for row in api.get("instances").json()}
     found = engine.containers.list(filters={"label": mine, "status": "paused"})

@@ -297,8 +297,9 @@ def check_state(database: sqlite3.Connection) -> None:
                 set(database.execute(f"SELECT {columns} FROM {name}.{table}"))  # noqa: S608 - our constants
                 for name in ("theirs", "main")
             )
-            if theirs - ours - DECLARED:
-                raise Unfit(f"it has {table} of its own")
+            if own := theirs - ours - DECLARED:
+                names = ", ".join(sorted({str(name)[:40] for name, _ in own})[:3])
+                raise Unfit(f"it has {table} of its own: {names}")
         elif database.execute(f'SELECT 1 FROM theirs."{table}" LIMIT 1').fetchone():  # noqa: S608 - a table's own name
             raise Unfit(f"it has {table}")
 

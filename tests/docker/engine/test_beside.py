@@ -153,6 +153,29 @@ async def test_one_that_is_left_is_gone(
     assert client.containers.list(all=True, filters=store_filter(STORE_ID)) == []
 
 
+async def test_one_whose_caller_goes_while_it_begins_is_gone(
+    engine: DockerEngine,
+    sandbox_id: SandboxId,
+    client: docker.DockerClient,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    began = asyncio.Event()
+    check = engine._own.check_volume
+
+    def noted(volume: SandboxId) -> None:
+        loop.call_soon_threadsafe(began.set)
+        check(volume)
+
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(engine._own, "check_volume", noted)
+    caller = asyncio.create_task(heard(engine, sandbox_id, "sleep", "300"))
+    await began.wait()
+    caller.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    assert client.containers.list(all=True, filters=store_filter(STORE_ID)) == []
+
+
 async def test_a_volume_that_is_gone_or_anothers_is_not_touched(
     engine: DockerEngine, client: docker.DockerClient
 ) -> None:
