@@ -22,10 +22,10 @@ from benchmarks.results import Outcome
 from benchmarks.waiting import NotMeasured
 from chowder_local.cli.output import note, say, waiting
 from chowder_local.cli.up import ensure_image
+from chowder_local.core.errors import ChowderError
+from chowder_local.core.settings import Settings
 from chowder_local.engine.connection import find_engine, open_client
 from chowder_local.engine.image_recipe import expected_tag
-from chowder_local.errors import ChowderError
-from chowder_local.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -14,7 +14,7 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from chowder_local.web.listener import bound_socket, listener
+from chowder_local.http.listener import bound_socket, listener
 
 if TYPE_CHECKING:
     from starlette.requests import Request

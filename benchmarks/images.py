@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from docker.errors import ImageNotFound
 
 from benchmarks.waiting import NotMeasured
+from chowder_local.core.settings import Settings
 from chowder_local.engine.builds import (
     build_command,
     command_env,
@@ -17,7 +18,6 @@ from chowder_local.engine.builds import (
 )
 from chowder_local.engine.commands import run_command
 from chowder_local.engine.connection import find_engine
-from chowder_local.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -18,12 +18,12 @@ from starlette.applications import Starlette
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from chowder_local.domain import ModelProvider
+from chowder_local.core.domain import ModelProvider
+from chowder_local.http.listener import bound_socket, listener
 from chowder_local.relay.offline import model
-from chowder_local.relay.offline.beats import played
 from chowder_local.relay.offline.decision import decide
+from chowder_local.relay.offline.stream_steps import played
 from chowder_local.upstream.sse import encode
-from chowder_local.web.listener import bound_socket, listener
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

@@ -9,8 +9,8 @@ from benchmarks.results import Goal, Measure, Outcome, Rule
 from benchmarks.routes import Caller, Route, streamed_together
 from benchmarks.samples import alternately, column, mean, middle, p99, paired_difference
 from benchmarks.waiting import NotMeasured
+from chowder_local.core.settings import Settings
 from chowder_local.engine.image_recipe import expected_tag
-from chowder_local.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

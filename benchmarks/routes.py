@@ -12,9 +12,9 @@ import uvloop
 
 from benchmarks.servers import CALL_TIMEOUT_S, MODEL
 from benchmarks.waiting import NotMeasured, ms_since
-from chowder_local.domain import ModelProvider
+from chowder_local.core.domain import ModelProvider
 from chowder_local.openclaw.models import ModelRoute
-from chowder_local.openclaw.sessions import session_key
+from chowder_local.openclaw.session_keys import session_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

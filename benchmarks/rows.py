@@ -8,12 +8,12 @@ from uuid import NAMESPACE_OID, uuid5
 
 from sqlalchemy import create_engine, select
 
-from chowder_local.accounts.default import FIRST_TIER, META_NAME, NAME
-from chowder_local.domain import InstanceStatus, ModelProvider, Permission, Tier
+from chowder_local.accounts.bootstrap import FIRST_TIER, META_NAME, NAME
+from chowder_local.core.domain import InstanceStatus, ModelProvider, Permission, Tier
+from chowder_local.core.secrets import SCOPED_PREFIX, Vault, digest
+from chowder_local.store.encrypted_json import seal
 from chowder_local.store.schema import prepare
-from chowder_local.store.sealed import seal
 from chowder_local.store.tables import METADATA
-from chowder_local.tokens import SCOPED_PREFIX, Vault, digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -18,9 +18,9 @@ from benchmarks import containers
 from benchmarks.images import build, has_image
 from benchmarks.servers import MODEL
 from benchmarks.waiting import NotMeasured, ms_since, until
+from chowder_local.core.settings import Settings
 from chowder_local.engine.builds import build_arguments
 from chowder_local.engine.image_recipe import read_versions, recipe_dir
-from chowder_local.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

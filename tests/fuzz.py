@@ -14,8 +14,8 @@ from schemathesis.core.failures import AcceptedNegativeData
 from schemathesis.engine import events, from_schema
 from schemathesis.hooks import unregister
 
-from chowder_local.web.openapi.examples import UUID
-from chowder_local.web.openapi.words import ITEM_SCHEMA, MEDIA_EXAMPLES
+from chowder_local.api.openapi.descriptions import ITEM_SCHEMA, MEDIA_EXAMPLES
+from chowder_local.api.openapi.examples import UUID
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

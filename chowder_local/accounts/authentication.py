@@ -5,9 +5,9 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING
 
-from chowder_local.domain import ApiKey, Caller, KeyId, OrganizationId
-from chowder_local.errors.requests import KeyInvalid, KeyMissing
-from chowder_local.tokens import ORGANIZATION_PREFIX, digest, new_key, shown_prefix
+from chowder_local.core.domain import ApiKey, Caller, KeyId, OrganizationId
+from chowder_local.core.errors.requests import KeyInvalid, KeyMissing
+from chowder_local.core.secrets import ORGANIZATION_PREFIX, digest, new_key, shown_prefix
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,15 +8,15 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from chowder_local.domain import ApiKey, InstanceId, KeyId
-from chowder_local.errors.requests import InputInvalid, InstanceNotFound, KeyNotFound
-from chowder_local.tokens import SCOPED_PREFIX, digest, new_key, shown_prefix
+from chowder_local.core.domain import ApiKey, InstanceId, KeyId
+from chowder_local.core.errors.requests import InputInvalid, InstanceNotFound, KeyNotFound
+from chowder_local.core.secrets import SCOPED_PREFIX, digest, new_key, shown_prefix
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
     from datetime import datetime
 
-    from chowder_local.domain import OrganizationId, Permission
+    from chowder_local.core.domain import OrganizationId, Permission
     from chowder_local.store.instances import InstanceQueries
     from chowder_local.store.keys import KeyQueries
 

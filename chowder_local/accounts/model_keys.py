@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from chowder_local.domain import ModelProvider
+from chowder_local.core.domain import ModelProvider
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from chowder_local.accounts.organizations import Organizations
-    from chowder_local.domain import OrganizationId
-    from chowder_local.endpoints import Endpoint
+    from chowder_local.core.domain import OrganizationId
+    from chowder_local.core.model_endpoints import Endpoint
 
 
 class ModelKeys:

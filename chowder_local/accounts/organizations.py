@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING
 from cryptography.fernet import InvalidToken
 
 from chowder_local.accounts.authentication import organization_key
-from chowder_local.domain import Organization, OrganizationId, Tier
-from chowder_local.errors.requests import OrganizationNotFound
-from chowder_local.tokens import digest
+from chowder_local.core.domain import Organization, OrganizationId, Tier
+from chowder_local.core.errors.requests import OrganizationNotFound
+from chowder_local.core.secrets import digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime
 
-    from chowder_local.domain import ModelProvider
+    from chowder_local.core.domain import ModelProvider
+    from chowder_local.core.secrets import Vault
     from chowder_local.store.organizations import OrganizationQueries
-    from chowder_local.tokens import Vault
 
 log = logging.getLogger(__name__)
 

@@ -6,15 +6,15 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from chowder_local.domain import OrganizationId, Tier
-from chowder_local.errors.requests import LinkInvalid, OrganizationNotFound
+from chowder_local.core.domain import OrganizationId, Tier
+from chowder_local.core.errors.requests import LinkInvalid, OrganizationNotFound
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
     from chowder_local.accounts.organizations import OrganizationDetails, Organizations
-    from chowder_local.tokens import Vault
+    from chowder_local.core.secrets import Vault
 
 LINK_LIFE_S = 3600
 

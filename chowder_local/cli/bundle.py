@@ -15,16 +15,16 @@ import click
 
 from chowder_local import __version__
 from chowder_local.cli.redaction import of_environment, redacted
-from chowder_local.cli.running import find_running
-from chowder_local.errors import ChowderError
-from chowder_local.tokens import Vault
+from chowder_local.cli.server_process import find_running
+from chowder_local.core.errors import ChowderError
+from chowder_local.core.secrets import Vault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from chowder_local.checkups.findings import Finding
-    from chowder_local.settings import Settings
+    from chowder_local.core.settings import Settings
+    from chowder_local.diagnostics.checks import Finding
 
 LOG_BYTES = 512 * 1024
 """So much of the log's end."""
@@ -98,7 +98,7 @@ def _health(settings: Settings) -> Any:
 
 
 def _containers(settings: Settings, env: Mapping[str, str]) -> Any:
-    from chowder_local.engine.inspection import inspect_store
+    from chowder_local.engine.report import inspect_store
 
     return inspect_store(settings.store_file.read_text().strip(), env)
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import click
 
 from chowder_local.cli.context import Context, data_dir_option
-from chowder_local.cli.named import find_instance
 from chowder_local.cli.output import note
-from chowder_local.domain import ModelProvider
-from chowder_local.errors import ChowderError
+from chowder_local.cli.resolve import find_instance
+from chowder_local.core.domain import ModelProvider
+from chowder_local.core.errors import ChowderError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

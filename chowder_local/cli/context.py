@@ -12,16 +12,16 @@ from urllib.parse import urlsplit
 import click
 
 from chowder_local.cli.output import note
-from chowder_local.cli.running import find_last, find_running
-from chowder_local.errors.process import (
+from chowder_local.cli.server_process import find_last, find_running
+from chowder_local.core.errors.process import (
     ApiRefused,
     DataDirUnusable,
     ServerElsewhere,
     ServerNotRunning,
     SettingsInvalid,
 )
-from chowder_local.invocation import program
-from chowder_local.settings import Settings
+from chowder_local.core.program_name import program
+from chowder_local.core.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

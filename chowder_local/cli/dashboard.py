@@ -8,8 +8,8 @@ import click
 
 from chowder_local.cli.context import Context, data_dir_option
 from chowder_local.cli.output import note, say
-from chowder_local.cli.running import find_running
-from chowder_local.errors.process import ServerNotRunning
+from chowder_local.cli.server_process import find_running
+from chowder_local.core.errors.process import ServerNotRunning
 
 
 @click.command()
@@ -26,8 +26,8 @@ def dashboard(context: Context, is_opened: bool) -> None:
 
     It is for the default organization, or for that of CHOWDER_KEY; the key itself is not in it.
     """
-    from chowder_local.accounts.sign_ins import sign_in_link
-    from chowder_local.tokens import Vault
+    from chowder_local.accounts.dashboard_sessions import sign_in_link
+    from chowder_local.core.secrets import Vault
 
     context.require_local("dashboard")
     settings = context.settings()

@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chowder_local import endpoints
-from chowder_local.checkups import findings
-from chowder_local.checkups.findings import Finding, Level
 from chowder_local.cli.context import Context, data_dir_option, json_option
 from chowder_local.cli.output import note, say, show_json
-from chowder_local.cli.running import find_running, is_locked
-from chowder_local.errors import ChowderError
+from chowder_local.cli.server_process import find_running, is_locked
+from chowder_local.core import model_endpoints
+from chowder_local.core.errors import ChowderError
+from chowder_local.diagnostics import checks
+from chowder_local.diagnostics.checks import Finding, Level
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from chowder_local.engine.facts import EngineFacts
-    from chowder_local.settings import Settings
+    from chowder_local.core.settings import Settings
+    from chowder_local.engine.engine_facts import EngineFacts
 
 MARKS = {Level.OK: ("ok", "green"), Level.WARN: ("warn", "yellow"), Level.FAIL: ("FAIL", "red")}
 
@@ -73,30 +73,30 @@ def _elsewhere(context: Context) -> Iterator[Finding]:
 
 def examine(settings: Settings, env: Mapping[str, str]) -> Iterator[Finding]:
     """Every finding, from the ground up."""
-    yield findings.versions()
-    yield from findings.data_dir(settings)
+    yield checks.versions()
+    yield from checks.data_dir(settings)
     facts: EngineFacts | None = None
     try:
         facts = _ask_engine(env)
-        yield from findings.engine(facts)
+        yield from checks.engine(facts)
     except ChowderError as failure:
         # The sentence of the failure has its cure in it.
         yield Finding("engine", Level.FAIL, str(failure))
     if facts is not None:
         yield _image(settings, env)
-    yield from findings.disk(settings, facts)
+    yield from checks.disk(settings, facts)
     health, server = _server(settings)
     if facts is not None:
         counts = None if health is None else health.get("instances") or {}
-        yield findings.memory(facts, None if counts is None else counts.get("running", 0))
-    yield from findings.ports(settings, health)
+        yield checks.memory(facts, None if counts is None else counts.get("running", 0))
+    yield from checks.ports(settings, health)
     yield server
-    yield from findings.test_runs(settings)
+    yield from checks.test_runs(settings)
     yield from _providers(settings, env)
 
 
 def _ask_engine(env: Mapping[str, str]) -> EngineFacts:
-    from chowder_local.engine.facts import ask_engine
+    from chowder_local.engine.engine_facts import ask_engine
 
     return ask_engine(env)
 
@@ -118,11 +118,11 @@ def _image(settings: Settings, env: Mapping[str, str]) -> Finding:
 
 
 def _providers(settings: Settings, env: Mapping[str, str]) -> Iterator[Finding]:
-    from chowder_local.checkups import providers
+    from chowder_local.diagnostics import providers
 
     running = find_running(settings)
     named = settings.providers | dict(running.providers if running else {})
-    found = endpoints.known(named, {}, env, is_offline=settings.offline)
+    found = model_endpoints.known(named, {}, env, is_offline=settings.offline)
     for endpoint in found.values():
         yield providers.of(endpoint, is_named=endpoint.name in named)
 

@@ -8,9 +8,9 @@ import click
 
 from chowder_local.cli.context import Context, data_dir_option, json_option
 from chowder_local.cli.groups import Group
-from chowder_local.cli.named import SHOWN_ID_LENGTH, find_fault, find_instance
 from chowder_local.cli.output import note, say, show_json, show_table
-from chowder_local.faults import FaultKind
+from chowder_local.cli.resolve import SHOWN_ID_LENGTH, find_fault, find_instance
+from chowder_local.core.fault_injection import FaultKind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -11,9 +11,9 @@ import click
 
 from chowder_local.cli.context import Context, data_dir_option, json_option
 from chowder_local.cli.groups import Group, ensure_writable, yes_option
-from chowder_local.cli.named import find_instance
 from chowder_local.cli.output import note, show_json, show_table
-from chowder_local.sizes import size_of
+from chowder_local.cli.resolve import find_instance
+from chowder_local.core.formatting import size_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

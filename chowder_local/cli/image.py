@@ -9,7 +9,7 @@ import click
 from chowder_local.cli.context import Context, data_dir_option, json_option
 from chowder_local.cli.groups import Group
 from chowder_local.cli.output import note, say, show_json, show_table, waiting
-from chowder_local.sizes import size_of
+from chowder_local.core.formatting import size_of
 
 
 @click.group(cls=Group)

@@ -11,11 +11,11 @@ import click
 
 from chowder_local.cli.context import Context, data_dir_option, json_option
 from chowder_local.cli.groups import Group
-from chowder_local.cli.named import SHOWN_ID_LENGTH, find_instance
 from chowder_local.cli.output import note, say, show_json, show_table, waiting
-from chowder_local.domain import Egress, InstanceStatus, ModelProvider
-from chowder_local.errors.process import ApiRefused
-from chowder_local.errors.sandboxes import BootFailed, BootTimedOut
+from chowder_local.cli.resolve import SHOWN_ID_LENGTH, find_instance
+from chowder_local.core.domain import Egress, InstanceStatus, ModelProvider
+from chowder_local.core.errors.process import ApiRefused
+from chowder_local.core.errors.sandboxes import BootFailed, BootTimedOut
 
 if TYPE_CHECKING:
     from collections.abc import Callable

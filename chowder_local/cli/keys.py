@@ -8,9 +8,9 @@ import click
 
 from chowder_local.cli.context import Context, data_dir_option, json_option
 from chowder_local.cli.groups import Group
-from chowder_local.cli.named import SHOWN_ID_LENGTH, choose_instance, find_key
 from chowder_local.cli.output import note, say, show_json, show_table
-from chowder_local.domain import Permission
+from chowder_local.cli.resolve import SHOWN_ID_LENGTH, choose_instance, find_key
+from chowder_local.core.domain import Permission
 
 if TYPE_CHECKING:
     from datetime import datetime

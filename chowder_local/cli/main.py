@@ -11,9 +11,9 @@ import click
 
 from chowder_local import __version__
 from chowder_local.cli.context import Context, data_dir_option
-from chowder_local.cli.exits import BROKEN_PIPE, FAILURE, INTERRUPTED, exit_code_of
-from chowder_local.errors import ChowderError
-from chowder_local.invocation import PROGRAM
+from chowder_local.cli.exit_codes import BROKEN_PIPE, FAILURE, INTERRUPTED, exit_code_of
+from chowder_local.core.errors import ChowderError
+from chowder_local.core.program_name import PROGRAM
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,12 +26,12 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "dashboard": ("dashboard", "Print a link that signs in to the dashboard."),
     "doctor": ("doctor", "Find out what is wrong, and how to cure it."),
     # Whose module imports the other, and adds to it.
-    "instances": ("copies", "List, create, copy, stop, start and remove agents."),
+    "instances": ("transfers", "List, create, copy, stop, start and remove agents."),
     "snapshots": ("snapshots", "Keep agents as they are, and restore them."),
     "chat": ("chat", "Talk to an agent."),
     "logs": ("instances", "Read what an agent's sandbox prints."),
-    "sessions": ("reading", "List and read an agent's conversations."),
-    "usage": ("reading", "Show what model calls have cost."),
+    "sessions": ("history", "List and read an agent's conversations."),
+    "usage": ("history", "Show what model calls have cost."),
     "files": ("files", "List, read, fetch and send an agent's files."),
     "keys": ("keys", "List, create and revoke scoped keys."),
     "replies": ("replies", "Script what the offline model says."),

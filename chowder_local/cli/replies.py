@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chowder_local.cli.context import Context, data_dir_option, json_option
-from chowder_local.cli.named import find_instance
 from chowder_local.cli.output import note, say, show_json, show_table
+from chowder_local.cli.resolve import find_instance
 
 if TYPE_CHECKING:
     from chowder_local.client import Client
@@ -37,7 +37,7 @@ def replies() -> None:
 @click.pass_obj
 def put(context: Context, instance: str | None, file: Path) -> None:
     """Put the script in FILE in force, from its beginning."""
-    from chowder_local.relay.replies.files import read
+    from chowder_local.relay.scripts.files import read
 
     script = read(file).model_dump(mode="json", exclude_unset=True)
     with context.client() as client:

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 import click
 from filelock import FileLock, Timeout
 
-from chowder_local.abandoned import end_abandoned
 from chowder_local.cli.context import Context, data_dir_option, json_option
 from chowder_local.cli.output import say, show_json, waiting
-from chowder_local.cli.running import find_running, stop_running
-from chowder_local.errors.process import DataDirLocked, DataDirUnusable
+from chowder_local.cli.server_process import find_running, stop_running
+from chowder_local.client.abandoned import end_abandoned
+from chowder_local.core.errors.process import DataDirLocked, DataDirUnusable
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from chowder_local.core.settings import Settings
     from chowder_local.engine.sweep import SweepReport
-    from chowder_local.settings import Settings
 
 
 @click.command()

@@ -12,9 +12,9 @@ import click
 
 from chowder_local.cli.context import Context, data_dir_option
 from chowder_local.cli.output import note, say, show_json, waiting
-from chowder_local.cli.running import find_running
-from chowder_local.cli.seeded import memory_of, removal
-from chowder_local.errors.process import SettingsInvalid
+from chowder_local.cli.seed_memory import memory_of, removal
+from chowder_local.cli.server_process import find_running
+from chowder_local.core.errors.process import SettingsInvalid
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -58,7 +58,7 @@ def read_file(context: Context, file: Path) -> SeedFile:
 def seed_server(context: Context, file: SeedFile) -> Seeded:
     """Seeds the running server, and says how. Raises ServerNotRunning, SettingsInvalid."""
     from chowder_local.seeding.run import seed
-    from chowder_local.seeding.server import Server
+    from chowder_local.seeding.target import Server
 
     elsewhere = context.elsewhere()
     # `default` in a file is the default organization, whoever's key the environment has.

@@ -9,9 +9,9 @@ import click
 
 from chowder_local.cli.context import Context, data_dir_option, json_option
 from chowder_local.cli.output import note, say, show_json, waiting
-from chowder_local.cli.running import find_running, is_locked, stop_running
-from chowder_local.cli.seeded import seeded_key
-from chowder_local.errors.process import ServerNotReady, ServerNotRunning
+from chowder_local.cli.seed_memory import seeded_key
+from chowder_local.cli.server_process import find_running, is_locked, stop_running
+from chowder_local.core.errors.process import ServerNotReady, ServerNotRunning
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,8 +9,8 @@ import click
 from chowder_local.cli.context import Context, data_dir_option, json_option
 from chowder_local.cli.groups import Group, yes_option
 from chowder_local.cli.instances import WAIT_TIMEOUT_S, show_made
-from chowder_local.cli.named import SHOWN_ID_LENGTH, find_instance, find_snapshot, snapshot_words
 from chowder_local.cli.output import note, say, show_json, show_table, waiting
+from chowder_local.cli.resolve import SHOWN_ID_LENGTH, find_instance, find_snapshot, snapshot_words
 
 
 @click.group(cls=Group)

@@ -9,23 +9,23 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chowder_local import __version__
+from chowder_local.cli.background import healthy_server, start_detached, wait_until_ready
 from chowder_local.cli.context import Context, data_dir_option
-from chowder_local.cli.detached import healthy_server, start_detached, wait_until_ready
 from chowder_local.cli.output import note, say, waiting
 from chowder_local.cli.seed import SEED_PATH, read_file, seed_server
 from chowder_local.client import Client
-from chowder_local.domain import Egress, Tier
-from chowder_local.errors import ChowderError
-from chowder_local.errors.process import ServerDiffers
-from chowder_local.settings import beyond_this_machine
+from chowder_local.core.domain import Egress, Tier
+from chowder_local.core.errors import ChowderError
+from chowder_local.core.errors.process import ServerDiffers
+from chowder_local.core.settings import beyond_this_machine
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from chowder_local.cli.running import RunningServer
+    from chowder_local.cli.server_process import RunningServer
+    from chowder_local.core.settings import Settings
     from chowder_local.seeding.run import SeedFile
-    from chowder_local.settings import Settings
 
 
 @click.command()
@@ -124,7 +124,7 @@ def up(
 def _check_files(settings: Settings) -> None:
     """Says at once what is wrong with a script or a recording. Raises SettingsInvalid."""
     if settings.replies is not None:
-        from chowder_local.relay.replies import files
+        from chowder_local.relay.scripts import files
 
         files.read(settings.replies)
     if settings.replay is not None:
@@ -137,7 +137,7 @@ def ensure_image(settings: Settings, env: Mapping[str, str]) -> None:
     """Builds the sandbox image that the settings ask for, unless the engine has it."""
     from chowder_local.engine import images
     from chowder_local.engine.image_recipe import expected_tag
-    from chowder_local.engine.own_container import check_engine
+    from chowder_local.engine.self_container import check_engine
 
     check_engine(env)
     tag = expected_tag(settings)
@@ -149,7 +149,7 @@ def ensure_image(settings: Settings, env: Mapping[str, str]) -> None:
 
 
 def _serve(context: Context, settings: Settings, seeding: SeedFile | None) -> int:
-    from chowder_local.server import run
+    from chowder_local.app.process import run
 
     def announce() -> None:
         if running := wait_until_ready(settings, os.getpid()):
@@ -193,7 +193,7 @@ def _check_settings(
     context: Context, settings: Settings, options: Mapping[str, Any], running: RunningServer
 ) -> None:
     """Raises ServerDiffers if the server is not as it was asked for."""
-    from chowder_local.effective_settings import unmet
+    from chowder_local.app.effective_settings import unmet
 
     chosen = [name for name, value in options.items() if value is not None]
     differences = list(unmet(settings, context.env, chosen, running.settings))
@@ -222,7 +222,7 @@ def _say_ready(context: Context, settings: Settings, running: RunningServer) -> 
             "\nEgress is off: agents reach their models and nothing else, unless one is set apart."
         )
     if not settings.is_on_loopback:
-        from chowder_local.engine.marks import is_in_container
+        from chowder_local.engine.container_detection import is_in_container
 
         words = beyond_this_machine(settings.host, is_in_container=is_in_container())
         note(f"\nWarning: {words}")
@@ -247,9 +247,9 @@ def _say_lines(context: Context, running: RunningServer, models: str | None = No
 
 def _models(settings: Settings, env: Mapping[str, str]) -> str:
     """Which providers got a real key from the environment, and which have the offline model."""
-    from chowder_local.accounts.default import default_model_keys
-    from chowder_local.domain import OFFLINE_KEY
-    from chowder_local.endpoints import OLLAMA
+    from chowder_local.accounts.bootstrap import default_model_keys
+    from chowder_local.core.domain import OFFLINE_KEY
+    from chowder_local.core.model_endpoints import OLLAMA
 
     keys = default_model_keys(env, settings.offline)
     real = [str(provider) for provider, key in keys.items() if key != OFFLINE_KEY]

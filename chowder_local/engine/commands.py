@@ -7,7 +7,7 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING
 
-from chowder_local.errors.sandboxes import ImageBuildFailed
+from chowder_local.core.errors.sandboxes import ImageBuildFailed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from docker.errors import APIError
 
-from chowder_local.domain import GATEWAY_PORT, Egress, SandboxState
+from chowder_local.core.domain import GATEWAY_PORT, Egress, SandboxState
+from chowder_local.core.errors.sandboxes import EgressUnavailable, EngineUnavailable
 from chowder_local.engine.networks import JOINED_MARK
-from chowder_local.engine.rooted import run_rooted
-from chowder_local.errors.sandboxes import EgressUnavailable, EngineUnavailable
+from chowder_local.engine.privileged_exec import run_rooted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import docker
     from docker.models.containers import Container
 
-    from chowder_local.domain import SandboxInfo
+    from chowder_local.core.domain import SandboxInfo
     from chowder_local.engine.networks import SandboxNetworks
 
 MARK = "/tmp/confined"  # noqa: S108 - inside

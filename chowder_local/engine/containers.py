@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from chowder_local.domain import GATEWAY_PORT, Egress, SandboxId, SandboxInfo, SandboxState
+from chowder_local.core.domain import GATEWAY_PORT, Egress, SandboxId, SandboxInfo, SandboxState
 from chowder_local.engine import labels
 from chowder_local.engine.networks import CLOSED_SUFFIX, JOINED_MARK
 

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Self
 
 from docker.errors import APIError, NotFound
 
-from chowder_local.domain import EngineMemory, SandboxId, SandboxInfo, SandboxState
+from chowder_local.core.domain import EngineMemory, SandboxId, SandboxInfo, SandboxState
+from chowder_local.core.errors.sandboxes import EngineUnavailable
 from chowder_local.engine import confinement, labels, specs
-from chowder_local.engine.beside import Beside
 from chowder_local.engine.connection import hear, open_client
 from chowder_local.engine.containers import info_of, info_of_row
-from chowder_local.engine.failures import in_words, needing
-from chowder_local.engine.hearing import Hearing
-from chowder_local.engine.homes import Result, put_home, read_home, rework_home
+from chowder_local.engine.engine_probe import Hearing
+from chowder_local.engine.error_translation import in_words, needing
 from chowder_local.engine.memory import memory_of
 from chowder_local.engine.networks import (
     SandboxNetworks,
@@ -25,12 +24,13 @@ from chowder_local.engine.networks import (
     leave_networks,
     remake_networks,
 )
-from chowder_local.engine.own import Own
-from chowder_local.engine.own_container import own_container
+from chowder_local.engine.owned_resources import Own
+from chowder_local.engine.sandbox_ops import Within
+from chowder_local.engine.self_container import own_container
 from chowder_local.engine.signals import was_signalled
 from chowder_local.engine.threads import Threads, ensure_awaited
-from chowder_local.engine.within import Within
-from chowder_local.errors.sandboxes import EngineUnavailable
+from chowder_local.engine.volume_archives import Result, put_home, read_home, rework_home
+from chowder_local.engine.volume_job import Beside
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from docker.models.containers import Container
     from docker.models.images import Image
 
-    from chowder_local.domain import SandboxSpec
+    from chowder_local.core.domain import SandboxSpec
     from chowder_local.engine.connection import EngineAddress
 
 log = logging.getLogger(__name__)

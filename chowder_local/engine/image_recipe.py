@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from chowder_local.settings import Settings
+    from chowder_local.core.settings import Settings
 
 REPOSITORY = "chowder-local/sandbox"
 _DIGEST_LENGTH = 12

@@ -13,6 +13,13 @@ from typing import TYPE_CHECKING
 from docker.errors import APIError, DockerException, ImageNotFound
 from requests.exceptions import RequestException
 
+from chowder_local.core.errors.sandboxes import (
+    EngineUnavailable,
+    ImageBuildFailed,
+    ImageKept,
+    ImageUnknown,
+)
+from chowder_local.core.settings import Settings
 from chowder_local.engine.builds import (
     build_arguments,
     build_command,
@@ -24,13 +31,6 @@ from chowder_local.engine.builds import (
 from chowder_local.engine.commands import run_command
 from chowder_local.engine.connection import find_engine, open_client
 from chowder_local.engine.image_recipe import expected_tag, read_versions, recipe_dir
-from chowder_local.errors.sandboxes import (
-    EngineUnavailable,
-    ImageBuildFailed,
-    ImageKept,
-    ImageUnknown,
-)
-from chowder_local.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from chowder_local.errors.sandboxes import EngineSilent, EngineUnavailable, SandboxMissing
+from chowder_local.core.errors.sandboxes import EngineSilent, EngineUnavailable, SandboxMissing
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from chowder_local.domain import EngineMemory
+from chowder_local.core.domain import EngineMemory
 
 if TYPE_CHECKING:
     import docker

@@ -15,7 +15,7 @@ from chowder_local.engine.images import LABEL, build_folder, engine_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from chowder_local.settings import Settings
+    from chowder_local.core.settings import Settings
 
 REPOSITORY = "chowder-local/server"
 RECIPE_LABEL = "dev.chowder-local.recipe"

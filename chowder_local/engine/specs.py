@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from docker.types import Ulimit
 
-from chowder_local.domain import (
+from chowder_local.core.domain import (
     FORMER_RELAY_HOSTNAME,
     GATEWAY_PORT,
     RELAY_HOSTNAME,
@@ -19,8 +19,8 @@ from chowder_local.domain import (
     SandboxId,
     SandboxSpec,
 )
+from chowder_local.core.errors.sandboxes import EgressUnavailable
 from chowder_local.engine import confinement, labels
-from chowder_local.errors.sandboxes import EgressUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from docker.errors import APIError, NotFound
 from requests.exceptions import RequestException
 
+from chowder_local.core.errors.sandboxes import EngineUnavailable
 from chowder_local.engine.connection import find_engine, open_client
 from chowder_local.engine.labels import is_of_store, store_filter
-from chowder_local.errors.sandboxes import EngineUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

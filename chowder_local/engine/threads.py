@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar
 
-from chowder_local.engine.hearing import Hearing
+from chowder_local.core.errors.sandboxes import EngineUnavailable
+from chowder_local.engine.engine_probe import Hearing
 from chowder_local.engine.workers import Workers
-from chowder_local.errors.sandboxes import EngineUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from chowder_local.errors.agents import (
+from chowder_local.core.errors.agents import (
     ChannelRefused,
     ChannelUnreachable,
     ConfigNotApplied,
@@ -17,21 +17,21 @@ from chowder_local.errors.agents import (
     PairingNotFound,
     RpcRefused,
 )
-from chowder_local.errors.requests import InputInvalid
-from chowder_local.openclaw import untrusted
+from chowder_local.core.errors.requests import InputInvalid
+from chowder_local.openclaw import untrusted_json
 from chowder_local.openclaw.channel_table import CHANNELS, ConnectionType, missing, settings
-from chowder_local.openclaw.config import merged, patch
-from chowder_local.openclaw.inside import Program
-from chowder_local.openclaw.scans import Scans
+from chowder_local.openclaw.config.agent_config import merged, patch
+from chowder_local.openclaw.qr_login import Scans
+from chowder_local.openclaw.sandbox_exec import Program
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from chowder_local.domain import Instance, SandboxId
+    from chowder_local.core.domain import Instance, SandboxId
     from chowder_local.openclaw.channel_table import Channel
     from chowder_local.openclaw.gateway import Gateway
-    from chowder_local.openclaw.inside import Processes
-    from chowder_local.openclaw.scans import Scan
+    from chowder_local.openclaw.qr_login import Scan
+    from chowder_local.openclaw.sandbox_exec import Processes
 
 CONNECT_TIMEOUT_S = 15.0
 LOOK_INTERVAL_S = 0.25
@@ -101,7 +101,7 @@ class ChannelState:
             self.account.get("stateReason"),
             self.account.get("lifecycle"),
         )
-        return next(filter(None, map(untrusted.text_of, told)), None)
+        return next(filter(None, map(untrusted_json.text_of, told)), None)
 
     @property
     def _is_ready(self) -> bool:
@@ -168,7 +168,7 @@ class Channels:
         and GatewayUnavailable. Of the last four only the first leaves everything as it was.
         """
         gateway = self._gateway(instance)
-        configured = untrusted.object_of((await _configured(gateway)).get(channel.name))
+        configured = untrusted_json.object_of((await _configured(gateway)).get(channel.name))
         change = settings(channel, given)
         if lacking := missing(channel, merged(configured, change)):
             raise InputInvalid([_missing(name) for name in lacking])
@@ -208,7 +208,7 @@ class Channels:
             )
         except TimeoutError:
             raise GatewayUnavailable("the pairing code's approval takes too long") from None
-        said = untrusted.text_of(answer.get("output"))
+        said = untrusted_json.text_of(answer.get("output"))
         if answer.get("status") == 0:
             return said
         if _NO_SUCH_CODE in said:
@@ -242,7 +242,7 @@ class Channels:
             )
         except RpcRefused as refused:
             raise ChannelUnreachable(channel.name, str(refused)) from refused
-        message, qr = (untrusted.text_of(begun.get(name)) for name in ("message", "qrDataUrl"))
+        message, qr = (untrusted_json.text_of(begun.get(name)) for name in ("message", "qrDataUrl"))
         if qr:
             self._scans.begin(sandbox_id, channel.name, gateway, qr, message)
             return Connection(channel.name, ConnectionStatus.AWAITING_SCAN, message, qr)
@@ -254,7 +254,9 @@ class Channels:
 async def _configured(gateway: Gateway) -> Mapping[str, Any]:
     """What is written about each channel; secrets are there, but cannot be read."""
     answer = await gateway.call("config.get", {})
-    return untrusted.object_of(untrusted.object_of(answer.get("sourceConfig")).get("channels"))
+    return untrusted_json.object_of(
+        untrusted_json.object_of(answer.get("sourceConfig")).get("channels")
+    )
 
 
 async def _state(gateway: Gateway, channel: Channel) -> ChannelState:
@@ -265,15 +267,15 @@ async def _state(gateway: Gateway, channel: Channel) -> ChannelState:
 def _state_of(
     channel: Channel, configured: Mapping[str, Any], status: Mapping[str, Any]
 ) -> ChannelState:
-    known = untrusted.object_of(status.get("channelAccounts"))
-    accounts = untrusted.objects_of(known.get(channel.name)) or [{}]
-    first = untrusted.object_of(status.get("channelDefaultAccountId")).get(channel.name)
+    known = untrusted_json.object_of(status.get("channelAccounts"))
+    accounts = untrusted_json.objects_of(known.get(channel.name)) or [{}]
+    first = untrusted_json.object_of(status.get("channelDefaultAccountId")).get(channel.name)
     account = next((each for each in accounts if each.get("accountId") == first), accounts[0])
-    issues = untrusted.objects_of(status.get("statusIssues"))
+    issues = untrusted_json.objects_of(status.get("statusIssues"))
     return ChannelState(
         channel=channel.name,
         is_enabled=_is_enabled(configured.get(channel.name)),
-        configured=untrusted.object_of(configured.get(channel.name)),
+        configured=untrusted_json.object_of(configured.get(channel.name)),
         account=account,
         issues=tuple(each for each in issues if each.get("channel") == channel.name),
     )

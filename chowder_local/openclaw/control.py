@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from chowder_local.domain import GATEWAY_PORT
-from chowder_local.errors.agents import GatewayUnavailable, RpcRefused
-from chowder_local.openclaw import untrusted
-from chowder_local.openclaw.inside import Program
+from chowder_local.core.domain import GATEWAY_PORT
+from chowder_local.core.errors.agents import GatewayUnavailable, RpcRefused
+from chowder_local.openclaw import untrusted_json
+from chowder_local.openclaw.sandbox_exec import Program
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from chowder_local.domain import SandboxId
-    from chowder_local.openclaw.inside import Processes
+    from chowder_local.core.domain import SandboxId
+    from chowder_local.openclaw.sandbox_exec import Processes
 
 CALL_TIMEOUT_S = 30.0
 
@@ -52,10 +52,10 @@ class Control:
             answer = await self._program.ask(sandbox_id, request, timeout_s=timeout_s)
         except TimeoutError:
             raise GatewayUnavailable(f"no answer to {method} within {timeout_s:.0f} s") from None
-        error = untrusted.object_of(answer.get("error"))
+        error = untrusted_json.object_of(answer.get("error"))
         if answer.get("ok"):
-            return untrusted.object_of(answer.get("payload"))
-        message = untrusted.text_of(error.get("message")) or "the call failed"
+            return untrusted_json.object_of(answer.get("payload"))
+        message = untrusted_json.text_of(error.get("message")) or "the call failed"
         # With a payload it is not the gateway that is unavailable: the call itself says no.
         if error.get("code") in ("UNREACHABLE", "UNAVAILABLE") and not answer.get("payload"):
             raise GatewayUnavailable(message)

@@ -14,20 +14,20 @@ from weakref import WeakValueDictionary
 
 from pydantic import TypeAdapter, ValidationError
 
-from chowder_local.errors.agents import (
+from chowder_local.core.errors.agents import (
     FileMissing,
     FileRefused,
     FileTooLarge,
     GatewayUnavailable,
     SandboxFull,
 )
-from chowder_local.errors.upstream import StreamBroken
+from chowder_local.core.errors.upstream import StreamBroken
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
 
-    from chowder_local.domain import SandboxId
-    from chowder_local.openclaw.inside import Process, Processes
+    from chowder_local.core.domain import SandboxId
+    from chowder_local.openclaw.sandbox_exec import Process, Processes
 
 MAX_TEXT_BYTES = 10 * 1024 * 1024
 MAX_LISTING_BYTES = 128 * 1024 * 1024

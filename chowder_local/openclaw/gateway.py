@@ -14,8 +14,8 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from chowder_local import correlation
-from chowder_local.errors.agents import (
+from chowder_local.core import request_context
+from chowder_local.core.errors.agents import (
     ConfigNotApplied,
     ConfigRefused,
     GatewaySuspended,
@@ -24,9 +24,9 @@ from chowder_local.errors.agents import (
     Problem,
     RpcRefused,
 )
-from chowder_local.errors.upstream import StreamBroken, UpstreamFailed
-from chowder_local.openclaw import untrusted
-from chowder_local.openclaw.sessions import MAIN_KEY, session_key
+from chowder_local.core.errors.upstream import StreamBroken, UpstreamFailed
+from chowder_local.openclaw import untrusted_json
+from chowder_local.openclaw.session_keys import MAIN_KEY, session_key
 from chowder_local.upstream.forward import Forwarder, open_client
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class Gateway:
             status, body = await self._exchange("GET", "/startupz", timeout_s=PROBE_TIMEOUT_S)
             if status != HTTPStatus.OK:
                 return None
-            uptime_ms = untrusted.read_object(body).get("uptimeMs")
+            uptime_ms = untrusted_json.read_object(body).get("uptimeMs")
         except (*_UNANSWERED, ValueError):
             return None
         # Beyond that it is nonsense, and may be more than can be reckoned with.
@@ -113,13 +113,13 @@ class Gateway:
             status, answer = await self._exchange(
                 "POST", "/api/v1/admin/rpc", asked, timeout_s=RPC_TIMEOUT_S
             )
-            body = untrusted.read_whole_object(answer)
+            body = untrusted_json.read_whole_object(answer)
         except (*_UNANSWERED, ValueError) as failure:
             raise GatewayUnavailable(f"{method}: {_words(failure)}") from failure
         if body.get("ok"):
-            return untrusted.object_of(body.get("payload"))
-        error = untrusted.object_of(body.get("error"))
-        message = untrusted.text_of(error.get("message")) or f"HTTP {status}"
+            return untrusted_json.object_of(body.get("payload"))
+        error = untrusted_json.object_of(body.get("error"))
+        message = untrusted_json.text_of(error.get("message")) or f"HTTP {status}"
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             is_suspended = message.endswith(_SUSPENDED)
             raise (GatewaySuspended if is_suspended else GatewayUnavailable)(f"{method}: {message}")
@@ -150,7 +150,7 @@ class Gateway:
         lost: set[str] = set()
         for _ in range(PATCH_ATTEMPTS):
             read = await self.call("config.get", {})
-            patch = patch_of(untrusted.object_of(read.get("config")))
+            patch = patch_of(untrusted_json.object_of(read.get("config")))
             if not patch:
                 return False
             # OpenClaw would otherwise keep what a new array lacks, or refuse to lose it.
@@ -181,8 +181,10 @@ class Gateway:
                 # It says so if it restarts itself at once, rather than a little later.
                 return True
             raise
-        note = untrusted.object_of(untrusted.object_of(done.get("sentinel")).get("payload"))
-        return bool(untrusted.object_of(note.get("stats")).get("requiresRestart"))
+        note = untrusted_json.object_of(
+            untrusted_json.object_of(done.get("sentinel")).get("payload")
+        )
+        return bool(untrusted_json.object_of(note.get("stats")).get("requiresRestart"))
 
     async def _in_turn(self, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
         """A call of a method that OpenClaw takes some thirty times a minute and no more."""
@@ -293,8 +295,8 @@ class Gateway:
     async def _asked(
         self, method: str, path: str, headers: Mapping[str, str], body: bytes
     ) -> AsyncIterator[Answer]:
-        if (request_id := correlation.request_id()) is not None:
-            headers = {**headers, correlation.REQUEST_ID_HEADER: request_id}
+        if (request_id := request_context.request_id()) is not None:
+            headers = {**headers, request_context.REQUEST_ID_HEADER: request_id}
         answer = await self._forwarder.open(method, self._url + path, headers.items(), body)
         try:
             yield answer
@@ -312,9 +314,9 @@ def _array_paths(patch: Mapping[str, Any], above: str = "") -> Iterator[str]:
 
 def _problems(error: Mapping[str, Any]) -> Iterator[Problem]:
     """What a refusal says is wrong, where it says so place by place."""
-    details = untrusted.object_of(error.get("details"))
-    for each in untrusted.objects_of(details.get("issues")):
-        yield Problem(*(untrusted.text_of(each.get(name)) for name in ("path", "message")))
+    details = untrusted_json.object_of(error.get("details"))
+    for each in untrusted_json.objects_of(details.get("issues")):
+        yield Problem(*(untrusted_json.text_of(each.get(name)) for name in ("path", "message")))
 
 
 def _lost_arrays(refusal: str) -> list[str]:

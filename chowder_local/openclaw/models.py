@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from chowder_local.domain import OTHER_PROVIDERS, ModelProvider
-from chowder_local.endpoints import LONGEST_ANSWER_TOKENS
-from chowder_local.errors.requests import ModelUnknown
+from chowder_local.core.domain import OTHER_PROVIDERS, ModelProvider
+from chowder_local.core.errors.requests import ModelUnknown
+from chowder_local.core.model_endpoints import LONGEST_ANSWER_TOKENS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from chowder_local.endpoints import Endpoint
+    from chowder_local.core.model_endpoints import Endpoint
 
 DEFAULT_MODELS = {
     ModelProvider.ANTHROPIC: "claude-sonnet-4-20250514",

@@ -11,14 +11,14 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from chowder_local.errors import ChowderError
-from chowder_local.errors.agents import GatewayUnavailable
-from chowder_local.openclaw.item_digests import plain
+from chowder_local.core.errors import ChowderError
+from chowder_local.core.errors.agents import GatewayUnavailable
+from chowder_local.openclaw.responses.item_digests import plain
 
 if TYPE_CHECKING:
-    from chowder_local.domain import SandboxId
+    from chowder_local.core.domain import SandboxId
     from chowder_local.openclaw.control import Control
-    from chowder_local.openclaw.transcripts import Transcripts
+    from chowder_local.openclaw.transcripts.reader import Transcripts
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from chowder_local.errors.agents import (
+from chowder_local.core.errors.agents import (
     ClawHubUnavailable,
     GatewayUnavailable,
     RpcRefused,
@@ -13,16 +13,16 @@ from chowder_local.errors.agents import (
     SkillNotFound,
     SkillRefused,
 )
-from chowder_local.openclaw import untrusted
-from chowder_local.openclaw.inside import Program
+from chowder_local.openclaw import untrusted_json
+from chowder_local.openclaw.sandbox_exec import Program
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from chowder_local.domain import Instance, SandboxId
+    from chowder_local.core.domain import Instance, SandboxId
     from chowder_local.openclaw.control import Control
     from chowder_local.openclaw.gateway import Gateway
-    from chowder_local.openclaw.inside import Processes
+    from chowder_local.openclaw.sandbox_exec import Processes
 
 REACH_TIMEOUT_S = 5.0
 PROGRAM_TIMEOUT_S = REACH_TIMEOUT_S + 5.0
@@ -97,7 +97,7 @@ class Skills:
     async def all(self, instance: Instance, *, is_ready_only: bool = False) -> list[Skill]:
         """The agent's skills by name. Raises GatewayUnavailable, RpcRefused, SandboxPaused."""
         status = await self._control.call(instance.sandbox_id, "skills.status", {})
-        found = map(_skill, untrusted.objects_of(status.get("skills")))
+        found = map(_skill, untrusted_json.objects_of(status.get("skills")))
         return sorted(
             (each for each in found if each.is_ready or not is_ready_only),
             key=lambda each: each.name,
@@ -113,13 +113,13 @@ class Skills:
     async def settings(self, instance: Instance, skill: Skill) -> SkillSettings:
         """What is set for one of them. Raises GatewayUnavailable, RpcRefused."""
         told = await self._gateway(instance).call("config.get", {})
-        entry = untrusted.object_of(told.get("sourceConfig"))
+        entry = untrusted_json.object_of(told.get("sourceConfig"))
         for name in ("skills", "entries", skill.key):
-            entry = untrusted.object_of(entry.get(name))
+            entry = untrusted_json.object_of(entry.get(name))
         return SkillSettings(
             has_api_key=bool(entry.get("apiKey")),
-            env=tuple(untrusted.object_of(entry.get("env"))),
-            config=tuple(untrusted.object_of(entry.get("config"))),
+            env=tuple(untrusted_json.object_of(entry.get("env"))),
+            config=tuple(untrusted_json.object_of(entry.get("config"))),
         )
 
     async def install(self, instance: Instance, slug: str, env: Mapping[str, str]) -> Installation:
@@ -138,7 +138,7 @@ class Skills:
             )
         except RpcRefused as refused:
             _explain(str(refused), slug)
-        folder = untrusted.text_of(done.get("targetDir"))
+        folder = untrusted_json.text_of(done.get("targetDir"))
         skill = await self._installed(instance, folder)
         if env and skill is not None:
             await self._configure(instance, skill, {"env": dict(env)})
@@ -179,8 +179,8 @@ class Skills:
 
 
 def _skill(entry: Mapping[str, Any]) -> Skill:
-    text = {name: untrusted.text_of(value) for name, value in entry.items()}
-    missing = untrusted.object_of(entry.get("missing"))
+    text = {name: untrusted_json.text_of(value) for name, value in entry.items()}
+    missing = untrusted_json.object_of(entry.get("missing"))
     return Skill(
         name=text.get("name", ""),
         description=text.get("description", ""),
@@ -201,7 +201,7 @@ def _skill(entry: Mapping[str, Any]) -> Skill:
 
 
 def _names(lists: Any, kind: str) -> tuple[str, ...]:
-    return untrusted.texts_of(untrusted.object_of(lists).get(kind))
+    return untrusted_json.texts_of(untrusted_json.object_of(lists).get(kind))
 
 
 def _explain(words: str, slug: str) -> NoReturn:
@@ -218,7 +218,8 @@ def _installation(
     done: Mapping[str, Any], skill: Skill | None, env_applied: tuple[str, ...]
 ) -> Installation:
     said = [
-        untrusted.text_of(done.get(part)) for part in ("message", "stdout", "stderr", "warning")
+        untrusted_json.text_of(done.get(part))
+        for part in ("message", "stdout", "stderr", "warning")
     ]
     message = f"{said[0] or 'Installed'}."
     if skill is None:
@@ -228,7 +229,7 @@ def _installation(
     elif skill.missing_programs:
         message += f" It needs {', '.join(skill.missing_programs)}, which the sandbox lacks."
     return Installation(
-        skill=skill.name if skill is not None else untrusted.text_of(done.get("slug")),
+        skill=skill.name if skill is not None else untrusted_json.text_of(done.get("slug")),
         output="\n".join(filter(None, said)),
         env_applied=env_applied,
         required_env=skill.required_env if skill is not None else (),

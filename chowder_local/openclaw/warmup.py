@@ -6,16 +6,16 @@ import hashlib
 import secrets
 from typing import TYPE_CHECKING
 
-from chowder_local.errors.agents import GatewayUnavailable
-from chowder_local.openclaw import untrusted
-from chowder_local.openclaw.inside import Program, command
-from chowder_local.openclaw.sessions import session_key
+from chowder_local.core.errors.agents import GatewayUnavailable
+from chowder_local.openclaw import untrusted_json
+from chowder_local.openclaw.sandbox_exec import Program, command
+from chowder_local.openclaw.session_keys import session_key
 
 if TYPE_CHECKING:
-    from chowder_local.domain import SandboxId
+    from chowder_local.core.domain import SandboxId
     from chowder_local.openclaw.control import Control
     from chowder_local.openclaw.gateway import Gateway
-    from chowder_local.openclaw.inside import Processes
+    from chowder_local.openclaw.sandbox_exec import Processes
 
 WORDS = "Hello."
 TURN_COUNT = 2
@@ -62,7 +62,9 @@ class WarmUp:
         except TimeoutError:
             raise GatewayUnavailable("the warm-up takes too long to be erased") from None
         if not answer.get("ok"):
-            words = untrusted.text_of(untrusted.object_of(answer.get("error")).get("message"))
+            words = untrusted_json.text_of(
+                untrusted_json.object_of(answer.get("error")).get("message")
+            )
             raise GatewayUnavailable(f"the warm-up could not be erased: {words[:300]}")
 
 

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from chowder_local.domain import ModelProvider
+from chowder_local.core.domain import ModelProvider
 from chowder_local.relay.offline.conversation import Called
 from chowder_local.relay.providers import error_words
 

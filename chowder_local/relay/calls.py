@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from chowder_local.domain import wire_of
+from chowder_local.core.domain import wire_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
-    from chowder_local.domain import InstanceId, ModelProvider, OrganizationId, SandboxId
+    from chowder_local.core.domain import InstanceId, ModelProvider, OrganizationId, SandboxId
 
 
 @dataclass(frozen=True)

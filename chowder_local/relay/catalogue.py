@@ -6,16 +6,16 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
-from chowder_local.endpoints import models_in
-from chowder_local.errors.requests import ModelMissing
-from chowder_local.errors.upstream import ProviderFailed, StreamBroken, UpstreamFailed
+from chowder_local.core.errors.requests import ModelMissing
+from chowder_local.core.errors.upstream import ProviderFailed, StreamBroken, UpstreamFailed
+from chowder_local.core.model_endpoints import models_in
 from chowder_local.relay import providers
 from chowder_local.upstream import headers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from chowder_local.endpoints import Endpoint
+    from chowder_local.core.model_endpoints import Endpoint
     from chowder_local.upstream.forward import Forwarder
 
 TIMEOUT_S = 5.0

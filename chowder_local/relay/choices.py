@@ -12,7 +12,7 @@ import re
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
-from chowder_local.domain import ModelProvider
+from chowder_local.core.domain import ModelProvider
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -15,7 +15,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from chowder_local.errors.upstream import ContextLengthExceeded
+from chowder_local.core.errors.upstream import ContextLengthExceeded
 from chowder_local.relay.choices import system_prompt
 from chowder_local.relay.origin import model_of, session_key_of
 from chowder_local.relay.overflow import is_hopeless, overflow_of
@@ -23,10 +23,10 @@ from chowder_local.relay.overflow import is_hopeless, overflow_of
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
 
-    from chowder_local.domain import ModelProvider, SandboxId
-    from chowder_local.errors.upstream import ProviderFailed
+    from chowder_local.core.domain import ModelProvider, SandboxId
+    from chowder_local.core.errors.upstream import ProviderFailed
     from chowder_local.relay.calls import ModelAnswer, ModelCall
-    from chowder_local.relay.failures import FailureLog
+    from chowder_local.relay.failure_markers import FailureLog
 
 MAX_CALLS = 12
 """A summary of each of three parts and one of all, the latest turn, and everything once more."""

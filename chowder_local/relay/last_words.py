@@ -8,7 +8,7 @@ from chowder_local.relay.offline import model as offline
 from chowder_local.relay.offline.view import seen
 
 if TYPE_CHECKING:
-    from chowder_local.domain import ModelProvider
+    from chowder_local.core.domain import ModelProvider
 
 
 def last_words(provider: ModelProvider, path: str, body: bytes) -> str | None:

@@ -7,15 +7,15 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from chowder_local.domain import OFFLINE_KEY
+from chowder_local.core.domain import OFFLINE_KEY
 from chowder_local.relay.calls import whole
 from chowder_local.relay.offline import model as offline
-from chowder_local.relay.offline.beats import played
 from chowder_local.relay.offline.decision import decide
 from chowder_local.relay.offline.model import OfflineAnswer
+from chowder_local.relay.offline.stream_steps import played
 from chowder_local.relay.recordings.entries import Asked
-from chowder_local.relay.replies import matching
-from chowder_local.relay.replies.matching import Refusal
+from chowder_local.relay.scripts import matching
+from chowder_local.relay.scripts.matching import Refusal
 
 MISSING_STATUS = 400
 """Clients try again after most others, and would only be told the same more slowly."""
@@ -28,14 +28,14 @@ ASKED_TWICE = (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from chowder_local.domain import InstanceId
+    from chowder_local.core.domain import InstanceId
+    from chowder_local.relay.call_log import Exchange
     from chowder_local.relay.calls import Loan, ModelAnswer, ModelCall
-    from chowder_local.relay.exchanges import Exchange
     from chowder_local.relay.offline.conversation import Reply
     from chowder_local.relay.offline.model import Question
-    from chowder_local.relay.recordings.in_force import Recordings
-    from chowder_local.relay.recordings.playing import Playback
-    from chowder_local.relay.replies.scripts import Scripted, Scripts
+    from chowder_local.relay.recordings.player import Playback
+    from chowder_local.relay.recordings.registry import Recordings
+    from chowder_local.relay.scripts.registry import Scripted, Scripts
 
     NameOf = Callable[[InstanceId, str], "SessionName | None"]
 

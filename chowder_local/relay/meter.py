@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from chowder_local.domain import ModelProvider
+from chowder_local.core.domain import ModelProvider
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

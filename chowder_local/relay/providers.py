@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode
 
-from chowder_local.domain import ModelProvider
+from chowder_local.core.domain import ModelProvider
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,10 +9,10 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from chowder_local import correlation
-from chowder_local.errors import ChowderError
-from chowder_local.errors.requests import ModelKeyMissing, ModelUnknown, ProviderReserved
-from chowder_local.errors.upstream import (
+from chowder_local.core import request_context
+from chowder_local.core.errors import ChowderError
+from chowder_local.core.errors.requests import ModelKeyMissing, ModelUnknown, ProviderReserved
+from chowder_local.core.errors.upstream import (
     ContextLengthExceeded,
     ProviderFailed,
     RelayFailed,
@@ -20,12 +20,12 @@ from chowder_local.errors.upstream import (
     StreamBroken,
     UpstreamFailed,
 )
-from chowder_local.events import EventType
+from chowder_local.core.events import EventType
 from chowder_local.relay import providers
-from chowder_local.relay.addressing import addressed
 from chowder_local.relay.calls import ModelAnswer, whole
 from chowder_local.relay.choices import insisted
-from chowder_local.relay.offline.beats import played
+from chowder_local.relay.endpoint_routing import addressed
+from chowder_local.relay.offline.stream_steps import played
 from chowder_local.relay.origin import model_of
 from chowder_local.relay.recordings.recorder import refused
 from chowder_local.relay.stream_check import StreamCheck
@@ -35,13 +35,13 @@ from chowder_local.upstream import headers
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
 
-    from chowder_local.endpoints import Endpoint
-    from chowder_local.events import Events
-    from chowder_local.metrics import Metrics
+    from chowder_local.core.events import Events
+    from chowder_local.core.metrics import Metrics
+    from chowder_local.core.model_endpoints import Endpoint
+    from chowder_local.relay.call_log import Exchange, Exchanges
     from chowder_local.relay.calls import Lender, Loan, ModelCall
     from chowder_local.relay.compaction import Compaction, Compactions
-    from chowder_local.relay.exchanges import Exchange, Exchanges
-    from chowder_local.relay.failures import FailureLog
+    from chowder_local.relay.failure_markers import FailureLog
     from chowder_local.relay.local_model import LocalModel
     from chowder_local.relay.metering import Metering
     from chowder_local.relay.recordings.recorder import Recorder
@@ -113,7 +113,7 @@ class Relay:
         except Exception as problem:  # noqa: BLE001 - logged, and told to the message's client
             marker = self._failures.remember(_unexpected(call, None, problem), None)
             return _marked(call, marker)
-        correlation.of_instance(loan.instance_id)
+        request_context.of_instance(loan.instance_id)
         exchange = self._begin(call, loan, fields)
         if loan.key is None:
             return self._failed(call, loan, exchange, "keyless", self._unlent(call))

@@ -15,7 +15,7 @@ from chowder_local.relay.origin import origin_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from chowder_local.domain import ModelProvider, SandboxId
+    from chowder_local.core.domain import ModelProvider, SandboxId
 
 
 class WatchedMessage:

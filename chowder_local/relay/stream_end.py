@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from chowder_local.domain import ModelProvider
-from chowder_local.errors.upstream import StreamBroken
+from chowder_local.core.domain import ModelProvider
+from chowder_local.core.errors.upstream import StreamBroken
 from chowder_local.upstream.sse import EventReader
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from pydantic import (
     model_validator,
 )
 
-from chowder_local.domain import ModelProvider, Permission, Tier
-from chowder_local.seeding.places import Places, read
+from chowder_local.core.domain import ModelProvider, Permission, Tier
+from chowder_local.seeding.source_locations import Places, read
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

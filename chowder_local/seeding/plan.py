@@ -6,21 +6,21 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from chowder_local.seeding.wanted import digest
+from chowder_local.seeding.desired_state import digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from datetime import datetime
 
-    from chowder_local.domain import ModelProvider, Permission, Tier
-    from chowder_local.seeding.places import Places
-    from chowder_local.seeding.wanted import (
+    from chowder_local.core.domain import ModelProvider, Permission, Tier
+    from chowder_local.seeding.desired_state import (
         WantedInstance,
         WantedKey,
         WantedOrganization,
         WantedSession,
         Way,
     )
+    from chowder_local.seeding.source_locations import Places
 
     Removal = Callable[[str, str], str]
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from chowder_local.seeding.desired_state import resolved
 from chowder_local.seeding.document import read_document
-from chowder_local.seeding.doing import Doing
+from chowder_local.seeding.execution import Doing
 from chowder_local.seeding.plan import plan
-from chowder_local.seeding.wanted import resolved
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from chowder_local.seeding.places import Places
-    from chowder_local.seeding.server import Server
-    from chowder_local.seeding.wanted import WantedOrganization
+    from chowder_local.seeding.desired_state import WantedOrganization
+    from chowder_local.seeding.source_locations import Places
+    from chowder_local.seeding.target import Server
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 from sqlalchemy.dialects.sqlite import insert
 from sqlmodel import col, delete, select
 
-from chowder_local.domain import InstanceId, InstanceStatus
-from chowder_local.errors.process import DataDirUnusable
+from chowder_local.core.domain import InstanceId, InstanceStatus
+from chowder_local.core.errors.process import DataDirUnusable
+from chowder_local.core.tasks import contained
 from chowder_local.store.tables import ConversationHistoryRow, IdempotentAnswerRow, InstanceRow
-from chowder_local.tasks import contained
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Delete
     from sqlmodel.ext.asyncio.session import AsyncSession
 
-    from chowder_local.domain import Instance
+    from chowder_local.core.domain import Instance
     from chowder_local.store.database import Database
 
 log = logging.getLogger(__name__)

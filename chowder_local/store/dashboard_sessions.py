@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from sqlmodel import col, delete
 
-from chowder_local.domain import KeyId
+from chowder_local.core.domain import KeyId
 from chowder_local.store.tables import DashboardSessionRow
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from sqlalchemy import URL, Connection, event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from chowder_local.store.driver import connect, uninterrupted
-from chowder_local.store.failures import in_words
+from chowder_local.store.error_translation import in_words
 from chowder_local.store.schema import prepare
+from chowder_local.store.sqlite_connection import connect, uninterrupted
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence

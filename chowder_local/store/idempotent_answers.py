@@ -18,9 +18,9 @@ from chowder_local.store.tables import IdempotentAnswerRow
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from chowder_local.domain import InstanceId
+    from chowder_local.core.domain import InstanceId
+    from chowder_local.core.secrets import Vault
     from chowder_local.store.database import Database
-    from chowder_local.tokens import Vault
 
 log = logging.getLogger(__name__)
 

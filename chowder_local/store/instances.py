@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
 
 from sqlmodel import col, func, select, tuple_
 
-from chowder_local.domain import (
+from chowder_local.core.domain import (
     Egress,
     Instance,
     InstanceId,
@@ -19,11 +19,11 @@ from chowder_local.domain import (
     SnapshotId,
     Spare,
 )
-from chowder_local.errors.requests import InstanceLimitReached
-from chowder_local.events import Events, EventType
+from chowder_local.core.errors.requests import InstanceLimitReached
+from chowder_local.core.events import Events, EventType
 from chowder_local.store.conversation_histories import forget_if_deleted
-from chowder_local.store.recall import Recall
-from chowder_local.store.sealed import Sealed, seal
+from chowder_local.store.encrypted_json import Sealed, seal
+from chowder_local.store.read_cache import Recall
 from chowder_local.store.tables import METADATA, InstanceRow, KeyGrantRow, SpareRow
 
 if TYPE_CHECKING:
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Row
     from sqlmodel.ext.asyncio.session import AsyncSession
 
-    from chowder_local.domain import KeyId
+    from chowder_local.core.domain import KeyId
+    from chowder_local.core.secrets import Vault
     from chowder_local.store.database import Database
-    from chowder_local.tokens import Vault
 
 LIVING = tuple(status.value for status in InstanceStatus if status is not InstanceStatus.TERMINATED)
 """For lists, which have nothing better to go by: SQLite's indexes serve IN, and never <>."""

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from sqlmodel import col, delete, select, tuple_, update
 
-from chowder_local.domain import ApiKey, InstanceId, KeyId, OrganizationId, Permission
-from chowder_local.store.recall import Recall
+from chowder_local.core.domain import ApiKey, InstanceId, KeyId, OrganizationId, Permission
+from chowder_local.store.last_used import Uses
+from chowder_local.store.read_cache import Recall
 from chowder_local.store.tables import METADATA, ApiKeyRow, KeyGrantRow
-from chowder_local.store.uses import Uses
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable, Sequence

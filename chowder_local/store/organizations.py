@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from sqlmodel import col, func, select
 
-from chowder_local.domain import ModelProvider, Organization, OrganizationId, Tier
+from chowder_local.core.domain import ModelProvider, Organization, OrganizationId, Tier
 from chowder_local.store.instances import LIVING
 from chowder_local.store.keys import row_of_key
-from chowder_local.store.recall import Recall
+from chowder_local.store.read_cache import Recall
 from chowder_local.store.tables import InstanceRow, ModelKeyRow, OrganizationRow
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from sqlmodel.ext.asyncio.session import AsyncSession
 
-    from chowder_local.domain import ApiKey
+    from chowder_local.core.domain import ApiKey
     from chowder_local.store.database import Database
 
 

@@ -9,10 +9,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chowder_local.errors.process import DataDirUnusable
+from chowder_local.core.errors.process import DataDirUnusable
 from chowder_local.store import backups
-from chowder_local.store.driver import BUSY_TIMEOUT_S
-from chowder_local.store.failures import in_words, unwritable
+from chowder_local.store.error_translation import in_words, unwritable
+from chowder_local.store.sqlite_connection import BUSY_TIMEOUT_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection

@@ -11,9 +11,9 @@ from sqlalchemy import func
 from sqlalchemy.dialects.sqlite import insert
 from sqlmodel import col, delete, select, update
 
-from chowder_local.domain import InstanceId
+from chowder_local.core.domain import InstanceId
+from chowder_local.store.last_used import Uses
 from chowder_local.store.tables import SessionRow
-from chowder_local.store.uses import Uses
 
 if TYPE_CHECKING:
     from datetime import datetime

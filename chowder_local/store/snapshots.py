@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlmodel import col, delete, select
 
-from chowder_local.domain import (
+from chowder_local.core.domain import (
     Egress,
     InstanceId,
     InstanceStatus,
@@ -15,8 +15,8 @@ from chowder_local.domain import (
     Snapshot,
     SnapshotId,
 )
-from chowder_local.events import Events, EventType
-from chowder_local.store.sealed import Sealed, seal
+from chowder_local.core.events import Events, EventType
+from chowder_local.store.encrypted_json import Sealed, seal
 from chowder_local.store.tables import InstanceRow, SnapshotRow
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import ColumnElement
 
+    from chowder_local.core.secrets import Vault
     from chowder_local.store.database import Database
-    from chowder_local.tokens import Vault
 
 
 class SnapshotQueries:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from sqlmodel import col, delete, select
 
-from chowder_local.domain import SandboxId, Spare
-from chowder_local.events import Events, EventType
+from chowder_local.core.domain import SandboxId, Spare
+from chowder_local.core.events import Events, EventType
 from chowder_local.store.tables import SpareRow
 
 if TYPE_CHECKING:

@@ -12,17 +12,17 @@ from sqlalchemy import String, cast, func, literal, union_all
 from sqlalchemy.dialects.sqlite import insert
 from sqlmodel import col, select
 
-from chowder_local.domain import InstanceId
-from chowder_local.errors.process import DataDirUnusable
+from chowder_local.core.domain import InstanceId
+from chowder_local.core.errors.process import DataDirUnusable
+from chowder_local.core.tasks import contained
 from chowder_local.store.tables import InstanceRow, SessionRow, UsageRow
-from chowder_local.tasks import contained
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from sqlalchemy.sql.elements import ColumnElement
 
-    from chowder_local.domain import OrganizationId
+    from chowder_local.core.domain import OrganizationId
     from chowder_local.store.database import Database
 
 Part = TypeVar("Part")

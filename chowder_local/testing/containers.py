@@ -7,16 +7,16 @@ import uuid
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
-from chowder_local.abandoned import container_facts, end_abandoned
 from chowder_local.client import Client
+from chowder_local.client.abandoned import container_facts, end_abandoned
+from chowder_local.core.errors import ChowderError
+from chowder_local.core.leases import Lease
+from chowder_local.core.settings import Settings
 from chowder_local.engine import server_container
 from chowder_local.engine.connection import EngineAddress
 from chowder_local.engine.images import is_there
 from chowder_local.engine.server_image import build_server, is_current, server_tag
 from chowder_local.engine.sweep import sweep
-from chowder_local.errors import ChowderError
-from chowder_local.leases import Lease
-from chowder_local.settings import Settings
 
 try:
     from testcontainers.core.config import ConnectionMode, testcontainers_config

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
 from chowder_local.client import Client
-from chowder_local.domain import OFFLINE_KEY, ModelProvider, Tier
+from chowder_local.core.domain import OFFLINE_KEY, ModelProvider, Tier
 from chowder_local.testing.replies import Replies
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from chowder_local.calls.transport import Json
+    from chowder_local.client.transport import Json
 
 DEFAULT_MODEL = "claude-sonnet-4-20250514"
 SHOWN_CALLS = 20

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping
     from pathlib import Path
 
-    from chowder_local.leases import Lease
+    from chowder_local.core.leases import Lease
     from chowder_local.testing.live import LiveInstance, LiveOrganization
     from chowder_local.testing.recording import Replay, Take
     from chowder_local.testing.replies import Replies
@@ -110,7 +110,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 @pytest.fixture(scope="session")
 def chowder_server(request: pytest.FixtureRequest) -> Server:
     """The server of the run: `base_url` and an organization's `key`."""
-    from chowder_local.settings import Settings
+    from chowder_local.core.settings import Settings
     from chowder_local.testing.leases import Leases
     from chowder_local.testing.servers import Server
 
@@ -145,7 +145,7 @@ def chowder_organization(
     request: pytest.FixtureRequest, chowder_server: Server
 ) -> Iterator[LiveOrganization]:
     """An organization of this process's own, so that parallel tests do not meet."""
-    from chowder_local.abandoned import end_abandoned, organization_facts
+    from chowder_local.client.abandoned import end_abandoned, organization_facts
     from chowder_local.testing.live import LiveOrganization
 
     folder, is_named = request.config.stash[LEASES], request.config.stash[IS_NAMED]
@@ -221,7 +221,7 @@ def chowder_replies(
     The marker `chowder_replies("file.yaml")` has those of the file in force from the start, and is
     enough where nothing is added to them.
     """
-    from chowder_local.errors import ChowderError
+    from chowder_local.core.errors import ChowderError
 
     replies = chowder_organization.replies
     try:
@@ -245,7 +245,7 @@ def chowder_recording(
     The marker `chowder_recording("folder")` is enough. `--chowder-record` makes it anew, unless
     the test fails or no real model has answered.
     """
-    from chowder_local.errors import ChowderError
+    from chowder_local.core.errors import ChowderError
     from chowder_local.testing.recording import Replay, Take
 
     marker = request.node.get_closest_marker(RECORDING)
@@ -288,7 +288,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
             for problem in replies.problems():
                 pytest.fail(problem, pytrace=False)
     if (take := item.stash.get(TAKE, None)) is not None:
-        from chowder_local.errors import ChowderError
+        from chowder_local.core.errors import ChowderError
 
         try:
             take.check()
@@ -306,7 +306,7 @@ def pytest_runtest_makereport(
     if not report.failed or not any(each.startswith("chowder_") for each in names):
         return report
     item.stash[FAILED] = True
-    from chowder_local.errors import ChowderError
+    from chowder_local.core.errors import ChowderError
 
     organization = item.config.stash.get(LIVE, None)
     for instance in organization.instances if organization is not None else ():
@@ -331,7 +331,7 @@ def _delete(instance: LiveInstance) -> None:
 
 
 def _lease(folder: Path, facts: Mapping[str, str]) -> Lease | None:
-    from chowder_local.leases import Lease
+    from chowder_local.core.leases import Lease
 
     try:
         return Lease.take(folder, facts)

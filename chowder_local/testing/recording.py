@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from chowder_local.errors.process import ServerSilent, SettingsInvalid
+from chowder_local.core.errors.process import ServerSilent, SettingsInvalid
 from chowder_local.relay.recordings import folders
 from chowder_local.relay.recordings.entries import Entry
 

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from chowder_local.calls.transport import Json
     from chowder_local.client import Client
+    from chowder_local.client.transport import Json
 
 
 class Replies:
@@ -56,7 +56,7 @@ class Replies:
 
     def load(self, path: Path) -> None:
         """The same with the rules of a file, and with what it says of all else."""
-        from chowder_local.relay.replies.files import read
+        from chowder_local.relay.scripts.files import read
 
         script = read(path).model_dump(mode="json", exclude_unset=True)
         self.set(

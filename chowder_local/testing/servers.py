@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
 
-from chowder_local.errors.process import ServerNotReady, SettingsInvalid
+from chowder_local.core.errors.process import ServerNotReady, SettingsInvalid
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -108,8 +108,8 @@ class Server:
         are passed on, but for those that are of this machine. Raises ServerNotReady,
         EngineUnavailable and ImageBuildFailed.
         """
+        from chowder_local.core.settings import PREFIX, Settings
         from chowder_local.engine import server_container, server_image
-        from chowder_local.settings import PREFIX, Settings
 
         settings = Settings.read(env)
         if not server_image.is_current(settings, env):

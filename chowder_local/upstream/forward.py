@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 import certifi
 
-from chowder_local.errors.upstream import StreamBroken, UpstreamFailed
+from chowder_local.core.errors.upstream import StreamBroken, UpstreamFailed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence

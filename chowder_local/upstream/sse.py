@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from chowder_local.errors.upstream import StreamBroken
+from chowder_local.core.errors.upstream import StreamBroken
 
 _BLANK_LINE = re.compile(rb"\r?\n\r?\n")
 # The longest piece of a blank line that can be at the end of what was searched.

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chowder_local.domain import ModelProvider
+from chowder_local.core.domain import ModelProvider
+from chowder_local.core.errors.sandboxes import ImageBuildFailed, ImageKept, ImageUnknown
+from chowder_local.core.settings import Settings
 from chowder_local.engine import images
 from chowder_local.engine.connection import find_engine, open_client
 from chowder_local.engine.image_recipe import expected_tag, read_versions, recipe_dir
-from chowder_local.errors.sandboxes import ImageBuildFailed, ImageKept, ImageUnknown
-from chowder_local.openclaw import config
 from chowder_local.openclaw.channel_table import CHANNELS
-from chowder_local.openclaw.config_schema import SCHEMA_FILE, judge
-from chowder_local.settings import Settings
+from chowder_local.openclaw.config import agent_config
+from chowder_local.openclaw.config.schema import SCHEMA_FILE, judge
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -123,7 +123,7 @@ def test_openclaws_schema_of_its_configuration_is_there_and_fits_what_we_give_it
 ) -> None:
     assert inside(container, f"stat -c '%U %a' {SCHEMA_FILE}") == "root 644"
     schema = json.loads(inside(container, f"cat {SCHEMA_FILE}"))
-    ours = config.seed(
+    ours = agent_config.seed(
         gateway_token="t" * 32,
         relay_url="http://relay:1",
         relay_token="t" * 32,
@@ -139,7 +139,7 @@ def test_openclaws_schema_of_its_configuration_is_there_and_fits_what_we_give_it
             "agents.defaults.timeoutSeconds: Invalid input: expected number, received string",
         ),
     ):
-        assert [str(each) for each in judge(schema, config.patch(overrides))] == [words]
+        assert [str(each) for each in judge(schema, agent_config.patch(overrides))] == [words]
 
 
 def test_the_database_that_agents_begin_with_has_nothing_of_anybodys(container: Container) -> None:
@@ -163,7 +163,7 @@ for (name,) in blank.execute("SELECT name FROM sqlite_master WHERE type = \\"tab
 def test_what_it_has_is_neither_made_nor_looked_through_again(
     client: docker.DockerClient, tag: str
 ) -> None:
-    seed = config.seed(
+    seed = agent_config.seed(
         gateway_token=secrets.token_hex(16),
         relay_url="http://relay:1",
         relay_token=secrets.token_hex(16),

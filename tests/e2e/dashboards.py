@@ -10,12 +10,12 @@ from weakref import WeakKeyDictionary
 import httpx
 from anyio.from_thread import start_blocking_portal
 
-from chowder_local.domain import Instance, SandboxUsage
+from chowder_local.core.domain import Instance, SandboxUsage
+from tests.api.conftest import app_of, services_of
 from tests.e2e.api import BOOT_TIMEOUT_S
 from tests.e2e.axe import CONTRAST, violations
 from tests.scripted.serving import serve
 from tests.scripted.world import World, open_world
-from tests.web.conftest import app_of, services_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from anyio.from_thread import BlockingPortal
     from playwright.sync_api import Browser, Locator, Page, ViewportSize
 
-    from chowder_local.accounts.sign_ins import SignIns
-    from chowder_local.web.state import Services
+    from chowder_local.accounts.dashboard_sessions import SignIns
+    from chowder_local.dashboard.services import DashboardServices
     from tests.e2e.serving import ServerProcess
 
 BOOT_TIMEOUT_MS = BOOT_TIMEOUT_S * 1000
@@ -49,7 +49,7 @@ class Served:
     """A world, and where its server is; it lives in another thread."""
 
     def __init__(
-        self, portal: BlockingPortal, world: World, services: Services, root_url: str
+        self, portal: BlockingPortal, world: World, services: DashboardServices, root_url: str
     ) -> None:
         self.portal = portal
         self.world = world
@@ -78,7 +78,7 @@ class Served:
 
 
 @asynccontextmanager
-async def opened(folder: Path) -> AsyncIterator[tuple[World, Services, str]]:
+async def opened(folder: Path) -> AsyncIterator[tuple[World, DashboardServices, str]]:
     async with open_world(folder) as world:
         services = services_of(world)
         async with serve(app_of(world, services)) as url:

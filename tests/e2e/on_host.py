@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Self
 
-from chowder_local.domain import RELAY_HOSTNAME
+from chowder_local.core.domain import RELAY_HOSTNAME
 from tests.e2e.serving import free_port
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from chowder_local.domain import RELAY_HOSTNAME
+from chowder_local.core.domain import RELAY_HOSTNAME
 from tests.e2e.containers import config_of, inside
 
 if TYPE_CHECKING:

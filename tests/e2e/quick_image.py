@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from chowder_local.core.settings import Settings
 from chowder_local.engine.image_recipe import expected_tag
-from chowder_local.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

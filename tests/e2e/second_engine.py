@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from chowder_local.core.errors.sandboxes import EngineUnavailable
 from chowder_local.engine.connection import EngineAddress, open_client
-from chowder_local.errors.sandboxes import EngineUnavailable
 from tests.e2e.waiting import eventually
 
 if TYPE_CHECKING:

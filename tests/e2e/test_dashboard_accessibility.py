@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from chowder_local.domain import InstanceStatus
+from chowder_local.core.domain import InstanceStatus
 from tests.e2e.dashboards import Served, judge_in_all_looks, refuse
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chowder_local.web.dashboard.logs import KEPT
+from chowder_local.dashboard.logs import KEPT
 from tests.e2e.dashboards import Served, judge_in_all_looks, refuse
 from tests.e2e.waiting import eventually
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Dialog, FilePayload, Page
 
-    from chowder_local.domain import Instance
+    from chowder_local.core.domain import Instance
 
 pytestmark = pytest.mark.slow
 

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Page
 
-    from chowder_local.domain import Instance
-    from chowder_local.relay.exchanges import Exchange
+    from chowder_local.core.domain import Instance
+    from chowder_local.relay.call_log import Exchange
 
 pytestmark = pytest.mark.slow
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import pytest
 from playwright.sync_api import expect
 
-from chowder_local.domain import Instance, InstanceStatus
-from chowder_local.events import EventType
+from chowder_local.core.domain import Instance, InstanceStatus
+from chowder_local.core.events import EventType
+from chowder_local.dashboard.overview import PORTION
 from chowder_local.store.tables import InstanceRow
-from chowder_local.web.dashboard.overview import PORTION
 from tests.e2e.dashboards import Served, judge_in_all_looks, open_all, provoke, refuse, visit
 from tests.e2e.waiting import eventually
 from tests.scripted.programs import done

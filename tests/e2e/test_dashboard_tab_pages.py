@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chowder_local.domain import InstanceStatus
+from chowder_local.core.domain import InstanceStatus
 from chowder_local.openclaw.channels import APPROVE
-from chowder_local.openclaw.config_edits import HIDDEN
-from chowder_local.openclaw.config_schema import SCHEMA_FILE
+from chowder_local.openclaw.config.edits import HIDDEN
+from chowder_local.openclaw.config.schema import SCHEMA_FILE
+from tests.api.test_channels import REFUSED, UP, becomes, has
+from tests.api.test_skills import WEATHER, entry, needing
 from tests.e2e import qr
 from tests.e2e.dashboards import Served, judge_in_all_looks, open_all, refuse, served_in_thread
 from tests.e2e.waiting import eventually
 from tests.scripted.gateway import ok
 from tests.scripted.programs import done
-from tests.web.test_channels import REFUSED, UP, becomes, has
-from tests.web.test_skills import WEATHER, entry, needing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Page
 
-    from chowder_local.domain import Instance
+    from chowder_local.core.domain import Instance
 
 pytestmark = pytest.mark.slow
 

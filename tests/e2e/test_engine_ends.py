@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 from platformdirs import user_cache_path
 
+from chowder_local.core.settings import Settings
 from chowder_local.engine.image_recipe import expected_tag
-from chowder_local.settings import Settings
 from tests.e2e.api import Api
 from tests.e2e.quick_agents import degraded, is_well, made, remembers
 from tests.e2e.quick_image import quick_image

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from chowder_local.client import Client
-from chowder_local.errors.process import ApiRefused
-from chowder_local.errors.sandboxes import BootFailed
+from chowder_local.core.errors.process import ApiRefused
+from chowder_local.core.errors.sandboxes import BootFailed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

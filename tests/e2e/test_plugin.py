@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     import docker
 
-    from chowder_local.checkups.findings import Finding
+    from chowder_local.diagnostics.checks import Finding
     from tests.e2e.dashboards import Served
     from tests.e2e.serving import ServerProcess
     from tests.e2e.stand_in import StandIn

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import pytest
 from filelock import FileLock
 
+from chowder_local.core.settings import Settings
 from chowder_local.engine.image_recipe import expected_tag
-from chowder_local.settings import Settings
 from tests.e2e.github_runner import Failed, GitHubRunner
 from tests.e2e.gitlab_runner import job, run_job
 from tests.e2e.made_once import made_once

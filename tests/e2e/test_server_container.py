@@ -15,12 +15,12 @@ import httpx
 import pytest
 
 import chowder_local
-from chowder_local.abandoned import container_facts
+from chowder_local.client.abandoned import container_facts
+from chowder_local.core.leases import Lease
+from chowder_local.core.settings import Settings
 from chowder_local.engine.server_container import STORE_FILE, read_file
 from chowder_local.engine.server_image import build_server, server_tag
 from chowder_local.engine.sweep import remove_store
-from chowder_local.leases import Lease
-from chowder_local.settings import Settings
 from tests.e2e.api import Api
 from tests.e2e.containers import container_of, inside, names_of_sandboxes, networks
 from tests.e2e.probing import probed, relay_of

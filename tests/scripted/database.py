@@ -14,12 +14,12 @@ from unittest.mock import patch
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from chowder_local.accounts.organizations import Organizations
-from chowder_local.domain import ModelProvider, OrganizationId, Tier
+from chowder_local.core.domain import ModelProvider, OrganizationId, Tier
+from chowder_local.core.secrets import Vault
 from chowder_local.store import database as database_module
 from chowder_local.store.database import Database
 from chowder_local.store.organizations import OrganizationQueries
 from chowder_local.store.schema import prepare
-from chowder_local.tokens import Vault
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,16 +6,16 @@ import asyncio
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from chowder_local.domain import EngineMemory, SandboxId, SandboxInfo, SandboxState
-from chowder_local.errors.sandboxes import EngineUnavailable, SandboxMissing
+from chowder_local.core.domain import EngineMemory, SandboxId, SandboxInfo, SandboxState
+from chowder_local.core.errors.sandboxes import EngineUnavailable, SandboxMissing
 from tests.scripted import homes
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Iterator
     from pathlib import Path
 
-    from chowder_local.domain import SandboxSpec, SandboxUsage
-    from chowder_local.instances.ports import Result
+    from chowder_local.core.domain import SandboxSpec, SandboxUsage
+    from chowder_local.instances.engine_protocol import Result
 
 
 @dataclass

@@ -7,7 +7,7 @@ import json
 import tarfile
 from typing import TYPE_CHECKING
 
-from chowder_local.instances.exports import FORMAT, VERSION, entry_of
+from chowder_local.instances.snapshots.exports import FORMAT, VERSION, entry_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
 
-    from chowder_local.domain import SandboxId
+    from chowder_local.core.domain import SandboxId
 
 Done = TypeVar("Done")
 READ_BYTES = 256 * 1024

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from chowder_local.domain import SandboxId
+    from chowder_local.core.domain import SandboxId
 
 REACH = "reach"
 

@@ -12,16 +12,16 @@ import sys
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from chowder_local import server
-from chowder_local.app import State, api
+from chowder_local.app import process
+from chowder_local.app.compose import State, api
+from chowder_local.app.parts import Machine
+from chowder_local.core.errors import ChowderError
+from chowder_local.core.metrics import Metrics
+from chowder_local.core.settings import Settings
 from chowder_local.engine.connection import EngineAddress
-from chowder_local.errors import ChowderError
-from chowder_local.metrics import Metrics
-from chowder_local.parts import Machine
-from chowder_local.settings import Settings
+from tests.api.conftest import services_of
 from tests.scripted import gateway as scripted
 from tests.scripted.world import open_world
-from tests.web.conftest import services_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -39,11 +39,11 @@ def main() -> int:
     """Serves until a signal, as `chowder-local up` does."""
     settings = Settings.read(os.environ)
     no_engine = Machine(EngineAddress("unix:///nowhere", "the test"), "none", {}, {})
-    vars(server).update(
+    vars(process).update(
         create_app=lambda *_: _app(settings.data_dir), _machine=lambda *_: no_engine
     )
     try:
-        return server.run(settings, os.environ)
+        return process.run(settings, os.environ)
     except ChowderError as failure:
         say(error=str(failure))
         return 1

@@ -11,8 +11,8 @@ from tests.scripted import gateway as scripted
 if TYPE_CHECKING:
     from starlette.types import Receive, Send
 
-    from chowder_local.domain import Instance
-    from chowder_local.errors import ChowderError
+    from chowder_local.core.domain import Instance
+    from chowder_local.core.errors import ChowderError
     from tests.scripted.gateway import Asked, Handler
     from tests.scripted.world import World
 

@@ -11,7 +11,7 @@ from chowder_local.accounts.authentication import Authentication
 from chowder_local.accounts.model_keys import ModelKeys
 from chowder_local.accounts.organizations import Organizations
 from chowder_local.accounts.subscriptions import Subscriptions
-from chowder_local.domain import (
+from chowder_local.core.domain import (
     Instance,
     InstanceId,
     InstanceStatus,
@@ -19,52 +19,54 @@ from chowder_local.domain import (
     OrganizationId,
     SandboxId,
 )
-from chowder_local.endpoints import Endpoint
-from chowder_local.events import Events
-from chowder_local.faults import Faults
-from chowder_local.instances.archives import Archives
-from chowder_local.instances.asked_models import AskedModels
-from chowder_local.instances.boots import Boots
-from chowder_local.instances.config_editing import ConfigEditing
-from chowder_local.instances.config_judge import ConfigJudge
-from chowder_local.instances.conversations import Conversations
-from chowder_local.instances.egress import EgressChanges, EgressRule
-from chowder_local.instances.exports import Exports
-from chowder_local.instances.eyesight import Eyesight
-from chowder_local.instances.forks import Forks
-from chowder_local.instances.health import Health, ServerFacts
-from chowder_local.instances.histories import Histories
-from chowder_local.instances.lifecycle import InstanceDraft, Lifecycle
-from chowder_local.instances.live_config import LiveConfig
-from chowder_local.instances.locks import InstanceLocks
-from chowder_local.instances.pool import Pool
-from chowder_local.instances.readiness import Readiness
-from chowder_local.instances.reading import Reading
-from chowder_local.instances.reconcile import Reconciler
-from chowder_local.instances.releases import Releases
-from chowder_local.instances.room import Room
-from chowder_local.instances.seeds import Seeds
-from chowder_local.instances.snapshots import Snapshots
-from chowder_local.instances.spares import Spares
-from chowder_local.instances.suspensions import Suspensions
-from chowder_local.metrics import Metrics
+from chowder_local.core.events import Events
+from chowder_local.core.fault_injection import Faults
+from chowder_local.core.metrics import Metrics
+from chowder_local.core.model_endpoints import Endpoint
+from chowder_local.core.secrets import Vault
+from chowder_local.core.shutdown import Stopping
+from chowder_local.core.tasks import owned_tasks
+from chowder_local.instances.configuration.editing import ConfigEditing
+from chowder_local.instances.configuration.initial_config import Seeds
+from chowder_local.instances.configuration.live_config import LiveConfig
+from chowder_local.instances.configuration.validator import ConfigJudge
+from chowder_local.instances.conversations.histories import Histories
+from chowder_local.instances.conversations.model_resolver import AskedModels
+from chowder_local.instances.conversations.service import Conversations
+from chowder_local.instances.conversations.transcripts import Reading
+from chowder_local.instances.conversations.vision_models import Eyesight
+from chowder_local.instances.lifecycle.capacity import Room
+from chowder_local.instances.lifecycle.drain import Suspensions
+from chowder_local.instances.lifecycle.egress import EgressChanges, EgressRule
+from chowder_local.instances.lifecycle.eviction import Releases
+from chowder_local.instances.lifecycle.locks import InstanceLocks
+from chowder_local.instances.lifecycle.provisioner import Boots
+from chowder_local.instances.lifecycle.readiness import Readiness
+from chowder_local.instances.lifecycle.reconciler import Reconciler
+from chowder_local.instances.lifecycle.service import InstanceDraft, Lifecycle
+from chowder_local.instances.monitoring.health import Health, ServerFacts
+from chowder_local.instances.snapshots.archives import Archives
+from chowder_local.instances.snapshots.exports import Exports
+from chowder_local.instances.snapshots.forks import Forks
+from chowder_local.instances.snapshots.service import Snapshots
+from chowder_local.instances.warm_pool.pool import Pool
+from chowder_local.instances.warm_pool.sandboxes import Spares
 from chowder_local.openclaw.channels import Channels
-from chowder_local.openclaw.config import CONFIG_FILE
-from chowder_local.openclaw.config_locks import ConfigLocks
+from chowder_local.openclaw.config.agent_config import CONFIG_FILE
+from chowder_local.openclaw.config.locks import ConfigLocks
 from chowder_local.openclaw.control import Control
 from chowder_local.openclaw.files import Files
 from chowder_local.openclaw.gateway import Gateway, open_gateways
-from chowder_local.openclaw.pouring import Pouring
+from chowder_local.openclaw.home.state_transfer import Pouring
 from chowder_local.openclaw.rewinding import Rewinding
 from chowder_local.openclaw.skills import Skills
-from chowder_local.openclaw.transcripts import Transcripts
+from chowder_local.openclaw.transcripts.reader import Transcripts
 from chowder_local.openclaw.warmup import WarmUp
 from chowder_local.relay.catalogue import Catalogue
-from chowder_local.relay.failures import FailureLog
-from chowder_local.relay.recordings.in_force import Recordings
-from chowder_local.relay.replies.scripts import Scripts
+from chowder_local.relay.failure_markers import FailureLog
+from chowder_local.relay.recordings.registry import Recordings
+from chowder_local.relay.scripts.registry import Scripts
 from chowder_local.relay.session_watch import SessionWatch
-from chowder_local.stopping import Stopping
 from chowder_local.store.conversation_histories import ConversationHistoryQueries
 from chowder_local.store.database import Database
 from chowder_local.store.instances import InstanceQueries
@@ -74,8 +76,6 @@ from chowder_local.store.sessions import SessionQueries
 from chowder_local.store.snapshots import SnapshotQueries
 from chowder_local.store.spares import SpareQueries
 from chowder_local.store.usage import UsageQueries
-from chowder_local.tasks import owned_tasks
-from chowder_local.tokens import Vault
 from tests.scripted.database import SECRET, kitchen_database
 from tests.scripted.engine import ScriptedEngine
 from tests.scripted.gateway import ScriptedGateway

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import chowder_local
-from chowder_local.settings import PREFIX, Settings
+from chowder_local.core.settings import PREFIX, Settings
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "chowder_local"

@@ -9,22 +9,22 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from chowder_local.domain import InstanceId, ModelProvider, OrganizationId, SandboxId
-from chowder_local.errors.upstream import RelayTokenInvalid
-from chowder_local.events import Events
-from chowder_local.metrics import Metrics
+from chowder_local.app.relay_app import create_relay_app
+from chowder_local.core.domain import InstanceId, ModelProvider, OrganizationId, SandboxId
+from chowder_local.core.errors.upstream import RelayTokenInvalid
+from chowder_local.core.events import Events
+from chowder_local.core.metrics import Metrics
+from chowder_local.relay.call_log import Exchanges
 from chowder_local.relay.calls import Loan
 from chowder_local.relay.compaction import Compactions
-from chowder_local.relay.exchanges import Exchanges
-from chowder_local.relay.failures import FailureLog
+from chowder_local.relay.failure_markers import FailureLog
 from chowder_local.relay.local_model import LocalModel, SessionName
 from chowder_local.relay.metering import Metering
-from chowder_local.relay.recordings.in_force import Recordings
-from chowder_local.relay.replies.scripts import Scripts
+from chowder_local.relay.recordings.registry import Recordings
+from chowder_local.relay.scripts.registry import Scripts
 from chowder_local.relay.service import Relay
 from chowder_local.relay.session_watch import SessionWatch
 from chowder_local.upstream.forward import Forwarder, open_client
-from chowder_local.web.relay import create_relay_app
 from tests.scripted import serving
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp
 
-    from chowder_local.endpoints import Endpoint
+    from chowder_local.core.model_endpoints import Endpoint
     from chowder_local.relay.calls import Lender
     from chowder_local.store.usage import Counts, Kind
 

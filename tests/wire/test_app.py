@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, cast
 
 import httpx
 
-from chowder_local import app, parts
-from chowder_local.app import State, create_app
-from chowder_local.domain import OFFLINE_KEY, ModelProvider
+from chowder_local.app import compose, parts
+from chowder_local.app.compose import State, create_app
+from chowder_local.app.parts import Machine
+from chowder_local.core.domain import OFFLINE_KEY, ModelProvider
+from chowder_local.core.errors.sandboxes import EngineUnavailable
+from chowder_local.core.settings import Settings
 from chowder_local.engine.connection import EngineAddress
 from chowder_local.engine.networks import SandboxNetwork, SandboxNetworks
-from chowder_local.errors.sandboxes import EngineUnavailable
-from chowder_local.instances.lifecycle import InstanceDraft
-from chowder_local.parts import Machine
-from chowder_local.settings import Settings
+from chowder_local.instances.lifecycle.service import InstanceDraft
 from tests.scripted.engine import ScriptedEngine
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from chowder_local.engine.facts import EngineFacts
-    from chowder_local.web.state import Services
+    from chowder_local.engine.engine_facts import EngineFacts
+    from chowder_local.http.services import Services
 
 CALL = {"model": "gpt-4o", "input": [{"role": "user", "content": "Hi"}]}
 
@@ -52,7 +52,7 @@ async def open_server(
     async def open_engine(*_: object) -> tuple[Engine, SandboxNetworks]:
         return engine, networks
 
-    monkeypatch.setattr(app, "open_engine", open_engine)
+    monkeypatch.setattr(compose, "open_engine", open_engine)
     # Any that is free.
     monkeypatch.setattr(parts, "RELAY_PORT", 0)
     machine = Machine(

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from chowder_local.client import Client
-from chowder_local.errors.process import ApiRefused, ServerNotRunning, ServerSilent
-from chowder_local.errors.sandboxes import BootFailed
-from chowder_local.errors.upstream import StreamBroken
+from chowder_local.core.errors.process import ApiRefused, ServerNotRunning, ServerSilent
+from chowder_local.core.errors.sandboxes import BootFailed
+from chowder_local.core.errors.upstream import StreamBroken
 
 Answer = Callable[[BaseHTTPRequestHandler], None]
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from chowder_local.domain import SandboxId
-from chowder_local.errors.upstream import ContextLengthExceeded, ProviderFailed
+from chowder_local.core.domain import SandboxId
+from chowder_local.core.errors.upstream import ContextLengthExceeded, ProviderFailed
 from chowder_local.relay.compaction import MAX_CALLS
 from chowder_local.relay.providers import error_words
 from tests.scripted.serving import loopback_client

@@ -17,13 +17,13 @@ from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 
-from chowder_local.web import bodies, listener
-from chowder_local.web.bodies import read_body
-from chowder_local.web.budget import Budget
-from chowder_local.web.connections import Bounds, Connection, bounds_of_this_process
-from chowder_local.web.listener import bound_socket, listening
-from chowder_local.web.middleware import Api, Failures
-from chowder_local.web.streams import ClosingStream
+from chowder_local.http import bodies, listener
+from chowder_local.http.bodies import read_body
+from chowder_local.http.body_memory import Budget
+from chowder_local.http.connections import Bounds, Connection, bounds_of_this_process
+from chowder_local.http.listener import bound_socket, listening
+from chowder_local.http.middleware import Api, Failures
+from chowder_local.http.streams import ClosingStream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -372,7 +372,7 @@ def test_a_transfer_may_stand_still_for_as_long_as_it_is_set_to() -> None:
 
 def test_a_process_may_have_as_many_descriptors_as_it_is_let_have() -> None:
     program = (
-        "import resource as r; from chowder_local.web import connections as c;"
+        "import resource as r; from chowder_local.http import connections as c;"
         "r.setrlimit(r.RLIMIT_NOFILE, (200, 300)); c.raise_descriptor_limit();"
         "assert r.getrlimit(r.RLIMIT_NOFILE) == (300, 300); c.raise_descriptor_limit()"
     )

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from chowder_local.domain import InstanceStatus, KeyId, SandboxUsage
-from chowder_local.events import EventType
-from chowder_local.faults import FaultDraft, FaultKind
-from chowder_local.relay.replies.matching import Ask
-from chowder_local.relay.replies.rules import ReplyScript
-from chowder_local.tasks import owned_tasks
+from chowder_local.core.domain import InstanceStatus, KeyId, SandboxUsage
+from chowder_local.core.events import EventType
+from chowder_local.core.fault_injection import FaultDraft, FaultKind
+from chowder_local.core.tasks import owned_tasks
+from chowder_local.dashboard.live import AT_ONCE
+from chowder_local.relay.scripts.matching import Ask
+from chowder_local.relay.scripts.rules import ReplyScript
 from chowder_local.upstream import sse
-from chowder_local.web.dashboard.live import AT_ONCE
+from tests.api.conftest import app_of, services_of
 from tests.scripted.serving import eventually, loopback_client, serve
 from tests.scripted.world import World, open_world
-from tests.web.conftest import app_of, services_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from chowder_local.web.state import Services
+    from chowder_local.dashboard.services import DashboardServices
 
 DEADLINE_S = 20.0
 
@@ -62,12 +62,12 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 
 @pytest.fixture
-def services(world: World) -> Services:
+def services(world: World) -> DashboardServices:
     return services_of(world)
 
 
 @pytest.fixture
-async def client(world: World, services: Services) -> AsyncIterator[httpx.AsyncClient]:
+async def client(world: World, services: DashboardServices) -> AsyncIterator[httpx.AsyncClient]:
     """Somebody who is signed in."""
     async with serve(app_of(world, services)) as url:
         session = await services.dashboard.sign_ins.begin(world.key)
@@ -160,7 +160,7 @@ async def test_a_burst_is_one_hint_to_look_again(client: httpx.AsyncClient, worl
 
 
 async def test_agents_are_read_only_while_somebody_looks(
-    client: httpx.AsyncClient, world: World, services: Services
+    client: httpx.AsyncClient, world: World, services: DashboardServices
 ) -> None:
     agent = await world.created()
     world.engine.usages = {agent.sandbox_id: SandboxUsage(600_000_000, 2_000_000_000, 1.0, 1.0)}
@@ -175,7 +175,7 @@ async def test_agents_are_read_only_while_somebody_looks(
 
 
 async def test_the_stream_ends_with_the_session(
-    client: httpx.AsyncClient, world: World, services: Services
+    client: httpx.AsyncClient, world: World, services: DashboardServices
 ) -> None:
     async with looking(client) as page:
         caller = await world.authentication.caller(world.key)
@@ -188,7 +188,7 @@ async def test_the_stream_ends_with_the_session(
 
 
 async def test_the_stream_ends_with_the_server(
-    client: httpx.AsyncClient, world: World, services: Services
+    client: httpx.AsyncClient, world: World, services: DashboardServices
 ) -> None:
     async with looking(client) as page:
         services.stopping.begin()
@@ -197,7 +197,7 @@ async def test_the_stream_ends_with_the_server(
 
 
 async def test_a_fault_that_is_used_is_told(
-    client: httpx.AsyncClient, world: World, services: Services
+    client: httpx.AsyncClient, world: World, services: DashboardServices
 ) -> None:
     draft = FaultDraft(FaultKind.MESSAGE, times=3)
     fault = world.faults.add(world.organization_id, draft)
@@ -213,7 +213,7 @@ async def test_a_fault_that_is_used_is_told(
 
 
 async def test_what_rules_have_come_to_is_told(
-    client: httpx.AsyncClient, world: World, services: Services
+    client: httpx.AsyncClient, world: World, services: DashboardServices
 ) -> None:
     agent = await world.created()
     script = ReplyScript.model_validate({"replies": [{"name": "sun", "reply": "Sunny."}]})
@@ -228,7 +228,7 @@ async def test_what_rules_have_come_to_is_told(
 
 
 async def test_a_call_leaves_the_list_of_a_status_and_comes_into_another(
-    client: httpx.AsyncClient, world: World, services: Services
+    client: httpx.AsyncClient, world: World, services: DashboardServices
 ) -> None:
     agent = await world.created()
     async with (

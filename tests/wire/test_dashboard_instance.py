@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chowder_local.errors.sandboxes import EngineUnavailable
-from chowder_local.events import EventType
-from chowder_local.web.dashboard.logs import KEPT
+from chowder_local.core.errors.sandboxes import EngineUnavailable
+from chowder_local.core.events import EventType
+from chowder_local.dashboard.logs import KEPT
+from tests.api.conftest import app_of, services_of
 from tests.scripted.serving import eventually, loopback_client, serve
 from tests.scripted.world import World, open_world
-from tests.web.conftest import app_of, services_of
 from tests.wire.test_dashboard import DEADLINE_S, Page
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from chowder_local.domain import Instance
+    from chowder_local.core.domain import Instance
 
 
 @pytest.fixture

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from chowder_local.app import api
-from chowder_local.domain import OrganizationId
-from chowder_local.events import Events, EventType
-from chowder_local.parts import open_events
-from chowder_local.stopping import Stopping
+from chowder_local.app.compose import api
+from chowder_local.app.parts import open_events
+from chowder_local.core.domain import OrganizationId
+from chowder_local.core.events import Events, EventType
+from chowder_local.core.shutdown import Stopping
+from chowder_local.http.listener import with_state
 from chowder_local.upstream import sse
-from chowder_local.web.listener import with_state
+from tests.api.conftest import services_of
 from tests.scripted.serving import eventually, loopback_client, serve
 from tests.scripted.world import World, open_world
-from tests.web.conftest import services_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from chowder_local.app import State, api
-from chowder_local.domain import OrganizationId
-from chowder_local.web.listener import bound_socket, listening, with_state
+from chowder_local.app.compose import State, api
+from chowder_local.core.domain import OrganizationId
+from chowder_local.http.listener import bound_socket, listening, with_state
+from tests.api.conftest import services_of
 from tests.scripted.serving import eventually, loopback_client
 from tests.scripted.world import World, open_world
-from tests.web.conftest import services_of
 
 if TYPE_CHECKING:
     import logging

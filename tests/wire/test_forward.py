@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import certifi
 import pytest
 
-from chowder_local.errors.upstream import StreamBroken, UpstreamFailed
+from chowder_local.core.errors.upstream import StreamBroken, UpstreamFailed
 from chowder_local.upstream.forward import Forwarder, open_client
 
 if TYPE_CHECKING:

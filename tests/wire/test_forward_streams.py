@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chowder_local.errors.upstream import StreamBroken, UpstreamFailed
+from chowder_local.core.errors.upstream import StreamBroken, UpstreamFailed
 from chowder_local.upstream.forward import LONGEST_HEADER_BYTES, Forwarder, open_client
 from tests.scripted.serving import eventually
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractAsyncContextManager
 
-    from chowder_local.relay.exchanges import Exchange
+    from chowder_local.relay.call_log import Exchange
 
     Serve = Callable[[Any], AbstractAsyncContextManager[str]]
     OpenRelay = Callable[..., AbstractAsyncContextManager[Any]]

@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from chowder_local.instances import reconcile
+from chowder_local.instances.lifecycle import reconciler
 from chowder_local.openclaw import gateway
 from chowder_local.openclaw.channels import APPROVE
 from chowder_local.upstream.forward import Answer, Forwarder
+from tests.api.conftest import app_of, services_of
 from tests.scripted.programs import REACH, done
 from tests.scripted.world import World, open_world
-from tests.web.conftest import app_of, services_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
     from pathlib import Path
 
-    from chowder_local.domain import Instance
+    from chowder_local.core.domain import Instance
 
 MESSAGE = {"model": "claude-sonnet-4", "input": "Hi"}
 TELEGRAM = {"enabled": True, "botToken": "x", "dmPolicy": "pairing"}
@@ -118,7 +118,7 @@ class Victim:
 @pytest.fixture
 async def victim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Victim]:
     """It waits for nothing that the gateway only says is going to be."""
-    monkeypatch.setattr(reconcile, "CHECK_INTERVAL_S", 0.0)
+    monkeypatch.setattr(reconciler, "CHECK_INTERVAL_S", 0.0)
     monkeypatch.setattr(gateway, "RESTART_TIMEOUT_S", 0.0)
     monkeypatch.setattr(gateway, "LONGEST_TURN_WAIT_S", 0.0)
     async with open_world(tmp_path, suspend_timeout_s=0.2, boot_timeout_s=0.5) as world:

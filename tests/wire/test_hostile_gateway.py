@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chowder_local.app import api
-from chowder_local.domain import SandboxState
-from chowder_local.instances import reconcile
-from chowder_local.web.listener import with_state
+from chowder_local.app.compose import api
+from chowder_local.core.domain import SandboxState
+from chowder_local.http.listener import with_state
+from chowder_local.instances.lifecycle import reconciler
+from tests.api.conftest import services_of
 from tests.scripted.gateway import DELTA, RESPONSE, STARTED
 from tests.scripted.hostile import PIECE, begun, said, serve_hostile, streamed, whole
 from tests.scripted.serving import eventually, loopback_client, serve
 from tests.scripted.world import World, open_world
-from tests.web.conftest import services_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from chowder_local.domain import Instance
+    from chowder_local.core.domain import Instance
     from tests.scripted.hostile import HostileGateway
 
 DEADLINE_S = 120.0
@@ -126,7 +126,7 @@ class Victim:
 @pytest.fixture
 async def victim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Victim]:
     # After each failure it looks whether the sandbox has died, for half a second.
-    monkeypatch.setattr(reconcile, "CHECK_INTERVAL_S", 0.001)
+    monkeypatch.setattr(reconciler, "CHECK_INTERVAL_S", 0.001)
     async with (
         asyncio.timeout(DEADLINE_S),
         open_world(tmp_path, suspend_timeout_s=0.2, boot_timeout_s=0.5) as world,

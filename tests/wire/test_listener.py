@@ -14,9 +14,9 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 
-from chowder_local.errors.process import PortTaken, SettingsInvalid
-from chowder_local.stopping import Stopping
-from chowder_local.web.listener import GRACE_S, bound_socket, listener, listening, with_state
+from chowder_local.core.errors.process import PortTaken, SettingsInvalid
+from chowder_local.core.shutdown import Stopping
+from chowder_local.http.listener import GRACE_S, bound_socket, listener, listening, with_state
 from tests.scripted.serving import loopback_client
 
 if TYPE_CHECKING:

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chowder_local.app import api
+from chowder_local.app.compose import api
+from chowder_local.http.listener import with_state
 from chowder_local.upstream import sse
-from chowder_local.web.listener import with_state
+from tests.api.conftest import services_of
 from tests.scripted import gateway as scripted
 from tests.scripted.serving import eventually, loopback_client, serve
 from tests.scripted.world import World, open_world
-from tests.web.conftest import services_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import httpx
     from starlette.types import Receive, Send
 
-    from chowder_local.domain import Instance
+    from chowder_local.core.domain import Instance
     from tests.scripted.gateway import Asked
 
 DEADLINE_S = 20.0

@@ -14,7 +14,7 @@ from llmock.chaos import ChaosSettings
 from llmock.main import create_app as create_stand_in
 from llmock.simulation import MockResponseSettings
 
-from chowder_local.domain import InstanceId, ModelProvider, SandboxId
+from chowder_local.core.domain import InstanceId, ModelProvider, SandboxId
 from chowder_local.relay.calls import Loan, ModelCall
 from chowder_local.relay.metering import Metering
 from chowder_local.store.usage import Counts, Kind

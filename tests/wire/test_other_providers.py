@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from chowder_local.domain import OFFLINE_KEY, SandboxId
-from chowder_local.endpoints import Endpoint
-from chowder_local.errors.requests import ModelMissing, ModelUnknown, ProviderReserved
-from chowder_local.errors.upstream import ProviderFailed
+from chowder_local.core.domain import OFFLINE_KEY, SandboxId
+from chowder_local.core.errors.requests import ModelMissing, ModelUnknown, ProviderReserved
+from chowder_local.core.errors.upstream import ProviderFailed
+from chowder_local.core.model_endpoints import Endpoint
 from chowder_local.relay.catalogue import Catalogue
 from chowder_local.relay.providers import error_words
 from chowder_local.upstream.forward import Forwarder, open_client
 from tests.scripted.serving import loopback_client
-from tests.unit.test_metrics import FIGURES
+from tests.unit.core.test_metrics import FIGURES
 from tests.wire.test_relay import Upstream, answer, hang
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ import pytest
 from llmock.main import create_app as create_stand_in
 from llmock.simulation import MockResponseSettings
 
-from chowder_local.domain import InstanceId, ModelProvider
-from chowder_local.errors.upstream import ProviderFailed
+from chowder_local.core.domain import InstanceId, ModelProvider
+from chowder_local.core.errors.upstream import ProviderFailed
 from chowder_local.relay.recordings.folders import read
 from tests.scripted.serving import eventually, loopback_client
 

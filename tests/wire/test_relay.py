@@ -16,16 +16,16 @@ from llmock.chaos import ChaosSettings
 from llmock.main import create_app as create_stand_in
 from llmock.simulation import MockResponseSettings
 
-from chowder_local.domain import OFFLINE_KEY, InstanceId, ModelProvider, SandboxId
-from chowder_local.errors.requests import ModelKeyMissing
-from chowder_local.errors.upstream import ProviderFailed
-from chowder_local.logs import JsonLine
+from chowder_local.core.domain import OFFLINE_KEY, InstanceId, ModelProvider, SandboxId
+from chowder_local.core.errors.requests import ModelKeyMissing
+from chowder_local.core.errors.upstream import ProviderFailed
+from chowder_local.core.logs import JsonLine
+from chowder_local.http.bodies import UNCOUNTED_BYTES
+from chowder_local.relay.call_log import Try
 from chowder_local.relay.choices import ANY_TOOL
-from chowder_local.relay.exchanges import Try
 from chowder_local.relay.providers import error_words
-from chowder_local.web.bodies import UNCOUNTED_BYTES
 from tests.scripted.serving import eventually, loopback_client
-from tests.unit.test_metrics import FIGURES
+from tests.unit.core.test_metrics import FIGURES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from chowder_local.domain import ModelProvider, SandboxId
-from chowder_local.errors.process import DataDirUnusable
-from chowder_local.errors.upstream import RelayFailed
+from chowder_local.core.domain import ModelProvider, SandboxId
+from chowder_local.core.errors.process import DataDirUnusable
+from chowder_local.core.errors.upstream import RelayFailed
 from chowder_local.relay.providers import error_words
 from tests.scripted.serving import loopback_client
 

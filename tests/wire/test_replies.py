@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from chowder_local.domain import InstanceId, ModelProvider, OrganizationId
-from chowder_local.errors.upstream import ProviderFailed
-from chowder_local.relay.replies.rules import ReplyScript
+from chowder_local.core.domain import InstanceId, ModelProvider, OrganizationId
+from chowder_local.core.errors.upstream import ProviderFailed
+from chowder_local.relay.scripts.rules import ReplyScript
 from tests.scripted.serving import loopback_client
 
 if TYPE_CHECKING:

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pydantic import SecretStr
 
-from chowder_local.app import api
-from chowder_local.domain import ModelProvider
-from chowder_local.openclaw.sessions import MAIN_KEY
-from chowder_local.web.listener import with_state
+from chowder_local.app.compose import api
+from chowder_local.core.domain import ModelProvider
+from chowder_local.http.listener import with_state
+from chowder_local.openclaw.session_keys import MAIN_KEY
+from tests.api.conftest import services_of
 from tests.scripted import gateway as scripted
 from tests.scripted.serving import serve
 from tests.scripted.world import World, open_world
-from tests.web.conftest import services_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
     from starlette.types import Receive, Send
 
-    from chowder_local.domain import SandboxId
+    from chowder_local.core.domain import SandboxId
     from tests.scripted.gateway import Asked
 
 LINE = f"Runtime: agent=main | session={MAIN_KEY} | sessionId=session-1 | host=agent"

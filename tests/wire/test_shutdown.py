@@ -228,7 +228,7 @@ def test_a_second_server_cannot_take_the_data_directory_before_the_first_has_die
     # Or the command would find the first one healthy and be content.
     monkeypatch.setattr("chowder_local.cli.up.healthy_server", lambda _: None)
     # It would set up the logging of this process, for all tests that come after.
-    monkeypatch.setattr("chowder_local.logs.configure", lambda *_: None)
+    monkeypatch.setattr("chowder_local.core.logs.configure", lambda *_: None)
     first = start()
     assert first.client.get("/local/ready").status_code == 200
     before = (tmp_path / "data" / "server.json").read_bytes()

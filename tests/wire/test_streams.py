@@ -13,12 +13,12 @@ import pytest
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from chowder_local.errors.agents import GatewayUnavailable
-from chowder_local.errors.sandboxes import EngineUnavailable
-from chowder_local.metrics import Metrics
-from chowder_local.stopping import Stopping
-from chowder_local.web import middleware
-from chowder_local.web.streams import ClosingStream, event_stream, while_connected
+from chowder_local.core.errors.agents import GatewayUnavailable
+from chowder_local.core.errors.sandboxes import EngineUnavailable
+from chowder_local.core.metrics import Metrics
+from chowder_local.core.shutdown import Stopping
+from chowder_local.http import middleware
+from chowder_local.http.streams import ClosingStream, event_stream, while_connected
 from tests.scripted.serving import eventually, loopback_client, serve
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from chowder_local.relay.offline.beats import Beat
+from chowder_local.relay.offline.stream_steps import Beat
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -9,21 +9,15 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote
 
-from chowder_local.domain import ModelProvider
-from chowder_local.relay.offline import (
-    anthropic,
-    embeddings,
-    gemini,
-    openai_chat,
-    openai_responses,
-)
+from chowder_local.core.domain import ModelProvider
+from chowder_local.relay.offline import anthropic, embeddings, gemini, openai_chat, openai_responses
 from chowder_local.relay.providers import error_body
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from chowder_local.relay.offline.beats import Beat
     from chowder_local.relay.offline.conversation import Conversation, Reply
+    from chowder_local.relay.offline.stream_steps import Beat
 
 _JSON = "application/json"
 _EVENTS = "text/event-stream; charset=utf-8"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from chowder_local.relay.offline.beats import Beat
 from chowder_local.relay.offline.conversation import (
     Answered,
     Called,
@@ -20,6 +19,7 @@ from chowder_local.relay.offline.conversation import (
     limit_of,
     pieces,
 )
+from chowder_local.relay.offline.stream_steps import Beat
 from chowder_local.upstream.sse import encode
 
 if TYPE_CHECKING:

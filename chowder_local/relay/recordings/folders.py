@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from chowder_local.errors.process import SettingsInvalid
+from chowder_local.core.errors.process import SettingsInvalid
 from chowder_local.relay.recordings.entries import Entry
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import time
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
-from chowder_local.domain import wire_of
+from chowder_local.core.domain import wire_of
 from chowder_local.relay.offline import model as offline
 from chowder_local.relay.offline.model import OfflineAnswer
 from chowder_local.relay.providers import error_body
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
     from pathlib import Path
 
-    from chowder_local.errors.upstream import ProviderFailed
+    from chowder_local.core.errors.upstream import ProviderFailed
     from chowder_local.relay.calls import ModelAnswer, ModelCall
 
 log = logging.getLogger(__name__)

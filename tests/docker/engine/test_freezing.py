@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import docker
 import pytest
 
-from chowder_local.domain import SandboxId, SandboxSpec, SandboxState
+from chowder_local.core.domain import SandboxId, SandboxSpec, SandboxState
+from chowder_local.core.errors.sandboxes import EngineUnavailable, SandboxMissing
 from chowder_local.engine.connection import find_engine
 from chowder_local.engine.docker import DockerEngine
 from chowder_local.engine.specs import Limits
 from chowder_local.engine.sweep import remove_store
-from chowder_local.errors.sandboxes import EngineUnavailable, SandboxMissing
 from tests.e2e.quick_image import quick_image
 
 if TYPE_CHECKING:

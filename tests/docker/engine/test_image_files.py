@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from chowder_local.core.errors.sandboxes import EngineUnavailable
+from chowder_local.core.settings import Settings
 from chowder_local.engine.connection import find_engine, open_client
 from chowder_local.engine.docker import DockerEngine
 from chowder_local.engine.image_recipe import expected_tag
 from chowder_local.engine.labels import store_filter
 from chowder_local.engine.specs import Limits
 from chowder_local.engine.sweep import remove_store
-from chowder_local.errors.sandboxes import EngineUnavailable
-from chowder_local.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

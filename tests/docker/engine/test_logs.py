@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
-from chowder_local.domain import SandboxId
+from chowder_local.core.domain import SandboxId
+from chowder_local.core.errors.sandboxes import SandboxMissing
+from chowder_local.core.settings import Settings
 from chowder_local.engine.connection import find_engine, open_client
 from chowder_local.engine.docker import DockerEngine
 from chowder_local.engine.image_recipe import expected_tag
 from chowder_local.engine.labels import sandbox_labels
-from chowder_local.errors.sandboxes import SandboxMissing
-from chowder_local.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from docker.errors import NotFound
 
+from chowder_local.core.settings import Settings
 from chowder_local.engine import networks as module
 from chowder_local.engine.connection import find_engine, open_client
 from chowder_local.engine.image_recipe import expected_tag
@@ -22,7 +23,6 @@ from chowder_local.engine.networks import (
     remake_networks,
 )
 from chowder_local.engine.sweep import remove_store
-from chowder_local.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

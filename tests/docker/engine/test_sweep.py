@@ -8,13 +8,13 @@ import docker
 import pytest
 from docker.errors import NotFound
 
+from chowder_local.core.errors.sandboxes import EngineUnavailable
+from chowder_local.core.settings import Settings
 from chowder_local.engine import sweep
 from chowder_local.engine.connection import find_engine, open_client
 from chowder_local.engine.image_recipe import expected_tag
 from chowder_local.engine.labels import sandbox_labels, store_filter, store_labels
 from chowder_local.engine.sweep import SweepReport, remove_store
-from chowder_local.errors.sandboxes import EngineUnavailable
-from chowder_local.settings import Settings
 
 pytestmark = pytest.mark.docker
 

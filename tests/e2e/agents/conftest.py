@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from chowder_local.domain import OFFLINE_KEY
+from chowder_local.core.domain import OFFLINE_KEY
 from tests.e2e.api import Api
 from tests.e2e.clawhub import ClawHub
 from tests.e2e.node import Programs

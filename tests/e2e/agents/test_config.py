@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chowder_local.openclaw.config import merged, patch
+from chowder_local.openclaw.config.agent_config import merged, patch
 from tests.e2e.agents.conftest import OVERRIDES
 from tests.e2e.containers import config_of, container_of
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chowder_local.openclaw.config_edits import HIDDEN
+from chowder_local.openclaw.config.edits import HIDDEN
 from tests.e2e.api import BOOT_TIMEOUT_S, Api
 from tests.e2e.bots import TOKEN, BotApi
 from tests.e2e.containers import config_of, container_of

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chowder_local.openclaw.sessions import session_key
+from chowder_local.openclaw.session_keys import session_key
 from tests.e2e.api import responses_path, text_of
 from tests.e2e.waiting import eventually
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from chowder_local.tokens import Vault
+from chowder_local.core.secrets import Vault
 from tests.e2e import pressure
 from tests.e2e.api import CLAUDE, Api, responses_path
 from tests.e2e.containers import names_of_sandboxes, open_network

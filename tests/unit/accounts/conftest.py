@@ -10,6 +10,7 @@ import pytest
 
 from chowder_local.accounts.authentication import Authentication
 from chowder_local.accounts.organizations import Organizations
+from chowder_local.core.secrets import Vault
 from chowder_local.store.dashboard_sessions import DashboardSessionQueries
 from chowder_local.store.database import Database
 from chowder_local.store.instances import InstanceQueries
@@ -17,7 +18,6 @@ from chowder_local.store.keys import KeyQueries
 from chowder_local.store.meta import MetaQueries
 from chowder_local.store.organizations import OrganizationQueries
 from chowder_local.store.spares import SpareQueries
-from chowder_local.tokens import Vault
 from tests.scripted.database import empty_database
 
 if TYPE_CHECKING:

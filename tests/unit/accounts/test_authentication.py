@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from chowder_local.accounts.authentication import organization_key
-from chowder_local.domain import ApiKey, Caller
-from chowder_local.errors.requests import KeyInvalid, KeyMissing
-from chowder_local.tokens import digest
+from chowder_local.core.domain import ApiKey, Caller
+from chowder_local.core.errors.requests import KeyInvalid, KeyMissing
+from chowder_local.core.secrets import digest
 
 if TYPE_CHECKING:
-    from chowder_local.domain import OrganizationId
+    from chowder_local.core.domain import OrganizationId
 
 
 @pytest.fixture

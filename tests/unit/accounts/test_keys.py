@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from chowder_local.accounts.keys import KeyDraft, Keys
-from chowder_local.domain import (
+from chowder_local.core.domain import (
     Instance,
     InstanceId,
     InstanceStatus,
@@ -18,8 +18,13 @@ from chowder_local.domain import (
     Permission,
     SandboxId,
 )
-from chowder_local.errors.requests import InputInvalid, InstanceNotFound, KeyInvalid, KeyNotFound
-from chowder_local.tokens import digest
+from chowder_local.core.errors.requests import (
+    InputInvalid,
+    InstanceNotFound,
+    KeyInvalid,
+    KeyNotFound,
+)
+from chowder_local.core.secrets import digest
 from tests.scripted.pages import all_of
 
 if TYPE_CHECKING:

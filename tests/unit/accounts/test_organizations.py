@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from chowder_local.accounts.organizations import Organizations
-from chowder_local.domain import ModelProvider, OrganizationId, Tier
-from chowder_local.errors.requests import OrganizationNotFound
+from chowder_local.core.domain import ModelProvider, OrganizationId, Tier
+from chowder_local.core.errors.requests import OrganizationNotFound
+from chowder_local.core.secrets import Vault
 from chowder_local.store.organizations import OrganizationQueries
-from chowder_local.tokens import Vault
 
 if TYPE_CHECKING:
     from pathlib import Path

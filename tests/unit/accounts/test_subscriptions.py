@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from chowder_local.accounts.subscriptions import LINK_LIFE_S, Subscriptions
-from chowder_local.domain import OrganizationId, Tier
-from chowder_local.errors.requests import LinkInvalid, OrganizationNotFound
-from chowder_local.tokens import Vault
+from chowder_local.core.domain import OrganizationId, Tier
+from chowder_local.core.errors.requests import LinkInvalid, OrganizationNotFound
+from chowder_local.core.secrets import Vault
 
 if TYPE_CHECKING:
     from tests.unit.accounts.conftest import Accounts

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from chowder_local.cli.context import Context
-from chowder_local.cli.running import find_running
-from chowder_local.errors.process import (
+from chowder_local.cli.server_process import find_running
+from chowder_local.core.errors.process import (
     DataDirUnusable,
     ServerElsewhere,
     ServerNotRunning,

@@ -11,10 +11,10 @@ import click
 import pytest
 
 from chowder_local import __version__
-from chowder_local.checkups.findings import Finding, Level
 from chowder_local.cli import main as module
 from chowder_local.cli.main import COMMANDS, chowder_local, main, run
-from chowder_local.errors.sandboxes import EngineUnavailable
+from chowder_local.core.errors.sandboxes import EngineUnavailable
+from chowder_local.diagnostics.checks import Finding, Level
 
 Raising = Callable[[BaseException], None]
 

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
+from chowder_local.core.errors.sandboxes import ImageBuildFailed
 from chowder_local.engine.commands import run_command
-from chowder_local.errors.sandboxes import ImageBuildFailed
 
 ENV = {"PATH": os.defpath}
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 from docker.errors import APIError
 
-from chowder_local.domain import Egress, SandboxId, SandboxInfo, SandboxState
+from chowder_local.core.domain import Egress, SandboxId, SandboxInfo, SandboxState
+from chowder_local.core.errors.sandboxes import EgressUnavailable, EngineUnavailable
 from chowder_local.engine.confinement import Confined, confine
 from chowder_local.engine.networks import SandboxNetwork, SandboxNetworks
-from chowder_local.errors.sandboxes import EgressUnavailable, EngineUnavailable
 
 if TYPE_CHECKING:
     import docker

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from chowder_local.core.errors.sandboxes import EngineRemote, EngineUnavailable
 from chowder_local.engine import connection
 from chowder_local.engine.connection import (
     EngineAddress,
@@ -20,7 +21,6 @@ from chowder_local.engine.connection import (
     open_client,
     usual_sockets,
 )
-from chowder_local.errors.sandboxes import EngineRemote, EngineUnavailable
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from chowder_local.domain import Egress, SandboxId, SandboxState
+from chowder_local.core.domain import Egress, SandboxId, SandboxState
 from chowder_local.engine.containers import info_of, info_of_row
 
 ID = SandboxId("chowder-3f9c0a1b2c3d")

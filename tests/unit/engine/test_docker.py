@@ -9,12 +9,12 @@ import pytest
 import requests
 from docker.errors import APIError
 
-from chowder_local.domain import SandboxId
+from chowder_local.core.domain import SandboxId
+from chowder_local.core.errors.sandboxes import EngineUnavailable
 from chowder_local.engine.connection import EngineAddress
 from chowder_local.engine.docker import PAUSE_ATTEMPTS, DockerEngine
 from chowder_local.engine.labels import sandbox_labels
 from chowder_local.engine.threads import Threads
-from chowder_local.errors.sandboxes import EngineUnavailable
 
 if TYPE_CHECKING:
     import docker

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from chowder_local.core.settings import Settings
 from chowder_local.engine import image_recipe
 from chowder_local.engine.image_recipe import (
     expected_tag,
@@ -17,7 +18,6 @@ from chowder_local.engine.image_recipe import (
     tag_of,
 )
 from chowder_local.openclaw.channel_table import CHANNELS
-from chowder_local.settings import Settings
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from chowder_local.core.errors.sandboxes import EngineSilent
 from chowder_local.engine.connection import EngineAddress
 from chowder_local.engine.log_stream import Frames, follow
-from chowder_local.errors.sandboxes import EngineSilent
 
 if TYPE_CHECKING:
     from pathlib import Path

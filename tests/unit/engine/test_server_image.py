@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 import chowder_local
+from chowder_local.core.settings import Settings
 from chowder_local.engine import server_image as module
 from chowder_local.engine.image_recipe import digest_of, recipe_dir
 from chowder_local.engine.server_image import build_server, is_current, server_tag
-from chowder_local.settings import Settings
 
 ROOT = Path(__file__).parents[3]
 

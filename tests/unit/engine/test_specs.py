@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from chowder_local.domain import Egress, SandboxId, SandboxSpec
+from chowder_local.core.domain import Egress, SandboxId, SandboxSpec
+from chowder_local.core.errors.sandboxes import EgressUnavailable
 from chowder_local.engine.networks import SandboxNetwork, SandboxNetworks
 from chowder_local.engine.specs import (
     AGENT_UID,
@@ -21,7 +22,6 @@ from chowder_local.engine.specs import (
     likeness,
     only_file,
 )
-from chowder_local.errors.sandboxes import EgressUnavailable
 
 SPEC = SandboxSpec(SandboxId("chowder-3f9c0a1b2c3d"), {"openclaw.json": b"{}"})
 

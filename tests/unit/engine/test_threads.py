@@ -7,9 +7,9 @@ from contextlib import closing
 
 import pytest
 
-from chowder_local.engine.hearing import Hearing
+from chowder_local.core.errors.sandboxes import EngineUnavailable
+from chowder_local.engine.engine_probe import Hearing
 from chowder_local.engine.threads import Threads, ensure_awaited
-from chowder_local.errors.sandboxes import EngineUnavailable
 from tests.scripted.serving import eventually
 
 DEADLINE_S = 10.0

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chowder_local.domain import SandboxId
-from chowder_local.errors.agents import GatewayUnavailable, RpcRefused
-from chowder_local.openclaw import inside
+from chowder_local.core.domain import SandboxId
+from chowder_local.core.errors.agents import GatewayUnavailable, RpcRefused
+from chowder_local.openclaw import sandbox_exec
 from chowder_local.openclaw.control import Control
 
 if TYPE_CHECKING:
@@ -117,6 +117,6 @@ async def test_a_call_takes_no_longer_than_it_may() -> None:
 
 
 async def test_a_flood_is_not_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inside, "MAX_ANSWER_BYTES", 10)
+    monkeypatch.setattr(sandbox_exec, "MAX_ANSWER_BYTES", 10)
     with pytest.raises(GatewayUnavailable, match="more than"):
         await call(Program([b"x" * 8] * 100))

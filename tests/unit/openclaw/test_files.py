@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from chowder_local.domain import SandboxId
-from chowder_local.errors.agents import (
+from chowder_local.core.domain import SandboxId
+from chowder_local.core.errors.agents import (
     FileMissing,
     FileRefused,
     FileTooLarge,
     GatewayUnavailable,
     SandboxFull,
 )
-from chowder_local.errors.sandboxes import SandboxPaused
-from chowder_local.errors.upstream import StreamBroken
+from chowder_local.core.errors.sandboxes import SandboxPaused
+from chowder_local.core.errors.upstream import StreamBroken
 from chowder_local.openclaw import files as module
 from chowder_local.openclaw.files import PROGRAMS_PER_SANDBOX, Files, parts_of
 from tests.scripted.local_processes import LocalProcesses
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
-    from chowder_local.errors import ChowderError
+    from chowder_local.core.errors import ChowderError
 
 SANDBOX_ID, OTHER_ID = SandboxId("chowder-1"), SandboxId("chowder-2")
 

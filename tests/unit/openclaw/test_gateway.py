@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chowder_local import correlation
-from chowder_local.domain import SandboxId
-from chowder_local.errors.agents import (
+from chowder_local.core import request_context
+from chowder_local.core.domain import SandboxId
+from chowder_local.core.errors.agents import (
     ConfigNotApplied,
     ConfigRefused,
     GatewayUnavailable,
     MessageTooLarge,
     RpcRefused,
 )
-from chowder_local.openclaw.config_locks import ConfigLocks
+from chowder_local.openclaw.config.locks import ConfigLocks
 from chowder_local.openclaw.gateway import MAX_MESSAGE_BYTES, PATCH_ATTEMPTS, Gateway, open_gateways
 from tests.scripted.gateway import ScriptedGateway, ok, refused
 from tests.scripted.serving import eventually, serve
@@ -73,7 +73,7 @@ async def test_a_gateway_is_told_for_which_request_it_works() -> None:
                 await answer.read()
 
         async def ask_for_a_request() -> None:
-            correlation.of_request("my-id")
+            request_context.of_request("my-id")
             await ask()
 
         await asyncio.create_task(ask_for_a_request())

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from chowder_local.domain import ModelProvider
-from chowder_local.endpoints import Endpoint
-from chowder_local.errors.requests import ModelUnknown
+from chowder_local.core.domain import ModelProvider
+from chowder_local.core.errors.requests import ModelUnknown
+from chowder_local.core.model_endpoints import Endpoint
 from chowder_local.openclaw.models import (
     DEFAULT_MODELS,
     ModelRoute,

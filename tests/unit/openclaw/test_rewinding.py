@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from chowder_local.domain import SandboxId
+from chowder_local.core.domain import SandboxId
 from chowder_local.openclaw import rewinding
 from chowder_local.openclaw.control import Control
 from chowder_local.openclaw.rewinding import Rewinding
-from chowder_local.openclaw.transcripts import Transcripts
+from chowder_local.openclaw.transcripts.reader import Transcripts
 from tests.scripted.programs import ScriptedPrograms, done, undone
 
 SANDBOX = SandboxId("chowder-1")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chowder_local.errors.agents import (
+from chowder_local.core.errors.agents import (
     ClawHubUnavailable,
     GatewayUnavailable,
     SkillNotFound,

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chowder_local.domain import SandboxId
-from chowder_local.errors.agents import GatewayUnavailable, RpcRefused
+from chowder_local.core.domain import SandboxId
+from chowder_local.core.errors.agents import GatewayUnavailable, RpcRefused
 from chowder_local.openclaw.control import Control
 from chowder_local.openclaw.gateway import Gateway, open_gateways
 from chowder_local.openclaw.warmup import TURN_COUNT, WarmUp

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from chowder_local.domain import ModelProvider
+from chowder_local.core.domain import ModelProvider
 from chowder_local.relay.answers import model_said
 from chowder_local.relay.offline import model as offline
 from chowder_local.relay.offline.conversation import Called, Reply

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from chowder_local.domain import ModelProvider
+from chowder_local.core.domain import ModelProvider
 from chowder_local.relay.choices import ANY_TOOL, ONE_AT_A_TIME, ONE_TOOL, demanded, insisted
 
 ANTHROPIC, OPENAI, GEMINI = (

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from chowder_local.domain import ModelProvider
+from chowder_local.core.domain import ModelProvider
 from chowder_local.relay.last_words import last_words
 
 MESSAGES = [

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from chowder_local.domain import ModelProvider
+from chowder_local.core.domain import ModelProvider
 from chowder_local.relay.meter import COUNT_MAX, LONGEST_BYTES, Meter, Usage
 from chowder_local.relay.offline import model
 from chowder_local.relay.offline.decision import decide

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from chowder_local.domain import ModelProvider
+from chowder_local.core.domain import ModelProvider
 from chowder_local.relay.origin import LONGEST_NAME, model_of, session_key_of
 
 ANTHROPIC, OPENAI, GEMINI = ModelProvider

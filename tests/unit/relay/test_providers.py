@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from chowder_local.domain import ModelProvider
+from chowder_local.core.domain import ModelProvider
 from chowder_local.relay.providers import (
     credential,
     error_body,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chowder_local.domain import ModelProvider, SandboxId
+from chowder_local.core.domain import ModelProvider, SandboxId
 from chowder_local.relay.session_watch import SessionWatch
 
 SANDBOX, KEY = SandboxId("chowder-1"), "agent:main:main"

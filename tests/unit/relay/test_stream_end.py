@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from chowder_local.domain import ModelProvider
+from chowder_local.core.domain import ModelProvider
 from chowder_local.relay.stream_check import StreamCheck
 from chowder_local.relay.stream_end import StreamEnd
 from tests.unit.relay.test_stream_check import CALL, DONE, WORDS, chunk

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from chowder_local.domain import ModelProvider, Permission, Tier
-from chowder_local.errors.process import SettingsInvalid
+from chowder_local.core.domain import ModelProvider, Permission, Tier
+from chowder_local.core.errors.process import SettingsInvalid
 from chowder_local.seeding.document import read_document
-from chowder_local.seeding.places import read
 from chowder_local.seeding.run import read_seed
+from chowder_local.seeding.source_locations import read
 from tests.scripted.refusals import refusal
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from chowder_local.errors.process import DataDirUnusable
+from chowder_local.core.errors.process import DataDirUnusable
 from chowder_local.seeding import marker
 from chowder_local.seeding.memory import KeptKey, KeptOrganization, Memory
 

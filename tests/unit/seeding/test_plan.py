@@ -9,9 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chowder_local.domain import ModelProvider, Permission, Tier
-from chowder_local.errors.process import SettingsInvalid
-from chowder_local.seeding.places import Places
+from chowder_local.core.domain import ModelProvider, Permission, Tier
+from chowder_local.core.errors.process import SettingsInvalid
+from chowder_local.seeding.desired_state import (
+    WantedInstance,
+    WantedKey,
+    WantedOrganization,
+    WantedSession,
+    digest,
+)
 from chowder_local.seeding.plan import (
     FoundInstance,
     FoundKey,
@@ -21,13 +27,7 @@ from chowder_local.seeding.plan import (
     has,
     plan,
 )
-from chowder_local.seeding.wanted import (
-    WantedInstance,
-    WantedKey,
-    WantedOrganization,
-    WantedSession,
-    digest,
-)
+from chowder_local.seeding.source_locations import Places
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chowder_local.domain import (
+from chowder_local.core.domain import (
     ApiKey,
     Instance,
     InstanceId,
@@ -21,10 +21,10 @@ from chowder_local.domain import (
     SandboxId,
     Tier,
 )
+from chowder_local.core.secrets import Vault
 from chowder_local.store.database import Database
 from chowder_local.store.instances import InstanceQueries
 from chowder_local.store.organizations import OrganizationQueries
-from chowder_local.tokens import Vault
 from tests.scripted.database import empty_database
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from chowder_local.domain import Instance, InstanceId, InstanceStatus, ModelProvider, SandboxId
+from chowder_local.core.domain import Instance, InstanceId, InstanceStatus, ModelProvider, SandboxId
+from chowder_local.core.secrets import Vault
 from chowder_local.store.conversation_histories import (
     MOST_ITEMS,
     ConversationHistory,
@@ -15,10 +16,9 @@ from chowder_local.store.conversation_histories import (
     KnownItem,
 )
 from chowder_local.store.instances import InstanceQueries
-from chowder_local.tokens import Vault
 
 if TYPE_CHECKING:
-    from chowder_local.domain import Organization
+    from chowder_local.core.domain import Organization
     from chowder_local.store.database import Database
 
 INSTANCE, KEY = InstanceId("instance-1"), "agent:main:main"

@@ -18,9 +18,9 @@ import pytest
 from sqlalchemy.exc import DBAPIError
 from sqlmodel import select
 
-from chowder_local.errors import ChowderError
-from chowder_local.errors.process import DataDirUnusable
-from chowder_local.errors.requests import InstanceNotFound
+from chowder_local.core.errors import ChowderError
+from chowder_local.core.errors.process import DataDirUnusable
+from chowder_local.core.errors.requests import InstanceNotFound
 from chowder_local.store import database as database_module
 from chowder_local.store.database import Database
 from chowder_local.store.meta import MetaQueries

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy.exc import IntegrityError, StatementError
 
-from chowder_local.domain import (
+from chowder_local.core.domain import (
     ApiKey,
     Egress,
     Instance,
@@ -21,7 +21,8 @@ from chowder_local.domain import (
     Permission,
     SandboxId,
 )
-from chowder_local.errors.requests import InstanceLimitReached
+from chowder_local.core.errors.requests import InstanceLimitReached
+from chowder_local.core.secrets import Vault
 from chowder_local.store import backups
 from chowder_local.store import database as database_module
 from chowder_local.store import instances as instances_module
@@ -29,14 +30,13 @@ from chowder_local.store.instances import InstanceQueries
 from chowder_local.store.keys import KeyQueries
 from chowder_local.store.organizations import OrganizationQueries
 from chowder_local.store.schema import REVISION
-from chowder_local.tokens import Vault
 from tests.scripted.pages import all_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from chowder_local.domain import Organization
+    from chowder_local.core.domain import Organization
     from chowder_local.store.database import Database
 
 PROVISIONING, RUNNING, STOPPED, TERMINATED = (

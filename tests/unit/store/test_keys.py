@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy.exc import IntegrityError
 
-from chowder_local.domain import (
+from chowder_local.core.domain import (
     ApiKey,
     Instance,
     InstanceId,
@@ -21,13 +21,13 @@ from chowder_local.domain import (
     Permission,
     SandboxId,
 )
+from chowder_local.core.secrets import SCOPED_PREFIX, Vault, digest, new_key
 from chowder_local.store.instances import InstanceQueries
 from chowder_local.store.keys import KeyQueries
-from chowder_local.tokens import SCOPED_PREFIX, Vault, digest, new_key
 from tests.scripted.pages import all_of
 
 if TYPE_CHECKING:
-    from chowder_local.domain import Organization
+    from chowder_local.core.domain import Organization
     from chowder_local.store.database import Database
 
 

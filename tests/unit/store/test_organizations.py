@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy.exc import IntegrityError
 
-from chowder_local.domain import ApiKey, KeyId, ModelProvider, OrganizationId, Tier
+from chowder_local.core.domain import ApiKey, KeyId, ModelProvider, OrganizationId, Tier
 from chowder_local.store.keys import KeyQueries
 from chowder_local.store.organizations import OrganizationQueries
 from tests.unit.store.conftest import NOW
 
 if TYPE_CHECKING:
-    from chowder_local.domain import Organization
+    from chowder_local.core.domain import Organization
     from chowder_local.store.database import Database
 
 LATER = NOW + timedelta(hours=1)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import Engine, event
 
-from chowder_local.domain import InstanceId, InstanceStatus, KeyId, ModelProvider, SandboxId
+from chowder_local.core.domain import InstanceId, InstanceStatus, KeyId, ModelProvider, SandboxId
 from chowder_local.store.keys import KeyQueries
 from chowder_local.store.organizations import OrganizationQueries
 from chowder_local.store.sessions import SessionQueries
@@ -18,7 +18,7 @@ from tests.scripted.pages import all_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from chowder_local.domain import Instance, Organization
+    from chowder_local.core.domain import Instance, Organization
     from chowder_local.store.database import Database
     from chowder_local.store.instances import InstanceQueries
 

@@ -19,15 +19,15 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, inspect
 
-from chowder_local.domain import OrganizationId, Tier
-from chowder_local.errors.process import DataDirUnusable
+from chowder_local.core.domain import OrganizationId, Tier
+from chowder_local.core.errors.process import DataDirUnusable
+from chowder_local.core.secrets import Vault
 from chowder_local.store import backups, schema
 from chowder_local.store.database import Database
 from chowder_local.store.keys import KeyQueries
 from chowder_local.store.organizations import OrganizationQueries
 from chowder_local.store.schema import MIGRATIONS, REVISION, prepare
 from chowder_local.store.tables import METADATA
-from chowder_local.tokens import Vault
 
 VAULT = Vault(b"s" * 32)
 CONFIG, SEALED = '{"a": ["é"]}', "openclaw_config_ciphertext"

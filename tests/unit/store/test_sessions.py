@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from chowder_local.domain import Instance, InstanceId, InstanceStatus, ModelProvider, SandboxId
-from chowder_local.errors.process import DataDirUnusable
+from chowder_local.core.domain import Instance, InstanceId, InstanceStatus, ModelProvider, SandboxId
+from chowder_local.core.errors.process import DataDirUnusable
+from chowder_local.core.secrets import Vault
 from chowder_local.store.instances import InstanceQueries
 from chowder_local.store.sessions import RememberedSession, SessionQueries
-from chowder_local.tokens import Vault
 
 if TYPE_CHECKING:
-    from chowder_local.domain import Organization
+    from chowder_local.core.domain import Organization
     from chowder_local.store.database import Database
 
 INSTANCE = InstanceId("instance-1")

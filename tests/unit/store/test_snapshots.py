@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chowder_local.domain import (
+from chowder_local.core.domain import (
     Egress,
     InstanceId,
     InstanceStatus,
@@ -27,7 +27,7 @@ from tests.unit.store.conftest import NOW, VAULT
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from chowder_local.domain import Instance
+    from chowder_local.core.domain import Instance
     from chowder_local.store.database import Database
     from chowder_local.store.instances import InstanceQueries
 

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from chowder_local.domain import SandboxId, Spare
-from chowder_local.errors.requests import InstanceLimitReached
+from chowder_local.core.domain import SandboxId, Spare
+from chowder_local.core.errors.requests import InstanceLimitReached
 from chowder_local.store.spares import SpareQueries
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from chowder_local.domain import Instance
+    from chowder_local.core.domain import Instance
     from chowder_local.store.database import Database
     from chowder_local.store.instances import InstanceQueries
 

@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from chowder_local.domain import InstanceId, ModelProvider, Organization, OrganizationId
-from chowder_local.errors.process import DataDirUnusable
+from chowder_local.core.domain import InstanceId, ModelProvider, Organization, OrganizationId
+from chowder_local.core.errors.process import DataDirUnusable
+from chowder_local.core.tasks import owned_tasks
 from chowder_local.store import usage
 from chowder_local.store.sessions import SessionQueries
 from chowder_local.store.usage import Counts, Kind, Span, UsagePart, UsageQueries
-from chowder_local.tasks import owned_tasks
 from tests.scripted.serving import eventually
 from tests.unit.store.conftest import NOW
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from chowder_local.domain import Instance
+    from chowder_local.core.domain import Instance
     from chowder_local.store.database import Database
     from chowder_local.store.instances import InstanceQueries
 

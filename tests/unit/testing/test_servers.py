@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from chowder_local.errors.process import SettingsInvalid
+from chowder_local.core.errors.process import SettingsInvalid
 from chowder_local.testing.servers import Server
 
 URL = {"CHOWDER_BASE_URL": "http://chowder-local:2469/v1/"}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from chowder_local.errors.upstream import StreamBroken
+from chowder_local.core.errors.upstream import StreamBroken
 from chowder_local.upstream.sse import Event, EventReader, encode, parse
 
 STREAM = (

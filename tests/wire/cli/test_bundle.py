@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from chowder_local.cli.main import run
-from chowder_local.tokens import Vault
+from chowder_local.core.secrets import Vault
 
 Serve = Callable[[dict[str, Any]], tuple[dict[str, str], list[Any]]]
 Output = pytest.CaptureFixture[str]

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 import pytest
 
-from chowder_local.accounts.sign_ins import LINK_LIFE_S
+from chowder_local.accounts.dashboard_sessions import LINK_LIFE_S
 from chowder_local.cli.main import run
-from chowder_local.tokens import Vault
+from chowder_local.core.secrets import Vault
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from chowder_local.checkups.findings import Finding, Level
 from chowder_local.cli import doctor as module
 from chowder_local.cli.doctor import examine
 from chowder_local.cli.main import run
+from chowder_local.core.errors.sandboxes import EngineUnavailable
+from chowder_local.core.settings import Settings
+from chowder_local.diagnostics.checks import Finding, Level
 from chowder_local.engine.connection import EngineAddress
-from chowder_local.engine.facts import EngineFacts
-from chowder_local.errors.sandboxes import EngineUnavailable
-from chowder_local.settings import Settings
+from chowder_local.engine.engine_facts import EngineFacts
 
 Serve = Callable[[dict[str, Any]], tuple[dict[str, str], list[Any]]]
 Output = pytest.CaptureFixture[str]
@@ -41,7 +41,7 @@ def by_subject(found: list[Finding]) -> dict[str, Finding]:
 
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("chowder_local.engine.facts.ask_engine", lambda env: FACTS)
+    monkeypatch.setattr("chowder_local.engine.engine_facts.ask_engine", lambda env: FACTS)
 
 
 def put_image(monkeypatch: pytest.MonkeyPatch, answer: bool | Exception) -> None:

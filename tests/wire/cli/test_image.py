@@ -9,9 +9,9 @@ import pytest
 
 from chowder_local import __version__
 from chowder_local.cli.main import run
+from chowder_local.core.settings import Settings
 from chowder_local.engine.image_recipe import expected_tag
 from chowder_local.engine.images import ImageInfo
-from chowder_local.settings import Settings
 
 Output = pytest.CaptureFixture[str]
 

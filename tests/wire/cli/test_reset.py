@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from chowder_local.abandoned import organization_facts
-from chowder_local.checkups import findings
 from chowder_local.cli import reset as module
 from chowder_local.cli.main import run
 from chowder_local.cli.reset import own_files
+from chowder_local.client.abandoned import organization_facts
+from chowder_local.core.leases import Lease
+from chowder_local.core.settings import Settings
+from chowder_local.diagnostics import checks
 from chowder_local.engine.sweep import SweepReport
-from chowder_local.leases import Lease
-from chowder_local.settings import Settings
 
 Serve = Callable[[dict[str, Any]], tuple[dict[str, str], list[Any]]]
 Output = pytest.CaptureFixture[str]
@@ -150,7 +150,7 @@ def test_what_killed_test_runs_have_left_is_named_by_doctor_and_ended(
         facts = organization_facts(f"{root}/v1", "chd_org_lost", name, is_elsewhere=is_elsewhere)
         # Nobody keeps it, as at the end of its process.
         Lease.take(folder, facts)
-    (finding,) = findings.test_runs(Settings.read(env))
+    (finding,) = checks.test_runs(Settings.read(env))
     assert "pytest gw0 (process" in finding.words
     assert "chd_org_lost" not in f"{finding}"
     assert run(["reset", "--abandoned", "--json"], env) == 0
@@ -158,5 +158,5 @@ def test_what_killed_test_runs_have_left_is_named_by_doctor_and_ended(
     # One of this data directory's that is not where it was is looked for where the server is now.
     assert (sorted(report["removed"]), report["kept"]) == (["pytest gw0", "pytest gw1"], ["other"])
     assert [call for call, _ in asked].count("POST /local/reset") == 2
-    (finding,) = findings.test_runs(Settings.read(env))
+    (finding,) = checks.test_runs(Settings.read(env))
     assert "other" in finding.words

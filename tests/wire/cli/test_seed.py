@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from chowder_local.app import State, api
+from chowder_local.app.compose import State, api
 from chowder_local.cli.main import run
 from chowder_local.cli.seed import env_of
 from chowder_local.client import Client
-from chowder_local.domain import InstanceStatus
-from chowder_local.errors.process import SettingsInvalid
+from chowder_local.core.domain import InstanceStatus
+from chowder_local.core.errors.process import SettingsInvalid
+from chowder_local.http.listener import with_state
 from chowder_local.seeding.marker import PATH as MARKER
-from chowder_local.web.listener import with_state
+from tests.api.conftest import services_of
 from tests.scripted.gateway import failing, friendly
 from tests.scripted.serving import serve as served
 from tests.scripted.world import open_world
-from tests.web.conftest import services_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
+from chowder_local.app.effective_settings import effective_settings
 from chowder_local.cli import up as module
 from chowder_local.cli.main import run
-from chowder_local.cli.running import RunningServer
-from chowder_local.effective_settings import effective_settings
-from chowder_local.errors.process import SettingsInvalid
+from chowder_local.cli.server_process import RunningServer
+from chowder_local.core.errors.process import SettingsInvalid
+from chowder_local.core.settings import Settings
 from chowder_local.seeding.run import Seeded, SeedFile
-from chowder_local.settings import Settings
 
 Serve = Callable[[dict[str, Any]], tuple[dict[str, str], list[Any]]]
 Output = pytest.CaptureFixture[str]
@@ -117,7 +117,7 @@ def test_in_the_foreground_it_announces_itself_once_it_takes_calls(
         serve(READY)
         return 5 if is_announced.wait(10) else 0
 
-    monkeypatch.setattr("chowder_local.server.run", serve_for_a_while)
+    monkeypatch.setattr("chowder_local.app.process.run", serve_for_a_while)
     monkeypatch.setattr(module, "say", say)
     env = {"CHOWDER_DATA_DIR": str(tmp_path), "OPENAI_API_KEY": "sk-x"}
     assert run(["up"], env) == 5
@@ -161,7 +161,7 @@ def test_a_server_that_ends_before_it_is_ready_announces_nothing(
     has_looked = threading.Event()
     monkeypatch.setattr(module, "wait_until_ready", lambda *_: has_looked.set())
     monkeypatch.setattr(
-        "chowder_local.server.run", lambda settings, env: 1 if has_looked.wait(10) else 0
+        "chowder_local.app.process.run", lambda settings, env: 1 if has_looked.wait(10) else 0
     )
     assert run(["up"], {"CHOWDER_DATA_DIR": str(tmp_path)}) == 1
     assert capsys.readouterr().out == ""
@@ -276,7 +276,7 @@ def test_in_the_foreground_it_is_seeded_and_goes_on_whatever_comes_of_it(
         return 5 if is_over.wait(10) else 0
 
     monkeypatch.setattr(module, "_seed", seed_and_tell)
-    monkeypatch.setattr("chowder_local.server.run", serve_for_a_while)
+    monkeypatch.setattr("chowder_local.app.process.run", serve_for_a_while)
     env = {"CHOWDER_DATA_DIR": str(tmp_path)}
     assert run(["up", "--seed", seed_file(tmp_path, name)], env) == 5
     assert seeded == [name]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from chowder_local.relay.offline.beats import Beat
+    from chowder_local.relay.offline.stream_steps import Beat
 
 
 def as_bytes(steps: Iterable[bytes | Beat]) -> bytes:

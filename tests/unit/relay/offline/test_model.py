@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from chowder_local.domain import ModelProvider
+from chowder_local.core.domain import ModelProvider
 from chowder_local.relay.offline.decision import decide
 from chowder_local.relay.offline.model import OfflineAnswer, asked
 from chowder_local.relay.providers import error_words

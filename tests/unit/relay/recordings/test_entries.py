@@ -7,7 +7,7 @@ import json
 import pytest
 from pydantic import ValidationError
 
-from chowder_local.domain import ModelProvider
+from chowder_local.core.domain import ModelProvider
 from chowder_local.relay.offline.conversation import (
     Answered,
     Called,

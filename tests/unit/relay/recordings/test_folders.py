@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from chowder_local.domain import ModelProvider
-from chowder_local.errors.process import SettingsInvalid
+from chowder_local.core.domain import ModelProvider
+from chowder_local.core.errors.process import SettingsInvalid
 from chowder_local.relay.offline.conversation import Conversation, Said
 from chowder_local.relay.recordings.entries import AnsweredCall, Asked, Entry
 from chowder_local.relay.recordings.folders import last_number, name_of, read, write

@@ -1,0 +1,90 @@
+"""Sees to it that there is an organization to begin with, and that its key is at hand."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from typing import TYPE_CHECKING
+
+from chowder_local.core.domain import OFFLINE_KEY, ModelProvider, OrganizationId, Tier
+from chowder_local.core.errors.requests import KeyInvalid, KeyMissing, OrganizationNotFound
+from chowder_local.core.secrets import write_private
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from chowder_local.accounts.authentication import Authentication
+    from chowder_local.accounts.organizations import Organizations
+    from chowder_local.store.meta import MetaQueries
+
+log = logging.getLogger(__name__)
+
+NAME = "default"
+FIRST_TIER = Tier.WHALE
+META_NAME = "default_organization"
+
+MODEL_KEY_VARIABLES = {
+    ModelProvider.ANTHROPIC: "ANTHROPIC_API_KEY",
+    ModelProvider.OPENAI: "OPENAI_API_KEY",
+    ModelProvider.GEMINI: "GEMINI_API_KEY",
+}
+
+
+def default_model_keys(env: Mapping[str, str], offline: bool) -> dict[ModelProvider, str]:
+    """The real keys found in the environment, and the offline model for the other providers."""
+    found = {} if offline else env
+    return {
+        provider: found.get(variable, "").strip() or OFFLINE_KEY
+        for provider, variable in MODEL_KEY_VARIABLES.items()
+    }
+
+
+async def ensure_default(
+    organizations: Organizations,
+    default_key_file: Path,
+    model_keys: Mapping[ModelProvider, str],
+    meta: MetaQueries,
+    authentication: Authentication,
+    *,
+    offline: bool,
+    tier: Tier | None = None,
+) -> OrganizationId:
+    """Makes or heals the default organization and its key file, and puts the model keys anew.
+
+    The offline model fills in at the first start only, unless `offline` asks for it: a key that
+    was set through the API since then is not to be lost because the environment has none. So it
+    is with the tier: one that was moved to since then stays, unless `tier` asks for another.
+    """
+    # The id is decided before the row is made, so that a crash in between leaves no second one.
+    decided = await meta.put_if_absent(META_NAME, str(uuid.uuid4()))
+    organization_id = OrganizationId(decided)
+    again = {provider: key for provider, key in model_keys.items() if offline or key != OFFLINE_KEY}
+    try:
+        details = await organizations.change(organization_id, model_api_keys=again)
+        if tier not in {None, details.organization.tier}:
+            await organizations.move(organization_id, tier, is_paid_for=False)
+    except OrganizationNotFound:
+        _, raw_key = await organizations.signup(
+            NAME, tier=tier or FIRST_TIER, model_keys=model_keys, organization_id=organization_id
+        )
+        await asyncio.to_thread(write_private, default_key_file, raw_key.encode())
+        return organization_id
+    if not await _is_good(default_key_file, organization_id, authentication):
+        # Keys given out before stay good: a script may use one that is no longer in the file.
+        raw_key = await authentication.issue(organization_id)
+        await asyncio.to_thread(write_private, default_key_file, raw_key.encode())
+        log.warning("The default organization got a new key: %s held none", default_key_file)
+    return organization_id
+
+
+async def _is_good(
+    key_file: Path, organization_id: OrganizationId, authentication: Authentication
+) -> bool:
+    try:
+        raw_key = await asyncio.to_thread(key_file.read_text, errors="replace")
+        caller = await authentication.caller(raw_key.strip())
+    except (FileNotFoundError, KeyMissing, KeyInvalid):
+        return False
+    return caller.organization_id == organization_id and caller.is_organization_key

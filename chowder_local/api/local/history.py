@@ -1,0 +1,70 @@
+"""Handlers: what was said to an agent, and what it has cost."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from starlette.responses import Response
+
+from chowder_local.api.schemas.history import (
+    KeyedTranscriptQuery,
+    SessionsView,
+    TranscriptQuery,
+    TranscriptView,
+)
+from chowder_local.api.schemas.usage import UsageQuery, UsageReportView
+from chowder_local.api.session_names import session_of
+from chowder_local.http.bodies import parse_query
+from chowder_local.http.services import caller, instance_of, services
+from chowder_local.openclaw.session_keys import session_key
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+
+async def sessions(request: Request) -> Response:
+    """The agent's conversations, running or stopped."""
+    found = await services(request).reading.sessions(await instance_of(request))
+    return _json(await asyncio.to_thread(SessionsView.rendered, found))
+
+
+async def main(request: Request) -> Response:
+    """What was said in the main conversation, or in the one of OpenClaw's own that `key` names."""
+    query = parse_query(request, KeyedTranscriptQuery)
+    return await _transcript(request, query.key, query)
+
+
+async def named(request: Request) -> Response:
+    """What was said in a named conversation."""
+    query = parse_query(request, TranscriptQuery)
+    return await _transcript(request, session_key(session_of(request)), query)
+
+
+async def usage(request: Request) -> Response:
+    """What the organization's model calls have cost, those of deleted instances included."""
+    query = parse_query(request, UsageQuery)
+    spending = services(request).spending
+    report = await spending.report(caller(request).organization_id, limit=query.limit)
+    return _json(await asyncio.to_thread(UsageReportView.rendered, report))
+
+
+async def usage_of_instance(request: Request) -> Response:
+    """What the instance's model calls have cost."""
+    query = parse_query(request, UsageQuery)
+    instance = await instance_of(request)
+    spending = services(request).spending
+    report = await spending.report(instance.organization_id, instance.id, limit=query.limit)
+    return _json(await asyncio.to_thread(UsageReportView.rendered, report))
+
+
+async def _transcript(request: Request, key: str, query: TranscriptQuery) -> Response:
+    instance = await instance_of(request)
+    found = await services(request).reading.transcript(
+        instance, key, limit=query.limit, before=query.before
+    )
+    return _json(await asyncio.to_thread(TranscriptView.rendered, found))
+
+
+def _json(content: bytes) -> Response:
+    return Response(content, media_type="application/json")

@@ -1,0 +1,66 @@
+"""Handlers: looking into an instance from the machine that it runs on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from starlette.responses import JSONResponse, Response
+
+from chowder_local.api.schemas.local import LocalInstanceChange, LocalInstanceView, LogQuery
+from chowder_local.core.domain import InstanceStatus
+from chowder_local.core.errors.requests import InstanceStateWrong
+from chowder_local.http.audit import note
+from chowder_local.http.bodies import parse, parse_query
+from chowder_local.http.services import instance_of, services
+from chowder_local.http.streams import ClosingStream
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from chowder_local.core.domain import Instance
+
+
+async def show(request: Request) -> JSONResponse:
+    """What only the local server tells of an instance."""
+    return _shown(request, await instance_of(request))
+
+
+async def change(request: Request) -> JSONResponse:
+    """Chooses whether the instance's sandbox reaches the outside."""
+    instance = await instance_of(request)
+    body = await parse(request, LocalInstanceChange)
+    note(request, egress=body.egress or "default")
+    return _shown(request, await services(request).egress.change(instance.id, body.egress))
+
+
+async def logs(request: Request) -> Response:
+    """What the instance's sandbox printed; with `follow`, what it goes on to print."""
+    instance = await _living(request)
+    query = parse_query(request, LogQuery)
+    engine = services(request).engine
+    if query.follow:
+        lines = engine.follow_log(instance.sandbox_id, query.tail)
+        stopping = services(request).stopping
+        return ClosingStream(lines, stopping=stopping, media_type="text/plain")
+    text = await engine.log_tail(instance.sandbox_id, query.tail)
+    return Response(text, media_type="text/plain")
+
+
+async def gateway(request: Request) -> JSONResponse:
+    """The address and token by which this machine reaches the agent's gateway directly."""
+    instance = await _living(request)
+    token = services(request).vault.gateway_token(instance.sandbox_id)
+    return JSONResponse({"gateway_url": instance.gateway_url, "token": token})
+
+
+async def _living(request: Request) -> Instance:
+    """The instance, if it still has a sandbox. Raises InstanceNotFound, InstanceStateWrong."""
+    instance = await instance_of(request)
+    if instance.status is InstanceStatus.TERMINATED:
+        raise InstanceStateWrong(instance.status, "alive")
+    return instance
+
+
+def _shown(request: Request, instance: Instance) -> JSONResponse:
+    in_force = services(request).egress.rule.of(instance)
+    return JSONResponse(LocalInstanceView.of(instance, in_force).model_dump(mode="json"))

@@ -1,0 +1,212 @@
+"""The OpenAPI document, made from the route table (pure)."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from pydantic.json_schema import models_json_schema
+
+from chowder_local import __version__
+from chowder_local.api.access import Access
+from chowder_local.api.openapi import errors
+from chowder_local.api.openapi.descriptions import (
+    ABOUT,
+    EVENT,
+    ITEM_SCHEMA,
+    KEY,
+    LOCAL_EVENT,
+    MEDIA_EXAMPLES,
+    QUEUE_POSITION,
+    REQUEST_ID,
+    SUMMARY,
+    TAGS,
+)
+from chowder_local.api.openapi.examples import example_of
+from chowder_local.api.openapi.parameters import parameters_of, path_of
+from chowder_local.core.request_context import REQUEST_ID_HEADER
+from chowder_local.http.middleware import QUEUE_POSITION_HEADER
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from typing import Literal
+
+    from pydantic import BaseModel
+
+    from chowder_local.api.routes import Operation
+
+    Mode = Literal["validation", "serialization"]
+
+_HEADERS = {
+    REQUEST_ID_HEADER: {"$ref": "#/components/headers/RequestId"},
+    QUEUE_POSITION_HEADER: {"$ref": "#/components/headers/QueuePosition"},
+}
+
+
+def document(operations: Iterable[Operation]) -> dict[str, Any]:
+    """The whole document as plain data."""
+    table = list(operations)
+    schemas = _schemas(table)
+    paths: dict[str, dict[str, Any]] = {}
+    for operation in table:
+        described = _operation(operation, schemas)
+        paths.setdefault(path_of(operation), {})[operation.method.lower()] = described
+    used = {operation.tag for operation in table}
+    # A query's model is told by its parameters alone.
+    queries = {each.query.__name__ for each in table if each.query is not None}
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "chowder-local",
+            "version": __version__,
+            "summary": SUMMARY,
+            "description": ABOUT,
+        },
+        "servers": [{"url": "/", "description": "The server that this document is from."}],
+        "tags": [
+            {"name": name, "description": words} for name, words in TAGS.items() if name in used
+        ],
+        "paths": paths,
+        "components": {
+            "schemas": {name: each for name, each in schemas.items() if name not in queries},
+            "responses": errors.components(table),
+            "headers": {
+                "RequestId": {
+                    "description": REQUEST_ID,
+                    "required": True,
+                    "schema": {"type": "string", "pattern": "^[A-Za-z0-9._~-]{1,64}$"},
+                },
+                "QueuePosition": {
+                    "description": QUEUE_POSITION,
+                    "schema": {"type": "integer", "minimum": 1},
+                    "example": 1,
+                },
+            },
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "description": KEY}},
+        },
+    }
+
+
+def _operation(operation: Operation, schemas: Mapping[str, Any]) -> dict[str, Any]:
+    words = (operation.handler.__doc__ or "").strip()
+    described: dict[str, Any] = {
+        "summary": operation.summary,
+        "description": f"{words}\n\n{_who(operation.access)}",
+        "operationId": operation.operation_id,
+        "tags": [operation.tag],
+        "parameters": parameters_of(operation, schemas),
+    }
+    if operation.access is not Access.ANYONE:
+        described["security"] = [{"key": []}]
+    if isinstance(operation.body, str):
+        content = _content(operation.body, _text(operation.body), schemas)
+        described["requestBody"] = {"required": True, "content": content}
+    elif operation.body is not None:
+        content = _content(operation.body_type, _ref(operation.body), schemas)
+        described["requestBody"] = {"required": True, "content": content}
+    described["responses"] = {
+        str(operation.status): _answer(operation, schemas),
+        **errors.answers(operation),
+    }
+    return described
+
+
+def _who(access: Access) -> str:
+    if access is Access.ANYONE:
+        return "Needs no key."
+    if access is Access.ANY_KEY:
+        return "Needs any key."
+    if access.permission is None:
+        return "Needs an organization key."
+    return f"Needs an organization key, or one with the permission `{access.permission}`."
+
+
+def _answer(operation: Operation, schemas: Mapping[str, Any]) -> dict[str, Any]:
+    answer = operation.answer
+    content: dict[str, Any] = {}
+    if answer == "text/event-stream":
+        content |= _events(LOCAL_EVENT, LOCAL_EVENT["example"])
+    elif isinstance(answer, str):
+        content |= _content(answer, _text(answer), schemas)
+    elif isinstance(answer, list):
+        content |= _content(
+            "application/json", {"type": "array", "items": _ref(answer[0])}, schemas
+        )
+    elif answer is not None:
+        content |= _content("application/json", _ref(answer), schemas)
+    for media_type in operation.other_answers:
+        content |= _events(EVENT, MEDIA_EXAMPLES[media_type])
+    headers = {name: _HEADERS[name] for name in (REQUEST_ID_HEADER, *operation.headers)}
+    described: dict[str, Any] = {"description": operation.summary, "headers": headers}
+    if content:
+        described["content"] = content
+    return described
+
+
+def _content(media_type: str, schema: dict[str, Any], schemas: Mapping[str, Any]) -> dict[str, Any]:
+    example = MEDIA_EXAMPLES.get(media_type) or example_of(schema, schemas)
+    return {media_type: {"schema": schema, "example": example}}
+
+
+def _events(event: dict[str, Any], example: str) -> dict[str, Any]:
+    """A stream as generators take it, which is a text; OpenAPI 3.2 has a word for its events."""
+    described = {"schema": {"type": "string"}, "example": example, ITEM_SCHEMA: event}
+    return {"text/event-stream": described}
+
+
+def _text(media_type: str) -> dict[str, Any]:
+    if media_type.startswith("text/"):
+        return {"type": "string"}
+    return {"type": "string", "format": "binary"}
+
+
+def _schemas(operations: list[Operation]) -> dict[str, Any]:
+    models: dict[tuple[type[BaseModel], Mode], None] = {}
+    for operation in operations:
+        answer = operation.answer[0] if isinstance(operation.answer, list) else operation.answer
+        for taken in (operation.body, operation.query):
+            if isinstance(taken, type):
+                models[taken, "validation"] = None
+        if isinstance(answer, type):
+            models[answer, "serialization"] = None
+    for model in errors.MODELS:
+        models[model, "serialization"] = None
+    _, schema = models_json_schema(list(models), ref_template="#/components/schemas/{model}")
+    schemas: dict[str, Any] = schema["$defs"]
+    _close_patterns(schemas)
+    queries = {each.query.__name__ for each in operations if each.query is not None}
+    for name, each in schemas.items():
+        _tell_defaults(each, is_query=name in queries)
+    return schemas
+
+
+def _tell_defaults(schema: dict[str, Any], *, is_query: bool) -> None:
+    """Keeps generators from taking a member that has a default for one that is always there.
+
+    openapi-typescript requires it in what is sent, too. A null says no more than leaving it out;
+    other defaults are told in words, but for parameters, of which none is taken so.
+    """
+    optional = set(schema.get("properties", {})) - set(schema.get("required", ()))
+    for name in optional:
+        member = schema["properties"][name]
+        if "default" not in member or (is_query and member["default"] is not None):
+            continue
+        default = member.pop("default")
+        if default is not None:
+            words = [member.get("description"), f"Default: `{json.dumps(default)}`."]
+            member["description"] = " ".join(filter(None, words))
+
+
+def _close_patterns(part: Any) -> None:
+    """Says that a mapping's keys have to fit their pattern, which pydantic leaves open."""
+    if isinstance(part, dict):
+        if "patternProperties" in part:
+            part["additionalProperties"] = False
+        part = list(part.values())
+    if isinstance(part, list):
+        for each in part:
+            _close_patterns(each)
+
+
+def _ref(model: type[BaseModel]) -> dict[str, Any]:
+    return {"$ref": f"#/components/schemas/{model.__name__}"}

@@ -1,0 +1,193 @@
+"""What the document says of each error: its shape, and its words as the code has them (pure)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from chowder_local.api.access import Access
+from chowder_local.api.schemas.errors import (
+    ErrorView,
+    GatewayErrorView,
+    MessageErrorView,
+    MessageGatewayErrorView,
+    MessageValidationErrorView,
+    ValidationErrorView,
+)
+from chowder_local.core.errors import ChowderError, agents, requests, sandboxes, upstream
+from chowder_local.http.error_rendering import detail_of, status_of
+from chowder_local.http.message_errors import error_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from pydantic import BaseModel
+
+    from chowder_local.api.routes import Operation
+
+_OF_MESSAGES: Mapping[type[BaseModel], type[BaseModel]] = {
+    ErrorView: MessageErrorView,
+    GatewayErrorView: MessageGatewayErrorView,
+    ValidationErrorView: MessageValidationErrorView,
+}
+"""What the shapes are where a message is sent."""
+MODELS: tuple[type[BaseModel], ...] = (*_OF_MESSAGES, *_OF_MESSAGES.values())
+
+_MISSING = {"loc": ["body", "name"], "msg": "Field required", "type": "missing"}
+_REQUEST_ID = {"X-Request-Id": {"$ref": "#/components/headers/RequestId"}}
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A status as the document explains it."""
+
+    words: str
+    examples: tuple[ChowderError, ...]
+    models: tuple[type[BaseModel], ...] = (ErrorView,)
+    header: str | None = None
+
+
+_PROVIDER = upstream.ProviderFailed("openai", 429, "Rate limit reached for gpt-4o.", "20")
+
+FAILURES: Mapping[str, Failure] = {
+    "400": Failure(
+        "The request makes no sense here.",
+        (requests.ModelUnknown("llama"), requests.ModelKeyMissing("openai")),
+    ),
+    "401": Failure(
+        "The key is missing, unknown, revoked or expired.",
+        (requests.KeyMissing(), requests.KeyInvalid()),
+        header="WWW-Authenticate",
+    ),
+    "402": Failure(
+        "The subscription allows no further instance.", (requests.InstanceLimitReached(1, 1),)
+    ),
+    "403": Failure(
+        "The key may not do this.",
+        (requests.OrganizationKeyRequired(), requests.PermissionMissing("read")),
+    ),
+    "404": Failure(
+        "There is no such thing in the key's organization.", (requests.InstanceNotFound(),)
+    ),
+    "409": Failure(
+        "The instance is in the wrong state.",
+        (requests.InstanceStateWrong("stopped", "running"),),
+        header="X-Should-Retry",
+    ),
+    "413": Failure("The request is too large.", (requests.BodyTooLarge(67_108_864),)),
+    "415": Failure(
+        "The request's body is compressed in an unknown way.",
+        (requests.BodyEncodingUnknown("br"),),
+    ),
+    "422": Failure(
+        "Parts of the request break a bound; each is named.",
+        (requests.InputInvalid([_MISSING]),),
+        (ValidationErrorView,),
+    ),
+    "502": Failure(
+        "Gateway, sandbox or engine cannot be reached, or failed.",
+        (
+            agents.GatewayUnavailable("it does not answer"),
+            sandboxes.EngineUnavailable("The container engine does not answer."),
+        ),
+        (GatewayErrorView, ErrorView),
+    ),
+    "503": Failure(
+        "The server holds as much of requests' bodies as it may; try again after a moment.",
+        (requests.BodiesTooMany(268_435_456),),
+        header="Retry-After",
+    ),
+    "4XX": Failure(
+        "The model provider refused the message; the status is its own.",
+        (_PROVIDER,),
+        (GatewayErrorView,),
+    ),
+    "5XX": Failure(
+        "The model provider failed; the status is its own.",
+        (upstream.ProviderFailed("openai", 503, "The server is overloaded."),),
+        (GatewayErrorView,),
+    ),
+}
+
+
+def statuses_of(operation: Operation) -> Iterator[str]:
+    """What an operation can answer besides its own status, in order."""
+    found = set(operation.errors)
+    if operation.access is not Access.ANYONE:
+        found.add(401)
+    if operation.access not in (Access.ANYONE, Access.ANY_KEY):
+        found.add(403)
+        if "{" in operation.path:
+            found.add(404)
+    if isinstance(operation.body, type):
+        found.add(422)
+        if operation.body_type == "application/json":
+            found |= {413, 415, 503}
+    if operation.query is not None:
+        found.add(422)
+    yield from map(str, sorted(found))
+    if is_passing(operation):
+        yield from ("4XX", "5XX")
+
+
+def is_passing(operation: Operation) -> bool:
+    """Whether a model provider's failure is passed on, whose status may be any of an error."""
+    return operation.access is Access.INTERACT
+
+
+def answers(operation: Operation) -> dict[str, Any]:
+    """An operation's error answers, by status."""
+    return {
+        status: {"$ref": f"#/components/responses/{_name(status, is_passing(operation))}"}
+        for status in statuses_of(operation)
+    }
+
+
+def components(operations: Iterable[Operation]) -> dict[str, Any]:
+    """The answers that `answers` refers to."""
+    used = {
+        (status, is_passing(operation))
+        for operation in operations
+        for status in statuses_of(operation)
+    }
+    return {_name(*each): _described(*each) for each in sorted(used)}
+
+
+def _name(status: str, is_passing: bool) -> str:
+    if status.endswith("XX"):
+        return f"Provider{status}"
+    words = HTTPStatus(int(status)).phrase.replace(" ", "")
+    return f"{words}OrProvider" if is_passing else words
+
+
+def _example(failure: ChowderError, is_passing: bool) -> dict[str, Any]:
+    detail = detail_of(failure)
+    if not is_passing:
+        return {"detail": detail}
+    return {"detail": detail, "error": error_of(failure, status_of(failure), detail)}
+
+
+def _described(status: str, is_passing: bool) -> dict[str, Any]:
+    failure = FAILURES[status]
+    models = dict.fromkeys(failure.models)
+    if is_passing:
+        models[GatewayErrorView] = None
+        models = {_OF_MESSAGES[model]: None for model in models}
+    shapes = [{"$ref": f"#/components/schemas/{model.__name__}"} for model in models]
+    examples = {each.code: {"value": _example(each, is_passing)} for each in failure.examples}
+    headers: dict[str, Any] = dict(_REQUEST_ID)
+    if failure.header is not None:
+        headers[failure.header] = {"schema": {"type": "string"}}
+    if failure.examples == (_PROVIDER,):
+        headers["Retry-After"] = {"schema": {"type": "string"}, "description": "As it said, if so."}
+    return {
+        "description": failure.words,
+        "headers": headers,
+        "content": {
+            "application/json": {
+                "schema": shapes[0] if len(shapes) == 1 else {"anyOf": shapes},
+                "examples": examples,
+            }
+        },
+    }

@@ -1,0 +1,63 @@
+"""`/openapi.json`, and the page that shows it without asking anything of the Internet."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from starlette.responses import HTMLResponse, JSONResponse
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+from swagger_ui_bundle import swagger_ui_path
+
+from chowder_local.api.openapi.document import document
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from starlette.requests import Request
+
+    from chowder_local.api.routes import Operation
+
+
+def documentation_routes(operations: Sequence[Operation]) -> list[Route | Mount]:
+    """The routes of both."""
+
+    # Few servers are ever asked for it, and it takes longer than all else that is made here.
+    @cache
+    def described() -> dict[str, Any]:
+        return document(operations)
+
+    async def openapi(_: Request) -> JSONResponse:
+        return JSONResponse(await asyncio.to_thread(described))
+
+    async def docs(_: Request) -> HTMLResponse:
+        return HTMLResponse(_PAGE)
+
+    return [
+        Route("/openapi.json", openapi),
+        Route("/docs", docs),
+        Mount("/docs/assets", StaticFiles(directory=swagger_ui_path)),
+    ]
+
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>chowder-local API</title>
+<link rel="stylesheet" href="/docs/assets/swagger-ui.css">
+</head>
+<body>
+<main id="api"></main>
+<script src="/docs/assets/swagger-ui-bundle.js"></script>
+<script>
+SwaggerUIBundle({
+  url: "/openapi.json", dom_id: "#api", deepLinking: true, persistAuthorization: true,
+});
+</script>
+</body>
+</html>
+"""

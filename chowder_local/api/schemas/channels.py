@@ -1,0 +1,137 @@
+"""Bodies: the messengers that an agent is reached by."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, Field, StringConstraints
+
+from chowder_local.api.schemas.bounds import Overrides
+from chowder_local.openclaw.channel_table import ConnectionType
+from chowder_local.openclaw.channels import ConnectionStatus
+
+if TYPE_CHECKING:
+    from chowder_local.openclaw.channel_table import Channel
+    from chowder_local.openclaw.channels import ChannelState, Connection
+
+ChannelName = Annotated[str, Field(examples=["telegram"])]
+Code = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, max_length=64, pattern=r"^[A-Za-z0-9]+$"),
+]
+
+
+class ChannelView(BaseModel):
+    """A channel, and whether OpenClaw's configuration has it switched on."""
+
+    channel: ChannelName
+    connection_type: ConnectionType
+    enabled: bool
+
+    @classmethod
+    def of(cls, channel: Channel, *, is_enabled: bool) -> Self:
+        """The view of a channel."""
+        return cls(
+            channel=channel.name, connection_type=channel.connection_type, enabled=is_enabled
+        )
+
+
+class ChannelInfoView(BaseModel):
+    """What connecting a channel takes."""
+
+    channel: ChannelName
+    connection_type: ConnectionType
+    required_fields: dict[str, str] = Field(
+        description="What each field is.",
+        examples=[{"token": "The bot's token, from @BotFather."}],
+    )
+
+    @classmethod
+    def of(cls, channel: Channel) -> Self:
+        """The view of what a channel takes."""
+        return cls(
+            channel=channel.name,
+            connection_type=channel.connection_type,
+            required_fields={field.name: field.description for field in channel.required},
+        )
+
+
+class ChannelConnecting(BaseModel):
+    """A channel's credentials; those that OpenClaw has already need not be named again."""
+
+    config: Overrides = Field(
+        description="The channel's required fields, and any other of OpenClaw's settings for it: "
+        "`snake_case` names become OpenClaw's `camelCase` ones. Private messages of unknown "
+        "senders are answered with a pairing code unless `dm_policy` says otherwise.",
+        examples=[{"token": "123456:ABC-DEF"}],
+    )
+
+
+class ConnectionView(BaseModel):
+    """What came of connecting. The QR code is there if a person is to scan one."""
+
+    channel: ChannelName
+    status: ConnectionStatus
+    qr_data: str | None = Field(
+        description="The QR code as a data URL.", examples=["data:image/png;base64,iVBORw0K…"]
+    )
+    qr_image_base64: str | None = Field(
+        description="The QR code as a PNG image.", examples=["iVBORw0K…"]
+    )
+    message: str = Field(examples=["telegram is connected."])
+
+    @classmethod
+    def of(cls, connection: Connection) -> Self:
+        """The view of what came of connecting."""
+        return cls(
+            channel=connection.channel,
+            status=connection.status,
+            qr_data=connection.qr,
+            qr_image_base64=connection.qr_base64,
+            message=connection.message,
+        )
+
+
+class ChannelStatusView(BaseModel):
+    """How a channel is."""
+
+    channel: ChannelName
+    enabled: bool
+    connected: bool
+    details: dict[str, Any] = Field(
+        description="`reason`: why it is not connected, if OpenClaw tells. `account` and `issues`: "
+        "what else OpenClaw tells of it.",
+        examples=[{"reason": "Telegram bot token unauthorized", "account": {}, "issues": []}],
+    )
+
+    @classmethod
+    def of(cls, state: ChannelState) -> Self:
+        """The view of how a channel is."""
+        details = {
+            "reason": state.reason,
+            "account": dict(state.account),
+            "issues": [dict(each) for each in state.issues],
+        }
+        return cls(
+            channel=state.channel,
+            enabled=state.is_enabled,
+            connected=state.is_connected,
+            details=details,
+        )
+
+
+class Pairing(BaseModel):
+    """A code that an unknown sender was given, and showed you."""
+
+    code: Code = Field(examples=["ABCD2345"])
+
+
+class PairingView(BaseModel):
+    """A sender who may write to the agent from now on."""
+
+    channel: ChannelName
+    code: str = Field(examples=["ABCD2345"])
+    status: Literal["approved"]
+    output: str = Field(
+        description="What OpenClaw said.", examples=["Approved telegram sender 555."]
+    )

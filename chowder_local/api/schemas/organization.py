@@ -1,0 +1,70 @@
+"""Bodies: signing up, and what an organization is."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Self
+
+from pydantic import BaseModel, Field
+
+from chowder_local.api.schemas.bounds import Id, Name
+from chowder_local.core.domain import ModelProvider, Tier
+
+if TYPE_CHECKING:
+    from chowder_local.accounts.organizations import OrganizationDetails
+
+# It travels in a header, where anything else would end the request or begin another.
+ModelKey = Annotated[str, Field(max_length=512, pattern=r"^[\x21-\x7e]*$")]
+
+
+class Signup(BaseModel):
+    """A new organization."""
+
+    name: Name
+
+
+class OrganizationChange(BaseModel):
+    """What of an organization is to change; model keys are merged with those set."""
+
+    name: Name | None = None
+    model_api_keys: dict[ModelProvider, ModelKey] | None = Field(
+        None,
+        description='A key for each provider; `""` removes one, `"offline"` selects the '
+        "built-in offline model.",
+        examples=[{"anthropic": "offline"}],
+    )
+
+
+class OrganizationView(BaseModel):
+    """An organization; its model keys are never shown, only whose are set."""
+
+    id: Id
+    name: Annotated[str, Field(examples=["Kitchen"])]
+    model_providers: list[ModelProvider]
+    subscription_tier: Tier
+    instance_limit: int | None
+    instance_count: int
+    created_at: datetime
+    updated_at: datetime
+
+    @classmethod
+    def of(cls, details: OrganizationDetails) -> Self:
+        """The view of an organization."""
+        organization = details.organization
+        return cls(
+            id=organization.id,
+            name=organization.name,
+            model_providers=list(organization.model_providers),
+            subscription_tier=organization.tier,
+            instance_limit=organization.tier.instance_limit,
+            instance_count=details.instance_count,
+            created_at=organization.created_at,
+            updated_at=organization.updated_at,
+        )
+
+
+class SignupView(BaseModel):
+    """A new organization and its key, which is shown this once."""
+
+    organization: OrganizationView
+    api_key: Annotated[str, Field(examples=["chd_org_…"])]

@@ -1,0 +1,132 @@
+"""Bodies: an agent's skills."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from chowder_local.api.schemas.bounds import Overrides
+
+if TYPE_CHECKING:
+    from chowder_local.openclaw.skills import Installation, Skill
+
+VARIABLES_MAX = 64
+SECRET_MAX = 16 * 1024
+
+Slug = Annotated[
+    str,
+    StringConstraints(
+        max_length=256,
+        pattern=(
+            r"^(@[A-Za-z0-9][A-Za-z0-9._-]*/|skills-sh:[A-Za-z0-9-]+/[A-Za-z0-9._-]+/)?"
+            r"[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?$"
+        ),
+    ),
+]
+Variable = Annotated[str, StringConstraints(max_length=128, pattern="^[A-Za-z_][A-Za-z0-9_]*$")]
+Value = Annotated[str, StringConstraints(max_length=SECRET_MAX, pattern=r"^[^\x00]*$")]
+GivenValue = Annotated[Value, StringConstraints(min_length=1)]
+Secret = Annotated[Value, StringConstraints(strip_whitespace=True)]
+
+
+class SkillQuery(BaseModel):
+    """Which skills."""
+
+    eligible_only: bool = Field(False, description="Only those that the agent can use now.")
+
+
+class SkillView(BaseModel):
+    """A skill. `ready`: it is enabled and has all that it requires."""
+
+    name: str = Field(examples=["weather"])
+    description: str = Field(examples=["Says how the weather is."])
+    source: str = Field(examples=["openclaw-bundled", "openclaw-workspace"])
+    ready: bool
+
+    @classmethod
+    def of(cls, skill: Skill) -> Self:
+        """The view of a skill."""
+        known = {name: getattr(skill, name) for name in cls.model_fields if name != "ready"}
+        return cls(**known, ready=skill.is_ready)
+
+
+class SkillDetailsView(SkillView):
+    """A skill and where it is inside the sandbox."""
+
+    path: str = Field(examples=["/data/.openclaw/workspace/skills/weather/SKILL.md"])
+
+
+class SkillInstallation(BaseModel):
+    """A skill to be installed from ClawHub."""
+
+    slug: Slug = Field(
+        description="`slug`, `@owner/slug` or `skills-sh:owner/repository/slug`.",
+        examples=["weather", "@steipete/weather"],
+    )
+    env: dict[Variable, GivenValue] | None = Field(
+        None,
+        max_length=VARIABLES_MAX,
+        description="Environment variables for the skill, by name.",
+        examples=[{"PAGER_KEY": "…"}],
+    )
+
+
+class SkillInstallationView(BaseModel):
+    """What came of an installation. Of variables there are only names, never values."""
+
+    skill: str = Field(examples=["weather"])
+    status: Literal["installed", "installed_missing_env"]
+    output: str = Field(description="What OpenClaw said.", examples=["Installed weather@1.0.0"])
+    env_applied: list[str] = Field(examples=[["WEATHER_KEY"]])
+    required_env: list[str] = Field(examples=[["WEATHER_KEY"]])
+    message: str = Field(examples=["Installed weather@1.0.0."])
+
+    @classmethod
+    def of(cls, installation: Installation) -> Self:
+        """The view of an installation."""
+        return cls(
+            skill=installation.skill,
+            status="installed_missing_env" if installation.missing_env else "installed",
+            output=installation.output,
+            env_applied=list(installation.env_applied),
+            required_env=list(installation.required_env),
+            message=installation.message,
+        )
+
+
+class SkillChange(BaseModel):
+    """Settings of a skill, laid over those it has: null, or an empty string, removes one."""
+
+    # What the validator below asks for, as far as generators understand it.
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1})
+
+    enabled: bool | None = None
+    apiKey: Secret | None = Field(  # noqa: N815 - OpenClaw's name
+        None, description="The value of the skill's one main variable.", examples=["sk-…"]
+    )
+    env: dict[Variable, Value | None] | None = Field(
+        None,
+        max_length=VARIABLES_MAX,
+        description="Environment variables for the skill, by name.",
+        examples=[{"PAGER_KEY": "…", "PAGER_ROOM": None}],
+    )
+    config: Overrides | None = Field(
+        None, description="Settings of the skill's own.", examples=[{"units": "metric"}]
+    )
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if not self.model_fields_set:
+            raise ValueError("Name at least one of enabled, apiKey, env and config")
+        return self
+
+    @property
+    def change(self) -> dict[str, Any]:
+        """What was named, as a merge patch."""
+        named = self.model_dump(exclude_unset=True)
+        if named.get("env"):
+            named["env"] = {name: value or None for name, value in named["env"].items()}
+        if named.get("apiKey") == "":
+            named["apiKey"] = None
+        return named

@@ -1,0 +1,174 @@
+"""Reading a form with a file as it comes: the file's bytes go on at once, nothing is kept."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+
+from chowder_local.api.schemas.files import FileQuery
+from chowder_local.core.errors.requests import ClientStalled, InputInvalid
+from chowder_local.http.bodies import validated
+from chowder_local.http.services import services
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from starlette.requests import Request
+
+    from chowder_local.core.domain import SandboxId
+
+FORM = b"multipart/form-data"
+MAX_FIELD_BYTES = 64 * 1024
+
+
+class Form:
+    """The parts `path` and `file` of a form, in any order; parts of other names are passed over."""
+
+    def __init__(self, boundary: bytes) -> None:
+        self.file_name: str | None = None
+        self._path: bytearray | None = None
+        self._has_file = False
+        self._is_whole = False
+        self._pending: list[bytes] = []
+        self._part: str | None = None
+        self._header = [bytearray(), bytearray()]
+        self._headers: dict[bytes, bytes] = {}
+        self._parser = MultipartParser(
+            boundary,
+            {
+                "on_part_begin": self._part_begins,
+                "on_header_field": self._header_field,
+                "on_header_value": self._header_value,
+                "on_header_end": self._header_ends,
+                "on_headers_finished": self._headers_end,
+                "on_part_data": self._data,
+                "on_end": self._ends,
+            },
+        )
+
+    @property
+    def path(self) -> str:
+        """Where the file is to be, once all was read. Raises InputInvalid."""
+        problems = []
+        if self._path is None:
+            problems.append(_problem("path", "Field required", "missing"))
+        if not self._has_file:
+            problems.append(_problem("file", "Field required", "missing"))
+        if problems or self._path is None:
+            raise InputInvalid(problems)
+        try:
+            return self._path.decode()
+        except UnicodeDecodeError:
+            raise InputInvalid(
+                [_problem("path", "Input should be UTF-8", "string_unicode")]
+            ) from None
+
+    async def read(
+        self, chunks: AsyncIterator[bytes], write: Callable[[bytes], Awaitable[None]]
+    ) -> None:
+        """Reads it all, handing each piece of the file on. Raises InputInvalid."""
+        async for chunk in chunks:
+            try:
+                self._parser.write(chunk)
+            except FormParserError as broken:
+                raise _broken(str(broken)) from None
+            for piece in self._pending:
+                await write(piece)
+            self._pending.clear()
+        if not self._is_whole:
+            raise _broken("it ends before its last boundary")
+
+    def _part_begins(self) -> None:
+        self._part, self._headers = None, {}
+
+    def _header_field(self, data: bytes, start: int, end: int) -> None:
+        self._header[0] += data[start:end]
+
+    def _header_value(self, data: bytes, start: int, end: int) -> None:
+        self._header[1] += data[start:end]
+
+    def _header_ends(self) -> None:
+        name, value = self._header
+        self._headers[bytes(name).lower()] = bytes(value)
+        self._header = [bytearray(), bytearray()]
+
+    def _headers_end(self) -> None:
+        _, options = parse_options_header(self._headers.get(b"content-disposition"))
+        self._part = options.get(b"name", b"").decode(errors="replace")
+        is_again = (self._part == "path" and self._path is not None) or (
+            self._part == "file" and self._has_file
+        )
+        if is_again:
+            raise InputInvalid([_problem(self._part, "Only one is taken", "too_long")])
+        if self._part == "path":
+            self._path = bytearray()
+        elif self._part == "file":
+            self._has_file = True
+            if b"filename" in options:
+                self.file_name = _base_name(options[b"filename"].decode(errors="replace"))
+
+    def _data(self, data: bytes, start: int, end: int) -> None:
+        if self._part == "file":
+            self._pending.append(data[start:end])
+        elif self._part == "path" and self._path is not None:
+            self._path += data[start:end]
+            if len(self._path) > MAX_FIELD_BYTES:
+                raise InputInvalid([_problem("path", "Path is too long", "string_too_long")])
+
+    def _ends(self) -> None:
+        self._is_whole = True
+
+
+async def upload_into(request: Request, sandbox_id: SandboxId) -> str:
+    """Puts the request's file into a sandbox, once all of it is there; the path that was named.
+
+    Raises InputInvalid, ClientStalled, ClientDisconnect, and what `Files.writing` does.
+    """
+    form = form_of(request)
+    files = services(request).files
+    async with files.writing(sandbox_id) as writing:
+        await form.read(steady(request.stream(), files.idle_timeout_s), writing.write)
+        target = validated(FileQuery, {"path": form.path}, "body")
+        await writing.place(target.path, form.file_name)
+    return target.path
+
+
+def form_of(request: Request) -> Form:
+    """The form that a request has for a body, which is not read yet. Raises InputInvalid."""
+    kind, options = parse_options_header(request.headers.get("Content-Type"))
+    if kind.lower() != FORM or not options.get(b"boundary"):
+        raise _broken(f"it is to be sent with Content-Type: {FORM.decode()}; boundary=…")
+    try:
+        return Form(options[b"boundary"])
+    except FormParserError as broken:
+        raise _broken(str(broken)) from None
+
+
+async def steady(chunks: AsyncIterator[bytes], idle_timeout_s: float) -> AsyncIterator[bytes]:
+    """The same chunks. Raises ClientStalled when the next one is not there in time."""
+    while True:
+        try:
+            async with asyncio.timeout(idle_timeout_s):
+                chunk = await anext(chunks, None)
+        except TimeoutError:
+            raise ClientStalled(idle_timeout_s) from None
+        if chunk is None:
+            return
+        yield chunk
+
+
+def _base_name(name: str) -> str:
+    # Some clients send the whole path that the file has on their side.
+    return name.replace("\\", "/").rsplit("/", 1)[-1]
+
+
+def _problem(field: str, words: str, kind: str) -> dict[str, object]:
+    return {"loc": ["body", field], "msg": words, "type": kind}
+
+
+def _broken(words: str) -> InputInvalid:
+    words = f"Input should be a form with a file: {words}"
+    return InputInvalid([{"loc": ["body"], "msg": words, "type": "form_invalid"}])

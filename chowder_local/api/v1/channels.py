@@ -1,0 +1,78 @@
+"""Handlers: the messengers that an agent is reached by."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from starlette.responses import JSONResponse, Response
+
+from chowder_local.api.schemas.channels import (
+    ChannelConnecting,
+    ChannelInfoView,
+    ChannelStatusView,
+    ChannelView,
+    ConnectionView,
+    Pairing,
+    PairingView,
+)
+from chowder_local.core.errors.agents import ChannelNotFound
+from chowder_local.http.bodies import parse
+from chowder_local.http.services import running_instance, services
+from chowder_local.openclaw.channel_table import CHANNELS
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from chowder_local.openclaw.channel_table import Channel
+
+
+async def index(request: Request) -> JSONResponse:
+    """All channels that there are, with those that are switched on marked."""
+    enabled = await services(request).channels.enabled(running_instance(request))
+    views = [ChannelView.of(CHANNELS[name], is_enabled=on) for name, on in enabled.items()]
+    return JSONResponse([view.model_dump(mode="json") for view in views])
+
+
+async def info(request: Request) -> JSONResponse:
+    """What connecting a channel takes; the same for every agent."""
+    return JSONResponse(ChannelInfoView.of(_channel(request)).model_dump(mode="json"))
+
+
+async def connect(request: Request) -> JSONResponse:
+    """Switches a channel on with the credentials given, or with those it has."""
+    channel = _channel(request)
+    body = await parse(request, ChannelConnecting)
+    agent = running_instance(request)
+    connection = await services(request).channels.connect(agent, channel, body.config)
+    return JSONResponse(ConnectionView.of(connection).model_dump(mode="json"))
+
+
+async def status(request: Request) -> JSONResponse:
+    """Whether a channel is connected, and if not, why."""
+    channel = _channel(request)
+    state = await services(request).channels.state(running_instance(request), channel)
+    return JSONResponse(ChannelStatusView.of(state).model_dump(mode="json"))
+
+
+async def pair(request: Request) -> JSONResponse:
+    """Lets a sender write to the agent who has shown a pairing code."""
+    channel = _channel(request)
+    body = await parse(request, Pairing)
+    agent = running_instance(request)
+    output = await services(request).channels.pair(agent, channel, body.code)
+    view = PairingView(channel=channel.name, code=body.code, status="approved", output=output)
+    return JSONResponse(view.model_dump(mode="json"))
+
+
+async def disconnect(request: Request) -> Response:
+    """Switches a channel off; its credentials are kept for the next time."""
+    channel = _channel(request)
+    await services(request).channels.disconnect(running_instance(request), channel)
+    return Response(status_code=204)
+
+
+def _channel(request: Request) -> Channel:
+    channel = CHANNELS.get(request.path_params["channel"])
+    if channel is None:
+        raise ChannelNotFound
+    return channel

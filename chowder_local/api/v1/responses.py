@@ -1,0 +1,70 @@
+"""Handlers: messages to an agent in the OpenAI Responses format."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from starlette.responses import Response
+
+from chowder_local.api.schemas.responses import Message
+from chowder_local.api.session_names import session_of
+from chowder_local.http.bodies import parse
+from chowder_local.http.services import instance, services
+from chowder_local.http.streams import (
+    CLIENT_CLOSED_REQUEST,
+    EVENT_STREAM,
+    event_stream,
+    while_connected,
+)
+from chowder_local.instances.conversations.idempotency import EVENTS, JSON
+from chowder_local.openclaw.session_keys import session_key
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+IDEMPOTENCY_KEY_HEADER = "Idempotency-Key"
+REPLAYED_HEADER = "Idempotent-Replayed"
+
+
+async def respond(request: Request) -> Response:
+    """Sends a message to the agent's main conversation, or to the one that the path names.
+
+    With an `Idempotency-Key`, the same message gets the same answer for 24 hours, and the agent
+    hears it once.
+    """
+    agent = instance(request)
+    asked = (await parse(request, Message)).model_dump(exclude_unset=True)
+    session = session_of(request)
+    raw_key = request.headers.get(IDEMPOTENCY_KEY_HEADER)
+    message = (agent.id, session_key(session), raw_key or "", asked)
+    idempotency, conversations = services(request).idempotency, services(request).conversations
+    if raw_key is not None and (kept := await idempotency.kept(*message)) is not None:
+        headers = {REPLAYED_HEADER: "true"}
+        if kept.media_type == EVENTS:
+            headers |= EVENT_STREAM
+        return Response(kept.body, media_type=kept.media_type, headers=headers)
+    if asked.get("stream"):
+        events = conversations.stream(agent, asked, session)
+        if raw_key is not None:
+            events = idempotency.stream(*message, events)
+        return event_stream(events, stopping=services(request).stopping, ends_itself=True)
+
+    async def ask() -> bytes | None:
+        answer = await while_connected(
+            request, lambda: conversations.respond(agent, asked, session)
+        )
+        return None if answer is None else _rendered(answer)
+
+    body = await (ask() if raw_key is None else idempotency.answer(*message, ask))
+    if body is None:
+        return Response(status_code=CLIENT_CLOSED_REQUEST)
+    return Response(body, media_type=JSON)
+
+
+def _rendered(answer: dict[str, Any]) -> bytes:
+    try:
+        return json.dumps(answer, ensure_ascii=False, separators=(",", ":")).encode()
+    except UnicodeEncodeError:
+        # Half of a character that takes two: a model may stop in the middle of one.
+        return json.dumps(answer).encode()

@@ -1,0 +1,126 @@
+"""The settings that a server runs with, as its run file has them, compared with others.
+
+A secret, and an address that may have one in it, is a keyed digest there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+from chowder_local.accounts.bootstrap import MODEL_KEY_VARIABLES, default_model_keys
+from chowder_local.core.model_endpoints import OLLAMA, key_variable
+from chowder_local.core.settings import PREFIX, Settings
+from chowder_local.engine.connection import find_engine
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
+
+    Values = Mapping[str, Any]
+
+SALT = "salt"
+ENGINE = "DOCKER_HOST"
+_ADDRESSES = {"anthropic_base_url", "openai_base_url", "gemini_base_url", "clawhub_url"}
+_READ_ONCE = ("replies", "replay", "ca_bundle")
+"""Files and folders whose content at the start is what counts."""
+_ELSEWHERE = {"data_dir", "tier"}
+"""The first is how a server is found; the other one may have been changed since."""
+
+
+def effective_settings(
+    settings: Settings, env: Mapping[str, str], *, image: str, engine_url: str, salt: str
+) -> dict[str, Any]:
+    """All settings by the names of their variables, with the image and the engine in use."""
+    fields = settings.model_dump(mode="json", exclude=_ELSEWHERE) | {"image": image}
+    found: dict[str, Any] = {SALT: salt}
+    for name, value in fields.items():
+        is_secret = name in _ADDRESSES and value is not None
+        found[PREFIX + name.upper()] = _digest(value.encode(), salt) if is_secret else value
+    for name in _READ_ONCE:
+        found[_content(name)] = _digest_of(getattr(settings, name), salt)
+    secrets = {
+        MODEL_KEY_VARIABLES[provider]: key
+        for provider, key in default_model_keys(env, settings.offline).items()
+    }
+    for endpoint in settings.endpoints(env).values():
+        secrets[key_variable(endpoint.name)] = endpoint.key
+        if endpoint.name == OLLAMA:
+            secrets["OLLAMA_HOST"] = endpoint.url
+    found |= {name: _digest(secret.encode(), salt) for name, secret in secrets.items()}
+    return found | {ENGINE: engine_url}
+
+
+def unmet(
+    settings: Settings, env: Mapping[str, str], options: Iterable[str], running: Values
+) -> Iterator[str]:
+    """What was asked for by environment or options, and is not so, each in words.
+
+    `settings` are what these come to. What was not asked for may be as it likes. Raises
+    EngineRemote.
+    """
+    wanted = effective_settings(
+        settings,
+        env,
+        image=settings.image or "",
+        engine_url=find_engine(env).url if env.get(ENGINE) else "",
+        salt=str(running.get(SALT)),
+    )
+    for name in _requested_names(settings, env, options):
+        is_field = name.startswith(PREFIX)
+        if wanted[name] != running.get(name):
+            field = name.removeprefix(PREFIX).lower()
+            is_open = name == ENGINE or (is_field and field not in _ADDRESSES)
+            words = f"{_format_value(running.get(name))}, not {_format_value(wanted[name])}"
+            yield f"{name} is {words if is_open else 'not what the server was started with'}"
+        elif is_field:
+            content = _content(name.removeprefix(PREFIX).lower())
+            if wanted.get(content) != running.get(content):
+                yield f"{name} has changed since it was read"
+
+
+def _requested_names(
+    settings: Settings, env: Mapping[str, str], options: Iterable[str]
+) -> Iterator[str]:
+    given = {PREFIX + name.upper() for name in options} | set(env)
+    for name in sorted(Settings.model_fields.keys() - _ELSEWHERE):
+        if PREFIX + name.upper() in given:
+            yield PREFIX + name.upper()
+    # With the offline model for all, no key is of any use.
+    keyed = [] if settings.offline else [*MODEL_KEY_VARIABLES.values()]
+    keyed += [] if settings.offline else map(key_variable, settings.endpoints(env))
+    for name in (*keyed, "OLLAMA_HOST", ENGINE):
+        if env.get(name, "").strip():
+            yield name
+
+
+def _content(name: str) -> str:
+    return f"content of {name}"
+
+
+def _format_value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, dict):
+        value = [f"{name}={each}" for name, each in value.items()]
+    if isinstance(value, list):
+        value = ",".join(value)
+    return "not set" if value in (None, "") else str(value)
+
+
+def _digest_of(path: Path | None, salt: str) -> str | None:
+    """The content of a file or of a folder's files; None if there is none to read."""
+    if path is None:
+        return None
+    try:
+        if not path.is_dir():
+            return _digest(path.read_bytes(), salt)
+        files = sorted(each for each in path.iterdir() if each.is_file())
+        contents = (f"{each.name}\0{_digest(each.read_bytes(), salt)}" for each in files)
+        return _digest("\n".join(contents).encode(), salt)
+    except OSError:
+        return None
+
+
+def _digest(value: bytes, salt: str) -> str:
+    return hashlib.blake2b(value, key=salt.encode()[:64], digest_size=16).hexdigest()

@@ -1,0 +1,151 @@
+"""The process: one server a data directory, from its lock to its exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import logging
+import os
+import secrets
+import signal
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+import uvloop
+from filelock import FileLock, Timeout
+
+from chowder_local import __version__
+from chowder_local.accounts.bootstrap import default_model_keys
+from chowder_local.app.compose import create_app
+from chowder_local.app.effective_settings import effective_settings
+from chowder_local.app.parts import Machine
+from chowder_local.core import logs
+from chowder_local.core.data_dir import make_private_folder, touch_private, unusable
+from chowder_local.core.errors.process import DataDirLocked
+from chowder_local.core.secrets import write_private
+from chowder_local.core.settings import beyond_this_machine
+from chowder_local.engine.builds import trusted_bundle
+from chowder_local.engine.connection import find_engine
+from chowder_local.engine.container_detection import is_in_container
+from chowder_local.engine.image_recipe import expected_tag
+from chowder_local.http.connections import bounds_of_this_process, raise_descriptor_limit
+from chowder_local.http.listener import bound_socket, listener, with_state
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Iterator, Mapping
+
+    from starlette.applications import Starlette
+
+    from chowder_local.core.settings import Settings
+    from chowder_local.core.shutdown import Stopping
+    from chowder_local.http.listener import Listener
+
+log = logging.getLogger(__name__)
+
+LOCK_TIMEOUT_S = 0.5
+
+
+def run(settings: Settings, env: Mapping[str, str]) -> int:
+    """Serves until SIGINT or SIGTERM and gives the exit code.
+
+    Raises ChowderError, in words for a person, if the server cannot start.
+    """
+    logs.configure(settings.log_level, settings.log_format)
+    raise_descriptor_limit()
+    with _held_data_dir(settings), bound_socket(settings.host, settings.port) as bound:
+        machine = _machine(settings, env)
+        app = create_app(settings, machine)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            effective = effective_settings(
+                settings,
+                env,
+                image=machine.image,
+                engine_url=machine.engine_address.url,
+                salt=secrets.token_hex(16),
+            )
+            runner.run(_serve(app, bound, settings, effective))
+    return 0
+
+
+def _machine(settings: Settings, env: Mapping[str, str]) -> Machine:
+    ca_bundle = trusted_bundle(settings.ca_bundle, env)
+    return Machine(
+        engine_address=find_engine(env),
+        image=expected_tag(settings),
+        model_keys=default_model_keys(env, settings.offline),
+        endpoints=settings.endpoints(env),
+        ca_bundle=None if ca_bundle is None else ca_bundle.read_bytes(),
+    )
+
+
+@contextmanager
+def _held_data_dir(settings: Settings) -> Iterator[None]:
+    """Keeps the data directory for this process. Raises DataDirLocked, DataDirUnusable."""
+    # Not at once: whoever asks whether a server runs takes the lock for a moment.
+    lock = FileLock(settings.lock_file, timeout=LOCK_TIMEOUT_S)
+    try:
+        make_private_folder(settings.data_dir)
+        touch_private(settings.lock_file)
+        lock.acquire()
+    except Timeout:
+        raise DataDirLocked(str(settings.data_dir)) from None
+    except OSError as failure:
+        raise unusable(settings.data_dir, failure) from failure
+    with lock:
+        yield
+
+
+async def _serve(
+    app: Starlette, bound: socket.socket, settings: Settings, effective: Mapping[str, Any]
+) -> None:
+    async with app.router.lifespan_context(app) as yielded:
+        state = dict(yielded or {})
+        stopping: Stopping = state["services"].stopping
+        server = listener(
+            with_state(app, state),
+            grace_s=settings.stop_grace_s,
+            stopping=stopping,
+            bounds=bounds_of_this_process().with_transfers(settings.transfer_timeout_s),
+        )
+        # What is there by now stays; to look through it again for garbage would hold up every
+        # request for some fifty milliseconds.
+        gc.freeze()
+        _stop_on_signals(server)
+        with _run_file(settings, effective):
+            log.info("chowder-local %s listens on %s", __version__, settings.root_url)
+            if not settings.is_on_loopback:
+                is_inside = is_in_container()
+                log.warning("%s", beyond_this_machine(settings.host, is_in_container=is_inside))
+            await server.serve(sockets=[bound])
+            log.info("stopping; agents stay as they are")
+
+
+def _stop_on_signals(server: Listener) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, server.stop)
+
+
+@contextmanager
+def _run_file(settings: Settings, effective: Mapping[str, Any]) -> Iterator[None]:
+    """Tells the CLI what runs here."""
+    facts = {
+        "pid": os.getpid(),
+        "host": settings.host,
+        "port": settings.port,
+        "base_url": settings.root_url,
+        "public_url": settings.client_url,
+        "version": __version__,
+        # For `doctor`, which does not have the options of `up`. A URL has no secret in it.
+        "providers": settings.providers,
+        # For another `up`, which may ask for others.
+        "settings": effective,
+    }
+    write_private(settings.run_file, json.dumps(facts).encode())
+    try:
+        yield
+    finally:
+        with suppress(FileNotFoundError):
+            settings.run_file.replace(settings.last_run_file)

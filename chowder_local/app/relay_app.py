@@ -1,0 +1,189 @@
+"""The relay's own HTTP server: what sandboxes reach, and nothing else does."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from chowder_local.core.domain import (
+    FORMER_RELAY_HOSTNAME,
+    OTHER_PROVIDERS,
+    RELAY_HOSTNAME,
+    ModelProvider,
+    wire_of,
+)
+from chowder_local.core.errors.requests import BodiesTooMany, BodyTooLarge, ClientStalled
+from chowder_local.core.errors.upstream import RelayTokenInvalid, StreamBroken
+from chowder_local.http.bodies import check_values, read_body
+from chowder_local.http.body_memory import Budget, give_back
+from chowder_local.http.connections import break_off
+from chowder_local.http.origin_guard import Gate
+from chowder_local.relay import endpoint_routing
+from chowder_local.relay.calls import ModelCall
+from chowder_local.relay.providers import error_body
+from chowder_local.relay.service import CROSSING_STATUS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from starlette.types import Message, Receive, Scope, Send
+
+    from chowder_local.relay.calls import ModelAnswer
+    from chowder_local.relay.service import Relay
+
+_log = logging.getLogger(__name__)
+
+MAX_BODY_BYTES = 32 * 1024 * 1024
+LARGEST_AT_ONCE = 8
+LARGEST_OF_ONE = 2
+"""Each sandbox calls from an address of its own."""
+STOPPING = "The server is stopping."
+UNEXPECTED = "The server could not make the model call: its log has the cause."
+RELAY_HOSTNAMES = (RELAY_HOSTNAME, FORMER_RELAY_HOSTNAME)
+
+
+_UNREAD: Mapping[type[Exception], int] = {
+    BodyTooLarge: 413, BodiesTooMany: 503, ClientStalled: 400, ValueError: 400,
+}  # fmt: skip
+
+
+class _HungUp(Exception):
+    """The sandbox went away before it had its answer."""
+
+
+def create_relay_app(relay: Relay, *, max_body_bytes: int = MAX_BODY_BYTES) -> Starlette:
+    """The application that a second listener serves on the sandboxes' side."""
+    calls = _Calls(relay, max_body_bytes)
+    app = Starlette(
+        routes=[
+            Route("/health", _health),
+            Route("/{provider}/{path:path}", calls, methods=["GET", "POST"]),
+        ],
+        middleware=[Middleware(Gate, hosts=RELAY_HOSTNAMES, origins=[])],
+    )
+    app.router.redirect_slashes = False
+    return app
+
+
+async def _health(_: Request) -> JSONResponse:
+    return JSONResponse({"status": "ok"})
+
+
+class _Calls:
+    """One model call as ASGI: the sandbox's leaving ends the provider's work at once."""
+
+    def __init__(self, relay: Relay, max_body_bytes: int) -> None:
+        self._relay = relay
+        self._max_body_bytes = max_body_bytes
+        self._budget = Budget(LARGEST_AT_ONCE * max_body_bytes, LARGEST_OF_ONE * max_body_bytes)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._called(scope, receive, send)
+        finally:
+            give_back(scope)
+
+    async def _called(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        provider = _provider(request)
+        if provider is None:
+            return await Response(status_code=404)(scope, receive, send)
+        try:
+            body = await read_body(request, self._max_body_bytes, self._budget.share(scope))
+            check_values(body)
+        except tuple(_UNREAD) as error:
+            status = next(_UNREAD[kind] for kind in type(error).__mro__ if kind in _UNREAD)
+            return await _refusal(provider, status, str(error))(scope, receive, send)
+        except ClientDisconnect:
+            return None
+        return await self._answered(_call(request, provider, body), scope, receive, send)
+
+    async def _answered(self, call: ModelCall, scope: Scope, receive: Receive, send: Send) -> None:
+        has_begun = False
+
+        async def send_noting(message: Message) -> None:
+            nonlocal has_begun
+            has_begun = True
+            await send(message)
+
+        try:
+            return await self._serve(call, scope, receive, send_noting)
+        except asyncio.CancelledError:
+            # Only a server that stops does that, to calls which have outlasted its grace.
+            _log.info("A call of %s was cut off by the server's end.", call.provider)
+            words = STOPPING
+        except Exception:  # noqa: BLE001 - logged, with its traceback
+            # What fails within the relay has an answer of its own by then.
+            _log.exception("A call of %s failed unexpectedly.", call.provider)
+            words = UNEXPECTED
+        if not has_begun:
+            await _refusal(call.provider, CROSSING_STATUS, words)(scope, receive, send)
+        return None
+
+    async def _serve(self, call: ModelCall, scope: Scope, receive: Receive, send: Send) -> None:
+        answer: ModelAnswer | None = None
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                watcher = tasks.create_task(_watch(receive))
+                try:
+                    answer = await self._relay.answer(call)
+                    await _stream(answer, send)
+                except RelayTokenInvalid as error:
+                    await _refusal(call.provider, 401, str(error))(scope, receive, send)
+                except StreamBroken:
+                    # So that half an answer is not taken for a whole. The relay has logged why.
+                    break_off(receive)
+                watcher.cancel()
+        except* _HungUp:
+            _log.info("A sandbox left a call of %s before its end.", call.provider)
+        finally:
+            if answer is not None:
+                await answer.close()
+
+
+def _provider(request: Request) -> str | None:
+    provider, path = request.path_params["provider"], request.path_params["path"]
+    # A path that climbs could leave the provider's base URL.
+    if not {"..", "."}.isdisjoint(path.split("/")):
+        return None
+    if provider == OTHER_PROVIDERS:
+        is_served = request.method == "POST" and path == endpoint_routing.PATH
+    else:
+        is_served = provider in set(ModelProvider)
+    return provider if is_served else None
+
+
+async def _watch(receive: Receive) -> None:
+    # The body has been read, so all that can still come is that the sandbox is gone.
+    await receive()
+    raise _HungUp
+
+
+async def _stream(answer: ModelAnswer, send: Send) -> None:
+    pairs = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers]
+    await send({"type": "http.response.start", "status": answer.status, "headers": pairs})
+    async for chunk in answer.chunks:
+        await send({"type": "http.response.body", "body": chunk, "more_body": True})
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def _call(request: Request, provider: str, body: bytes) -> ModelCall:
+    # As it was sent: a decoded path would be another one.
+    raw_path: bytes = request.scope.get("raw_path") or request.url.path.encode()
+    path = raw_path.decode("latin-1").removeprefix(f"/{provider}/")
+    return ModelCall(
+        provider, request.method, path, request.url.query, request.headers.items(), body
+    )
+
+
+def _refusal(provider: str, status: int, words: str) -> Response:
+    return Response(
+        error_body(wire_of(provider), status, words), status, media_type="application/json"
+    )

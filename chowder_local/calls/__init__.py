@@ -1,1 +1,0 @@
-"""The API's calls as methods, by subject; `client.Client` has them all."""

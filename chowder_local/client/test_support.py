@@ -1,0 +1,92 @@
+"""The calls of whoever sets up tests: organizations, faults, and beginning anew."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlsplit
+
+from chowder_local.client.transport import Json, Transport
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+CHANGE_TIMEOUT_S = 300.0
+"""For a configuration that the agent starts anew with."""
+RESET_TIMEOUT_S = 600.0
+"""For as many instances as there may be; each takes a second or two."""
+
+
+class KitCalls(Transport):
+    """What a client of the API inherits."""
+
+    def signup(self, name: str) -> Json:
+        """A new `organization` on tier shrimp; only this answer has its `api_key`."""
+        return self._call("POST", "/v1/organization/signup", json={"name": name})
+
+    def set_model_keys(self, model_api_keys: Mapping[str, str]) -> Json:
+        """Sets the organization's model keys by provider; "offline" is the built-in model's, and
+        an empty one removes what is set. Others stay. Gives the organization."""
+        body = {"model_api_keys": dict(model_api_keys)}
+        return self._call("PATCH", "/v1/organization", json=body)
+
+    def move(self, tier: str) -> Json:
+        """Moves the organization to another tier, as its portal does; gives the subscription."""
+        link = urlsplit(str(self._call("POST", "/v1/subscription/portal")["url"]))
+        path = f"{link.path}?{link.query}&tier={quote(tier, safe='')}"
+        self._value("POST", path, follow_redirects=True)
+        return self._call("GET", "/v1/subscription")
+
+    def configure(self, instance_id: str, openclaw_config: Mapping[str, Any]) -> Json:
+        """Lays overrides over an instance's OpenClaw configuration, live; gives the instance."""
+        return self._call(
+            "PATCH",
+            f"/v1/instances/{quote(instance_id, safe='')}",
+            json={"openclaw_config": dict(openclaw_config)},
+            timeout=CHANGE_TIMEOUT_S,
+        )
+
+    def add_fault(
+        self,
+        kind: str,
+        *,
+        times: int = 1,
+        instance_id: str | None = None,
+        status: int | None = None,
+        detail: str | None = None,
+        retry_after_s: int | None = None,
+        delay_s: float = 0.0,
+        after_events: int | None = None,
+        method: str | None = None,
+        path: str | None = None,
+    ) -> Json:
+        """Lets the organization's next `times` calls of a kind fail, wait, or break off.
+
+        Kinds are `provisioning`, `create`, `start`, `stop`, `message`, `stream` (breaks off after
+        so many events), and `call` with the `path` and `method` of any call, as /openapi.json has
+        them. Left out, `status` is what that kind usually fails with; with a `delay_s` alone,
+        what it befalls is only late. The fault that comes back has an `id`, and `left`: how many
+        calls it still befalls.
+        """
+        asked: Json = {
+            "kind": kind, "times": times, "instance_id": instance_id, "status": status,
+            "detail": detail, "retry_after_s": retry_after_s, "delay_s": delay_s,
+            "after_events": after_events, "method": method, "path": path,
+        }  # fmt: skip
+        body = {name: value for name, value in asked.items() if value is not None}
+        return self._call("POST", "/local/faults", json=body)
+
+    def faults(self) -> list[Json]:
+        """The organization's faults that are not used up, in the order in which they were set."""
+        return list(self._value("GET", "/local/faults") or [])
+
+    def clear_faults(self, fault_id: str | None = None) -> None:
+        """Takes one fault back, or without an id all of the organization's."""
+        one = "" if fault_id is None else f"/{quote(fault_id, safe='')}"
+        self._call("DELETE", f"/local/faults{one}")
+
+    def reset(self) -> Json:
+        """Removes the organization's instances, scoped keys and faults; how many of each.
+
+        The organization, its own key, its model keys and its tier stay. Returns when all is gone.
+        """
+        return self._call("POST", "/local/reset", timeout=RESET_TIMEOUT_S)

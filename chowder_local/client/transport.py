@@ -1,0 +1,129 @@
+"""The connection that calls go over, and what their failures are raised as."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import quote, urlsplit
+
+import httpx
+
+from chowder_local.core.errors.process import ApiRefused, ServerNotRunning, ServerSilent
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+
+Json = dict[str, Any]
+
+
+class Transport:
+    """What all calls are made with; see `client.Client`."""
+
+    def __init__(
+        self,
+        base_url: str,
+        key: str | None = None,
+        timeout_s: float = 30.0,
+        turn_timeout_s: float = 600.0,
+    ) -> None:
+        self._root = base_url.rstrip("/").removesuffix("/v1")
+        self._turn_timeout = httpx.Timeout(timeout_s, read=turn_timeout_s)
+        self._endless = httpx.Timeout(timeout_s, read=None)
+        address = urlsplit(self._root)
+        self._http = httpx.Client(
+            base_url=self._root,
+            headers={"Authorization": f"Bearer {key}"} if key else {},
+            timeout=timeout_s,
+            # Reading the certificates of all authorities takes longer than most of our calls.
+            verify=address.scheme == "https",
+            # A proxy that the environment names cannot reach this machine's loopback address.
+            trust_env=not _is_loopback(address.hostname or ""),
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def base_url(self) -> str:
+        """What an SDK would be pointed at, with `/v1`."""
+        return f"{self._root}/v1"
+
+    def close(self) -> None:
+        """Gives the connections back."""
+        self._http.close()
+
+    def _call(self, method: str, path: str, **options: Any) -> Json:
+        found = self._value(method, path, **options)
+        if isinstance(found, dict):
+            return found
+        raise ServerSilent(f"What listens at {self._root} is no chowder-local server.")
+
+    def _value(self, method: str, path: str, **options: Any) -> Any:
+        with self._stream(method, path, **options) as response:
+            content = response.read()
+        try:
+            return json.loads(content) if content else {}
+        except ValueError:
+            return None
+
+    @contextmanager
+    def _stream(self, method: str, path: str, **options: Any) -> Iterator[httpx.Response]:
+        try:
+            with self._http.stream(method, path, **options) as response:
+                if not response.is_success:
+                    response.read()
+                    raise ApiRefused(response.status_code, _words(response))
+                yield response
+        except (httpx.ConnectError, httpx.ConnectTimeout):
+            raise ServerNotRunning(self._root) from None
+        except httpx.TimeoutException:
+            raise ServerSilent(f"The server at {self._root} did not answer in time.") from None
+        except httpx.TransportError as failure:
+            raise ServerSilent(
+                f"The connection to the server at {self._root} broke off: {failure}"
+            ) from failure
+
+
+def instance_path(instance_id: str) -> str:
+    """Where the contract has an instance."""
+    return f"/v1/instances/{quote(instance_id, safe='')}"
+
+
+def local_path(instance_id: str) -> str:
+    """Where only the local server has one."""
+    return f"/local/instances/{quote(instance_id, safe='')}"
+
+
+def _words(response: httpx.Response) -> str:
+    """The one sentence in an error answer, whichever of the contract's shapes it has."""
+    try:
+        detail = response.json()["detail"]
+    except (ValueError, KeyError, TypeError):
+        return response.text.strip()[:500] or response.reason_phrase
+    if isinstance(detail, dict):
+        detail = detail.get("error", detail)
+    if isinstance(detail, list):
+        detail = "; ".join(
+            f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in detail
+        )
+    return str(detail)
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,222 @@
+"""The contract's calls, which the hosted service answers as well."""
+
+from __future__ import annotations
+
+import json
+import time
+from contextlib import closing
+from typing import TYPE_CHECKING, Any, BinaryIO
+from urllib.parse import quote
+
+from chowder_local.client.transport import Json, Transport, instance_path
+from chowder_local.core.errors.sandboxes import BootFailed, BootTimedOut
+from chowder_local.core.errors.upstream import StreamBroken
+from chowder_local.upstream.sse import EventReader
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Mapping, Sequence
+    from datetime import datetime
+
+FIRST_PAUSE_S = 0.05
+LONGEST_PAUSE_S = 1.0
+PAUSE_GROWTH = 1.5
+
+
+class HostedCalls(Transport):
+    """The calls under `/v1`."""
+
+    def organization(self) -> Json:
+        """The organization that the key belongs to."""
+        return self._call("GET", "/v1/organization")
+
+    def instances(self) -> list[Json]:
+        """The organization's instances, without terminated ones."""
+        return list(self._value("GET", "/v1/instances") or [])
+
+    def create_instance(
+        self,
+        name: str,
+        model_provider: str = "anthropic",
+        openclaw_config: Mapping[str, Any] | None = None,
+    ) -> Json:
+        """A new instance, still `provisioning`; see `wait_until_running`."""
+        body: Json = {"name": name, "model_provider": model_provider}
+        if openclaw_config is not None:
+            body["openclaw_config"] = dict(openclaw_config)
+        return self._call("POST", "/v1/instances", json=body)
+
+    def instance(self, instance_id: str) -> Json:
+        """One instance."""
+        return self._call("GET", instance_path(instance_id))
+
+    def status(self, instance_id: str) -> Json:
+        """`id`, `status` and `gateway_url` of one instance: light enough to poll."""
+        return self._call("GET", f"{instance_path(instance_id)}/status")
+
+    def wait_until_running(
+        self,
+        instance_id: str,
+        timeout_s: float = 300.0,
+        on_status: Callable[[str], None] | None = None,
+    ) -> Json:
+        """The instance once it is `running`; `on_status` hears the status at each poll,
+        and the place in the queue for a boot.
+
+        Raises BootFailed with the instance's `error_message` if it gets into `error`, and
+        BootTimedOut, which is one, when it is neither running nor failed after `timeout_s` seconds;
+        it goes on booting then.
+        """
+        deadline = time.monotonic() + timeout_s
+        pause_s = FIRST_PAUSE_S
+        while True:
+            with self._stream("GET", f"{instance_path(instance_id)}/status") as response:
+                status = str(json.loads(response.read())["status"])
+                position = response.headers.get("X-Queue-Position")
+            if on_status is not None:
+                on_status(status if position is None else f"{status}, number {position} in line")
+            if status == "running":
+                return self.instance(instance_id)
+            if status != "provisioning":
+                message = self.instance(instance_id).get("error_message")
+                raise BootFailed(message or f"The instance is {status}.")
+            left_s = deadline - time.monotonic()
+            if left_s <= 0:
+                raise BootTimedOut(f"The instance is still {status} after {timeout_s:g} s.")
+            time.sleep(min(pause_s, left_s))
+            pause_s = min(pause_s * PAUSE_GROWTH, LONGEST_PAUSE_S)
+
+    def stop(self, instance_id: str) -> Json:
+        """Suspends a running instance; files, sessions and memory are kept."""
+        return self._call("POST", f"{instance_path(instance_id)}/stop", timeout=self._turn_timeout)
+
+    def start(self, instance_id: str) -> Json:
+        """Wakes a stopped instance."""
+        return self._call("POST", f"{instance_path(instance_id)}/start", timeout=self._turn_timeout)
+
+    def delete(self, instance_id: str) -> None:
+        """Destroys an instance and all its data."""
+        self._call("DELETE", instance_path(instance_id), timeout=self._turn_timeout)
+
+    def respond(
+        self,
+        instance_id: str,
+        input: str | Sequence[Mapping[str, Any]],  # noqa: A002 - the contract's word
+        model: str,
+        session: str | None = None,
+    ) -> Json:
+        """Sends a message and gives the whole answer, an OpenAI Responses resource.
+
+        Without `session` it goes to the agent's one main conversation; a session may have any name.
+        """
+        return self._call(
+            "POST",
+            _responses_path(instance_id, session),
+            json={"model": model, "input": input},
+            timeout=self._turn_timeout,
+        )
+
+    def stream(
+        self,
+        instance_id: str,
+        input: str | Sequence[Mapping[str, Any]],  # noqa: A002 - the contract's word
+        model: str,
+        session: str | None = None,
+    ) -> Generator[Json]:
+        """Sends a message and gives the Responses events of the answer as they come.
+
+        Closing the iterator early ends the agent's run. Raises StreamBroken when the answer breaks
+        off without its end.
+        """
+        body = {"model": model, "input": input, "stream": True}
+        path = _responses_path(instance_id, session)
+        with self._stream("POST", path, json=body, timeout=self._turn_timeout) as response:
+            reader = EventReader()
+            for chunk in response.iter_bytes():
+                for event in reader.feed(chunk):
+                    if event.data == "[DONE]":
+                        return
+                    if event.data is not None:
+                        yield json.loads(event.data)
+        raise StreamBroken("The answer broke off before its end.")
+
+    def stream_text(
+        self,
+        instance_id: str,
+        input: str | Sequence[Mapping[str, Any]],  # noqa: A002 - the contract's word
+        model: str,
+        session: str | None = None,
+    ) -> Generator[str]:
+        """Like `stream`, but gives the pieces of the answer's text only.
+
+        Raises StreamBroken with the server's words when the answer ends in a failure.
+        """
+        with closing(self.stream(instance_id, input, model, session)) as events:
+            for event in events:
+                if event.get("type") == "response.output_text.delta":
+                    yield event["delta"]
+                elif event.get("type") in {"response.failed", "error"}:
+                    raise StreamBroken(_failure_of(event))
+
+    def files(self, instance_id: str, path: str = ".") -> list[Json]:
+        """The entries of a folder; paths are relative to the agent's OpenClaw home."""
+        found = self._call("GET", f"{instance_path(instance_id)}/files", params={"path": path})
+        return list(found["entries"])
+
+    def upload(self, instance_id: str, path: str, file: BinaryIO) -> None:
+        """Makes or replaces a file with all that `file` has, streamed.
+
+        If `path` is a folder or ends with "/", the name of `file` is used in it.
+        """
+        self._call(
+            "POST",
+            f"{instance_path(instance_id)}/files/upload",
+            data={"path": path},
+            files={"file": file},
+            timeout=self._turn_timeout,
+        )
+
+    def download(self, instance_id: str, path: str) -> Generator[bytes]:
+        """A file's bytes as they come. Raises ServerSilent when they break off."""
+        url = f"{instance_path(instance_id)}/files/download"
+        with self._stream("GET", url, params={"path": path}) as response:
+            yield from response.iter_bytes()
+
+    def keys(self) -> list[Json]:
+        """The organization's scoped keys, revoked and expired ones too; its own is not listed."""
+        return list(self._value("GET", "/v1/keys") or [])
+
+    def key(self, key_id: str) -> Json:
+        """One scoped key, with `instances`: what it may do with which of them."""
+        return self._call("GET", f"/v1/keys/{quote(key_id, safe='')}")
+
+    def create_key(
+        self,
+        name: str,
+        instance_ids: Sequence[str],
+        permissions: Sequence[str],
+        expires_at: datetime | None = None,
+    ) -> Json:
+        """A new scoped key; only this answer has its `raw_key`.
+
+        It gets each of the permissions (read, interact, configure, files, channels) for each of
+        the instances. A time without a zone is taken as UTC.
+        """
+        body: Json = {"name": name, "instance_ids": [*instance_ids], "permissions": [*permissions]}
+        if expires_at is not None:
+            body["expires_at"] = expires_at.isoformat()
+        return self._call("POST", "/v1/keys", json=body)
+
+    def revoke_key(self, key_id: str) -> None:
+        """Ends a scoped key: the next request with it is refused."""
+        self._call("DELETE", f"/v1/keys/{quote(key_id, safe='')}")
+
+
+def _responses_path(instance_id: str, session: str | None) -> str:
+    if session is None:
+        return f"{instance_path(instance_id)}/responses"
+    return f"{instance_path(instance_id)}/session/{quote(session, safe='')}/responses"
+
+
+def _failure_of(event: Json) -> str:
+    error = event.get("response", event).get("error") or event
+    return str(error.get("message") or "The answer failed.")

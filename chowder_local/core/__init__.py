@@ -1,0 +1,1 @@
+"""What every layer may use: domain types, errors, settings, events, secrets."""

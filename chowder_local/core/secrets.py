@@ -1,0 +1,146 @@
+"""Making, hashing and deriving secrets, and encrypting what is kept at rest."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import os
+import re
+import secrets
+from contextlib import suppress
+from typing import TYPE_CHECKING, Self
+
+from cryptography.fernet import Fernet, InvalidToken
+
+from chowder_local.core.errors.process import DataDirUnusable
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from pathlib import Path
+
+ORGANIZATION_PREFIX = "chd_org_"
+SCOPED_PREFIX = "chd_sk_"
+SHOWN_CHARACTERS = 12
+SECRET_BYTES = 32
+_KEY = re.compile(f"(?:{ORGANIZATION_PREFIX}|{SCOPED_PREFIX})[A-Za-z0-9_-]+")
+
+
+def new_key(prefix: str) -> str:
+    """A fresh bearer token with 256 random bits."""
+    return prefix + secrets.token_urlsafe(32)
+
+
+def shown_prefix(raw_key: str) -> str:
+    """The part of a token that may be shown, to tell it from others."""
+    return raw_key[:SHOWN_CHARACTERS]
+
+
+def without_keys(text: str) -> str:
+    """The text, for a log; of keys that somebody has put in it only what may be shown."""
+    return _KEY.sub(lambda found: f"{shown_prefix(found[0])}...", text)
+
+
+def digest(raw_key: str) -> str:
+    """What the store keeps of a token. A plain hash suffices: the token is random, not chosen."""
+    return hashlib.sha256(raw_key.encode()).hexdigest()
+
+
+class Vault:
+    """The data directory's secret: encrypts model keys, derives each sandbox's own tokens."""
+
+    def __init__(self, secret: bytes) -> None:
+        self._secret = secret
+        self._fernet = Fernet(base64.urlsafe_b64encode(self._derive("at rest", "fernet")))
+        # Its own key, so that no ciphertext of the store can pass for a link.
+        self._links = Fernet(base64.urlsafe_b64encode(self._derive("link", "fernet")))
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """The vault whose secret is in `path`; a missing file is made, readable by us only.
+
+        Raises DataDirUnusable.
+        """
+        try:
+            if not path.exists():
+                write_private(path, secrets.token_bytes(SECRET_BYTES))
+            secret = path.read_bytes()
+        except OSError as failed:
+            raise DataDirUnusable(f"{path} cannot be read: {failed.strerror}.") from failed
+        # A cut or emptied secret would be a guessable one.
+        if len(secret) != SECRET_BYTES:
+            raise DataDirUnusable(
+                f"{path} is damaged. Put it back from a copy, or move it away: all agents then "
+                "get new tokens, and model keys and openclaw_config have to be set again."
+            )
+        return cls(secret)
+
+    def encrypt(self, text: str) -> bytes:
+        """Ciphertext for the store."""
+        return self._fernet.encrypt(text.encode())
+
+    def decrypt(self, ciphertext: bytes) -> str:
+        """Back from the store; raises InvalidToken if another secret wrote it."""
+        return self._fernet.decrypt(ciphertext).decode()
+
+    def seal(self, text: str, now: datetime) -> str:
+        """The text as a token for an address: nobody else can read or make it."""
+        return self._links.encrypt_at_time(text.encode(), int(now.timestamp())).decode()
+
+    def unseal(self, token: str, now: datetime, life_s: int) -> str | None:
+        """The text of a token that is no older than `life_s`, or None if it is not such a one."""
+        try:
+            sealed = token.encode("ascii")
+            return self._links.decrypt_at_time(sealed, life_s, int(now.timestamp())).decode()
+        except (InvalidToken, UnicodeEncodeError):
+            return None
+
+    def gateway_token(self, sandbox_id: str) -> str:
+        """The bearer token of one sandbox's gateway; derived, so that no crash can lose it."""
+        return self._derive("gateway", sandbox_id).hex()
+
+    def relay_token(self, sandbox_id: str) -> str:
+        """What a sandbox shows the relay in place of a model key; says itself whose it is."""
+        return f"{sandbox_id}.{self._derive('relay', sandbox_id).hex()}"
+
+    def sandbox_of(self, relay_token: str) -> str | None:
+        """Whose relay token this is, or None if we never gave it out."""
+        sandbox_id, _, _ = relay_token.partition(".")
+        expected = self.relay_token(sandbox_id)
+        is_ours = hmac.compare_digest(relay_token.encode(), expected.encode())
+        return sandbox_id if is_ours else None
+
+    def _derive(self, purpose: str, name: str) -> bytes:
+        return hmac.digest(self._secret, f"{purpose}\0{name}".encode(), "sha256")
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Writes a whole file that only we can read, or none: no reader ever sees half of it.
+
+    Raises DataDirUnusable.
+    """
+    part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        _write_durably(part, content)
+        part.replace(path)
+        # The new name is in the directory, and survives a power cut only with it.
+        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    except OSError as failed:
+        with suppress(OSError):
+            part.unlink()
+        raise DataDirUnusable(
+            f"{path} cannot be written: {failed.strerror}. Make room or make it writable, "
+            "or choose another directory with --data-dir."
+        ) from failed
+
+
+def _write_durably(path: Path, content: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())

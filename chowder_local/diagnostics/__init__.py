@@ -1,0 +1,1 @@
+"""What `doctor` examines, on this machine and in a running server."""

@@ -1,0 +1,145 @@
+"""Finds, makes and removes containers and volumes of one data directory, and no one else's."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager, suppress
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from docker.errors import APIError, NotFound
+
+from chowder_local.core.errors.sandboxes import EngineUnavailable, SandboxMissing
+from chowder_local.engine import labels
+from chowder_local.engine.threads import ensure_awaited
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import docker
+    from docker.models.containers import Container
+    from docker.models.volumes import Volume
+
+    from chowder_local.core.domain import SandboxId
+
+IN_USE_TIMEOUT_S = 5.0
+IN_USE_INTERVAL_S = 0.1
+
+
+class Own:
+    """What bears this data directory's labels; all calls block."""
+
+    def __init__(self, client: docker.DockerClient, store_id: str) -> None:
+        self._client = client
+        self._store_id = store_id
+
+    def find(self, sandbox_id: SandboxId) -> Container | None:
+        """The sandbox's container, None if it is gone. Raises EngineUnavailable."""
+        try:
+            container = self._client.containers.get(sandbox_id)
+        except NotFound:
+            return None
+        if not labels.is_of_store(container.labels, self._store_id):
+            raise EngineUnavailable(
+                f"A container named {sandbox_id} exists that is not ours; it is left alone."
+            )
+        # What comes next is done to it.
+        ensure_awaited()
+        return container
+
+    def found(self, sandbox_id: SandboxId) -> Container:
+        """The sandbox's container. Raises SandboxMissing."""
+        container = self.find(sandbox_id)
+        if container is None:
+            raise SandboxMissing(f"Sandbox {sandbox_id} is gone from the engine.")
+        return container
+
+    @contextmanager
+    def holding_volume(self, sandbox_id: SandboxId, image: str, home: str) -> Iterator[Container]:
+        """A container that has the sandbox's volume: its own, or else one that never starts.
+
+        Raises SandboxMissing if there is no volume.
+        """
+        if (container := self.find(sandbox_id)) is not None:
+            yield container
+            return
+        try:
+            volume = self._client.volumes.get(sandbox_id)
+        except NotFound:
+            volume = None
+        if volume is None or not labels.is_of_store(volume.attrs.get("Labels"), self._store_id):
+            raise SandboxMissing(f"The volume {sandbox_id} is gone from the engine.")
+        made = self._client.containers.create(
+            image,
+            ["true"],
+            network_mode="none",
+            labels=labels.store_labels(self._store_id),
+            volumes={str(sandbox_id): {"bind": home, "mode": "ro"}},
+        )
+        try:
+            yield made
+        finally:
+            made.remove(force=True)
+
+    def discard(self, sandbox_id: SandboxId) -> None:
+        """Removes the sandbox's container, if there is one."""
+        container = self.find(sandbox_id)
+        if container is None:
+            return
+        try:
+            container.remove(force=True)
+        except APIError as refused:
+            # Somebody else is removing it, or already has: what we wanted happens.
+            if refused.status_code not in {404, 409}:
+                raise
+
+    def discard_passing(self) -> None:
+        """Removes containers that are no sandboxes: those that an earlier life did not end."""
+        # Row by row: the SDK's objects are asked for one by one, and there may be hundreds.
+        for row in self._client.api.containers(
+            all=True, filters=labels.store_filter(self._store_id)
+        ):
+            if labels.sandbox_of(row.get("Labels")) is None:
+                ensure_awaited()
+                with suppress(NotFound):
+                    self._client.api.remove_container(row["Id"], force=True)
+
+    def ensure_volume(self, sandbox_id: SandboxId) -> None:
+        """Makes the sandbox's volume, unless there is one."""
+        ensure_awaited()
+        # Creating a volume that exists is a no-op that keeps its content.
+        self._client.volumes.create(
+            sandbox_id, labels=labels.sandbox_labels(self._store_id, sandbox_id)
+        )
+
+    def check_volume(self, sandbox_id: SandboxId) -> None:
+        """Raises SandboxMissing unless the sandbox has a volume, and it is ours."""
+        with suppress(NotFound):
+            volume = self._client.volumes.get(sandbox_id)
+            if labels.is_of_store(volume.attrs.get("Labels"), self._store_id):
+                return
+        raise SandboxMissing(f"The volume of sandbox {sandbox_id} is gone from the engine.")
+
+    def discard_volume(self, sandbox_id: SandboxId) -> None:
+        """Removes the sandbox's volume, if there is one and it is ours."""
+        # By its name: a list is looked through volume by volume, of everybody's.
+        with suppress(NotFound):
+            volume = self._client.volumes.get(sandbox_id)
+            ensure_awaited()
+            if labels.is_of_store(volume.attrs.get("Labels"), self._store_id):
+                _remove_once_unused(volume)
+
+
+def _remove_once_unused(volume: Volume) -> None:
+    """A container that is just going, or that was copied from, has it for a moment longer."""
+    until_s = time.monotonic() + IN_USE_TIMEOUT_S
+    while True:
+        try:
+            volume.remove(force=True)
+        except APIError as refused:
+            if refused.status_code != HTTPStatus.CONFLICT or time.monotonic() >= until_s:
+                raise
+        else:
+            return
+        time.sleep(IN_USE_INTERVAL_S)
+        ensure_awaited()

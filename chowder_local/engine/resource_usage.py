@@ -1,0 +1,48 @@
+"""What sandboxes take of memory and processors, as the engine counts it."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from docker.errors import APIError
+
+from chowder_local.core.domain import SandboxId, SandboxUsage
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping
+
+    import docker
+
+    from chowder_local.engine.owned_resources import Own
+
+
+def usage_of(
+    client: docker.DockerClient, own: Own, sandbox_ids: Collection[SandboxId]
+) -> Iterator[tuple[SandboxId, SandboxUsage]]:
+    """What those that are there take; blocks."""
+    for sandbox_id in sandbox_ids:
+        if (container := own.find(sandbox_id)) is None:
+            continue
+        try:
+            # One reading; two, which it takes otherwise, are a second apart.
+            stats = client.api.stats(str(container.id), stream=False, one_shot=True)
+        except APIError:
+            # One that is just going stands in no other's way.
+            continue
+        yield sandbox_id, usage_in(stats, time.monotonic())
+
+
+def usage_in(stats: Mapping[str, Any], at_s: float) -> SandboxUsage:
+    """What a reading says; a sandbox that has just ended has none of its members."""
+    memory = stats.get("memory_stats") or {}
+    parts = memory.get("stats") or {}
+    # Files that the kernel keeps and would give up at once are nobody's need.
+    cached = parts.get("inactive_file", parts.get("total_inactive_file", 0))
+    cpu = (stats.get("cpu_stats") or {}).get("cpu_usage") or {}
+    return SandboxUsage(
+        memory_bytes=max(0, int(memory.get("usage") or 0) - int(cached)),
+        memory_limit_bytes=int(memory.get("limit") or 0),
+        cpu_s=int(cpu.get("total_usage") or 0) / 1e9,
+        at_s=at_s,
+    )

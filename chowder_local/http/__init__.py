@@ -1,0 +1,1 @@
+"""HTTP plumbing that the API and the dashboard share: sockets, bodies, streams, errors."""

@@ -1,0 +1,123 @@
+"""What handlers reach through a request: the services that the lifespan opened."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from chowder_local.core import request_context
+from chowder_local.core.domain import InstanceStatus
+from chowder_local.core.errors.requests import InstanceStateWrong
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from chowder_local.accounts.authentication import Authentication
+    from chowder_local.accounts.cost_report import Spending
+    from chowder_local.accounts.keys import Keys
+    from chowder_local.accounts.organizations import Organizations
+    from chowder_local.accounts.subscriptions import Subscriptions
+    from chowder_local.core.domain import Caller, Instance
+    from chowder_local.core.events import Events
+    from chowder_local.core.fault_injection import Faults
+    from chowder_local.core.metrics import Metrics
+    from chowder_local.core.secrets import Vault
+    from chowder_local.core.shutdown import Stopping
+    from chowder_local.http.body_memory import Budget
+    from chowder_local.instances.configuration.editing import ConfigEditing
+    from chowder_local.instances.conversations.idempotency import IdempotentMessages
+    from chowder_local.instances.conversations.service import Conversations
+    from chowder_local.instances.conversations.session_names import SessionNames
+    from chowder_local.instances.conversations.transcripts import Reading
+    from chowder_local.instances.engine_protocol import Engine
+    from chowder_local.instances.lifecycle.egress import EgressChanges
+    from chowder_local.instances.lifecycle.organization_reset import Resets
+    from chowder_local.instances.lifecycle.provisioner import Boots
+    from chowder_local.instances.lifecycle.service import Lifecycle
+    from chowder_local.instances.monitoring.health import Health
+    from chowder_local.instances.snapshots.exports import Exports
+    from chowder_local.instances.snapshots.forks import Forks
+    from chowder_local.instances.snapshots.service import Snapshots
+    from chowder_local.openclaw.channels import Channels
+    from chowder_local.openclaw.files import Files
+    from chowder_local.openclaw.skills import Skills
+    from chowder_local.relay.call_log import Exchanges
+    from chowder_local.relay.recordings.registry import Recordings
+    from chowder_local.relay.scripts.registry import Scripts
+
+
+@dataclass(frozen=True)
+class Services:
+    """Everything a handler may call."""
+
+    organizations: Organizations
+    authentication: Authentication
+    keys: Keys
+    subscriptions: Subscriptions
+    spending: Spending
+    lifecycle: Lifecycle
+    egress: EgressChanges
+    snapshots: Snapshots
+    forks: Forks
+    exports: Exports
+    boots: Boots
+    conversations: Conversations
+    idempotency: IdempotentMessages
+    reading: Reading
+    files: Files
+    skills: Skills
+    channels: Channels
+    config_editing: ConfigEditing
+    engine: Engine
+    health: Health
+    scripts: Scripts
+    recordings: Recordings
+    exchanges: Exchanges
+    session_names: SessionNames
+    events: Events
+    faults: Faults
+    resets: Resets
+    metrics: Metrics
+    vault: Vault
+    stopping: Stopping
+    max_body_bytes: int
+    budget: Budget
+
+
+def services(request: Request) -> Services:
+    """The services of the server that the request came to."""
+    return cast("Services", request.scope["state"]["services"])
+
+
+def caller(request: Request) -> Caller:
+    """Who makes the request; only there behind a route that needs a key."""
+    return cast("Caller", request.scope["state"]["caller"])
+
+
+def instance(request: Request) -> Instance:
+    """The instance that the path names; only there behind a route that needs a permission."""
+    return cast("Instance", request.scope["state"]["instance"])
+
+
+def running_instance(request: Request) -> Instance:
+    """The same, if its agent can be asked something now. Raises InstanceStateWrong."""
+    return running(instance(request))
+
+
+def running(found: Instance) -> Instance:
+    """The same instance, if it runs. Raises InstanceStateWrong."""
+    if found.status is not InstanceStatus.RUNNING:
+        raise InstanceStateWrong(found.status, InstanceStatus.RUNNING)
+    return found
+
+
+async def instance_of(request: Request) -> Instance:
+    """The instance that the path names, for a caller with an organization key.
+
+    From now on the log tells that the request is about it. Raises InstanceNotFound.
+    """
+    found = await services(request).lifecycle.instance(
+        caller(request).organization_id, request.path_params["instance_id"]
+    )
+    request_context.of_instance(found.id)
+    return found

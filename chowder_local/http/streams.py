@@ -1,0 +1,132 @@
+"""Answers that are streamed as they come, and given up when the client is gone."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import aclosing, nullcontext
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import anyio
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from chowder_local.core.errors import ChowderError
+from chowder_local.core.errors.agents import ServerStopping
+from chowder_local.http.connections import break_off
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+
+    from starlette.types import Receive, Scope, Send
+
+    from chowder_local.core.shutdown import Stopping
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+# What nginx answers for a client that left; nobody is there to read it.
+CLIENT_CLOSED_REQUEST = 499
+
+EVENT_STREAM = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+
+
+class ClosingStream(StreamingResponse):
+    """A streaming response that closes its generator whenever and however it ends.
+
+    Starlette leaves that to the garbage collector if the client goes while bytes are sent, or
+    before the first. The first chunk is waited for before anything is sent, so that what fails
+    until then is an ordinary error; it may be empty. With `stopping`, that wait is given up when
+    the server stops, and a stream that has begun ends properly where it is, unless it
+    `ends_itself`.
+    """
+
+    def __init__(
+        self,
+        content: AsyncIterator[bytes],
+        *,
+        stopping: Stopping | None = None,
+        ends_itself: bool = False,
+        **options: Any,
+    ) -> None:
+        super().__init__(content, **options)
+        self._stopping = stopping
+        self._ends_itself = ends_itself
+        self._first = b""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Sends all chunks. Raises what fails before the first, ServerStopping among it."""
+        chunks: AsyncGenerator[bytes, None] = self.body_iterator  # type: ignore[assignment]  # ours is one
+        async with aclosing(chunks):
+            first = await while_connected(
+                Request(scope, receive), lambda: anext(chunks, b""), self._stopping
+            )
+            if first is None:
+                await Response(status_code=CLIENT_CLOSED_REQUEST)(scope, receive, send)
+                return
+            self._first = first
+            try:
+                await super().__call__(scope, receive, send)
+            except ChowderError as broken:
+                # What has begun can only end in a way that no client takes for a whole answer.
+                log.warning("an answer broke off: %s", broken)
+                break_off(receive)
+
+    async def stream_response(self, send: Send) -> None:
+        """Sends all chunks, or those up to the server's end."""
+        stops = None if self._ends_itself else self._stopping
+        with anyio.CancelScope() as scope, stops.calling(scope.cancel) if stops else nullcontext():
+            await send(
+                {
+                    "type": "http.response.start",
+                    "status": self.status_code,
+                    "headers": self.raw_headers,
+                }
+            )
+            await send({"type": "http.response.body", "body": self._first, "more_body": True})
+            async for chunk in self.body_iterator:
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def event_stream(
+    events: AsyncIterator[bytes], *, stopping: Stopping | None = None, ends_itself: bool = False
+) -> ClosingStream:
+    """Server-sent events."""
+    return ClosingStream(
+        events,
+        stopping=stopping,
+        ends_itself=ends_itself,
+        media_type="text/event-stream",
+        headers=EVENT_STREAM,
+    )
+
+
+async def while_connected(
+    request: Request, call: Callable[[], Awaitable[T]], stopping: Stopping | None = None
+) -> T | None:
+    """The call's result; None if the client went away first, and then the call was cancelled.
+
+    With `stopping`, it is cancelled when the server stops, too. Raises ServerStopping.
+    """
+    result: T | None = None
+    failure: Exception | None = None
+
+    async def watch(scope: anyio.CancelScope) -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        scope.cancel()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(watch, group.cancel_scope)
+        with stopping.calling(group.cancel_scope.cancel) if stopping else nullcontext():
+            try:
+                result = await call()
+            except Exception as raised:  # noqa: BLE001 - carried out; the group would wrap it
+                failure = raised
+        group.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+    if result is None and stopping is not None and stopping.has_begun:
+        raise ServerStopping
+    return result

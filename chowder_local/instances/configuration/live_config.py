@@ -1,0 +1,113 @@
+"""Changing a running agent's configuration: as a whole, or not at all."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from chowder_local.core.errors.agents import (
+    ConfigNotApplied,
+    ConfigRefused,
+    FileMissing,
+    FileRefused,
+    FileTooLarge,
+    GatewayUnavailable,
+)
+from chowder_local.core.errors.sandboxes import BootFailed
+from chowder_local.instances.lifecycle.readiness import telling_lines
+from chowder_local.openclaw.config.agent_config import CONFIG_FILE
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+    from datetime import datetime
+
+    from chowder_local.core.domain import Instance, SandboxId
+    from chowder_local.instances.conversations.vision_models import Eyesight
+    from chowder_local.instances.engine_protocol import Engine
+    from chowder_local.instances.lifecycle.provisioner import Boots
+    from chowder_local.instances.lifecycle.readiness import Readiness
+    from chowder_local.openclaw.files import Files
+    from chowder_local.openclaw.gateway import Gateway
+    from chowder_local.store.instances import InstanceQueries
+
+LOG_LINES = 20
+
+
+class LiveConfig:
+    """Patches configurations, and puts the former one back where OpenClaw cannot live with it."""
+
+    def __init__(
+        self,
+        *,
+        instances: InstanceQueries,
+        engine: Engine,
+        boots: Boots,
+        readiness: Readiness,
+        files: Files,
+        gateway_of: Callable[[SandboxId, str], Gateway],
+        eyesight: Eyesight,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._instances = instances
+        self._engine = engine
+        self._boots = boots
+        self._readiness = readiness
+        self._files = files
+        self._gateway_of = gateway_of
+        self._eyesight = eyesight
+        self._clock = clock
+
+    async def change(self, instance: Instance, url: str | None, patch: Mapping[str, Any]) -> bool:
+        """Lays a merge patch over the agent's configuration; it takes turns when this returns.
+
+        True if the gateway has restarted itself for it.
+        Raises ConfigRefused with OpenClaw's words, and then nothing has changed. Raises
+        GatewayUnavailable, BootFailed, EngineUnavailable, too.
+        """
+        if url is None:
+            raise GatewayUnavailable("the sandbox has no address")
+        gateway = self._gateway_of(instance.sandbox_id, url)
+        # Until it is certain that nothing is put back, which would undo what others change.
+        async with gateway.holding_config() as revise:
+            try:
+                return await self._changed(instance, gateway, lambda: revise(lambda _: patch))
+            finally:
+                # The patch, or the former content, may have another list of models.
+                self._eyesight.forget(instance.sandbox_id)
+
+    async def _changed(
+        self, instance: Instance, gateway: Gateway, patch: Callable[[], Awaitable[bool]]
+    ) -> bool:
+        # Not everything that cannot work is refused before it is written: the former content
+        # is the only way back from that.
+        former = await self._content(instance.sandbox_id)
+        began_s = time.monotonic()
+        try:
+            if has_restarted := await patch():
+                await gateway.restarted(began_s)
+                await self._readiness.wait(await self._engine.inspect(instance.sandbox_id))
+        except ConfigNotApplied:
+            said = await self._engine.log_tail(instance.sandbox_id, LOG_LINES)
+            await self._files.write_text(instance.sandbox_id, CONFIG_FILE, former)
+            raise ConfigRefused(f"OpenClaw does not apply this: {_reason(said)}") from None
+        except BootFailed as failure:
+            await self._boot_with(instance, former)
+            raise ConfigRefused(f"OpenClaw does not start with this: {failure}") from None
+        return has_restarted
+
+    async def _content(self, sandbox_id: SandboxId) -> str:
+        try:
+            return await self._files.text(sandbox_id, CONFIG_FILE)
+        except (FileMissing, FileRefused, FileTooLarge) as failure:
+            # It is the agent's own to spoil.
+            raise GatewayUnavailable(f"its configuration cannot be read: {failure}") from None
+
+    async def _boot_with(self, instance: Instance, former: str) -> None:
+        url = await self._boots.boot(instance, {CONFIG_FILE: former.encode()})
+        await self._instances.change(instance.id, now=self._clock(), gateway_url=url)
+
+
+def _reason(said: str) -> str:
+    """What a sandbox's log says of the reload that has just failed."""
+    last = (telling_lines(said) or ["its log does not say why"])[-1]
+    return last.partition("reload failed: ")[2] or last

@@ -1,0 +1,1 @@
+"""Messages to agents, and the record of their conversations."""

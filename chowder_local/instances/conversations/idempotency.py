@@ -1,0 +1,151 @@
+"""Messages with an `Idempotency-Key`: sent again, they get the same answer.
+
+Only answers are kept, for 24 hours; a message that failed may be tried again with its key.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+import re
+from contextlib import aclosing, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from chowder_local.core.errors.idempotency import (
+    IdempotencyKeyInUse,
+    IdempotencyKeyInvalid,
+    IdempotencyKeyReused,
+)
+from chowder_local.core.errors.process import DataDirUnusable
+from chowder_local.core.tasks import contained
+from chowder_local.store.idempotent_answers import KeptAnswer, MessageKey
+
+if TYPE_CHECKING:
+    from collections.abc import (
+        AsyncGenerator,
+        AsyncIterator,
+        Awaitable,
+        Callable,
+        Iterator,
+        Mapping,
+    )
+    from datetime import datetime
+
+    from chowder_local.core.domain import InstanceId
+    from chowder_local.store.idempotent_answers import IdempotentAnswerQueries
+
+log = logging.getLogger(__name__)
+
+KEY_CHARACTERS = 255
+MOST_STREAM_BYTES = 4 * 1024 * 1024
+EXPIRY_INTERVAL_S = 3600.0
+JSON = "application/json"
+EVENTS = "text/event-stream"
+
+_END = re.compile(rb"(?:\A|\n)event: response\.(?:completed|incomplete)\n")
+
+
+class IdempotentMessages:
+    """Answers each message with a key once."""
+
+    def __init__(self, queries: IdempotentAnswerQueries, clock: Callable[[], datetime]) -> None:
+        self._queries = queries
+        self._clock = clock
+        self._in_use: dict[MessageKey, str] = {}
+
+    async def kept(
+        self, instance_id: InstanceId, session_key: str, raw_key: str, asked: Mapping[str, Any]
+    ) -> KeptAnswer | None:
+        """The answer that a message has got already.
+
+        Raises IdempotencyKeyInvalid; IdempotencyKeyReused, if another message had the key;
+        IdempotencyKeyInUse, while the same one is being answered.
+        """
+        key, digest = _key(instance_id, session_key, raw_key), _digest(asked)
+        if (used_for := self._in_use.get(key)) is not None:
+            raise IdempotencyKeyInUse if used_for == digest else IdempotencyKeyReused
+        if (answer := await self._queries.get(key, self._clock())) is None:
+            return None
+        if answer.request_sha256 != digest:
+            raise IdempotencyKeyReused
+        return answer
+
+    async def answer(
+        self,
+        instance_id: InstanceId,
+        session_key: str,
+        raw_key: str,
+        asked: Mapping[str, Any],
+        ask: Callable[[], Awaitable[bytes | None]],
+    ) -> bytes | None:
+        """The answer to a message for which none is kept; None is not kept either.
+
+        Raises IdempotencyKeyInUse and what `ask` does.
+        """
+        key, digest = _key(instance_id, session_key, raw_key), _digest(asked)
+        with self._using(key, digest):
+            if (body := await ask()) is not None:
+                await self._keep(key, KeptAnswer(digest, JSON, body))
+            return body
+
+    async def stream(
+        self,
+        instance_id: InstanceId,
+        session_key: str,
+        raw_key: str,
+        asked: Mapping[str, Any],
+        events: AsyncIterator[bytes],
+    ) -> AsyncGenerator[bytes]:
+        """The same of a stream, whose end is passed on once it is kept."""
+        key, digest = _key(instance_id, session_key, raw_key), _digest(asked)
+        come, end = bytearray(), bytearray()
+        with self._using(key, digest):
+            async with aclosing(events):  # type: ignore[type-var]  # generators, which can be closed
+                async for event in events:
+                    if len(come) <= MOST_STREAM_BYTES:
+                        come += event
+                    if end or _END.search(event):
+                        end += event
+                    else:
+                        yield event
+            if end:
+                if len(come) <= MOST_STREAM_BYTES:
+                    await self._keep(key, KeptAnswer(digest, EVENTS, bytes(come)))
+                yield bytes(end)
+
+    async def run(self) -> None:
+        """Forgets the answers whose time is over, now and then, until cancelled."""
+        while True:
+            with contained("forgetting old answers"):
+                await self._queries.expire(self._clock())
+            await asyncio.sleep(EXPIRY_INTERVAL_S)
+
+    @contextmanager
+    def _using(self, key: MessageKey, digest: str) -> Iterator[None]:
+        if (used_for := self._in_use.get(key)) is not None:
+            raise IdempotencyKeyInUse if used_for == digest else IdempotencyKeyReused
+        self._in_use[key] = digest
+        try:
+            yield
+        finally:
+            del self._in_use[key]
+
+    async def _keep(self, key: MessageKey, answer: KeptAnswer) -> None:
+        try:
+            await self._queries.add(key, answer, self._clock())
+        except DataDirUnusable as problem:
+            # The agent has answered; who asks again will have it answer again.
+            log.warning("an answer could not be kept for its key: %s", problem)
+
+
+def _key(instance_id: InstanceId, session_key: str, raw_key: str) -> MessageKey:
+    if not 0 < len(raw_key) <= KEY_CHARACTERS:
+        raise IdempotencyKeyInvalid(KEY_CHARACTERS)
+    return MessageKey(instance_id, session_key, hashlib.sha256(raw_key.encode()).hexdigest())
+
+
+def _digest(asked: Mapping[str, Any]) -> str:
+    """Of what is asked for, however it is written."""
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()

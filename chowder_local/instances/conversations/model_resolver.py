@@ -1,0 +1,76 @@
+"""The model that a message asks for: where it leads, whether it may, and what its agent is told."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from chowder_local.core.errors.requests import ModelKeyMissing, ProviderReserved
+from chowder_local.core.model_endpoints import OLLAMA
+from chowder_local.openclaw import models
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from chowder_local.accounts.model_keys import ModelKeys
+    from chowder_local.core.domain import Instance, SandboxId
+    from chowder_local.core.model_endpoints import Endpoint
+    from chowder_local.instances.conversations.vision_models import Eyesight
+    from chowder_local.openclaw.gateway import Gateway
+    from chowder_local.relay.catalogue import Catalogue
+    from chowder_local.relay.recordings.registry import Recordings
+
+
+class AskedModels:
+    """Judges models before an agent is bothered with them."""
+
+    def __init__(
+        self,
+        *,
+        model_keys: ModelKeys,
+        endpoints: Mapping[str, Endpoint],
+        catalogue: Catalogue,
+        recordings: Recordings,
+        relay_token_of: Callable[[SandboxId], str],
+        eyesight: Eyesight,
+    ) -> None:
+        self._model_keys = model_keys
+        self._endpoints = endpoints
+        self._catalogue = catalogue
+        self._recordings = recordings
+        self._relay_token_of = relay_token_of
+        self._eyesight = eyesight
+
+    def route(self, model: str) -> models.ModelRoute:
+        """Where a model's id leads. Raises ModelUnknown."""
+        return models.route(model, self._endpoints)
+
+    async def judged(self, instance: Instance, model: str) -> models.ModelRoute:
+        """The same, if the model can be had.
+
+        Raises ModelUnknown, ModelKeyMissing, ProviderReserved, ModelMissing, ProviderFailed.
+        """
+        route = self.route(model)
+        endpoint = self._endpoints.get(route.provider)
+        if await self._model_keys.of(instance.organization_id, route.provider) is None:
+            raise (ModelKeyMissing if endpoint is None else ProviderReserved)(route.provider)
+        is_called = self._recordings.playback(instance.id) is None
+        # Others that are named may list nothing, or less than they have.
+        if endpoint is not None and endpoint.name == OLLAMA and is_called:
+            await self._catalogue.check(endpoint, route.model)
+        return route
+
+    async def introduce(
+        self, instance: Instance, gateway: Gateway, route: models.ModelRoute, *, is_shown: bool
+    ) -> None:
+        """Tells an agent of a model what it has to know, such as whether `is_shown` images.
+
+        Raises GatewayUnavailable, ConfigRefused.
+        """
+        sandbox_id = instance.sandbox_id
+        if (endpoint := self._endpoints.get(route.provider)) is not None:
+            token = self._relay_token_of(sandbox_id)
+            tell = partial(models.introduction, endpoint=endpoint, relay_token=token)
+            await self._eyesight.give(sandbox_id, gateway, route, tell)
+        elif is_shown:
+            await self._eyesight.give(sandbox_id, gateway, route)

@@ -1,0 +1,1 @@
+"""The life of an instance: create, boot, stop, start, delete, and recovery."""

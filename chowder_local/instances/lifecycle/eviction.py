@@ -1,0 +1,55 @@
+"""Letting stopped instances go from memory; what they are is on their volumes."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from chowder_local.core.domain import InstanceStatus, SandboxState
+from chowder_local.core.events import EventType
+
+if TYPE_CHECKING:
+    from chowder_local.core.domain import Instance
+    from chowder_local.core.events import Events
+    from chowder_local.instances.engine_protocol import Engine
+    from chowder_local.instances.lifecycle.locks import InstanceLocks
+    from chowder_local.store.instances import InstanceQueries
+
+log = logging.getLogger(__name__)
+
+
+class Releases:
+    """Ends the sandboxes of stopped instances in good order; `start` boots them again."""
+
+    def __init__(
+        self, instances: InstanceQueries, engine: Engine, locks: InstanceLocks, events: Events
+    ) -> None:
+        self._instances = instances
+        self._engine = engine
+        self._locks = locks
+        self._events = events
+
+    async def release(self, seen: Instance) -> bool:
+        """Gives a stopped instance's memory back; False if it is stopped no more, or gone.
+
+        Raises EngineUnavailable.
+        """
+        # Whoever holds the lock is about to move it; to wait for him might be to wait for us.
+        if self._locks.is_held(seen.id):
+            return False
+        async with self._locks.holding(seen.id):
+            instance = await self._instances.get(seen.id)
+            if instance is None or instance.status is not InstanceStatus.STOPPED:
+                return False
+            sandbox = await self._engine.inspect(instance.sandbox_id)
+            if sandbox.state is not SandboxState.PAUSED:
+                return False
+            await self._engine.release(instance.sandbox_id)
+            self._events.publish(
+                EventType.SANDBOX_RELEASED,
+                instance.organization_id,
+                instance.id,
+                sandbox_id=instance.sandbox_id,
+            )
+            log.info("instance %s: released from memory", instance.id)
+            return True

@@ -1,0 +1,96 @@
+"""Waiting until a sandbox's gateway takes turns, and saying why when it never does."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import TYPE_CHECKING
+
+from chowder_local.core.domain import SandboxState
+from chowder_local.core.errors.sandboxes import BootFailed, DiskFull, EngineUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from chowder_local.core.domain import SandboxId, SandboxInfo
+    from chowder_local.instances.engine_protocol import Engine
+    from chowder_local.openclaw.gateway import Gateway
+
+PROBE_INTERVAL_S = 0.1
+INSPECT_EVERY = 10
+LOG_LINES = 200
+QUOTED_LINES = 4
+MAKE_ROOM = "Make room on the engine's disk: 'docker system df' shows what takes it."
+
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
+_NO_ROOM = re.compile(r"ENOSPC|no space left|disk is full", re.I)
+_TELLING = re.compile(
+    r"error|invalid|fail|refus|unrecognized|blocked|fatal|denied|no space|ENOSPC|disk is full", re.I
+)
+
+
+class Readiness:
+    """Watches gateways come up; `gateway_of` makes a gateway's client for a sandbox's address."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        gateway_of: Callable[[SandboxId, str], Gateway],
+        *,
+        boot_timeout_s: float,
+    ) -> None:
+        self._engine = engine
+        self._gateway_of = gateway_of
+        self._boot_timeout_s = boot_timeout_s
+
+    async def wait(self, sandbox: SandboxInfo) -> str:
+        """The gateway's address once it takes turns.
+
+        Raises BootFailed, at once if the container ends, else after the boot timeout; its
+        message quotes the lines of the sandbox's log that matter.
+        """
+        try:
+            async with asyncio.timeout(self._boot_timeout_s):
+                return await self._until_started(sandbox)
+        except TimeoutError:
+            limit = f"was not ready after {self._boot_timeout_s:g} s"
+            raise await self._failure(sandbox, limit) from None
+
+    async def _until_started(self, sandbox: SandboxInfo) -> str:
+        while True:
+            if sandbox.state is not SandboxState.RUNNING or sandbox.gateway_url is None:
+                raise await self._failure(sandbox, _ending(sandbox))
+            gateway = self._gateway_of(sandbox.id, sandbox.gateway_url)
+            for _ in range(INSPECT_EVERY):
+                if await gateway.is_started():
+                    return sandbox.gateway_url
+                await asyncio.sleep(PROBE_INTERVAL_S)
+            sandbox = await self._engine.inspect(sandbox.id)
+
+    async def _failure(self, sandbox: SandboxInfo, what: str) -> BootFailed:
+        try:
+            lines = telling_lines(await self._engine.log_tail(sandbox.id, LOG_LINES))
+        except EngineUnavailable as unavailable:
+            return BootFailed(f"The sandbox {what}. {unavailable}")
+        said = f" Its log says: {' | '.join(lines)}" if lines else " Its log says nothing."
+        if any(_NO_ROOM.search(line) for line in lines):
+            return DiskFull(f"The sandbox {what}, as its disk is full. {MAKE_ROOM}{said}")
+        return BootFailed(f"The sandbox {what}.{said}")
+
+
+def telling_lines(text: str) -> list[str]:
+    """The last lines of a log that say what went wrong, or else simply its last lines."""
+    lines = [_ANSI.sub("", line).strip() for line in text.splitlines()]
+    lines = [line for line in lines if line]
+    telling = [line for line in lines if _TELLING.search(line)]
+    return (telling or lines)[-QUOTED_LINES:]
+
+
+def _ending(sandbox: SandboxInfo) -> str:
+    if sandbox.state is SandboxState.MISSING:
+        return "is gone from the engine"
+    if sandbox.is_oom_killed:
+        return "was killed because it used more memory than it may"
+    if sandbox.state is SandboxState.EXITED:
+        return f"ended with exit code {sandbox.exit_code}"
+    return f"is {sandbox.state} instead of running"

@@ -1,0 +1,1 @@
+"""Watching instances: health, memory and processor time, disk use."""

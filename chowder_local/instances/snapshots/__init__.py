@@ -1,0 +1,1 @@
+"""Snapshots of agents, and what is made from them: forks, restores, archives."""

@@ -1,0 +1,261 @@
+"""Agents as files: what one machine gives away and another takes in."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import tarfile
+import uuid
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from importlib import resources
+from typing import IO, TYPE_CHECKING, Annotated, Any, Self
+
+from pydantic import AwareDatetime, BaseModel, Field, ValidationError, model_validator
+
+from chowder_local.core.domain import Egress, ModelProvider, Snapshot, SnapshotId
+from chowder_local.core.errors.requests import ArchiveRefused, BodyTooLarge
+from chowder_local.openclaw import untrusted_json
+from chowder_local.openclaw.config import agent_config, reserved, transfer
+from chowder_local.openclaw.home import sanitize
+from chowder_local.store.conversation_histories import ConversationHistory
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+    from datetime import datetime
+
+    from chowder_local.core.domain import Instance, OrganizationId
+    from chowder_local.instances.snapshots.forks import Forks
+    from chowder_local.instances.snapshots.service import Snapshots
+
+log = logging.getLogger(__name__)
+
+MANIFEST = "chowder-agent.json"
+FORMAT = "chowder-local agent"
+VERSION = 1
+MAX_MANIFEST_BYTES = 1024 * 1024
+MAX_HISTORIES_CHARACTERS = 512 * 1024
+"""Of conversations beyond that, what clients send again is context in the imported agent."""
+OVERHEAD_CHARACTERS = 120
+CHUNK_BYTES = 256 * 1024
+NAME_CHARS = 128
+PATH_DEPTH_MAX = 32
+
+
+class _Session(BaseModel):
+    name: str = Field(min_length=1, max_length=4096)
+    created_at: AwareDatetime
+    last_used_at: AwareDatetime
+
+
+class _History(BaseModel):
+    openclaw_session_id: str | None = Field(None, max_length=200)
+    items: str = Field("", max_length=MAX_HISTORIES_CHARACTERS)
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Self:
+        ConversationHistory.from_json(self.model_dump())
+        return self
+
+
+_Key = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class Manifest(BaseModel):
+    """The first file of an archive; a later version may say more, and then counts one up."""
+
+    format: str
+    version: int
+    made_by: str = ""
+    openclaw_version: str = ""
+    made_at: AwareDatetime | None = None
+    name: str = Field("imported", min_length=1, max_length=NAME_CHARS)
+    model_provider: ModelProvider = ModelProvider.ANTHROPIC
+    egress: Egress | None = None
+    config: dict[str, Any] | None = None
+    overrides: dict[str, Any] | None = None
+    sessions: list[_Session] = Field(default_factory=list, max_length=100_000)
+    histories: dict[_Key, _History] = Field(default_factory=dict, max_length=100_000)
+
+
+@dataclass(frozen=True)
+class Export:
+    """An archive that is there until `chunks` is closed."""
+
+    file_name: str
+    size: int
+    chunks: AsyncGenerator[bytes, None]
+
+
+class Exports:
+    """Writes and reads archives: a manifest, and then the home."""
+
+    def __init__(
+        self,
+        snapshots: Snapshots,
+        forks: Forks,
+        *,
+        made_by: str,
+        openclaw_version: str,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._snapshots = snapshots
+        self._forks = forks
+        self._made_by = made_by
+        self._openclaw_version = openclaw_version
+        self._clock = clock
+        program = resources.files("chowder_local.openclaw.programs") / "scrub.py"
+        self._scrub = program.read_text("utf-8")
+
+    async def export(self, instance: Instance) -> Export:
+        """An instance as it is now, without any secret of its channels, machine or organization.
+
+        Raises InstanceStateWrong, EngineUnavailable, ArchiveRefused.
+        """
+        chunks = self._sending(instance)
+        size = int(await anext(chunks))
+        return Export(f"{instance.name}.chowder.tar", size, chunks)
+
+    async def take_in(
+        self,
+        organization_id: OrganizationId,
+        body: AsyncIterator[bytes],
+        name: str | None = None,
+        max_bytes: int = sanitize.MAX_BYTES,
+    ) -> Instance:
+        """A new instance, `provisioning`, of an archive that is read as it comes.
+
+        Raises ArchiveRefused, BodyTooLarge, ConfigRefused, InstanceLimitReached.
+        """
+        snapshot_id = SnapshotId(str(uuid.uuid4()))
+        with self._snapshots.using(snapshot_id):
+            raw = await asyncio.to_thread(self._snapshots.archives.raw, snapshot_id)
+            try:
+                with raw.open("r+b") as file:
+                    await _received(body, file, max_bytes)
+                    manifest = await asyncio.to_thread(read_manifest, file)
+                    content = _content(manifest)
+                    await self._snapshots.add(
+                        Snapshot(
+                            id=snapshot_id,
+                            organization_id=organization_id,
+                            model_provider=manifest.model_provider,
+                            created_at=self._clock(),
+                            name=manifest.name,
+                            is_kept=False,
+                            egress=manifest.egress,
+                        )
+                    )
+                    snapshot = await self._snapshots.take_in(snapshot_id, file, content)
+            finally:
+                await asyncio.to_thread(raw.unlink, missing_ok=True)
+            return await self._forks.of(snapshot, name or manifest.name)
+
+    async def _sending(self, instance: Instance) -> AsyncGenerator[bytes, None]:
+        """The size in digits, then the archive."""
+        async with AsyncExitStack() as stack:
+            snapshot = await stack.enter_async_context(
+                self._snapshots.taken(instance, is_wanted=sanitize.is_exported)
+            )
+            snapshot = await self._snapshots.rework(snapshot, self._scrub)
+            path = self._snapshots.archives.path(snapshot.id)
+            file = await asyncio.to_thread(path.open, "rb")
+            stack.callback(file.close)
+            head = entry_of(self._manifest(instance, snapshot).model_dump_json(indent=2).encode())
+            yield str(len(head) + snapshot.size_bytes).encode()
+            yield head
+            while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
+                yield chunk
+
+    def _manifest(self, instance: Instance, snapshot: Snapshot) -> Manifest:
+        settings, overrides = snapshot.content.get("config"), snapshot.content.get("overrides")
+        return Manifest.model_validate(
+            {
+                "format": FORMAT,
+                "version": VERSION,
+                "made_by": self._made_by,
+                "openclaw_version": self._openclaw_version,
+                "made_at": snapshot.created_at,
+                "name": instance.name,
+                "model_provider": snapshot.model_provider,
+                "egress": snapshot.egress,
+                "config": None if settings is None else transfer.portable(settings),
+                "overrides": None
+                if overrides is None
+                else transfer.portable(agent_config.patch(overrides)),
+                "sessions": snapshot.content.get("sessions") or [],
+                "histories": _portable(snapshot.content.get("histories") or {}),
+            }
+        )
+
+
+def _portable(histories: Mapping[str, Mapping[str, str]]) -> dict[str, Mapping[str, str]]:
+    """As many histories as there is room for in a manifest."""
+    kept: dict[str, Mapping[str, str]] = {}
+    left = MAX_HISTORIES_CHARACTERS
+    for key, each in histories.items():
+        left -= len(key) + len(each["items"]) + OVERHEAD_CHARACTERS
+        if left < 0:
+            break
+        kept[key] = each
+    return kept
+
+
+def entry_of(content: bytes) -> bytes:
+    """A manifest as the first entry of an archive, of which more follows."""
+    entry = tarfile.TarInfo(MANIFEST)
+    entry.size, entry.mode = len(content), 0o644
+    padding = bytes(-len(content) % tarfile.BLOCKSIZE)
+    return entry.tobuf(tarfile.USTAR_FORMAT) + content + padding
+
+
+def read_manifest(file: IO[bytes]) -> Manifest:
+    """The manifest, after which the file stands at the home. Raises ArchiveRefused."""
+    file.seek(0)
+    try:
+        header = tarfile.TarInfo.frombuf(file.read(tarfile.BLOCKSIZE), "utf-8", "strict")
+    except (tarfile.HeaderError, UnicodeError):
+        raise ArchiveRefused("it is no plain tar archive.") from None
+    is_one = header.type == tarfile.REGTYPE and header.name == MANIFEST
+    if not is_one or not 0 < header.size <= MAX_MANIFEST_BYTES:
+        raise ArchiveRefused(f"it does not begin with {MANIFEST}.")
+    content = file.read(header.size)
+    file.seek(-header.size % tarfile.BLOCKSIZE, 1)
+    try:
+        told = untrusted_json.read_object(content)
+    except (ValueError, RecursionError):
+        raise ArchiveRefused(f"{MANIFEST} is not JSON.") from None
+    if told.get("format") != FORMAT or not isinstance(told.get("version"), int):
+        raise ArchiveRefused(f"{MANIFEST} is of something else than an agent.")
+    if told["version"] > VERSION:
+        raise ArchiveRefused(
+            f"it is of version {told['version']}, and this server knows {VERSION}; upgrade it."
+        )
+    try:
+        return Manifest.model_validate(told)
+    except ValidationError as invalid:
+        problem = invalid.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, problem["loc"]))
+        raise ArchiveRefused(f"{MANIFEST}: {where}: {problem['msg']}.") from None
+
+
+def _content(manifest: Manifest) -> dict[str, Any]:
+    """What a snapshot keeps of it. Raises ConfigRefused."""
+    overrides = manifest.overrides
+    if any(path.count(".") > PATH_DEPTH_MAX for path in overrides or {}):
+        raise ArchiveRefused(f"{MANIFEST}: overrides: a path has too many parts.")
+    return {
+        "config": None if manifest.config is None else reserved.without(manifest.config),
+        "overrides": None if overrides is None else agent_config.patch(overrides),
+        "sessions": [each.model_dump(mode="json") for each in manifest.sessions],
+        "histories": {key: each.model_dump() for key, each in manifest.histories.items()},
+    }
+
+
+async def _received(body: AsyncIterator[bytes], file: IO[bytes], max_bytes: int) -> None:
+    left = max_bytes
+    async for chunk in body:
+        left -= len(chunk)
+        if left < 0:
+            raise BodyTooLarge(max_bytes)
+        await asyncio.to_thread(file.write, chunk)

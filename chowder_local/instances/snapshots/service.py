@@ -1,0 +1,393 @@
+"""Snapshots: an agent as it was at a moment, from which it, or others, can be made again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections import Counter
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from datetime import datetime
+from functools import partial
+from typing import IO, TYPE_CHECKING, Any
+
+from chowder_local.core.domain import InstanceStatus, SandboxState, Snapshot, SnapshotId
+from chowder_local.core.errors import ChowderError
+from chowder_local.core.errors.agents import GatewayUnavailable, RpcRefused
+from chowder_local.core.errors.requests import (
+    InstanceNotFound,
+    InstanceStateWrong,
+    SnapshotNotFound,
+)
+from chowder_local.core.errors.sandboxes import OriginMissing, SandboxMissing
+from chowder_local.core.tasks import contained, together
+from chowder_local.instances.configuration.initial_config import Origin
+from chowder_local.instances.snapshots.append_stream import CHUNK_BYTES
+from chowder_local.openclaw.config import transfer
+from chowder_local.openclaw.home import sanitize
+from chowder_local.openclaw.session_keys import session_key
+from chowder_local.store.conversation_histories import ConversationHistory
+from chowder_local.store.sessions import RememberedSession
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+
+    from chowder_local.core.domain import Instance, InstanceId, OrganizationId, SandboxId
+    from chowder_local.instances.engine_protocol import Engine
+    from chowder_local.instances.lifecycle.drain import Suspensions
+    from chowder_local.instances.lifecycle.locks import InstanceLocks
+    from chowder_local.instances.snapshots.archives import Archives
+    from chowder_local.store.conversation_histories import ConversationHistoryQueries
+    from chowder_local.store.instances import InstanceQueries
+    from chowder_local.store.sessions import SessionQueries
+    from chowder_local.store.snapshots import SnapshotQueries
+
+log = logging.getLogger(__name__)
+
+HOME_PREFIX = "data/"
+"""What names in an engine's archive of a home begin with."""
+TAKABLE = {InstanceStatus.RUNNING, InstanceStatus.STOPPED, InstanceStatus.ERROR}
+
+
+class _Copying:
+    """How far the copy of one that is being taken is."""
+
+    def __init__(self) -> None:
+        self.begun, self.ended = asyncio.Event(), asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+
+    def begin_from_thread(self) -> None:
+        self._loop.call_soon_threadsafe(self.begun.set)
+
+    def end(self) -> None:
+        self.begun.set()
+        self.ended.set()
+
+
+class Snapshots:
+    """Takes, keeps and forgets them; the row is written first, so a crash leaves what heals."""
+
+    def __init__(
+        self,
+        *,
+        queries: SnapshotQueries,
+        instances: InstanceQueries,
+        sessions: SessionQueries,
+        histories: ConversationHistoryQueries,
+        engine: Engine,
+        archives: Archives,
+        locks: InstanceLocks,
+        suspensions: Suspensions,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._queries = queries
+        self._instances = instances
+        self._sessions = sessions
+        self._histories = histories
+        self._engine = engine
+        self.archives = archives
+        self._locks = locks
+        self._suspensions = suspensions
+        self._clock = clock
+        self._in_use: Counter[SnapshotId] = Counter()
+        self._settling = asyncio.Lock()
+        self._used: set[SnapshotId] = set()
+        self._copying: dict[SnapshotId, _Copying] = {}
+
+    async def of_instance(self, instance_id: InstanceId) -> list[Snapshot]:
+        """The snapshots made of an instance, oldest first."""
+        return await self._queries.of_instance(instance_id)
+
+    async def of_organization(self, organization_id: OrganizationId) -> list[Snapshot]:
+        """All of an organization's, those of instances that are gone included."""
+        return await self._queries.of_organization(organization_id)
+
+    async def snapshot(self, organization_id: OrganizationId, snapshot_id: str) -> Snapshot:
+        """One that is kept. Raises SnapshotNotFound, for others' ones too."""
+        found = await self._queries.get(SnapshotId(snapshot_id))
+        is_there = found is not None and found.is_kept and found.is_whole
+        if found is None or not is_there or found.organization_id != organization_id:
+            raise SnapshotNotFound
+        return found
+
+    async def take(self, instance: Instance, name: str | None = None) -> Snapshot:
+        """A snapshot of an instance that runs or is stopped; its running turn is let end.
+
+        Raises InstanceNotFound, InstanceStateWrong, EngineUnavailable, ArchiveRefused.
+        """
+        async with self.taken(instance, name=name, is_kept=True) as snapshot:
+            return snapshot
+
+    @asynccontextmanager
+    async def taken(
+        self,
+        instance: Instance,
+        *,
+        name: str | None = None,
+        is_kept: bool = False,
+        is_wanted: Callable[[str], bool] = sanitize.is_carried,
+        meanwhile: Callable[[Snapshot], Awaitable[None]] | None = None,
+    ) -> AsyncIterator[Snapshot]:
+        """The same; one that is not kept is there until the block ends, and as long as
+        an instance is being made of it.
+
+        `meanwhile` is called once it is sure that there is something to copy, with the snapshot as
+        it is known then: `origin` and `chunks` wait for the rest.
+        """
+        snapshot_id = SnapshotId(str(uuid.uuid4()))
+        with self.using(snapshot_id):
+            self._copying[snapshot_id] = copying = _Copying()
+            try:
+                snapshot = await self._copied(
+                    instance, snapshot_id, name, is_wanted, meanwhile, is_kept=is_kept
+                )
+            finally:
+                del self._copying[snapshot_id]
+                copying.end()
+            yield snapshot
+
+    async def rework(self, snapshot: Snapshot, program: str) -> Snapshot:
+        """The snapshot, which is in use, with what a program has made of its home."""
+        source = self.archives.path(snapshot.id)
+        fill = partial(
+            self.archives.fill, snapshot.id, prefix=HOME_PREFIX, is_wanted=sanitize.is_exported
+        )
+        async with self._forgotten_unless_whole(snapshot.id):
+            home = await self._engine.rework_home(program, source, fill)
+            return await self._finished(snapshot.id, home, snapshot.content)
+
+    async def take_in(
+        self, snapshot_id: SnapshotId, source: IO[bytes], content: Mapping[str, Any]
+    ) -> Snapshot:
+        """The snapshot, whose row is there, of a stranger's archive. Raises ArchiveRefused."""
+        chunks = iter(partial(source.read, CHUNK_BYTES), b"")
+        fill = partial(
+            self.archives.fill, snapshot_id, chunks, is_wanted=sanitize.is_exported, is_strict=True
+        )
+        async with self._forgotten_unless_whole(snapshot_id):
+            return await self._finished(snapshot_id, await asyncio.to_thread(fill), content)
+
+    async def add(self, snapshot: Snapshot) -> None:
+        """Keeps the row of one whose archive is about to be made; to be used within `using`."""
+        await self._queries.add(snapshot)
+
+    async def remove(self, organization_id: OrganizationId, snapshot_id: str) -> None:
+        """Forgets one; instances that are being made of it are made. Raises SnapshotNotFound."""
+        snapshot = await self.snapshot(organization_id, snapshot_id)
+        await self._queries.release(snapshot.id)
+        await self.settle()
+
+    @contextmanager
+    def using(self, snapshot_id: SnapshotId) -> Iterator[None]:
+        """Keeps a snapshot, kept by somebody or not, from being cleared away in this block."""
+        self._in_use[snapshot_id] += 1
+        self._used.add(snapshot_id)
+        try:
+            yield
+        finally:
+            self._in_use[snapshot_id] -= 1
+            if not self._in_use[snapshot_id]:
+                del self._in_use[snapshot_id]
+
+    async def origin(self, instance: Instance) -> Origin | None:
+        """What an instance that is not born yet is made of; None if it is to be blank.
+
+        Waits until it is copied. Raises OriginMissing if that has come to nothing.
+        """
+        if instance.born_at is not None or instance.seed_snapshot_id is None:
+            return None
+        if (copying := self._copying.get(instance.seed_snapshot_id)) is not None:
+            await copying.ended.wait()
+        snapshot = await self._queries.get(instance.seed_snapshot_id)
+        if snapshot is None or not snapshot.is_whole:
+            raise OriginMissing
+        config = snapshot.content.get("config")
+        # An agent that is taken back to what it was is the only one with its channels.
+        if isinstance(config, dict) and snapshot.instance_id != instance.id:
+            config = transfer.muted(config)
+        return Origin(self.archives.path(snapshot.id), config)
+
+    async def chunks(self, instance: Instance) -> Iterator[bytes]:
+        """The archive of an instance's `origin`, to be read in a thread while it is written.
+
+        Waits until that has begun: a thread that waits for one which waits for a thread would
+        wait for ever. What is given raises SandboxMissing if the copy comes to nothing.
+        """
+        if instance.seed_snapshot_id is None:
+            raise SandboxMissing("There is nothing that the agent could be made of.")
+        if (copying := self._copying.get(instance.seed_snapshot_id)) is not None:
+            await copying.begun.wait()
+        return self.archives.chunks(instance.seed_snapshot_id)
+
+    async def _conversations(self, instance_id: InstanceId) -> dict[str, Any]:
+        """What a snapshot has to tell of conversations beside the home."""
+        sessions = await self._sessions.of_instance(instance_id)
+        histories = await self._histories.of_instance(instance_id)
+        return {
+            "sessions": [_told(each) for each in sessions],
+            "histories": {key: each.to_json() for key, each in histories.items()},
+        }
+
+    async def name_sessions(self, instance: Instance) -> None:
+        """Gives an instance that was just made of a snapshot the names of its conversations.
+
+        And what is known of their histories.
+        """
+        if instance.born_at is not None or instance.seed_snapshot_id is None:
+            return
+        snapshot = await self._queries.get(instance.seed_snapshot_id)
+        histories = {} if snapshot is None else snapshot.content.get("histories") or {}
+        await self._histories.replace(
+            instance.id,
+            {key: ConversationHistory.from_json(each) for key, each in histories.items()},
+        )
+        told = [] if snapshot is None else snapshot.content.get("sessions") or []
+        await self._sessions.replace(
+            instance.id,
+            [
+                RememberedSession(
+                    instance.id,
+                    each["name"],
+                    session_key(each["name"]),
+                    datetime.fromisoformat(each["created_at"]),
+                    datetime.fromisoformat(each["last_used_at"]),
+                )
+                for each in told
+            ],
+        )
+
+    async def settle(self) -> None:
+        """Clears away what a crash has left, and what nobody keeps and nothing is made of."""
+        async with self._settling:
+            # What is in use at any moment from now on may be wanted when its turn comes below.
+            self._used = set(self._in_use)
+            # Files first: a row is older than its file, so one without a row then is nobody's.
+            files = await asyncio.to_thread(self.archives.ids)
+            rows = await self._queries.ids()
+            unneeded = (files - rows) | (await self._queries.leftovers() if rows else set())
+            for snapshot_id in unneeded:
+                if snapshot_id in self._used:
+                    continue
+                # Its row stays, or its file does: either is met again.
+                with contained(f"snapshot {snapshot_id}: removal"):
+                    await self._forget(snapshot_id)
+
+    async def _forget(self, snapshot_id: SnapshotId) -> None:
+        await asyncio.to_thread(self.archives.remove, snapshot_id)
+        await self._queries.drop(snapshot_id)
+
+    async def _copied(
+        self,
+        seen: Instance,
+        snapshot_id: SnapshotId,
+        name: str | None,
+        is_wanted: Callable[[str], bool],
+        meanwhile: Callable[[Snapshot], Awaitable[None]] | None,
+        *,
+        is_kept: bool,
+    ) -> Snapshot:
+        async with self._locks.holding(seen.id), AsyncExitStack() as stillness:
+            instance = await self._instances.get(seen.id)
+            if instance is None:
+                raise InstanceNotFound
+            if instance.status not in TAKABLE or instance.born_at is None:
+                raise InstanceStateWrong(instance.status, "running or stopped")
+            overrides = instance.openclaw_config
+            snapshot = Snapshot(
+                id=snapshot_id,
+                organization_id=instance.organization_id,
+                model_provider=instance.model_provider,
+                created_at=self._clock(),
+                instance_id=instance.id,
+                name=name,
+                is_kept=is_kept,
+                egress=instance.egress,
+                content={"overrides": None if overrides is None else dict(overrides)},
+            )
+            await self._queries.add(snapshot)
+            async with self._forgotten_unless_whole(snapshot_id):
+                still = stillness.enter_async_context(self._still(instance))
+                # What somebody waits for is begun first.
+                await (still if meanwhile is None else together(meanwhile(snapshot), still))
+                fill = partial(
+                    self.archives.fill, snapshot_id,
+                    prefix=HOME_PREFIX, is_wanted=is_wanted,
+                    begun=self._copying[snapshot_id].begin_from_thread,
+                )  # fmt: skip
+                home, conversations = await together(
+                    self._engine.read_home(instance.sandbox_id, fill),
+                    self._conversations(instance.id),
+                )
+                content = {**snapshot.content, **conversations}
+                # It need not stand still any longer, nor need anybody wait for it to go on.
+                finished, _ = await together(
+                    self._finished(snapshot_id, home, content), stillness.pop_all().aclose()
+                )
+        return finished
+
+    @asynccontextmanager
+    async def _forgotten_unless_whole(self, snapshot_id: SnapshotId) -> AsyncIterator[None]:
+        try:
+            yield
+        except ChowderError:
+            await self._forget(snapshot_id)
+            raise
+
+    async def _finished(
+        self, snapshot_id: SnapshotId, home: sanitize.Home, content: Mapping[str, Any]
+    ) -> Snapshot:
+        """The snapshot of an archive that was filled. Raises SnapshotNotFound, DataDirUnusable."""
+        await asyncio.to_thread(self.archives.keep, snapshot_id)
+        if "config" not in content:
+            content = {**content, "config": transfer.of_file(home.config)}
+        made = await self._queries.finish(snapshot_id, home.size_bytes, content)
+        if made is None:
+            raise SnapshotNotFound
+        if (copying := self._copying.get(snapshot_id)) is not None:
+            copying.end()
+        return made
+
+    @asynccontextmanager
+    async def _still(self, instance: Instance) -> AsyncIterator[None]:
+        """Nothing of a running instance moves in this block; its turn was let end before.
+
+        Frozen, all its files are of one moment, as after a power cut: SQLite is made for that.
+        """
+        if instance.status is not InstanceStatus.RUNNING:
+            yield
+            return
+        await self._suspensions.drain(instance, instance.gateway_url)
+        try:
+            is_frozen = await self._froze(instance.sandbox_id)
+            try:
+                yield
+            finally:
+                if is_frozen:
+                    await self._engine.unpause(instance.sandbox_id)
+        finally:
+            await self._go_on(instance)
+
+    async def _froze(self, sandbox_id: SandboxId) -> bool:
+        """False if there is nothing to freeze, because it has died; the reconciler revives it."""
+        try:
+            await self._engine.pause(sandbox_id)
+        except ChowderError:
+            if (await self._engine.inspect(sandbox_id)).state is SandboxState.RUNNING:
+                raise
+            return False
+        return True
+
+    async def _go_on(self, instance: Instance) -> None:
+        try:
+            await self._suspensions.end(instance, instance.gateway_url)
+        except (GatewayUnavailable, RpcRefused) as reason:
+            # The next message to it lifts what is left of it.
+            log.warning("instance %s: not resumed: %s", instance.id, reason)
+
+
+def _told(session: RememberedSession) -> dict[str, str]:
+    return {
+        "name": session.name,
+        "created_at": session.created_at.isoformat(),
+        "last_used_at": session.last_used_at.isoformat(),
+    }

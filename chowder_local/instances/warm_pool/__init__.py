@@ -1,0 +1,1 @@
+"""Warm sandboxes: booted before anybody asks, and given to the next instance."""

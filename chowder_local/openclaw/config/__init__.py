@@ -1,0 +1,1 @@
+"""OpenClaw's configuration document: what it says, edits, its schema (pure)."""

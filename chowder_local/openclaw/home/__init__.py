@@ -1,0 +1,1 @@
+"""Agents' homes as archives: checked, cleaned, and moved between sandboxes."""

@@ -1,0 +1,1 @@
+"""From the Responses API to OpenClaw's gateway and back (pure)."""

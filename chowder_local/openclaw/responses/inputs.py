@@ -1,0 +1,190 @@
+"""The input of a message, item by item, as the gateway takes it (pure).
+
+Of a conversation that the client sends along, the gateway makes one message: the last thing said,
+and before it the rest as its context. It looks at images and files of the last user message
+alone; so those of everything since the agent's latest answer are put there, results of tools
+included, and earlier ones, which the agent has seen, are named in words.
+
+Items of earlier turns that only their provider can read or continue (`DROPPED`) are left out.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from chowder_local.core.errors.agents import MessageRefused
+from chowder_local.openclaw.responses import media
+from chowder_local.openclaw.responses.validators import as_object, as_string, only
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+DROPPED = frozenset(
+    {
+        "apply_patch_call", "apply_patch_call_output", "code_interpreter_call", "compaction",
+        "computer_call", "computer_call_output", "file_search_call", "image_generation_call",
+        "item_reference", "local_shell_call", "local_shell_call_output", "mcp_approval_request",
+        "mcp_approval_response", "mcp_call", "mcp_list_tools", "reasoning", "shell_call",
+        "shell_call_output", "tool_search_call", "tool_search_output", "web_search_call",
+    }
+)  # fmt: skip
+"""Types of items that are left out: a model's thoughts and what a provider's own tools did."""
+
+_ROLES = ("user", "assistant", "system", "developer")
+_STATUSES = ("in_progress", "completed", "incomplete")
+_TEXT_PARTS = ("input_text", "output_text", "text")
+_CALLS = {"function_call": "arguments", "custom_tool_call": "input"}
+_OUTPUTS = ("function_call_output", "custom_tool_call_output")
+
+Item = dict[str, Any]
+
+
+def gateway_input(items: list[Item]) -> list[Item]:
+    """Items that were translated one by one, as the gateway's `input`."""
+    return _with_media_at_the_end(_with_somebody_who_speaks(items))
+
+
+def is_blank(value: str | list[Item]) -> bool:
+    """Whether a gateway's `input` has messages to answer, but nothing but white space in them."""
+    if isinstance(value, str):
+        return not value.strip()
+    latest = value[_beginning_of_the_turn(value) :]
+    return bool(latest) and all(map(_is_blank_message, latest))
+
+
+def _is_blank_message(item: Item) -> bool:
+    if item["type"] != "message" or _media(item):
+        return False
+    return not "".join(part["text"] for part in _texts(item)).strip()
+
+
+def item(item: Mapping[str, Any]) -> Item | None:
+    """An item as the gateway takes it; None for one that is left out. Raises MessageRefused."""
+    kind = item.get("type") or "message"
+    if kind == "message":
+        return _message(item)
+    if not isinstance(kind, str):
+        raise MessageRefused("input: an item's type must be a string.")
+    if kind in _CALLS:
+        call = only(item, "id", "call_id", "name") | {"type": "function_call", **_status(item)}
+        call["arguments"] = as_string(item.get(_CALLS[kind]) or "", f"input: {_CALLS[kind]}")
+        as_string(call.setdefault("name", ""), "input: name")
+        return call
+    if kind in _OUTPUTS:
+        call_id = as_string(item.get("call_id"), "input: call_id")
+        output = _content(item.get("output"), f"input: the output of a {kind}")
+        return {"type": "function_call_output", "call_id": call_id, "output": output}
+    if kind in DROPPED:
+        return None
+    raise MessageRefused(f"input: items of type {kind!r} are not supported.")
+
+
+def _message(item: Mapping[str, Any]) -> Item:
+    role = item.get("role")
+    if role not in _ROLES:
+        raise MessageRefused(f"input: the role {role!r} is none of {', '.join(_ROLES)}.")
+    message = only(item, "id", "role") | {"type": "message", **_status(item)}
+    if role == "assistant":
+        message |= only(item, "phase")
+    message["content"] = _content(item.get("content"), "input: a message's content")
+    return message
+
+
+def _status(item: Mapping[str, Any]) -> Item:
+    return only(item, "status") if item.get("status") in _STATUSES else {}
+
+
+def _content(content: Any, what: str) -> str | list[Item]:
+    if content is None or content == []:
+        return ""
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        raise MessageRefused(f"{what} must be a string or an array of content parts.")
+    return [_part(as_object(part, f"{what}: a part")) for part in content]
+
+
+def _part(part: Mapping[str, Any]) -> Item:
+    kind = part.get("type")
+    if kind in _TEXT_PARTS:
+        text = as_string(part.get("text", ""), "input: text")
+        return {"type": "output_text" if kind == "output_text" else "input_text", "text": text}
+    if kind == "refusal":
+        return {"type": "output_text", "text": part.get("refusal", "")}
+    if kind in ("input_image", "image_url"):
+        return media.image({**part, "type": "input_image"})
+    if kind == "input_file":
+        return media.file(part)
+    raise MessageRefused(f"input: content of type {kind!r} is not supported.")
+
+
+def _with_somebody_who_speaks(items: list[Item]) -> list[Item]:
+    """The items; rules with nothing said become what is said, for the gateway wants a message."""
+    is_ruled = [item.get("role") in ("system", "developer") for item in items]
+    return [*items[:-1], items[-1] | {"role": "user"}] if items and all(is_ruled) else items
+
+
+def _with_media_at_the_end(items: list[Item]) -> list[Item]:
+    found = [part for item in items[_beginning_of_the_turn(items) :] for part in _media(item)]
+    place = _last_said(items)
+    if found and place is None:
+        # Results of tools have no room for media.
+        items, place = [*items, {"type": "message", "role": "user", "content": []}], len(items)
+    return [
+        item | {"content": [*_texts(item), *found]} if found and at == place else _in_words(item)
+        for at, item in enumerate(items)
+    ]
+
+
+def _last_said(items: list[Item]) -> int | None:
+    """Where the user message is that the gateway takes for what is to be answered."""
+    for at in range(len(items) - 1, -1, -1):
+        if items[at]["type"] != "message" or items[at]["role"] == "assistant":
+            return None
+        if items[at]["role"] == "user":
+            return at
+    return None
+
+
+def _beginning_of_the_turn(items: list[Item]) -> int:
+    """Where what came after the agent's latest answer begins."""
+    for number in range(len(items), 0, -1):
+        item = items[number - 1]
+        if item["type"] == "function_call" or item.get("role") == "assistant":
+            return number
+    return 0
+
+
+def _parts(item: Item) -> list[Item]:
+    content = item.get("content", item.get("output"))
+    return content if isinstance(content, list) else []
+
+
+def _texts(item: Item) -> list[Item]:
+    if isinstance(item["content"], str):
+        return [{"type": "input_text", "text": item["content"]}]
+    return [part for part in item["content"] if not media.is_medium(part)]
+
+
+def _media(item: Item) -> list[Item]:
+    return [part for part in _parts(item) if media.is_medium(part)]
+
+
+def _in_words(item: Item) -> Item:
+    """The item with text alone, whatever it had besides named in words."""
+    if item["type"] == "function_call_output":
+        texts = [_words(part) for part in _parts(item)]
+        return item | {"output": "\n".join(texts)} if texts else item
+    if not _media(item):
+        return item
+    kind = "output_text" if item["role"] == "assistant" else "input_text"
+    return item | {
+        "content": [
+            {"type": kind, "text": media.words_for(part)} if media.is_medium(part) else part
+            for part in _parts(item)
+        ]
+    }
+
+
+def _words(part: Item) -> str:
+    return media.words_for(part) if media.is_medium(part) else str(part["text"])

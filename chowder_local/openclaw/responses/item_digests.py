@@ -1,0 +1,87 @@
+"""Digests of the items of a conversation, by which one that was sent before is recognized (pure).
+
+SDKs write the same item in different forms: content as a string or as parts, with ids, statuses
+and annotations or without. A digest is made of what an item says and leaves the rest out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
+
+from chowder_local.core.errors.agents import MessageRefused
+from chowder_local.openclaw.responses import inputs, media
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from chowder_local.openclaw.responses.inputs import Item
+
+DIGEST_BYTES = 16
+
+_RULES = ("system", "developer")
+
+
+def digest(item: Item) -> bytes | None:
+    """The digest of an item that was translated for the gateway.
+
+    None for one that leaves no trace in a conversation: a rule for one message, or no content.
+    """
+    if item["type"] == "function_call":
+        call_id = item.get("call_id") or item.get("id")
+        return _digest("call", call_id, item["name"], _canonical(item["arguments"]))
+    if item["type"] == "function_call_output":
+        return _digest("output", item["call_id"], *_content(item["output"]))
+    content = list(_content(item["content"]))
+    return None if item["role"] in _RULES or not any(content) else _digest(item["role"], *content)
+
+
+def of_items(items: Iterable[Item]) -> list[bytes]:
+    """The digests of those that leave a trace."""
+    return [each for item in items if (each := digest(item)) is not None]
+
+
+def of_output(output: Iterable[Mapping[str, Any]]) -> list[bytes]:
+    """The digests of an answer's items, as clients send them back."""
+    try:
+        return of_items(item for each in output if (item := inputs.item(each)) is not None)
+    except MessageRefused:
+        # An agent may have put anything there; nobody will be able to send it back.
+        return []
+
+
+def words(item: Item) -> str:
+    """The text of what a user says or gives back, without differences that nobody sees."""
+    said = item.get("content") if item.get("role") == "user" else item.get("output")
+    return "" if said is None else next(_content(said))
+
+
+def plain(text: str) -> str:
+    """A text without differences that nobody sees."""
+    return " ".join(text.split())
+
+
+def _content(content: str | list[Item]) -> Iterator[str]:
+    """The text, then a digest of each image and file."""
+    if isinstance(content, str):
+        yield plain(content)
+        return
+    yield plain(" ".join(part["text"] for part in content if not media.is_medium(part)))
+    for part in content:
+        if media.is_medium(part):
+            source = json.dumps(part, sort_keys=True).encode()
+            yield hashlib.sha256(source).hexdigest()
+
+
+def _canonical(arguments: str) -> str:
+    try:
+        return json.dumps(json.loads(arguments), sort_keys=True)
+    except (ValueError, RecursionError):
+        return plain(arguments)
+
+
+def _digest(*parts: object) -> bytes:
+    # A digest of parts that may hold anything, so their borders must be certain; halves of
+    # characters that take two are escaped.
+    return hashlib.sha256(json.dumps(parts).encode()).digest()[:DIGEST_BYTES]

@@ -1,0 +1,126 @@
+"""From what clients of the Responses API send to what OpenClaw's gateway takes (pure).
+
+Liberal in: each SDK has its habits, and the gateway refuses most of them (a missing item type,
+an unknown key, OpenAI's own form of an image). What has no meaning here is dropped (`DROPPED`),
+what cannot be honoured is refused with words.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from chowder_local.core.errors.agents import MessageRefused
+from chowder_local.openclaw.responses import history, inputs, media, structured_outputs, tools
+from chowder_local.openclaw.responses.validators import as_object
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from chowder_local.openclaw.responses.history import Input
+    from chowder_local.openclaw.responses.structured_outputs import Format
+
+PASSED_ON = frozenset(
+    {
+        "stream", "max_output_tokens", "max_tool_calls", "user", "temperature", "top_p",
+        "metadata", "store", "previous_response_id",
+    }
+)  # fmt: skip
+"""Members that go to the gateway as they are."""
+
+TRANSLATED = frozenset(
+    {
+        "model", "input", "instructions", "tools", "tool_choice", "parallel_tool_calls", "text",
+        "reasoning",
+    }
+)  # fmt: skip
+"""Members of which something else becomes."""
+
+DROPPED = frozenset(
+    {
+        "context_management", "frequency_penalty", "include", "moderation", "presence_penalty",
+        "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention", "safety_identifier",
+        "service_tier", "stream_options", "top_logprobs", "truncation",
+    }
+)  # fmt: skip
+"""Members that are taken and have no effect, as is every member that nobody knows. Nor have
+`store` (an agent always remembers), `previous_response_id` (a conversation goes on where it is),
+`max_tool_calls`, `text.verbosity` and `reasoning`, of which the agent's own settings decide."""
+
+REFUSED = {
+    "background": "a response in the background is not available; stream it instead.",
+    "conversation": "conversations are not kept here; name one in the path instead: "
+    "…/session/<any name>/responses.",
+    "prompt": "prompt templates are not kept here; send the prompt's text.",
+}
+"""Members that cannot be honoured, with what is said of each."""
+
+EFFORTS = ("low", "medium", "high")
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A message on its way: the gateway's request, and what is to be made of its answer."""
+
+    request: dict[str, Any]
+    format: Format | None = None
+    is_single: bool = False
+    """Whether an answer may hold one function call at most."""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """From names by which the agent knows functions to the client's."""
+    may_show_images: bool = False
+    """Whether a model that sees is needed."""
+    given: Input = field(default_factory=lambda: history.Input((), ()))
+    """What the client has sent, of which `request` has all."""
+
+    def of_items(self, items: Iterable[dict[str, Any]]) -> Turn:
+        """The same with these items of the input and no others."""
+        value = inputs.gateway_input(list(items))
+        return replace(
+            self,
+            request={**self.request, "input": value},
+            may_show_images=any(media.may_show_images(part) for part in _parts(value)),
+        )
+
+
+def turn(body: Mapping[str, Any]) -> Turn:
+    """The turn that a client asks for. Raises MessageRefused."""
+    for member, words in REFUSED.items():
+        if body.get(member):
+            raise MessageRefused(f"{member}: {words}")
+    offer = tools.offer(body)
+    # A call that is demanded of a client's function comes before the answer.
+    wanted = structured_outputs.wanted(as_object(body.get("text"), "text"))
+    asked_for = None if offer.is_demanding else wanted
+    request = {key: body[key] for key in PASSED_ON if body.get(key) is not None}
+    request["model"] = "openclaw"
+    given = history.parsed(body["input"])
+    is_text = isinstance(body["input"], str)
+    request["input"] = body["input"] if is_text else inputs.gateway_input(list(given.items))
+    if inputs.is_blank(request["input"]):
+        raise MessageRefused("input: there is nothing but white space in it.")
+    rules = [body.get("instructions"), offer.rule]
+    if asked_for is not None:
+        theirs = offer.tools if offer.mode == "auto" else []
+        request["tools"] = [*theirs, asked_for.tool]
+        rules.append(asked_for.rule(offer))
+    elif offer.tools:
+        request |= {"tools": offer.tools, "tool_choice": offer.choice}
+    if instructions := "\n\n".join(filter(None, rules)):
+        request["instructions"] = instructions
+    if (effort := as_object(body.get("reasoning"), "reasoning").get("effort")) in EFFORTS:
+        request["reasoning"] = {"effort": effort}
+    return Turn(
+        request=request,
+        format=asked_for,
+        is_single=offer.is_single,
+        names=offer.names,
+        may_show_images=any(media.may_show_images(part) for part in _parts(request["input"])),
+        given=given,
+    )
+
+
+def _parts(items: str | list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for item in items if isinstance(items, list) else []:
+        content = item.get("content")
+        yield from content if isinstance(content, list) else []

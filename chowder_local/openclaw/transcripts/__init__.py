@@ -1,0 +1,1 @@
+"""Conversations as OpenClaw keeps them, read from an agent's home."""

@@ -1,0 +1,75 @@
+"""Which recordings are made and answered from."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Self
+
+from chowder_local.relay.recordings import folders
+from chowder_local.relay.recordings.entries import AnsweredCall, Entry
+from chowder_local.relay.recordings.player import Playback
+from chowder_local.relay.recordings.recorder import Recorder, asked_by
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from chowder_local.core.domain import InstanceId
+    from chowder_local.relay.call_log import Exchange
+
+
+class Recordings:
+    """The server's own recording or playback, and playbacks of single instances."""
+
+    def __init__(self, recorder: Recorder | None = None, playback: Playback | None = None) -> None:
+        self.recorder = recorder
+        self._playback = playback
+        self._of: dict[InstanceId, Playback] = {}
+
+    @classmethod
+    async def open(cls, record: Path | None, replay: Path | None) -> Self:
+        """As the server is started. Raises SettingsInvalid for what is no recording."""
+        recorder = playback = None
+        if record is not None:
+            # What is there is gone on with.
+            recorder = Recorder(record, await asyncio.to_thread(folders.last_number, record))
+        if replay is not None:
+            playback = Playback(await asyncio.to_thread(folders.read, replay))
+        return cls(recorder, playback)
+
+    @property
+    def is_replayed(self) -> bool:
+        """Whether all are answered from a recording that the server was started with."""
+        return self._playback is not None
+
+    def put(self, instance_id: InstanceId, entries: Mapping[str, Entry]) -> None:
+        """Has an instance's model calls answered from these, in place of earlier ones."""
+        self._of[instance_id] = Playback(entries)
+
+    def entries(self, instance_id: InstanceId) -> Mapping[str, Entry] | None:
+        """What an instance's own playback answers from."""
+        found = self._of.get(instance_id)
+        return None if found is None else found.entries
+
+    def remove(self, instance_id: InstanceId) -> None:
+        """Ends an instance's playback, if there is one."""
+        self._of.pop(instance_id, None)
+
+    def playback(self, instance_id: InstanceId | None) -> Playback | None:
+        """What an instance's model calls are answered from; of a spare's nothing is recorded."""
+        if instance_id is None:
+            return None
+        return self._of.get(instance_id) or self._playback
+
+
+def recorded(exchanges: Iterable[Exchange]) -> dict[str, Entry]:
+    """A recording of model calls that were kept, by file name; those without an answer are none."""
+    entries: dict[str, Entry] = {}
+    for exchange in exchanges:
+        asked = asked_by(exchange.provider, exchange.path, exchange.request)
+        if asked is not None and exchange.is_whole and exchange.status is not None:
+            body = b"".join(chunk.data for chunk in exchange.chunks)
+            answered = AnsweredCall.of(exchange.status, exchange.content_type, body)
+            entry = Entry(asked=asked, answered=answered)
+            entries[folders.name_of(len(entries) + 1, entry)] = entry
+    return entries

@@ -1,0 +1,106 @@
+"""Reading YAML and JSON such that whatever is wrong with it can be found in the file."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import yaml
+
+from chowder_local.core.errors.process import SettingsInvalid
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    Part = int | str
+
+
+class Places:
+    """Where the parts of a file's content are; a part is named by the way to it."""
+
+    def __init__(self, file: Path, root: yaml.Node | None) -> None:
+        self._file = file
+        self._root = root
+
+    def wrong(self, way: Sequence[Part], words: str) -> NoReturn:
+        """Raises SettingsInvalid with file, line, the way there, and what to do."""
+        line = self._line(way)
+        where = str(self._file) if line is None else f"{self._file}, line {line}"
+        raise SettingsInvalid(f"{where}{_written(way)}: {words}")
+
+    def _line(self, way: Sequence[Part]) -> int | None:
+        """The line of the part, or of what it would be in."""
+        if (node := self._root) is None:
+            return None
+        line = node.start_mark.line
+        for part in way:
+            found = _below(node, part)
+            if found is None:
+                break
+            line, node = found
+        return int(line) + 1
+
+
+def read(file: Path) -> tuple[Any, Places]:
+    """The content of a seed file. Raises SettingsInvalid."""
+    try:
+        text = file.read_text("utf-8")
+    except OSError as failure:
+        raise SettingsInvalid(f"{file} cannot be read: {failure.strerror}.") from None
+    except UnicodeDecodeError:
+        raise SettingsInvalid(f"{file} is not text in UTF-8.") from None
+    try:
+        # Most of JSON is YAML, too; what is not has no lines, which is all that is lost.
+        content = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
+    except json.JSONDecodeError as broken:
+        raise SettingsInvalid(f"{file}, line {broken.lineno}: {broken.msg}.") from None
+    except yaml.YAMLError as broken:
+        raise SettingsInvalid(_told(file, broken)) from None
+    places = Places(file, _composed(text))
+    _check_names(places, places._root, ())
+    return content, places
+
+
+def _composed(text: str) -> yaml.Node | None:
+    try:
+        return yaml.compose(text, yaml.SafeLoader)
+    except yaml.YAMLError:
+        return None
+
+
+def _told(file: Path, broken: yaml.YAMLError) -> str:
+    if isinstance(broken, yaml.MarkedYAMLError) and broken.problem_mark is not None:
+        return f"{file}, line {broken.problem_mark.line + 1}: {broken.problem}."
+    return f"{file} is no YAML: {broken}"
+
+
+def _check_names(places: Places, node: yaml.Node | None, way: tuple[Part, ...]) -> None:
+    """Raises SettingsInvalid for a name that is there twice: YAML lets the last one win."""
+    if isinstance(node, yaml.SequenceNode):
+        for index, each in enumerate(node.value):
+            _check_names(places, each, (*way, index))
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for name, value in node.value:
+            if name.value in seen:
+                places.wrong((*way, name.value), "This name is there twice; remove one of them.")
+            seen.add(str(name.value))
+            _check_names(places, value, (*way, str(name.value)))
+
+
+def _below(node: yaml.Node, part: Part) -> tuple[int, yaml.Node] | None:
+    if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+        value: yaml.Node = node.value[part]
+        return value.start_mark.line, value
+    if isinstance(node, yaml.MappingNode):
+        # Of a name that is there twice, the one that is too many.
+        for name, value in reversed(node.value):
+            if name.value == str(part):
+                return name.start_mark.line, value
+    return None
+
+
+def _written(way: Sequence[Part]) -> str:
+    parts = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in way]
+    return f", {''.join(parts).removeprefix('.')}" if parts else ""

@@ -1,1 +1,0 @@
-"""HTTP in: the route table, handlers, payloads, failures and middleware."""

@@ -1,0 +1,266 @@
+"""The API in process, with everything real behind it but the engine."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from chowder_local.accounts.cost_report import Spending
+from chowder_local.accounts.dashboard_sessions import SignIns
+from chowder_local.accounts.keys import Keys
+from chowder_local.api.openapi.document import document
+from chowder_local.api.routes import OPERATIONS, routes
+from chowder_local.app.compose import State, api
+from chowder_local.core.domain import ApiKey, KeyId, Tier
+from chowder_local.core.errors.sandboxes import EngineUnavailable
+from chowder_local.core.secrets import digest
+from chowder_local.core.settings import Settings
+from chowder_local.dashboard.assets import Assets
+from chowder_local.dashboard.chat_stream import Talks
+from chowder_local.dashboard.rendering import Rendering
+from chowder_local.dashboard.services import Dashboard, DashboardServices
+from chowder_local.diagnostics.server import Checkup
+from chowder_local.http.body_memory import LARGEST_AT_ONCE, Budget
+from chowder_local.http.listener import with_state
+from chowder_local.instances.conversations.idempotency import IdempotentMessages
+from chowder_local.instances.conversations.session_names import SessionNames
+from chowder_local.instances.lifecycle.organization_reset import Resets
+from chowder_local.instances.monitoring.usage_samples import Gauges
+from chowder_local.relay.call_log import Exchanges
+from chowder_local.store.dashboard_sessions import DashboardSessionQueries
+from chowder_local.store.idempotent_answers import IdempotentAnswerQueries
+from tests.scripted.world import MAX_BODY_BYTES, World, open_world
+
+if TYPE_CHECKING:
+    import re
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from starlette.applications import Starlette
+    from starlette.types import ASGIApp
+
+    from chowder_local.core.domain import Instance
+    from chowder_local.engine.engine_facts import EngineFacts
+
+ALLOWED_ORIGIN = "https://app.example"
+ALLOWED_HOSTS = ["server.test", "chowder.internal"]
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    async with open_world(tmp_path) as world:
+        yield world
+
+
+def services_of(world: World) -> DashboardServices:
+    """What handlers may call, from a world's parts."""
+    return DashboardServices(
+        organizations=world.organizations,
+        authentication=world.authentication,
+        keys=Keys(world.keys, world.instances, world.clock),
+        subscriptions=world.subscriptions,
+        spending=Spending(world.usage),
+        lifecycle=world.lifecycle,
+        egress=world.egress,
+        snapshots=world.snapshots,
+        forks=world.forks,
+        exports=world.exports,
+        boots=world.boots,
+        conversations=world.conversations,
+        idempotency=IdempotentMessages(
+            IdempotentAnswerQueries(world.database, world.vault), world.clock
+        ),
+        reading=world.reading,
+        files=world.files,
+        skills=world.skills,
+        channels=world.channels,
+        config_editing=world.config_editing,
+        engine=world.engine,
+        health=world.health,
+        scripts=world.scripts,
+        recordings=world.recordings,
+        exchanges=Exchanges(),
+        session_names=SessionNames(world.sessions),
+        events=world.events,
+        faults=world.faults,
+        resets=Resets(
+            instances=world.instances,
+            lifecycle=world.lifecycle,
+            keys=Keys(world.keys, world.instances, world.clock),
+            faults=world.faults,
+            scripts=world.scripts,
+            snapshots=world.snapshots,
+        ),
+        metrics=world.metrics,
+        dashboard=dashboard_of(world),
+        vault=world.vault,
+        stopping=world.stopping,
+        max_body_bytes=MAX_BODY_BYTES,
+        budget=Budget(LARGEST_AT_ONCE * MAX_BODY_BYTES),
+    )
+
+
+def dashboard_of(world: World) -> Dashboard:
+    """What the dashboard's pages are made of; its findings are of this machine."""
+    settings, rendering = Settings(data_dir=world.home.parent), _rendering()
+
+    async def engine_facts() -> EngineFacts:
+        raise EngineUnavailable("Nobody asks a scripted engine. Start a real one.")
+
+    return Dashboard(
+        sign_ins=SignIns(
+            authentication=world.authentication,
+            keys=world.keys,
+            sessions=DashboardSessionQueries(world.database),
+            vault=world.vault,
+            store_id="5eed",
+            clock=world.clock,
+        ),
+        gauges=Gauges(world.engine, world.instances),
+        checkup=Checkup(settings, world.health, engine_facts),
+        assets=_assets(),
+        rendering=rendering,
+        talks=Talks(),
+        base_url="http://server.test/v1",
+        env_command='eval "$(chowder-local env)"',
+    )
+
+
+@cache
+def _assets() -> Assets:
+    return Assets()
+
+
+@cache
+def _rendering() -> Rendering:
+    """For all worlds, which change nothing of it: each template is compiled once."""
+    return Rendering(_assets())
+
+
+@pytest.fixture
+def served(world: World) -> DashboardServices:
+    return services_of(world)
+
+
+@pytest.fixture
+def app(served: DashboardServices, world: World) -> ASGIApp:
+    return app_of(world, served)
+
+
+def app_of(world: World, services: DashboardServices | None = None) -> ASGIApp:
+    """The API over a world."""
+    services = services or services_of(world)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[State]:
+        yield {"services": services}
+
+    app = api([ALLOWED_ORIGIN], lifespan, world.metrics, ALLOWED_HOSTS)
+    return with_state(app, {"services": services})
+
+
+@dataclass
+class Api:
+    """A client of the API; it sends its organization's key unless told otherwise.
+
+    A call fails if the document does not have the answer's status for its operation.
+    `is_documented=False` is for what the document leaves out: refusals at the gate, injected
+    faults and defects.
+    """
+
+    client: httpx.AsyncClient
+    world: World
+    services: DashboardServices
+
+    async def call(self, method: str, path: str, **request: Any) -> httpx.Response:
+        key = request.pop("key", self.world.key)
+        headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+        headers |= request.pop("headers", {})
+        is_documented = request.pop("is_documented", True)
+        answer = await self.client.request(method, path, headers=headers, **request)
+        assert not is_documented or is_in_document(answer), f"{method} {path}: {answer.text}"
+        return answer
+
+    async def get(self, path: str, **request: Any) -> httpx.Response:
+        return await self.call("GET", path, **request)
+
+    async def post(self, path: str, **request: Any) -> httpx.Response:
+        return await self.call("POST", path, **request)
+
+    async def patch(self, path: str, **request: Any) -> httpx.Response:
+        return await self.call("PATCH", path, **request)
+
+    async def other_key(self) -> str:
+        """The key of another organization."""
+        _, key = await self.world.organizations.signup("Others")
+        return key
+
+    async def add_key(self, raw_key: str, **fields: Any) -> None:
+        """Gives the organization one more key, of whatever kind."""
+        known: dict[str, Any] = {
+            "id": KeyId(raw_key),
+            "organization_id": self.world.organization_id,
+            "name": "more",
+            "prefix": raw_key[:12],
+            "created_at": self.world.clock.now,
+        }
+        await self.world.keys.add(ApiKey(**known | fields), digest(raw_key))
+
+
+@cache
+def _documented() -> list[tuple[re.Pattern[str], dict[str, Any]]]:
+    """What the document has of each path, in the order in which paths are looked for."""
+    paths = document(OPERATIONS)["paths"]
+    return [
+        (route.path_regex, paths[route.path.replace(":path}", "}")]) for route in routes(OPERATIONS)
+    ]
+
+
+def is_in_document(answer: httpx.Response) -> bool:
+    """Whether the answer's status is one that the document has of its operation, if it has one."""
+    method, path = answer.request.method.lower(), answer.request.url.path
+    for regex, operations in _documented():
+        if method in operations and regex.match(path):
+            known = operations[method]["responses"]
+            status = str(answer.status_code)
+            return not {status, f"{status[0]}XX"}.isdisjoint(known)
+    return True
+
+
+@pytest.fixture
+async def http(app: ASGIApp, world: World, served: DashboardServices) -> AsyncIterator[Api]:
+    async with open_client(app) as client:
+        yield Api(client, world, served)
+
+
+@pytest.fixture(scope="module")
+async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Api]:
+    """A client of an API that all tests of a module share: each leaves it as it found it, but for
+    what no other test looks at. Its organization may have many agents.
+    """
+    async with open_world(tmp_path_factory.mktemp("shared")) as world:
+        await world.organizations.move(world.organization_id, Tier.LOBSTER, is_paid_for=False)
+        services = services_of(world)
+        async with open_client(app_of(world, services)) as client:
+            yield Api(client, world, services)
+
+
+@pytest.fixture(scope="module")
+async def agent(shared: Api) -> Instance:
+    """A running instance of the shared organization."""
+    return await shared.world.created()
+
+
+def open_client(app: ASGIApp) -> httpx.AsyncClient:
+    """A client of an application in process."""
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://server.test")

@@ -1,0 +1,234 @@
+"""Every page of the dashboard: who opens it, from where it may be told to act, and its headers."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from starlette.requests import Request
+from starlette.responses import Response
+
+from chowder_local.accounts.keys import KeyDraft
+from chowder_local.core.domain import Permission
+from chowder_local.core.errors.requests import ActionRefused
+from chowder_local.core.fault_injection import FaultDraft, FaultKind
+from chowder_local.dashboard.guard import guarded
+from chowder_local.dashboard.rendering import RELOADING_HASH
+from chowder_local.dashboard.routes import PAGES, Page
+from chowder_local.dashboard.tabs import TABS
+from tests.api.conftest import ALLOWED_ORIGIN
+from tests.api.dashboard.conftest import NAVIGATING, ORIGIN, Elements, Visitor
+
+CLOSED = [each for each in PAGES if not each.is_open]
+ACTIONS = [each for each in PAGES if each.method != "GET"]
+OTHERS = [
+    {"Origin": "http://server.test:3000"},
+    {"Origin": "http://localhost:3000"},
+    {"Origin": ALLOWED_ORIGIN},
+    {"Origin": "https://evil.example"},
+    {"Origin": "null"},
+    {"Origin": "null", "Sec-Fetch-Site": "cross-site"},
+    {"Sec-Fetch-Site": "same-site"},
+    {"Sec-Fetch-Site": "cross-site"},
+    {},
+]
+"""Where a request may come from that is none of our pages; a browser says at least one of them."""
+
+
+OURS = [
+    {"Origin": ORIGIN},
+    {"Origin": ORIGIN, "Sec-Fetch-Site": "same-origin"},
+    {"Origin": "null", "Sec-Fetch-Site": "same-origin"},
+    {"Sec-Fetch-Site": "same-origin"},
+]
+
+ISOLATING = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+
+
+def name(page: Page) -> str:
+    return f"{page.method} {page.path}"
+
+
+async def addresses(visitor: Visitor) -> dict[str, str]:
+    """Where each page of the visitor's organization is, by its name; all of it is really there."""
+    agent, services = await visitor.http.world.created(), visitor.http.services
+    call = services.exchanges.begin(
+        agent.organization_id, agent.id, "openai", "v1/chat/completions", b"{}"
+    )
+    draft = KeyDraft("ours", [agent.id], [Permission.READ])
+    key, _ = await services.keys.create(agent.organization_id, draft)
+    fault = services.faults.add(agent.organization_id, FaultDraft(FaultKind.MESSAGE))
+    places = {
+        "instance_id": agent.id, "exchange_id": call.id, "token": "none", "key_id": key.id,
+        "fault_id": fault.id, "position": "1", "channel": "telegram",
+        "snapshot_id": (await services.snapshots.take(agent)).id,
+    }  # fmt: skip
+    return {name(page): page.path.format(**places) for page in PAGES}
+
+
+async def belongings(visitor: Visitor) -> list[object]:
+    """What the organization has that a page could change."""
+    services, mine = visitor.http.services, visitor.http.world.organization_id
+    return [
+        await services.organizations.details(mine),
+        [
+            each
+            async for page in visitor.http.world.instances.of_organization(mine)
+            for each in page
+        ],
+        [each async for page in services.keys.all(mine) for each in page],
+        await services.snapshots.of_organization(mine),
+        services.faults.of(mine),
+    ]
+
+
+def test_only_signing_in_is_open_to_strangers() -> None:
+    opened = {name(page) for page in PAGES if page.is_open}
+    assert opened == {"GET /sign-in", "POST /sign-in", "POST /sign-in/link"}
+
+
+async def test_nothing_is_shown_or_done_without_signing_in(stranger: Visitor) -> None:
+    paths, had = await addresses(stranger), await belongings(stranger)
+    unlike = {}
+    for page in CLOSED:
+        path = paths[name(page)]
+        got = {}
+        if page.method == "GET":
+            answer = await stranger.get(path)
+            got["read"] = (answer.status_code, answer.headers.get("Location"))
+            # Of a program that asks for a page, nobody knows what it would do with another one.
+            got["program"] = ((await stranger.http.client.get(path)).status_code, None)
+            answer = await stranger.get(path, HX_Request="true")
+        else:
+            answer = await stranger.sent(path)
+        got["htmx"] = (answer.status_code, answer.headers.get("HX-Redirect"))
+        wanted = {"read": (303, f"/sign-in?next={path}"), "program": (401, None)}
+        wanted = wanted if page.method == "GET" else {}
+        if got != wanted | {"htmx": (200, "/sign-in?next=/")}:
+            unlike[name(page)] = got
+    assert not unlike
+    assert await belongings(stranger) == had
+
+
+async def test_nothing_of_another_organization_is_there(stranger: Visitor) -> None:
+    paths, had = await addresses(stranger), await belongings(stranger)
+    await stranger.signed_in(await stranger.http.other_key())
+    found = {}
+    for page in CLOSED:
+        if "{" in page.path:
+            ask = stranger.get if page.method == "GET" else stranger.sent
+            answer = await ask(paths[name(page)])
+            if answer.status_code != 404:
+                found[name(page)] = answer.status_code
+    assert not found
+    assert await belongings(stranger) == had
+
+
+async def test_only_our_own_pages_can_have_something_done(visitor: Visitor) -> None:
+    paths, had = await addresses(visitor), await belongings(visitor)
+    form = {"name": "forged", "key": visitor.http.world.key}
+    obeyed = {}
+    for page in ACTIONS:
+        # A form of another page can send everything but a header of its own choice.
+        foreign = [{"Origin": "http://localhost:3000"}, {}]
+        attempts = [headers | more for headers in foreign for more in ({}, {"HX-Request": "true"})]
+        # So one without htmx's may be of another page, whatever else it says.
+        attempts += [] if page.is_open else [{"Origin": ORIGIN}]
+        for headers in attempts:
+            answer = await visitor.http.client.post(paths[name(page)], data=form, headers=headers)
+            if answer.status_code != 403 or "Set-Cookie" in answer.headers:
+                obeyed[name(page), str(headers)] = answer.status_code
+    assert not obeyed
+    assert await belongings(visitor) == had
+
+
+@pytest.mark.parametrize("is_open", [True, False])
+async def test_an_action_from_anywhere_else_does_not_get_to_its_handler(is_open: bool) -> None:
+    async def handler(_: Request) -> Response:
+        raise AssertionError("the handler has been called")
+
+    for headers in OTHERS:
+        for more in ({}, {"HX-Request": "true"}):
+            with pytest.raises(ActionRefused):
+                await guarded(handler, is_open=is_open)(action(headers | more))
+
+
+async def test_an_action_of_our_own_pages_gets_to_its_handler() -> None:
+    async def handler(_: Request) -> Response:
+        return Response("done")
+
+    for headers in OURS:
+        assert (await guarded(handler, is_open=True)(action(headers))).body == b"done"
+
+
+def action(headers: dict[str, str]) -> Request:
+    fields = {"Host": "server.test"} | headers
+    raw = [(name.lower().encode(), value.encode()) for name, value in fields.items()]
+    return Request({"type": "http", "method": "POST", "path": "/", "headers": raw})
+
+
+async def test_pages_of_other_origins_read_nothing_with_our_cookie(visitor: Visitor) -> None:
+    for origin in ("http://localhost:3000", ALLOWED_ORIGIN):
+        answer = await visitor.get("/", Origin=origin)
+        assert "Access-Control-Allow-Credentials" not in answer.headers
+        asked = await visitor.http.client.options(
+            "/instances",
+            headers={
+                "Origin": origin,
+                "Access-Control-Request-Method": "POST",
+                "Access-Control-Request-Headers": "hx-request",
+            },
+        )
+        assert "Access-Control-Allow-Credentials" not in asked.headers
+
+
+async def test_a_page_may_load_and_run_nothing_but_our_own_files_and_one_script(
+    visitor: Visitor,
+) -> None:
+    pages = [await visitor.get(path) for path in ("/", "/health", "/nowhere")]
+    visitor.http.client.cookies.clear()
+    for answer in (*pages, await visitor.get("/sign-in")):
+        assert answer.headers["Content-Type"].startswith("text/html"), answer.url
+        said = answer.headers["Content-Security-Policy"].split(";")
+        assert dict(each.strip().split(" ", 1) for each in said) == {
+            "default-src": "'none'",
+            "script-src": f"'self' '{RELOADING_HASH}'",
+            "style-src": "'self'",
+            "img-src": "'self' data:",
+            "connect-src": "'self'",
+            "form-action": "'self'",
+            "base-uri": "'none'",
+            "frame-ancestors": "'none'",
+        }, answer.url
+        assert {name: answer.headers.get(name) for name in ISOLATING} == ISOLATING, answer.url
+
+
+async def test_nothing_in_a_page_is_code_or_style_of_its_own(visitor: Visitor) -> None:
+    agent = await visitor.http.world.created()
+    paths = ["/", *(f"/instances/{agent.id}{part}" for part, _ in TABS)]
+    pages = [(await visitor.get(path)).text for path in paths]
+    visitor.http.client.cookies.clear()
+    for html in (*pages, (await visitor.get("/sign-in")).text):
+        elements = Elements(html)
+        assert not elements.all("style")
+        for _, attributes in elements.found:
+            assert "style" not in attributes
+            assert not [each for each in attributes if re.match(r"on|hx-on|hx-vals", each)]
+        for script in elements.all("script"):
+            assert (script["src"] or "").startswith("/assets/")
+
+
+async def test_the_dashboard_is_no_part_of_the_api(visitor: Visitor) -> None:
+    described = (await visitor.http.client.get("/openapi.json")).json()["paths"]
+    assert not set(described) & {each.path for each in PAGES}
+
+
+async def test_head_is_answered_as_get_is(visitor: Visitor) -> None:
+    answer = await visitor.http.client.head("/", headers=NAVIGATING)
+    assert (answer.status_code, answer.content) == (200, b"")

@@ -1,0 +1,204 @@
+"""The inspector: model calls in a list, one of them whole, and what can be made of it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from chowder_local.core.domain import ModelProvider
+from chowder_local.core.fault_injection import FaultKind
+from chowder_local.dashboard.inspector import PORTION
+from chowder_local.relay.offline import model as offline
+from chowder_local.relay.offline.conversation import Called, Reply
+from tests.api.dashboard.conftest import Elements
+
+if TYPE_CHECKING:
+    from chowder_local.core.domain import Instance
+    from chowder_local.relay.call_log import Exchange
+    from tests.api.dashboard.conftest import Visitor
+
+HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(1)>{{ 7*7 }}'
+PATH = "v1/chat/completions"
+
+
+def asked(words: str, model: str = "gpt-4o") -> dict[str, Any]:
+    system = {"role": "system", "content": "You are an agent."}
+    tool = {"type": "function", "function": {"name": "exec", "parameters": {"type": "object"}}}
+    messages = [system, {"role": "user", "content": words}]
+    return {
+        "model": model, "messages": messages, "tools": [tool],
+        "stream": True, "stream_options": {"include_usage": True},
+    }  # fmt: skip
+
+
+def called(
+    visitor: Visitor,
+    agent: Instance,
+    words: str = "Which way is north?",
+    *,
+    reply: Reply | None = None,
+    status: int = 200,
+    error: str | None = None,
+    path: str = PATH,
+    turn_id: str | None = None,
+) -> Exchange:
+    """A call of an agent's; without a reply it goes on."""
+    body = json.dumps(asked(words)).encode()
+    exchanges = visitor.http.services.exchanges
+    made = exchanges.begin(
+        agent.organization_id, agent.id, ModelProvider.OPENAI, path, body, turn_id
+    )
+    if reply is not None or error is not None:
+        made.status, made.source = status, "offline"
+        if reply is not None:
+            question = offline.asked(ModelProvider.OPENAI, PATH, "", body, 0)
+            assert isinstance(question, offline.Question)
+            for step in question.answered(reply).steps:
+                assert isinstance(step, bytes)
+                exchanges.came(made, step)
+        made.ended("refused" if error else "offline", error)
+    return made
+
+
+def listed(html: str) -> list[str]:
+    rows = [each["id"] or "" for each in Elements(html).all("tr") if "data-outcome" in each]
+    return [each.removeprefix("call-") for each in rows]
+
+
+async def test_calls_are_listed_latest_first(visitor: Visitor) -> None:
+    agent = await visitor.http.world.created()
+    first = called(visitor, agent, "One", reply=Reply("1"))
+    second = called(visitor, agent, "Two")
+    html = (await visitor.get("/inspector")).text
+    assert listed(html) == [second.id, first.id]
+    assert "answering" in html
+    assert agent.name in html
+
+
+async def test_an_organization_sees_its_own_only(visitor: Visitor) -> None:
+    agent = await visitor.http.world.created()
+    made = called(visitor, agent, reply=Reply("Up."))
+    await visitor.signed_in(await visitor.http.other_key())
+    assert listed((await visitor.get("/inspector")).text) == []
+    assert (await visitor.get(f"/inspector/{made.id}")).status_code == 404
+    for action in ("script", "fail"):
+        assert (await visitor.sent(f"/inspector/{made.id}/{action}")).status_code == 404
+
+
+SEARCHES: list[tuple[dict[str, str], list[int]]] = [
+    ({"q": "NORTH"}, [0]),
+    ({"q": "slow down"}, [1]),
+    ({"q": "gpt-4o"}, [1, 0]),
+    ({"status": "failed"}, [1]),
+    ({"status": "ok"}, [0]),
+    ({"status": "running"}, []),
+    ({"model": "gpt-4o", "status": ""}, [1, 0]),
+    ({"model": "gpt-5"}, []),
+    ({"instance": "another"}, []),
+    ({"q": "%"}, []),
+]
+
+
+async def test_calls_are_searched(visitor: Visitor) -> None:
+    agent = await visitor.http.world.created()
+    made = [
+        called(visitor, agent, "Which way is north?", reply=Reply("Up.")),
+        called(visitor, agent, "And south?", status=429, error="Slow down."),
+    ]
+    unlike = []
+    for query, found in SEARCHES:
+        answer = await visitor.http.client.get("/inspector", params=query)
+        if (got := listed(answer.text)) != [made[each].id for each in found]:
+            unlike.append((query, got))
+    assert not unlike
+
+
+async def test_more_is_shown_when_it_is_asked_for(visitor: Visitor) -> None:
+    agent = await visitor.http.world.created()
+    made = [called(visitor, agent, str(each)).id for each in range(PORTION + 3)][::-1]
+    first = (await visitor.get("/inspector")).text
+    assert listed(first) == made[:PORTION]
+    (more,) = [each for each in Elements(first).all("a") if "hx-select-oob" in each]
+    assert listed((await visitor.get(more["href"] or "")).text) == made[PORTION:]
+
+
+async def test_a_call_is_shown_whole(visitor: Visitor) -> None:
+    agent = await visitor.http.world.created()
+    reply = Reply("Let me look.", (Called("c1", "exec", {"command": "date"}),))
+    made = called(visitor, agent, reply=reply, turn_id="t1")
+    other = called(visitor, agent, "Again", turn_id="t1")
+    html = (await visitor.get(f"/inspector/{made.id}")).text
+    for words in ("You are an agent.", "Which way is north?", "Let me look.", "tokens", "exec"):
+        assert words.lower() in html.lower()
+    assert "{&#34;command&#34;: &#34;date&#34;}" in html
+    assert f"/inspector/{other.id}" in html
+    assert "$OPENAI_API_KEY" in html
+
+
+async def test_what_agents_and_models_say_is_text_wherever_it_stands(visitor: Visitor) -> None:
+    agent = await visitor.http.world.created()
+    reply = Reply(HOSTILE, (Called("c1", HOSTILE, {HOSTILE: HOSTILE}),))
+    made = called(visitor, agent, HOSTILE, reply=reply, path=PATH)
+    called(visitor, agent, HOSTILE, error=HOSTILE, status=400, path=f"x/{HOSTILE}")
+    for path in ("/inspector", f"/inspector/{made.id}", "/inspector/ex-2"):
+        html = (await visitor.get(path)).text
+        assert "alert(1)" in html
+        elements = Elements(html)
+        assert all("src" in each for each in elements.all("script"))
+        assert not [each for _, each in elements.found if "onerror" in each]
+
+
+async def test_a_call_becomes_a_scripted_reply_before_those_that_there_are(
+    visitor: Visitor,
+) -> None:
+    agent = await visitor.http.world.created()
+    scripts = visitor.http.services.scripts
+    for words in ("One", "Two"):
+        made = called(visitor, agent, words, reply=Reply(f"{words}!"))
+        answer = await visitor.sent(f"/inspector/{made.id}/script")
+        assert answer.status_code == 200, answer.text
+    running = scripts.of(agent.id)
+    assert running is not None
+    assert [each.match.text for each in running.script.replies] == ["Two", "One"]
+    assert [each.reply for each in running.script.replies] == ["Two!", "One!"]
+
+
+async def test_the_next_message_fails_if_that_is_asked_for(visitor: Visitor) -> None:
+    agent = await visitor.http.world.created()
+    made = called(visitor, agent, reply=Reply("Up."))
+    assert (await visitor.sent(f"/inspector/{made.id}/fail")).status_code == 200
+    (fault,) = visitor.http.services.faults.of(agent.organization_id)
+    assert (fault.asked.kind, fault.asked.instance_id, fault.asked.status) == (
+        FaultKind.MESSAGE, agent.id, 502,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("path", ["/inspector/ex-99", "/inspector/none"])
+async def test_a_call_that_is_not_there_is_not_found(visitor: Visitor, path: str) -> None:
+    assert (await visitor.get(path)).status_code == 404
+
+
+async def test_a_call_that_is_no_conversation_is_shown_as_it_is(visitor: Visitor) -> None:
+    agent = await visitor.http.world.created()
+    made = called(visitor, agent, reply=Reply("x"), path="v1/embeddings")
+    html = (await visitor.get(f"/inspector/{made.id}")).text
+    assert "As it was sent" in html
+
+
+async def test_an_attempt_leads_to_the_one_before_it(visitor: Visitor) -> None:
+    agent = await visitor.http.world.created()
+    called(visitor, agent, turn_id="another", error="Slow down.")
+    first = called(visitor, agent, turn_id="t", error="Slow down.")
+    second = called(visitor, agent, turn_id="t", reply=Reply("Up."))
+    second.tried(429, 1.5)
+    second.tried(None)
+    html = (await visitor.get("/inspector")).text
+    assert html.count("attempt") == 1
+    assert "4th attempt" in html
+    html = (await visitor.get(f"/inspector/{second.id}")).text
+    assert f'/inspector/{first.id}">{first.id}</a>, which failed' in html
+    assert "429 came back from offline, to be asked again after 1.5 s" in html
+    assert "nobody answered" in html
+    assert "attempt" not in (await visitor.get(f"/inspector/{first.id}")).text

@@ -1,0 +1,224 @@
+"""An instance's page: its conversations, and an answer as it comes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from chowder_local.dashboard.chat_stream import Answer
+from chowder_local.dashboard.transcript_rows import SHOWN_MAX
+from chowder_local.openclaw.session_keys import session_key
+from chowder_local.openclaw.transcripts.reader import TEXT_MAX
+from tests.api.dashboard.conftest import Elements
+from tests.scripted import gateway as scripted
+from tests.scripted.programs import done
+from tests.scripted.serving import eventually
+
+if TYPE_CHECKING:
+    from chowder_local.core.domain import Instance
+    from tests.api.dashboard.conftest import Visitor
+
+HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(1)>{{ 7*7 }}'
+MODEL = "claude-sonnet-4-20250514"
+
+
+def said(role: str, text: str, position: int = 1) -> dict[str, Any]:
+    parts = [{"type": "text", "text": text}]
+    return {"position": position, "role": role, "at": 0, "parts": parts}
+
+
+def kept(visitor: Visitor, *messages: dict[str, Any], has_more: bool = False) -> None:
+    """What OpenClaw has of the main conversation."""
+    for place in (visitor.http.world.programs, visitor.http.world.beside):
+        place.answers["list"] = done(sessions=[])
+        place.answers["read"] = done(is_known=True, messages=list(messages), has_more=has_more)
+
+
+async def spoken(visitor: Visitor, agent: Instance, text: str, **more: str) -> str:
+    """The address that a page listens to for the answer."""
+    form = {"text": text, "model": MODEL} | more
+    answer = await visitor.sent(f"/instances/{agent.id}/messages", form)
+    assert answer.status_code == 200, answer.text
+    (listener,) = [each for _, each in Elements(answer.text).found if "sse-connect" in each]
+    return listener["sse-connect"] or ""
+
+
+def events(body: str) -> list[tuple[str, str]]:
+    """The events of a stream with their data, as a browser hears them."""
+    heard = []
+    for block in body.split("\n\n"):
+        lines = block.split("\n")
+        name = next((each[7:] for each in lines if each.startswith("event: ")), "")
+        data = "\n".join(each[6:] for each in lines if each.startswith("data:"))
+        if name:
+            heard.append((name, data))
+    return heard
+
+
+async def test_it_shows_what_was_said_and_the_other_conversations(visitor: Visitor) -> None:
+    agent = await visitor.http.world.created()
+    kept(visitor, said("user", "Which way?"), said("assistant", HOSTILE, 2), has_more=True)
+    html = (await visitor.get(f"/instances/{agent.id}/conversation")).text
+    assert "Which way?" in html
+    assert "alert(1)" in html
+    elements = Elements(html)
+    assert all("src" in each for each in elements.all("script"))
+    assert not [each for _, each in elements.found if "onerror" in each]
+    assert elements.all("a", id="older")
+
+
+async def test_a_message_is_answered_as_it_comes(visitor: Visitor) -> None:
+    agent = await visitor.http.world.created()
+    answer = await visitor.get(await spoken(visitor, agent, "Hello!"))
+    assert answer.headers["Content-Type"].startswith("text/event-stream")
+    heard = events(answer.text)
+    assert heard[-1] == ("done", "")
+    assert "".join(data for name, data in heard if name == "piece")
+    # Once it is over, all of it comes rendered in the place of its pieces.
+    assert heard[-2][0] == "whole"
+    assert "<p>Hello there.</p>" in heard[-2][1]
+    (asked,) = visitor.http.world.gateway.messages
+    assert asked.body["stream"] is True
+    assert "Hello!" in json.dumps(asked.body["input"])
+
+
+async def test_a_message_to_a_named_conversation_goes_there(visitor: Visitor) -> None:
+    agent = await visitor.http.world.created()
+    await visitor.get(await spoken(visitor, agent, "Hello!", session="Größe 1"))
+    (asked,) = visitor.http.world.gateway.messages
+    assert session_key("Größe 1") in asked.headers.values()
+
+
+async def test_a_message_is_sent_once_whoever_listens_again(visitor: Visitor) -> None:
+    agent = await visitor.http.world.created()
+    address = await spoken(visitor, agent, "Hello!")
+    await visitor.get(address)
+    # A browser's stream does not ask again after that.
+    assert (await visitor.get(address)).status_code == 204
+    assert len(visitor.http.world.gateway.messages) == 1
+
+
+async def test_a_page_that_is_left_ends_the_agents_run(visitor: Visitor) -> None:
+    world = visitor.http.world
+    world.gateway.handler = scripted.endless
+    agent = await world.created()
+    address = await spoken(visitor, agent, "Hello!")
+    talk = visitor.http.services.dashboard.talks.take(address.rpartition("/")[2])
+    assert talk is not None
+    has_begun = asyncio.Event()
+
+    async def receive() -> dict[str, Any]:
+        await has_begun.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        if message.get("body"):
+            has_begun.set()
+
+    answer = Answer(talk, visitor.http.services, lambda _: b"piece")
+    async with asyncio.timeout(5):
+        await answer({"type": "http", "asgi": {"spec_version": "2.3"}}, receive, send)
+        await world.gateway.has_left.wait()
+
+
+async def test_an_answer_that_has_not_begun_when_the_server_stops_ends_its_stream(
+    visitor: Visitor, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = visitor.http.world
+    world.gateway.handler = scripted.silent
+    address = await spoken(visitor, await world.created(), "Hello!")
+    async with asyncio.TaskGroup() as group:
+        listening = group.create_task(visitor.get(address))
+        await eventually(lambda: world.gateway.messages, "the agent was asked")
+        visitor.http.services.stopping.begin()
+    assert listening.result().status_code == 200
+    assert "defect" not in caplog.text
+
+
+async def test_why_there_is_no_answer_is_said(visitor: Visitor) -> None:
+    world = visitor.http.world
+    world.gateway.handler = scripted.failing(500, {"error": {"message": "no", "code": "x"}})
+    agent = await world.created()
+    body = (await visitor.get(await spoken(visitor, agent, "Hello!"))).text
+    names = [name for name, _ in events(body)]
+    assert names == ["failed", "done"]
+
+
+async def test_nobody_else_hears_the_answer(visitor: Visitor) -> None:
+    agent = await visitor.http.world.created()
+    address = await spoken(visitor, agent, "Hello!")
+    await visitor.signed_in(await visitor.http.other_key())
+    assert (await visitor.get(address)).status_code == 404
+    assert not visitor.http.world.gateway.messages
+
+
+@pytest.mark.parametrize(
+    ("form", "status"),
+    [
+        ({"text": "Hi", "model": "no-such-model"}, 400),
+        ({"text": "", "model": MODEL}, 422),
+        ({"text": "Hi"}, 422),
+    ],
+)
+async def test_what_is_wrong_with_a_message_is_told_at_once(
+    visitor: Visitor, form: dict[str, str], status: int
+) -> None:
+    agent = await visitor.http.world.created()
+    answer = await visitor.sent(f"/instances/{agent.id}/messages", form)
+    assert answer.status_code == status
+    assert "notice bad" in answer.text
+
+
+async def test_one_that_is_stopped_takes_no_messages_and_says_so(visitor: Visitor) -> None:
+    agent = await visitor.http.world.stopped()
+    kept(visitor)
+    html = (await visitor.get(f"/instances/{agent.id}/conversation")).text
+    assert "It is stopped." in html
+    answer = await visitor.sent(f"/instances/{agent.id}/messages", {"text": "Hi", "model": MODEL})
+    assert answer.status_code == 409
+
+
+async def test_a_long_text_is_cut_and_can_be_had_whole(visitor: Visitor) -> None:
+    agent = await visitor.http.world.created()
+    text = HOSTILE + "x" * SHOWN_MAX
+    kept(visitor, said("user", text, 7))
+    html = (await visitor.get(f"/instances/{agent.id}/conversation")).text
+    assert text[:SHOWN_MAX] not in html
+    assert html.count("x" * 1000) < SHOWN_MAX / 1000
+    elements = Elements(html)
+    (whole,) = [
+        each for each in elements.all("button") if (each.get("id") or "").startswith("whole-7")
+    ]
+    answer = await visitor.get(whole["hx-get"] or "")
+    assert "x" * SHOWN_MAX in answer.text
+    assert "<script>" not in answer.text
+    (file,) = [each for each in elements.all("a") if "download" in each]
+    answer = await visitor.get(file["href"] or "")
+    assert answer.text == text
+    assert answer.headers["Content-Disposition"].startswith('attachment; filename="user-7.txt"')
+    assert answer.headers["Content-Type"] == "application/octet-stream"
+
+
+async def test_what_is_longer_than_a_page_bears_can_be_taken_along_only(visitor: Visitor) -> None:
+    agent = await visitor.http.world.created()
+    cut = said("assistant", "x" * SHOWN_MAX, 7)
+    cut["parts"][0] |= {"is_cut": True, "length": TEXT_MAX + 1}
+    call = {"type": "call", "id": "1", "name": "exec", "arguments": None, "is_cut": True}
+    kept(visitor, cut, {"position": 8, "role": "assistant", "parts": [call]})
+    html = (await visitor.get(f"/instances/{agent.id}/conversation")).text
+    assert "200,001 characters" in html
+    assert "too long for a page" in html
+    elements = Elements(html)
+    assert not [each for each in elements.all("button") if "whole" in (each.get("id") or "")]
+    assert len([each for each in elements.all("a") if "download" in each]) == 2
+
+
+async def test_a_message_that_is_not_there_is_not_found(visitor: Visitor) -> None:
+    agent = await visitor.http.world.created()
+    kept(visitor, said("user", "Hi", 7))
+    for turn in ("8", "7?nth=1", "x", "9" * 400, "-1", "²"):
+        answer = await visitor.get(f"/instances/{agent.id}/turns/{turn}")
+        assert answer.status_code == 404, turn

@@ -1,0 +1,75 @@
+"""The page of a log, and what has its stream look again."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+from starlette.requests import Request
+
+from chowder_local.core.domain import InstanceId, InstanceStatus
+from chowder_local.core.events import CAPACITY, EventType
+from chowder_local.dashboard.event_watch import watch
+from tests.api.dashboard.conftest import NAVIGATING, Elements
+
+if TYPE_CHECKING:
+    from tests.api.dashboard.conftest import Visitor
+
+HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(1)>{{ 7*7 }}'
+KIND = EventType.SANDBOX_HEALED
+
+
+async def test_there_is_a_page_of_every_instance(visitor: Visitor) -> None:
+    for number, status in enumerate(InstanceStatus):
+        agent = await visitor.http.world.placed(status, number, name=HOSTILE)
+        answer = await visitor.get(f"/instances/{agent.id}/logs")
+        assert answer.status_code == 200, status
+        elements = Elements(answer.text)
+        assert elements.all("div", id="log"), status
+        assert all("src" in each for each in elements.all("script")), status
+        assert not [each for _, each in elements.found if "onerror" in each], status
+
+
+@pytest.mark.parametrize("path", ["logs/live", "snapshots/live"])
+async def test_a_stream_is_known_by_its_head(visitor: Visitor, path: str) -> None:
+    agent = await visitor.http.world.created()
+    answer = await visitor.http.client.head(f"/instances/{agent.id}/{path}", headers=NAVIGATING)
+    assert answer.status_code == 200
+    assert answer.headers["Content-Type"].startswith("text/event-stream")
+
+
+async def test_only_what_happens_to_the_instance_or_to_all_is_noticed(visitor: Visitor) -> None:
+    world, events = visitor.http.world, visitor.http.world.events
+    agent = await world.created()
+    noticed = asyncio.Queue[None]()
+    request = Request({
+        "type": "http",
+        "state": {
+            "services": visitor.http.services,
+            "caller": await world.authentication.caller(world.key),
+        },
+    })  # fmt: skip
+
+    async def happens(instance_id: InstanceId | None, kind: EventType = KIND) -> None:
+        events.publish(kind, agent.organization_id, instance_id)
+        # Until whoever follows has heard of it.
+        for _ in range(10):
+            await asyncio.sleep(0)
+
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        watching = group.create_task(
+            watch(request, {KIND}, lambda: noticed.put_nowait(None), instance_id=agent.id)
+        )
+        await happens(InstanceId("another"))
+        await happens(agent.id, EventType.BOOT_QUEUED)
+        assert noticed.empty()
+        await happens(agent.id)
+        await happens(None)
+        await noticed.get()
+        await noticed.get()
+        # More than are kept, and none of them is its own: what it has missed may have been.
+        for _ in range(2 * CAPACITY):
+            events.publish(KIND, agent.organization_id, InstanceId("another"))
+        await noticed.get()
+        watching.cancel()

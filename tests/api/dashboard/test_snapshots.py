@@ -1,0 +1,142 @@
+"""An instance's snapshots, and what is made of them; agents as files."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from chowder_local.core.domain import InstanceStatus
+from chowder_local.instances.snapshots.exports import MANIFEST
+from tests.api.dashboard.conftest import NAVIGATING, ORIGIN, Elements
+
+if TYPE_CHECKING:
+    import httpx
+
+    from chowder_local.core.domain import Instance, Snapshot
+    from tests.api.dashboard.conftest import Visitor
+
+HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(1)>{{ 7*7 }}'
+
+
+def at(agent: Instance, snapshot: Snapshot | None = None, action: str = "") -> str:
+    below = "" if snapshot is None else f"/{snapshot.id}/{action}"
+    return f"/instances/{agent.id}/snapshots{below}"
+
+
+def listed(html: str) -> list[str]:
+    """The snapshots of the list, from top to bottom."""
+    rows = [each.get("id") or "" for each in Elements(html).all("tr")]
+    return [each.removeprefix("snapshot-") for each in rows if each.startswith("snapshot-")]
+
+
+async def brought(visitor: Visitor, content: bytes, query: str = "") -> httpx.Response:
+    """What the page's own script sends for an agent's file."""
+    headers = {"Origin": ORIGIN, "HX-Request": "true"} | NAVIGATING
+    return await visitor.http.client.post(
+        f"/instances/import{query}", content=content, headers=headers
+    )
+
+
+@pytest.mark.parametrize("name", ["before the storm", HOSTILE])
+async def test_one_is_taken_and_is_first_in_the_list(visitor: Visitor, name: str) -> None:
+    world = visitor.http.world
+    agent = await world.created(name=HOSTILE)
+    earlier = await world.snapshots.take(agent)
+    world.clock.advance(60)
+    answer = await visitor.sent(at(agent), {"name": name})
+    (latest, _) = listed(answer.text)
+    assert listed((await visitor.get(at(agent))).text) == [latest, earlier.id]
+    taken = await world.snapshots.snapshot(agent.organization_id, latest)
+    assert taken.name == name
+    for html in (answer.text, (await visitor.get(at(agent))).text):
+        assert all("src" in each for each in Elements(html).all("script"))
+        assert not [each for _, each in Elements(html).found if "onerror" in each]
+
+
+async def test_one_without_a_name_is_called_by_its_id(visitor: Visitor) -> None:
+    agent = await visitor.http.world.stopped()
+    answer = await visitor.sent(at(agent), {"name": " "})
+    (taken,) = listed(answer.text)
+    assert f"snapshot {taken[:8]} is taken." in answer.text
+
+
+async def test_there_is_something_to_read_where_there_is_none(visitor: Visitor) -> None:
+    agent = await visitor.http.world.created()
+    assert "There are no snapshots of Ada yet." in (await visitor.get(at(agent))).text
+
+
+async def test_an_instance_is_made_what_it_was(visitor: Visitor) -> None:
+    world = visitor.http.world
+    agent = await world.created()
+    snapshot = await world.snapshots.take(agent, "calm")
+    asked = await visitor.get(at(agent, snapshot, "restore"))
+    assert "Make Ada what it was?" in asked.text
+    answer = await visitor.sent(at(agent, snapshot, "restore"))
+    assert "Ada is being made what it was: calm." in answer.text
+    restored = await world.settled(agent)
+    assert restored.status is InstanceStatus.RUNNING
+    assert restored.sandbox_id != agent.sandbox_id
+
+
+async def test_an_instance_is_made_of_one(visitor: Visitor) -> None:
+    world = visitor.http.world
+    agent = await world.created()
+    snapshot = await world.snapshots.take(agent, "calm")
+    assert "Ada (calm)" in (await visitor.get(at(agent, snapshot, "fork"))).text
+    answer = await visitor.sent(at(agent, snapshot, "fork"), {"name": "Bea"})
+    assert "Bea is made of calm." in answer.text
+    found = await world.lifecycle.search(agent.organization_id, limit=10)
+    assert {each.name for each in found} == {"Ada", "Bea"}
+    assert (await visitor.sent(at(agent, snapshot, "fork"))).status_code == 422
+
+
+async def test_one_is_deleted(visitor: Visitor) -> None:
+    world = visitor.http.world
+    agent = await world.created()
+    snapshot = await world.snapshots.take(agent, "calm")
+    assert "Delete calm?" in (await visitor.get(at(agent, snapshot, "delete"))).text
+    answer = await visitor.sent(at(agent, snapshot, "delete"))
+    assert "calm is deleted." in answer.text
+    assert listed(answer.text) == []
+    for action in ("restore", "fork", "delete"):
+        assert (await visitor.get(at(agent, snapshot, action))).status_code == 404
+        assert (await visitor.sent(at(agent, snapshot, action))).status_code == 404
+
+
+async def test_those_of_others_are_not_there(visitor: Visitor) -> None:
+    world = visitor.http.world
+    theirs = await world.snapshots.take(await world.created(), "theirs")
+    details, key = await world.organizations.signup("Others")
+    mine = await world.placed(InstanceStatus.STOPPED, organization_id=details.organization.id)
+    await visitor.signed_in(key)
+    for action in ("restore", "fork", "delete"):
+        assert (await visitor.get(at(mine, theirs, action))).status_code == 404
+        assert (await visitor.sent(at(mine, theirs, action), {"name": "x"})).status_code == 404
+    assert await world.snapshots.of_organization(world.organization_id) == [theirs]
+
+
+async def test_one_that_is_on_its_way_is_not_kept(visitor: Visitor) -> None:
+    agent = await visitor.http.world.placed(InstanceStatus.PROVISIONING)
+    answer = await visitor.sent(at(agent), {"name": "x"})
+    assert answer.status_code == 409
+    assert "Not now." in answer.text
+    assert "Instance is provisioning" in answer.text
+
+
+async def test_an_agent_leaves_as_a_file_and_comes_as_another(visitor: Visitor) -> None:
+    world = visitor.http.world
+    agent = await world.stopped()
+    answer = await visitor.get(f"/instances/{agent.id}/export")
+    assert answer.headers["Content-Disposition"].startswith('attachment; filename="Ada.chowder.tar')
+    assert answer.headers["Cross-Origin-Resource-Policy"] == "same-origin"
+    assert answer.content.startswith(MANIFEST.encode())
+    assert "Import an agent" in (await visitor.get("/instances/import")).text
+    for query, name in (("", "Ada"), ("?name=Bea", "Bea")):
+        made = await brought(visitor, answer.content, query)
+        assert f"{name} is on its way." in made.text
+    found = await world.lifecycle.search(agent.organization_id, limit=10)
+    assert sorted(each.name for each in found) == ["Ada", "Ada", "Bea"]
+    refused = await brought(visitor, b"anything")
+    assert refused.status_code == 400
+    assert "This archive of an agent is not taken" in refused.text

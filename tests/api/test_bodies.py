@@ -1,0 +1,476 @@
+"""What is wrong with a request is said field by field, and nothing gets through unbounded."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from chowder_local.api.access import Access
+from chowder_local.api.routes import OPERATIONS, Operation
+from chowder_local.http import bodies
+from chowder_local.http.bodies import DEPTH_MAX, JSON, UNCOUNTED_BYTES, VALUES_MAX, check_values
+from tests.scripted.world import MAX_BODY_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    import httpx
+
+    from chowder_local.core.domain import Instance
+    from tests.api.conftest import Api
+
+WITH_BODY = [each for each in OPERATIONS if isinstance(each.body, type) and each.body_type == JSON]
+
+Call = tuple[str, str, dict[str, Any]]
+
+SIGNUP: Call = ("POST", "/v1/organization/signup", {"name": "Kitchen"})
+ORGANIZATION: Call = ("PATCH", "/v1/organization", {})
+CREATION: Call = ("POST", "/v1/instances", {"name": "Ada"})
+CHANGE: Call = ("PATCH", "/v1/instances/{id}", {})
+MESSAGE: Call = ("POST", "/v1/instances/{id}/responses", {"model": "gpt-4o", "input": "Hi"})
+KEY: Call = ("POST", "/v1/keys", {"name": "k", "instance_ids": ["x"], "permissions": ["read"]})
+CHECKOUT: Call = ("POST", "/v1/subscription/checkout", {"tier": "crab"})
+FILE: Call = ("PUT", "/v1/instances/{id}/files/content", {"path": "a.md", "content": ""})
+INSTALLATION: Call = ("POST", "/v1/instances/{id}/skills/install", {"slug": "weather"})
+SKILL: Call = ("PATCH", "/v1/instances/{id}/skills/weather", {"enabled": True})
+CONNECTING: Call = (
+    "POST", "/v1/instances/{id}/channels/telegram/connect", {"config": {"token": "1:x"}}
+)  # fmt: skip
+PAIRING: Call = ("POST", "/v1/instances/{id}/channels/telegram/pair", {"code": "ABCD2345"})
+REPLIES: Call = ("PUT", "/local/replies", {"replies": []})
+RECORDING: Call = ("PUT", "/local/instances/{id}/recording", {"entries": {}})
+ANSWERED = {"answered": {"status": 200, "text": ""}}
+AGENTS_REPLIES: Call = ("PUT", "/local/instances/{id}/replies", {"replies": []})
+SNAPSHOT: Call = ("POST", "/local/instances/{id}/snapshots", {})
+FORK: Call = ("POST", "/local/instances/{id}/fork", {"name": "Bea"})
+FORK_OF_SNAPSHOT: Call = ("POST", "/local/snapshots/{snapshot_id}/fork", {"name": "Bea"})
+RESTORATION: Call = ("POST", "/local/instances/{id}/restore", {"snapshot_id": "x"})
+EGRESS: Call = ("PATCH", "/local/instances/{id}", {"egress": "off"})
+FAULT: Call = ("POST", "/local/faults", {"kind": "message"})
+
+LONG = "x" * 129
+BREAKING: list[tuple[Call, dict[str, Any], list[Any], str]] = [
+    (EGRESS, {"egress": "maybe"}, ["egress"], "enum"),
+    (REPLIES, {"unmatched": "maybe"}, ["unmatched"], "literal_error"),
+    (REPLIES, {"replies": "x"}, ["replies"], "list_type"),
+    (REPLIES, {"rules": []}, ["rules"], "extra_forbidden"),
+    (REPLIES, {"replies": [{"match": {}}]}, ["replies", 0, "reply"], "missing"),
+    (RECORDING, {"entries": []}, ["entries"], "dict_type"),
+    (RECORDING, {"entries": {"1": ANSWERED}}, ["entries", "1", "asked"], "missing"),
+    (AGENTS_REPLIES, {"unmatched": None}, ["unmatched"], "literal_error"),
+    (FAULT, {"kind": "boredom"}, ["kind"], "enum"),
+    (FAULT, {"status": 200}, ["status"], "greater_than_equal"),
+    (FAULT, {"delay_s": 601}, ["delay_s"], "less_than_equal"),
+    (SNAPSHOT, {"name": ""}, ["name"], "string_too_short"),
+    (FORK, {"name": LONG}, ["name"], "string_too_long"),
+    (FORK_OF_SNAPSHOT, {"name": None}, ["name"], "string_type"),
+    (RESTORATION, {"snapshot_id": 1}, ["snapshot_id"], "string_type"),
+    (SIGNUP, {"name": ""}, ["name"], "string_too_short"),
+    (SIGNUP, {"name": LONG}, ["name"], "string_too_long"),
+    (SIGNUP, {"name": 5}, ["name"], "string_type"),
+    (SIGNUP, {"name": None}, ["name"], "string_type"),
+    (ORGANIZATION, {"name": ""}, ["name"], "string_too_short"),
+    (ORGANIZATION, {"name": LONG}, ["name"], "string_too_long"),
+    (ORGANIZATION, {"model_api_keys": {"mistral": "x"}}, ["model_api_keys"], "enum"),
+    (ORGANIZATION, {"model_api_keys": {"openai": 5}}, ["model_api_keys"], "string_type"),
+    (ORGANIZATION, {"model_api_keys": ["x"]}, ["model_api_keys"], "dict_type"),
+    (CREATION, {"name": ""}, ["name"], "string_too_short"),
+    (CREATION, {"name": LONG}, ["name"], "string_too_long"),
+    (CREATION, {"name": ["Ada"]}, ["name"], "string_type"),
+    (CREATION, {"model_provider": "mistral"}, ["model_provider"], "enum"),
+    (CREATION, {"sandbox_provider": 1}, ["sandbox_provider"], "string_type"),
+    (CREATION, {"openclaw_version": None}, ["openclaw_version"], "string_type"),
+    (CREATION, {"openclaw_config": "x"}, ["openclaw_config"], "dict_type"),
+    (CREATION, {"openclaw_config": [1]}, ["openclaw_config"], "dict_type"),
+    (CREATION, {"region": 1}, ["region"], "string_type"),
+    (CREATION, {"region": LONG}, ["region"], "string_too_long"),
+    (CREATION, {"sandbox_provider": LONG}, ["sandbox_provider"], "string_too_long"),
+    (CREATION, {"openclaw_version": LONG}, ["openclaw_version"], "string_too_long"),
+    (CHANGE, {"name": ""}, ["name"], "string_too_short"),
+    (CHANGE, {"name": LONG}, ["name"], "string_too_long"),
+    (CHANGE, {"openclaw_config": 1}, ["openclaw_config"], "dict_type"),
+    (MESSAGE, {"model": ""}, ["model"], "string_too_short"),
+    (MESSAGE, {"model": "x" * 257}, ["model"], "string_too_long"),
+    (MESSAGE, {"model": "gpt 4"}, ["model"], "string_pattern_mismatch"),
+    (MESSAGE, {"model": "gpt\r\nx: y"}, ["model"], "string_pattern_mismatch"),
+    (MESSAGE, {"model": None}, ["model"], "string_type"),
+    (MESSAGE, {"input": 5}, ["input"], "string_type"),
+    (MESSAGE, {"input": None}, ["input"], "string_type"),
+    (MESSAGE, {"input": ["Hi"]}, ["input"], "dict_type"),
+    (MESSAGE, {"stream": "maybe"}, ["stream"], "bool_parsing"),
+    (KEY, {"name": LONG}, ["name"], "string_too_long"),
+    (KEY, {"instance_ids": []}, ["instance_ids"], "too_short"),
+    (KEY, {"instance_ids": ["x"] * 1001}, ["instance_ids"], "too_long"),
+    (KEY, {"instance_ids": [5]}, ["instance_ids", 0], "string_type"),
+    (KEY, {"permissions": []}, ["permissions"], "too_short"),
+    (KEY, {"permissions": ["read", "everything"]}, ["permissions", 1], "enum"),
+    (KEY, {"expires_at": "tomorrow"}, ["expires_at"], "datetime_from_date_parsing"),
+    (CHECKOUT, {"tier": "whale"}, ["tier"], "literal_error"),
+    (FILE, {"path": "x" * 4097}, ["path"], "string_too_long"),
+    (FILE, {"path": 5}, ["path"], "string_type"),
+    (FILE, {"content": None}, ["content"], "string_type"),
+    (INSTALLATION, {"slug": "../weather"}, ["slug"], "string_pattern_mismatch"),
+    (INSTALLATION, {"slug": "x" * 257}, ["slug"], "string_too_long"),
+    (INSTALLATION, {"env": {"A B": "x"}}, ["env"], "string_pattern_mismatch"),
+    (INSTALLATION, {"env": {"A": 5}}, ["env"], "string_type"),
+    (SKILL, {"enabled": "maybe"}, ["enabled"], "bool_parsing"),
+    (SKILL, {"apiKey": 5}, ["apiKey"], "string_type"),
+    (SKILL, {"env": {"A": "x\x00"}}, ["env"], "string_pattern_mismatch"),
+    (SKILL, {"config": "x"}, ["config"], "dict_type"),
+    (CONNECTING, {"config": "x"}, ["config"], "dict_type"),
+    (CONNECTING, {"config": {}}, ["config", "token"], "missing"),
+    (PAIRING, {"code": ""}, ["code"], "string_pattern_mismatch"),
+    (PAIRING, {"code": "x" * 65}, ["code"], "string_too_long"),
+    (PAIRING, {"code": "--help"}, ["code"], "string_pattern_mismatch"),
+]
+MISSING = [
+    (SIGNUP, "name"),
+    (CREATION, "name"),
+    (MESSAGE, "model"),
+    (MESSAGE, "input"),
+    (KEY, "name"),
+    (KEY, "instance_ids"),
+    (KEY, "permissions"),
+    (CHECKOUT, "tier"),
+    (FILE, "path"),
+    (FILE, "content"),
+    (INSTALLATION, "slug"),
+    (CONNECTING, "config"),
+    (PAIRING, "code"),
+    (EGRESS, "egress"),
+    (FAULT, "kind"),
+]
+
+
+def address_of(operation: Operation) -> str:
+    """The path with all but the instance filled in."""
+    named = {"session_id": "s", "skill_name": "weather", "channel": "telegram"}
+    path = operation.path.replace("{instance_id}", "{id}")
+    for name, value in named.items():
+        path = path.replace(f"{{{name}:path}}", value).replace(f"{{{name}}}", value)
+    return path
+
+
+def problems(answer: httpx.Response) -> list[dict[str, Any]]:
+    """The problems of a 422, whose shape is judged on the way."""
+    request = answer.request
+    assert answer.status_code == 422, (request.method, request.url.path, request.content[:200])
+    found: list[dict[str, Any]] = answer.json()["detail"]
+    for problem in found:
+        assert set(problem) == {"loc", "msg", "type"}
+        assert problem["msg"]
+    return found
+
+
+async def test_a_field_that_breaks_a_bound_is_named(shared: Api, agent: Instance) -> None:
+    wrong = []
+    for (method, path, good), broken, loc, kind in BREAKING:
+        body = good | broken
+        answer = await shared.call(method, path.replace("{id}", agent.id), json=body)
+        found = problems(answer)
+        kinds = {problem["type"] for problem in found}
+        places = {tuple(problem["loc"][: 1 + len(loc)]) for problem in found}
+        if kind not in kinds or places != {("body", *loc)}:
+            wrong.append((method, path, broken, found))
+    assert wrong == []
+
+
+async def test_a_field_that_is_missing_is_named_as_fastapi_would(
+    shared: Api, agent: Instance
+) -> None:
+    found = {}
+    for (method, path, good), field in MISSING:
+        body = {key: value for key, value in good.items() if key != field}
+        answer = await shared.call(method, path.replace("{id}", agent.id), json=body)
+        found[method, path, field] = problems(answer)
+    assert found == {
+        (method, path, field): [
+            {"loc": ["body", field], "msg": "Field required", "type": "missing"}
+        ]
+        for (method, path, _), field in MISSING
+    }
+
+
+@pytest.mark.parametrize("length", [1, 128])
+async def test_a_name_may_be_as_long_as_the_contract_says(shared: Api, length: int) -> None:
+    answer = await shared.post("/v1/organization/signup", json={"name": "ä" * length}, key=None)
+    assert answer.status_code == 201
+
+
+async def test_what_a_request_does_not_echo_is_not_told_to_strangers(shared: Api) -> None:
+    secret = {"model_api_keys": {"openai": ["sk-secret"]}}
+    answer = await shared.patch("/v1/organization", json=secret)
+    assert "sk-secret" not in answer.text
+
+
+def described(operation: Operation) -> str:
+    return f"{operation.method} {operation.path}"
+
+
+NO_JSON_OBJECTS = [
+    (b"", "missing"),
+    (b"{", "json_invalid"),
+    (b"nonsense", "json_invalid"),
+    (b"\xff\xfe\xff", "json_invalid"),
+    (b'{"name": NaN}', "json_invalid"),
+    (b'{"name": 1e999}', "json_invalid"),
+    (b'{"name": "\\ud800"}', "json_invalid"),
+    (b"[" * 100_00, "json_invalid"),
+    (b"[]", "model_type"),
+    (b"null", "model_type"),
+    (b'"Ada"', "model_type"),
+    (b"5", "model_type"),
+]
+
+
+async def test_a_body_that_is_no_json_object_is_refused_everywhere(
+    shared: Api, agent: Instance
+) -> None:
+    wrong = {}
+    for operation in WITH_BODY:
+        path = address_of(operation).replace("{id}", agent.id)
+        for body, kind in NO_JSON_OBJECTS:
+            answer = await shared.call(operation.method, path, content=body)
+            found = [(each["type"], each["loc"][0]) for each in problems(answer)]
+            if found != [(kind, "body")]:
+                wrong[described(operation), body[:20]] = found
+    assert wrong == {}
+
+
+async def test_a_whole_pair_of_surrogates_is_the_text_it_stands_for(shared: Api) -> None:
+    body = b'{"name": "\\ud83e\\udd9e"}'
+    answer = await shared.post("/v1/organization/signup", content=body, key=None)
+    assert answer.json()["organization"]["name"] == "🦞"
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        None,
+        "application/json",
+        "Application/JSON; charset=utf-8",
+        "application/merge-patch+json",
+        "application/vnd.api+json",
+    ],
+)
+async def test_json_is_taken_when_it_is_said_to_be_that_or_nothing_is_said(
+    shared: Api, content_type: str | None
+) -> None:
+    answer = await signup_with(
+        shared, {} if content_type is None else {"Content-Type": content_type}
+    )
+    assert answer.status_code == 201
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x",
+     "application/jsonp", "text/json", "nonsense"],
+)  # fmt: skip
+async def test_what_is_said_to_be_no_json_is_refused_with_a_word_of_what_to_do(
+    shared: Api, content_type: str
+) -> None:
+    answer = await signup_with(shared, {"Content-Type": content_type})
+    assert problems(answer) == [
+        {
+            "loc": ["body"],
+            "msg": "Input should be JSON, sent with Content-Type: application/json",
+            "type": "model_attributes_type",
+        }
+    ]
+
+
+async def test_a_page_has_to_say_that_it_sends_json(shared: Api) -> None:
+    """Of a page that says so, its browser asks first whether it may."""
+    answer = await signup_with(shared, {"Origin": "http://localhost:5173"})
+    assert problems(answer)[0]["type"] == "model_attributes_type"
+
+
+async def signup_with(shared: Api, headers: dict[str, str]) -> httpx.Response:
+    body = b'{"name": "Kitchen"}'
+    return await shared.post("/v1/organization/signup", content=body, headers=headers, key=None)
+
+
+@pytest.mark.parametrize(("depth", "status"), [(150, 201), (DEPTH_MAX + 2, 422), (950, 422)])
+@pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}")])
+async def test_content_is_nested_only_so_deep(
+    shared: Api, depth: int, status: int, opening: str, closing: str
+) -> None:
+    nested = opening * depth + "1" + closing * depth
+    body = f'{{"name": "x", "more": {nested}}}'
+    answer = await shared.post("/v1/organization/signup", content=body.encode(), key=None)
+    assert answer.status_code == status
+    if status == 422:
+        assert problems(answer)[0]["type"] == "json_invalid"
+
+
+@pytest.mark.parametrize("name", ["\x00", "a\nb", "\u2028", "\x1b[31m", "\uffff", "' OR 1=1 --"])
+async def test_any_text_is_a_name_and_comes_back_as_it_was(shared: Api, name: str) -> None:
+    answer = await shared.post("/v1/organization/signup", json={"name": name}, key=None)
+    assert answer.json()["organization"]["name"] == name
+
+
+NO_IDS = ["no-uuid", "no-such", "%00", "%ff", "🦞", "x" * 5000, "a%0Ab", "'"]
+OF_INSTANCES = [
+    each for each in OPERATIONS if "{instance_id}" in each.path and each.access is not Access.ANYONE
+]
+
+
+async def test_an_instance_that_never_was_is_not_found_by_any_operation(shared: Api) -> None:
+    body = {"name": "Bea", "model": "gpt-4o", "input": "Hi"}
+    wrong = {}
+    for operation in OF_INSTANCES:
+        for instance_id in NO_IDS:
+            path = address_of(operation).replace("{id}", instance_id)
+            answer = await shared.call(operation.method, path, json=body)
+            if (answer.status_code, answer.json()["detail"]) != (404, "Instance not found."):
+                wrong[described(operation), instance_id[:20]] = answer.text
+        # With an escaped slash it may be another route, or none.
+        path = address_of(operation).replace("{id}", "..%2F..")
+        answer = await shared.call(operation.method, path, json=body)
+        if answer.status_code != 404:
+            wrong[described(operation), "..%2F.."] = answer.text
+    assert wrong == {}
+
+
+async def test_members_that_nobody_knows_are_ignored(shared: Api) -> None:
+    answer = await shared.post("/v1/organization/signup", json={"name": "x", "more": 1}, key=None)
+    assert answer.status_code == 201
+
+
+def sized(size: int) -> bytes:
+    """A valid signup of exactly that many bytes."""
+    head, tail = b'{"name": "x", "padding": "', b'"}'
+    return head + b"x" * (size - len(head) - len(tail)) + tail
+
+
+BOMB = gzip.compress(b" " * 100 * MAX_BODY_BYTES)
+
+
+async def test_a_body_up_to_the_limit_is_taken(shared: Api) -> None:
+    body = sized(MAX_BODY_BYTES)
+    assert (await shared.post("/v1/organization/signup", content=body)).status_code == 201
+
+
+async def test_a_body_over_the_limit_is_refused_everywhere(shared: Api, agent: Instance) -> None:
+    body = sized(MAX_BODY_BYTES + 1)
+    refused = (413, f"The request body is larger than {MAX_BODY_BYTES} bytes.")
+    wrong = {}
+    for operation in WITH_BODY:
+        path = address_of(operation).replace("{id}", agent.id)
+        answer = await shared.call(operation.method, path, content=body)
+        if (answer.status_code, answer.json()["detail"]) != refused:
+            wrong[described(operation)] = answer.text
+    assert wrong == {}
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body", "status", "words"),
+    [
+        ("gzip", gzip.compress(sized(MAX_BODY_BYTES)), 201, ""),
+        ("deflate", zlib.compress(sized(100)), 201, ""),
+        ("identity", sized(100), 201, ""),
+        # A few kilobytes that would be megabytes, were all of them decoded.
+        ("gzip", BOMB, 413, f"larger than {MAX_BODY_BYTES} bytes"),
+        ("gzip", sized(100), 422, "The body is not gzip, as its Content-Encoding says"),
+        ("gzip", gzip.compress(sized(100))[:-9], 422, "does not end where its gzip data ends"),
+        ("gzip", gzip.compress(sized(100)) + b"x", 422, "does not end where its gzip data ends"),
+        ("br", b"x", 415, "Send it uncompressed, or as gzip or deflate."),
+        ("gzip, gzip", b"x", 415, "Content-Encoding 'gzip, gzip' cannot be read"),
+    ],
+    ids=["gzip", "deflate", "identity", "bomb", "plain", "cut", "more", "br", "twice"],
+)
+async def test_a_compressed_body_is_decoded_up_to_the_limit(
+    shared: Api, encoding: str, body: bytes, status: int, words: str
+) -> None:
+    headers = {"Content-Encoding": encoding}
+    answer = await shared.post("/v1/organization/signup", content=body, headers=headers)
+    assert (answer.status_code, words in answer.text) == (status, True), answer.text
+
+
+async def test_a_bomb_is_decoded_no_further_than_shows_that_it_is_one(
+    shared: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded = 0
+
+    class Decoder:
+        def __init__(self, form: int) -> None:
+            self._decoder = real(form)
+
+        def decompress(self, data: bytes, room: int) -> bytes:
+            nonlocal decoded
+            content = self._decoder.decompress(data, room)
+            decoded += len(content)
+            return content
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._decoder, name)
+
+    real = zlib.decompressobj
+    monkeypatch.setattr(zlib, "decompressobj", Decoder)
+    headers = {"Content-Encoding": "gzip"}
+    answer = await shared.post("/v1/organization/signup", content=BOMB, headers=headers)
+    assert (answer.status_code, decoded) == (413, MAX_BODY_BYTES + 1)
+
+
+async def test_a_body_without_a_length_is_not_read_beyond_the_limit(shared: Api) -> None:
+    sent = 0
+
+    async def forever() -> AsyncIterator[bytes]:
+        nonlocal sent
+        for _ in range(1000):
+            sent += MAX_BODY_BYTES // 4
+            yield b"x" * (MAX_BODY_BYTES // 4)
+
+    answer = await shared.post("/v1/organization/signup", content=forever())
+    assert answer.status_code == 413
+    assert sent <= MAX_BODY_BYTES * 2
+
+
+def test_every_call_with_a_body_is_tried_here() -> None:
+    tried = {json.dumps([method, path]) for method, path, _ in
+             [call for call, *_ in BREAKING]}  # fmt: skip
+    known = {json.dumps([each.method, address_of(each)])
+             for each in WITH_BODY if "session" not in each.path}  # fmt: skip
+    assert tried == known
+
+
+@pytest.mark.parametrize(
+    ("content", "is_taken"),
+    [
+        (b"[" + b"[]," * VALUES_MAX + b"1]", False),
+        (b"[" + b'"",' * UNCOUNTED_BYTES + b"1]", False),
+        (b"[" + b'"\\\\",' * UNCOUNTED_BYTES + b"1]", False),
+        (b'{"' + b'":1,"'.join([b"a"] * UNCOUNTED_BYTES) + b'":1}', False),
+        # Text has as many of the signs as it likes, escaped quotes among them.
+        (json.dumps("[1,2],{3:4}," * VALUES_MAX).encode(), True),
+        (json.dumps('"a","b"\n\\' * VALUES_MAX).encode(), True),
+        (b'["' + b'","'.join([b"x" * 100] * 50_000) + b'"]', True),
+    ],
+)
+def test_content_has_only_so_many_values_which_would_keep_everybody_waiting(
+    content: bytes, is_taken: bool
+) -> None:
+    assert len(content) > UNCOUNTED_BYTES / 2
+    if is_taken:
+        check_values(content)
+        return
+    with pytest.raises(ValueError, match=f"more than {VALUES_MAX} values"):
+        check_values(content * (1 + UNCOUNTED_BYTES // len(content)))
+
+
+async def test_a_client_is_told_of_too_many_values(
+    shared: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bodies, "VALUES_MAX", 1000)
+    monkeypatch.setattr(bodies, "UNCOUNTED_BYTES", 1000)
+    body = {"name": "Ada", "more": [1] * 1001}
+    answer = await shared.post("/v1/organization/signup", json=body, key=None)
+    assert answer.status_code == 422
+    assert "more than 1000 values" in problems(answer)[0]["msg"]
+    body["more"] = ["1, 2, 3, [4]"] * 300
+    assert (await shared.post("/v1/organization/signup", json=body, key=None)).status_code == 201

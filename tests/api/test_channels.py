@@ -1,0 +1,434 @@
+"""The messengers of an agent, as a client sees them."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from chowder_local.core.domain import InstanceStatus
+from chowder_local.core.errors.agents import GatewayUnavailable
+from chowder_local.openclaw.channels import APPROVE
+from tests.scripted.gateway import ok, refused
+from tests.scripted.serving import eventually
+
+if TYPE_CHECKING:
+    from chowder_local.core.domain import Instance
+    from tests.api.conftest import Api
+    from tests.scripted.world import World
+
+PNG = "iVBORw0KGgo="
+QR = f"data:image/png;base64,{PNG}"
+UP = {"accountId": "default", "running": True, "connected": True, "lifecycle": "ready"}
+STARTING = UP | {"connected": False, "lifecycle": "starting"}
+REFUSED = {
+    "accountId": "default",
+    "running": False,
+    "connected": False,
+    "lifecycle": "blocked",
+    "terminalDisconnect": True,
+    "lastError": "Telegram bot token unauthorized",
+}
+RETRYING = STARTING | {"lastError": "getaddrinfo ENOTFOUND discord.com"}
+
+
+def has(world: World, **channels: dict[str, Any]) -> None:
+    """What is written about channels; OpenClaw shows no secret."""
+    world.gateway.rpc_answers["config.get"] = ok(
+        {"hash": "hmac-sha256:v1:abc", "sourceConfig": {"channels": channels}}
+    )
+
+
+def becomes(world: World, channel: str, *accounts: dict[str, Any], **more: Any) -> None:
+    """How a channel is from now on, one look after the other."""
+    world.gateway.rpc_answers["channels.status"] = [
+        ok({"channelAccounts": {channel: [each]}, **more}) for each in accounts
+    ]
+
+
+def patches(world: World) -> list[dict[str, Any]]:
+    return [json.loads(params["raw"]) for params in world.gateway.called("config.patch")]
+
+
+@pytest.fixture
+async def path(world: World) -> str:
+    instance = await world.created()
+    has(world)
+    return f"/v1/instances/{instance.id}/channels"
+
+
+async def test_all_channels_are_listed_as_the_configuration_has_them(http: Api, path: str) -> None:
+    has(http.world, telegram={"botToken": "…"}, slack={"enabled": False}, line={"enabled": True})
+    answer = await http.get(path)
+    assert answer.status_code == 200
+    found = {each["channel"]: each for each in answer.json()}
+    assert len(found) == len(answer.json()) == 11
+    assert {name for name, each in found.items() if each["enabled"]} == {"telegram", "line"}
+    assert found["whatsapp"]["connection_type"] == "interactive"
+    assert found["telegram"]["connection_type"] == "token"
+
+
+async def test_what_a_channel_takes_is_told_without_a_key(http: Api) -> None:
+    answer = await http.get("/v1/instances/whatever/channels/matrix", key=None)
+    assert answer.status_code == 200
+    assert answer.json() == {
+        "channel": "matrix",
+        "connection_type": "token",
+        "required_fields": {
+            "homeserver": "The homeserver's URL.",
+            "access_token": "The bot's access token; or give user_id and password instead.",
+        },
+    }
+
+
+async def test_an_unknown_channel_is_not_found(http: Api, path: str) -> None:
+    for answer in (
+        await http.get(f"{path}/pigeon", key=None),
+        await http.get(f"{path}/pigeon/status"),
+        await http.post(f"{path}/pigeon/connect", json={}),
+        await http.post(f"{path}/pigeon/pair", json={}),
+        await http.post(f"{path}/pigeon/disconnect"),
+    ):
+        assert (answer.status_code, answer.json()) == (404, {"detail": "Channel not found."})
+
+
+async def test_connecting_writes_the_credentials_and_waits_for_the_channel(
+    http: Api, path: str
+) -> None:
+    becomes(http.world, "telegram", {}, STARTING, UP)
+    config = {"token": "123:secret", "api_root": "http://bots.test"}
+    answer = await http.post(f"{path}/telegram/connect", json={"config": config})
+    assert answer.status_code == 200, answer.text
+    assert answer.json() == {
+        "channel": "telegram",
+        "status": "connected",
+        "qr_data": None,
+        "qr_image_base64": None,
+        "message": "telegram is connected.",
+    }
+    wanted = {"botToken": "123:secret", "apiRoot": "http://bots.test"}
+    assert patches(http.world) == [
+        {"channels": {"telegram": {"enabled": True, "dmPolicy": "pairing", **wanted}}}
+    ]
+
+
+async def test_who_may_write_can_be_said_where_the_channel_has_it(http: Api, path: str) -> None:
+    becomes(http.world, "matrix", UP)
+    config: dict[str, Any] = {"homeserver": "https://m.test", "access_token": "x"}
+    config["dm"] = {"allowFrom": ["@b:m.test"]}
+    await http.post(f"{path}/matrix/connect", json={"config": config})
+    (patch,) = patches(http.world)
+    assert patch["channels"]["matrix"]["dm"] == {"policy": "pairing", "allowFrom": ["@b:m.test"]}
+    assert "dmPolicy" not in patch["channels"]["matrix"]
+
+    becomes(http.world, "telegram", UP)
+    config = {"token": "1:x", "dm_policy": "disabled"}
+    await http.post(f"{path}/telegram/connect", json={"config": config})
+    assert patches(http.world)[-1]["channels"]["telegram"]["dmPolicy"] == "disabled"
+
+
+async def test_what_is_missing_is_named(http: Api, path: str) -> None:
+    answer = await http.post(f"{path}/slack/connect", json={"config": {"bot_token": ""}})
+    assert answer.status_code == 422
+    assert answer.json()["detail"] == [
+        {"loc": ["body", "config", name], "msg": "Field required", "type": "missing"}
+        for name in ("bot_token", "app_token")
+    ]
+    assert patches(http.world) == []
+
+
+@pytest.mark.parametrize("body", [{}, {"config": None}, {"config": "token"}])
+async def test_a_config_must_be_there(shared: Api, agent: Instance, body: dict[str, Any]) -> None:
+    answer = await shared.post(f"/v1/instances/{agent.id}/channels/telegram/connect", json=body)
+    assert answer.status_code == 422
+    assert answer.json()["detail"][0]["loc"] == ["body", "config"]
+
+
+async def test_credentials_that_are_there_need_not_be_sent_again(http: Api, path: str) -> None:
+    has(http.world, telegram={"botToken": "__OPENCLAW_REDACTED__", "enabled": False})
+    becomes(http.world, "telegram", UP)
+    answer = await http.post(f"{path}/telegram/connect", json={"config": {}})
+    assert answer.json()["status"] == "connected"
+    assert patches(http.world) == [
+        {"channels": {"telegram": {"enabled": True, "dmPolicy": "pairing"}}}
+    ]
+    assert http.world.gateway.called("channels.start") == []
+
+
+async def test_a_channel_that_gave_up_tries_again(http: Api, path: str) -> None:
+    has(http.world, telegram={"botToken": "__OPENCLAW_REDACTED__", "enabled": True})
+    becomes(http.world, "telegram", UP)
+    http.world.gateway.rpc_answers["channels.start"] = ok({})
+    await http.post(f"{path}/telegram/connect", json={"config": {}})
+    assert http.world.gateway.called("channels.start") == [{"channel": "telegram"}]
+
+
+async def test_a_token_that_is_refused_is_no_success(http: Api, path: str) -> None:
+    becomes(http.world, "telegram", STARTING, REFUSED)
+    answer = await http.post(f"{path}/telegram/connect", json={"config": {"token": "1:secret"}})
+    assert answer.status_code == 400
+    reason = "Telegram bot token unauthorized"
+    assert answer.json() == {"detail": f"telegram is not connected: {reason}"}
+    assert "secret" not in answer.text
+
+
+async def test_a_messenger_that_cannot_be_reached_is_a_gateway_error(http: Api, path: str) -> None:
+    becomes(http.world, "discord", STARTING, RETRYING)
+    answer = await http.post(f"{path}/discord/connect", json={"config": {"token": "x"}})
+    assert answer.status_code == 502
+    assert answer.json()["detail"] == {
+        "error": "discord is set up, but not connected yet: getaddrinfo ENOTFOUND discord.com."
+    }
+
+
+async def test_a_channel_that_does_not_come_up_is_not_waited_for_forever(
+    http: Api, path: str
+) -> None:
+    becomes(http.world, "signal", STARTING)
+    answer = await http.post(f"{path}/signal/connect", json={"config": {"account": "+1555"}})
+    assert answer.status_code == 502
+    assert answer.json()["detail"]["error"].endswith("not connected yet: starting.")
+
+
+async def test_a_channel_that_tries_again_and_again_is_not_waited_for(http: Api, path: str) -> None:
+    becomes(http.world, "nostr", UP | {"connected": False, "lifecycle": "recovering"})
+    answer = await http.post(f"{path}/nostr/connect", json={"config": {"private_key": "x"}})
+    assert answer.status_code == 502
+    assert answer.json()["detail"]["error"].endswith("not connected yet: recovering.")
+
+
+@pytest.mark.parametrize(
+    ("channel", "config", "also"),
+    [
+        ("msteams", {"app_id": "x", "app_password": "y"}, "tenant_id"),
+        ("googlechat", {"audience_type": "app-url", "audience": "x"}, "service_account"),
+    ],
+)
+async def test_what_openclaw_wants_besides_is_named(
+    http: Api, path: str, channel: str, config: dict[str, Any], also: str
+) -> None:
+    unconfigured = {"configured": False, "running": False, "stateReason": "not configured"}
+    becomes(http.world, channel, unconfigured)
+    answer = await http.post(f"{path}/{channel}/connect", json={"config": config})
+    assert answer.status_code == 400
+    assert f"OpenClaw also needs {also}" in answer.json()["detail"]
+    assert also in (await http.get(f"{path}/{channel}/status")).json()["details"]["reason"]
+
+
+async def test_what_is_written_but_not_applied_at_once_is_waited_for(http: Api, path: str) -> None:
+    http.world.gateway.rpc_answers["config.patch"] = refused(
+        "config.patch persisted but was not applied to the active Gateway (failed)", 503
+    )
+    becomes(http.world, "telegram", {}, UP)
+    answer = await http.post(f"{path}/telegram/connect", json={"config": {"token": "1:x"}})
+    assert answer.json()["status"] == "connected"
+
+    has(http.world, telegram={"botToken": "…"})
+    http.world.gateway.rpc_answers["channels.stop"] = ok({})
+    assert (await http.post(f"{path}/telegram/disconnect")).status_code == 204
+    assert http.world.gateway.called("channels.stop") == [{"channel": "telegram"}]
+
+
+async def test_what_openclaw_refuses_is_said_in_its_words(http: Api, path: str) -> None:
+    words = 'invalid config: channels.telegram: Unrecognized key: "colour"'
+    http.world.gateway.rpc_answers["config.patch"] = refused(words)
+    config = {"token": "1:x", "colour": "red"}
+    answer = await http.post(f"{path}/telegram/connect", json={"config": config})
+    assert (answer.status_code, answer.json()) == (400, {"detail": words})
+
+
+async def test_whatsapp_shows_a_code_and_waits_for_its_scan(http: Api, path: str) -> None:
+    world = http.world
+    message = "Scan this QR in WhatsApp → Linked Devices."
+    world.gateway.rpc_answers |= {
+        "web.login.start": ok({"qrDataUrl": QR, "message": message}),
+        "web.login.wait": ok({"connected": True, "message": "Linked!"}),
+    }
+    answer = await http.post(f"{path}/whatsapp/connect", json={"config": {}})
+    assert answer.status_code == 200, answer.text
+    assert answer.json() == {
+        "channel": "whatsapp",
+        "status": "awaiting_scan",
+        "qr_data": QR,
+        "qr_image_base64": PNG,
+        "message": message,
+    }
+    assert patches(world) == [{"channels": {"whatsapp": {"enabled": True, "dmPolicy": "pairing"}}}]
+    await eventually(lambda: world.gateway.called("web.login.wait") != [], "the scan is awaited")
+
+
+async def test_whatsapp_that_is_linked_already_needs_no_scan(http: Api, path: str) -> None:
+    message = "WhatsApp is already linked (+1555). Say “relink” if you want a fresh QR."
+    http.world.gateway.rpc_answers["web.login.start"] = ok({"message": message})
+    becomes(http.world, "whatsapp", STARTING, UP)
+    answer = await http.post(f"{path}/whatsapp/connect", json={"config": {}})
+    assert (answer.json()["status"], answer.json()["qr_data"]) == ("connected", None)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        ok({"message": "WhatsApp login failed: getaddrinfo ENOTFOUND web.whatsapp.com"}),
+        refused("WhatsApp login failed: getaddrinfo ENOTFOUND web.whatsapp.com"),
+    ],
+)
+async def test_whatsapp_out_of_reach_is_a_gateway_error(
+    http: Api, path: str, said: tuple[int, dict[str, Any]]
+) -> None:
+    http.world.gateway.rpc_answers["web.login.start"] = said
+    answer = await http.post(f"{path}/whatsapp/connect", json={"config": {}})
+    assert answer.status_code == 502
+    assert "ENOTFOUND web.whatsapp.com" in answer.json()["detail"]["error"]
+
+
+async def test_the_status_tells_why_a_channel_is_not_connected(http: Api, path: str) -> None:
+    has(http.world, telegram={"botToken": "…"})
+    issue = {"channel": "telegram", "message": "Not authorized"}
+    becomes(http.world, "telegram", REFUSED, statusIssues=[issue, {"channel": "line"}])
+    answer = await http.get(f"{path}/telegram/status")
+    assert answer.status_code == 200
+    assert answer.json() == {
+        "channel": "telegram",
+        "enabled": True,
+        "connected": False,
+        "details": {
+            "reason": "Telegram bot token unauthorized",
+            "account": REFUSED,
+            "issues": [issue],
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    ("account", "is_connected"),
+    [
+        (UP, True),
+        (UP | {"connected": None}, True),
+        (STARTING, False),
+        (RETRYING | {"connected": None}, False),
+        (UP | {"running": False}, False),
+    ],
+)
+async def test_a_status_says_whether_messages_come_through(
+    http: Api, path: str, account: dict[str, Any], is_connected: bool
+) -> None:
+    has(http.world, line={"channelSecret": "…"})
+    becomes(http.world, "line", account)
+    status = (await http.get(f"{path}/line/status")).json()
+    assert status["connected"] is is_connected
+    reason = None if is_connected else account.get("lastError", account["lifecycle"])
+    assert status["details"]["reason"] == reason
+
+
+async def test_a_channel_that_nobody_set_up_has_nothing_to_tell(http: Api, path: str) -> None:
+    http.world.gateway.rpc_answers["channels.status"] = ok({})
+    assert (await http.get(f"{path}/nostr/status")).json() == {
+        "channel": "nostr",
+        "enabled": False,
+        "connected": False,
+        "details": {"reason": None, "account": {}, "issues": []},
+    }
+
+
+async def test_a_channel_that_openclaw_does_not_run_has_that_for_a_reason(
+    http: Api, path: str
+) -> None:
+    has(http.world, nostr={"privateKey": "…"})
+    http.world.gateway.rpc_answers["channels.status"] = ok({})
+    status = (await http.get(f"{path}/nostr/status")).json()
+    assert (status["enabled"], status["connected"]) == (True, False)
+    assert "does not run this channel" in status["details"]["reason"]
+
+
+async def test_the_first_of_several_accounts_is_the_one_openclaw_says(http: Api, path: str) -> None:
+    has(http.world, line={})
+    http.world.gateway.rpc_answers["channels.status"] = ok(
+        {
+            "channelAccounts": {"line": [{"accountId": "a"}, UP | {"accountId": "b"}]},
+            "channelDefaultAccountId": {"line": "b"},
+        }
+    )
+    assert (await http.get(f"{path}/line/status")).json()["connected"] is True
+
+
+async def test_disconnecting_keeps_the_credentials(http: Api, path: str) -> None:
+    has(http.world, telegram={"botToken": "…"})
+    answer = await http.post(f"{path}/telegram/disconnect")
+    assert (answer.status_code, answer.content) == (204, b"")
+    assert patches(http.world) == [{"channels": {"telegram": {"enabled": False}}}]
+
+
+async def test_disconnecting_what_is_not_connected_changes_nothing(http: Api, path: str) -> None:
+    has(http.world, telegram={"botToken": "…", "enabled": False})
+    for channel in ("telegram", "discord"):
+        assert (await http.post(f"{path}/{channel}/disconnect")).status_code == 204
+    assert patches(http.world) == []
+
+
+async def test_a_pairing_code_lets_its_sender_in(http: Api, path: str) -> None:
+    output = "Approved telegram sender 555."
+    http.world.programs.answers[APPROVE] = {"status": 0, "output": output}
+    answer = await http.post(f"{path}/telegram/pair", json={"code": " abcd2345 "})
+    assert answer.status_code == 200, answer.text
+    assert answer.json() == {
+        "channel": "telegram",
+        "code": "abcd2345",
+        "status": "approved",
+        "output": output,
+    }
+    assert http.world.programs.called(APPROVE) == [{"channel": "telegram", "code": "abcd2345"}]
+
+
+async def test_a_code_that_nobody_was_given_is_not_found(http: Api, path: str) -> None:
+    said = 'Reason: No pending pairing request found for code "ZZZZ9999".'
+    http.world.programs.answers[APPROVE] = {"status": 1, "output": said}
+    answer = await http.post(f"{path}/telegram/pair", json={"code": "ZZZZ9999"})
+    assert (answer.status_code, answer.json()) == (
+        404,
+        {"detail": "No pending pairing request has this code."},
+    )
+
+
+async def test_a_channel_without_pairing_says_so(http: Api, path: str) -> None:
+    said = "Failed.\nReason: Channel mattermost does not support pairing"
+    http.world.programs.answers[APPROVE] = {"status": 1, "output": said}
+    answer = await http.post(f"{path}/mattermost/pair", json={"code": "ZZZZ9999"})
+    assert answer.status_code == 400
+    assert "mattermost does not support pairing" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("code", [None, "", "  ", "A B", "--notify", "A" * 65, 12345678])
+async def test_what_is_no_code_is_refused(shared: Api, agent: Instance, code: Any) -> None:
+    answer = await shared.post(
+        f"/v1/instances/{agent.id}/channels/telegram/pair", json={"code": code}
+    )
+    assert answer.status_code == 422
+    assert answer.json()["detail"][0]["loc"] == ["body", "code"]
+
+
+async def test_an_approval_that_takes_too_long_is_given_up(http: Api, path: str) -> None:
+    http.world.programs.failing = TimeoutError()
+    answer = await http.post(f"{path}/telegram/pair", json={"code": "ZZZZ9999"})
+    assert answer.status_code == 502
+    assert "takes too long" in answer.json()["detail"]["error"]
+
+
+async def test_a_gateway_that_does_not_answer_is_a_gateway_error(http: Api, path: str) -> None:
+    http.world.programs.failing = GatewayUnavailable("the sandbox does not answer")
+    answer = await http.post(f"{path}/telegram/pair", json={"code": "ZZZZ9999"})
+    assert answer.status_code == 502
+
+
+async def test_only_a_running_agent_has_channels(http: Api) -> None:
+    instance = await http.world.placed(InstanceStatus.STOPPED)
+    path = f"/v1/instances/{instance.id}/channels"
+    for answer in (
+        await http.get(path),
+        await http.get(f"{path}/telegram/status"),
+        await http.post(f"{path}/telegram/connect", json={"config": {"token": "x"}}),
+        await http.post(f"{path}/telegram/pair", json={"code": "ABCD2345"}),
+        await http.post(f"{path}/telegram/disconnect"),
+    ):
+        assert answer.status_code == 409
+    assert (await http.get(f"{path}/telegram")).status_code == 200

@@ -1,0 +1,256 @@
+"""An instance's life, as a client sees it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from chowder_local.api.access import Access
+from chowder_local.api.routes import OPERATIONS
+from chowder_local.core.domain import InstanceStatus, ModelProvider, SandboxState, Tier
+from chowder_local.core.errors.sandboxes import EngineUnavailable
+from chowder_local.core.secrets import Vault
+from chowder_local.openclaw.config.schema import SCHEMA_FILE
+from tests.scripted.engine import Hold
+from tests.scripted.gateway import refused
+from tests.scripted.serving import eventually
+
+if TYPE_CHECKING:
+    from chowder_local.core.domain import Instance
+    from tests.api.conftest import Api
+
+MEMBERS = {
+    "id", "organization_id", "name", "status", "model_provider", "sandbox_provider", "sandbox_id",
+    "openclaw_version", "openclaw_config", "gateway_url", "region", "error_message", "created_at",
+    "updated_at",
+}  # fmt: skip
+OF_AN_INSTANCE = [
+    each for each in OPERATIONS if "{instance_id}" in each.path and each.access is not Access.ANYONE
+]
+BODIES: dict[str, Any] = {
+    "PATCH": {"name": "Bea"},
+    "POST": {"model": "gpt-4o", "input": "Hi"},
+}
+
+
+async def test_a_new_instance_is_provisioning_and_keeps_to_itself_what_is_not_ready(
+    http: Api,
+) -> None:
+    hold = http.world.engine.holds["boot"] = Hold()
+    answer = await http.post("/v1/instances", json={"name": "Ada"})
+    assert answer.status_code == 201
+    made = answer.json()
+    assert set(made) == MEMBERS
+    assert made["organization_id"] == http.world.organization_id
+    expected = {
+        "name": "Ada",
+        "status": "provisioning",
+        "model_provider": "anthropic",
+        "sandbox_provider": "sandbox",
+        "sandbox_id": None,
+        "openclaw_version": "v1",
+        "openclaw_config": None,
+        "gateway_url": None,
+        "region": None,
+        "error_message": None,
+    }
+    assert {key: made[key] for key in expected} == expected
+    hold.may_end.set()
+
+
+async def test_an_instance_that_is_ready_says_where(http: Api) -> None:
+    instance = await http.world.created()
+    shown = (await http.get(f"/v1/instances/{instance.id}")).json()
+    assert set(shown) == MEMBERS
+    assert shown["status"] == "running"
+    assert shown["sandbox_id"] == instance.sandbox_id
+    assert shown["gateway_url"] == http.world.engine.gateway_url
+
+
+async def test_what_was_asked_for_is_kept(http: Api) -> None:
+    asked = {
+        "name": "Bea",
+        "model_provider": "openai",
+        "sandbox_provider": "other",
+        "openclaw_version": "v2",
+        "openclaw_config": {"a.b": 1},
+        "region": "eu",
+    }
+    made = (await http.post("/v1/instances", json=asked)).json()
+    assert {key: made[key] for key in asked} == asked
+
+
+async def test_without_a_model_key_the_instance_says_what_is_missing(http: Api) -> None:
+    instance = await http.world.created(model_provider=ModelProvider.GEMINI)
+    shown = (await http.get(f"/v1/instances/{instance.id}")).json()
+    assert shown["status"] == "error"
+    assert "No API key for gemini" in shown["error_message"]
+
+
+async def test_polling_answers_three_members(http: Api) -> None:
+    instance = await http.world.created()
+    answer = await http.get(f"/v1/instances/{instance.id}/status")
+    assert answer.json() == {
+        "id": instance.id,
+        "status": "running",
+        "gateway_url": http.world.engine.gateway_url,
+    }
+
+
+async def test_polling_tells_whoever_waits_for_his_boot_his_place(http: Api) -> None:
+    hold = http.world.engine.holds["boot"] = Hold()
+    # Two boot at a time.
+    boots, _, waits = [
+        (await http.post("/v1/instances", json={"name": name})).json()["id"] for name in "ABC"
+    ]
+    await hold.has_begun.wait()
+    await eventually(lambda: http.world.boots.queue_length == 1, "the third waits")
+    answers = [await http.get(f"/v1/instances/{each}/status") for each in (boots, waits)]
+    assert [each.headers.get("X-Queue-Position") for each in answers] == [None, "1"]
+    hold.may_end.set()
+
+
+async def test_the_list_has_the_organizations_living_instances_alone(http: Api) -> None:
+    ada, bea = await http.world.created(name="Ada"), await http.world.created(name="Bea")
+    await http.call("DELETE", f"/v1/instances/{ada.id}")
+    listed = (await http.get("/v1/instances")).json()
+    assert [each["id"] for each in listed] == [bea.id]
+    assert set(listed[0]) == MEMBERS
+    assert (await http.get("/v1/instances", key=await http.other_key())).json() == []
+
+
+async def test_another_organizations_instance_is_not_found(shared: Api, agent: Instance) -> None:
+    other_key, wrong = await shared.other_key(), {}
+    for operation in OF_AN_INSTANCE:
+        path = operation.path.replace("{instance_id}", agent.id)
+        path = path.replace("{session_id:path}", "some-session")
+        body = BODIES.get(operation.method)
+        answer = await shared.call(operation.method, path, key=other_key, json=body)
+        if (answer.status_code, answer.json()["detail"]) != (404, "Instance not found."):
+            wrong[operation.method, operation.path] = answer.text
+    assert wrong == {}
+    assert await shared.world.now(agent) == agent
+
+
+async def test_over_the_limit_no_instance_is_made(http: Api) -> None:
+    key = await http.other_key()
+    first = await http.post("/v1/instances", json={"name": "one"}, key=key)
+    assert first.status_code == 201
+    second = await http.post("/v1/instances", json={"name": "two"}, key=key)
+    assert (second.status_code, second.json()) == (
+        402,
+        {"detail": "Instance limit reached (1/1). Upgrade your subscription."},
+    )
+
+
+async def test_stop_and_start_answer_the_instance_in_its_new_status(http: Api) -> None:
+    instance = await http.world.created()
+    stopped = await http.post(f"/v1/instances/{instance.id}/stop")
+    assert (stopped.status_code, stopped.json()["status"]) == (200, "stopped")
+    assert set(stopped.json()) == MEMBERS
+    started = await http.post(f"/v1/instances/{instance.id}/start")
+    assert (started.status_code, started.json()["status"]) == (200, "running")
+
+
+@pytest.mark.parametrize(
+    ("status", "verb"),
+    [(each, "stop") for each in InstanceStatus if each is not InstanceStatus.RUNNING]
+    + [(each, "start") for each in InstanceStatus if each is not InstanceStatus.STOPPED],
+)
+async def test_the_wrong_status_is_a_conflict(http: Api, status: InstanceStatus, verb: str) -> None:
+    instance = await http.world.placed(status)
+    answer = await http.post(f"/v1/instances/{instance.id}/{verb}")
+    wanted = {"stop": "running", "start": "stopped"}[verb]
+    assert (answer.status_code, answer.json()) == (
+        409,
+        {"detail": f"Instance is {status}, but must be {wanted} for this."},
+    )
+
+
+async def test_an_engine_that_is_down_is_a_502_in_words(http: Api) -> None:
+    instance = await http.world.created()
+    http.world.engine.failing["pause"] = EngineUnavailable("The engine is on holiday.")
+    answer = await http.post(f"/v1/instances/{instance.id}/stop")
+    assert (answer.status_code, answer.json()) == (502, {"detail": "The engine is on holiday."})
+
+
+@pytest.mark.parametrize("status", list(InstanceStatus))
+async def test_deleting_answers_nothing_and_leaves_a_terminated_row(
+    http: Api, status: InstanceStatus
+) -> None:
+    instance = await http.world.placed(status)
+    http.world.engine.put(instance.sandbox_id, SandboxState.RUNNING)
+    answer = await http.call("DELETE", f"/v1/instances/{instance.id}")
+    assert (answer.status_code, answer.content) == (204, b"")
+    shown = await http.get(f"/v1/instances/{instance.id}")
+    assert (shown.status_code, shown.json()["status"]) == (200, "terminated")
+    assert http.world.engine.found == {}
+
+
+async def test_a_change_answers_the_changed_instance(http: Api) -> None:
+    instance = await http.world.created()
+    body = {"name": "Bea", "openclaw_config": {"a.b": 1}}
+    answer = await http.patch(f"/v1/instances/{instance.id}", json=body)
+    assert answer.status_code == 200
+    assert {key: answer.json()[key] for key in body} == body
+    assert (await http.get(f"/v1/instances/{instance.id}")).json() == answer.json()
+
+
+async def test_a_configuration_that_openclaw_refuses_is_a_400_in_its_words(http: Api) -> None:
+    instance = await http.world.created()
+    words = 'invalid config: agents: Unrecognized key: "nonsense"'
+    http.world.gateway.rpc_answers["config.patch"] = refused(words)
+    body = {"openclaw_config": {"agents.nonsense": 1}}
+    answer = await http.patch(f"/v1/instances/{instance.id}", json=body)
+    assert (answer.status_code, answer.json()) == (400, {"detail": words})
+
+
+async def test_a_configuration_that_openclaw_would_refuse_makes_no_instance_and_takes_no_place(
+    http: Api,
+) -> None:
+    _, key = await http.world.organizations.signup("Small", tier=Tier.SHRIMP)
+    schema = {"type": "object", "additionalProperties": {"type": "string"}}
+    http.world.engine.image_files[SCHEMA_FILE] = json.dumps(schema).encode()
+    body: dict[str, Any] = {"name": "Ada", "openclaw_config": {"a": 1}}
+    answer = await http.post("/v1/instances", json=body, key=key)
+    words = "invalid config: a: Invalid input: expected string, received number"
+    assert (answer.status_code, answer.json()) == (400, {"detail": words})
+    assert (await http.get("/v1/instances", key=key)).json() == []
+    body["openclaw_config"] = {"a": "b"}
+    assert (await http.post("/v1/instances", json=body, key=key)).status_code == 201
+
+
+@pytest.mark.parametrize("config", [{"gateway.port": 1}, {"a..b": 1}])
+async def test_a_configuration_that_cannot_be_set_makes_no_instance(
+    http: Api, config: dict[str, Any]
+) -> None:
+    answer = await http.post("/v1/instances", json={"name": "Ada", "openclaw_config": config})
+    assert answer.status_code == 400
+    assert isinstance(answer.json()["detail"], str)
+    assert (await http.get("/v1/instances")).json() == []
+
+
+async def test_who_polls_or_talks_has_nothing_decrypted(
+    http: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance = await http.world.created(openclaw_config={"logging": {"level": "debug"}})
+    decrypt, decrypted = Vault.decrypt, []
+
+    def counting(vault: Vault, ciphertext: bytes) -> str:
+        decrypted.append(text := decrypt(vault, ciphertext))
+        return text
+
+    monkeypatch.setattr(Vault, "decrypt", counting)
+    path = f"/v1/instances/{instance.id}"
+    # A write, after which nothing is known by heart.
+    assert (await http.patch(path, json={"name": "Bea"})).status_code == 200
+    decrypted.clear()
+    assert (await http.get(f"{path}/status")).status_code == 200
+    body = {"model": "gpt-4o", "input": "Hello"}
+    assert (await http.post(f"{path}/responses", json=body)).status_code == 200
+    assert not [text for text in decrypted if "logging" in text]
+    # Or it would prove nothing.
+    assert (await http.get(path)).json()["openclaw_config"] == {"logging": {"level": "debug"}}
+    assert len([text for text in decrypted if "logging" in text]) == 1

@@ -1,0 +1,270 @@
+"""The OpenAPI document, judged by an independent validator, and the page that shows it."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from openapi_schema_validator import OAS31Validator, oas31_format_checker
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from chowder_local import __version__
+from chowder_local.api.access import Access
+from chowder_local.api.openapi.document import document
+from chowder_local.api.openapi.examples import UNKNOWN
+from chowder_local.api.routes import OPERATIONS, Operation
+from chowder_local.http.bodies import JSON
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.api.conftest import Api
+
+DOCUMENT = document(OPERATIONS)
+
+
+def described(operation: Operation) -> dict[str, Any]:
+    path = operation.path.replace(":path}", "}")
+    found: dict[str, Any] = DOCUMENT["paths"][path][operation.method.lower()]
+    return found
+
+
+def name(operation: Operation) -> str:
+    return f"{operation.method} {operation.path}"
+
+
+def test_the_document_is_valid() -> None:
+    problems = OpenAPIV31SpecValidator(DOCUMENT).iter_errors()
+    assert [str(problem) for problem in problems] == []
+
+
+def test_it_describes_exactly_what_the_table_has() -> None:
+    in_document = {
+        (method.upper(), path) for path, item in DOCUMENT["paths"].items() for method in item
+    }
+    assert in_document == {(each.method, each.path.replace(":path}", "}")) for each in OPERATIONS}
+    assert DOCUMENT["openapi"].startswith("3.1")
+    assert DOCUMENT["info"]["version"] == __version__
+    assert DOCUMENT["servers"]
+
+
+def test_every_operation_and_schema_has_a_name_of_its_own_for_generated_clients() -> None:
+    ids = [described(each)["operationId"] for each in OPERATIONS]
+    assert len(set(ids)) == len(ids)
+    assert [each for each in ids if not re.fullmatch(r"[a-z]+([A-Z][a-z]+)*", each)] == []
+    schemas = DOCUMENT["components"]["schemas"]
+    assert [name for name in schemas if not re.fullmatch(r"([A-Z][a-z]+)+", name)] == []
+
+
+def test_what_may_be_left_out_has_no_default_that_makes_generators_require_it() -> None:
+    defaults = {
+        f"{model}.{member}"
+        for model, schema in DOCUMENT["components"]["schemas"].items()
+        for member, known in schema.get("properties", {}).items()
+        if "default" in known and member not in schema.get("required", ())
+    }
+    assert defaults == set()
+    creation = DOCUMENT["components"]["schemas"]["InstanceCreation"]["properties"]
+    assert creation["model_provider"]["description"] == 'Default: `"anthropic"`.'
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed"},
+        {"type": "function_call", "id": "fc_1", "status": "completed", "name": "get_weather"},
+        {"type": "unheard_of"},
+    ],
+)
+def test_an_item_of_an_answer_has_the_members_of_its_type(item: dict[str, Any]) -> None:
+    response = DOCUMENT["components"]["schemas"]["ResponseView"]
+    schema = {**response["properties"]["output"], "components": DOCUMENT["components"]}
+    assert not OAS31Validator(schema).is_valid([item])
+
+
+def test_who_polls_is_told_of_the_place_in_the_queue() -> None:
+    of_it = [each for each in OPERATIONS if each.headers]
+    assert [name(each) for each in of_it] == ["GET /v1/instances/{instance_id}/status"]
+    (header,) = of_it[0].headers
+    reference = described(of_it[0])["responses"]["200"]["headers"][header]["$ref"]
+    assert reference == "#/components/headers/QueuePosition"
+
+
+def failing(rule: Callable[[Operation], bool]) -> list[str]:
+    """The names of the operations that break a rule."""
+    return [name(each) for each in OPERATIONS if not rule(each)]
+
+
+def test_every_operation_says_whether_it_needs_a_key() -> None:
+    def says_so(operation: Operation) -> bool:
+        answers = described(operation)["responses"]
+        needs_key = operation.access is not Access.ANYONE
+        needs_more = needs_key and operation.access is not Access.ANY_KEY
+        found = ("security" in described(operation), "401" in answers, "403" in answers)
+        return found == (needs_key, needs_key, needs_more)
+
+    assert failing(says_so) == []
+
+
+def test_every_operation_describes_its_path_parameters() -> None:
+    def describes(operation: Operation) -> bool:
+        parameters = described(operation)["parameters"]
+        in_path = {each["name"] for each in parameters if each["in"] == "path"}
+        return in_path == set(re.findall(r"\{(\w+)", operation.path))
+
+    assert failing(describes) == []
+
+
+def test_every_operation_describes_its_body_and_all_its_responses() -> None:
+    def describes(operation: Operation) -> bool:
+        known = described(operation)
+        statuses = {str(operation.status), *map(str, operation.errors)}
+        has_body = operation.body is not None
+        return ("requestBody" in known) == has_body and statuses <= set(known["responses"])
+
+    assert failing(describes) == []
+
+
+def test_every_operation_has_a_summary_and_a_description() -> None:
+    assert failing(lambda each: described(each)["summary"]) == []
+    assert failing(lambda each: described(each)["description"]) == []
+
+
+def test_every_parameter_is_explained_and_has_a_schema() -> None:
+    def is_explained(parameter: dict[str, Any]) -> bool:
+        schema = parameter["schema"]
+        return bool(parameter["description"] and ("anyOf" in schema or schema["type"]))
+
+    assert failing(lambda each: all(map(is_explained, described(each)["parameters"]))) == []
+
+
+def test_every_operation_that_takes_a_body_or_a_query_and_no_other_can_answer_422() -> None:
+    def says_so(operation: Operation) -> bool:
+        takes = operation.body is not None or bool(operation.query)
+        return ("422" in described(operation)["responses"]) == takes
+
+    assert failing(says_so) == []
+
+
+def test_every_operation_that_takes_json_and_no_other_can_refuse_a_body_unread() -> None:
+    def says_so(operation: Operation) -> bool:
+        takes_json = isinstance(operation.body, type) and operation.body_type == JSON
+        known = set(described(operation)["responses"]) - set(map(str, operation.errors))
+        return known & {"413", "415", "503"} == ({"413", "415", "503"} if takes_json else set())
+
+    assert failing(says_so) == []
+
+
+def test_every_operation_on_something_with_an_id_can_answer_404() -> None:
+    def says_so(operation: Operation) -> bool:
+        has_id = "{" in operation.path and operation.access is not Access.ANYONE
+        return not has_id or "404" in described(operation)["responses"]
+
+    assert failing(says_so) == []
+
+
+def contents() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every body and answer: what it is called, and what the document says of it."""
+    for operation in OPERATIONS:
+        known = described(operation)
+        bodies = {"body": known.get("requestBody", {})} | known["responses"]
+        for what, body in bodies.items():
+            target = body.get("$ref", "").removeprefix("#/components/responses/")
+            found = DOCUMENT["components"]["responses"][target] if target else body
+            for media_type, content in found.get("content", {}).items():
+                yield f"{name(operation)} {what} {media_type}", content
+
+
+def examples_of(content: dict[str, Any]) -> list[Any]:
+    single = [content["example"]] if "example" in content else []
+    return [each["value"] for each in content.get("examples", {}).values()] + single
+
+
+def test_every_body_and_response_has_an_example() -> None:
+    assert len(list(contents())) > len(OPERATIONS)
+    assert [what for what, content in contents() if not examples_of(content)] == []
+
+
+def test_every_example_fits_its_schema() -> None:
+    problems = {}
+    for what, content in contents():
+        if "application/json" not in what:
+            continue
+        schema = {**content["schema"], "components": DOCUMENT["components"]}
+        validator = OAS31Validator(schema, format_checker=oas31_format_checker)
+        for example in examples_of(content):
+            found = [problem.message for problem in validator.iter_errors(example)]
+            if UNKNOWN in texts(example):
+                found.append(f"a text has no example of its own: {example}")
+            if found:
+                problems[what] = found
+    assert problems == {}
+
+
+def texts(content: Any) -> Iterator[str]:
+    """All texts in some content."""
+    if isinstance(content, str):
+        yield content
+    elif isinstance(content, (dict, list)):
+        for each in content.values() if isinstance(content, dict) else content:
+            yield from texts(each)
+
+
+def test_every_subject_is_explained() -> None:
+    assert {each["name"] for each in DOCUMENT["tags"]} == {each.tag for each in OPERATIONS}
+    assert all(each["description"] for each in DOCUMENT["tags"])
+
+
+def test_no_answer_is_an_object_that_nobody_described() -> None:
+    free = {
+        f"{model}.{member}"
+        for model, schema in DOCUMENT["components"]["schemas"].items()
+        for member, known in schema.get("properties", {}).items()
+        if model.endswith("View") and is_free(known)
+    }
+    # Whatever the user configured, what nobody but OpenClaw, or a provider, knows, and what any
+    # tool may take.
+    assert free <= {
+        "InstanceView.openclaw_config",
+        "ChannelStatusView.details",
+        "ExchangeDetailsView.request",
+        "TurnView.arguments",
+    }
+
+
+def is_free(schema: dict[str, Any]) -> bool:
+    choices = schema.get("anyOf", [schema])
+    return any(
+        each.get("type", "object") == "object"
+        and not {"$ref", "properties"} & set(each)
+        and not isinstance(each.get("additionalProperties"), dict)
+        for each in choices
+    )
+
+
+async def test_the_server_gives_the_document_to_anyone(shared: Api) -> None:
+    answer = await shared.get("/openapi.json", key=None)
+    assert answer.status_code == 200
+    assert answer.json() == DOCUMENT
+
+
+async def test_the_page_asks_nothing_of_the_internet(shared: Api) -> None:
+    page = (await shared.get("/docs", key=None)).text
+    assert "//" not in re.sub(r"<!doctype[^>]*>", "", page)
+    addresses = re.findall(r'(?:src|href|url)(?:=|: )"([^"]+)"', page)
+    assert len(addresses) == 3
+    for address in addresses:
+        assert address.startswith("/")
+        assert (await shared.get(address, key=None)).status_code == 200
+
+
+async def test_an_asset_that_is_not_there_is_not_found(shared: Api) -> None:
+    answer = await shared.get("/docs/assets/nowhere.js", key=None)
+    assert answer.status_code == 404
+
+
+@pytest.mark.parametrize("path", ["../__init__.py", "%2e%2e/__init__.py", "..%2f__init__.py"])
+async def test_the_assets_folder_cannot_be_left(shared: Api, path: str) -> None:
+    answer = await shared.get(f"/docs/assets/{path}", key=None)
+    assert answer.status_code == 404

@@ -1,0 +1,119 @@
+"""Scripted replies and the journal of model calls, as the API tells and takes them."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from chowder_local.api.local import replies
+from chowder_local.core.domain import InstanceId, ModelProvider, OrganizationId
+from chowder_local.relay.scripts.matching import Ask
+from chowder_local.relay.scripts.registry import Running
+from chowder_local.relay.scripts.rules import ReplyScript
+
+if TYPE_CHECKING:
+    import pytest
+
+    from tests.api.conftest import Api
+
+SCRIPT = {
+    "unmatched": "fail",
+    "replies": [{"match": {"session": None, "text": "hi"}, "reply": ["Hello", {"call": "exec"}]}],
+}
+NOTHING: dict[str, Any] = {"own": None, "server": None}
+
+
+async def test_a_script_is_put_shown_and_removed(http: Api) -> None:
+    assert (await http.get("/local/replies")).json() == NOTHING
+    put = await http.call("PUT", "/local/replies", json=SCRIPT)
+    shown = {"script": SCRIPT, "used": [0], "unmatched": []}
+    assert (put.status_code, put.json()) == (200, {"own": shown, "server": None})
+    assert (await http.get("/local/replies")).json() == put.json()
+    assert (await http.call("DELETE", "/local/replies")).status_code == 204
+    assert (await http.get("/local/replies")).json() == NOTHING
+
+
+async def test_what_is_wrong_with_a_script_is_told_by_the_path_of_what_was_written(
+    http: Api,
+) -> None:
+    wrong = {"replies": [{"reply": ["Hi", {"txt": "Ho"}]}]}
+    answer = await http.call("PUT", "/local/replies", json=wrong)
+    problems = [each["loc"] for each in answer.json()["detail"]]
+    assert ["body", "replies", 0, "reply", 1, "txt"] in problems
+
+
+async def test_a_script_has_a_bound_of_its_own(http: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = json.dumps(SCRIPT)
+    monkeypatch.setattr(replies, "MAX_BYTES", len(script))
+    for content, status in ((script, 200), (f"{script} ", 413)):
+        answer = await http.call("PUT", "/local/replies", content=content)
+        assert answer.status_code == status
+
+
+async def test_an_agents_script_is_its_own(http: Api) -> None:
+    instance = await http.world.created()
+    path = f"/local/instances/{instance.id}/replies"
+    await http.call("PUT", path, json=SCRIPT)
+    assert (await http.get("/local/replies")).json() == NOTHING
+    assert (await http.get(path)).json()["own"]["script"] == SCRIPT
+
+
+async def test_what_has_come_of_a_script_is_told_of_the_organizations_own_asks(http: Api) -> None:
+    scripts, world = http.services.scripts, http.world
+    scripts.own = Running(ReplyScript.model_validate(SCRIPT))
+    for text in ("hi", "bye"):
+        ask = Ask(ModelProvider.OPENAI, "gpt-4o", 1, text, is_session_known=True)
+        for organization_id in (world.organization_id, OrganizationId("other")):
+            await scripts.answer(organization_id, InstanceId("i"), ask, "d" * 64)
+    told = (await http.get("/local/replies")).json()["server"]
+    assert told["used"] == [2]
+    (missed,) = told["unmatched"]
+    assert (missed["text"], missed["turn"], missed["model"]) == ("bye", 1, "gpt-4o")
+    assert (missed["instance_id"], missed["session"], missed["tool"]) == ("i", None, None)
+
+
+async def test_model_calls_are_listed_and_shown(http: Api) -> None:
+    instance = await http.world.created()
+    exchanges = http.services.exchanges
+    for body in (b'{"model": "gpt-4o"}', b"\xff no JSON"):
+        made = exchanges.begin(
+            http.world.organization_id, instance.id, ModelProvider.OPENAI, "responses", body, "t1"
+        )
+        made.session_key = "agent:main:main"
+        exchanges.came(made, b"data: {}\n\n")
+        made.ended("offline")
+    listed = (await http.get(f"/local/instances/{instance.id}/exchanges")).json()
+    assert [each["id"] for each in listed] == ["ex-2", "ex-1"]
+    assert {"request", "chunks"}.isdisjoint(listed[0])
+    shortened = await http.get(f"/local/instances/{instance.id}/exchanges?limit=1")
+    assert [each["id"] for each in shortened.json()] == ["ex-2"]
+    first = (await http.get("/local/exchanges/ex-1")).json()
+    assert first["request"] == {"model": "gpt-4o"}
+    assert [chunk["text"] for chunk in first["chunks"]] == ["data: {}\n\n"]
+    assert (first["session"], first["turn_id"], first["outcome"]) == (None, "t1", "offline")
+    assert (await http.get("/local/exchanges/ex-2")).json()["request"] == "\ufffd no JSON"
+
+
+async def test_another_organizations_model_call_is_not_found(http: Api) -> None:
+    http.services.exchanges.begin(
+        OrganizationId("other"), InstanceId("i"), ModelProvider.OPENAI, "responses", b"{}"
+    )
+    answer = await http.get("/local/exchanges/ex-1")
+    assert answer.status_code == 404
+    assert answer.json()["detail"].startswith("Exchange not found: only the latest are kept")
+
+
+async def test_a_model_calls_session_is_told_by_its_name(http: Api) -> None:
+    world = http.world
+    instance = await world.created()
+    await world.sessions.remember(instance.id, "Zürich/7", "agent:main:s-1", world.clock())
+    exchanges = http.services.exchanges
+    keys = ("agent:main:s-1", "agent:main:telegram", None)
+    for key in keys:
+        made = exchanges.begin(
+            world.organization_id, instance.id, ModelProvider.OPENAI, "responses", b"{}"
+        )
+        made.session_key = key
+    listed = (await http.get(f"/local/instances/{instance.id}/exchanges")).json()
+    named = [(each["session"], each["session_key"]) for each in reversed(listed)]
+    assert named == [("Zürich/7", keys[0]), (None, keys[1]), (None, None)]

@@ -1,0 +1,263 @@
+"""Messages in the Responses format, plain and streamed, and how their failures look."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import pytest
+from openresponses_types.types import ResponseResource
+
+from chowder_local.core.domain import InstanceStatus
+from chowder_local.core.errors.upstream import ProviderFailed
+from chowder_local.openclaw.session_keys import session_key
+from tests.scripted import gateway as scripted
+from tests.scripted.world import MAX_BODY_BYTES
+
+if TYPE_CHECKING:
+    import httpx
+
+    from chowder_local.core.domain import Instance
+    from tests.api.conftest import Api
+
+MODEL = "claude-sonnet-4-20250514"
+ASKED: dict[str, Any] = {"model": MODEL, "input": "Hi"}
+
+
+async def send(http: Api, asked: dict[str, Any] = ASKED) -> httpx.Response:
+    """A message to a new running instance."""
+    return await send_to(http, await http.world.created(), asked)
+
+
+async def send_to(http: Api, agent: Instance, asked: dict[str, Any] = ASKED) -> httpx.Response:
+    return await http.post(f"/v1/instances/{agent.id}/responses", json=asked)
+
+
+async def test_an_answer_is_a_responses_resource_of_the_model_that_was_asked_for(
+    shared: Api,
+    agent: Instance,
+) -> None:
+    answer = await send_to(shared, agent)
+    assert answer.status_code == 200
+    judged = ResponseResource.model_validate(answer.json())
+    assert judged.model == MODEL
+    assert answer.json()["output"][0]["content"][0]["text"] == "Hello there."
+
+
+async def test_a_stream_is_events_up_to_the_end_mark_which_no_proxy_may_hold_back(
+    http: Api,
+) -> None:
+    answer = await send(http, ASKED | {"stream": True})
+    assert answer.status_code == 200
+    assert answer.headers["Content-Type"].startswith("text/event-stream")
+    assert answer.headers["Cache-Control"] == "no-cache"
+    assert answer.headers["X-Accel-Buffering"] == "no"
+    *events, end, rest = answer.text.split("\n\n")
+    assert (end, rest) == ("data: [DONE]", "")
+    names = [event.split("\n")[0].removeprefix("event: ") for event in events]
+    datas = [json.loads(event.split("\n")[1].removeprefix("data: ")) for event in events]
+    assert names == [data["type"] for data in datas]
+    assert [data["sequence_number"] for data in datas] == list(range(len(datas)))
+    assert datas[-1]["response"]["model"] == MODEL
+
+
+@pytest.mark.parametrize("stream", [False, None])
+async def test_an_answer_is_whole_unless_a_stream_is_asked_for(
+    shared: Api, agent: Instance, stream: bool | None
+) -> None:
+    answer = await send_to(shared, agent, ASKED | {"stream": stream})
+    assert answer.headers["Content-Type"] == "application/json"
+
+
+async def test_members_that_nobody_listed_reach_the_agent(http: Api) -> None:
+    more = {"instructions": "Be brief.", "metadata": {"a": "b"}, "temperature": 0.5}
+    await send(http, ASKED | more | {"include": []})
+    (asked,) = http.world.gateway.messages
+    assert asked.body == {"model": "openclaw", "input": "Hi"} | more
+
+
+NAMES = [
+    "project-alpha", "a b", "a/b", "a//b", "/", "responses", "session/x", "名前", "🦞",
+    "cron:x", "100%", "a?b", "a#b", "a+b", "x" * 300,
+]  # fmt: skip
+
+
+async def test_any_string_names_a_session(http: Api) -> None:
+    agent = await http.world.created()
+    for name in NAMES:
+        path = f"/v1/instances/{agent.id}/session/{quote(name, safe='')}/responses"
+        assert (await http.post(path, json=ASKED)).status_code == 200, name
+    keys = [each.headers["x-openclaw-session-key"] for each in http.world.gateway.messages]
+    assert keys == [session_key(name) for name in NAMES]
+
+
+@pytest.mark.parametrize("status", [each for each in InstanceStatus if each != "running"])
+async def test_only_a_running_instance_can_be_talked_to(http: Api, status: InstanceStatus) -> None:
+    instance = await http.world.placed(status)
+    for is_streamed in (False, True):
+        answer = await send_to(http, instance, ASKED | {"stream": is_streamed})
+        words = f"Instance is {status}, but must be running for this."
+        assert (answer.status_code, answer.json()["detail"]) == (409, words)
+        # A retry helps while it boots, and otherwise nobody who waits.
+        retries = None if status is InstanceStatus.PROVISIONING else "false"
+        assert answer.headers.get("x-should-retry") == retries
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"model": "llama3"}, "Unknown model 'llama3'"),
+        ({"model": "gemini-2.0-flash"}, "No API key for gemini is set"),
+        ({"model": "nobody/model"}, "gemini, lab, cloud, ollama; up --provider name=URL"),
+        ({"model": "cloud/model"}, "to its own default organization only"),
+        ({"tools": [{"type": "mcp"}]}, "'mcp' is not available"),
+        ({"background": True}, "background: "),
+        ({"tool_choice": "required"}, "tool_choice: "),
+        ({"input": [{"role": "user", "content": 5}]}, "must be a string or an array"),
+        ({"input": " \n"}, "nothing but white space"),
+        (
+            {"input": [{"role": "user", "content": [{"type": "input_text", "text": " "}]}]},
+            "nothing but white space",
+        ),
+        ({"text": {"format": {"type": "json_schema"}}}, "needs the answer's JSON schema"),
+    ],
+)
+async def test_what_cannot_be_honoured_is_a_400_in_words(
+    shared: Api, agent: Instance, asked: dict[str, Any], words: str, is_streamed: bool
+) -> None:
+    answer = await send_to(shared, agent, ASKED | {"stream": is_streamed} | asked)
+    assert answer.status_code == 400
+    assert words in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("member", "value", "where"),
+    [
+        ("input", "", []),
+        ("input", [], []),
+        ("input", 5, ["str"]),
+        ("input", ["Hi"], ["str"]),
+        ("instructions", ["x"], []),
+        ("tools", 5, []),
+        ("tools", ["web_search"], [0]),
+        ("tools", [{"name": "f"}], [0, "type"]),
+        ("tools", [{"type": "function"}], [0]),
+        ("tools", [{"type": "function", "name": ""}], [0]),
+        ("tools", [{"type": "function", "function": {"name": 5}}], [0]),
+        ("tools", [{"type": "function", "name": "f", "parameters": []}], [0, "parameters"]),
+        ("tool_choice", 5, ["str"]),
+        ("text", "low", []),
+        ("reasoning", "high", []),
+        ("metadata", {"a": 5}, ["a"]),
+        ("max_output_tokens", 0, []),
+        ("max_tool_calls", 0, []),
+        ("temperature", "hot", []),
+        ("temperature", 2.1, []),
+        ("top_p", -0.1, []),
+        ("previous_response_id", 5, []),
+        ("parallel_tool_calls", "perhaps", []),
+        ("store", "perhaps", []),
+        ("stream", "perhaps", []),
+        ("user", 5, []),
+        ("include", "everything", []),
+        ("service_tier", 5, []),
+    ],
+)
+async def test_a_member_of_the_wrong_kind_is_a_422_that_names_it(
+    shared: Api, agent: Instance, member: str, value: Any, where: list[Any]
+) -> None:
+    answer = await send_to(shared, agent, ASKED | {member: value})
+    assert answer.status_code == 422, answer.text
+    assert answer.json()["detail"][0]["loc"] == ["body", member, *where]
+
+
+async def test_every_error_of_a_message_has_openais_error_beside_the_contracts_detail(
+    http: Api,
+) -> None:
+    instance = await http.world.created()
+    path = f"/v1/instances/{instance.id}/session/a%2Fb/responses"
+    large = ASKED | {"input": "x" * MAX_BODY_BYTES}
+    elsewhere = f"/v1/instances/{uuid.uuid4()}/responses"
+    refused = [
+        ("host_unknown", await http.post(path, json=ASKED, headers={"Host": "evil.example"})),
+        ("page_refused", await http.post(path, headers={"Origin": "https://x.example"})),
+        ("key_missing", await http.post(path, json=ASKED, key=None)),
+        ("instance_not_found", await http.post(elsewhere, json=ASKED)),
+        ("method_not_allowed", await http.get(path)),
+        ("body_too_large", await http.post(path, json=large)),
+        ("input_invalid", await http.post(path, json={"model": "gpt-4o"})),
+        ("model_unknown", await http.post(path, json=ASKED | {"model": "llama3"})),
+    ]
+    errors = {}
+    for code, answer in refused:
+        detail, errors[code] = (answer.json()[name] for name in ("detail", "error"))
+        assert (errors[code]["type"], errors[code]["code"]) == ("invalid_request_error", code)
+        assert isinstance(detail, list) or errors[code]["message"] == detail
+    assert errors["input_invalid"]["message"] == "body.input: Field required"
+    named = {code: error["param"] for code, error in errors.items() if error["param"]}
+    assert named == {"input_invalid": "input", "model_unknown": "model"}
+    assert (await http.get(f"/v1/instances/{uuid.uuid4()}")).json().keys() == {"detail"}
+
+
+async def test_a_null_asks_for_the_default(shared: Api, agent: Instance) -> None:
+    members = [
+        "instructions", "tools", "tool_choice", "text", "reasoning", "metadata", "temperature",
+        "top_p", "max_output_tokens", "max_tool_calls", "previous_response_id", "store", "user",
+        "parallel_tool_calls", "include", "stream",
+    ]  # fmt: skip
+    answer = await send_to(shared, agent, ASKED | dict.fromkeys(members))
+    assert answer.status_code == 200, answer.text
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+async def test_a_gateway_that_does_not_answer_is_a_502_in_the_contracts_shape(
+    http: Api, is_streamed: bool
+) -> None:
+    running = InstanceStatus.RUNNING
+    instance = await http.world.placed(running, gateway_url="http://127.0.0.1:9")
+    asked = ASKED | {"stream": is_streamed}
+    answer = await http.post(f"/v1/instances/{instance.id}/responses", json=asked)
+    words = "Gateway unavailable – the sandbox does not answer"
+    assert (answer.status_code, answer.json()["detail"]) == (502, {"error": words})
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+async def test_a_providers_refusal_keeps_its_status_words_and_when_to_come_back(
+    http: Api, is_streamed: bool
+) -> None:
+    instance = await http.world.created()
+    failure = ProviderFailed("anthropic", 429, "Slow down.", retry_after="7")
+    marker = http.world.model_failures.remember(failure, instance.sandbox_id)
+    content = {"status": "failed", "error": {"code": "x", "message": f"400: {marker}"}}
+    http.world.gateway.handler = scripted.failing(400, content)
+    asked = ASKED | {"stream": is_streamed}
+    answer = await http.post(f"/v1/instances/{instance.id}/responses", json=asked)
+    assert (answer.status_code, answer.json()["detail"]) == (429, {"error": str(failure)})
+    assert answer.headers["Retry-After"] == "7"
+
+
+async def test_a_providers_401_is_no_call_to_log_in_here(http: Api) -> None:
+    instance = await http.world.created()
+    failure = ProviderFailed("anthropic", 401, "Bad key.")
+    marker = http.world.model_failures.remember(failure, instance.sandbox_id)
+    http.world.gateway.handler = scripted.failing(400, {"error": {"message": marker}})
+    answer = await http.post(f"/v1/instances/{instance.id}/responses", json=ASKED)
+    assert answer.status_code == 401
+    assert "WWW-Authenticate" not in answer.headers
+
+
+async def test_a_stream_that_breaks_off_ends_with_an_error_and_the_end_mark(http: Api) -> None:
+    http.world.gateway.handler = scripted.breaking_off
+    answer = await send(http, ASKED | {"stream": True})
+    assert answer.status_code == 200
+    *_, error, failed, end, rest = answer.text.split("\n\n")
+    assert (end, rest) == ("data: [DONE]", "")
+    assert error.startswith("event: error\n")
+    assert failed.startswith("event: response.failed\n")
+    assert (
+        "Gateway unavailable – the answer broke off before its end"
+        in json.loads(error.split("\n")[1].removeprefix("data: "))["message"]
+    )

@@ -1,0 +1,123 @@
+"""Copies over HTTP: what is answered, and what is refused."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.scripted.engine import Hold
+from tests.scripted.homes import archive, contents, exported
+
+if TYPE_CHECKING:
+    from chowder_local.core.domain import Instance
+    from tests.api.conftest import Api
+
+NOTES = ".openclaw/workspace/notes.md"
+TAR = {"Content-Type": "application/x-tar"}
+
+
+async def agent(http: Api) -> Instance:
+    instance = await http.world.created()
+    http.world.engine.homes[instance.sandbox_id] = archive({NOTES: b"teal"})
+    return instance
+
+
+async def test_a_snapshot_is_shown_listed_and_removed(http: Api) -> None:
+    instance = await agent(http)
+    path = f"/local/instances/{instance.id}/snapshots"
+    taken = await http.post(path, json={"name": "before"})
+    assert taken.status_code == 201
+    view = taken.json()
+    assert (view["instance_id"], view["name"]) == (instance.id, "before")
+    assert set(view) == {
+        "id", "instance_id", "name", "model_provider", "size_bytes", "created_at",
+    }  # fmt: skip
+    own = f"/local/snapshots/{view['id']}"
+    assert (await http.get(own)).json() == view
+    assert (await http.get(path)).json() == (await http.get("/local/snapshots")).json() == [view]
+    assert (await http.call("DELETE", own)).status_code == 204
+    for method in ("GET", "DELETE"):
+        answer = await http.call(method, own)
+        assert (answer.status_code, answer.json()) == (404, {"detail": "Snapshot not found."})
+
+
+async def test_a_snapshot_needs_no_name(http: Api) -> None:
+    path = f"/local/instances/{(await agent(http)).id}/snapshots"
+    assert (await http.post(path, json={})).json()["name"] is None
+
+
+async def test_a_fork_is_an_instance_on_its_way(http: Api) -> None:
+    instance = await agent(http)
+    forked = await http.post(f"/local/instances/{instance.id}/fork", json={"name": "Bea"})
+    assert forked.status_code == 201
+    view = forked.json()
+    assert (view["name"], view["status"], view["sandbox_id"]) == ("Bea", "provisioning", None)
+    assert set(view) == set((await http.get(f"/v1/instances/{instance.id}")).json())
+
+
+@pytest.mark.parametrize("body", [{}, {"name": ""}, {"name": "x" * 129}])
+async def test_a_fork_has_a_name(http: Api, body: dict[str, Any]) -> None:
+    instance = await agent(http)
+    answer = await http.post(f"/local/instances/{instance.id}/fork", json=body)
+    assert answer.status_code == 422
+    assert answer.json()["detail"][0]["loc"] == ["body", "name"]
+
+
+async def test_an_agent_leaves_and_comes_back_as_a_file(http: Api) -> None:
+    instance = await agent(http)
+    path = f"/local/instances/{instance.id}/export"
+    given = await http.get(path)
+    assert given.status_code == 200
+    assert given.headers["Content-Type"] == "application/octet-stream"
+    assert 'filename="Ada.chowder.tar"' in given.headers["Content-Disposition"]
+    assert int(given.headers["Content-Length"]) == len(given.content)
+    head = await http.call("HEAD", path)
+    assert (head.status_code, head.content) == (200, b"")
+    made = await http.post(
+        "/local/instances/import", params={"name": "Bea"}, content=given.content, headers=TAR
+    )
+    assert (made.status_code, made.json()["name"]) == (201, "Bea")
+    found = await http.world.instances.get(made.json()["id"])
+    assert found is not None
+    settled = await http.world.settled(found)
+    assert contents(http.world.engine.homes[settled.sandbox_id], "data/")[NOTES] == b"teal"
+
+
+async def test_a_file_that_is_none_of_ours_is_refused_in_words(http: Api) -> None:
+    answer = await http.post("/local/instances/import", content=b"PK\x03\x04", headers=TAR)
+    assert answer.status_code == 400
+    assert answer.json() == {
+        "detail": "This archive of an agent is not taken: it is no plain tar archive."
+    }
+    answer = await http.post(
+        "/local/instances/import", params={"name": ""}, content=exported(), headers=TAR
+    )
+    assert answer.status_code == 422
+    assert (await http.get("/v1/instances")).json() == []
+
+
+async def test_a_tier_that_is_full_takes_no_copy(http: Api) -> None:
+    key = await http.other_key()
+    first = await http.post("/local/instances/import", content=exported(), key=key, headers=TAR)
+    assert first.status_code == 201
+    again = await http.post("/local/instances/import", content=exported(), key=key, headers=TAR)
+    assert again.status_code == 402
+    path = f"/local/instances/{first.json()['id']}/fork"
+    # It has no model key, so it never ran, and there is nothing to be copied.
+    await http.world.settled(await http.world.instances.get(first.json()["id"]))  # type: ignore[arg-type]  # it is there
+    assert (await http.post(path, json={"name": "Bea"}, key=key)).status_code == 409
+
+
+async def test_what_is_on_its_way_cannot_be_restored(http: Api) -> None:
+    instance = await agent(http)
+    snapshot = await http.world.snapshots.take(instance)
+    path, body = f"/local/instances/{instance.id}/restore", {"snapshot_id": snapshot.id}
+    hold = http.world.engine.holds["boot"] = Hold()
+    restored = await http.post(path, json=body)
+    assert (restored.status_code, restored.json()["status"]) == (200, "provisioning")
+    again = await http.post(path, json=body)
+    assert again.status_code == 409
+    hold.may_end.set()
+    await http.world.settled(instance)
+    assert (await http.post(path, json={"snapshot_id": "none"})).status_code == 404

@@ -1,0 +1,134 @@
+"""The relay gets the key of the organization whose sandbox calls, and of no other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from chowder_local.accounts.credentials import Lending
+from chowder_local.accounts.model_keys import ModelKeys
+from chowder_local.core.domain import (
+    OFFLINE_KEY,
+    Instance,
+    InstanceId,
+    InstanceStatus,
+    ModelProvider,
+    OrganizationId,
+    SandboxId,
+    Spare,
+)
+from chowder_local.core.errors.upstream import RelayTokenInvalid
+from chowder_local.core.model_endpoints import Endpoint
+from chowder_local.core.secrets import Vault
+from chowder_local.relay.calls import Lender, Loan
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ENDPOINTS = {
+    "lab": Endpoint("lab", "http://lab.example/v1"),
+    "cloud": Endpoint("cloud", "https://cloud.example/v1", key="sk-cloud"),
+}
+OPENAI, GEMINI = ModelProvider.OPENAI, ModelProvider.GEMINI
+
+
+@pytest.fixture
+async def instance(accounts: Any) -> Instance:
+    details, _ = await accounts.organizations.signup("Kitchen", model_keys={OPENAI: "sk-o"})
+    instance = Instance(
+        id=InstanceId("instance-1"),
+        organization_id=details.organization.id,
+        name="cook",
+        status=InstanceStatus.RUNNING,
+        model_provider=OPENAI,
+        sandbox_id=SandboxId("chowder-1"),
+        created_at=accounts.clock(),
+        updated_at=accounts.clock(),
+    )
+    await accounts.instances.add(instance, None)
+    return instance
+
+
+@pytest.fixture
+def lender(accounts: Any) -> Lender:
+    model_keys = ModelKeys(accounts.organizations, ENDPOINTS, OrganizationId("default"))
+    return Lending(accounts.vault, accounts.instances, accounts.spares, model_keys)
+
+
+@pytest.fixture
+def token(accounts: Any, instance: Instance) -> str:
+    return str(accounts.vault.relay_token(instance.sandbox_id))
+
+
+async def test_a_sandbox_is_lent_its_organizations_key(
+    lender: Lender, instance: Instance, token: str
+) -> None:
+    expected = Loan(instance.organization_id, instance.id, instance.sandbox_id, key="sk-o")
+    assert await lender.lend(token, OPENAI) == expected
+    assert (await lender.lend(token, GEMINI)).key is None
+
+
+async def test_a_changed_key_is_lent_at_once(
+    accounts: Any, lender: Lender, instance: Instance, token: str
+) -> None:
+    await lender.lend(token, OPENAI)
+    for key in ("sk-new", ""):
+        await accounts.organizations.change(instance.organization_id, model_api_keys={OPENAI: key})
+        assert (await lender.lend(token, OPENAI)).key == (key or None)
+
+
+async def test_a_terminated_instances_sandbox_is_lent_nothing(
+    accounts: Any, lender: Lender, instance: Instance, token: str
+) -> None:
+    await accounts.instances.change(
+        instance.id, now=accounts.clock(), status=InstanceStatus.TERMINATED
+    )
+    with pytest.raises(RelayTokenInvalid):
+        await lender.lend(token, OPENAI)
+
+
+async def test_a_spare_is_lent_the_offline_model_until_it_is_dropped(
+    accounts: Any, lender: Lender
+) -> None:
+    spare = Spare(SandboxId("chowder-9"), "alike", accounts.clock())
+    token = accounts.vault.relay_token(spare.sandbox_id)
+    await accounts.spares.add(spare)
+    assert await lender.lend(token, OPENAI) == Loan(None, None, spare.sandbox_id, OFFLINE_KEY)
+    await accounts.spares.drop(spare.sandbox_id)
+    with pytest.raises(RelayTokenInvalid):
+        await lender.lend(token, OPENAI)
+
+
+async def test_a_token_that_we_never_gave_out_is_refused(
+    accounts: Any, lender: Lender, instance: Instance, token: str, tmp_path: Path
+) -> None:
+    other = Vault.load(tmp_path / "other.key")
+    for wrong in (
+        "",
+        instance.sandbox_id,
+        token[:-1],
+        other.relay_token(instance.sandbox_id),
+        accounts.vault.gateway_token(instance.sandbox_id),
+        # Ours, but of a sandbox that no instance has.
+        accounts.vault.relay_token("chowder-2"),
+    ):
+        with pytest.raises(RelayTokenInvalid):
+            await lender.lend(wrong, OPENAI)
+
+
+async def test_a_provider_that_wants_no_key_is_everybodys(lender: Lender, token: str) -> None:
+    assert (await lender.lend(token, "lab")).key == ""
+
+
+async def test_a_named_providers_key_is_lent_to_the_default_organization_only(
+    accounts: Any, lender: Lender, instance: Instance, token: str
+) -> None:
+    assert (await lender.lend(token, "cloud")).key is None
+    theirs = ModelKeys(accounts.organizations, ENDPOINTS, instance.organization_id)
+    own = Lending(accounts.vault, accounts.instances, accounts.spares, theirs)
+    assert (await own.lend(token, "cloud")).key == "sk-cloud"
+
+
+async def test_there_is_no_key_for_a_provider_that_nobody_named(lender: Lender, token: str) -> None:
+    assert (await lender.lend(token, "other")).key is None

@@ -1,0 +1,97 @@
+"""The settings that a server runs with, compared with those that are asked for."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from chowder_local.app.effective_settings import effective_settings, unmet
+from chowder_local.core.settings import Settings
+
+URL = "https://me:hidden-1@models.example"
+STARTED = {
+    "CHOWDER_POOL_SIZE": "1",
+    "CHOWDER_OFFLINE": "off",
+    "CHOWDER_ALLOWED_HOSTS": "a.example,b.example",
+    "CHOWDER_PROVIDERS": "lab=http://lab.example/v1",
+    "CHOWDER_OPENAI_BASE_URL": URL,
+    "ANTHROPIC_API_KEY": "hidden-2",
+    "LAB_API_KEY": "hidden-3",
+    "OLLAMA_HOST": "gpu.example",
+    "DOCKER_HOST": "unix:///run/engine.sock",
+}
+
+
+def kept(env: dict[str, str]) -> dict[str, object]:
+    """As a run file gives it back."""
+    found = effective_settings(
+        Settings.read(env),
+        env,
+        image="image:1",
+        engine_url=env.get("DOCKER_HOST", "unix:///var/run/docker.sock"),
+        salt="salt",
+    )
+    given: dict[str, object] = json.loads(json.dumps(found))
+    return given
+
+
+def differences(env: dict[str, str], started: dict[str, str]) -> list[str]:
+    return list(unmet(Settings.read(env), env, (), kept(started)))
+
+
+def test_what_a_server_was_started_with_is_met_whether_all_is_asked_for_or_nothing() -> None:
+    assert differences(STARTED, STARTED) == []
+    assert differences({}, STARTED) == []
+    assert differences({"CHOWDER_TIER": "crab", "CHOWDER_MAX_AWAKE": "3"}, STARTED) == [
+        "CHOWDER_MAX_AWAKE is not set, not 3"
+    ]
+
+
+def test_no_secret_is_kept_or_told() -> None:
+    assert "hidden" not in json.dumps(kept(STARTED))
+    others = {name: value.replace("hidden", "veiled") for name, value in STARTED.items()}
+    told = differences(others, STARTED)
+    names = ("CHOWDER_OPENAI_BASE_URL", "ANTHROPIC_API_KEY", "LAB_API_KEY")
+    assert told == [f"{name} is not what the server was started with" for name in names]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("CHOWDER_OFFLINE", "on", "is off, not on"),
+        ("CHOWDER_ALLOWED_HOSTS", "a.example", "is a.example,b.example, not a.example"),
+        (
+            "CHOWDER_PROVIDERS",
+            "lab=http://b.example/v1",
+            "is lab=http://lab.example/v1, not lab=http://b.example/v1",
+        ),
+        ("OLLAMA_HOST", "other.example", "is not what the server was started with"),
+        ("DOCKER_HOST", "unix:///other.sock", "is unix:///run/engine.sock, not unix:///other.sock"),
+        ("OPENAI_API_KEY", "sk-x", "is not what the server was started with"),
+    ],
+)
+def test_what_is_asked_for_otherwise_is_told(name: str, value: str, words: str) -> None:
+    assert differences({name: value}, STARTED) == [f"{name} {words}"]
+
+
+def test_with_the_offline_model_a_key_asks_for_nothing() -> None:
+    env = {"CHOWDER_OFFLINE": "on", "OPENAI_API_KEY": "sk-x"}
+    assert differences(env, {"CHOWDER_OFFLINE": "on"}) == []
+
+
+@pytest.mark.parametrize("is_folder", [False, True])
+def test_a_file_that_has_changed_since_the_start_is_told(tmp_path: Path, is_folder: bool) -> None:
+    name = "CHOWDER_REPLAY" if is_folder else "CHOWDER_REPLIES"
+    path = tmp_path / "given"
+    if is_folder:
+        path.mkdir()
+    file = path / "0001.json" if is_folder else path
+    file.write_text("one")
+    env = {name: str(path)}
+    running = kept(env)
+    assert list(unmet(Settings.read(env), env, (), running)) == []
+    file.write_text("two")
+    told = list(unmet(Settings.read(env), env, (), running))
+    assert told == [f"{name} has changed since it was read"]
+    file.unlink()
+    assert list(unmet(Settings.read(env), env, (), running)) == told

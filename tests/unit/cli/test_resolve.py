@@ -1,0 +1,40 @@
+"""What a person may call an instance."""
+
+import click
+import pytest
+
+from chowder_local.cli.resolve import choose_instance
+
+ALL = [
+    {"id": "aaaa-1", "name": "fish"},
+    {"id": "aabb-2", "name": "crab"},
+    {"id": "ccdd-3", "name": "twin"},
+    {"id": "eeff-4", "name": "twin"},
+    {"id": "ffff-5", "name": "aaaa-1"},
+]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        ("aabb-2", "aabb-2"),
+        ("crab", "aabb-2"),
+        ("cc", "ccdd-3"),
+        ("CC", "ccdd-3"),
+        ("aaaa-1", "aaaa-1"),
+    ],
+)
+def test_an_id_a_name_or_the_beginning_of_an_id_will_do(wanted: str, found: str) -> None:
+    assert choose_instance(ALL, wanted)["id"] == found
+
+
+@pytest.mark.parametrize(("wanted", "several"), [("aa", "aaaa-1"), ("twin", "eeff-4")])
+def test_what_may_be_several_is_refused_with_their_ids(wanted: str, several: str) -> None:
+    with pytest.raises(click.ClickException, match=several):
+        choose_instance(ALL, wanted)
+
+
+@pytest.mark.parametrize("wanted", ["gone", ""])
+def test_what_is_none_is_refused_by_name(wanted: str) -> None:
+    with pytest.raises(click.ClickException, match=repr(wanted)):
+        choose_instance(ALL, wanted)

@@ -1,0 +1,89 @@
+"""Errors: each a fact with a code of its own and words for a person."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from typing import Any, get_type_hints
+
+from chowder_local.core.errors import ChowderError, agents, process, requests, sandboxes, upstream
+
+MODULES = (agents, process, requests, sandboxes, upstream)
+KINDS = [
+    kind
+    for module in MODULES
+    for _, kind in inspect.getmembers(module, inspect.isclass)
+    if issubclass(kind, ChowderError) and kind.__module__ == module.__name__
+]
+
+SAMPLES: dict[str, Any] = {
+    "Sequence[Mapping[str, Any]]": [{"loc": ["body"], "msg": "no", "type": "x"}],
+    "Sequence[str]": ["sample"],
+    "int": 7,
+    "int | None": 503,
+    "bool": True,
+    "str": "sample",
+    "str | None": "sample",
+    "float": 7.0,
+}
+
+
+def sample(kind: type[ChowderError]) -> ChowderError:
+    """An error of a kind, made from its constructor's annotations."""
+    if "__init__" not in vars(kind):
+        return kind("Something is the case.")
+    parameters = list(inspect.signature(kind).parameters.values())
+    required = [p for p in parameters if p.default is p.empty]
+    named = {p.name: SAMPLES[p.annotation] for p in required if p.kind is p.KEYWORD_ONLY}
+    return kind(*(SAMPLES[p.annotation] for p in required if p.kind is not p.KEYWORD_ONLY), **named)
+
+
+def test_an_error_is_a_sentence_for_a_person() -> None:
+    words = {kind: str(sample(kind)) for kind in KINDS}
+    assert not [
+        (kind, said)
+        for kind, said in words.items()
+        if not (said[0].isupper() or said.startswith(("sample", "'"))) or "\n" in said
+    ]
+    assert not [kind for kind in KINDS if not inspect.getdoc(kind)]
+
+
+def test_codes_are_names_and_no_two_errors_share_one() -> None:
+    codes = [kind.code for kind in KINDS]
+    assert len(set(codes)) == len(codes)
+    assert "error" not in codes
+    for kind in KINDS:
+        assert kind.code == re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower()
+
+
+def test_the_tree_is_shallow() -> None:
+    assert all(len(kind.__mro__) <= len(ChowderError.__mro__) + 2 for kind in KINDS)
+
+
+def test_the_contracts_words_are_exact() -> None:
+    assert str(requests.InstanceLimitReached(1, 1)) == (
+        "Instance limit reached (1/1). Upgrade your subscription."
+    )
+    assert str(requests.InstanceNotFound()) == "Instance not found."
+    assert str(agents.GatewayUnavailable("no route")) == "Gateway unavailable – no route"
+
+
+def test_a_missing_model_key_says_which_and_how_to_set_it() -> None:
+    words = str(requests.ModelKeyMissing("openai"))
+    assert 'PATCH /v1/organization {"model_api_keys": {"openai": "…"}}' in words
+    assert "offline" in words
+
+
+def test_a_providers_failure_keeps_what_it_said() -> None:
+    failed = upstream.ProviderFailed("openai", 429, "Slow down.", retry_after="7")
+    assert (failed.status, failed.words, failed.retry_after) == (429, "Slow down.", "7")
+    assert "did not answer" in str(upstream.ProviderFailed("openai", None, "No route."))
+
+
+def test_problems_of_an_input_are_kept() -> None:
+    problem = {"loc": ["body", "name"], "msg": "Field required", "type": "missing"}
+    assert requests.InputInvalid([problem]).problems == [problem]
+
+
+def test_codes_are_declared_for_type_checkers() -> None:
+    assert "code" in get_type_hints(ChowderError)

@@ -1,0 +1,112 @@
+"""Metrics: what is counted under which name, and that clients cannot make any up."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from chowder_local.core.metrics import Figures, Metrics
+
+README = Path(__file__).parents[3] / "README.md"
+FIGURES = Figures(
+    version="1.2.3",
+    started_at_s=1000.0,
+    instances={"running": 2, "stopped": 1},
+    spares_ready=3,
+    boots_under_way=4,
+    boots_queued=1,
+    engine_failures=5,
+)
+
+
+def told(metrics: Metrics) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    """Every sample, as an independent reader of the format finds it."""
+    text = metrics.told(FIGURES).decode()
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def value(metrics: Metrics, name: str, **labels: str) -> float:
+    return told(metrics)[name, frozenset(labels.items())]
+
+
+def busy() -> Metrics:
+    """Metrics in which everything has happened once."""
+    metrics = Metrics()
+    metrics.request("GET", "/v1/keys", 200, 0.02)
+    metrics.boot("ready", 3.0)
+    metrics.model_call("openai", "answered")
+    return metrics
+
+
+def test_a_request_is_counted_by_route_and_class_of_status() -> None:
+    metrics = busy()
+    metrics.request("GET", "/v1/keys", 204, 0.02)
+    metrics.request("GET", "/v1/keys", 404, 0.2)
+    labels = {"method": "GET", "route": "/v1/keys"}
+    assert value(metrics, "chowder_requests_total", status="2xx", **labels) == 2
+    assert value(metrics, "chowder_requests_total", status="4xx", **labels) == 1
+    assert value(metrics, "chowder_request_duration_seconds_count", **labels) == 3
+    bucket = "chowder_request_duration_seconds_bucket"
+    assert value(metrics, bucket, le="0.025", **labels) == 2
+
+
+def test_a_method_or_path_that_clients_make_up_makes_no_metric() -> None:
+    metrics = Metrics()
+    before = len(told(metrics))
+    for number in range(100):
+        metrics.request(f"X{number}", None, 405, 0.001)
+    labels = {"method": "other", "route": "other", "status": "4xx"}
+    assert value(metrics, "chowder_requests_total", **labels) == 100
+    # A counter, and a histogram with its buckets, its sum and its count.
+    assert len(told(metrics)) - before == 1 + 16 + 2
+
+
+def test_a_request_that_got_no_answer_is_counted_as_such() -> None:
+    metrics = Metrics()
+    metrics.request("GET", "/v1/keys", 0, 0.001)
+    labels = {"method": "GET", "route": "/v1/keys", "status": "none"}
+    assert value(metrics, "chowder_requests_total", **labels) == 1
+
+
+def test_what_is_looked_up_is_told_as_it_is() -> None:
+    metrics = busy()
+    assert value(metrics, "chowder_info", version="1.2.3") == 1
+    assert value(metrics, "chowder_instances", status="running") == 2
+    assert value(metrics, "chowder_spares_ready") == 3
+    assert value(metrics, "chowder_boots_under_way") == 4
+    assert value(metrics, "chowder_boots_queued") == 1
+    assert value(metrics, "chowder_engine_failures_total") == 5
+    assert value(metrics, "process_start_time_seconds") == 1000
+    assert value(metrics, "process_resident_memory_bytes") > 1_000_000
+    assert value(metrics, "process_open_fds") > 2
+
+
+def test_boots_and_model_calls_are_counted_by_their_outcome() -> None:
+    metrics = busy()
+    metrics.boot("failed", 100.0)
+    assert value(metrics, "chowder_boot_duration_seconds_count", outcome="ready") == 1
+    assert value(metrics, "chowder_boot_duration_seconds_sum", outcome="failed") == 100
+    labels = {"provider": "openai", "outcome": "answered"}
+    assert value(metrics, "chowder_model_calls_total", **labels) == 1
+
+
+def test_two_servers_in_one_process_count_apart() -> None:
+    one, two = busy(), Metrics()
+    labels = {"provider": "openai", "outcome": "answered"}
+    assert value(one, "chowder_model_calls_total", **labels) == 1
+    assert ("chowder_model_calls_total", frozenset(labels.items())) not in told(two)
+
+
+def test_readme_lists_every_metric_with_its_words_and_no_other() -> None:
+    text = busy().told(FIGURES).decode()
+    words = dict(re.findall(r"^# HELP (\w+) (.+)$", text, re.M))
+    listed = dict(
+        re.findall(r"^\| `((?:chowder|process)_\w+)` \|.*?\| (.+) \|$", README.read_text(), re.M)
+    )
+    assert listed == words

@@ -1,0 +1,159 @@
+"""Settings: read once from a mapping, and strict about it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from chowder_local.core.domain import ModelProvider
+from chowder_local.core.errors.process import SettingsInvalid
+from chowder_local.core.settings import Settings, beyond_this_machine
+
+
+def test_an_empty_environment_gives_the_published_defaults() -> None:
+    settings = Settings.read({})
+    assert (settings.host, settings.port) == ("127.0.0.1", 2469)
+    assert settings.data_dir.name == "chowder-local"
+    assert settings.offline is False
+
+
+def test_each_setting_is_an_environment_variable() -> None:
+    env = {
+        "CHOWDER_PORT": "3000",
+        "CHOWDER_OFFLINE": "1",
+        "CHOWDER_CPU_LIMIT": "0.5",
+        "CHOWDER_DATA_DIR": "/data",
+        "CHOWDER_CORS_ORIGINS": "https://a.example, https://b.example,",
+    }
+    settings = Settings.read(env)
+    assert settings.port == 3000
+    assert settings.offline is True
+    assert settings.cpu_limit == 0.5
+    assert settings.data_dir == Path("/data")
+    assert settings.cors_origins == ("https://a.example", "https://b.example")
+
+
+def test_an_option_wins_over_the_environment_unless_it_is_not_given() -> None:
+    env = {"CHOWDER_PORT": "3000", "CHOWDER_HOST": "127.0.0.2"}
+    settings = Settings.read(env, port=4000, host=None)
+    assert (settings.port, settings.host) == (4000, "127.0.0.2")
+
+
+def test_a_misspelt_setting_is_refused_by_name() -> None:
+    env = {"CHOWDER_PROT": "3000", "CHOWDER_HOTS": "x", "CHOWDER_PORT": "1", "PATH": "/bin"}
+    with pytest.raises(SettingsInvalid, match=r"^Unknown settings: CHOWDER_HOTS, CHOWDER_PROT\.$"):
+        Settings.read(env)
+
+
+def test_what_env_prints_for_clients_is_no_setting() -> None:
+    env = {"CHOWDER_BASE_URL": "http://127.0.0.1:2469/v1", "CHOWDER_KEY": "chd_org_x"}
+    assert Settings.read(env) == Settings.read({})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PORT", "0"),
+        ("PORT", "65536"),
+        ("PORT", "http"),
+        ("PORT", ""),
+        ("OFFLINE", "perhaps"),
+        ("CPU_LIMIT", "0"),
+        ("BOOT_TIMEOUT_S", "-1"),
+        ("LOG_LEVEL", "loud"),
+        ("LOG_FORMAT", "xml"),
+    ],
+)
+def test_a_value_that_makes_no_sense_is_refused_by_name(name: str, value: str) -> None:
+    with pytest.raises(SettingsInvalid, match=f"CHOWDER_{name}: "):
+        Settings.read({f"CHOWDER_{name}": value})
+
+
+def test_every_bad_value_is_named_at_once() -> None:
+    with pytest.raises(SettingsInvalid, match=r"CHOWDER_PORT.*; CHOWDER_LOG_LEVEL"):
+        Settings.read({"CHOWDER_PORT": "0", "CHOWDER_LOG_LEVEL": "loud"})
+
+
+def test_settings_cannot_change_later() -> None:
+    with pytest.raises(ValidationError):
+        Settings.read({}).port = 1  # type: ignore[misc]  # what the test is about
+
+
+def test_a_path_means_the_same_from_every_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/cook")
+    env = {"CHOWDER_DATA_DIR": "data", "CHOWDER_CA_BUNDLE": "~/ca.pem"}
+    settings = Settings.read(env)
+    assert settings.data_dir == tmp_path / "data"
+    assert settings.ca_bundle == Path("/home/cook/ca.pem")
+
+
+def test_all_files_are_in_the_data_directory() -> None:
+    settings = Settings.read({"CHOWDER_DATA_DIR": "/data"})
+    files = {
+        settings.database_file,
+        settings.secret_file,
+        settings.default_key_file,
+        settings.store_file,
+        settings.lock_file,
+        settings.run_file,
+        settings.log_file,
+    }
+    assert len(files) == 7
+    assert {file.parent for file in files} == {Path("/data")}
+
+
+def test_the_key_may_be_elsewhere_for_who_is_not_to_see_the_data() -> None:
+    settings = Settings.read({"CHOWDER_DATA_DIR": "/data", "CHOWDER_KEY_FILE": "/key/default.key"})
+    assert settings.default_key_file == Path("/key/default.key")
+    assert settings.secret_file == Path("/data/secret.key")
+
+
+def test_in_a_container_who_reaches_it_is_another_matter() -> None:
+    outside, inside = (beyond_this_machine("0.0.0.0", is_in_container=it) for it in (False, True))
+    assert "-p 127.0.0.1:2469:2469" in inside
+    assert "its own agents among them" in outside
+    assert "agents" not in inside
+
+
+def test_every_provider_has_a_base_url_without_a_trailing_slash() -> None:
+    urls = Settings.read({"CHOWDER_OPENAI_BASE_URL": "http://127.0.0.1:9/v1/"}).model_base_urls
+    assert urls.keys() == set(ModelProvider)
+    assert urls[ModelProvider.OPENAI] == "http://127.0.0.1:9/v1"
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:2469"),
+        ("0.0.0.0", "http://127.0.0.1:2469"),
+        ("::", "http://[::1]:2469"),
+        ("box.local", "http://box.local:2469"),
+    ],
+)
+def test_a_server_is_called_at_an_address_that_can_be_called(host: str, url: str) -> None:
+    assert Settings.read({}, host=host).root_url == url
+
+
+def test_names_that_the_server_is_called_by_are_a_list_with_commas() -> None:
+    env = {"CHOWDER_ALLOWED_HOSTS": "box.example, 192.168.1.5,[fd00::5]:2469,"}
+    assert Settings.read(env).allowed_hosts == ("box.example", "192.168.1.5", "[fd00::5]:2469")
+
+
+@pytest.mark.parametrize("host", ["*", "*.example", "http://box.example", "box example", "a/b"])
+def test_what_is_no_name_is_none_that_the_server_is_called_by(host: str) -> None:
+    with pytest.raises(SettingsInvalid, match="CHOWDER_ALLOWED_HOSTS: "):
+        Settings.read({"CHOWDER_ALLOWED_HOSTS": host})
+
+
+@pytest.mark.parametrize(
+    ("host", "is_on_loopback"),
+    [("127.0.0.1", True), ("127.0.0.2", True), ("::1", True), ("LOCALHOST", True),
+     ("0.0.0.0", False), ("::", False), ("192.168.1.5", False), ("box.local", False)],
+)  # fmt: skip
+def test_a_server_knows_whether_others_reach_it(host: str, is_on_loopback: bool) -> None:
+    assert Settings.read({}, host=host).is_on_loopback is is_on_loopback

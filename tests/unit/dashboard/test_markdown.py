@@ -1,0 +1,65 @@
+"""What agents say as HTML: readable, and with nothing in it that does anything."""
+
+from __future__ import annotations
+
+import re
+
+from chowder_local.dashboard.markdown import RENDERED_MAX, rendered
+
+
+def tags(html: str | None) -> set[str]:
+    return set(re.findall(r"<([a-z0-9]+)", html or ""))
+
+
+def test_the_usual_forms_are_rendered() -> None:
+    html = rendered("# A\n\n**b** `c` ~~d~~\n\n1. e\n\n> f\n\n```sh\ng <h>\n```\n\n|i|\n|---|\n|j|")
+    assert tags(html) == {
+        "h3", "p", "strong", "code", "s", "ol", "li", "blockquote", "pre",
+        "table", "thead", "tbody", "tr", "th", "td",
+    }  # fmt: skip
+    assert html is not None
+    assert "g &lt;h&gt;" in html
+
+
+def test_links_lead_to_other_pages_and_tell_them_nothing() -> None:
+    html = rendered("[a](https://a.example/?x=1&y=2) <mailto:b@b.example>")
+    assert html is not None
+    assert html.count('rel="noopener noreferrer" target="_blank"') == 2
+
+
+ACTIVE = [
+    "<script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    "<div hx-get='/sign-out' hx-trigger='load' id=notice hx-swap-oob=true></div>",
+    "[a](javascript:alert(1))",
+    "[a](JaVaScRiPt:alert(1))",
+    "[a](\x01javascript:alert(1))",
+    "[a](java&#115;cript:alert(1))",
+    "<javascript:alert(1)>",
+    "[a](data:text/html,<script>alert(1)</script>)",
+    "[a](/sign-out)",
+    "[a][b]\n\n[b]: vbscript:x",
+    "![a](javascript:alert(1))",
+    "&lt;script&gt;alert(1)&lt;/script&gt;",
+]
+
+
+def test_whatever_is_active_is_text() -> None:
+    shown = {text: tags(rendered(text)) for text in ACTIVE}
+    assert not {text: found for text, found in shown.items() if found != {"p"}}
+
+
+def test_what_would_break_out_of_an_attribute_is_escaped() -> None:
+    html = rendered(
+        '[a](https://x/"onmouseover="alert(1) "t\\" onclick=\\"alert(1)")\n\n```"><b>\n```'
+    )
+    assert html is not None
+    assert not re.search(r'<[^>]*" on|<b>', html)
+
+
+def test_pictures_of_elsewhere_are_links() -> None:
+    assert tags(rendered("![seen](https://elsewhere.example/seen.png)")) == {"p", "a"}
+
+
+def test_a_text_that_would_take_long_is_not_rendered() -> None:
+    assert rendered("x" * (RENDERED_MAX + 1)) is None

@@ -1,0 +1,65 @@
+"""Readings as lines and words."""
+
+from __future__ import annotations
+
+from chowder_local.core.domain import SandboxUsage
+from chowder_local.dashboard.sparkline import HEIGHT, MARGIN, WIDTH, cpu_chart, memory_chart
+from chowder_local.instances.monitoring.usage_samples import KEPT, Gauge
+
+
+def gauge(*usages: tuple[int, float]) -> Gauge:
+    """One that was read once a second: bytes, and processor seconds so far."""
+    made = Gauge()
+    for at_s, (memory_bytes, cpu_s) in enumerate(usages):
+        made.read(SandboxUsage(memory_bytes, 2_000_000_000, cpu_s, float(at_s)))
+    return made
+
+
+def test_memory_is_drawn_as_a_part_of_what_may_be_used() -> None:
+    chart = memory_chart(gauge((0, 0.0), (1_000_000_000, 0.0), (2_000_000_000, 0.0)))
+    heights = [float(each.split(",")[1]) for each in chart.points.split()]
+    assert heights == [HEIGHT - MARGIN, HEIGHT / 2, MARGIN]
+    assert chart.latest == "2.0 GB"
+    assert chart.words == "Memory 2.0 GB of 2.0 GB; between 0 B and 2.0 GB of late"
+
+
+def test_the_latest_reading_is_at_the_right_and_the_oldest_leaves_at_the_left() -> None:
+    places = [
+        [
+            float(each.split(",")[0])
+            for each in memory_chart(gauge(*[(1, 0.0)] * count)).points.split()
+        ]
+        for count in (1, 2, KEPT, 2 * KEPT)
+    ]
+    assert all(each[-1] == WIDTH for each in places)
+    assert [len(each) for each in places] == [1, 2, KEPT, KEPT]
+    assert places[2][0] == places[3][0] == 0.0
+
+
+def test_the_area_is_closed_at_the_bottom() -> None:
+    chart = memory_chart(gauge((1, 0.0), (1, 0.0)))
+    assert chart.area.startswith(f"{chart.points.split(',')[0]},{HEIGHT} ")
+    assert chart.area.endswith(f" {WIDTH:.1f},{HEIGHT}")
+
+
+def test_processor_time_is_known_from_the_second_reading_on() -> None:
+    assert cpu_chart(gauge((1, 5.0))) is None
+    chart = cpu_chart(gauge((1, 5.0), (1, 5.5), (1, 5.5)))
+    assert chart is not None
+    assert (chart.latest, chart.words) == ("0 %", "Processor 0 %; between 0 % and 50 % of late")
+
+
+def test_more_than_one_processor_fits() -> None:
+    chart = cpu_chart(gauge((1, 0.0), (1, 2.0), (1, 3.0)))
+    assert chart is not None
+    assert [float(each.split(",")[1]) for each in chart.points.split()] == [MARGIN, HEIGHT / 2]
+
+
+def test_without_a_limit_the_highest_reading_is_the_top() -> None:
+    unbounded = Gauge()
+    for at_s in range(2):
+        unbounded.read(SandboxUsage(500 * (1 + at_s), 0, 0.0, float(at_s)))
+    assert memory_chart(unbounded).points.split()[-1].endswith(f",{MARGIN:.1f}")
+    nothing = Gauge()
+    nothing.read(SandboxUsage(0, 0, 0.0, 0.0))
+    assert memory_chart(nothing).latest == "0 B"

@@ -1,0 +1,74 @@
+"""What a running server finds out about itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from chowder_local.core.errors.sandboxes import EngineUnavailable, ImageMissing
+from chowder_local.core.settings import Settings
+from chowder_local.diagnostics.checks import Finding, Level
+from chowder_local.diagnostics.server import Checkup
+from chowder_local.engine.connection import EngineAddress
+from chowder_local.engine.engine_facts import EngineFacts
+from tests.scripted.world import World, open_world
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+FACTS = EngineFacts(
+    address=EngineAddress("unix:///x.sock", "a test"),
+    version="28.0",
+    api_version="1.48",
+    system="Debian",
+    memory_bytes=64_000_000_000,
+    cpu_count=8,
+    root_dir="",
+    has_memory_limit=True,
+    has_pids_limit=True,
+)
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    async with open_world(tmp_path) as world:
+        yield world
+
+
+async def found(
+    world: World, tmp_path: Path, failure: EngineUnavailable | None = None
+) -> dict[str, Finding]:
+    async def engine_facts() -> EngineFacts:
+        if failure is not None:
+            raise failure
+        return FACTS
+
+    checkup = Checkup(Settings(data_dir=tmp_path), world.health, engine_facts)
+    return {each.subject: each for each in (await checkup.report())[1]}
+
+
+async def test_all_that_doctor_looks_at_is_looked_at(world: World, tmp_path: Path) -> None:
+    findings = await found(world, tmp_path)
+    assert set(findings) == {
+        "versions", "data directory", "engine", "image", "disk, data", "memory", "port, API",
+        "port, relay", "pool",
+    }  # fmt: skip
+    assert findings["memory"].words.startswith("64.0 GB and 8 processors")
+
+
+async def test_an_engine_that_is_away_is_a_finding_and_the_rest_is_looked_at(
+    world: World, tmp_path: Path
+) -> None:
+    findings = await found(world, tmp_path, EngineUnavailable("Start Docker."))
+    assert findings["engine"] == Finding("engine", Level.FAIL, "Start Docker.")
+    assert "image" not in findings
+    assert findings["pool"].level is Level.OK
+
+
+async def test_an_image_that_is_gone_is_a_finding(world: World, tmp_path: Path) -> None:
+    world.engine.failing["check_image"] = ImageMissing("chowder-sandbox:1")
+    image = (await found(world, tmp_path))["image"]
+    assert image.level is Level.FAIL
+    assert "chowder-sandbox:1" in image.words

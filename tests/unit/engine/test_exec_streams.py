@@ -1,0 +1,100 @@
+"""The engine's stream format, cut anywhere, and what its socket may do."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from chowder_local.core.errors.sandboxes import EngineUnavailable
+from chowder_local.engine.exec_streams import COMPLAINT_BYTES, DockerProcess
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+STDOUT, STDERR = 1, 2
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Our end, and the engine's."""
+    ours, engines = socket.socketpair()
+    ours.setblocking(False)
+    yield ours, engines
+    ours.close()
+    engines.close()
+
+
+def frame(stream: int, content: bytes) -> bytes:
+    return struct.pack(">BxxxL", stream, len(content)) + content
+
+
+def process_on(connection: socket.socket, idle_timeout_s: float = 5.0) -> DockerProcess:
+    async def inspect() -> dict[str, Any]:
+        return {"ExitCode": 3}
+
+    return DockerProcess(connection, inspect, idle_timeout_s)
+
+
+@pytest.mark.parametrize("piece_bytes", [1, 3, 8, 9, 1000])
+async def test_frames_are_read_however_they_are_cut(
+    ends: tuple[socket.socket, socket.socket], piece_bytes: int
+) -> None:
+    ours, engines = ends
+    process = process_on(ours)
+    sent = b"".join(
+        [frame(STDOUT, b"one "), frame(STDERR, b"oh"), frame(STDOUT, b""), frame(STDOUT, b"two")]
+    )
+    said = b""
+    for start in range(0, len(sent), piece_bytes):
+        engines.sendall(sent[start : start + piece_bytes])
+    engines.shutdown(socket.SHUT_WR)
+    while chunk := await process.read():
+        said += chunk
+    assert said == b"one two"
+    assert process.complaint == "oh"
+    assert await process.exit_code() == 3
+
+
+async def test_of_many_complaints_the_last_are_kept(
+    ends: tuple[socket.socket, socket.socket],
+) -> None:
+    ours, engines = ends
+    process = process_on(ours)
+    engines.sendall(frame(STDERR, b"early " + b"x" * COMPLAINT_BYTES) + frame(STDERR, b"late"))
+    engines.shutdown(socket.SHUT_WR)
+    assert await process.read() == b""
+    assert len(process.complaint) == COMPLAINT_BYTES
+    assert process.complaint.endswith("late")
+
+
+async def test_what_is_written_arrives_and_ends(
+    ends: tuple[socket.socket, socket.socket],
+) -> None:
+    ours, engines = ends
+    process = process_on(ours)
+    await process.write(b"hello")
+    await process.close_input()
+    assert engines.recv(100) == b"hello"
+    assert engines.recv(100) == b""
+
+
+async def test_a_reader_that_stalls_is_given_up(
+    ends: tuple[socket.socket, socket.socket],
+) -> None:
+    ours, _ = ends
+    process = process_on(ours, idle_timeout_s=0.05)
+    with pytest.raises(EngineUnavailable, match="not moved"):
+        await process.write(b"x" * 50_000_000)
+
+
+async def test_a_connection_that_breaks_is_told_in_words(
+    ends: tuple[socket.socket, socket.socket],
+) -> None:
+    ours, engines = ends
+    process = process_on(ours)
+    engines.close()
+    with pytest.raises(EngineUnavailable, match="broke off"):
+        await process.write(b"x")

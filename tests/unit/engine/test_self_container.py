@@ -1,0 +1,99 @@
+"""Finding out which container one is in, from what the kernel shows and the engine says."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+from docker.errors import NotFound
+
+from chowder_local.core.errors.sandboxes import EngineUnavailable
+from chowder_local.engine import self_container as module
+from chowder_local.engine.self_container import check_engine, own_container, possible_names
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import docker
+
+ID = "0123456789abcdef" * 4
+MOUNTS = f"""\
+600 500 0:45 / / rw,relatime - overlay overlay rw,lowerdir=/x/{"a" * 64}/l
+601 600 254:1 /docker/containers/{ID}/hostname /etc/hostname rw - ext4 /dev/vda1 rw
+602 600 254:1 /docker/volumes/{"b" * 64}/_data /data rw - ext4 /dev/vda1 rw
+"""
+
+
+class Engine:
+    """One that knows some containers; `bridges` are the names of its networks' bridges."""
+
+    def __init__(self, *known: str, mode: str = "bridge", bridges: tuple[str, ...] = ()) -> None:
+        self.known = known
+        self.mode = mode
+        self.api = self
+        self.networks = SimpleNamespace(list=lambda: [
+            SimpleNamespace(attrs={"Options": {"com.docker.network.bridge.name": each}})
+            for each in bridges
+        ])  # fmt: skip
+
+    def inspect_container(self, name: str) -> dict[str, Any]:
+        if name not in self.known:
+            raise NotFound("no such container")
+        return {"Id": ID, "HostConfig": {"NetworkMode": self.mode}}
+
+
+def asked(engine: Engine) -> str | None:
+    return own_container(cast("docker.DockerClient", engine))
+
+
+@pytest.fixture(autouse=True)
+def _within(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a container, as far as it can be seen."""
+    (tmp_path / "mountinfo").write_text(MOUNTS)
+    monkeypatch.setattr(module, "MOUNTS", tmp_path / "mountinfo")
+    monkeypatch.setattr(module, "is_in_container", lambda: True)
+    monkeypatch.setattr("socket.gethostname", lambda: ID[:12])
+
+
+def test_the_files_that_an_engine_mounts_tell_surer_than_the_name() -> None:
+    assert list(possible_names(MOUNTS, ID[:12])) == [ID, ID[:12]]
+    assert list(possible_names(MOUNTS, "my-server")) == [ID]
+    assert list(possible_names("", "my-server")) == []
+
+
+@pytest.mark.parametrize("known", [ID, ID[:12]])
+def test_it_is_the_one_that_the_engine_knows(known: str) -> None:
+    assert asked(Engine(known)) == ID
+
+
+def test_with_the_machines_network_it_is_as_on_the_machine() -> None:
+    assert asked(Engine(ID, mode="host")) is None
+
+
+def test_an_engine_within_the_same_container_is_as_one_on_the_machine() -> None:
+    assert asked(Engine(bridges=("not-there", "lo"))) is None
+
+
+def test_another_engine_is_refused_with_what_to_do() -> None:
+    with pytest.raises(EngineUnavailable, match=r"docker\.sock"):
+        asked(Engine(bridges=("not-there",)))
+
+
+def test_that_is_found_out_before_anything_is_done_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[bool] = []
+    engine = Engine(bridges=("not-there",))
+    monkeypatch.setattr(engine, "close", lambda: closed.append(True), raising=False)
+    monkeypatch.setattr(module, "find_engine", lambda _: None)
+    monkeypatch.setattr(module, "open_client", lambda _: engine)
+    with pytest.raises(EngineUnavailable, match="other containers"):
+        check_engine({})
+    assert closed == [True]
+    monkeypatch.setattr(module, "is_in_container", lambda: False)
+    check_engine({})
+    assert closed == [True]
+
+
+def test_on_the_machine_itself_nobody_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "is_in_container", lambda: False)
+    assert asked(Engine(ID)) is None

@@ -1,0 +1,109 @@
+"""A running agent's configuration changes as a whole or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from chowder_local.core.domain import InstanceStatus, SandboxState
+from chowder_local.core.errors.agents import ConfigRefused, GatewayUnavailable
+from chowder_local.openclaw.config.agent_config import CONFIG_FILE
+from tests.scripted.engine import Hold
+from tests.scripted.gateway import refused
+from tests.scripted.serving import eventually
+from tests.scripted.talking import SHOWN, respond
+
+if TYPE_CHECKING:
+    from chowder_local.core.domain import Instance
+    from tests.scripted.world import World
+
+OVERRIDES = {"hooks.enabled": True}
+FORMER = '{"former": true}'
+NOT_APPLIED = "config.patch persisted but was not applied to the active Gateway (failed)"
+
+
+async def change(world: World, instance: Instance) -> None:
+    await world.lifecycle.change(
+        world.organization_id, instance.id, name="Bea", overrides=OVERRIDES
+    )
+
+
+async def test_what_openclaw_wrote_and_cannot_use_is_taken_back(world: World) -> None:
+    instance = await world.created()
+    (world.home / CONFIG_FILE).write_text(FORMER)
+    world.engine.log = "fine\n12:00 [reload] config reload failed: Error: hooks need a token\nlater"
+    world.gateway.rpc_answers["config.patch"] = refused(NOT_APPLIED, 503)
+    with pytest.raises(ConfigRefused, match=r"not apply this: Error: hooks need a token$"):
+        await change(world, instance)
+    assert (world.home / CONFIG_FILE).read_text() == FORMER
+    assert await world.now(instance) == instance
+
+
+async def test_nobody_changes_a_configuration_that_may_be_taken_back(world: World) -> None:
+    instance = await world.created()
+    world.gateway.rpc_answers["config.patch"] = refused(NOT_APPLIED, 503)
+    hold = world.engine.holds["log_tail"] = Hold()
+    async with asyncio.TaskGroup() as group:
+        changing = group.create_task(refusal_of_change(world, instance))
+        await hold.has_begun.wait()
+        lock = world.config_locks.lock_of(instance.sandbox_id)
+        assert lock.locked()
+        hold.may_end.set()
+        assert "not apply this" in await changing
+    assert not lock.locked()
+
+
+async def test_after_a_change_a_model_is_made_known_as_one_that_sees_once_more(
+    world: World,
+) -> None:
+    instance = await world.created()
+    await respond(world, instance, SHOWN)
+    await change(world, instance)
+    await respond(world, instance, SHOWN)
+    patches = [json.loads(each["raw"]) for each in world.gateway.called("config.patch")]
+    assert [[*patch] for patch in patches] == [["models"], ["hooks"], ["models"]]
+
+
+async def test_a_log_that_says_nothing_leaves_it_at_that(world: World) -> None:
+    instance = await world.created()
+    world.gateway.rpc_answers["config.patch"] = refused(NOT_APPLIED, 503)
+    with pytest.raises(ConfigRefused, match="does not say why"):
+        await change(world, instance)
+
+
+async def test_an_agent_that_does_not_start_again_is_booted_as_it_was(world: World) -> None:
+    instance = await world.created()
+    (world.home / CONFIG_FILE).write_text(FORMER)
+    world.gateway.requires_restart = True
+    world.gateway.uptime_ms = 60_000
+    async with asyncio.TaskGroup() as group:
+        changing = group.create_task(refusal_of_change(world, instance))
+        await eventually(lambda: world.gateway.probes > 2, "the restart is waited for")
+        # It restarts, and then ends.
+        world.gateway.uptime_ms = 0
+        world.engine.put(instance.sandbox_id, SandboxState.EXITED, exit_code=1)
+        world.engine.log = "Gateway failed to start: hooks.enabled requires hooks.token"
+    assert "does not start with this" in changing.result()
+    assert "hooks.enabled requires hooks.token" in changing.result()
+    assert world.engine.state(instance.sandbox_id) is SandboxState.RUNNING
+    assert world.engine.files[instance.sandbox_id][CONFIG_FILE] == FORMER.encode()
+    now = await world.now(instance)
+    assert (now.status, now.name) == (InstanceStatus.RUNNING, instance.name)
+    assert now.openclaw_config is None
+
+
+async def refusal_of_change(world: World, instance: Instance) -> str:
+    with pytest.raises(ConfigRefused) as refusal:
+        await change(world, instance)
+    return str(refusal.value)
+
+
+async def test_a_configuration_that_cannot_be_read_is_not_changed(world: World) -> None:
+    instance = await world.created()
+    (world.home / CONFIG_FILE).unlink()
+    with pytest.raises(GatewayUnavailable, match="cannot be read"):
+        await change(world, instance)
+    assert world.gateway.called("config.patch") == []

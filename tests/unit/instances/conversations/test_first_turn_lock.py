@@ -1,0 +1,103 @@
+"""Which messages wait for a session's first turn, and for how long."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from chowder_local.instances.conversations.first_turn_lock import Openings
+
+TIMEOUT_S = 10.0
+
+
+class Turns:
+    """Messages that take a turn and stay in it until they are told to end."""
+
+    def __init__(self, openings: Openings, group: asyncio.TaskGroup) -> None:
+        self._openings = openings
+        self._group = group
+        self.begun: list[str] = []
+        self._changed = asyncio.Condition()
+        self._endings: dict[str, asyncio.Event] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    def send(self, name: str, session: str, *, is_opening: bool = True) -> None:
+        self._endings[name] = asyncio.Event()
+        self._tasks[name] = self._group.create_task(self._turn(name, session, is_opening))
+
+    def cancel(self, name: str) -> None:
+        self._tasks[name].cancel()
+
+    def end(self, name: str) -> None:
+        self._endings[name].set()
+
+    async def until_begun(self, *names: str) -> None:
+        async with asyncio.timeout(TIMEOUT_S), self._changed:
+            await self._changed.wait_for(lambda: set(names) <= set(self.begun))
+
+    async def _turn(self, name: str, session: str, is_opening: bool) -> None:
+        async with self._openings.turn(session) as opened:
+            async with self._changed:
+                self.begun.append(name)
+                self._changed.notify_all()
+            await self._endings[name].wait()
+            if is_opening:
+                opened()
+
+
+async def test_messages_to_a_new_session_wait_until_it_is_opened_and_then_go_together() -> None:
+    async with asyncio.TaskGroup() as group:
+        turns = Turns(Openings(), group)
+        for name in ("first", "second", "third"):
+            turns.send(name, "s")
+        await turns.until_begun("first")
+        turns.send("elsewhere", "other")
+        await turns.until_begun("elsewhere")
+        assert turns.begun == ["first", "elsewhere"]
+        turns.end("first")
+        await turns.until_begun("second", "third")
+        for name in ("second", "third", "elsewhere"):
+            turns.end(name)
+
+
+async def test_a_session_that_is_open_makes_nobody_wait() -> None:
+    openings = Openings()
+    async with openings.turn("s") as opened:
+        opened()
+        opened()
+        async with openings.turn("s"), openings.turn("s"):
+            pass
+
+
+@pytest.mark.parametrize("is_cancelled", [False, True])
+async def test_after_a_turn_that_opened_nothing_the_next_one_tries(is_cancelled: bool) -> None:
+    async with asyncio.TaskGroup() as group:
+        turns = Turns(Openings(), group)
+        turns.send("first", "s", is_opening=False)
+        turns.send("second", "s")
+        turns.send("third", "s")
+        await turns.until_begun("first")
+        if is_cancelled:
+            turns.cancel("first")
+        turns.end("first")
+        await turns.until_begun("second")
+        assert "third" not in turns.begun
+        turns.end("second")
+        turns.end("third")
+
+
+async def test_only_the_latest_sessions_are_known_and_a_forgotten_one_is_opened_again() -> None:
+    openings = Openings(capacity=2)
+    for session in ("a", "b", "a", "c"):
+        async with openings.turn(session) as opened:
+            opened()
+    async with asyncio.TaskGroup() as group:
+        turns = Turns(openings, group)
+        for session in ("a", "b"):
+            turns.send(f"{session} one", session)
+            turns.send(f"{session} two", session)
+        await turns.until_begun("a one", "a two", "b one")
+        assert "b two" not in turns.begun
+        for name in ("a one", "a two", "b one", "b two"):
+            turns.end(name)

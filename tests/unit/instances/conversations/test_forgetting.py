@@ -1,0 +1,90 @@
+"""Nothing is kept in memory of instances that are gone."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from chowder_local.core.domain import InstanceStatus, SandboxState
+from chowder_local.core.errors.agents import AgentDiskFull
+from chowder_local.instances.lifecycle.reconciler import DEATHS_WINDOW_S
+from tests.scripted import gateway as scripted
+from tests.scripted.talking import SHOWN, failed, respond
+from tests.scripted.world import World, open_world
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LIVES = 4
+BOUNDED = (
+    "eyesight._given", "openings._opened", "_were_full", "sessions._names", "histories._known",
+    "events._kept",
+)  # fmt: skip
+"""What may grow, for it has a capacity."""
+WRITTEN = "._unwritten"
+"""What a writer, which does not run here, puts away a moment later."""
+SCRIPTED = ("engine", "gateway", "programs", "beside", "processes")
+
+
+def sizes(part: Any, name: str, seen: set[int]) -> dict[str, int]:
+    """How much each collection of our objects has, by the way to it."""
+    if id(part) in seen:
+        return {}
+    seen.add(id(part))
+    if isinstance(part, dict | set | list | deque):
+        return {name: len(part)}
+    if not type(part).__module__.startswith("chowder_local"):
+        return {}
+    found: dict[str, int] = {}
+    for key, value in getattr(part, "__dict__", {}).items():
+        found |= sizes(value, f"{name}.{key}", seen)
+    return found
+
+
+def grown(world: World) -> dict[str, int]:
+    seen: set[int] = set()
+    found: dict[str, int] = {}
+    for name, part in vars(world).items():
+        if name not in SCRIPTED:
+            found |= sizes(part, name, seen)
+    return found
+
+
+async def live(world: World) -> None:
+    """A life with everything in it that somebody makes a note of."""
+    instance = await world.created()
+    await respond(world, instance, SHOWN, "notes")
+    world.gateway.handler = scripted.failing(500, failed("internal error"))
+    world.engine.disk_free = 0
+    with pytest.raises(AgentDiskFull):
+        await respond(world, instance)
+    world.gateway.handler, world.engine.disk_free = None, 10_000_000_000
+    await world.lifecycle.stop(world.organization_id, instance.id)
+    instance = await world.lifecycle.start(world.organization_id, instance.id)
+    fork = await world.settled(await world.forks.fork(instance, "Bea"))
+    assert fork.status is InstanceStatus.RUNNING
+    good, log = world.engine.booted, world.engine.log
+    world.engine.booted = replace(good, state=SandboxState.EXITED, exit_code=78)
+    world.engine.log = "ENOSPC: no space left on device"
+    world.engine.put(instance.sandbox_id, SandboxState.EXITED)
+    await world.reconciler.agree()
+    assert (await world.settled(instance)).status is InstanceStatus.PROVISIONING
+    world.engine.booted, world.engine.log = good, log
+    for each in (instance, fork):
+        await world.lifecycle.delete(world.organization_id, each.id)
+    world.clock.advance(DEATHS_WINDOW_S)
+    await world.reconciler.agree()
+
+
+async def test_nothing_is_kept_of_instances_that_are_gone(tmp_path: Path) -> None:
+    async with open_world(tmp_path) as world:
+        await live(world)
+        before = grown(world)
+        for _ in range(LIVES):
+            await live(world)
+        after = grown(world)
+    left = {name: size for name, size in after.items() if size >= before.get(name, 0) + LIVES}
+    assert [name for name in left if not name.endswith((*BOUNDED, WRITTEN))] == []

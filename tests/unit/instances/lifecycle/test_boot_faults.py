@@ -1,0 +1,120 @@
+"""Provisioning that fails or crawls because a tester wants it to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from chowder_local.core.domain import InstanceStatus, ModelProvider, OrganizationId, SandboxState
+from chowder_local.core.events import EventType
+from chowder_local.core.fault_injection import FaultDraft, FaultKind
+from chowder_local.instances.lifecycle.service import InstanceDraft
+from chowder_local.openclaw.warmup import TURN_COUNT
+from tests.scripted.programs import done
+from tests.scripted.serving import eventually
+from tests.scripted.world import World, open_world
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NEVER_S = 600.0
+PROVISIONING, RUNNING, ERROR = (
+    InstanceStatus.PROVISIONING,
+    InstanceStatus.RUNNING,
+    InstanceStatus.ERROR,
+)
+FAILING = FaultDraft(FaultKind.PROVISIONING, detail="No room in the harbour.")
+
+
+def set_fault(world: World, fault: FaultDraft = FAILING) -> None:
+    world.faults.add(world.organization_id, fault)
+
+
+async def test_the_next_new_instance_fails_as_a_boot_does_and_the_one_after_it_runs(
+    world: World,
+) -> None:
+    set_fault(world)
+    failed, well = await world.created(), await world.created()
+    assert (failed.status, failed.error_message) == (ERROR, "No room in the harbour.")
+    assert well.status is RUNNING
+    told = [each for each in world.events.after(0) if each.instance_id == failed.id]
+    assert [each.type for each in told] == [
+        EventType.INSTANCE_STATUS,
+        EventType.FAULT_APPLIED,
+        EventType.BOOT_QUEUED,
+        EventType.BOOT_BEGUN,
+        EventType.BOOT_ENDED,
+        EventType.INSTANCE_STATUS,
+    ]
+    assert told[4].more["outcome"] == "failed"
+
+
+async def test_a_slow_one_is_provisioning_meanwhile_and_keeps_no_other_waiting(
+    tmp_path: Path,
+) -> None:
+    async with open_world(tmp_path, concurrency=1) as world:
+        set_fault(world, FaultDraft(FaultKind.PROVISIONING, delay_s=NEVER_S))
+        slow = await world.lifecycle.create(world.organization_id, InstanceDraft("Ada"))
+        assert (await world.created()).status is RUNNING
+        assert (await world.now(slow)).status is PROVISIONING
+        # The round of the reconciler that comes by has nothing to mend.
+        await world.reconciler.agree()
+        await world.lifecycle.delete(world.organization_id, slow.id)
+        assert (await world.now(slow)).status is InstanceStatus.TERMINATED
+
+
+async def test_a_slow_one_runs_in_the_end(world: World) -> None:
+    set_fault(world, FaultDraft(FaultKind.PROVISIONING, delay_s=0.01))
+    assert (await world.created()).status is RUNNING
+    assert not world.faults.are_set
+
+
+async def test_what_is_wrong_anyway_is_not_hidden(world: World) -> None:
+    set_fault(world)
+    failed = await world.created(model_provider=ModelProvider.GEMINI)
+    assert "No API key for gemini" in (failed.error_message or "")
+
+
+async def test_anothers_fault_is_none(world: World) -> None:
+    world.faults.add(OrganizationId("others"), FAILING)
+    assert (await world.created()).status is RUNNING
+
+
+async def test_an_agent_that_has_lived_boots_again_whatever_faults_there_are(world: World) -> None:
+    instance = await world.created()
+    set_fault(world)
+    del world.engine.found[instance.sandbox_id]
+    await world.reconciler.agree()
+    assert (await world.settled(instance)).status is RUNNING
+    assert world.faults.are_set
+
+
+@pytest.mark.parametrize(
+    ("fault", "is_used"),
+    [(FAILING, False), (FaultDraft(FaultKind.PROVISIONING, delay_s=0.01), True)],
+)
+async def test_no_spare_is_lost_on_one_that_is_to_fail(
+    tmp_path: Path, fault: FaultDraft, is_used: bool
+) -> None:
+    async with open_world(tmp_path, pool_size=1) as world:
+        world.programs.answers["sessions.delete"] = done()
+        while await world.pool.settle():
+            pass
+        (spare,) = await world.spare_queries.all()
+        set_fault(world, fault)
+        instance = await world.created()
+        assert (instance.sandbox_id == spare.sandbox_id) == is_used
+        assert bool(await world.spare_queries.all()) != is_used
+        if not is_used:
+            assert world.engine.found[spare.sandbox_id].state is SandboxState.PAUSED
+            assert len(world.gateway.messages) == TURN_COUNT
+
+
+async def test_a_fault_that_waits_ends_with_the_server(tmp_path: Path) -> None:
+    async with open_world(tmp_path) as world:
+        set_fault(world, FaultDraft(FaultKind.PROVISIONING, delay_s=NEVER_S, detail="No."))
+        instance = await world.lifecycle.create(world.organization_id, InstanceDraft("Ada"))
+        await eventually(lambda: world.boots.under_way_count, "it waits")
+    # What it was on the way to is left as it is, for the next life of the server to take up.
+    assert instance.status is PROVISIONING

@@ -1,0 +1,177 @@
+"""How many sandboxes are in memory at once, and who makes way."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from chowder_local.core.domain import (
+    AGENT_MEMORY_BYTES,
+    EngineMemory,
+    InstanceStatus,
+    SandboxId,
+    SandboxState,
+)
+from chowder_local.core.errors.sandboxes import EngineUnavailable, HostFull
+from chowder_local.instances.lifecycle.service import InstanceDraft
+from tests.scripted.engine import Hold
+from tests.scripted.programs import done
+from tests.scripted.serving import eventually
+from tests.scripted.world import World, open_world
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+RUNNING, STOPPED, ERROR = InstanceStatus.RUNNING, InstanceStatus.STOPPED, InstanceStatus.ERROR
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    async with open_world(tmp_path, max_awake=2, concurrency=1) as world:
+        yield world
+
+
+async def test_what_the_machine_cannot_hold_fails_with_words(world: World) -> None:
+    awake = [await world.created(), await world.created()]
+    third = await world.created()
+    assert third.status is ERROR
+    assert third.error_message is not None
+    assert "memory for 2 agents at a time" in third.error_message
+    assert "CHOWDER_MAX_AWAKE" in third.error_message
+    assert [(await world.now(each)).status for each in awake] == [RUNNING, RUNNING]
+
+
+async def test_of_creates_that_race_as_many_are_made_as_there_are_places(world: World) -> None:
+    drafts = [world.lifecycle.create(world.organization_id, InstanceDraft("Ada")) for _ in range(6)]
+    made = await asyncio.gather(*drafts)
+    statuses = [(await world.settled(each)).status for each in made]
+    assert (statuses.count(RUNNING), statuses.count(ERROR)) == (2, 4)
+
+
+async def test_the_longest_stopped_makes_way(world: World) -> None:
+    first = await world.stopped()
+    world.clock.advance(1)
+    second = await world.stopped()
+    assert (await world.created()).status is RUNNING
+    assert world.engine.state(first.sandbox_id) is SandboxState.EXITED
+    assert world.engine.state(second.sandbox_id) is SandboxState.PAUSED
+    assert first.sandbox_id in world.engine.having_volumes
+
+
+async def test_one_that_cannot_make_way_leaves_it_to_the_next(world: World) -> None:
+    first = await world.stopped()
+    world.clock.advance(1)
+    second = await world.stopped()
+    world.engine.failing[f"release {first.sandbox_id}"] = EngineUnavailable("No.")
+    assert (await world.created()).status is RUNNING
+    assert world.engine.state(second.sandbox_id) is SandboxState.EXITED
+
+
+async def test_one_that_made_way_is_booted_by_its_start(world: World) -> None:
+    first = await world.stopped()
+    await world.created()
+    other = await world.created()
+    assert world.engine.state(first.sandbox_id) is SandboxState.EXITED
+    await world.lifecycle.stop(world.organization_id, other.id)
+    started = await world.lifecycle.start(world.organization_id, first.id)
+    assert started.status is RUNNING
+    assert world.engine.state(first.sandbox_id) is SandboxState.RUNNING
+    assert world.engine.state(other.sandbox_id) is SandboxState.EXITED
+
+
+async def test_a_start_for_which_there_is_no_room_changes_nothing(world: World) -> None:
+    first = await world.stopped()
+    await world.created()
+    await world.created()
+    with pytest.raises(HostFull):
+        await world.lifecycle.start(world.organization_id, first.id)
+    assert (await world.now(first)).status is STOPPED
+
+
+async def test_a_spare_makes_way(tmp_path: Path) -> None:
+    async with open_world(tmp_path, max_awake=8, pool_size=2) as world:
+        world.programs.answers["sessions.delete"] = done()
+        while await world.pool.settle():
+            pass
+        world.engine.likeness = "another"
+        made = [await world.created() for _ in range(8)]
+        assert {each.status for each in made} == {RUNNING}
+        assert await world.spare_queries.all() == []
+
+
+async def test_one_that_died_and_has_no_room_is_tried_again(world: World) -> None:
+    died = await world.created()
+    world.engine.put(died.sandbox_id, SandboxState.EXITED)
+    strangers = [await world.placed(RUNNING, number) for number in (8, 9)]
+    for each in strangers:
+        world.engine.put(each.sandbox_id, SandboxState.RUNNING)
+    await world.reconciler.agree()
+    waiting = await world.settled(died)
+    assert waiting.status is InstanceStatus.PROVISIONING
+    assert "memory for 2 agents" in (waiting.error_message or "")
+    await world.lifecycle.delete(world.organization_id, strangers[0].id)
+    await world.reconciler.agree()
+    assert (await world.settled(died)).status is RUNNING
+
+
+async def test_places_are_what_the_memory_is_for(tmp_path: Path) -> None:
+    async with open_world(tmp_path) as world:
+        world.engine.memory_found = EngineMemory(3 * AGENT_MEMORY_BYTES + 1)
+        assert await world.room.places() == 3
+        world.engine.memory_found = EngineMemory(AGENT_MEMORY_BYTES // 2)
+        assert await world.room.places() == 1
+
+
+async def test_who_waits_for_a_boot_is_told_his_place(world: World) -> None:
+    hold = world.engine.holds["boot"] = Hold()
+    made = [
+        await world.lifecycle.create(world.organization_id, InstanceDraft("Ada")) for _ in range(2)
+    ]
+    await hold.has_begun.wait()
+    await eventually(lambda: world.boots.queue_length == 1, "the other waits")
+    assert [world.boots.position(each.id) for each in made] == [None, 1]
+    report = (await world.health.report())["boots"]
+    assert report == {"under_way": 2, "queued": 1}
+    hold.may_end.set()
+    for each in made:
+        assert (await world.settled(each)).status is RUNNING
+        assert world.boots.position(each.id) is None
+
+
+async def test_a_stopped_instance_is_released_after_a_while(tmp_path: Path) -> None:
+    async with open_world(tmp_path, release_after_s=60) as world:
+        instance = await world.stopped()
+        world.clock.advance(59)
+        await world.reconciler.agree()
+        assert world.engine.state(instance.sandbox_id) is SandboxState.PAUSED
+        world.clock.advance(1)
+        await world.reconciler.agree()
+        assert world.engine.state(instance.sandbox_id) is SandboxState.EXITED
+        assert (await world.now(instance)).status is STOPPED
+        assert (await world.lifecycle.start(world.organization_id, instance.id)).status is RUNNING
+
+
+async def test_an_instance_that_is_being_moved_is_not_released(tmp_path: Path) -> None:
+    async with open_world(tmp_path) as world:
+        instance = await world.stopped()
+        async with world.locks.holding(instance.id):
+            assert not await world.releases.release(instance)
+        started = await world.lifecycle.start(world.organization_id, instance.id)
+        assert not await world.releases.release(instance)
+        assert world.engine.state(started.sandbox_id) is SandboxState.RUNNING
+
+
+async def test_an_engine_that_does_not_let_go_is_no_reason_to_fail_the_round(
+    tmp_path: Path,
+) -> None:
+    async with open_world(tmp_path, release_after_s=1) as world:
+        instance = await world.stopped()
+        world.clock.advance(2)
+        world.engine.failing["release"] = EngineUnavailable("The engine is on holiday.")
+        world.engine.put(SandboxId("chowder-strange"), SandboxState.EXITED)
+        await world.reconciler.agree()
+        assert "chowder-strange" not in world.engine.found
+        assert (await world.now(instance)).status is STOPPED

@@ -1,0 +1,198 @@
+"""From `provisioning` to `running` or `error`."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+from chowder_local.core.domain import InstanceStatus, ModelProvider, SandboxInfo, SandboxState
+from chowder_local.core.errors.process import DataDirUnusable
+from chowder_local.core.errors.sandboxes import EngineUnavailable
+from tests.scripted.engine import Hold
+from tests.scripted.serving import eventually
+from tests.scripted.world import World, open_world
+
+PROVISIONING, RUNNING, ERROR = (
+    InstanceStatus.PROVISIONING,
+    InstanceStatus.RUNNING,
+    InstanceStatus.ERROR,
+)
+
+
+async def test_a_new_instance_becomes_running_with_an_address(world: World) -> None:
+    instance = await world.created()
+    assert instance.status is RUNNING
+    assert instance.gateway_url == world.engine.gateway_url
+    assert instance.born_at == world.clock.now
+    assert instance.error_message is None
+
+
+async def test_a_new_sandbox_finds_its_configuration_with_its_own_tokens(world: World) -> None:
+    instance = await world.created(
+        model_provider=ModelProvider.OPENAI,
+        openclaw_config={"agents.defaults.thinkingDefault": "off"},
+    )
+    config = json.loads(world.engine.files[instance.sandbox_id]["openclaw.json"])
+    assert config["gateway"]["auth"]["token"] == world.vault.gateway_token(instance.sandbox_id)
+    assert config["agents"]["defaults"]["model"]["primary"] == "chowder-openai/gpt-4o"
+    assert config["agents"]["defaults"]["thinkingDefault"] == "off"
+    keys = {each["apiKey"] for each in config["models"]["providers"].values()}
+    assert keys == {world.vault.relay_token(instance.sandbox_id)}
+
+
+async def test_a_boot_whose_end_cannot_be_written_ends_nothing_else(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change = world.instances.change
+
+    async def full(*_: object, **__: object) -> None:
+        monkeypatch.setattr(world.instances, "change", change)
+        raise DataDirUnusable("The disk is full.")
+
+    monkeypatch.setattr(world.instances, "change", full)
+    instance = await world.created()
+    assert instance.status is PROVISIONING
+    await world.reconciler.agree()
+    assert (await world.settled(instance)).status is RUNNING
+
+
+async def test_no_key_of_the_organization_gets_into_a_sandbox(world: World) -> None:
+    instance = await world.created()
+    written = b"".join(world.engine.files[instance.sandbox_id].values())
+    assert b"sk-ant" not in written
+
+
+async def test_without_a_model_key_no_sandbox_is_made_and_the_row_says_what_to_do(
+    world: World,
+) -> None:
+    instance = await world.created(model_provider=ModelProvider.GEMINI)
+    assert instance.status is ERROR
+    assert instance.error_message is not None
+    assert "No API key for gemini" in instance.error_message
+    assert "PATCH /v1/organization" in instance.error_message
+    assert world.engine.made("boot") == 0
+
+
+@pytest.mark.parametrize("call", ["boot", "remove"])
+async def test_an_engine_that_fails_leaves_an_error_with_its_words(world: World, call: str) -> None:
+    world.engine.failing[call] = EngineUnavailable("The engine is on holiday.")
+    instance = await world.created()
+    assert instance.status is ERROR
+    assert instance.error_message == "The engine is on holiday."
+    assert instance.gateway_url is None
+    assert instance.born_at is None
+
+
+async def test_a_sandbox_that_ends_leaves_an_error_that_quotes_its_log(world: World) -> None:
+    world.engine.booted = SandboxInfo(world.engine.booted.id, SandboxState.EXITED, exit_code=78)
+    world.engine.log = "Gateway failed to start: Invalid config"
+    instance = await world.created()
+    assert instance.status is ERROR
+    assert instance.error_message is not None
+    assert "exit code 78" in instance.error_message
+    assert "Invalid config" in instance.error_message
+
+
+async def test_a_defect_of_ours_leaves_an_error_without_its_words(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.engine.failing["boot"] = RuntimeError("secret words")
+    instance = await world.created()
+    assert instance.status is ERROR
+    assert instance.error_message == "An internal error; the server's log has the details."
+    assert "secret words" in caplog.text
+
+
+async def test_leftovers_of_an_instance_that_never_was_ready_are_swept_away(world: World) -> None:
+    instance = await world.placed(PROVISIONING, born_at=None, gateway_url=None)
+    world.engine.put(instance.sandbox_id, SandboxState.EXITED)
+    world.boots.begin(instance)
+    assert (await world.settled(instance)).status is RUNNING
+    calls = [name for name, _ in world.engine.calls]
+    assert calls.index("remove") < calls.index("boot")
+
+
+async def test_an_instance_that_was_ready_before_keeps_its_volume_and_files(world: World) -> None:
+    instance = await world.placed(PROVISIONING, gateway_url=None)
+    world.engine.put(instance.sandbox_id, SandboxState.EXITED)
+    world.clock.advance(60)
+    world.boots.begin(instance)
+    booted = await world.settled(instance)
+    assert booted.status is RUNNING
+    assert booted.born_at == instance.born_at
+    assert world.engine.made("remove") == 0
+    assert world.engine.files[instance.sandbox_id] == {}
+
+
+async def test_a_volume_that_is_gone_is_not_replaced_by_an_empty_one(world: World) -> None:
+    instance = await world.placed(PROVISIONING, gateway_url=None)
+    world.boots.begin(instance)
+    failed = await world.settled(instance)
+    assert failed.status is ERROR
+    assert failed.error_message is not None
+    assert "files and memory is gone" in failed.error_message
+    assert world.engine.made("boot") == 0
+
+
+async def test_a_boot_that_is_under_way_is_not_begun_again(world: World) -> None:
+    hold = world.engine.holds["boot"] = Hold()
+    instance = await world.placed(PROVISIONING, born_at=None)
+    world.boots.begin(instance)
+    world.boots.begin(instance)
+    await hold.has_begun.wait()
+    assert world.boots.is_under_way(instance.id)
+    hold.may_end.set()
+    assert (await world.settled(instance)).status is RUNNING
+    assert world.engine.made("boot") == 1
+
+
+async def test_no_more_sandboxes_boot_at_once_than_the_processor_serves(tmp_path: Path) -> None:
+    async with open_world(tmp_path, concurrency=2) as world:
+        hold = world.engine.holds["boot"] = Hold()
+        instances = [await world.placed(PROVISIONING, number) for number in range(1, 5)]
+        for instance in instances:
+            world.engine.put(instance.sandbox_id, SandboxState.EXITED)
+            world.boots.begin(instance)
+        await eventually(lambda: world.engine.made("boot") == 2, "two boots have begun")
+        # The others have had their chance: whoever had a slot is at the engine by now.
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert world.engine.made("boot") == 2
+        hold.may_end.set()
+        for instance in instances:
+            assert (await world.settled(instance)).status is RUNNING
+        assert world.engine.made("boot") == 4
+
+
+async def test_an_abandoned_boot_does_nothing_more(world: World) -> None:
+    hold = world.engine.holds["boot"] = Hold()
+    instance = await world.placed(PROVISIONING, born_at=None, gateway_url=None)
+    world.boots.begin(instance)
+    await hold.has_begun.wait()
+    await world.boots.abandon(instance.id)
+    assert not world.boots.is_under_way(instance.id)
+    assert (await world.now(instance)).status is PROVISIONING
+
+
+async def test_to_abandon_what_does_not_boot_is_harmless(world: World) -> None:
+    instance = await world.placed(RUNNING)
+    await world.boots.abandon(instance.id)
+    assert await world.now(instance) == instance
+
+
+@pytest.mark.parametrize("outcome", [RUNNING, ERROR])
+async def test_a_boot_that_ends_after_its_row_has_moved_on_changes_nothing(
+    world: World, outcome: InstanceStatus
+) -> None:
+    hold = world.engine.holds["boot"] = Hold()
+    if outcome is ERROR:
+        world.engine.booted = SandboxInfo(world.engine.booted.id, SandboxState.EXITED)
+    instance = await world.placed(PROVISIONING, born_at=None, gateway_url=None)
+    world.boots.begin(instance)
+    await hold.has_begun.wait()
+    moved = await world.instances.change(
+        instance.id, now=world.clock.now, status=InstanceStatus.TERMINATED
+    )
+    hold.may_end.set()
+    assert await world.settled(instance) == moved

@@ -1,0 +1,134 @@
+"""Waiting for a gateway, and the words when it never comes."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from chowder_local.core.domain import SandboxId, SandboxInfo, SandboxState
+from chowder_local.core.errors.sandboxes import BootFailed, DiskFull, EngineUnavailable
+from chowder_local.instances.lifecycle.readiness import telling_lines
+from tests.scripted.serving import eventually
+from tests.scripted.world import World, open_world
+
+ID = SandboxId("chowder-1")
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("", []),
+        ("\n  \n\x1b[0m\n", []),
+        ("one\ntwo", ["one", "two"]),
+        ("1\n2\n3\n4\n5\n6", ["3", "4", "5", "6"]),
+        ("fine\nGateway failed to start\nbye", ["Gateway failed to start"]),
+        ("\x1b[31mERROR\x1b[0m: bad\r\nok", ["ERROR: bad"]),
+        ("error 1\nerror 2\nerror 3\nerror 4\nerror 5", [f"error {n}" for n in (2, 3, 4, 5)]),
+        (
+            'Invalid config at /data: <root>: Unrecognized key: "foo"\n  at x.js:1\n',
+            ['Invalid config at /data: <root>: Unrecognized key: "foo"'],
+        ),
+        ("write: No space left on device\nretrying", ["write: No space left on device"]),
+        ("Refusing to bind to lan", ["Refusing to bind to lan"]),
+    ],
+)  # fmt: skip
+def test_of_a_log_the_last_lines_that_say_what_went_wrong_are_quoted(
+    text: str, lines: list[str]
+) -> None:
+    assert telling_lines(text) == lines
+
+
+async def test_a_gateway_that_has_started_gives_its_address(world: World) -> None:
+    sandbox = SandboxInfo(ID, SandboxState.RUNNING, world.engine.gateway_url)
+    assert await world.readiness.wait(sandbox) == world.engine.gateway_url
+
+
+async def test_a_gateway_that_starts_later_is_waited_for(world: World) -> None:
+    world.gateway.is_started = False
+    world.engine.put(ID, SandboxState.RUNNING)
+    sandbox = await world.engine.inspect(ID)
+    async with asyncio.TaskGroup() as group:
+        waiting = group.create_task(world.readiness.wait(sandbox))
+        await eventually(lambda: world.gateway.probes > 1, "it was asked again")
+        world.gateway.is_started = True
+    assert waiting.result() == world.engine.gateway_url
+
+
+@pytest.mark.parametrize(
+    ("sandbox", "words"),
+    [
+        (SandboxInfo(ID, SandboxState.MISSING), "is gone from the engine"),
+        (SandboxInfo(ID, SandboxState.EXITED, exit_code=78), "ended with exit code 78"),
+        (
+            SandboxInfo(ID, SandboxState.EXITED, exit_code=137, is_oom_killed=True),
+            "was killed because it used more memory than it may",
+        ),
+        (SandboxInfo(ID, SandboxState.PAUSED, "http://x"), "is paused instead of running"),
+        (SandboxInfo(ID, SandboxState.CREATED), "is created instead of running"),
+    ],
+)
+async def test_a_sandbox_that_does_not_run_fails_at_once_with_how_it_ended(
+    world: World, sandbox: SandboxInfo, words: str
+) -> None:
+    world.engine.log = "starting\nGateway failed to start: Invalid config\n"
+    with pytest.raises(BootFailed) as failed:
+        await world.readiness.wait(sandbox)
+    assert str(failed.value) == (
+        f"The sandbox {words}. Its log says: Gateway failed to start: Invalid config"
+    )
+
+
+async def test_a_log_without_a_word_is_said_to_be_so(world: World) -> None:
+    with pytest.raises(BootFailed, match="Its log says nothing"):
+        await world.readiness.wait(SandboxInfo(ID, SandboxState.EXITED, exit_code=1))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "write failed: ENOSPC",
+        "tar: no space left on device",
+        "state is unreadable: database or disk is full (SQLite errcode=13)",
+    ],
+)
+async def test_a_full_disk_is_told_with_its_cure(world: World, said: str) -> None:
+    world.engine.log = said
+    with pytest.raises(DiskFull) as failed:
+        await world.readiness.wait(SandboxInfo(ID, SandboxState.EXITED, exit_code=78))
+    assert str(failed.value) == (
+        "The sandbox ended with exit code 78, as its disk is full. Make room on the engine's "
+        f"disk: 'docker system df' shows what takes it. Its log says: {said}"
+    )
+
+
+async def test_a_log_that_cannot_be_read_hides_nothing_else(world: World) -> None:
+    world.engine.failing["log_tail"] = EngineUnavailable("The engine does not answer.")
+    with pytest.raises(BootFailed, match=r"exit code 1\. The engine does not answer"):
+        await world.readiness.wait(SandboxInfo(ID, SandboxState.EXITED, exit_code=1))
+
+
+async def test_a_gateway_that_never_starts_is_given_up_after_the_boot_timeout(
+    tmp_path: Path,
+) -> None:
+    async with open_world(tmp_path, boot_timeout_s=0.05) as world:
+        world.gateway.is_started = False
+        world.engine.put(ID, SandboxState.RUNNING)
+        world.engine.log = "still loading"
+        with pytest.raises(BootFailed, match=r"was not ready after 0\.05 s\. Its log says: still"):
+            await world.readiness.wait(await world.engine.inspect(ID))
+
+
+async def test_a_container_that_dies_while_it_is_waited_for_ends_the_wait(world: World) -> None:
+    world.gateway.is_started = False
+    world.engine.put(ID, SandboxState.RUNNING)
+    sandbox = await world.engine.inspect(ID)
+    world.engine.put(ID, SandboxState.EXITED, exit_code=137, is_oom_killed=True)
+    with pytest.raises(BootFailed, match="more memory than it may"):
+        await world.readiness.wait(sandbox)
+
+
+async def test_an_address_where_nothing_listens_counts_as_not_started(tmp_path: Path) -> None:
+    async with open_world(tmp_path, boot_timeout_s=0.3) as world:
+        world.engine.put(ID, SandboxState.RUNNING, gateway_url="http://127.0.0.1:9")
+        with pytest.raises(BootFailed, match="was not ready"):
+            await world.readiness.wait(await world.engine.inspect(ID))

@@ -1,0 +1,87 @@
+"""An instance whose files take more than they may is ended, with words, and no other is."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from chowder_local.core.domain import InstanceStatus, SandboxState
+from chowder_local.core.errors.sandboxes import EngineUnavailable
+from chowder_local.instances.monitoring.disk_quota import MB, DiskWatch
+from tests.scripted.serving import eventually
+
+if TYPE_CHECKING:
+    from tests.scripted.world import World
+
+LIMIT_MB = 300
+
+
+@pytest.fixture
+def watch(world: World) -> DiskWatch:
+    return DiskWatch(
+        instances=world.instances, engine=world.engine, locks=world.locks, limit_mb=LIMIT_MB,
+        interval_s=0.001, clock=world.clock,
+    )  # fmt: skip
+
+
+async def test_one_that_takes_too_much_is_ended_and_says_why(
+    world: World, watch: DiskWatch
+) -> None:
+    hog, fits = await world.created(), await world.created()
+    world.engine.disk = {hog.sandbox_id: LIMIT_MB * MB + 1, fits.sandbox_id: LIMIT_MB * MB}
+    await watch.look()
+    ended = await world.now(hog)
+    assert (ended.status, ended.gateway_url) == (InstanceStatus.ERROR, None)
+    assert "more than the 300 MB of disk" in str(ended.error_message)
+    assert world.engine.state(hog.sandbox_id) is SandboxState.EXITED
+    assert await world.now(fits) == fits
+    # What has ended this way is nobody's to boot again.
+    await world.reconciler.agree()
+    assert world.engine.state(hog.sandbox_id) is SandboxState.EXITED
+
+
+async def test_what_is_stopped_is_not_looked_at(world: World, watch: DiskWatch) -> None:
+    await world.stopped()
+    await watch.look()
+    assert world.engine.made("disk_bytes") == 0
+
+
+async def test_one_that_was_stopped_meanwhile_is_left_alone(world: World, watch: DiskWatch) -> None:
+    hog = await world.created()
+    world.engine.disk = {hog.sandbox_id: LIMIT_MB * MB + 1}
+    async with asyncio.TaskGroup() as group, world.locks.holding(hog.id):
+        group.create_task(watch.look())
+        await eventually(lambda: world.engine.made("disk_bytes"), "it was looked at")
+        await world.instances.change(hog.id, now=world.clock(), status=InstanceStatus.STOPPED)
+    assert (await world.now(hog)).status is InstanceStatus.STOPPED
+
+
+@pytest.mark.parametrize("problem", [EngineUnavailable("No."), RuntimeError("a defect")])
+async def test_one_that_cannot_be_looked_at_stands_in_no_others_way(
+    world: World, watch: DiskWatch, problem: Exception
+) -> None:
+    broken, hog = await world.created(), await world.created()
+    world.engine.failing[f"disk_bytes {broken.sandbox_id}"] = problem
+    world.engine.disk = {hog.sandbox_id: LIMIT_MB * MB + 1}
+    await watch.look()
+    assert (await world.now(hog)).status is InstanceStatus.ERROR
+    assert (await world.now(broken)).status is InstanceStatus.RUNNING
+
+
+@pytest.mark.parametrize("problem", [EngineUnavailable("No."), RuntimeError("a defect")])
+async def test_the_loop_outlives_what_goes_wrong(
+    world: World, watch: DiskWatch, monkeypatch: pytest.MonkeyPatch, problem: Exception
+) -> None:
+    rounds = 0
+
+    async def look() -> None:
+        nonlocal rounds
+        rounds += 1
+        raise problem
+
+    monkeypatch.setattr(watch, "look", look)
+    running = world.tasks.create_task(watch.run())
+    await eventually(lambda: rounds > 2, "it goes on")
+    running.cancel()

@@ -1,0 +1,78 @@
+"""What the server says of itself."""
+
+import asyncio
+import json
+
+from chowder_local.core.domain import InstanceStatus
+from chowder_local.core.errors.sandboxes import EngineUnavailable, ImageMissing
+from chowder_local.instances.monitoring.health import LOOK_AGE_S
+from tests.scripted.world import World
+
+
+async def test_all_is_well_while_the_engine_answers(world: World) -> None:
+    report = await world.health.report()
+    assert report == {
+        "status": "ok",
+        "version": "1.2.3",
+        "openclaw_version": "2026.9.6",
+        "image": "chowder-sandbox:1",
+        "base_url": "http://127.0.0.1:2469",
+        "data_dir": "/somewhere",
+        "pid": 42,
+        "started_at": "2026-05-04T03:02:01+00:00",
+        "engine": {"reachable": True, "version": "Scripted 1.0", "error": None},
+        "relay": {"url": "http://relay.local:2470"},
+        "places": 49,
+        "boots": {"under_way": 0, "queued": 0},
+        "pool": {"size": 0, "ready": 0, "error": None},
+        "instances": {status.value: 0 for status in InstanceStatus},
+    }
+    assert json.loads(json.dumps(report)) == report
+
+
+async def test_an_engine_that_does_not_answer_degrades_and_says_why(world: World) -> None:
+    world.engine.failing["version"] = EngineUnavailable("The engine is on holiday.")
+    report = await world.health.report()
+    assert report["status"] == "degraded"
+    assert report["engine"] == {
+        "reachable": False,
+        "version": None,
+        "error": "The engine is on holiday.",
+    }
+
+
+async def test_instances_are_counted_by_their_status(world: World) -> None:
+    await world.placed(InstanceStatus.RUNNING, 1)
+    await world.placed(InstanceStatus.RUNNING, 2)
+    await world.placed(InstanceStatus.TERMINATED, 3)
+    counts = (await world.health.report())["instances"]
+    assert counts == {
+        "provisioning": 0,
+        "running": 2,
+        "stopped": 0,
+        "error": 0,
+        "terminated": 1,
+    }
+
+
+async def test_an_image_that_is_gone_degrades_although_the_engine_answers(world: World) -> None:
+    world.engine.failing["check_image"] = ImageMissing("chowder-local/sandbox:1")
+    report = await world.health.report()
+    assert report["status"] == "degraded"
+    assert report["engine"]["reachable"]
+    assert "chowder-local image build" in report["engine"]["error"]
+
+
+async def test_the_engine_is_asked_once_a_second_for_all_who_ask(world: World) -> None:
+    await asyncio.gather(*(world.health.report() for _ in range(50)))
+    asked = ["version", "memory", "check_image"]
+    assert [world.engine.made(each) for each in asked] == [1, 1, 1]
+    world.engine.failing["version"] = EngineUnavailable("The engine is on holiday.")
+    assert (await world.health.report())["status"] == "ok"
+    # What is counted is told as it is.
+    await world.placed(InstanceStatus.RUNNING)
+    assert (await world.health.report())["instances"]["running"] == 1
+    world.clock.advance(LOOK_AGE_S)
+    found = await asyncio.gather(*(world.health.report() for _ in range(50)))
+    assert {each["status"] for each in found} == {"degraded"}
+    assert world.engine.made("version") == 2

@@ -1,0 +1,75 @@
+"""Readings of running agents, taken while somebody looks."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from chowder_local.core.domain import InstanceStatus, SandboxUsage
+from chowder_local.core.errors.sandboxes import EngineUnavailable
+from chowder_local.core.tasks import owned_tasks
+from chowder_local.instances.monitoring.usage_samples import Gauge, Gauges
+from tests.scripted.serving import eventually
+
+if TYPE_CHECKING:
+    from tests.scripted.world import World
+
+
+def usage(memory_bytes: int, cpu_s: float = 0.0, at_s: float = 0.0) -> SandboxUsage:
+    return SandboxUsage(memory_bytes, 2_000, cpu_s, at_s)
+
+
+def test_a_sandbox_that_is_made_anew_has_had_nothing_of_the_processor() -> None:
+    gauge = Gauge()
+    for at_s, cpu_s in ((0.0, 50.0), (2.0, 51.0), (4.0, 0.5), (4.0, 0.5)):
+        gauge.read(usage(1, cpu_s, at_s))
+    assert list(gauge.cpu) == [0.5, 0.0]
+
+
+async def test_running_agents_are_read_and_no_others(world: World) -> None:
+    runs = await world.placed(InstanceStatus.RUNNING, 1)
+    sleeps = await world.placed(InstanceStatus.STOPPED, 2)
+    unseen = await world.placed(InstanceStatus.RUNNING, 3)
+    world.engine.usages = {runs.sandbox_id: usage(600), sleeps.sandbox_id: usage(700)}
+    gauges = Gauges(world.engine, world.instances)
+    await gauges.read()
+    await gauges.read()
+    gauge = gauges.of(runs.id)
+    assert gauge is not None
+    assert list(gauge.memory_bytes) == [600, 600]
+    assert gauges.known() == [runs.id]
+    assert gauges.of(sleeps.id) is gauges.of(unseen.id) is None
+
+
+async def test_nothing_is_read_while_nobody_looks_and_old_readings_are_forgotten(
+    world: World,
+) -> None:
+    runs = await world.placed(InstanceStatus.RUNNING, 1)
+    world.engine.usages = {runs.sandbox_id: usage(600)}
+    gauges = Gauges(world.engine, world.instances, interval_s=0.001)
+    async with owned_tasks() as tasks:
+        tasks.create_task(gauges.run())
+        with gauges.watching() as first, gauges.watching() as second:
+            await first.wait()
+            await second.wait()
+        await eventually(lambda: not gauges.is_watched, "nobody looks")
+        await eventually(lambda: not gauges.known(), "they are forgotten")
+        count = world.engine.made("usage")
+        for _ in range(20):
+            await asyncio.sleep(0.001)
+        assert world.engine.made("usage") == count
+
+
+@pytest.mark.parametrize("failure", [EngineUnavailable("away"), RuntimeError("a defect")])
+async def test_an_engine_that_is_away_is_asked_again(world: World, failure: Exception) -> None:
+    world.engine.failing["usage"] = failure
+    gauges = Gauges(world.engine, world.instances, interval_s=0.001)
+    async with owned_tasks() as tasks:
+        tasks.create_task(gauges.run())
+        with gauges.watching() as news:
+            for _ in range(3):
+                await news.wait()
+                news.clear()
+    assert world.engine.made("usage") >= 3

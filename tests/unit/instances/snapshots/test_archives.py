@@ -1,0 +1,127 @@
+"""Files of snapshots: whole or not there, and for us only."""
+
+from __future__ import annotations
+
+import io
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from chowder_local.core.domain import SnapshotId
+from chowder_local.core.errors.process import DataDirUnusable
+from chowder_local.core.errors.requests import ArchiveRefused
+from chowder_local.core.errors.sandboxes import SandboxMissing
+from chowder_local.instances.snapshots.append_stream import Growing
+from chowder_local.instances.snapshots.archives import Archives
+from tests.scripted.homes import archive, contents
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+ONE = SnapshotId("one")
+
+
+def test_an_archive_is_there_once_it_is_kept_and_for_us_only(tmp_path: Path) -> None:
+    archives = Archives(tmp_path / "snapshots")
+    archives.raw(ONE).write_bytes(b"raw")
+    with archives.writing(ONE) as file:
+        file.write(b"content")
+    assert not archives.path(ONE).exists()
+    archives.keep(ONE)
+    assert archives.path(ONE).read_bytes() == b"content"
+    assert b"".join(archives.chunks(ONE)) == b"content"
+    modes = {path.stat().st_mode & 0o077 for path in (tmp_path / "snapshots").rglob("*")}
+    assert modes == {0}
+    assert archives.ids() == {ONE}
+    archives.remove(ONE)
+    archives.remove(ONE)
+    assert archives.ids() == set()
+
+
+def test_one_that_was_broken_off_is_not_there(tmp_path: Path) -> None:
+    archives = Archives(tmp_path)
+    archives.raw(ONE)
+    with pytest.raises(ArchiveRefused):
+        archives.fill(ONE, [b"no archive" * 1000], is_wanted=lambda _: True)
+    with pytest.raises(SandboxMissing, match="came to nothing"):
+        next(archives.chunks(ONE))
+    assert not archives.path(ONE).exists()
+    archives.remove(ONE)
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(SandboxMissing, match="is gone"):
+        next(archives.chunks(ONE))
+
+
+def test_a_home_is_read_while_it_is_written(tmp_path: Path) -> None:
+    archives, has_begun = Archives(tmp_path), threading.Event()
+    whole = archive({"a": bytes(600_000), "b": bytes(100_000)})
+
+    class Reader(threading.Thread):
+        def __init__(self) -> None:
+            super().__init__()
+            self.pieces: list[bytes] = []
+            self.has_something = threading.Event()
+
+        def run(self) -> None:
+            assert has_begun.wait(10)
+            for chunk in archives.chunks(ONE):
+                self.pieces.append(chunk)
+                self.has_something.set()
+
+    def source() -> Iterator[bytes]:
+        yield whole[:650_000]
+        for reader in readers:
+            assert reader.has_something.wait(10)
+        yield whole[650_000:]
+
+    readers = [Reader(), Reader()]
+    for reader in readers:
+        reader.start()
+    home = archives.fill(
+        ONE, source(), prefix="data/", is_wanted=lambda _: True, begun=has_begun.set
+    )
+    archives.keep(ONE)
+    for reader in readers:
+        reader.join(10)
+        assert len(reader.pieces) > 1
+        assert b"".join(reader.pieces) == archives.path(ONE).read_bytes()
+    assert contents(archives.path(ONE).read_bytes()) == {"a": bytes(600_000), "b": bytes(100_000)}
+    assert home.size_bytes == archives.path(ONE).stat().st_size
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there is no /dev/full")
+def test_who_reads_is_told_if_what_was_written_finds_no_room() -> None:
+    file = open("/dev/full", "wb")  # noqa: SIM115 - it cannot be closed well
+    growing = Growing(file)
+    growing.write(b"content")
+    with pytest.raises(OSError, match="No space left"):
+        growing.end(is_whole=True)
+    with pytest.raises(SandboxMissing, match="came to nothing"):
+        next(growing.chunks(io.BytesIO()))
+    with pytest.raises(OSError, match="No space left"):
+        file.close()
+
+
+def test_whoever_comes_when_it_was_just_kept_reads_it_all_the_same(tmp_path: Path) -> None:
+    archives = Archives(tmp_path)
+    with archives.writing(ONE) as file:
+        file.write(b"content")
+    early = archives.chunks(ONE)
+    archives.keep(ONE)
+    assert b"".join(early) == b"content"
+
+
+def test_without_a_folder_there_are_none(tmp_path: Path) -> None:
+    archives = Archives(tmp_path / "none")
+    archives.remove(ONE)
+    assert archives.ids() == set()
+
+
+def test_a_folder_that_cannot_be_written_is_said_to_be_so(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    archives = Archives(tmp_path / "file" / "below")
+    with pytest.raises(DataDirUnusable, match="cannot be written"):
+        archives.raw(ONE)

@@ -1,0 +1,230 @@
+"""Agents as files: all that they are goes along, and nothing that is somebody's."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from chowder_local.core.domain import Instance, InstanceStatus
+from chowder_local.core.errors.agents import ConfigRefused
+from chowder_local.core.errors.requests import (
+    ArchiveRefused,
+    BodyTooLarge,
+    InstanceLimitReached,
+    InstanceStateWrong,
+)
+from chowder_local.core.errors.sandboxes import EngineUnavailable
+from chowder_local.instances.snapshots.exports import MANIFEST, MAX_MANIFEST_BYTES, entry_of
+from chowder_local.openclaw.session_keys import session_key
+from tests.scripted.homes import archive, contents, exported, link
+from tests.scripted.refusals import refusal_of
+from tests.scripted.world import World, open_world
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+NOTES = ".openclaw/workspace/notes.md"
+SESSION = {
+    "name": "Ticket 1",
+    "created_at": "2026-05-04T03:02:01+00:00",
+    "last_used_at": "2026-05-05T03:02:01+00:00",
+}
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    async with open_world(tmp_path) as world:
+        yield world
+
+
+async def agent(world: World) -> Instance:
+    own = {"channels.telegram.botToken": "bot-secret", "agents.defaults.thinkingDefault": "off"}
+    instance = await world.created(openclaw_config=own)
+    config = {
+        "gateway": {"auth": {"token": "gateway-secret"}},
+        "models": {"providers": {"chowder-openai": {"apiKey": "relay-secret", "baseUrl": "2470"}}},
+        "channels": {"telegram": {"botToken": "bot-secret"}},
+        "agents": {"defaults": {"thinkingDefault": "off"}},
+    }
+    files = {
+        ".openclaw/openclaw.json": json.dumps(config).encode(),
+        ".openclaw/state/openclaw.sqlite": b"device-secret",
+        NOTES: b"teal",
+    }
+    world.engine.homes[instance.sandbox_id] = archive(files)
+    await world.sessions.remember(instance.id, "Ticket 1", session_key("Ticket 1"), world.clock.now)
+    return instance
+
+
+async def given(world: World, instance: Instance) -> bytes:
+    export = await world.exports.export(instance)
+    content = b"".join([chunk async for chunk in export.chunks])
+    assert len(content) == export.size
+    return content
+
+
+async def coming(*chunks: bytes) -> AsyncIterator[bytes]:
+    for chunk in chunks:
+        yield chunk
+
+
+async def taken(world: World, content: bytes, **more: Any) -> Instance:
+    made = await world.exports.take_in(world.organization_id, coming(content), **more)
+    return await world.settled(made)
+
+
+def files_left(world: World) -> list[str]:
+    folder = world.snapshots.archives.path("x").parent  # type: ignore[arg-type]  # no id
+    return [path.name for path in folder.iterdir()]
+
+
+async def test_an_export_has_no_secret_of_anybodys(world: World) -> None:
+    content = await given(world, await agent(world))
+    assert b"secret" not in content
+    assert b"2470" not in content
+    found = contents(content)
+    manifest = json.loads(found.pop(MANIFEST))
+    assert found == {NOTES: b"teal"}
+    assert (manifest["format"], manifest["version"]) == ("chowder-local agent", 1)
+    assert (manifest["name"], manifest["openclaw_version"]) == ("Ada", "2026.9.6")
+    thinking = {"agents": {"defaults": {"thinkingDefault": "off"}}}
+    assert (manifest["config"], manifest["overrides"]) == (thinking, thinking)
+    assert [each["name"] for each in manifest["sessions"]] == ["Ticket 1"]
+
+
+async def test_an_export_that_cannot_be_scrubbed_is_none(world: World) -> None:
+    original = await agent(world)
+    world.engine.failing["rework_home"] = EngineUnavailable("gone")
+    with pytest.raises(EngineUnavailable):
+        await world.exports.export(original)
+    assert (files_left(world), await world.snapshot_queries.ids()) == ([], set())
+
+
+async def test_an_export_is_for_the_moment_alone(world: World) -> None:
+    await given(world, await agent(world))
+    await world.reconciler.agree()
+    assert (files_left(world), await world.snapshot_queries.ids()) == ([], set())
+
+
+async def test_what_runs_no_more_is_exported_and_what_never_ran_is_not(world: World) -> None:
+    assert contents(await given(world, await world.stopped()))
+    unborn = await world.placed(InstanceStatus.ERROR, born_at=None)
+    with pytest.raises(InstanceStateWrong):
+        await world.exports.export(unborn)
+
+
+async def test_an_agent_goes_from_one_machine_to_another(world: World) -> None:
+    original = await agent(world)
+    made = await taken(world, await given(world, original))
+    assert (made.name, made.status) == ("Ada", InstanceStatus.RUNNING)
+    assert contents(world.engine.homes[made.sandbox_id], "data/")[NOTES] == b"teal"
+    (session,) = await world.sessions.of_instance(made.id)
+    assert (session.name, session.session_key) == ("Ticket 1", session_key("Ticket 1"))
+    config = json.loads(world.engine.files[made.sandbox_id]["openclaw.json"])
+    assert config["gateway"]["auth"]["token"] == world.vault.gateway_token(made.sandbox_id)
+    assert config["agents"]["defaults"]["thinkingDefault"] == "off"
+    assert "channels" not in config
+    await world.reconciler.agree()
+    assert (files_left(world), await world.snapshot_queries.ids()) == ([], set())
+
+
+async def test_an_imported_one_may_be_called_otherwise(world: World) -> None:
+    content = exported(sessions=[SESSION], model_provider="openai", made_at=None)
+    made = await taken(world, content, name="Cid")
+    assert (made.name, made.model_provider) == ("Cid", "openai")
+    (session,) = await world.sessions.of_instance(made.id)
+    assert session.last_used_at == datetime(2026, 5, 5, 3, 2, 1, tzinfo=UTC)
+
+
+async def test_an_imported_configuration_has_no_hold_on_the_server(world: World) -> None:
+    evil = {
+        "gateway": {"auth": {"token": "mine"}, "bind": "x"},
+        "models": {"providers": {"chowder-openai": {"baseUrl": "http://evil"}}},
+    }
+    made = await taken(world, exported(config=evil))
+    told = world.engine.files[made.sandbox_id]["openclaw.json"]
+    assert b"evil" not in told
+    assert json.loads(told)["gateway"]["bind"] == "lan"
+    with pytest.raises(ConfigRefused):
+        await taken(world, exported(overrides=evil))
+
+
+def first(name: str, content: bytes) -> bytes:
+    entry = tarfile.TarInfo(name)
+    entry.size = len(content)
+    return entry.tobuf() + content + bytes(-len(content) % 512)
+
+
+WRONG = {
+    "no archive": (b"PK\x03\x04" + bytes(2000), "no plain tar"),
+    "nothing": (b"", "no plain tar"),
+    "no manifest": (archive({NOTES: b""}, prefix=""), f"does not begin with {MANIFEST}"),
+    "another file": (first("a.json", b"{}"), f"does not begin with {MANIFEST}"),
+    "an endless manifest": (
+        first(MANIFEST, bytes(MAX_MANIFEST_BYTES + 1)),
+        f"does not begin with {MANIFEST}",
+    ),
+    "no JSON": (entry_of(b"{ a: 1 }"), "is not JSON"),
+    "too deep JSON": (entry_of(b"[" * 100_000), "is not JSON"),
+    "another format": (exported(format="docker"), "something else"),
+    "no version": (exported(version="1"), "something else"),
+    "a later version": (exported(version=2), "version 2, and this server knows 1"),
+    "another provider": (exported(model_provider="mine"), "model_provider"),
+    "an endless path": (exported(overrides={"a." * 100_000 + "a": 1}), "too many parts"),
+    "no name": (exported(name=""), "name"),
+    "a session without a zone": (
+        exported(sessions=[SESSION | {"created_at": "2026-05-04T03:02:01"}]),
+        "sessions.0.created_at",
+    ),
+    "a home that breaks off": (exported({NOTES: bytes(20_000)})[:-15_000], "not whole"),
+    "a link": (
+        entry_of(json.dumps({"format": "chowder-local agent", "version": 1}).encode())
+        + archive({}, link("l", "/etc/shadow"), prefix=""),
+        "leads out",
+    ),
+}
+
+
+async def test_what_is_no_export_of_ours_is_refused_and_leaves_nothing(world: World) -> None:
+    unlike = {}
+    for what, (content, words) in WRONG.items():
+        told = await refusal_of(ArchiveRefused, taken(world, content))
+        left = (files_left(world), await world.snapshot_queries.ids(), world.engine.calls)
+        if words not in told or left != ([], set(), []):
+            unlike[what] = told, left
+    assert not unlike
+
+
+async def test_what_never_ends_is_refused_on_the_way(world: World) -> None:
+    with pytest.raises(BodyTooLarge):
+        await taken(world, bytes(2000), max_bytes=1999)
+    assert files_left(world) == []
+
+
+async def test_an_import_that_breaks_off_leaves_nothing(world: World) -> None:
+    async def breaking() -> AsyncIterator[bytes]:
+        yield bytes(100)
+        raise ConnectionError
+
+    with pytest.raises(ConnectionError):
+        await world.exports.take_in(world.organization_id, breaking())
+    assert files_left(world) == []
+
+
+async def test_an_imported_one_counts_as_an_instance(world: World) -> None:
+    for number in range(10):
+        await world.placed(InstanceStatus.STOPPED, number)
+    with pytest.raises(InstanceLimitReached):
+        await taken(world, exported())
+    await world.reconciler.agree()
+    assert (files_left(world), await world.snapshot_queries.ids()) == ([], set())

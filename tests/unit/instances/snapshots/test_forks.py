@@ -1,0 +1,460 @@
+"""Instances that are made of others: new ones, and the same ones as they were."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import sys
+import tarfile
+from typing import TYPE_CHECKING
+
+import pytest
+
+from chowder_local.core.domain import (
+    Egress,
+    Instance,
+    InstanceStatus,
+    ModelProvider,
+    SandboxState,
+    SnapshotId,
+    Tier,
+)
+from chowder_local.core.errors.requests import (
+    InstanceLimitReached,
+    InstanceNotFound,
+    InstanceStateWrong,
+    SnapshotNotFound,
+)
+from chowder_local.core.errors.sandboxes import EngineUnavailable
+from chowder_local.core.events import EventType
+from chowder_local.openclaw.session_keys import session_key
+from tests.scripted.agents import CONVERSATIONS, agent_at, told
+from tests.scripted.engine import Hold
+from tests.scripted.homes import archive, contents
+from tests.scripted.programs import done
+from tests.scripted.serving import eventually
+from tests.scripted.world import World, open_world
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+NOTES = ".openclaw/workspace/notes.md"
+CONFIG = ".openclaw/openclaw.json"
+OWN = {
+    "gateway": {"auth": {"token": "the original's"}},
+    "agents": {"defaults": {"thinkingDefault": "off"}},
+    "channels": {"telegram": {"enabled": True, "botToken": "bot"}},
+}
+ERROR, RUNNING = InstanceStatus.ERROR, InstanceStatus.RUNNING
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    async with open_world(tmp_path) as world:
+        world.programs.answers["sessions.delete"] = done()
+        yield world
+
+
+async def agent(world: World, notes: bytes = b"teal") -> Instance:
+    instance = await world.created(openclaw_config={"a.b": 1})
+    changed(world, instance, notes)
+    await world.sessions.remember(instance.id, "Ticket 1", session_key("Ticket 1"), world.clock.now)
+    return instance
+
+
+def changed(world: World, instance: Instance, notes: bytes) -> None:
+    files = {CONFIG: json.dumps(OWN).encode(), NOTES: notes}
+    world.engine.homes[instance.sandbox_id] = archive(files)
+
+
+def notes_of(world: World, instance: Instance) -> bytes | None:
+    return contents(world.engine.homes[instance.sandbox_id], "data/").get(NOTES)
+
+
+def config_of(world: World, instance: Instance) -> dict[str, object]:
+    told: dict[str, object] = json.loads(world.engine.files[instance.sandbox_id]["openclaw.json"])
+    return told
+
+
+async def living(world: World) -> list[Instance]:
+    pages = world.instances.of_organization(world.organization_id)
+    return [each async for page in pages for each in page]
+
+
+async def names(world: World, instance: Instance) -> list[str]:
+    return [each.name for each in await world.sessions.of_instance(instance.id)]
+
+
+async def test_a_fork_has_the_originals_files_conversations_and_configuration(
+    world: World,
+) -> None:
+    original = await agent(world)
+    fork = await world.settled(await world.forks.fork(original, "Bea"))
+    assert (fork.name, fork.status) == ("Bea", RUNNING)
+    assert fork.sandbox_id != original.sandbox_id
+    assert dict(fork.openclaw_config or {}) == {"a.b": 1}
+    assert notes_of(world, fork) == b"teal"
+    assert await names(world, fork) == ["Ticket 1"]
+    (session,) = await world.sessions.of_instance(fork.id)
+    assert session.session_key == session_key("Ticket 1")
+    config = config_of(world, fork)
+    assert config["agents"] == OWN["agents"]
+    assert config["gateway"]["auth"]["token"] == world.vault.gateway_token(fork.sandbox_id)  # type: ignore[index]  # of a seed
+    assert "the original's" not in json.dumps(config)
+    # Two that read one mailbox would take each other's messages.
+    assert config["channels"] == {"telegram": {"enabled": False, "botToken": "bot"}}
+
+
+async def test_what_a_fork_was_made_of_is_cleared_away_once_it_is_born(world: World) -> None:
+    original = await agent(world)
+    hold = world.engine.holds["boot"] = Hold()
+    fork = await world.forks.fork(original, "Bea")
+    await hold.has_begun.wait()
+    await world.reconciler.agree()
+    assert len(await world.snapshot_queries.ids()) == 1
+    hold.may_end.set()
+    await world.settled(fork)
+    await world.reconciler.agree()
+    assert await world.snapshot_queries.ids() == set()
+    assert await world.snapshots.of_organization(world.organization_id) == []
+
+
+async def test_a_fork_that_a_crash_interrupted_is_made_at_the_next_start(world: World) -> None:
+    snapshot = await world.snapshots.take(await agent(world))
+    await world.snapshot_queries.release(snapshot.id)
+    fork = await world.placed(
+        InstanceStatus.PROVISIONING,
+        born_at=None,
+        gateway_url=None,
+        seed_snapshot_id=snapshot.id,
+    )
+    await world.reconciler.agree()
+    assert (await world.settled(fork)).status is RUNNING
+    assert notes_of(world, fork) == b"teal"
+    assert await names(world, fork) == ["Ticket 1"]
+
+
+async def test_two_forks_of_a_snapshot_are_equal_whatever_becomes_of_the_original(
+    world: World,
+) -> None:
+    original = await agent(world)
+    snapshot = await world.snapshots.take(original)
+    changed(world, original, b"later")
+    await world.lifecycle.delete(world.organization_id, original.id)
+    forks = [
+        await world.settled(
+            await world.forks.fork_snapshot(world.organization_id, snapshot.id, name)
+        )
+        for name in ("Bea", "Cid")
+    ]
+    assert [notes_of(world, each) for each in forks] == [b"teal", b"teal"]
+    assert [await names(world, each) for each in forks] == [["Ticket 1"], ["Ticket 1"]]
+
+
+async def test_a_fork_counts_as_an_instance(world: World) -> None:
+    original = await agent(world)
+    await world.organizations.move(world.organization_id, Tier.SHRIMP, is_paid_for=False)
+    with pytest.raises(InstanceLimitReached):
+        await world.forks.fork(original, "Bea")
+    await world.reconciler.agree()
+    assert await world.snapshot_queries.ids() == set()
+
+
+async def test_a_fork_that_cannot_be_copied_was_never_there(world: World) -> None:
+    original = await agent(world)
+    world.engine.failing["read_home"] = EngineUnavailable("busy")
+    with pytest.raises(EngineUnavailable):
+        await world.forks.fork(original, "Bea")
+    assert [each.id for each in await living(world)] == [original.id]
+    assert await world.snapshot_queries.ids() == set()
+    assert world.engine.having_volumes == {original.sandbox_id}
+
+
+@pytest.mark.parametrize("pool_size", [0, 1])
+async def test_a_fork_whose_request_ends_before_its_copy_was_never_there(
+    tmp_path: Path, pool_size: int
+) -> None:
+    async with open_world(tmp_path, pool_size=pool_size) as world:
+        world.programs.answers["sessions.delete"] = done()
+        original = await agent(world)
+        while await world.pool.settle():
+            pass
+        hold = world.engine.holds["read_home"] = Hold()
+        forking = asyncio.create_task(world.forks.fork(original, "Bea"))
+        await hold.has_begun.wait()
+        (fork,) = [each for each in await living(world) if each.id != original.id]
+        forking.cancel()
+        await asyncio.wait([forking])
+        assert forking.cancelled()
+        assert [each.id for each in await living(world)] == [original.id]
+        assert world.engine.having_volumes == {original.sandbox_id}
+        assert not world.boots.is_under_way(fork.id)
+        await world.reconciler.agree()
+        assert await world.snapshot_queries.ids() == set()
+
+
+async def test_a_fork_whose_copy_a_crash_has_ended_was_never_there(world: World) -> None:
+    original = await agent(world)
+    unborn = await world.placed(
+        InstanceStatus.PROVISIONING,
+        born_at=None,
+        gateway_url=None,
+        seed_snapshot_id=SnapshotId("unfinished"),
+    )
+    world.engine.put(unborn.sandbox_id, SandboxState.RUNNING)
+    await world.reconciler.agree()
+    assert (await world.settled(unborn)).status is InstanceStatus.TERMINATED
+    assert [each.id for each in await living(world)] == [original.id]
+    await eventually(
+        lambda: world.engine.having_volumes == {original.sandbox_id}, "its sandbox is gone"
+    )
+
+
+@pytest.mark.parametrize("pool_size", [0, 1])
+async def test_a_fork_waits_for_its_copy_and_in_nobodys_way(tmp_path: Path, pool_size: int) -> None:
+    async with open_world(tmp_path, pool_size=pool_size) as world:
+        world.programs.answers["sessions.delete"] = done()
+        original = await agent(world)
+        while await world.pool.settle():
+            pass
+        hold = world.engine.holds["read_home"] = Hold()
+        async with asyncio.TaskGroup() as group:
+            forking = group.create_task(world.forks.fork(original, "Bea"))
+            await hold.has_begun.wait()
+            (fork,) = [each for each in await living(world) if each.id != original.id]
+            assert (fork.status, world.boots.queue_length) == (InstanceStatus.PROVISIONING, 0)
+            # Others are made meanwhile.
+            assert (await world.created()).status is RUNNING
+            hold.may_end.set()
+        fork = await world.settled(await forking)
+        assert (fork.status, notes_of(world, fork)) == (RUNNING, b"teal")
+
+
+@pytest.mark.parametrize("is_restored", [False, True])
+async def test_what_is_made_of_an_agent_that_is_kept_in_is_so_too_and_takes_no_open_spare(
+    tmp_path: Path, *, is_restored: bool
+) -> None:
+    async with open_world(tmp_path, pool_size=1) as world:
+        world.programs.answers["sessions.delete"] = done()
+        original = await agent(world)
+        await world.instances.change(original.id, now=world.clock.now, egress=Egress.OFF)
+        while await world.pool.settle():
+            pass
+        (spare,) = await world.spare_queries.all()
+        if is_restored:
+            snapshot = await world.snapshots.take(original)
+            made = await world.forks.restore(world.organization_id, original, snapshot.id)
+        else:
+            made = await world.forks.fork(original, "Bea")
+        assert (made.egress, world.engine.made("boot")) == (Egress.OFF, 2)
+        assert made.sandbox_id != spare.sandbox_id
+        await world.settled(made)
+        assert (await world.engine.inspect(made.sandbox_id)).egress is Egress.OFF
+        assert await world.spare_queries.all() == [spare]
+
+
+async def test_a_configuration_that_cannot_be_read_is_made_as_it_was_asked_for(
+    world: World,
+) -> None:
+    original = await agent(world)
+    files = {CONFIG: b"{ a: 1 } // not JSON", NOTES: b"teal"}
+    world.engine.homes[original.sandbox_id] = archive(files)
+    fork = await world.settled(await world.forks.fork(original, "Bea"))
+    assert config_of(world, fork)["a"] == {"b": 1}
+
+
+async def test_without_a_model_key_there_is_no_fork(world: World) -> None:
+    original = await agent(world)
+    await world.organizations.change(
+        world.organization_id, model_api_keys={ModelProvider.ANTHROPIC: ""}
+    )
+    fork = await world.settled(await world.forks.fork(original, "Bea"))
+    assert (fork.status, "No API key" in str(fork.error_message)) == (ERROR, True)
+
+
+async def test_an_instance_becomes_what_it_was(world: World) -> None:
+    original = await agent(world)
+    snapshot = await world.snapshots.take(original)
+    changed(world, original, b"later")
+    await world.sessions.remember(original.id, "Ticket 2", session_key("Ticket 2"), world.clock.now)
+    restored = await world.forks.restore(world.organization_id, original, snapshot.id)
+    assert (restored.id, restored.status) == (original.id, InstanceStatus.PROVISIONING)
+    restored = await world.settled(restored)
+    assert (restored.status, notes_of(world, restored)) == (RUNNING, b"teal")
+    assert await names(world, restored) == ["Ticket 1"]
+    # It is the one with the mailbox.
+    assert config_of(world, restored)["channels"] == OWN["channels"]
+    assert original.sandbox_id not in world.engine.having_volumes
+    assert await world.snapshots.of_instance(original.id) != []
+
+
+@pytest.mark.parametrize("status", [InstanceStatus.STOPPED, InstanceStatus.ERROR])
+async def test_one_that_does_not_run_is_restored_to_run(
+    world: World, status: InstanceStatus
+) -> None:
+    original = await agent(world)
+    snapshot = await world.snapshots.take(original)
+    await world.instances.change(
+        original.id, now=world.clock.now, status=status, error_message="broken"
+    )
+    restored = await world.settled(
+        await world.forks.restore(world.organization_id, original, snapshot.id)
+    )
+    assert (restored.status, restored.error_message) == (RUNNING, None)
+
+
+async def test_a_sandbox_that_cannot_be_removed_now_is_removed_later(world: World) -> None:
+    original = await agent(world)
+    snapshot = await world.snapshots.take(original)
+    key = f"remove {original.sandbox_id}"
+    world.engine.failing[key] = EngineUnavailable("busy")
+    await world.settled(await world.forks.restore(world.organization_id, original, snapshot.id))
+    assert original.sandbox_id in world.engine.having_volumes
+    del world.engine.failing[key]
+    await world.reconciler.agree()
+    assert original.sandbox_id not in world.engine.having_volumes
+
+
+async def test_what_cannot_be_restored_is_left_as_it_is(world: World) -> None:
+    original = await agent(world)
+    snapshot = await world.snapshots.take(original)
+    with pytest.raises(SnapshotNotFound):
+        await world.forks.restore(world.organization_id, original, "none")
+    with pytest.raises(SnapshotNotFound):
+        await world.forks.fork_snapshot(world.organization_id, "none", "Bea")
+    await world.lifecycle.delete(world.organization_id, original.id)
+    with pytest.raises(InstanceStateWrong):
+        await world.forks.restore(world.organization_id, original, snapshot.id)
+    unknown = Instance(**vars(original) | {"id": "none"})
+    with pytest.raises(InstanceNotFound):
+        await world.forks.restore(world.organization_id, unknown, snapshot.id)
+
+
+async def test_what_is_decided_is_told(world: World) -> None:
+    original = await agent(world)
+    with world.events.follow(world.organization_id) as follower:
+        snapshot = await world.snapshots.take(original)
+        fork = await world.forks.fork_snapshot(world.organization_id, snapshot.id, "Bea")
+        await world.settled(fork)
+        restored = await world.forks.restore(world.organization_id, original, snapshot.id)
+        await world.settled(restored)
+        await world.snapshots.remove(world.organization_id, snapshot.id)
+        world.events.close()
+        events = [each async for batch in follower.batches() for each in batch]
+    wanted = {
+        EventType.SNAPSHOT_MADE, EventType.INSTANCE_FORKED, EventType.INSTANCE_RESTORED,
+        EventType.SNAPSHOT_REMOVED,
+    }  # fmt: skip
+    found = [(each.type, each.instance_id, dict(each.more)) for each in events]
+    of = {"snapshot_id": snapshot.id}
+    assert [each for each in found if each[0] in wanted] == [
+        (EventType.SNAPSHOT_MADE, original.id, of),
+        (EventType.INSTANCE_FORKED, fork.id, of | {"of_instance_id": original.id}),
+        (EventType.INSTANCE_RESTORED, original.id, of),
+        (EventType.SNAPSHOT_REMOVED, original.id, of),
+    ]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the program runs in sandboxes only")
+async def test_a_spare_is_brought_to_the_originals_state_without_a_boot(tmp_path: Path) -> None:
+    async with open_world(tmp_path, pool_size=1) as world:
+        world.programs.answers["sessions.delete"] = done()
+        original = await world.created()
+        given = io.BytesIO()
+        with tarfile.open(fileobj=given, mode="w") as tar:
+            tar.add(agent_at(tmp_path / "original", "teal").parent, "data")
+        world.engine.homes[original.sandbox_id] = given.getvalue()
+        spare = agent_at(world.home, "warm-up")
+        for is_restored in (False, True):
+            while await world.pool.settle():
+                pass
+            booted = world.engine.made("boot")
+            # One gateway stands for all, and a running one would be suspended for this.
+            await world.instances.change(
+                original.id, now=world.clock.now, status=InstanceStatus.STOPPED
+            )
+            if is_restored:
+                snapshot = await world.snapshots.take(original)
+                made = await world.forks.restore(world.organization_id, original, snapshot.id)
+            else:
+                made = await world.forks.fork(original, "Bea")
+            made = await world.settled(made)
+            assert (made.status, made.sandbox_id) == (RUNNING, world.engine.spares[-1])
+            assert world.engine.made("boot") == booted
+            assert told(spare) == ["teal"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the program runs in sandboxes only")
+@pytest.mark.parametrize("is_fit", [True, False])
+async def test_a_spare_that_still_boots_becomes_a_fork_unless_that_takes_another_boot(
+    tmp_path: Path, *, is_fit: bool
+) -> None:
+    async with open_world(tmp_path, pool_size=1) as world:
+        original = await agent(world)
+        state = agent_at(tmp_path / "original", "teal")
+        if not is_fit:
+            (state / "npm").mkdir()
+        given = io.BytesIO()
+        with tarfile.open(fileobj=given, mode="w") as tar:
+            tar.add(state.parent, "data")
+        world.engine.homes[original.sandbox_id] = given.getvalue()
+        await world.instances.change(
+            original.id, now=world.clock.now, status=InstanceStatus.STOPPED
+        )
+        spare = agent_at(world.home, "none yet")
+        database, unmade = spare / CONVERSATIONS, spare / "unmade"
+        database.rename(unmade)
+        # Without a turn, OpenClaw makes it for whoever asks for a conversation.
+        world.gateway.on_history = lambda: unmade.rename(database)
+        world.gateway.is_started = False
+        booted = world.gateway.probes
+        making = asyncio.create_task(world.pool.settle())
+        await eventually(lambda: world.gateway.probes > booted, "the spare boots")
+        fork = await world.forks.fork(original, "Bea")
+        assert fork.sandbox_id == world.engine.spares[-1]
+        if is_fit:
+            await eventually(lambda: world.processes.unpacked == 1, "the home is there")
+            assert unmade.exists()
+        else:
+            await eventually(lambda: world.engine.made("boot") == 3, "it is booted anew")
+            # At once: the spare's boot has not ended.
+            assert not making.done()
+        world.gateway.is_started = True
+        fork = await world.settled(fork)
+        await making
+        assert (fork.status, world.engine.made("boot")) == (RUNNING, 2 if is_fit else 3)
+        if is_fit:
+            assert told(spare) == ["teal"]
+
+
+async def test_a_spare_that_cannot_be_brought_there_is_booted_anew(tmp_path: Path) -> None:
+    async with open_world(tmp_path, pool_size=1) as world:
+        world.programs.answers["sessions.delete"] = done()
+        original = await agent(world)
+        while await world.pool.settle():
+            pass
+        # There is nothing in its home that could be poured to.
+        fork = await world.settled(await world.forks.fork(original, "Bea"))
+        assert fork.status is RUNNING
+        assert world.engine.made("boot") == 3
+        assert notes_of(world, fork) == b"teal"
+
+
+async def test_a_turn_that_runs_is_let_end_before_the_copy(world: World) -> None:
+    original = await agent(world)
+    world.gateway.busy_rounds = 3
+    fork = await world.forks.fork(original, "Bea")
+    asked = [method for method, _ in world.gateway.rpc_calls if "suspend" in method]
+    assert asked == [
+        "gateway.suspend.prepare",
+        *["gateway.suspend.status"] * 3,
+        "gateway.suspend.resume",
+    ]
+    assert (await world.settled(fork)).status is RUNNING

@@ -1,0 +1,477 @@
+"""Spares are made, kept, claimed and replaced."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from chowder_local.core.domain import (
+    EngineMemory,
+    InstanceStatus,
+    ModelProvider,
+    SandboxState,
+    Spare,
+)
+from chowder_local.core.errors.sandboxes import EngineUnavailable
+from chowder_local.core.fault_injection import FaultDraft, FaultKind
+from chowder_local.instances.lifecycle.service import InstanceDraft
+from chowder_local.instances.warm_pool import pool as pool_module
+from chowder_local.instances.warm_pool import sandboxes as spares_module
+from chowder_local.instances.warm_pool.pool import Pool
+from chowder_local.openclaw.warmup import TURN_COUNT
+from tests.scripted.engine import Hold
+from tests.scripted.gateway import failing, friendly, refused
+from tests.scripted.programs import done
+from tests.scripted.serving import POLL_S, eventually
+from tests.scripted.world import World, open_world
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from starlette.types import Receive, Send
+
+    from tests.scripted.gateway import Asked
+
+NO_PROCESS = EngineUnavailable("no room")
+PAUSED, RUNNING = SandboxState.PAUSED, SandboxState.RUNNING
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    """A world whose spares have no program that waits for a fork, which is a process each."""
+    async with open_world(tmp_path, pool_size=2) as world:
+        world.programs.answers["sessions.delete"] = done()
+        world.processes.failing = NO_PROCESS
+        yield world
+
+
+async def full(world: World) -> list[Spare]:
+    """The spares once there is nothing more to do."""
+    while await world.pool.settle():
+        pass
+    return await world.spare_queries.all()
+
+
+async def ready(world: World, count: int, made: int) -> None:
+    """Waits until so many spares may be claimed, of those that were made."""
+    await eventually(lambda: world.engine.made("pause") == made, "they are frozen")
+    for _ in range(1000):
+        if (await world.health.report())["pool"]["ready"] == count:
+            return
+        await asyncio.sleep(POLL_S)
+    raise AssertionError(f"the pool has not {count} spares")
+
+
+async def test_as_many_spares_as_wanted_are_made_and_frozen(world: World) -> None:
+    spares = await full(world)
+    assert len(spares) == 2
+    assert {world.engine.state(each.sandbox_id) for each in spares} == {PAUSED}
+    assert sorted(world.engine.spares) == sorted(each.sandbox_id for each in spares)
+    assert {each.gateway_url for each in spares} == {world.engine.gateway_url}
+
+
+async def test_a_spare_has_had_turns_in_a_conversation_that_is_deleted(world: World) -> None:
+    await full(world)
+    assert len(world.gateway.messages) == 2 * TURN_COUNT
+    keys = {each.headers["x-openclaw-session-key"] for each in world.gateway.messages}
+    assert {params["key"] for params in world.programs.called("sessions.delete")} == keys
+    # No two are called alike, so that none is called like a conversation of a user's.
+    assert len(keys) == 2
+
+
+async def test_a_program_for_a_fork_waits_in_a_spare_for_as_long_as_it_is_one(
+    world: World,
+) -> None:
+    world.processes.failing = None
+    await full(world)
+    assert world.processes.running == 2
+    await world.created()
+    assert world.processes.running == 1
+    world.engine.failing["unpause"] = EngineUnavailable("stuck")
+    await world.created()
+    assert world.processes.running == 0
+    spare, _ = await full(world)
+    assert world.processes.running == 2
+    assert await world.spares.discard(spare)
+    assert world.processes.running == 1
+
+
+async def test_without_that_program_it_is_a_spare_all_the_same(world: World) -> None:
+    assert world.processes.failing
+    assert len(await full(world)) == 2
+    assert (await world.created()).status is InstanceStatus.RUNNING
+    assert world.engine.made("boot") == 2
+
+
+async def test_a_create_claims_a_spare_and_nothing_is_booted(world: World) -> None:
+    oldest = (await full(world))[0]
+    boots = world.engine.made("boot")
+    instance = await world.created()
+    assert instance.status is InstanceStatus.RUNNING
+    assert instance.sandbox_id == oldest.sandbox_id
+    assert instance.gateway_url == world.engine.gateway_url
+    assert world.engine.state(instance.sandbox_id) is RUNNING
+    assert world.engine.made("boot") == boots
+    assert world.gateway.called("config.patch") == []
+
+
+async def test_a_claimed_spare_is_replaced(world: World) -> None:
+    await full(world)
+    instance = await world.created()
+    spares = await full(world)
+    assert len(spares) == 2
+    assert instance.sandbox_id not in {each.sandbox_id for each in spares}
+
+
+async def test_the_pool_is_filled_again_in_the_background(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # While the claimed one is brought to its owner's state, no other is made.
+    monkeypatch.setattr(pool_module, "LOOK_INTERVAL_S", 0.01)
+    world.tasks.create_task(world.pool.run())
+    await ready(world, 2, made=2)
+    await world.created()
+    await ready(world, 2, made=3)
+    assert len(world.engine.spares) == 3
+
+
+async def test_what_differs_from_blank_is_one_patch(world: World) -> None:
+    await full(world)
+    boots = world.engine.made("boot")
+    await world.created(
+        model_provider=ModelProvider.OPENAI,
+        openclaw_config={"agents.defaults.thinkingDefault": "off"},
+    )
+    (patched,) = world.gateway.called("config.patch")
+    assert json.loads(patched["raw"]) == {
+        "agents": {
+            "defaults": {"model": {"primary": "chowder-openai/gpt-4o"}, "thinkingDefault": "off"}
+        }
+    }
+    assert world.engine.made("boot") == boots
+
+
+async def test_a_patch_that_is_refused_is_left_to_a_boot(world: World) -> None:
+    await full(world)
+    world.gateway.rpc_answers["config.patch"] = refused("invalid config")
+    boots = world.engine.made("boot")
+    instance = await world.created(model_provider=ModelProvider.OPENAI)
+    assert instance.status is InstanceStatus.RUNNING
+    assert world.engine.made("boot") == boots + 1
+    config = json.loads(world.engine.files[instance.sandbox_id]["openclaw.json"])
+    assert config["agents"]["defaults"]["model"]["primary"] == "chowder-openai/gpt-4o"
+
+
+async def test_a_spare_that_does_not_wake_costs_a_boot_and_nothing_else(world: World) -> None:
+    await full(world)
+    world.engine.failing["unpause"] = EngineUnavailable("The engine is on holiday.")
+    instance = await world.created()
+    assert instance.status is InstanceStatus.RUNNING
+    assert world.engine.state(instance.sandbox_id) is RUNNING
+
+
+async def test_a_spare_that_needs_a_moment_is_waited_for(world: World) -> None:
+    await full(world)
+    world.gateway.is_started, probes = False, world.gateway.probes
+    instance = await world.lifecycle.create(world.organization_id, InstanceDraft("Ada"))
+    await eventually(lambda: world.gateway.probes > probes + 1, "it was asked twice")
+    world.gateway.is_started = True
+    assert (await world.settled(instance)).status is InstanceStatus.RUNNING
+    assert world.engine.made("boot") == 2
+
+
+async def test_a_spare_that_never_takes_turns_is_not_waited_for_much_longer(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await full(world)
+    monkeypatch.setattr(spares_module, "WAKE_TIMEOUT_S", 0.0)
+    world.gateway.is_started = False
+    instance = await world.lifecycle.create(world.organization_id, InstanceDraft("Ada"))
+    await eventually(lambda: world.engine.made("boot") == 3, "it is booted")
+    world.gateway.is_started = True
+    assert (await world.settled(instance)).status is InstanceStatus.RUNNING
+
+
+async def test_who_has_no_model_key_gets_no_spare(world: World) -> None:
+    spares = await full(world)
+    instance = await world.created(model_provider=ModelProvider.GEMINI)
+    assert instance.status is InstanceStatus.ERROR
+    assert await world.spare_queries.all() == spares
+
+
+@asynccontextmanager
+async def booting(world: World) -> AsyncIterator[Hold]:
+    """A spare that is held in its boot; when the block is left, its making has ended."""
+    hold = world.engine.holds["boot"] = Hold()
+    making = asyncio.create_task(world.pool.settle())
+    await hold.has_begun.wait()
+    del world.engine.holds["boot"]
+    yield hold
+    hold.may_end.set()
+    await making
+
+
+async def test_who_finds_none_ready_gets_the_one_that_boots(world: World) -> None:
+    async with booting(world) as hold:
+        (offered,) = await world.spare_queries.all()
+        draft = InstanceDraft("Ada", ModelProvider.OPENAI)
+        instance = await world.lifecycle.create(world.organization_id, draft)
+        assert instance.sandbox_id == offered.sandbox_id
+        assert (await world.now(instance)).status is InstanceStatus.PROVISIONING
+        # Another's create is a boot of its own.
+        assert (await world.created()).sandbox_id != offered.sandbox_id
+        hold.may_end.set()
+        instance = await world.settled(instance)
+    assert instance.status is InstanceStatus.RUNNING
+    assert instance.gateway_url == world.engine.gateway_url
+    assert world.engine.state(instance.sandbox_id) is RUNNING
+    assert world.engine.made("boot") == 2
+    assert world.engine.calls.count(("promote", instance.sandbox_id)) == 1
+    # With a user's key, a warm-up's turns would be a user's turns.
+    assert world.gateway.messages == []
+    assert world.engine.made("pause") == 0
+    assert len(world.gateway.called("config.patch")) == 1
+    assert len(await full(world)) == 2
+
+
+async def test_one_that_is_being_warmed_is_nobodys_yet(world: World) -> None:
+    is_asked, may_answer = asyncio.Event(), asyncio.Event()
+
+    async def slow(asked: Asked, receive: Receive, send: Send) -> None:
+        is_asked.set()
+        await may_answer.wait()
+        await friendly(asked, receive, send)
+
+    world.gateway.handler = slow
+    making = asyncio.create_task(world.pool.settle())
+    await is_asked.wait()
+    (warming,) = await world.spare_queries.all()
+    assert (await world.created()).sandbox_id != warming.sandbox_id
+    may_answer.set()
+    await making
+    assert (await world.spare_queries.all())[0].gateway_url is not None
+
+
+async def test_a_claimed_one_that_does_not_boot_is_booted_again(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with booting(world) as hold:
+        (offered,) = await world.spare_queries.all()
+        instance = await world.lifecycle.create(world.organization_id, InstanceDraft("Ada"))
+        world.engine.put(offered.sandbox_id, SandboxState.EXITED)
+        hold.may_end.set()
+        instance = await world.settled(instance)
+    assert instance.status is InstanceStatus.RUNNING
+    assert instance.sandbox_id == offered.sandbox_id
+    assert world.engine.made("boot") == 2
+    # It was not the pool's failure.
+    assert world.pool.problem is None
+    assert "claimed, but not booted: The sandbox ended with exit code" in caplog.text
+
+
+async def test_a_claimed_one_that_is_deleted_at_once_leaves_nothing(world: World) -> None:
+    async with booting(world):
+        instance = await world.lifecycle.create(world.organization_id, InstanceDraft("Ada"))
+        await world.lifecycle.delete(world.organization_id, instance.id)
+    assert world.engine.found == {}
+    assert world.pool.problem is None
+    assert len(await full(world)) == 2
+
+
+async def test_a_claimed_one_that_is_deleted_before_it_is_woken_leaves_nothing(
+    world: World,
+) -> None:
+    world.processes.failing = None
+    await full(world)
+    world.faults.add(world.organization_id, FaultDraft(FaultKind.PROVISIONING, delay_s=600.0))
+    slow = await world.lifecycle.create(world.organization_id, InstanceDraft("Ada"))
+    await world.lifecycle.delete(world.organization_id, slow.id)
+    # The other spare's.
+    assert world.processes.running == 1
+
+
+async def test_one_that_does_not_boot_and_that_nobody_wanted_is_told(world: World) -> None:
+    async with booting(world):
+        (offered,) = await world.spare_queries.all()
+        world.engine.put(offered.sandbox_id, SandboxState.EXITED)
+    assert "ended with exit code" in (world.pool.problem or "")
+    assert len(await full(world)) == 2
+
+
+@pytest.mark.parametrize("state", [SandboxState.EXITED, SandboxState.MISSING])
+async def test_a_spare_that_is_not_as_it_was_left_is_replaced(
+    world: World, state: SandboxState
+) -> None:
+    dead, living = await full(world)
+    world.engine.put(dead.sandbox_id, state)
+    spares = await full(world)
+    assert len(spares) == 2
+    assert living in spares
+    assert dead.sandbox_id not in world.engine.found
+
+
+@pytest.mark.parametrize("what", ["image", "crash"])
+async def test_spares_of_another_make_or_half_made_are_replaced(world: World, what: str) -> None:
+    old = await full(world)
+    if what == "image":
+        world.engine.likeness = "another"
+    else:
+        for each in old:
+            await world.spare_queries.drop(each.sandbox_id)
+            await world.spare_queries.add(replace(each, gateway_url=None))
+    new = await full(world)
+    assert len(new) == 2
+    assert not {each.sandbox_id for each in old} & {each.sandbox_id for each in new}
+    assert world.engine.found.keys() == {each.sandbox_id for each in new}
+
+
+async def test_no_spare_of_another_make_is_claimed(world: World) -> None:
+    old = await full(world)
+    world.engine.likeness = "another"
+    instance = await world.created()
+    assert instance.sandbox_id not in {each.sandbox_id for each in old}
+
+
+@pytest.fixture
+async def unhurried(tmp_path: Path) -> AsyncIterator[World]:
+    """A world whose spares are frozen a minute after their last turn."""
+    async with open_world(tmp_path, pool_size=2, freeze_after_s=60.0) as world:
+        world.programs.answers["sessions.delete"] = done()
+        world.processes.failing = NO_PROCESS
+        yield world
+
+
+def states(world: World, spares: list[Spare]) -> set[SandboxState]:
+    return {world.engine.state(each.sandbox_id) for each in spares}
+
+
+async def test_a_spare_stays_awake_until_its_databases_are_put_away(unhurried: World) -> None:
+    spares = await full(unhurried)
+    unhurried.clock.advance(59)
+    assert await full(unhurried) == spares
+    assert states(unhurried, spares) == {RUNNING}
+    unhurried.clock.advance(1)
+    assert await full(unhurried) == spares
+    assert states(unhurried, spares) == {PAUSED}
+    assert unhurried.engine.made("boot") == 2
+
+
+async def test_one_that_is_awake_is_claimed_and_stays_so(unhurried: World) -> None:
+    first, second = await full(unhurried)
+    instance = await unhurried.created()
+    assert (instance.sandbox_id, instance.status) == (first.sandbox_id, InstanceStatus.RUNNING)
+    unhurried.clock.advance(60)
+    await full(unhurried)
+    assert unhurried.engine.state(instance.sandbox_id) is RUNNING
+    assert unhurried.engine.state(second.sandbox_id) is PAUSED
+    # Two at first, and one for that which was claimed.
+    assert unhurried.engine.made("boot") == 3
+
+
+async def test_who_claims_one_that_is_being_frozen_has_it_thawed(unhurried: World) -> None:
+    first, _ = await full(unhurried)
+    unhurried.clock.advance(60)
+    hold = unhurried.engine.holds["pause"] = Hold()
+    settling = asyncio.create_task(unhurried.pool.settle())
+    await hold.has_begun.wait()
+    instance = await unhurried.lifecycle.create(unhurried.organization_id, InstanceDraft("Ada"))
+    assert instance.sandbox_id == first.sandbox_id
+    hold.may_end.set()
+    assert (await unhurried.settled(instance)).status is InstanceStatus.RUNNING
+    await settling
+    assert unhurried.engine.state(first.sandbox_id) is RUNNING
+    assert unhurried.engine.made("boot") == 2
+
+
+async def test_one_that_a_former_server_has_left_awake_is_frozen_later(world: World) -> None:
+    spares = await full(world)
+    world.engine.put(spares[0].sandbox_id, RUNNING)
+    assert await full(world) == spares
+    assert states(world, spares) == {PAUSED}
+
+
+async def test_the_reconciler_takes_spares_for_somebodys(world: World) -> None:
+    spares = await full(world)
+    await world.reconciler.agree()
+    assert world.engine.found.keys() == {each.sandbox_id for each in spares}
+
+
+async def test_a_spare_that_cannot_be_made_is_told_and_tried_again(world: World) -> None:
+    world.gateway.handler = failing(500, {"error": {"message": "no"}})
+    assert not await world.pool.settle()
+    problem = (await world.health.report())["pool"]["error"]
+    assert problem == "Gateway unavailable – the warm-up was not answered"
+    world.gateway.handler = None
+    assert len(await full(world)) == 2
+    assert (await world.health.report())["pool"]["error"] is None
+    assert len(world.engine.found) == 2
+
+
+async def test_the_loop_outlives_what_goes_wrong(world: World) -> None:
+    world.engine.failing["memory"] = EngineUnavailable("The engine is on holiday.")
+    world.tasks.create_task(world.pool.run())
+    await eventually(lambda: world.engine.made("memory") > 0, "a look was taken")
+    del world.engine.failing["memory"]
+    world.pool.claimed()
+    await eventually(lambda: len(world.engine.spares) == 2, "spares are made")
+
+
+@pytest.mark.parametrize("problem", [EngineUnavailable("No."), RuntimeError("a defect")])
+async def test_a_spare_that_cannot_be_looked_at_stands_in_no_others_way(
+    world: World, problem: Exception
+) -> None:
+    bad, dead = await full(world)
+    world.engine.put(dead.sandbox_id, SandboxState.EXITED)
+    world.engine.failing[f"inspect {bad.sandbox_id}"] = problem
+    await full(world)
+    ids = [each.sandbox_id for each in await world.spare_queries.all()]
+    assert bad.sandbox_id in ids
+    assert dead.sandbox_id not in ids
+    assert len(ids) == 1 + 2
+
+
+async def test_nobody_who_waits_for_a_boot_waits_for_a_spare(world: World) -> None:
+    world.gateway.is_started = False
+    await world.lifecycle.create(world.organization_id, InstanceDraft("Ada"))
+    assert not await world.pool.settle()
+    assert world.engine.spares == []
+    world.gateway.is_started = True
+
+
+async def test_a_smaller_pool_lets_the_surplus_go(world: World) -> None:
+    oldest, _ = await full(world)
+    small = Pool(
+        size=1,
+        spares=world.spares,
+        queries=world.spare_queries,
+        boots=world.boots,
+        room=world.room,
+    )
+    assert not await small.settle()
+    assert [each.sandbox_id for each in await world.spare_queries.all()] == [oldest.sandbox_id]
+    assert len(world.engine.found) == 1
+
+
+@pytest.mark.parametrize(
+    ("total", "available"),
+    [(5_000_000_000, None), (64_000_000_000, 2_000_000_000)],
+    ids=["small machine", "busy machine"],
+)
+async def test_where_memory_is_scarce_no_spare_is_made(
+    world: World, total: int, available: int | None
+) -> None:
+    world.engine.memory_found = EngineMemory(total, available)
+    assert await full(world) == []
+
+
+async def test_a_claim_while_spares_are_looked_at_wins(world: World) -> None:
+    spare = (await full(world))[0]
+    await world.spare_queries.drop(spare.sandbox_id)
+    assert not await world.spares.discard(spare)
+    assert world.engine.state(spare.sandbox_id) is PAUSED

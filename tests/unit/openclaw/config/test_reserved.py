@@ -1,0 +1,93 @@
+"""Which settings would take an agent out of the server's hands, and which would not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from chowder_local.core.errors.agents import ConfigRefused
+from chowder_local.openclaw.config.agent_config import patch
+from tests.scripted.refusals import refusal
+
+HELD: list[dict[str, Any]] = [
+    {"gateway.auth.token": "x"},
+    {"gateway": {"port": 1}},
+    {"gateway.reload.mode": "off"},
+    {"gateway": None},
+    {"gateway": "x"},
+    {"gateway": {}},
+    {"plugins.entries.admin-http-rpc.enabled": False},
+    {"plugins.entries": None},
+    {"plugins": 1},
+    {"plugins.load.paths": ["/data/.openclaw/workspace/mine"]},
+    {"models.providers.chowder-openai.baseUrl": "https://evil.example"},
+    {"models.providers": {" Chowder-OpenAI": {"api": "x"}}},
+    {"models": {"providers": {"chowder-anthropic": None}}},
+    {"models.providers": None},
+    {"models": None},
+    {"meta.lastTouchedVersion": "2099.1.1"},
+    {"env.vars": {"OPENCLAW_STATE_DIR": "/tmp"}},
+    {"env": {"openclaw_gateway_token": "x"}},
+    {"env.vars.HOME": "/tmp"},
+    {"env.vars.NODE_OPTIONS": "--inspect"},
+    {"env.vars.CLAWHUB_URL": "http://evil.example"},
+]
+
+
+def test_what_the_hold_hangs_on_cannot_be_set() -> None:
+    told = [(overrides, refusal(ConfigRefused, patch, overrides)) for overrides in HELD]
+    assert not [each for each in told if "belongs to chowder-local" not in each[1]]
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"plugins.enabled": False},
+        {"plugins.enabled": "no"},
+        {"plugins.allow": ["telegram"]},
+        {"plugins.allow": []},
+        {"plugins.deny": ["browser", "admin-http-rpc"]},
+    ],
+)
+def test_the_plugin_that_is_called_stays(overrides: dict[str, Any]) -> None:
+    with pytest.raises(ConfigRefused, match="needs the plugin admin-http-rpc"):
+        patch(overrides)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"hooks": {"enabled": True, "token": "x", "path": "/v1"}},
+        {"hooks.path": " API/v1/admin"},
+        {"channels.line.webhookPath": "/api/v1/admin/rpc"},
+        {"channels.mattermost.commands.callbackPath": "//startupz"},
+        {"plugins.entries.webhooks.config.routes.mine.path": "/v1/responses"},
+    ],
+)
+def test_the_addresses_that_are_called_are_not_given_away(overrides: dict[str, Any]) -> None:
+    with pytest.raises(ConfigRefused, match="calls the gateway at that address"):
+        patch(overrides)
+
+
+NEIGHBOURS: list[dict[str, Any]] = [
+    {"gatewayish": 1},
+    {"plugins.entries.browser.enabled": True},
+    {"plugins.enabled": True},
+    {"plugins.allow": ["admin-http-rpc", "telegram"]},
+    {"plugins.allow": None},
+    {"plugins.deny": ["browser"]},
+    {"models.providers.mine": {"api": "x"}},
+    {"models.mode": "merge"},
+    {"env": None},
+    {"env.vars": {"TZ": "Europe/Berlin", "CLAWHUB_TOKEN": "x"}},
+    {"hooks.path": "/hooks"},
+    {"channels.line.webhookPath": "/line/v1"},
+    {"channels.line.webhookPath": None},
+    {"browser.executablePath": "/v1"},
+]
+
+
+def test_neighbours_of_what_is_held_can_be_set() -> None:
+    for overrides in NEIGHBOURS:
+        assert patch(overrides), overrides

@@ -1,0 +1,129 @@
+"""What an agent gets of another one's configuration."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from chowder_local.core.domain import ModelProvider
+from chowder_local.openclaw.config import agent_config, reserved, transfer
+
+
+def seed(name: str, **more: Any) -> dict[str, Any]:
+    return agent_config.seed(
+        gateway_token=f"gateway-{name}",
+        relay_url=f"http://relay.local/{name}",
+        relay_token=f"relay-{name}",
+        provider=ModelProvider.ANTHROPIC,
+        **more,
+    )
+
+
+def test_a_configuration_is_carried_without_what_is_its_own_sandboxs() -> None:
+    mine = {"agents.defaults.thinkingDefault": "off", "channels.telegram.botToken": "b"}
+    told = transfer.of_file(agent_config.as_file(seed("old", overrides=mine) | {"meta": {"a": 1}}))
+    assert told is not None
+    assert "old" not in json.dumps(told)
+    assert told["agents"]["defaults"]["thinkingDefault"] == "off"
+    assert told["channels"] == {"telegram": {"botToken": "b"}}
+    assert not {"gateway", "meta", "models", "plugins"} & set(told)
+
+
+def test_with_a_seed_it_is_whole_again() -> None:
+    told = transfer.of_file(agent_config.as_file(seed("old", overrides={"logging.level": "debug"})))
+    assert told is not None
+    whole = transfer.whole(seed("new"), told)
+    assert whole == seed("new", overrides={"logging.level": "debug"})
+
+
+def test_what_was_removed_from_a_seed_does_not_come_back() -> None:
+    told = transfer.of_file(agent_config.as_file(seed("old", overrides={"memory": None})))
+    assert told is not None
+    assert "memory" not in transfer.whole(seed("new"), told)
+
+
+@pytest.mark.parametrize(
+    "content", [None, b"", b"{ a: 1 }", b"[]", b"\xff", b"[" * 5000, b'{"a":' * 300 + b"1"]
+)
+def test_what_is_not_read_as_json_is_not_carried(content: bytes | None) -> None:
+    assert transfer.of_file(content) is None
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"gateway": {"auth": {"token": "mine"}}},
+        {"models": {"providers": {"chowder-openai": {"baseUrl": "http://evil"}}}},
+        {"env": {"vars": {"NODE_OPTIONS": "--inspect"}}},
+        {"plugins": {"enabled": False, "deny": ["admin-http-rpc"], "load": {"paths": ["x"]}}},
+        {"channels": {"telegram": {"webhookPath": "/v1/x"}}},
+    ],
+)
+def test_what_could_not_be_set_is_not_carried_in_either(settings: dict[str, Any]) -> None:
+    assert reserved.without(settings) == {}
+    assert transfer.whole(seed("new"), reserved.without(settings)) == transfer.whole(
+        seed("new"), {}
+    )
+
+
+def test_a_fork_reads_nobodys_mailbox() -> None:
+    settings = {
+        "channels": {
+            "telegram": {"enabled": True, "botToken": "b"},
+            "discord": {"token": "d"},
+            "defaults": {"x": 1},
+            "odd": 1,
+        }
+    }
+    assert transfer.muted(settings)["channels"] == {
+        "telegram": {"enabled": False, "botToken": "b"},
+        "discord": {"enabled": False, "token": "d"},
+        "defaults": {"x": 1},
+        "odd": 1,
+    }
+    assert settings["channels"]["telegram"] == {"enabled": True, "botToken": "b"}
+    assert transfer.muted({"a": 1}) == {"a": 1}
+
+
+def test_what_may_be_a_credential_does_not_leave_the_machine() -> None:
+    settings = {
+        "channels": {"telegram": {"botToken": "secret"}},
+        "env": {"K": "secret"},
+        "skills": {
+            "entries": {"weather": {"enabled": True, "apiKey": "secret", "env": {"K": "s"}}}
+        },
+        "models": {"providers": {"mine": {"models": [{"id": "m", "maxTokens": 5}], "apiKey": "s"}}},
+        "mcp": {"servers": [{"url": "http://x", "headers": {"A": "secret"}, "authorization": "s"}]},
+        "logging": {"level": "debug"},
+    }
+    assert transfer.portable(settings) == {
+        "skills": {"entries": {"weather": {"enabled": True}}},
+        "models": {"providers": {"mine": {"models": [{"id": "m", "maxTokens": 5}]}}},
+        "mcp": {"servers": [{"url": "http://x"}]},
+        "logging": {"level": "debug"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({}, {}),
+        ({"a": 1}, {"a": 1}),
+        ({"a": {"b": 1}, "c": 1}, {"a": {"b": 1}, "c": 2}),
+        ({"a": 1}, {"a": True}),
+        ({"a": 1, "b": {"c": 1, "d": 2}}, {"b": {"c": 1, "e": [1]}}),
+        ({"a": {"b": 1}}, {"a": 2}),
+        ({"a": 2}, {"a": {"b": 1}}),
+        ({"a": [1, 2]}, {"a": [1]}),
+    ],
+)
+def test_a_difference_laid_over_the_one_gives_the_other(
+    before: dict[str, Any], after: dict[str, Any]
+) -> None:
+    patch = transfer.difference(before, after)
+    assert json.dumps(agent_config.merged(before, patch), sort_keys=True) == json.dumps(
+        after, sort_keys=True
+    )
+    assert (patch == {}) is (json.dumps(before) == json.dumps(after))

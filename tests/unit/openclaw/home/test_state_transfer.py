@@ -1,0 +1,159 @@
+"""Sending archives into sandboxes, and what is made of the answers."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import sys
+import tarfile
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from chowder_local.core.domain import SandboxId
+from chowder_local.core.errors.agents import GatewayUnavailable
+from chowder_local.openclaw.home import state_transfer as pouring_module
+from chowder_local.openclaw.home.sanitize import cleaned
+from chowder_local.openclaw.home.state_transfer import Pouring
+from tests.scripted.agents import agent_at, told
+from tests.scripted.local_processes import LocalProcesses
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Sequence
+    from pathlib import Path
+
+SANDBOX_ID = SandboxId("chowder-1")
+READY, STAGED = b"{}\n", b'{"staged": "/data/new"}\n'
+linux_only = pytest.mark.skipif(
+    sys.platform != "linux", reason="the program runs in sandboxes only"
+)
+
+
+class Saying:
+    """A program that takes what comes and says what a test wants, a line at a time."""
+
+    complaint = "Traceback\nMemoryError"
+
+    def __init__(self, *said: bytes) -> None:
+        self.said = [READY, STAGED, *said]
+        self.started = self.ended = 0
+        self.unpacked: list[tuple[str, bytes]] = []
+
+    @asynccontextmanager
+    async def process(self, _: SandboxId, __: Sequence[str]) -> AsyncIterator[Saying]:
+        self.started += 1
+        try:
+            yield self
+        finally:
+            self.ended += 1
+
+    async def unpack(self, _: SandboxId, folder: str, archive: Iterable[bytes]) -> None:
+        self.unpacked.append((folder, b"".join(archive)))
+
+    async def write(self, chunk: bytes) -> None:
+        pass
+
+    async def close_input(self) -> None:
+        pass
+
+    async def exit_code(self) -> int | None:
+        return None
+
+    async def read(self) -> bytes:
+        if not self.said:
+            await asyncio.sleep(0)
+        return self.said.pop(0) if self.said else b""
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> bytes:
+    raw, target = io.BytesIO(), io.BytesIO()
+    with tarfile.open(fileobj=raw, mode="w") as tar:
+        tar.add(agent_at(tmp_path / "original", "teal").parent, "data")
+    cleaned([raw.getvalue()], target, prefix="data/", is_strict=False)
+    return target.getvalue()
+
+
+@linux_only
+@pytest.mark.parametrize("is_prepared", [True, False])
+async def test_an_archive_arrives_whole(
+    tmp_path: Path, archive: bytes, *, is_prepared: bool
+) -> None:
+    spare = agent_at(tmp_path / "spare", "warm-up")
+    programs = LocalProcesses()
+    async with Pouring(programs, str(spare.parent)) as pouring:
+        if is_prepared:
+            await pouring.prepare(SANDBOX_ID)
+        assert programs.running == is_prepared
+        async with pouring.into(SANDBOX_ID) as pour:
+            assert programs.running == 1
+            await pour.unpack([archive[:5000], archive[5000:]])
+            await pour.check()
+            await pour.apply()
+    assert told(spare) == ["teal"]
+    assert (programs.running, programs.most_running) == (0, 1)
+    assert list((spare / "tmp").iterdir()) == []
+
+
+@linux_only
+async def test_programs_that_nobody_needed_end(tmp_path: Path) -> None:
+    programs = LocalProcesses()
+    async with Pouring(programs, str(tmp_path)) as pouring:
+        for number in range(3):
+            await pouring.prepare(SandboxId(f"chowder-{number}"))
+        await pouring.prepare(SandboxId("chowder-0"))
+        assert programs.running == 3
+        await pouring.forget(SandboxId("chowder-1"))
+        await pouring.forget(SandboxId("chowder-1"))
+        assert programs.running == 2
+    assert programs.running == 0
+
+
+async def test_one_that_was_lost_is_replaced() -> None:
+    programs = Saying(b"", READY, STAGED, b'{"poured": true}\n')
+    programs.said.remove(STAGED)
+    async with Pouring(programs, "/data") as pouring:
+        await pouring.prepare(SANDBOX_ID)
+        async with pouring.into(SANDBOX_ID) as pour:
+            assert (programs.started, programs.ended) == (2, 1)
+            await pour.unpack([b"an ", b"archive"])
+            await pour.apply()
+    assert programs.unpacked == [("/data/new", b"an archive")]
+    assert programs.ended == 2
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        (b'{"poured": false, "words": "it has npm"}\n', "takes a start .*: it has npm"),
+        (b'{"error": "OSError: full"}\n', "OSError: full"),
+        (b'{"poured": 1}\n', "does not say why"),
+        (b"nonsense\n", "ended with: MemoryError"),
+        (b"", "ended with: MemoryError"),
+        (b"x" * pouring_module.MAX_ANSWER_BYTES, "ended with: MemoryError"),
+    ],
+)
+async def test_any_other_answer_than_yes_is_a_no(said: bytes, words: str) -> None:
+    async with Pouring(Saying(said), "/data") as pouring, pouring.into(SANDBOX_ID) as pour:
+        with pytest.raises(GatewayUnavailable, match=words):
+            await pour.apply()
+
+
+async def test_one_that_names_no_folder_is_no_good() -> None:
+    programs = Saying()
+    programs.said[1] = b'{"staged": 1}\n'
+    async with Pouring(programs, "/data") as pouring:
+        with pytest.raises(GatewayUnavailable, match="names no folder"):
+            async with pouring.into(SANDBOX_ID):
+                pytest.fail("it has begun")
+    assert (programs.started, programs.ended) == (1, 1)
+
+
+async def test_an_answer_that_does_not_come_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with Pouring(Saying(), "/data") as pouring, pouring.into(SANDBOX_ID) as pour:
+        monkeypatch.setattr(pouring_module, "ANSWER_TIMEOUT_S", 0.0)
+        with pytest.raises(GatewayUnavailable, match="not answered in time"):
+            await pour.apply()

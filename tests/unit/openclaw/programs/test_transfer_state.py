@@ -1,0 +1,266 @@
+"""The program that gives a running agent another one's state."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+import tarfile
+import time
+from contextlib import closing
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from chowder_local.openclaw.home.sanitize import cleaned
+from chowder_local.openclaw.programs import transfer_state as program
+from tests.scripted.agents import CONVERSATIONS, STATE, agent_at, opened, told
+from tests.scripted.local_processes import unpack
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it runs in sandboxes only")
+
+
+@pytest.fixture
+def original(tmp_path: Path) -> Path:
+    return agent_at(tmp_path / "original", "teal", "what did I ask?")
+
+
+@pytest.fixture
+def spare(tmp_path: Path) -> Path:
+    return agent_at(tmp_path / "spare", "warm-up")
+
+
+def archive_of(state: Path) -> bytes:
+    raw, target = io.BytesIO(), io.BytesIO()
+    with tarfile.open(fileobj=raw, mode="w") as tar:
+        tar.add(state.parent, "data")
+    cleaned([raw.getvalue()], target, prefix="data/", is_strict=False)
+    return target.getvalue()
+
+
+def poured(spare: Path, archive: bytes) -> dict[str, Any]:
+    with closing(program.Agent(str(spare.parent))) as agent:
+        unpack(agent.staged, [archive])
+        return agent.pour()
+
+
+def test_whoever_has_the_conversations_open_sees_the_others(original: Path, spare: Path) -> None:
+    with opened(spare / CONVERSATIONS) as live, opened(original / CONVERSATIONS) as writing:
+        # What is in the WAL alone counts, and what the spare has read before does not.
+        writing.execute("INSERT INTO transcript_events VALUES ('in the WAL')")
+        assert live.execute("SELECT * FROM transcript_events").fetchall() == [("warm-up",)]
+        assert poured(spare, archive_of(original)) == {"poured": True}
+        rows = live.execute("SELECT * FROM transcript_events").fetchall()
+        assert rows == [("teal",), ("what did I ask?",), ("in the WAL",)]
+        live.execute("INSERT INTO transcript_events VALUES ('goes on')")
+    assert "goes on" in told(spare)
+    assert "goes on" not in told(original)
+
+
+def test_tables_that_are_read_when_needed_come_along_and_the_sandboxs_own_stay(
+    original: Path, spare: Path
+) -> None:
+    assert poured(spare, archive_of(original)) == {"poured": True}
+    placements = told(spare, "worker_session_placements", STATE)
+    assert placements == ["teal", "what did I ask?"]
+    assert told(spare, "state_leases", STATE) == [str(spare.parent)]
+
+
+def test_files_are_those_of_the_archive_and_no_others(original: Path, spare: Path) -> None:
+    (original / "workspace/deep").mkdir()
+    (original / "workspace/deep/notes.md").write_text("hello")
+    (original / "upload.txt").write_text("at the root")
+    (original / "odd").write_text("a file here")
+    (original.parent / ".profile").write_text("of the home")
+    (original / "workspace/link").symlink_to("deep/notes.md")
+    (spare / "workspace/own.md").write_text("of the spare")
+    (spare / "odd").mkdir()
+    (spare / "odd/x").write_text("")
+    (spare / "openclaw.json").write_text("{}")
+    assert poured(spare, archive_of(original)) == {"poured": True}
+    files = {p.name for p in (spare / "workspace").rglob("*")}
+    assert files == {"AGENTS.md", "deep", "notes.md", "link"}
+    assert (spare / "workspace/link").read_text() == "hello"
+    assert (spare / "upload.txt").read_text() == "at the root"
+    assert (spare / "odd").read_text() == "a file here"
+    assert (spare.parent / ".profile").read_text() == "of the home"
+    assert (spare / "openclaw.json").read_text() == "{}"
+    assert list((spare / "tmp").iterdir()) == []
+
+
+def test_without_a_database_of_the_state_the_spares_own_stays(original: Path, spare: Path) -> None:
+    for path in (original / "state").iterdir():
+        path.unlink()
+    assert poured(spare, archive_of(original)) == {"poured": True}
+    assert told(spare, "worker_session_placements", STATE) == ["warm-up"]
+
+
+def with_plugins(state: Path) -> None:
+    (state / "npm").mkdir()
+
+
+def with_another_agent(state: Path) -> None:
+    (state / "agents/helper").mkdir()
+
+
+def without_conversations(state: Path) -> None:
+    for path in (state / "agents/main/agent").iterdir():
+        path.unlink()
+
+
+def of_another_version(state: Path) -> None:
+    with opened(state / CONVERSATIONS) as database:
+        database.execute("PRAGMA user_version = 24")
+
+
+def with_tasks(state: Path) -> None:
+    with opened(state / STATE) as database:
+        database.execute("INSERT INTO task_runs VALUES ('t')")
+
+
+def with_a_schedule(state: Path) -> None:
+    with opened(state / STATE) as database:
+        database.execute("INSERT INTO cron_jobs VALUES (NULL, 1, 'mine')")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (with_plugins, "it has npm"),
+        (with_another_agent, "more than one agent"),
+        (without_conversations, "no conversations"),
+        (of_another_version, "another version"),
+        (with_tasks, "it has task_runs"),
+        (with_a_schedule, "cron_jobs of its own"),
+    ],
+)
+def test_what_takes_a_start_is_left_to_a_start_and_changes_nothing(
+    original: Path, spare: Path, change: Any, words: str
+) -> None:
+    change(original)
+    answer = poured(spare, archive_of(original))
+    assert answer["poured"] is False
+    assert words in answer["words"]
+    assert told(spare) == ["warm-up"]
+    assert list((spare / "tmp").iterdir()) == []
+
+
+def test_jobs_that_every_agent_gets_are_no_reason_for_a_start(original: Path, spare: Path) -> None:
+    with opened(original / STATE) as database:
+        database.execute("INSERT INTO cron_jobs VALUES ('skill-collection-review:main', 1, 'j')")
+    assert poured(spare, archive_of(original)) == {"poured": True}
+
+
+def test_a_database_that_is_none_changes_nothing(original: Path, spare: Path) -> None:
+    (original / STATE).write_bytes(b"none" * 1000)
+    assert "DatabaseError" in poured(spare, archive_of(original))["error"]
+    assert told(spare) == ["warm-up"]
+
+
+def test_it_answers_line_by_line_and_leaves_nothing_behind(original: Path, spare: Path) -> None:
+    said = io.StringIO()
+
+    def asked() -> Iterator[str]:
+        yield "ready\n"
+        assert list((spare / "tmp").iterdir()) == []
+        yield "pour\n"
+        yield "stage\n"
+        folder = json.loads(said.getvalue().splitlines()[-1])["staged"]
+        unpack(folder, [archive_of(original)])
+        yield "stage\n"
+        yield "pour\n"
+
+    program.serve(str(spare.parent), asked(), said)  # type: ignore[arg-type]  # lines will do
+    answers = [json.loads(line) for line in said.getvalue().splitlines()]
+    assert answers[0] == answers[1] == answers[3] == {}
+    assert answers[4] == {"poured": True}
+    assert told(spare) == ["teal", "what did I ask?"]
+    assert list((spare / "tmp").iterdir()) == []
+
+
+def test_one_that_nothing_is_asked_of_leaves_no_folder(spare: Path) -> None:
+    program.serve(str(spare.parent), io.StringIO("ready\n"), io.StringIO())
+    program.serve(str(spare.parent), io.StringIO("ready\nstage\n"), io.StringIO())
+    assert list((spare / "tmp").iterdir()) == []
+    assert told(spare) == ["warm-up"]
+
+
+def test_a_database_that_is_not_made_yet_is_waited_for(
+    original: Path, spare: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    later = spare / "later.sqlite"
+    (spare / CONVERSATIONS).rename(later)
+    # Not in the module itself: other threads sleep, too.
+    waiting = SimpleNamespace(
+        monotonic=time.monotonic, sleep=lambda _: later.rename(spare / CONVERSATIONS)
+    )
+    monkeypatch.setattr(program, "time", waiting)
+    assert poured(spare, archive_of(original)) == {"poured": True}
+
+
+def test_a_database_that_is_never_made_takes_a_start(
+    original: Path, spare: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(program, "MAKING_S", 0.05)
+    with opened(spare / CONVERSATIONS) as database:
+        database.execute("PRAGMA user_version = 0")
+    assert "is not made" in poured(spare, archive_of(original))["words"]
+
+
+@pytest.fixture
+def blank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an image's agents begin with."""
+    state = agent_at(tmp_path / "image")
+    for name in (CONVERSATIONS, STATE):
+        made_by(state, name, "2026.9.6")
+    with opened(state / STATE) as database:
+        database.execute("PRAGMA journal_mode = DELETE")
+    monkeypatch.setattr(program, "BLANK", str(state / STATE))
+
+
+def made_by(state: Path, name: str, release: str) -> None:
+    with opened(state / name) as database:
+        database.execute("CREATE TABLE schema_meta (meta_key TEXT, app_version TEXT)")
+        database.execute("INSERT INTO schema_meta VALUES ('primary', ?)", (release,))
+
+
+def checked(spare: Path, archive: bytes) -> dict[str, Any]:
+    with closing(program.Agent(str(spare.parent))) as agent:
+        unpack(agent.staged, [archive])
+        answer = agent.check()
+        # Not even opened: a gateway that starts must have them for itself.
+        assert agent.databases == {}
+        return answer
+
+
+@pytest.mark.usefixtures("blank")
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (None, None),
+        (with_plugins, "it has npm"),
+        (with_tasks, "it has task_runs"),
+        (with_a_schedule, "cron_jobs of its own"),
+    ],
+)
+def test_what_takes_a_start_is_known_before_the_gateway_has_started(
+    original: Path, tmp_path: Path, change: Any, words: str | None
+) -> None:
+    made_by(original, CONVERSATIONS, "2026.9.6")
+    if change is not None:
+        change(original)
+    (booting := tmp_path / "booting/.openclaw").mkdir(parents=True)
+    answer = checked(booting, archive_of(original))
+    assert answer["fit"] is (words is None)
+    assert words is None or words in answer["words"]
+
+
+@pytest.mark.usefixtures("blank")
+def test_what_another_release_has_made_takes_a_start(original: Path, spare: Path) -> None:
+    made_by(original, CONVERSATIONS, "2026.9.5")
+    assert "another version" in checked(spare, archive_of(original))["words"]

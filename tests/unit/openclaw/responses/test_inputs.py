@@ -1,0 +1,295 @@
+"""The input of a message: every form that clients write it in, and what the gateway gets."""
+
+from typing import Any
+
+import pytest
+
+from chowder_local.core.errors.agents import MessageRefused
+from chowder_local.openclaw.responses.inputs import DROPPED, gateway_input, is_blank, item
+from tests.scripted.refusals import refusal
+
+PIXEL = "iVBORw0KGgo="
+IMAGE = {"type": "input_image", "image_url": f"data:image/png;base64,{PIXEL}"}
+SENT_IMAGE = {
+    "type": "input_image",
+    "source": {"type": "base64", "media_type": "image/png", "data": PIXEL},
+}
+FILE = {"type": "input_file", "filename": "a.txt", "file_data": "data:text/plain;base64,SGk="}
+SENT_FILE = {
+    "type": "input_file",
+    "source": {"type": "base64", "media_type": "text/plain", "data": "SGk=", "filename": "a.txt"},
+}
+CALL = {"type": "function_call", "call_id": "c", "name": "look", "arguments": "{}"}
+
+
+def said(*parts: dict[str, Any] | str, role: str = "user") -> dict[str, Any]:
+    kind = "output_text" if role == "assistant" else "input_text"
+    content = [{"type": kind, "text": part} if isinstance(part, str) else part for part in parts]
+    return {"type": "message", "role": role, "content": content}
+
+
+def returned(output: Any) -> dict[str, Any]:
+    return {"type": "function_call_output", "call_id": "c", "output": output}
+
+
+def translated(given: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return gateway_input([told for each in given if (told := item(each)) is not None])
+
+
+@pytest.mark.parametrize(
+    ("item", "expected"),
+    [
+        # The Agents SDK and plain openai calls: no type.
+        ({"role": "user", "content": "Hi"}, {"type": "message", "role": "user", "content": "Hi"}),
+        (
+            {"role": "developer", "content": [{"type": "input_text", "text": "Be kind"}]},
+            {
+                "type": "message",
+                "role": "developer",
+                "content": [{"type": "input_text", "text": "Be kind"}],
+            },
+        ),
+        # The Agents SDK hands back what it got, with everything that the schema knows.
+        (
+            {
+                "id": "msg_1",
+                "type": "message",
+                "role": "assistant",
+                "status": "completed",
+                "phase": None,
+                "content": [
+                    {"type": "output_text", "text": "Yo", "annotations": [], "logprobs": []}
+                ],
+            },
+            {
+                "id": "msg_1",
+                "type": "message",
+                "role": "assistant",
+                "status": "completed",
+                "content": [{"type": "output_text", "text": "Yo"}],
+            },
+        ),
+        # The Vercel AI SDK: an answer without a type.
+        (
+            {"role": "assistant", "content": [{"type": "output_text", "text": "Yo"}], "id": "m"},
+            {
+                "id": "m",
+                "type": "message",
+                "role": "assistant",
+                "content": [{"type": "output_text", "text": "Yo"}],
+            },
+        ),
+        # LangChain: the part type of Chat Completions, and an empty text beside tool calls.
+        (
+            {"role": "user", "content": [{"type": "text", "text": "Hi"}]},
+            {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Hi"}]},
+        ),
+        (
+            {"type": "message", "role": "assistant", "content": None},
+            {"type": "message", "role": "assistant", "content": ""},
+        ),
+        ({"type": None, "role": "user"}, {"type": "message", "role": "user", "content": ""}),
+        # Tool round trips.
+        (
+            {
+                "type": "function_call",
+                "id": "fc_1",
+                "call_id": "call_1",
+                "name": "get_weather",
+                "arguments": "{}",
+                "status": "completed",
+                "namespace": None,
+                "parsed_arguments": {},
+            },
+            {
+                "type": "function_call",
+                "id": "fc_1",
+                "call_id": "call_1",
+                "name": "get_weather",
+                "arguments": "{}",
+                "status": "completed",
+            },
+        ),
+        (
+            {"type": "function_call_output", "call_id": "c", "output": "21 °C", "status": "x"},
+            {"type": "function_call_output", "call_id": "c", "output": "21 °C"},
+        ),
+        (
+            {
+                "type": "function_call_output",
+                "call_id": "c",
+                "output": [
+                    {"type": "input_text", "text": "one"},
+                    {"type": "input_image", "image_url": "https://x.example/y.png"},
+                    {"type": "input_text", "text": "two"},
+                ],
+            },
+            {"type": "function_call_output", "call_id": "c", "output": "one\n[image]\ntwo"},
+        ),
+        (
+            {"type": "function_call_output", "call_id": "c", "output": None},
+            {"type": "function_call_output", "call_id": "c", "output": ""},
+        ),
+    ],
+)
+def test_each_sdks_way_to_write_an_item_becomes_the_gateways(
+    item: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    items = translated([item, said("Well?")])
+    assert items[0] == expected
+
+
+def test_what_only_a_provider_could_go_on_with_is_left_out() -> None:
+    items = [{"type": kind, "id": "x", "summary": []} for kind in sorted(DROPPED)]
+    left = [(each["type"], translated([each, said("Hi")])) for each in items]
+    assert not [each for each in left if each[1] != [said("Hi")]]
+
+
+def test_custom_tools_of_earlier_turns_are_calls_like_others() -> None:
+    call = {"type": "custom_tool_call", "call_id": "c", "name": "run", "input": "ls"}
+    output = {"type": "custom_tool_call_output", "call_id": "c", "output": "a.txt"}
+    assert translated([call, output]) == [
+        {"type": "function_call", "call_id": "c", "name": "run", "arguments": "ls"},
+        returned("a.txt"),
+    ]
+
+
+def test_rules_alone_are_what_is_said() -> None:
+    rules = [said("Be kind.", role="system"), said("Say hi.", role="developer")]
+    assert translated(rules) == [rules[0], said("Say hi.")]
+    assert translated([]) == []
+
+
+def test_images_and_files_of_a_message_stay_with_it_behind_its_words() -> None:
+    assert translated([said(IMAGE, "What is it?", FILE)]) == [
+        said("What is it?", SENT_IMAGE, SENT_FILE)
+    ]
+
+
+def test_all_that_was_shown_since_the_latest_answer_goes_to_the_last_message() -> None:
+    history = [said("Hi"), said("Hello.", role="assistant")]
+    shown = [said("See:", IMAGE), said("Be brief.", role="system"), said("And this:", FILE)]
+    assert translated([*history, *shown, said("What is it?")]) == [
+        *history,
+        said("See:", "[image]"),
+        said("Be brief.", role="system"),
+        said("And this:", "[file a.txt]"),
+        said("What is it?", SENT_IMAGE, SENT_FILE),
+    ]
+
+
+def test_rules_after_a_message_do_not_take_its_images() -> None:
+    rules = said("Be brief.", role="system")
+    assert translated([said("See:", IMAGE), rules]) == [said("See:", SENT_IMAGE), rules]
+
+
+def test_a_refusal_of_an_earlier_turn_is_words() -> None:
+    refusal = {"role": "assistant", "content": [{"type": "refusal", "refusal": "No."}]}
+    assert translated([refusal, said("Why?")])[0] == said("No.", role="assistant")
+
+
+def test_a_last_message_of_plain_text_takes_them_too() -> None:
+    plain = {"type": "message", "role": "user", "content": "What is it?"}
+    assert translated([said(IMAGE), plain])[1] == said("What is it?", SENT_IMAGE)
+
+
+def test_what_was_shown_before_an_answer_is_named_in_words() -> None:
+    history = [said("What is it?", IMAGE), said("A dot.", role="assistant")]
+    assert translated([*history, said("Sure?")]) == [
+        said("What is it?", "[image]"),
+        said("A dot.", role="assistant"),
+        said("Sure?"),
+    ]
+
+
+def test_an_image_in_an_answer_is_named_as_the_answers_words() -> None:
+    assert translated([said("Here:", IMAGE, role="assistant"), said("Thanks.")]) == [
+        said("Here:", "[image]", role="assistant"),
+        said("Thanks."),
+    ]
+
+
+def test_images_that_a_tool_gave_back_follow_its_output() -> None:
+    output = returned([{"type": "input_text", "text": "Here:"}, IMAGE])
+    assert translated([said("Look.", FILE), CALL, output]) == [
+        said("Look.", "[file a.txt]"),
+        CALL,
+        returned("Here:\n[image]"),
+        said(SENT_IMAGE),
+    ]
+
+
+def test_images_that_a_tool_gave_back_go_to_the_message_that_follows() -> None:
+    assert translated([CALL, returned([IMAGE]), said("Well?")]) == [
+        CALL,
+        returned("[image]"),
+        said("Well?", SENT_IMAGE),
+    ]
+
+
+UNCLEAR: list[tuple[dict[str, Any], str]] = [
+    ({"type": "hologram"}, "items of type 'hologram' are not supported"),
+    ({"role": "tool", "content": "x"}, "the role 'tool' is none of user, assistant"),
+    ({"role": "user", "content": [{"type": "text", "text": 5}]}, "text must be a string"),
+    ({"type": "function_call_output", "output": "x"}, "call_id must be a string"),
+    (
+        {"type": "function_call", "name": "f", "arguments": {"a": 1}},
+        "arguments must be a string",
+    ),
+    ({"type": "function_call", "arguments": "{}", "name": 5}, "name must be a string"),
+    ({"type": ["message"]}, "type must be a string"),
+    ({"role": "user", "content": {"text": "Hi"}}, "content must be a string or an array"),
+    ({"role": "user", "content": ["Hi"]}, "must be an object"),
+    ({"role": "user", "content": [{"type": "input_audio"}]}, "'input_audio' is not supported"),
+    ({"role": "user", "content": [{"type": ["text"]}]}, "is not supported"),
+    (
+        {"role": "user", "content": [{"type": "input_image", "file_id": "f"}]},
+        "ids are not kept",
+    ),
+    (
+        {"role": "user", "content": [{"type": "input_image", "image_url": {}}]},
+        "needs image_url",
+    ),
+    (
+        {"role": "user", "content": [{"type": "input_image", "image_url": {"url": 5}}]},
+        "image_url must be a string",
+    ),
+    ({"role": "user", "content": [{"type": "input_file", "file_id": "f"}]}, "ids are not kept"),
+    (
+        {"role": "user", "content": [{"type": "input_file", "file_data": [1]}]},
+        "file_data must be a string",
+    ),
+    (
+        {"type": "function_call_output", "call_id": "c", "output": 5},
+        "output of a function_call_output must be a string or an array of content parts",
+    ),
+    ({"type": "function_call_output", "call_id": "c", "output": False}, "must be a string"),
+    ({"type": "function_call_output", "call_id": "c", "output": ["x"]}, "must be an object"),
+]
+
+
+def test_an_item_that_cannot_be_understood_is_refused_with_words() -> None:
+    told = [(each, words, refusal(MessageRefused, translated, [each])) for each, words in UNCLEAR]
+    assert not [each for each in told if each[1] not in each[2]]
+
+
+BLANK = said(" \n")
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (" \t\n", True),
+        ("Hi", False),
+        ([BLANK], True),
+        ([BLANK, said("  "), said("x", role="assistant"), BLANK], True),
+        ([said("Hi"), BLANK], False),
+        ([said(SENT_IMAGE)], False),
+        ([{"type": "function_call_output", "call_id": "c", "output": ""}, BLANK], False),
+        ([], False),
+    ],
+)
+def test_a_message_is_blank_if_nothing_since_the_latest_answer_says_anything(
+    value: Any, expected: bool
+) -> None:
+    assert is_blank(value) == expected

@@ -1,0 +1,145 @@
+"""Structured outputs: what is asked for, and which answers are taken."""
+
+from typing import Any
+
+import pytest
+
+from chowder_local.core.errors.agents import AnswerUnfit, MessageRefused
+from chowder_local.openclaw.responses.structured_outputs import Format, wanted
+from chowder_local.openclaw.responses.tools import Offer
+
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {"size": {"enum": ["s", "m"]}, "inner": {"$ref": "#/$defs/inner"}},
+    "required": ["size"],
+    "$defs": {"inner": {"type": "array", "items": {"type": "integer"}}},
+}
+JSON_SCHEMA = {"type": "json_schema", "name": "shirt", "schema": SCHEMA, "strict": True}
+
+
+def asked(**members: Any) -> Format:
+    form = wanted({"format": JSON_SCHEMA | members})
+    assert form is not None
+    return form
+
+
+@pytest.mark.parametrize("text", [{}, {"format": None}, {"format": {"type": "text"}}])
+def test_text_is_no_format(text: dict[str, Any]) -> None:
+    assert wanted(text) is None
+
+
+def test_the_schema_is_what_the_function_takes() -> None:
+    tool = asked(description="A shirt.").tool
+    assert tool["name"] == "final_answer"
+    assert tool["parameters"] == SCHEMA
+    assert tool["description"].endswith("The answer: A shirt.")
+    assert "The answer" not in asked().tool["description"]
+
+
+def test_chats_way_to_write_a_format_is_understood() -> None:
+    nested = {"type": "json_schema", "json_schema": {"name": "shirt", "schema": SCHEMA}}
+    assert wanted({"format": nested}) == Format(SCHEMA)
+
+
+@pytest.mark.parametrize("place", ["$defs", "definitions"])
+def test_a_root_that_is_elsewhere_in_the_schema_is_put_at_the_root(place: str) -> None:
+    shirt = {"type": "object", "properties": {"next": {"$ref": f"#/{place}/shirt"}}}
+    form = asked(schema={"$ref": f"#/{place}/shirt", place: {"shirt": shirt}})
+    assert form.tool["parameters"] == {**shirt, place: {"shirt": shirt}}
+
+
+@pytest.mark.parametrize(
+    ("schema", "words"),
+    [
+        ({"type": "array", "items": {}}, "root must be of type 'object'"),
+        ({}, "root must be of type 'object'"),
+        ({"$ref": "#/$defs/x", "$defs": {"x": True}}, "root must be of type 'object'"),
+        ({"type": "objekt"}, "it is not a JSON schema: "),
+        ({"type": "object", "pattern": "("}, "it is not a JSON schema: "),
+        ({"$ref": "#/$defs/nosuch"}, "it is not a JSON schema: "),
+        ({"$ref": "http://127.0.0.1:9/x.json"}, "is outside of the schema"),
+        ([], "schema must be an object"),
+        (None, "json_schema needs the answer's JSON schema as `schema`; .* ask for json_object"),
+    ],
+)
+def test_a_schema_that_no_answer_could_be_held_to_is_refused(schema: Any, words: str) -> None:
+    with pytest.raises(MessageRefused, match=words):
+        asked(schema=schema)
+
+
+def test_a_description_is_text() -> None:
+    with pytest.raises(MessageRefused, match="description must be a string"):
+        asked(description=["A shirt."])
+
+
+def test_a_format_that_nobody_knows_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(MessageRefused, match="'grammar' is none of text, json_object, json_schema"):
+        wanted({"format": {"type": "grammar"}})
+
+
+def test_a_model_is_told_to_call_nothing_but_the_answer() -> None:
+    rule = asked().rule(Offer([]))
+    assert "You must call the final_answer tool before responding." in rule
+    assert "Call at most one tool at a time." in rule
+    assert asked().rule(Offer([{"name": "f"}], mode="none")) == rule
+
+
+def test_beside_a_clients_functions_a_model_has_the_choice() -> None:
+    rule = asked().rule(Offer([{"name": "f"}]))
+    assert "You must call one of the available tools before responding." in rule
+
+
+def test_arguments_that_fit_are_the_answer() -> None:
+    assert asked().told('{"size":"s","inner":[1]}') == '{"size":"s","inner":[1]}'
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ('{"size":"xl"}', r"does not fit text\.format\.schema: size: "),
+        ('{"size":"s","inner":[1,"2"]}', "schema: inner/1: "),
+        ("{}", '"size" is a required property'),
+        ("[]", "is JSON, but not an object"),
+        ("", "is not JSON"),
+        ("Hello.", "is not JSON.*Hello"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_none(arguments: str, words: str) -> None:
+    with pytest.raises(AnswerUnfit, match=words):
+        asked().told(arguments)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"size": "s"}',
+        '\n{"size": "s"} \n',
+        '```json\n{"size": "s"}\n```',
+        '```\n{"size": "s"}\n```',
+    ],
+)
+def test_an_answer_in_text_is_taken_if_it_fits(text: str) -> None:
+    assert asked().written(text) == '{"size": "s"}'
+
+
+def test_an_answer_in_text_that_does_not_fit_is_none() -> None:
+    with pytest.raises(AnswerUnfit, match="required property"):
+        asked().written('{"colour": "red"}')
+    with pytest.raises(AnswerUnfit, match="is not JSON"):
+        asked().written('{"colour": ')
+
+
+@pytest.mark.parametrize("text", ["", "I am sorry, but no.", "[1]"])
+def test_words_are_no_answer_but_no_failure_either(text: str) -> None:
+    assert asked().written(text) is None
+
+
+def test_an_answer_of_any_shape_is_a_text_of_json() -> None:
+    form = wanted({"format": {"type": "json_object"}})
+    assert form == Format()
+    assert form.tool["parameters"]["required"] == ["json"]
+    assert form.told('{"json":"{\\"a\\": 1}"}') == '{"a": 1}'
+    with pytest.raises(AnswerUnfit, match="not an object"):
+        form.told('{"json":"[1]"}')
+    with pytest.raises(AnswerUnfit, match="is not JSON"):
+        form.told("{}")

@@ -1,0 +1,99 @@
+"""What a script of replies may say, and what is said of one that makes no sense."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from chowder_local.relay.scripts.rules import ReplyScript, Rule
+
+
+def problems(reply: Any, **more: Any) -> str:
+    with pytest.raises(ValidationError) as invalid:
+        Rule.model_validate({"reply": reply, **more})
+    return "; ".join(
+        f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in invalid.value.errors()
+    )
+
+
+def test_a_script_of_nothing_leaves_all_to_the_offline_model() -> None:
+    script = ReplyScript.model_validate({})
+
+    assert (script.unmatched, script.replies) == ("offline", [])
+
+
+@pytest.mark.parametrize(
+    ("reply", "texts"),
+    [
+        ("Hello", ["Hello"]),
+        ({"text": "Hello"}, ["Hello"]),
+        (["Hello", {"text": "Bye"}], ["Hello", "Bye"]),
+    ],
+)
+def test_a_reply_is_words_or_an_answer_or_several(reply: Any, texts: list[str]) -> None:
+    rule = Rule.model_validate({"reply": reply})
+
+    assert [each.text for each in rule.answers] == texts
+
+
+SENSELESS: list[tuple[Any, str]] = [
+    ({}, "give text, template, chunks, call or calls; or else error"),
+    ({"text": "a", "error": 500}, "or else error"),
+    ({"text": "a", "template": "b"}, "give one of text, template and chunks"),
+    ({"call": "exec", "calls": [{"name": "read"}]}, "give call or calls"),
+    ({"text": "a", "arguments": {}}, "arguments go with call"),
+    ({"text": "a", "message": "b"}, "message and retry_after_s go with error"),
+    ({"text": "a", "retry_after_s": 1}, "message and retry_after_s go with error"),
+    ({"error": 200}, "error"),
+    ({"tekst": "a"}, "reply.answer.tekst: Extra inputs"),
+    ({"template": "{{ tekst"}, "is no template"),
+    ({"chunks": []}, "reply.answer.chunks"),
+    ({"chunks": [{"cut": False}]}, "reply.answer.chunks.0"),
+    ({"text": "a", "delay_s": 1e9}, "reply.answer.delay_s"),
+    ({"chunks": [{"wait_s": False}]}, "wait_s: Value error, should be a number"),
+    ({"text": "a", "usage": {"output_tokens": True}}, "should be a number"),
+    ([], "reply.answers"),
+    (5, "reply.answers"),
+    (["a", {}], "reply.answers.1.answer"),
+]
+
+
+def test_a_reply_that_makes_no_sense_is_told_where() -> None:
+    told = [(reply, words, problems(reply)) for reply, words in SENSELESS]
+    assert not [each for each in told if each[1] not in each[2]]
+
+
+def test_a_tool_to_call_may_be_given_as_name_or_as_call() -> None:
+    for word in ("name", "call"):
+        one = {word: "exec", "arguments": {"command": "ls"}}
+        (alone,) = Rule.model_validate({"reply": one}).answers
+        (listed,) = Rule.model_validate({"reply": {"calls": [one]}}).answers
+        assert (alone.call, alone.arguments) == ("exec", {"command": "ls"})
+        assert [(each.name, each.arguments) for each in listed.calls or ()] == [
+            ("exec", {"command": "ls"})
+        ]
+
+
+@pytest.mark.parametrize("member", ["regex", "result_regex"])
+def test_an_expression_that_cannot_be_read_is_told(member: str) -> None:
+    assert f"match.{member}: Value error, is no regular" in problems("a", match={member: "("})
+
+
+def test_an_expression_that_is_too_long_is_told_where_it_stands() -> None:
+    assert "match.regex: Value error, is too long" in problems("a", match={"regex": "a{100000}"})
+
+
+def test_a_session_that_is_null_is_another_thing_than_none_given() -> None:
+    rules = ReplyScript.model_validate(
+        {
+            "replies": [
+                {"reply": "a"},
+                {"reply": "a", "match": {"session": None}},
+                {"reply": "a", "match": {"session": "x"}},
+            ]
+        }
+    ).replies
+
+    assert [rule.match.is_of_session for rule in rules] == [False, True, True]

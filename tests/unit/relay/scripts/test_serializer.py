@@ -1,0 +1,77 @@
+"""A rule made of what a model has said says it again."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from chowder_local.core.domain import InstanceId, ModelProvider, OrganizationId
+from chowder_local.relay.answers import ModelSaid
+from chowder_local.relay.offline import model as offline
+from chowder_local.relay.offline.conversation import Called, Conversation, Reply
+from chowder_local.relay.scripts.matching import Refusal, ask
+from chowder_local.relay.scripts.registry import Scripts
+from chowder_local.relay.scripts.rules import ReplyScript
+from chowder_local.relay.scripts.serializer import rule_of
+
+HELLO = [{"role": "user", "content": "Where is north?"}]
+CALLED: list[dict[str, Any]] = [
+    *HELLO,
+    {"role": "assistant", "tool_calls": [
+        {"id": "c1", "type": "function", "function": {"name": "exec", "arguments": "{}"}},
+    ]},
+    {"role": "tool", "tool_call_id": "c1", "content": "up"},
+]  # fmt: skip
+
+
+def conversation(messages: list[dict[str, Any]]) -> Conversation:
+    body = json.dumps({"model": "gpt-4o", "messages": messages}).encode()
+    question = offline.asked(ModelProvider.OPENAI, "v1/chat/completions", "", body, 0)
+    assert isinstance(question, offline.Question)
+    return question.conversation
+
+
+async def replayed(asked: Conversation, said: ModelSaid, status: int) -> Reply | Refusal:
+    scripts = Scripts()
+    script = ReplyScript.model_validate({"replies": [rule_of(asked, said, status)]})
+    scripts.put(OrganizationId("o"), script)
+    question = ask(ModelProvider.OPENAI, asked)
+    found = await scripts.answer(OrganizationId("o"), InstanceId("i"), question, "d" * 64)
+    assert found is not None
+    return found.played.answer
+
+
+@pytest.mark.parametrize("messages", [HELLO, CALLED])
+@pytest.mark.parametrize(
+    "said",
+    [
+        ModelSaid("Up there."),
+        ModelSaid(""),
+        ModelSaid("Let me look.", (Called("c", "exec", {"command": "ls"}),)),
+        ModelSaid("", (Called("c", "exec", {}), Called("d", "read", {"path": "a"}))),
+    ],
+)
+async def test_the_same_is_said_when_the_same_is_asked(
+    messages: list[dict[str, Any]], said: ModelSaid
+) -> None:
+    again = await replayed(conversation(messages), said, 200)
+    assert isinstance(again, Reply)
+    assert again.text == said.text
+    assert [(each.name, each.arguments) for each in again.calls] == [
+        (each.name, each.arguments) for each in said.calls
+    ]
+
+
+async def test_a_failure_fails_again() -> None:
+    again = await replayed(conversation(HELLO), ModelSaid(error="Slow down."), 429)
+    assert isinstance(again, Refusal)
+    assert (again.status, again.words) == (429, "Slow down.")
+
+
+async def test_what_is_not_set_is_not_written_down() -> None:
+    rule = rule_of(conversation(HELLO), ModelSaid("Up."), 200)
+    assert rule.model_dump(exclude_unset=True) == {
+        "match": {"text": "Where is north?"}, "reply": "Up.",
+    }  # fmt: skip

@@ -1,0 +1,91 @@
+"""Replies that are made of what was asked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from chowder_local.relay.scripts.templates import (
+    RENDERED_MAX,
+    TEMPLATE_MAX,
+    TemplateInvalid,
+    checked,
+    rendered,
+)
+from tests.scripted.refusals import refusal
+
+VALUES: dict[str, Any] = {
+    "text": " Hi \n",
+    "turn": 2,
+    "session": None,
+    "result": 'say "ü"',
+    "groups": {0: "order 7", 1: "7", "number": "7", 2: None},
+}
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        ("", ""),
+        ("Turn {{turn}}.\n", "Turn 2.\n"),
+        ("{{ text | trim | upper }}{{ text|lower }}", "HI hi \n"),
+        (
+            "{{ groups[1] }} {{ groups.number }} {{ groups['number'] }} {{ groups[0] }}",
+            "7 7 7 order 7",
+        ),
+        ("{{ session }} {{ session | default('main') }}", "None main"),
+        ('{{ groups[2] | default("-") }}{{ groups[9] | default("none") | upper }}', "-NONE"),
+        (
+            '{"said": {{ result | tojson }}, "n": {"m": {{ turn | tojson }}}}',
+            '{"said": "say \\"ü\\"", "n": {"m": 2}}',
+        ),
+        (
+            "{{ result | length }} {{ 'a {{ b }} {% c %}' | capitalize }} }}",
+            "7 A {{ b }} {% c %} }}",
+        ),
+    ],
+)
+def test_a_template_says_what_it_is_given(template: str, said: str) -> None:
+    assert rendered(checked(template), VALUES) == said
+
+
+NO_TEMPLATES = [
+    ("a {{ nobody }}", "at character 11: 'nobody' is no name"),
+    ("{{ text", "it breaks off"),
+    ("{{ }}", "'}}' is no name"),
+    ("{{ 'text }}", "this is not understood"),
+    ("{{ 1 // 0 }}", "'1' is no name"),
+    ("{{ text.__class__ }}", "'.' is out of place"),
+    ("{{ text + 1 }}", "this is not understood"),
+    ("{{ groups }}", "of groups, say which"),
+    ("{{ groups[text] }}", "of groups, say which"),
+    ("{{ text | center(99) }}", "'center' is no filter"),
+    ("{{ text | default(5) }}", "default takes a text in quotes"),
+    ("{{ text" + " | upper" * 6 + " }}", "too many filters"),
+    ("a {% include 'file' %}", "at character 2: {% is not understood"),
+    ("{# note #}", "{# is not understood"),
+    ("x" * (TEMPLATE_MAX + 1), "more than 20,000 characters"),
+]
+
+
+def test_what_is_no_template_is_told() -> None:
+    told = [
+        (template, words, refusal(TemplateInvalid, checked, template))
+        for template, words in NO_TEMPLATES
+    ]
+    assert not [each for each in told if "is no template" not in each[2] or each[1] not in each[2]]
+
+
+@pytest.mark.parametrize(
+    ("template", "text", "words"),
+    [
+        ("{{ groups[7] }}", "", "there is no groups 7"),
+        ("{{ text }}" * 10, "x" * (RENDERED_MAX // 9), "more than 1,000,000 characters"),
+        ("{{ text | trim }}", " " * (RENDERED_MAX + 1), "more than 1,000,000 characters"),
+    ],
+)
+def test_what_a_template_comes_to_is_bounded(template: str, text: str, words: str) -> None:
+    with pytest.raises(TemplateInvalid, match="fails") as raised:
+        rendered(checked(template), VALUES | {"text": text})
+    assert words in str(raised.value)

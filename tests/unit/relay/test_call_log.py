@@ -1,0 +1,82 @@
+"""The latest model calls, and no more of them than there is room for."""
+
+from __future__ import annotations
+
+from chowder_local.core.domain import InstanceId, ModelProvider, OrganizationId
+from chowder_local.relay.call_log import MAX_ANSWER_BYTES, Exchange, Exchanges, Try
+
+ORGANIZATION, INSTANCE = OrganizationId("o"), InstanceId("i")
+
+
+def begun(exchanges: Exchanges, body: bytes = b"{}", instance: str = "i") -> Exchange:
+    return exchanges.begin(
+        ORGANIZATION, InstanceId(instance), ModelProvider.OPENAI, "responses", body
+    )
+
+
+def test_the_latest_come_first_and_each_instance_has_its_own() -> None:
+    exchanges = Exchanges()
+    first, _, third = begun(exchanges), begun(exchanges, instance="other"), begun(exchanges)
+
+    assert list(exchanges.of_instance(INSTANCE)) == [third, first]
+
+
+def test_one_is_found_by_its_id_by_its_organization_alone() -> None:
+    exchanges = Exchanges()
+    made = begun(exchanges)
+
+    assert exchanges.get(ORGANIZATION, made.id) is made
+    assert exchanges.get(OrganizationId("other"), made.id) is None
+    assert exchanges.get(ORGANIZATION, "ex-99") is None
+
+
+def test_an_answer_is_kept_as_it_comes_up_to_a_size() -> None:
+    exchanges = Exchanges()
+    made = begun(exchanges)
+    for data in (b"a", b"b" * MAX_ANSWER_BYTES, b"c"):
+        exchanges.came(made, data)
+    made.ended("answered")
+
+    assert [chunk.data for chunk in made.chunks] == [b"a"]
+    assert made.answer_bytes == MAX_ANSWER_BYTES + 2
+    assert (made.outcome, made.error) == ("answered", None)
+    assert made.took_s is not None
+    assert 0 <= made.chunks[0].after_s <= made.took_s
+
+
+def test_the_oldest_make_room_for_the_latest() -> None:
+    exchanges = Exchanges(max_bytes=100)
+    first, second = begun(exchanges, b"x" * 60), begun(exchanges, b"x" * 30)
+    exchanges.came(second, b"y" * 20)
+
+    assert list(exchanges.of_instance(INSTANCE)) == [second]
+    # What still comes to one that is gone is nobody's.
+    exchanges.came(first, b"z" * 50)
+    assert first.chunks == []
+    assert list(exchanges.of_instance(INSTANCE)) == [second]
+
+
+def test_one_that_is_too_large_by_itself_is_kept_until_the_next() -> None:
+    exchanges = Exchanges(max_bytes=10)
+    large = begun(exchanges, b"x" * 60)
+    assert list(exchanges.of_instance(INSTANCE)) == [large]
+    small = begun(exchanges)
+    assert list(exchanges.of_instance(INSTANCE)) == [small]
+
+
+def test_what_a_spare_asks_is_not_kept() -> None:
+    exchanges = Exchanges()
+    made = exchanges.begin(None, None, ModelProvider.ANTHROPIC, "v1/messages", b"{}")
+    exchanges.came(made, b"x")
+
+    assert made.chunks == []
+
+
+def test_who_looks_is_told_that_it_is_tried_again() -> None:
+    exchanges = Exchanges()
+    made = begun(exchanges)
+    made.source = "script: slow"
+    with exchanges.watching() as news:
+        made.tried(429, 1.5)
+        assert news.is_set()
+    assert made.tries == [Try("script: slow", 429, 1.5)]

@@ -1,0 +1,56 @@
+"""Every failure of the file or its disk that SQLite knows gets words."""
+
+from __future__ import annotations
+
+import errno
+import sqlite3
+from pathlib import Path
+
+import pytest
+from sqlalchemy.exc import OperationalError
+
+from chowder_local.core.errors.process import DataDirUnusable
+from chowder_local.store.error_translation import in_words, unwritable
+
+PATH = Path("/data/chowder.db")
+
+
+def refusal(code: int) -> sqlite3.OperationalError:
+    failed = sqlite3.OperationalError("no")
+    failed.sqlite_errorcode = code
+    return failed
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (sqlite3.SQLITE_FULL, "The disk that holds /data is full. Free some space"),
+        (sqlite3.SQLITE_IOERR_WRITE, "The disk that holds /data/chowder.db fails"),
+        (sqlite3.SQLITE_READONLY, "/data/chowder.db cannot be written"),
+        (sqlite3.SQLITE_READONLY_DIRECTORY, "/data/chowder.db cannot be written"),
+        (sqlite3.SQLITE_CANTOPEN, "/data/chowder.db cannot be written"),
+        (sqlite3.SQLITE_NOTADB, "/data/chowder.db is damaged or not a database"),
+        (sqlite3.SQLITE_CORRUPT, "/data/chowder.db is damaged or not a database"),
+        (sqlite3.SQLITE_BUSY, "Another program keeps /data/chowder.db locked"),
+    ],
+)
+def test_each_code_has_words_and_a_cure(code: int, words: str) -> None:
+    for failed in (refusal(code), OperationalError("SELECT 1", {}, refusal(code))):
+        with pytest.raises(DataDirUnusable, match=words) as told, in_words(PATH):
+            raise failed
+        assert "--data-dir" in str(told.value)
+
+
+def test_another_failure_passes_as_it_is() -> None:
+    with pytest.raises(sqlite3.OperationalError), in_words(PATH):
+        raise refusal(sqlite3.SQLITE_ERROR)
+    with pytest.raises(sqlite3.OperationalError), in_words(PATH):
+        raise sqlite3.OperationalError("made by the driver, without a code")
+    with pytest.raises(KeyError), in_words(PATH):
+        raise KeyError
+
+
+def test_the_file_systems_failures_have_words_too() -> None:
+    assert "is full" in str(unwritable(PATH, OSError(errno.ENOSPC, "No space left")))
+    assert "is full" in str(unwritable(PATH, OSError(errno.EDQUOT, "Quota exceeded")))
+    assert "cannot be written" in str(unwritable(PATH, OSError(errno.EROFS, "Read-only")))

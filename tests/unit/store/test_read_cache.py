@@ -1,0 +1,77 @@
+"""What is recalled is always what the file says."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from chowder_local.store.meta import MetaQueries
+from chowder_local.store.read_cache import Recall
+
+if TYPE_CHECKING:
+    from chowder_local.store.database import Database
+
+
+class Reader:
+    """Reads a value and counts how often."""
+
+    def __init__(self, database: Database) -> None:
+        self.meta = MetaQueries(database)
+        self.reads = 0
+
+    async def read(self) -> str | None:
+        self.reads += 1
+        return await self.meta.get("a")
+
+
+async def test_a_second_question_is_answered_from_memory(database: Database) -> None:
+    reader, recall = Reader(database), Recall[str](database)
+    await reader.meta.put("a", "1")
+    assert [await recall.of("a", reader.read) for _ in range(3)] == ["1", "1", "1"]
+    assert reader.reads == 1
+
+
+async def test_a_write_is_seen_by_the_next_question(database: Database) -> None:
+    reader, recall = Reader(database), Recall[str](database)
+    for value in ("1", "2", "3"):
+        await reader.meta.put("a", value)
+        assert await recall.of("a", reader.read) == value
+
+
+async def test_what_is_not_there_is_asked_for_each_time(database: Database) -> None:
+    reader, recall = Reader(database), Recall[str](database)
+    assert [await recall.of("a", reader.read) for _ in range(2)] == [None, None]
+    assert reader.reads == 2
+
+
+async def test_a_read_that_a_write_overtook_is_not_kept(database: Database) -> None:
+    reader, recall = Reader(database), Recall[str](database)
+    await reader.meta.put("a", "old")
+    has_read, may_answer = asyncio.Event(), asyncio.Event()
+
+    async def read_slowly() -> str | None:
+        value = await reader.read()
+        has_read.set()
+        await may_answer.wait()
+        return value
+
+    async with asyncio.TaskGroup() as tasks:
+        overtaken = tasks.create_task(recall.of("a", read_slowly))
+        await has_read.wait()
+        await reader.meta.put("a", "new")
+        # Another question in between must not make the overtaken answer look current.
+        await recall.of("b", reader.read)
+        may_answer.set()
+    assert overtaken.result() == "old"
+    assert await recall.of("a", reader.read) == "new"
+
+
+async def test_it_grows_no_further_than_it_may(database: Database) -> None:
+    reader, recall = Reader(database), Recall[str](database, capacity=2)
+    await reader.meta.put("a", "1")
+    for asked in ("one", "two", "three"):
+        await recall.of(asked, reader.read)
+    await recall.of("three", reader.read)
+    assert reader.reads == 3
+    await recall.of("one", reader.read)
+    assert reader.reads == 4

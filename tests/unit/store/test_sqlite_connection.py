@@ -1,0 +1,105 @@
+"""The driver's calls run to their end, and a cancellation in the meantime is not forgotten."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from chowder_local.store.sqlite_connection import connect, uninterrupted
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+async def test_a_cancelled_call_ends_first_and_the_task_is_cancelled_then(tmp_path: Path) -> None:
+    started, finish = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+    steps: list[str] = []
+
+    def slow() -> int:
+        loop.call_soon_threadsafe(started.set)
+        finish.wait(10)
+        return 1
+
+    async def work() -> None:
+        connection = await connect(tmp_path / "some.db")
+        try:
+            await connection.create_function("slow", 0, slow)
+            with uninterrupted():
+                async with connection.execute("SELECT slow()") as cursor:
+                    assert await cursor.fetchone() == (1,)
+                steps.append("the block went on")
+            steps.append("nothing after the block runs")
+        finally:
+            await connection.close()
+
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(work())
+        await started.wait()
+        task.cancel()
+        await asyncio.sleep(0)
+        task.cancel()
+        finish.set()
+    assert task.cancelled()
+    assert steps == ["the block went on"]
+
+
+@pytest.mark.parametrize("yields", [1, 2, 3])
+async def test_what_is_opened_for_somebody_who_is_cancelled_is_open_and_theirs_to_close(
+    tmp_path: Path, yields: int
+) -> None:
+    connecting = asyncio.create_task(connect(tmp_path / "some.db"))
+    for _ in range(yields):
+        await asyncio.sleep(0)
+    connecting.cancel()
+    connection = await connecting
+    await connection.execute("SELECT 1")
+    await connection.close()
+
+
+async def test_a_cancellation_counts_more_than_an_error_of_the_block(tmp_path: Path) -> None:
+    async def work() -> None:
+        connection = await connect(tmp_path / "some.db")
+        try:
+            with uninterrupted():
+                task = asyncio.current_task()
+                assert task is not None
+                task.cancel()
+                await connection.execute("SELECT 1")
+                raise KeyError
+        finally:
+            await connection.close()
+
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(work())
+    assert task.cancelled()
+
+
+async def test_a_timeout_is_a_timeout(tmp_path: Path) -> None:
+    connection = await connect(tmp_path / "some.db")
+
+    async def wait_long() -> None:
+        async with asyncio.timeout(0):
+            with uninterrupted():
+                for _ in range(3):
+                    await connection.execute("SELECT 1")
+
+    with pytest.raises(TimeoutError):
+        await wait_long()
+    await connection.close()
+
+
+async def test_an_error_of_the_block_passes(tmp_path: Path) -> None:
+    with pytest.raises(KeyError), uninterrupted():
+        raise KeyError
+
+
+async def test_a_closed_connection_says_so(tmp_path: Path) -> None:
+    connection = await connect(tmp_path / "some.db")
+    cursor = await connection.cursor()
+    await connection.close()
+    with pytest.raises(ValueError, match="Connection closed"):
+        await cursor.execute("SELECT 1")

@@ -1,0 +1,159 @@
+"""Starting a server in the background, with real child processes that do what servers may do."""
+
+import os
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from chowder_local.cli import background
+from chowder_local.cli.background import (
+    ServerFailed,
+    healthy_server,
+    start_detached,
+    wait_until_ready,
+)
+from chowder_local.core.errors.process import DataDirUnusable, ServerNotReady
+from chowder_local.core.settings import Settings
+
+SERVES = """
+import http.server, json, os, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps({"ready": True, "pid": os.getpid()}).encode())
+with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+    facts = {"pid": os.getpid(), "version": "1", "base_url": f"http://127.0.0.1:{server.server_port}"}
+    with open(os.environ["RUN_FILE"] + ".part", "w") as file:
+        json.dump(facts, file)
+    os.replace(file.name, os.environ["RUN_FILE"])
+    while True:
+        server.handle_request()
+"""
+
+Become = Callable[[str], dict[str, str]]
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings.read({}, data_dir=tmp_path / "data")
+
+
+@pytest.fixture
+def become(tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Become:
+    """Makes the server that is started a program of the test's; gives its environment."""
+
+    def arrange(code: str) -> dict[str, str]:
+        (tmp_path / "code.py").write_text(code)
+        program = tmp_path / "python"
+        program.write_text(f'#!/bin/sh\nexec {sys.executable} {tmp_path}/code.py "$@"\n')
+        program.chmod(0o755)
+        monkeypatch.setattr(sys, "executable", str(program))
+        return {"RUN_FILE": str(settings.run_file)}
+
+    return arrange
+
+
+def test_a_server_is_there_once_it_takes_calls(settings: Settings, become: Become) -> None:
+    running = start_detached(settings, [], become(SERVES))
+    try:
+        assert healthy_server(settings) == running
+        assert os.getsid(running.pid) == running.pid
+        # Its words go to the log, not to this terminal.
+        assert b"/local/ready" in settings.log_file.read_bytes()
+    finally:
+        os.kill(running.pid, 9)
+        os.waitpid(running.pid, 0)
+    assert healthy_server(settings) is None
+
+
+def test_it_is_told_where_its_data_is_and_what_was_chosen(
+    settings: Settings, become: Become
+) -> None:
+    env = become("import sys; print('Error:', sys.argv[1:]); sys.exit(1)")
+    with pytest.raises(ServerFailed) as failed:
+        start_detached(settings, ["--port", "7"], env)
+    words = ["-P", "-m", "chowder_local", "--data-dir", str(settings.data_dir), "up", "--port", "7"]
+    assert str(failed.value) == str(words)
+
+
+def test_its_own_words_and_exit_code_are_passed_on(settings: Settings, become: Become) -> None:
+    settings.data_dir.mkdir()
+    settings.log_file.write_text("Error: of yesterday\n")
+    env = become("import sys; print('starting\\nError: Port 7 is taken.\\nReally.'); sys.exit(3)")
+    with pytest.raises(ServerFailed) as failed:
+        start_detached(settings, [], env)
+    assert (str(failed.value), failed.value.exit_code) == ("Port 7 is taken.\nReally.", 3)
+
+
+def test_one_that_ends_without_a_word_is_quoted_from_its_log(
+    settings: Settings, become: Become
+) -> None:
+    env = become("import os; print('starting', flush=True); os.kill(os.getpid(), 9)")
+    with pytest.raises(ServerFailed, match="without a word of why") as failed:
+        start_detached(settings, [], env)
+    assert str(failed.value).endswith("\n  starting")
+    assert failed.value.exit_code == 1
+
+
+def test_one_that_does_not_get_ready_is_ended(settings: Settings, become: Become) -> None:
+    code = "import os, sys, time; print(os.getpid(), flush=True); time.sleep(60)"
+    with pytest.raises(ServerNotReady, match=r"within 1 s and was ended"):
+        start_detached(settings, [], become(code), timeout_s=1)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(settings.log_file.read_text()), 0)
+
+
+def test_one_that_does_not_listen_to_reason_is_killed(
+    settings: Settings, become: Become, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(background, "END_TIMEOUT_S", 0.1)
+    code = (
+        "import os, signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "print(os.getpid(), flush=True); time.sleep(60)"
+    )
+    with pytest.raises(ServerNotReady):
+        start_detached(settings, [], become(code), timeout_s=1)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(settings.log_file.read_text()), 0)
+
+
+def test_an_interrupted_wait_ends_the_server(
+    settings: Settings, become: Become, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[int] = []
+
+    def interrupt(settings: Settings, pid: int, *_: object) -> None:
+        started.append(pid)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(background, "wait_until_ready", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        start_detached(settings, [], become("import time; time.sleep(60)"))
+    with pytest.raises(ProcessLookupError):
+        os.kill(started[0], 0)
+
+
+def test_a_data_directory_that_cannot_be_made_is_said_to(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    settings = Settings.read({}, data_dir=tmp_path / "file" / "data")
+    with pytest.raises(DataDirUnusable, match="Not a directory"):
+        start_detached(settings, [], {})
+
+
+def test_another_servers_run_file_is_not_waited_on(settings: Settings) -> None:
+    settings.data_dir.mkdir()
+    settings.run_file.write_text('{"pid": 1, "base_url": "http://127.0.0.1:1", "version": "1"}')
+    assert wait_until_ready(settings, 2, timeout_s=0.1) is None
+
+
+def test_one_that_does_not_listen_yet_is_waited_for(settings: Settings) -> None:
+    settings.data_dir.mkdir()
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        settings.run_file.write_text(f'{{"pid": 1, "base_url": "{url}", "version": "1"}}')
+        assert wait_until_ready(settings, 1, timeout_s=0.1) is None
