@@ -37,7 +37,11 @@ SETTINGS = {
     "CHOWDER_RECONCILE_INTERVAL_S": "1",
 }
 """A spare is frozen at once; the memory of a stopped agent is released after a second."""
-OVERRIDES = {"agents.defaults.thinkingDefault": "off"}
+OVERRIDES = {
+    "agents.defaults.thinkingDefault": "off",
+    "plugins.entries.memory-core.config.dreaming.enabled": False,
+}
+"""Agents dream at three in the night; from then on only a boot brings another to their state."""
 HOME = "/data/.openclaw"
 HELLO = "Hello there."
 

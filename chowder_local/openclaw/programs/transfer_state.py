@@ -113,8 +113,9 @@ DECLARED = {
     ("memory-core:memory-dreaming-promotion", 1),
     ("heartbeat:main", 0),
     ("skill-collection-review:main", 1),
+    ("matrix", "sqlite-json-to-claimable-v1"),
 }
-"""Jobs that every agent gets of OpenClaw, if it has run for long enough."""
+"""Rows that every agent gets of OpenClaw, if it has run for long enough."""
 
 
 class Unfit(Exception):

@@ -150,8 +150,10 @@ def test_what_takes_a_start_is_left_to_a_start_and_changes_nothing(
     assert list((spare / "tmp").iterdir()) == []
 
 
-def test_jobs_that_every_agent_gets_are_no_reason_for_a_start(original: Path, spare: Path) -> None:
+def test_rows_that_every_agent_gets_are_no_reason_for_a_start(original: Path, spare: Path) -> None:
     with opened(original / STATE) as database:
+        row = "('matrix', 'sqlite-json-to-claimable-v1')"
+        database.execute(f"INSERT INTO plugin_state_entries VALUES {row}")
         database.execute("INSERT INTO cron_jobs VALUES ('skill-collection-review:main', 1, 'j')")
     assert poured(spare, archive_of(original)) == {"poured": True}
 
