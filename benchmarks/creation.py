@@ -30,7 +30,7 @@ COLD_POLL_S = 0.1
 def warm(bench: Bench) -> Outcome:
     """A create that a spare waits for, beside the engine's unpause of an agent like it."""
     rounds = bench.rounds_or(WARM_ROUNDS)
-    with bench.server(POOL_SIZE="1") as server:
+    with bench.server(WARM_POOL_SIZE="1") as server:
         server.wait_for_pool(1)
         frozen = bench.sandbox(server.create()[0])
 

@@ -42,7 +42,7 @@ def agent_memory(bench: Bench) -> Outcome:
     """What an agent holds after its first turn, beside stock; and once it is released."""
     rounds = bench.rounds_or(MEMORY_ROUNDS)
     with (
-        bench.server(RELEASE_AFTER_S="1", RECONCILE_INTERVAL_S="1") as server,
+        bench.server(PAUSED_TTL_S="1", RECONCILE_INTERVAL_S="1") as server,
         stock(bench) as peer,
     ):
         subjects: dict[str, Callable[[], Sample]] = {

@@ -33,7 +33,7 @@ COPY = f"{HOME}/copy"
 def fork(bench: Bench) -> Outcome:
     """A fork that a spare waits for, of an agent that runs and has talked."""
     rounds = bench.rounds_or(ROUNDS)
-    with bench.server(POOL_SIZE="1") as server:
+    with bench.server(WARM_POOL_SIZE="1") as server:
         server.wait_for_pool(1)
         bench.hear("giving an agent a past")
         origin, _ = server.create()

@@ -10,7 +10,7 @@ from sqlalchemy import create_engine, select
 
 from chowder_local.accounts.bootstrap import FIRST_TIER, META_NAME, NAME
 from chowder_local.core.domain import InstanceStatus, ModelProvider, Permission, Tier
-from chowder_local.core.secrets import SCOPED_PREFIX, Vault, digest
+from chowder_local.core.secrets import SCOPED_PREFIX, SecretBox, digest
 from chowder_local.store.encrypted_json import seal
 from chowder_local.store.schema import prepare
 from chowder_local.store.tables import METADATA
@@ -44,7 +44,9 @@ def fill(
     """
     path = data_dir / "chowder.db"
     prepare(path)
-    config = seal({"agents.defaults.thinkingDefault": "low"}, Vault.load(data_dir / "secret.key"))
+    config = seal(
+        {"agents.defaults.thinkingDefault": "low"}, SecretBox.load(data_dir / "secret.key")
+    )
     engine = create_engine(f"sqlite:///{path}")
     with engine.begin() as connection:
         organization_id = _default_organization(connection)

@@ -26,7 +26,7 @@ SESSION = "bench"
 def first_message(bench: Bench) -> Outcome:
     """A new agent's first message beside its later ones; ours made warm and cold, and stock."""
     rounds = bench.rounds_or(FIRST_ROUNDS)
-    with bench.server(POOL_SIZE="1") as pooled, bench.server() as plain, stock(bench) as peer:
+    with bench.server(WARM_POOL_SIZE="1") as pooled, bench.server() as plain, stock(bench) as peer:
 
         def warm() -> Sample:
             # The next spare has to be there before this one's messages are timed, too.

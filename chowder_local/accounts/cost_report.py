@@ -86,7 +86,7 @@ class SpendingOverTime:
     instances: Mapping[InstanceId, Tally]
 
 
-class Spending:
+class CostReports:
     """Tells what was spent."""
 
     def __init__(self, usage: UsageQueries) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from chowder_local.accounts.authentication import Authentication
     from chowder_local.core.domain import KeyId
-    from chowder_local.core.secrets import Vault
+    from chowder_local.core.secrets import SecretBox
     from chowder_local.store.dashboard_sessions import DashboardSessionQueries
     from chowder_local.store.keys import KeyQueries
 
@@ -29,7 +29,7 @@ SESSION_LIFE_S = 7 * 24 * 3600
 LINK_LIFE_S = 120
 
 
-class SignIns:
+class DashboardSessions:
     """A session is a random token in a cookie, and a row that says by which key it began.
 
     It ends with its key, by signing out, or after a week. An agent that has one, because browsers
@@ -42,14 +42,14 @@ class SignIns:
         authentication: Authentication,
         keys: KeyQueries,
         sessions: DashboardSessionQueries,
-        vault: Vault,
+        box: SecretBox,
         store_id: str,
         clock: Callable[[], datetime],
     ) -> None:
         self._authentication = authentication
         self._keys = keys
         self._sessions = sessions
-        self._vault = vault
+        self._box = box
         self._clock = clock
         self._used_links: dict[str, float] = {}
         self.cookie = f"chowder_{store_id}"
@@ -69,7 +69,7 @@ class SignIns:
     async def redeem(self, link: str) -> str:
         """A new session for the code of a link, once. Raises SignInLinkUsed."""
         now = self._clock()
-        content = _read(self._vault.unseal(link, now, LINK_LIFE_S), "dashboard-link")
+        content = _read(self._box.unseal(link, now, LINK_LIFE_S), "dashboard-link")
         self._used_links = {
             code: until_s for code, until_s in self._used_links.items() if until_s > now.timestamp()
         }
@@ -102,13 +102,13 @@ class SignIns:
         return session
 
 
-def sign_in_link(vault: Vault, raw_key: str, now: datetime) -> str:
+def sign_in_link(box: SecretBox, raw_key: str, now: datetime) -> str:
     """The code of a link that signs in once, soon: made by who has the data directory's secret.
 
     The key is not in it, only what the store knows it by.
     """
     content = {"dashboard-link": secrets.token_hex(16), "key": digest(raw_key)}
-    return vault.seal(json.dumps(content), now)
+    return box.seal(json.dumps(content), now)
 
 
 def _read(text: str | None, kind: str) -> dict[str, Any] | None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from chowder_local.core.domain import ModelProvider
-    from chowder_local.core.secrets import Vault
+    from chowder_local.core.secrets import SecretBox
     from chowder_local.store.organizations import OrganizationQueries
 
 log = logging.getLogger(__name__)
@@ -43,10 +43,10 @@ class Organizations:
     """Organizations, with their model keys in clear at this border and nowhere below."""
 
     def __init__(
-        self, queries: OrganizationQueries, vault: Vault, clock: Callable[[], datetime]
+        self, queries: OrganizationQueries, box: SecretBox, clock: Callable[[], datetime]
     ) -> None:
         self._queries = queries
-        self._vault = vault
+        self._box = box
         self._clock = clock
 
     async def signup(
@@ -127,7 +127,7 @@ class Organizations:
         if ciphertext is None:
             return None
         try:
-            return self._vault.decrypt(ciphertext)
+            return self._box.decrypt(ciphertext)
         except InvalidToken:
             # As good as not set: the caller is then told how to set one, which is the cure.
             log.warning(
@@ -149,8 +149,7 @@ class Organizations:
         # A pasted key often ends with a line break, which no header can carry.
         stripped = {provider: key.strip() for provider, key in model_keys.items()}
         return {
-            provider: self._vault.encrypt(key) if key else None
-            for provider, key in stripped.items()
+            provider: self._box.encrypt(key) if key else None for provider, key in stripped.items()
         }
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from chowder_local.accounts.organizations import OrganizationDetails, Organizations
-    from chowder_local.core.secrets import Vault
+    from chowder_local.core.secrets import SecretBox
 
 LINK_LIFE_S = 3600
 
@@ -34,10 +34,10 @@ class Subscriptions:
     """
 
     def __init__(
-        self, organizations: Organizations, vault: Vault, clock: Callable[[], datetime]
+        self, organizations: Organizations, box: SecretBox, clock: Callable[[], datetime]
     ) -> None:
         self._organizations = organizations
-        self._vault = vault
+        self._box = box
         self._clock = clock
 
     def checkout_session(self, organization_id: OrganizationId, tier: Tier) -> str:
@@ -76,10 +76,10 @@ class Subscriptions:
             raise LinkInvalid from None
 
     def _sealed(self, content: dict[str, Any]) -> str:
-        return self._vault.seal(json.dumps(content), self._clock())
+        return self._box.seal(json.dumps(content), self._clock())
 
     def _unsealed(self, session: str, kind: str) -> dict[str, Any]:
-        text = self._vault.unseal(session, self._clock(), LINK_LIFE_S)
+        text = self._box.unseal(session, self._clock(), LINK_LIFE_S)
         content: dict[str, Any] = {} if text is None else json.loads(text)
         if kind not in content:
             raise LinkInvalid

@@ -117,7 +117,7 @@ async def _read(request: Request, operation: Operation) -> _Call:
     if not isinstance(operation.body, type) or operation.body_type != bodies.JSON:
         return _Call(request, request, operation, None)
     known = services(request)
-    share = known.budget.share(request.scope)
+    share = known.body_memory.share(request.scope)
     body = await bodies.read_body(request, known.max_body_bytes, share)
     # Whoever reads it again takes a share of his own, which is given back in the end.
     give_back(request.scope)
@@ -177,7 +177,7 @@ async def _applied(fault: FaultDraft, call: _Call) -> Response:
         return _worded(await _failure(fault, fault.status, call), fault, call.request.scope)
     response = await call.operation.handler(call.again)
     if fault.after_events is not None and isinstance(response, ClosingStream):
-        return _Dropped(response, fault.after_events)
+        return TruncatedStream(response, fault.after_events)
     return response
 
 
@@ -194,7 +194,7 @@ async def _waited(delay_s: float, call: _Call) -> bool:
         # Such a call goes on to its end, whether somebody waits for it or not.
         return await slept()
     # All of its body has come: what can still come is that the client leaves.
-    return bool(await while_connected(call.request, slept, services(call.request).stopping))
+    return bool(await while_connected(call.request, slept, services(call.request).shutdown))
 
 
 async def _failure(fault: FaultDraft, status: int, call: _Call) -> ChowderError:
@@ -276,7 +276,7 @@ def _worded(failure: ChowderError, fault: FaultDraft, scope: Scope) -> Response:
     return rendered
 
 
-class _Dropped(Response):
+class TruncatedStream(Response):
     """Sends so many events of a stream, and then breaks the connection off."""
 
     def __init__(self, stream: ClosingStream, event_count: int) -> None:

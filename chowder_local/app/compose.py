@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, TypedDict
 from chowder_local import __version__
 from chowder_local.accounts.authentication import Authentication
 from chowder_local.accounts.bootstrap import ensure_default
-from chowder_local.accounts.cost_report import Spending
-from chowder_local.accounts.credentials import Lending
-from chowder_local.accounts.dashboard_sessions import SignIns
+from chowder_local.accounts.cost_report import CostReports
+from chowder_local.accounts.credentials import ModelCredentials
+from chowder_local.accounts.dashboard_sessions import DashboardSessions
 from chowder_local.accounts.keys import Keys
 from chowder_local.accounts.model_keys import ModelKeys
 from chowder_local.accounts.organizations import Organizations
@@ -38,8 +38,8 @@ from chowder_local.app.parts import (
 from chowder_local.core.domain import RELAY_HOSTNAME
 from chowder_local.core.fault_injection import Faults
 from chowder_local.core.metrics import Metrics
-from chowder_local.core.secrets import Vault
-from chowder_local.core.shutdown import Stopping
+from chowder_local.core.secrets import SecretBox
+from chowder_local.core.shutdown import Shutdown
 from chowder_local.core.tasks import owned_tasks
 from chowder_local.dashboard.errors import page_of
 from chowder_local.dashboard.routes import dashboard_routes
@@ -47,30 +47,30 @@ from chowder_local.dashboard.services import DashboardServices
 from chowder_local.engine.image_recipe import openclaw_version
 from chowder_local.engine.specs import HOME, STATE_DIR
 from chowder_local.http import middleware
-from chowder_local.http.body_memory import LARGEST_AT_ONCE, Budget
+from chowder_local.http.body_memory import LARGEST_AT_ONCE, BodyMemory
 from chowder_local.instances.configuration.editing import ConfigEditing
-from chowder_local.instances.configuration.initial_config import Seeds
+from chowder_local.instances.configuration.initial_config import InitialConfigs
 from chowder_local.instances.configuration.live_config import LiveConfig
-from chowder_local.instances.configuration.validator import ConfigJudge
+from chowder_local.instances.configuration.validator import ConfigValidator
 from chowder_local.instances.conversations.histories import Histories
 from chowder_local.instances.conversations.idempotency import IdempotentMessages
-from chowder_local.instances.conversations.model_resolver import AskedModels
+from chowder_local.instances.conversations.model_resolver import ModelResolver
 from chowder_local.instances.conversations.service import Conversations
 from chowder_local.instances.conversations.session_names import SessionNames
-from chowder_local.instances.conversations.transcripts import Reading
-from chowder_local.instances.conversations.vision_models import Eyesight
-from chowder_local.instances.lifecycle.capacity import Room
-from chowder_local.instances.lifecycle.drain import Suspensions
+from chowder_local.instances.conversations.transcripts import ConversationReader
+from chowder_local.instances.conversations.vision_models import VisionModels
+from chowder_local.instances.lifecycle.capacity import Capacity
+from chowder_local.instances.lifecycle.drain import Drain
 from chowder_local.instances.lifecycle.egress import EgressChanges
-from chowder_local.instances.lifecycle.eviction import Releases
+from chowder_local.instances.lifecycle.eviction import Eviction
 from chowder_local.instances.lifecycle.locks import InstanceLocks
-from chowder_local.instances.lifecycle.organization_reset import Resets
-from chowder_local.instances.lifecycle.provisioner import Boots
+from chowder_local.instances.lifecycle.organization_reset import OrganizationReset
+from chowder_local.instances.lifecycle.provisioner import Provisioner
 from chowder_local.instances.lifecycle.readiness import Readiness
 from chowder_local.instances.lifecycle.reconciler import Reconciler
 from chowder_local.instances.lifecycle.service import Lifecycle
 from chowder_local.instances.monitoring.health import Health
-from chowder_local.instances.monitoring.usage_samples import Gauges
+from chowder_local.instances.monitoring.usage_samples import UsageSamples
 from chowder_local.instances.snapshots.archives import Archives
 from chowder_local.instances.snapshots.exports import Exports
 from chowder_local.instances.snapshots.forks import Forks
@@ -82,7 +82,7 @@ from chowder_local.openclaw.config.locks import ConfigLocks
 from chowder_local.openclaw.control import Control
 from chowder_local.openclaw.files import Files
 from chowder_local.openclaw.gateway import open_gateways
-from chowder_local.openclaw.home.state_transfer import Pouring
+from chowder_local.openclaw.home.state_transfer import StateTransfers
 from chowder_local.openclaw.rewinding import Rewinding
 from chowder_local.openclaw.skills import Skills
 from chowder_local.openclaw.transcripts.reader import Transcripts
@@ -90,10 +90,10 @@ from chowder_local.openclaw.warmup import WarmUp
 from chowder_local.relay.call_log import Exchanges
 from chowder_local.relay.catalogue import Catalogue
 from chowder_local.relay.compaction import Compactions
-from chowder_local.relay.failure_markers import FailureLog
+from chowder_local.relay.failure_markers import FailureMarkers
 from chowder_local.relay.local_model import LocalModel
 from chowder_local.relay.metering import Metering
-from chowder_local.relay.recordings.registry import Recordings
+from chowder_local.relay.recordings.registry import RecordingRegistry
 from chowder_local.relay.service import Relay
 from chowder_local.relay.session_watch import SessionWatch
 from chowder_local.store.conversation_histories import ConversationHistoryQueries
@@ -169,10 +169,10 @@ def _every_route() -> tuple[BaseRoute, ...]:
 async def _open(
     settings: Settings, machine: Machine, metrics: Metrics, stack: AsyncExitStack
 ) -> DashboardServices:
-    vault = await asyncio.to_thread(Vault.load, settings.secret_file)
-    database = await stack.enter_async_context(Database.open(settings.database_file, vault.encrypt))
+    box = await asyncio.to_thread(SecretBox.load, settings.secret_file)
+    database = await stack.enter_async_context(Database.open(settings.database_file, box.encrypt))
     meta = MetaQueries(database)
-    organizations = Organizations(OrganizationQueries(database), vault, now)
+    organizations = Organizations(OrganizationQueries(database), box, now)
     keys, sessions, usage, histories = (
         KeyQueries(database), SessionQueries(database), UsageQueries(database),
         ConversationHistoryQueries(database),
@@ -186,14 +186,15 @@ async def _open(
     )  # fmt: skip
     engine, networks = await open_engine(settings, machine, meta, stack)
 
-    stopping, model_failures, session_watch = Stopping(), FailureLog(), SessionWatch()
-    events = open_events(stopping, stack)
+    shutdown, model_failures, session_watch = Shutdown(), FailureMarkers(), SessionWatch()
+    events = open_events(shutdown, stack)
     instances, spare_queries, faults = (
-        InstanceQueries(database, vault, events), SpareQueries(database, events),
+        InstanceQueries(database, box, events), SpareQueries(database, events),
         Faults(events, now),
     )  # fmt: skip
     scripts, recordings, exchanges, session_names = (
-        await read_scripts(settings), await Recordings.open(settings.record, settings.replay),
+        await read_scripts(settings), await RecordingRegistry.open(settings.record,
+        settings.replay),
         Exchanges(), SessionNames(sessions),
     )  # fmt: skip
     endpoints, forwarder, model_keys = (
@@ -201,7 +202,7 @@ async def _open(
         ModelKeys(organizations, machine.endpoints, default_organization_id),
     )  # fmt: skip
     relay = Relay(
-        lender=Lending(vault, instances, spare_queries, model_keys),
+        resolver=ModelCredentials(box, instances, spare_queries, model_keys),
         base_urls=settings.model_base_urls, endpoints=endpoints, forwarder=forwarder,
         failures=model_failures, events=events, metrics=metrics, exchanges=exchanges,
         metering=Metering(usage, now),
@@ -214,58 +215,61 @@ async def _open(
     relay_url = f"http://{RELAY_HOSTNAME}:{relay_port}"
 
     gateway_of = partial(
-        gateway_at, await stack.enter_async_context(open_gateways()), vault, ConfigLocks()
+        gateway_at, await stack.enter_async_context(open_gateways()), box, ConfigLocks()
     )
     group = await stack.enter_async_context(owned_tasks())
     readiness, locks = (
         Readiness(engine, gateway_of, boot_timeout_s=settings.boot_timeout_s), InstanceLocks(),
     )  # fmt: skip
-    control, transcripts, seeds, releases = (
-        Control(engine, vault.gateway_token), Transcripts(engine, engine.beside, STATE_DIR),
-        Seeds(vault, relay_url),
-        Releases(instances, engine, locks, events),
+    control, transcripts, initial_configs, eviction = (
+        Control(engine, box.gateway_token), Transcripts(engine, engine.beside, STATE_DIR),
+        InitialConfigs(box, relay_url),
+        Eviction(instances, engine, locks, events),
     )  # fmt: skip
-    egress, pouring = (
-        egress_rule(settings, networks), await stack.enter_async_context(Pouring(engine, HOME))
+    egress, state_transfers = (
+        egress_rule(settings, networks), await stack.enter_async_context(StateTransfers(engine,
+        HOME))
     )  # fmt: skip
-    suspensions, snapshot_queries = (
-        Suspensions(gateway_of, settings.suspend_timeout_s),
-        SnapshotQueries(database, vault, events),
+    drain, snapshot_queries = (
+        Drain(gateway_of, settings.drain_timeout_s),
+        SnapshotQueries(database, box, events),
     )
     snapshots = Snapshots(
         queries=snapshot_queries, instances=instances, sessions=sessions, histories=histories,
         engine=engine,
-        archives=Archives(settings.snapshots_dir), locks=locks, suspensions=suspensions, clock=now,
+        archives=Archives(settings.snapshots_dir), locks=locks, drain=drain, clock=now,
     )  # fmt: skip
     spares = Spares(
-        spares=spare_queries, engine=engine, readiness=readiness, seeds=seeds,
-        warm_up=WarmUp(control, engine, HOME), pouring=pouring, snapshots=snapshots,
+        spares=spare_queries, engine=engine, readiness=readiness, initial_configs=initial_configs,
+        warm_up=WarmUp(control, engine, HOME), state_transfers=state_transfers, snapshots=snapshots,
         gateway_of=gateway_of, egress=settings.egress, freeze_after_s=settings.freeze_after_s,
         clock=now,
     )  # fmt: skip
-    room = Room(
+    capacity = Capacity(
         engine=engine, instances=instances, spares=spares, spare_queries=spare_queries,
-        releases=releases, max_awake=settings.max_awake,
+        eviction=eviction, max_running=settings.max_running,
     )  # fmt: skip
-    boots = Boots(
+    provisioner = Provisioner(
         instances=instances, organizations=organizations, engine=engine, readiness=readiness,
-        seeds=seeds, spares=spares, room=room, snapshots=snapshots,
+        initial_configs=initial_configs, spares=spares, capacity=capacity, snapshots=snapshots,
         concurrency=settings.boot_concurrency, egress=egress,
         events=events, faults=faults, metrics=metrics, clock=now, group=group,
     )  # fmt: skip
-    pool, files, eyesight = (
-        Pool(size=settings.pool_size, spares=spares, queries=spare_queries, boots=boots, room=room),
-        Files(engine, STATE_DIR, idle_timeout_s=settings.transfer_timeout_s), Eyesight(),
+    pool, files, vision_models = (
+        Pool(size=settings.warm_pool_size, spares=spares, queries=spare_queries,
+        provisioner=provisioner, capacity=capacity),
+        Files(engine, STATE_DIR, idle_timeout_s=settings.transfer_idle_timeout_s), VisionModels(),
     )  # fmt: skip
     live_config = LiveConfig(
-        instances=instances, engine=engine, boots=boots, readiness=readiness, files=files,
-        gateway_of=gateway_of, eyesight=eyesight, clock=now,
+        instances=instances, engine=engine, provisioner=provisioner, readiness=readiness,
+        files=files,
+        gateway_of=gateway_of, vision_models=vision_models, clock=now,
     )  # fmt: skip
     reconciler = Reconciler(
-        instances=instances, engine=engine, boots=boots, locks=locks, releases=releases,
-        spares=spare_queries, suspensions=suspensions, snapshots=snapshots, egress=egress,
+        instances=instances, engine=engine, provisioner=provisioner, locks=locks, eviction=eviction,
+        spares=spare_queries, drain=drain, snapshots=snapshots, egress=egress,
         events=events, interval_s=settings.reconcile_interval_s,
-        release_after_s=settings.release_after_s, clock=now,
+        paused_ttl_s=settings.paused_ttl_s, clock=now,
     )  # fmt: skip
     # Once before the first request, so that no list ever shows what a crash left behind.
     await reconciler.agree()
@@ -274,39 +278,41 @@ async def _open(
     watch_disks(settings, instances, engine, locks, group)
     forks = Forks(
         snapshots=snapshots, instances=instances, organizations=organizations, engine=engine,
-        boots=boots, pool=pool, locks=locks, suspensions=suspensions, egress=egress, events=events,
+        provisioner=provisioner, pool=pool, locks=locks, drain=drain, egress=egress, events=events,
         clock=now,
     )  # fmt: skip
     scoped_keys, lifecycle = (
         Keys(keys, instances, now),
         Lifecycle(
-            instances=instances, organizations=organizations, engine=engine, boots=boots,
+            instances=instances, organizations=organizations, engine=engine,
+            provisioner=provisioner,
             pool=pool, readiness=readiness, live_config=live_config,
-            config_judge=ConfigJudge(engine), locks=locks, suspensions=suspensions, clock=now,
+            config_validator=ConfigValidator(engine), locks=locks, drain=drain, clock=now,
             egress=egress, events=events, scripts=scripts, recordings=recordings,
         ),
     )  # fmt: skip
-    gauges, health = (
-        Gauges(engine, instances),
+    usage_samples, health = (
+        UsageSamples(engine, instances),
         Health(
             server_facts(settings, machine, relay_url), engine, instances, spare_queries, pool,
-            boots, room,
+            provisioner, capacity,
         ),
     )  # fmt: skip
-    idempotency = IdempotentMessages(IdempotentAnswerQueries(database, vault), now)
+    idempotency = IdempotentMessages(IdempotentAnswerQueries(database, box), now)
     for upkeep in (
-        keys.uses.run, sessions.uses.run, usage.run, histories.run, gauges.run, idempotency.run,
+        keys.uses.run, sessions.uses.run, usage.run, histories.run, usage_samples.run,
+        idempotency.run,
     ):  # fmt: skip
         group.create_task(upkeep(), name="upkeep")
     return DashboardServices(
         organizations=organizations,
         authentication=authentication,
         keys=scoped_keys,
-        subscriptions=Subscriptions(organizations, vault, now),
-        spending=Spending(usage),
+        subscriptions=Subscriptions(organizations, box, now),
+        cost_reports=CostReports(usage),
         lifecycle=lifecycle,
         egress=EgressChanges(
-            rule=egress, instances=instances, boots=boots, locks=locks, suspensions=suspensions,
+            rule=egress, instances=instances, provisioner=provisioner, locks=locks, drain=drain,
             clock=now,
         ),
         snapshots=snapshots,
@@ -315,21 +321,21 @@ async def _open(
             snapshots, forks, made_by=f"chowder-local {__version__}",
             openclaw_version=openclaw_version(), clock=now,
         ),
-        boots=boots,
+        provisioner=provisioner,
         conversations=Conversations(
-            models=AskedModels(
+            models=ModelResolver(
                 model_keys=model_keys, endpoints=endpoints, catalogue=Catalogue(forwarder),
-                recordings=recordings, relay_token_of=vault.relay_token, eyesight=eyesight,
+                recordings=recordings, relay_token_of=box.relay_token, vision_models=vision_models,
             ),
             sessions=sessions,
             histories=Histories(
                 queries=histories, watch=session_watch, rewinding=Rewinding(transcripts, control),
             ),
             engine=engine, reconciler=reconciler, failures=model_failures,
-            gateway_of=gateway_of, clock=now, stopping=stopping,
+            gateway_of=gateway_of, clock=now, shutdown=shutdown,
         ),
         idempotency=idempotency,
-        reading=Reading(
+        reading=ConversationReader(
             instances=instances, sessions=sessions, locks=locks, watch=session_watch,
             transcripts=transcripts,
         ),
@@ -345,21 +351,21 @@ async def _open(
         session_names=session_names,
         events=events,
         faults=faults,
-        resets=Resets(
+        organization_reset=OrganizationReset(
             instances=instances, lifecycle=lifecycle, keys=scoped_keys, faults=faults,
             scripts=scripts, snapshots=snapshots,
         ),
         metrics=metrics,
         dashboard=open_dashboard(
-            settings, partial(engine.facts, machine.engine_address), health, gauges,
-            SignIns(
+            settings, partial(engine.facts, machine.engine_address), health, usage_samples,
+            DashboardSessions(
                 authentication=authentication, keys=keys,
-                sessions=DashboardSessionQueries(database), vault=vault,
+                sessions=DashboardSessionQueries(database), box=box,
                 store_id=await store_id_of(meta), clock=now,
             ),
         ),
-        vault=vault,
-        stopping=stopping,
+        box=box,
+        shutdown=shutdown,
         max_body_bytes=settings.max_body_bytes,
-        budget=Budget(LARGEST_AT_ONCE * settings.max_body_bytes),
+        body_memory=BodyMemory(LARGEST_AT_ONCE * settings.max_body_bytes),
     )  # fmt: skip

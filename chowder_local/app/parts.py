@@ -15,12 +15,12 @@ from chowder_local.core.domain import RELAY_PORT
 from chowder_local.core.errors.process import PortTaken, RelayPortTaken
 from chowder_local.core.events import Events
 from chowder_local.core.program_name import program
-from chowder_local.core.secrets import Vault, write_private
+from chowder_local.core.secrets import SecretBox, write_private
 from chowder_local.dashboard.assets import Assets
-from chowder_local.dashboard.chat_stream import Talks
+from chowder_local.dashboard.chat_stream import ChatStreams
 from chowder_local.dashboard.rendering import Rendering
 from chowder_local.dashboard.services import Dashboard
-from chowder_local.diagnostics.server import Checkup
+from chowder_local.diagnostics.server import ServerDiagnosis
 from chowder_local.engine.docker import DockerEngine
 from chowder_local.engine.image_recipe import openclaw_version
 from chowder_local.engine.specs import Limits
@@ -31,7 +31,7 @@ from chowder_local.instances.monitoring.disk_quota import DiskWatch
 from chowder_local.instances.monitoring.health import ServerFacts
 from chowder_local.openclaw.gateway import Gateway
 from chowder_local.relay.scripts import files as reply_files
-from chowder_local.relay.scripts.registry import Scripts
+from chowder_local.relay.scripts.registry import ScriptRegistry
 from chowder_local.upstream.forward import Forwarder, open_client
 
 if TYPE_CHECKING:
@@ -39,17 +39,17 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
     from contextlib import AsyncExitStack
 
-    from chowder_local.accounts.dashboard_sessions import SignIns
+    from chowder_local.accounts.dashboard_sessions import DashboardSessions
     from chowder_local.core.domain import ModelProvider, SandboxId
     from chowder_local.core.model_endpoints import Endpoint
     from chowder_local.core.settings import Settings
-    from chowder_local.core.shutdown import Stopping
+    from chowder_local.core.shutdown import Shutdown
     from chowder_local.engine.connection import EngineAddress
     from chowder_local.engine.engine_facts import EngineFacts
     from chowder_local.engine.networks import SandboxNetworks
     from chowder_local.instances.lifecycle.locks import InstanceLocks
     from chowder_local.instances.monitoring.health import Health
-    from chowder_local.instances.monitoring.usage_samples import Gauges
+    from chowder_local.instances.monitoring.usage_samples import UsageSamples
     from chowder_local.openclaw.config.locks import ConfigLocks
     from chowder_local.relay.service import Relay
     from chowder_local.store.instances import InstanceQueries
@@ -85,11 +85,11 @@ async def open_providers(settings: Settings, stack: AsyncExitStack) -> Forwarder
     )
 
 
-async def read_scripts(settings: Settings) -> Scripts:
+async def read_scripts(settings: Settings) -> ScriptRegistry:
     """Replies for the offline model, of the file that the server is started with."""
     if settings.replies is None:
-        return Scripts()
-    return Scripts(await asyncio.to_thread(reply_files.read, settings.replies))
+        return ScriptRegistry()
+    return ScriptRegistry(await asyncio.to_thread(reply_files.read, settings.replies))
 
 
 def egress_rule(settings: Settings, networks: SandboxNetworks) -> EgressRule:
@@ -116,12 +116,12 @@ def watch_disks(
         group.create_task(watch.run(), name="disk watch")
 
 
-def open_events(stopping: Stopping, stack: AsyncExitStack) -> Events:
+def open_events(shutdown: Shutdown, stack: AsyncExitStack) -> Events:
     """What is told of what happens, until the server stops."""
     events = Events()
     stack.callback(events.close)
     # Who follows them would otherwise hold up the end for as long as it is allowed to.
-    stack.enter_context(stopping.calling(events.close))
+    stack.enter_context(shutdown.on_shutdown(events.close))
     return events
 
 
@@ -180,28 +180,28 @@ def _relay_socket(host: str, known_port: int | None) -> socket.socket:
 
 
 def gateway_at(
-    forwarder: Forwarder, vault: Vault, locks: ConfigLocks, sandbox_id: SandboxId, url: str
+    forwarder: Forwarder, box: SecretBox, locks: ConfigLocks, sandbox_id: SandboxId, url: str
 ) -> Gateway:
     """A sandbox's gateway, with its token."""
-    return Gateway(forwarder, url, vault.gateway_token(sandbox_id), locks.lock_of(sandbox_id))
+    return Gateway(forwarder, url, box.gateway_token(sandbox_id), locks.lock_of(sandbox_id))
 
 
 def open_dashboard(
     settings: Settings,
     engine_facts: Callable[[], Awaitable[EngineFacts]],
     health: Health,
-    gauges: Gauges,
-    sign_ins: SignIns,
+    usage_samples: UsageSamples,
+    dashboard_sessions: DashboardSessions,
 ) -> Dashboard:
     """What the dashboard's pages are made of."""
     assets = Assets()
     return Dashboard(
-        sign_ins=sign_ins,
-        gauges=gauges,
-        checkup=Checkup(settings, health, engine_facts),
+        dashboard_sessions=dashboard_sessions,
+        usage_samples=usage_samples,
+        server_diagnosis=ServerDiagnosis(settings, health, engine_facts),
         assets=assets,
         rendering=Rendering(assets),
-        talks=Talks(),
+        chat_streams=ChatStreams(),
         base_url=f"{settings.client_url}/v1",
         env_command=f'eval "$({program(settings.data_dir)} env)"',
     )

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
     from chowder_local.core.settings import Settings
-    from chowder_local.core.shutdown import Stopping
+    from chowder_local.core.shutdown import Shutdown
     from chowder_local.http.listener import Listener
 
 log = logging.getLogger(__name__)
@@ -102,12 +102,12 @@ async def _serve(
 ) -> None:
     async with app.router.lifespan_context(app) as yielded:
         state = dict(yielded or {})
-        stopping: Stopping = state["services"].stopping
+        shutdown: Shutdown = state["services"].shutdown
         server = listener(
             with_state(app, state),
             grace_s=settings.stop_grace_s,
-            stopping=stopping,
-            bounds=bounds_of_this_process().with_transfers(settings.transfer_timeout_s),
+            shutdown=shutdown,
+            bounds=bounds_of_this_process().with_transfers(settings.transfer_idle_timeout_s),
         )
         # What is there by now stays; to look through it again for garbage would hold up every
         # request for some fifty milliseconds.

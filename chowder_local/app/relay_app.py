@@ -22,9 +22,9 @@ from chowder_local.core.domain import (
 from chowder_local.core.errors.requests import BodiesTooMany, BodyTooLarge, ClientStalled
 from chowder_local.core.errors.upstream import RelayTokenInvalid, StreamBroken
 from chowder_local.http.bodies import check_values, read_body
-from chowder_local.http.body_memory import Budget, give_back
+from chowder_local.http.body_memory import BodyMemory, give_back
 from chowder_local.http.connections import break_off
-from chowder_local.http.origin_guard import Gate
+from chowder_local.http.origin_guard import OriginGuard
 from chowder_local.relay import endpoint_routing
 from chowder_local.relay.calls import ModelCall
 from chowder_local.relay.providers import error_body
@@ -66,7 +66,7 @@ def create_relay_app(relay: Relay, *, max_body_bytes: int = MAX_BODY_BYTES) -> S
             Route("/health", _health),
             Route("/{provider}/{path:path}", calls, methods=["GET", "POST"]),
         ],
-        middleware=[Middleware(Gate, hosts=RELAY_HOSTNAMES, origins=[])],
+        middleware=[Middleware(OriginGuard, hosts=RELAY_HOSTNAMES, origins=[])],
     )
     app.router.redirect_slashes = False
     return app
@@ -82,7 +82,9 @@ class _Calls:
     def __init__(self, relay: Relay, max_body_bytes: int) -> None:
         self._relay = relay
         self._max_body_bytes = max_body_bytes
-        self._budget = Budget(LARGEST_AT_ONCE * max_body_bytes, LARGEST_OF_ONE * max_body_bytes)
+        self._body_memory = BodyMemory(
+            LARGEST_AT_ONCE * max_body_bytes, LARGEST_OF_ONE * max_body_bytes
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -96,7 +98,7 @@ class _Calls:
         if provider is None:
             return await Response(status_code=404)(scope, receive, send)
         try:
-            body = await read_body(request, self._max_body_bytes, self._budget.share(scope))
+            body = await read_body(request, self._max_body_bytes, self._body_memory.share(scope))
             check_values(body)
         except tuple(_UNREAD) as error:
             status = next(_UNREAD[kind] for kind in type(error).__mro__ if kind in _UNREAD)

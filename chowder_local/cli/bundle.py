@@ -17,7 +17,7 @@ from chowder_local import __version__
 from chowder_local.cli.redaction import of_environment, redacted
 from chowder_local.cli.server_process import find_running
 from chowder_local.core.errors import ChowderError
-from chowder_local.core.secrets import Vault
+from chowder_local.core.secrets import SecretBox
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -116,7 +116,7 @@ def _own_secrets(settings: Settings, sandbox_ids: Iterable[str]) -> set[str]:
         found.add(settings.default_key_file.read_text().strip())
     if settings.secret_file.is_file():
         with suppress(ChowderError):
-            vault = Vault.load(settings.secret_file)
+            box = SecretBox.load(settings.secret_file)
             for each in sandbox_ids:
-                found |= {vault.gateway_token(each), vault.relay_token(each)}
+                found |= {box.gateway_token(each), box.relay_token(each)}
     return found

@@ -27,7 +27,7 @@ def dashboard(context: Context, is_opened: bool) -> None:
     It is for the default organization, or for that of CHOWDER_KEY; the key itself is not in it.
     """
     from chowder_local.accounts.dashboard_sessions import sign_in_link
-    from chowder_local.core.secrets import Vault
+    from chowder_local.core.secrets import SecretBox
 
     context.require_local("dashboard")
     settings = context.settings()
@@ -35,7 +35,7 @@ def dashboard(context: Context, is_opened: bool) -> None:
     if running is None:
         raise ServerNotRunning(settings.root_url)
     key = context.key()
-    code = sign_in_link(Vault.load(settings.secret_file), key, datetime.now(UTC))
+    code = sign_in_link(SecretBox.load(settings.secret_file), key, datetime.now(UTC))
     # Behind the #, where a browser keeps it: it is in no request, log or referrer.
     address = f"{running.public_url}/sign-in#code={code}"
     say(address)

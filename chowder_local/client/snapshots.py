@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
 
-class CopyCalls(Transport):
+class SnapshotCalls(Transport):
     """What can be done with copies."""
 
     def snapshots(self, instance_id: str | None = None) -> list[Json]:

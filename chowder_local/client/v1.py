@@ -22,7 +22,7 @@ LONGEST_PAUSE_S = 1.0
 PAUSE_GROWTH = 1.5
 
 
-class HostedCalls(Transport):
+class V1Calls(Transport):
     """The calls under `/v1`."""
 
     def organization(self) -> Json:

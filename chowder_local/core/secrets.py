@@ -46,7 +46,7 @@ def digest(raw_key: str) -> str:
     return hashlib.sha256(raw_key.encode()).hexdigest()
 
 
-class Vault:
+class SecretBox:
     """The data directory's secret: encrypts model keys, derives each sandbox's own tokens."""
 
     def __init__(self, secret: bytes) -> None:

@@ -21,7 +21,7 @@ PREFIX = "CHOWDER_"
 CLIENT_NAMES = frozenset({"CHOWDER_BASE_URL", "CHOWDER_KEY"})
 """Names with our prefix that are the clients', printed by `chowder-local env`."""
 
-_LISTS = {"cors_origins", "allowed_hosts", "providers", "provider_contexts"}
+_LISTS = {"cors_origins", "allowed_hosts", "providers", "provider_context_tokens"}
 
 
 class Settings(BaseModel):
@@ -81,7 +81,7 @@ class Settings(BaseModel):
         180.0, gt=0, description="How long a sandbox may take to be ready."
     )
     boot_concurrency: int = Field(2, ge=1, description="Sandboxes that boot at the same time.")
-    pool_size: int = Field(
+    warm_pool_size: int = Field(
         2, ge=0, description="Blank agents kept ready, where there is memory for them; 0 for none."
     )
     freeze_after_s: float = Field(
@@ -90,15 +90,15 @@ class Settings(BaseModel):
         description="How long a blank agent stays awake before it is frozen; OpenClaw needs a "
         "minute to put its databases away.",
     )
-    max_awake: int | None = Field(
+    max_running: int | None = Field(
         None,
         ge=1,
         description="Agents in memory at once, if not as many as the engine's machine can hold.",
     )
-    release_after_s: float = Field(
+    paused_ttl_s: float = Field(
         900.0, gt=0, description="How long a stopped agent stays in memory; then only on disk."
     )
-    suspend_timeout_s: float = Field(
+    drain_timeout_s: float = Field(
         10.0, gt=0, description="How long a stop waits for the turn that is running."
     )
     stop_grace_s: int = Field(
@@ -139,7 +139,7 @@ class Settings(BaseModel):
         default_factory=dict,
         description="Other model providers: name=URL of an OpenAI-compatible API, with commas.",
     )
-    provider_contexts: dict[str, int] = Field(
+    provider_context_tokens: dict[str, int] = Field(
         default_factory=dict,
         description=(
             "Tokens that their models can be shown, name=tokens or name/model=tokens, with commas."
@@ -156,7 +156,7 @@ class Settings(BaseModel):
     max_body_bytes: int = Field(
         64 * 1024 * 1024, ge=1024, description="Longest request body that the API takes."
     )
-    transfer_timeout_s: float = Field(
+    transfer_idle_timeout_s: float = Field(
         60.0, gt=0, description="How long an upload or download of a file may stand still."
     )
     replies: Path | None = Field(
@@ -190,12 +190,12 @@ class Settings(BaseModel):
             model_endpoints.check_name(name)
         return {name: model_endpoints.checked_url(url) for name, url in named.items()}
 
-    @field_validator("provider_contexts", mode="before")
+    @field_validator("provider_context_tokens", mode="before")
     @classmethod
     def _contexts(cls, given: Any) -> Any:
         return model_endpoints.pairs(given, "tokens") if isinstance(given, tuple) else given
 
-    @field_validator("provider_contexts")
+    @field_validator("provider_context_tokens")
     @classmethod
     def _long_enough(cls, contexts: dict[str, int]) -> dict[str, int]:
         least = model_endpoints.LEAST_CONTEXT_TOKENS
@@ -249,7 +249,7 @@ class Settings(BaseModel):
     def endpoints(self, env: Mapping[str, str]) -> dict[str, model_endpoints.Endpoint]:
         """The other providers by name, with the keys that the environment has for them."""
         return model_endpoints.known(
-            self.providers, self.provider_contexts, env, is_offline=self.offline
+            self.providers, self.provider_context_tokens, env, is_offline=self.offline
         )
 
     @property

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
-class Stopping:
+class Shutdown:
     """Begins once, when no new requests are taken any more, and ends what would never end."""
 
     def __init__(self) -> None:
@@ -24,7 +24,7 @@ class Stopping:
             end()
 
     @contextmanager
-    def calling(self, end: Callable[[], None]) -> Iterator[None]:
+    def on_shutdown(self, end: Callable[[], None]) -> Iterator[None]:
         """Calls `end` if the server stops while inside the block, or has begun to before it."""
         # A callback each, not a task that waits: streams are many, and this happens once.
         mine = object()

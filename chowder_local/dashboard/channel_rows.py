@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from chowder_local.openclaw.channel_table import Channel
     from chowder_local.openclaw.channels import ChannelState
-    from chowder_local.openclaw.qr_login import Scan
+    from chowder_local.openclaw.qr_login import QrLogin
 
 TITLES = {
     "whatsapp": "WhatsApp",
@@ -111,7 +111,7 @@ def seen(lines: Iterable[Line]) -> str:
     return ",".join(f"{each.channel.name}:{each.digest}" for each in lines)
 
 
-def line_of(channel: Channel, state: ChannelState | None, scan: Scan | None) -> Line:
+def line_of(channel: Channel, state: ChannelState | None, scan: QrLogin | None) -> Line:
     """A channel as the page has it; without a state nothing is known of it."""
     status, words = _standing(state, scan)
     is_shown = scan is not None and (state is None or not state.is_connected)
@@ -130,7 +130,7 @@ def line_of(channel: Channel, state: ChannelState | None, scan: Scan | None) -> 
     )
 
 
-def _standing(state: ChannelState | None, scan: Scan | None) -> tuple[str, str]:
+def _standing(state: ChannelState | None, scan: QrLogin | None) -> tuple[str, str]:
     if state is None or not state.is_enabled:
         is_kept = state is not None and state.configured
         return "stopped", "switched off" if is_kept else "not set up"
@@ -145,7 +145,7 @@ def _standing(state: ChannelState | None, scan: Scan | None) -> tuple[str, str]:
     return "provisioning", "trying again" if state.has_failed else "connecting"
 
 
-def _reason(state: ChannelState | None, scan: Scan | None) -> str | None:
+def _reason(state: ChannelState | None, scan: QrLogin | None) -> str | None:
     # As long as there is a code to scan, nothing else is wrong with it.
     if state is None or not state.is_enabled or scan is not None:
         return None

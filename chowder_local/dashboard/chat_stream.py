@@ -39,7 +39,7 @@ WAITING_MAX = 100
 
 
 @dataclass(frozen=True)
-class Talk:
+class ChatStream:
     """A message that waits for its page to listen; a session without a name is the main one."""
 
     instance: Instance
@@ -80,21 +80,21 @@ class Failed:
 Heard = Piece | Whole | ToolCalled | Failed
 
 
-class Talks:
+class ChatStreams:
     """The messages that wait. Each is sent once: a page that asks again gets nothing."""
 
     def __init__(self) -> None:
-        self._waiting: OrderedDict[str, Talk] = OrderedDict()
+        self._waiting: OrderedDict[str, ChatStream] = OrderedDict()
 
-    def add(self, talk: Talk) -> str:
+    def add(self, chat_stream: ChatStream) -> str:
         """Keeps it, under a name that nobody guesses."""
         token = secrets.token_urlsafe(12)
-        self._waiting[token] = talk
+        self._waiting[token] = chat_stream
         while len(self._waiting) > WAITING_MAX:
             self._waiting.popitem(last=False)
         return token
 
-    def take(self, token: str) -> Talk | None:
+    def take(self, token: str) -> ChatStream | None:
         """The message, if it waits there."""
         return self._waiting.pop(token, None)
 
@@ -105,9 +105,11 @@ class Answer(Response):
     Then the agent's run ends, too.
     """
 
-    def __init__(self, talk: Talk, known: Services, encode: Encode, **options: Any) -> None:
+    def __init__(
+        self, chat_stream: ChatStream, known: Services, encode: Encode, **options: Any
+    ) -> None:
         super().__init__()
-        self._talk = talk
+        self._chat_stream = chat_stream
         self._known = known
         self._encode = encode
         self._options = options
@@ -115,10 +117,10 @@ class Answer(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Sends all of it."""
-        told = ClosingStream(self._told(), stopping=self._known.stopping, **self._options)
+        told = ClosingStream(self._told(), shutdown=self._known.shutdown, **self._options)
         async with anyio.create_task_group() as group:
-            group.start_soon(_tools, self._talk, self._known.exchanges, self._news)
-            group.start_soon(_words, self._talk, self._known.conversations, self._news)
+            group.start_soon(_tools, self._chat_stream, self._known.exchanges, self._news)
+            group.start_soon(_words, self._chat_stream, self._known.conversations, self._news)
             await told(scope, receive, send)
             group.cancel_scope.cancel()
 
@@ -137,10 +139,12 @@ class Answer(Response):
 
 
 async def _words(
-    talk: Talk, conversations: Conversations, news: asyncio.Queue[Heard | None]
+    chat_stream: ChatStream, conversations: Conversations, news: asyncio.Queue[Heard | None]
 ) -> None:
     try:
-        async for each in _read(conversations.stream(talk.instance, talk.asked, talk.session)):
+        async for each in _read(
+            conversations.stream(chat_stream.instance, chat_stream.asked, chat_stream.session)
+        ):
             news.put_nowait(each)
     except ChowderError as failure:
         news.put_nowait(Failed(str(failure)))
@@ -152,18 +156,20 @@ async def _words(
         news.put_nowait(None)
 
 
-async def _tools(talk: Talk, exchanges: Exchanges, news: asyncio.Queue[Heard | None]) -> None:
+async def _tools(
+    chat_stream: ChatStream, exchanges: Exchanges, news: asyncio.Queue[Heard | None]
+) -> None:
     """The tools that the agent's model has called since, each as soon as its call is whole."""
-    told = {each.id for each in exchanges.of_instance(talk.instance.id)}
+    told = {each.id for each in exchanges.of_instance(chat_stream.instance.id)}
     with exchanges.watching() as something:
         while True:
             await something.wait()
             something.clear()
-            for each in reversed(list(exchanges.of_instance(talk.instance.id))):
+            for each in reversed(list(exchanges.of_instance(chat_stream.instance.id))):
                 if each.id in told or each.outcome is None:
                     continue
                 told.add(each.id)
-                if each.session_key == talk.session_key:
+                if each.session_key == chat_stream.session_key:
                     body = b"".join(chunk.data for chunk in each.chunks)
                     for call in model_said(wire_of(each.provider), body).calls:
                         news.put_nowait(ToolCalled(call.name, call.arguments_json))

@@ -27,7 +27,7 @@ async def fields(
     request: Request, max_bytes: int = FORM_MAX_BYTES, max_count: int = FIELDS_MAX
 ) -> list[tuple[str, str]]:
     """All of them as they were sent, those that are there several times, too. Raises as `form`."""
-    body = await read_body(request, max_bytes, services(request).budget.share(request.scope))
+    body = await read_body(request, max_bytes, services(request).body_memory.share(request.scope))
     try:
         # A long text would keep everybody else waiting.
         return await asyncio.to_thread(

@@ -31,8 +31,8 @@ def guarded(handler: Handler, *, is_open: bool) -> Handler:
             if not (has_asked_first and _is_from_us(request)):
                 raise ActionRefused
         if not is_open:
-            sign_ins = dashboard(request).sign_ins
-            request.scope["state"]["caller"] = await sign_ins.caller(session(request))
+            dashboard_sessions = dashboard(request).dashboard_sessions
+            request.scope["state"]["caller"] = await dashboard_sessions.caller(session(request))
         return await handler(request)
 
     return checked
@@ -40,7 +40,7 @@ def guarded(handler: Handler, *, is_open: bool) -> Handler:
 
 def session(request: Request) -> str | None:
     """The session that the request's cookie names."""
-    return request.cookies.get(dashboard(request).sign_ins.cookie)
+    return request.cookies.get(dashboard(request).dashboard_sessions.cookie)
 
 
 def _is_from_us(request: Request) -> bool:

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from chowder_local.api.schemas.responses import Message
 from chowder_local.core.domain import ModelProvider
 from chowder_local.core.errors import ChowderError
-from chowder_local.dashboard.chat_stream import Answer, Failed, Talk, ToolCalled, Whole
+from chowder_local.dashboard.chat_stream import Answer, ChatStream, Failed, ToolCalled, Whole
 from chowder_local.dashboard.forms import form
 from chowder_local.dashboard.instance_rows import rows
 from chowder_local.dashboard.rendering import HEADERS
@@ -93,8 +93,8 @@ async def say(request: Request) -> Response:
     ).model_dump(exclude_unset=True)
     # What is wrong with it is told at once.
     await services(request).conversations.check(instance, asked)
-    talk = Talk(instance, typed.session, session_key(typed.session), asked)
-    token = dashboard(request).talks.add(talk)
+    chat_stream = ChatStream(instance, typed.session, session_key(typed.session), asked)
+    token = dashboard(request).chat_streams.add(chat_stream)
     return fragment(request, "said.html", it=instance, text=typed.text, token=token)
 
 
@@ -102,13 +102,17 @@ async def listen(request: Request) -> Response:
     """The answer as it comes: words, the tools that are called, why it failed."""
     instance = await instance_of(request)
     token = request.path_params["token"]
-    talk = dashboard(request).talks.take(token) if request.method == "GET" else None
-    if talk is None or talk.instance.id != instance.id:
+    chat_stream = dashboard(request).chat_streams.take(token) if request.method == "GET" else None
+    if chat_stream is None or chat_stream.instance.id != instance.id:
         # To a browser's stream that says not to ask again.
         return Response(status_code=204, headers=HEADERS)
     encode = partial(_encoded, dashboard(request).rendering)
     return Answer(
-        talk, services(request), encode, media_type=MEDIA_TYPE, headers=HEADERS | EVENT_STREAM
+        chat_stream,
+        services(request),
+        encode,
+        media_type=MEDIA_TYPE,
+        headers=HEADERS | EVENT_STREAM,
     )
 
 

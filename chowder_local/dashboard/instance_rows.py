@@ -76,7 +76,7 @@ async def rows(request: Request, instances: Sequence[Instance]) -> list[Row]:
 def _row(request: Request, instance: Instance, last_call: LastCall | None) -> Row:
     stage, waits = _stage(request, instance)
     is_running = instance.status is InstanceStatus.RUNNING
-    gauge = dashboard(request).gauges.of(instance.id) if is_running else None
+    gauge = dashboard(request).usage_samples.of(instance.id) if is_running else None
     return Row(
         instance=instance,
         stage=stage,
@@ -90,11 +90,11 @@ def _row(request: Request, instance: Instance, last_call: LastCall | None) -> Ro
 def _stage(request: Request, instance: Instance) -> tuple[int | None, str | None]:
     if instance.status is not InstanceStatus.PROVISIONING:
         return None, None
-    boots = services(request).boots
-    if (position := boots.position(instance.id)) is not None:
+    provisioner = services(request).provisioner
+    if (position := provisioner.position(instance.id)) is not None:
         return 0, f"waits for its turn: number {position}"
     # Without a boot under way, the reconciler begins one as soon as it can.
-    return (1, None) if boots.is_under_way(instance.id) else (0, None)
+    return (1, None) if provisioner.is_under_way(instance.id) else (0, None)
 
 
 def _last_calls(exchanges: Iterable[Exchange]) -> dict[InstanceId | None, LastCall]:

@@ -106,8 +106,8 @@ class _Overview:
 
     async def readings(self, marks: Marks) -> None:
         """Marks new readings, and agents that have asked their model something since."""
-        gauges = self._dashboard.gauges
-        with gauges.watching() as news:
+        usage_samples = self._dashboard.usage_samples
+        with usage_samples.watching() as news:
             while True:
                 await news.wait()
                 news.clear()
@@ -173,7 +173,7 @@ class _Overview:
 
     async def _gauged(self) -> list[Instance]:
         found = []
-        for instance_id in self._dashboard.gauges.known():
+        for instance_id in self._dashboard.usage_samples.known():
             try:
                 found.append(
                     await self._known.lifecycle.instance(self._organization_id, instance_id)

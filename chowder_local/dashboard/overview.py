@@ -96,7 +96,7 @@ async def show(request: Request) -> Response:
 
 async def health(request: Request) -> Response:
     """What `doctor` would say now, with its cures."""
-    report, findings = await dashboard(request).checkup.report()
+    report, findings = await dashboard(request).server_diagnosis.report()
     return fragment(request, "health.html", report=report, findings=findings)
 
 

@@ -82,7 +82,7 @@ async def load(request: Request) -> Response:
     instance = await instance_of(request)
     known = services(request)
     form, content = form_of(request), bytearray()
-    body = await read_body(request, known.max_body_bytes, known.budget.share(request.scope))
+    body = await read_body(request, known.max_body_bytes, known.body_memory.share(request.scope))
 
     async def pieces() -> AsyncIterator[bytes]:
         yield body

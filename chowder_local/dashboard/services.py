@@ -13,24 +13,24 @@ from chowder_local.http.services import Services, caller, services
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from chowder_local.accounts.dashboard_sessions import SignIns
+    from chowder_local.accounts.dashboard_sessions import DashboardSessions
     from chowder_local.dashboard.assets import Assets
-    from chowder_local.dashboard.chat_stream import Talks
+    from chowder_local.dashboard.chat_stream import ChatStreams
     from chowder_local.dashboard.rendering import Rendering
-    from chowder_local.diagnostics.server import Checkup
-    from chowder_local.instances.monitoring.usage_samples import Gauges
+    from chowder_local.diagnostics.server import ServerDiagnosis
+    from chowder_local.instances.monitoring.usage_samples import UsageSamples
 
 
 @dataclass(frozen=True)
 class Dashboard:
     """The parts; `env_command` is what prints base URL and key in a shell."""
 
-    sign_ins: SignIns
-    gauges: Gauges
-    checkup: Checkup
+    dashboard_sessions: DashboardSessions
+    usage_samples: UsageSamples
+    server_diagnosis: ServerDiagnosis
     assets: Assets
     rendering: Rendering
-    talks: Talks
+    chat_streams: ChatStreams
     base_url: str
     env_command: str
 

@@ -32,7 +32,7 @@ async def show(request: Request) -> Response:
     """The form; whoever is signed in already is sent on."""
     onward = _onward(request.query_params.get("next"))
     try:
-        await dashboard(request).sign_ins.caller(session(request))
+        await dashboard(request).dashboard_sessions.caller(session(request))
     except SignInNeeded:
         return _asked(request, onward)
     return moved(request, onward)
@@ -43,7 +43,7 @@ async def sign_in(request: Request) -> Response:
     sent = await form(request)
     onward = _onward(sent.get("next"))
     try:
-        begun = await dashboard(request).sign_ins.begin(sent.get("key"))
+        begun = await dashboard(request).dashboard_sessions.begin(sent.get("key"))
     except (KeyMissing, KeyInvalid, OrganizationKeyRequired) as refusal:
         return _asked(request, onward, refusal)
     return _signed_in(request, begun, onward)
@@ -53,7 +53,7 @@ async def follow_link(request: Request) -> Response:
     """Begins a session with the code of a link that `chowder-local dashboard` has printed."""
     sent = await form(request)
     try:
-        begun = await dashboard(request).sign_ins.redeem(sent.get("code", ""))
+        begun = await dashboard(request).dashboard_sessions.redeem(sent.get("code", ""))
     except SignInLinkUsed as refusal:
         return _asked(request, HOME, refusal)
     return _signed_in(request, begun, HOME)
@@ -61,11 +61,15 @@ async def follow_link(request: Request) -> Response:
 
 async def sign_out(request: Request) -> Response:
     """Ends the session for every copy of its cookie."""
-    sign_ins = dashboard(request).sign_ins
-    await sign_ins.end(session(request))
+    dashboard_sessions = dashboard(request).dashboard_sessions
+    await dashboard_sessions.end(session(request))
     answer = moved(request, "/sign-in")
     answer.delete_cookie(
-        sign_ins.cookie, path="/", httponly=True, samesite="strict", secure=_is_https(request)
+        dashboard_sessions.cookie,
+        path="/",
+        httponly=True,
+        samesite="strict",
+        secure=_is_https(request),
     )
     return answer
 
@@ -81,7 +85,7 @@ def _asked(request: Request, onward: str, refusal: ChowderError | None = None) -
 def _signed_in(request: Request, begun: str, onward: str) -> Response:
     answer = moved(request, onward)
     answer.set_cookie(
-        dashboard(request).sign_ins.cookie,
+        dashboard(request).dashboard_sessions.cookie,
         begun,
         max_age=SESSION_LIFE_S,
         path="/",

@@ -92,7 +92,7 @@ class Live(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         told = ClosingStream(
             self._told(),
-            stopping=services(self._request).stopping,
+            shutdown=services(self._request).shutdown,
             media_type=MEDIA_TYPE,
             headers=HEADERS | EVENT_STREAM,
         )
@@ -108,7 +108,7 @@ class Live(Response):
         while True:
             marks = await self._marks.take()
             try:
-                await dashboard(self._request).sign_ins.caller(session(self._request))
+                await dashboard(self._request).dashboard_sessions.caller(session(self._request))
             except SignInNeeded:
                 yield Told(event="signed-out").encoded()
                 return

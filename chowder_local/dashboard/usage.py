@@ -106,7 +106,7 @@ async def show(request: Request) -> Response:
     looked = None
     if wanted.instance:
         looked = await services(request).lifecycle.instance(organization_id, wanted.instance)
-    spent = await services(request).spending.over_time(
+    spent = await services(request).cost_reports.over_time(
         organization_id, span, looked.id if looked else None
     )
     times, groups = _times(spent.span, wanted.range), _groups(spent.models)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from chowder_local.instances.monitoring.health import Health
 
 
-class Checkup:
+class ServerDiagnosis:
     """Looks anew each time it is asked; what it costs are some calls to the engine."""
 
     def __init__(

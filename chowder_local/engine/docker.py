@@ -15,7 +15,7 @@ from chowder_local.core.errors.sandboxes import EngineUnavailable
 from chowder_local.engine import confinement, labels, specs
 from chowder_local.engine.connection import hear, open_client
 from chowder_local.engine.containers import info_of, info_of_row
-from chowder_local.engine.engine_probe import Hearing
+from chowder_local.engine.engine_probe import EngineProbe
 from chowder_local.engine.error_translation import in_words, needing
 from chowder_local.engine.memory import memory_of
 from chowder_local.engine.networks import (
@@ -24,13 +24,13 @@ from chowder_local.engine.networks import (
     leave_networks,
     remake_networks,
 )
-from chowder_local.engine.owned_resources import Own
-from chowder_local.engine.sandbox_ops import Within
+from chowder_local.engine.owned_resources import OwnedResources
+from chowder_local.engine.sandbox_ops import SandboxOps
 from chowder_local.engine.self_container import own_container
 from chowder_local.engine.signals import was_signalled
 from chowder_local.engine.threads import Threads, ensure_awaited
 from chowder_local.engine.volume_archives import Result, put_home, read_home, rework_home
-from chowder_local.engine.volume_job import Beside
+from chowder_local.engine.volume_job import VolumeJobs
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -54,7 +54,7 @@ STOP_TIMEOUT_S = 10
 NOT_PREPARED = "The engine is not prepared yet; try again in a moment."
 
 
-class DockerEngine(Within):
+class DockerEngine(SandboxOps):
     """One server's view of an engine: it sees and touches only what bears the server's labels."""
 
     def __init__(
@@ -65,12 +65,12 @@ class DockerEngine(Within):
         store_id: str,
         timeout_s: float,
     ) -> None:
-        super().__init__(client, address, threads, Own(client, store_id), timeout_s)
+        super().__init__(client, address, threads, OwnedResources(client, store_id), timeout_s)
         self._store_id = store_id
         self._around: specs.Surroundings | None = None
         self._likeness = ""
         self._relay_port: int | None = None
-        self.beside = Beside(client, threads, self._own, self._surroundings, timeout_s)
+        self.beside = VolumeJobs(client, threads, self._own, self._surroundings, timeout_s)
         """Runs programs on the volumes of sandboxes that are still."""
         self._confined = confinement.Confined(client)
 
@@ -81,7 +81,7 @@ class DockerEngine(Within):
     ) -> AsyncIterator[Self]:
         """An engine that has answered once. Raises EngineUnavailable."""
         with (
-            closing(Hearing(partial(hear, address), "engine-hearing")) as hearing,
+            closing(EngineProbe(partial(hear, address), "engine-hearing")) as hearing,
             Threads(thread_count, "engine", hearing) as threads,
         ):
             # A kept connection for each thread, or the SDK would throw the surplus away.

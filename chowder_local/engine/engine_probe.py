@@ -16,7 +16,7 @@ REST_S = 1.0
 """How long a question that had no answer is not put again, or callers in a row would all wait."""
 
 
-class Hearing:
+class EngineProbe:
     """Asks a question that any engine answers at once, in a thread of its own.
 
     The question must be bounded in time by itself; it raises EngineUnavailable.

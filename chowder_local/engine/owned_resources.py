@@ -26,7 +26,7 @@ IN_USE_TIMEOUT_S = 5.0
 IN_USE_INTERVAL_S = 0.1
 
 
-class Own:
+class OwnedResources:
     """What bears this data directory's labels; all calls block."""
 
     def __init__(self, client: docker.DockerClient, store_id: str) -> None:

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
     import docker
 
-    from chowder_local.engine.owned_resources import Own
+    from chowder_local.engine.owned_resources import OwnedResources
 
 
 def usage_of(
-    client: docker.DockerClient, own: Own, sandbox_ids: Collection[SandboxId]
+    client: docker.DockerClient, own: OwnedResources, sandbox_ids: Collection[SandboxId]
 ) -> Iterator[tuple[SandboxId, SandboxUsage]]:
     """What those that are there take; blocks."""
     for sandbox_id in sandbox_ids:

@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from chowder_local.core.domain import SandboxId, SandboxUsage
     from chowder_local.engine.connection import EngineAddress
     from chowder_local.engine.engine_facts import EngineFacts
-    from chowder_local.engine.owned_resources import Own
+    from chowder_local.engine.owned_resources import OwnedResources
     from chowder_local.engine.threads import Threads
 
 
-class Within:
+class SandboxOps:
     """A part of the engine; what is within must bear the server's labels."""
 
     def __init__(
@@ -36,7 +36,7 @@ class Within:
         client: docker.DockerClient,
         address: EngineAddress,
         threads: Threads,
-        own: Own,
+        own: OwnedResources,
         timeout_s: float,
     ) -> None:
         self._client = client

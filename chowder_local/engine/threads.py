@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar
 
 from chowder_local.core.errors.sandboxes import EngineUnavailable
-from chowder_local.engine.engine_probe import Hearing
+from chowder_local.engine.engine_probe import EngineProbe
 from chowder_local.engine.workers import Workers
 
 if TYPE_CHECKING:
@@ -34,10 +34,14 @@ class Threads:
     """
 
     def __init__(
-        self, size: int, name: str, hearing: Hearing | None = None, patience_s: float = PATIENCE_S
+        self,
+        size: int,
+        name: str,
+        hearing: EngineProbe | None = None,
+        patience_s: float = PATIENCE_S,
     ) -> None:
         self._pool = Workers(size, name)
-        self._hearing = hearing or Hearing(str, f"{name}-hearing")
+        self._hearing = hearing or EngineProbe(str, f"{name}-hearing")
         self._patience_s = patience_s
         self.failure_count = 0
         """How many calls the engine did not do."""

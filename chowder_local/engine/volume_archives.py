@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from docker.models.containers import Container
 
     from chowder_local.core.domain import SandboxId
-    from chowder_local.engine.owned_resources import Own
+    from chowder_local.engine.owned_resources import OwnedResources
 
 Result = TypeVar("Result")
 
@@ -28,7 +28,10 @@ CHUNK_BYTES = 1024 * 1024
 
 
 def read_home(
-    own: Own, sandbox_id: SandboxId, image: str, work: Callable[[Iterator[bytes]], Result]
+    own: OwnedResources,
+    sandbox_id: SandboxId,
+    image: str,
+    work: Callable[[Iterator[bytes]], Result],
 ) -> Result:
     """What `work` makes of the archive. Blocking; raises SandboxMissing, and the SDK's errors.
 

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from docker.models.containers import Container
 
     from chowder_local.core.domain import SandboxId
-    from chowder_local.engine.owned_resources import Own
+    from chowder_local.engine.owned_resources import OwnedResources
     from chowder_local.engine.threads import Threads
 
 _STREAMS = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
 
 
-class Beside:
+class VolumeJobs:
     """Runs each program in a container of its own, which is gone afterwards.
 
     What a program of a sandbox may be asked is asked of it in the same way.
@@ -36,7 +36,7 @@ class Beside:
         self,
         client: docker.DockerClient,
         threads: Threads,
-        own: Own,
+        own: OwnedResources,
         around: Callable[[], specs.Surroundings],
         timeout_s: float,
     ) -> None:

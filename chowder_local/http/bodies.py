@@ -58,7 +58,7 @@ async def parse(
     Raises InputInvalid, BodyTooLarge, BodyEncodingUnknown, BodiesTooMany, ClientStalled.
     """
     known = services(request)
-    share = known.budget.share(request.scope)
+    share = known.body_memory.share(request.scope)
     limit_bytes = min(known.max_body_bytes, max_bytes or known.max_body_bytes)
     body = await read_body(request, limit_bytes, share)
     encoding = request.headers.get("Content-Encoding", "").strip().lower()
@@ -107,11 +107,11 @@ async def read_body(
     It is held in the share, which is the caller's to give back. Raises BodyTooLarge,
     BodiesTooMany, ClientStalled, and ClientDisconnect if the client leaves.
     """
-    body, budget, loop = bytearray(), share.budget, asyncio.get_running_loop()
+    body, body_memory, loop = bytearray(), share.body_memory, asyncio.get_running_loop()
     began_s = loop.time()
     try:
         async with asyncio.timeout_at(began_s + patience_s) as deadline:
-            with budget.reading(share, deadline):
+            with body_memory.reading(share, deadline):
                 async for chunk in request.stream():
                     body += chunk
                     # Counted, not believed: Content-Length may be absent or a lie.
@@ -125,11 +125,11 @@ async def read_body(
                         began_s += loop.time() - waits_since_s
                     # Who sends a byte now and then would otherwise be waited for all day.
                     due_s = began_s + patience_s + len(body) / SLOWEST_BYTES_PER_S
-                    deadline.reschedule(budget.latest_s(share, due_s))
+                    deadline.reschedule(body_memory.latest_s(share, due_s))
     except TimeoutError:
         is_in_the_way = loop.time() < began_s + patience_s + len(body) / SLOWEST_BYTES_PER_S
         raise (
-            BodiesTooMany(budget.total_bytes) if is_in_the_way else ClientStalled(patience_s)
+            BodiesTooMany(body_memory.total_bytes) if is_in_the_way else ClientStalled(patience_s)
         ) from None
     share.shrink(len(body))
     return bytes(body)
@@ -145,8 +145,8 @@ async def _decoded(body: bytes, encoding: str, limit_bytes: int, share: Share) -
         content = decoder.decompress(body, min(FIRST_DECODED_BYTES, limit_bytes))
         if not decoder.eof:
             await share.grow(len(body) + limit_bytes)
-            rest, room = decoder.unconsumed_tail, limit_bytes + 1 - len(content)
-            content += await asyncio.to_thread(decoder.decompress, rest, room)
+            rest, capacity = decoder.unconsumed_tail, limit_bytes + 1 - len(content)
+            content += await asyncio.to_thread(decoder.decompress, rest, capacity)
     except zlib.error:
         raise _invalid(
             f"The body is not {encoding}, as its Content-Encoding says", NOT_JSON

@@ -23,7 +23,7 @@ WAIT_S = 30.0
 _SHARE = "chowder.share"
 
 
-class Budget:
+class BodyMemory:
     """So many bytes for bodies that are longer than a little; the first to come is served first.
 
     `of_one` of them at most are for clients of the same address.
@@ -118,7 +118,7 @@ class Budget:
 class Share:
     """What one body holds."""
 
-    budget: Budget
+    body_memory: BodyMemory
     owner: str
     held: int = 0
     since_s: float = 0.0
@@ -131,13 +131,13 @@ class Share:
     async def grow(self, length: int) -> None:
         """Waits until the body may be so long. Raises BodiesTooMany."""
         if length > self.room_bytes:
-            await self.budget.take(self, length - self.held)
+            await self.body_memory.take(self, length - self.held)
 
     def shrink(self, length: int) -> None:
         """Gives back what a body of this length does not need."""
         kept = length if length > UNCOUNTED_BYTES else 0
         if self.held > kept:
-            self.budget.give(self, self.held - kept)
+            self.body_memory.give(self, self.held - kept)
 
 
 @dataclass(eq=False)

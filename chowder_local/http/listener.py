@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 
 from chowder_local.core.errors.process import PortTaken, SettingsInvalid
-from chowder_local.core.shutdown import Stopping
+from chowder_local.core.shutdown import Shutdown
 from chowder_local.core.tasks import owned_tasks
 from chowder_local.http.connections import Bounds, Connection, bounds_of_this_process
 
@@ -49,9 +49,9 @@ def bound_socket(host: str, port: int) -> socket.socket:
 class Listener(uvicorn.Server):
     """A uvicorn server that leaves signals to whoever runs the process, and tells streams."""
 
-    def __init__(self, config: uvicorn.Config, stopping: Stopping) -> None:
+    def __init__(self, config: uvicorn.Config, shutdown: Shutdown) -> None:
         super().__init__(config)
-        self._stopping = stopping
+        self._shutdown = shutdown
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -77,7 +77,7 @@ class Listener(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Takes no new connections, ends streams, lets the rest end, and cuts off what does not."""
         # Whoever is told gets to run only after uvicorn has closed its sockets.
-        self._stopping.begin()
+        self._shutdown.begin()
         await super().shutdown(sockets)
         if cut := set(self.server_state.tasks):
             # uvicorn tells them to end and does not wait until they have.
@@ -88,7 +88,7 @@ def listener(
     app: ASGIApp,
     *,
     grace_s: int = GRACE_S,
-    stopping: Stopping | None = None,
+    shutdown: Shutdown | None = None,
     bounds: Bounds | None = None,
 ) -> Listener:
     """A server for the app, with the settings that all of ours have in common.
@@ -110,7 +110,7 @@ def listener(
             proxy_headers=False,
             timeout_graceful_shutdown=grace_s,
         ),
-        stopping or Stopping(),
+        shutdown or Shutdown(),
     )
 
 

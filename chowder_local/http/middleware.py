@@ -22,7 +22,7 @@ from chowder_local.http import error_rendering
 from chowder_local.http.audit import audit_words
 from chowder_local.http.body_memory import give_back
 from chowder_local.http.headers import fields_of
-from chowder_local.http.origin_guard import LOOPBACK_ORIGIN, Gate
+from chowder_local.http.origin_guard import LOOPBACK_ORIGIN, OriginGuard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -76,7 +76,7 @@ def stack(
             max_age=600,
         ),
         # Inside of CORS, so that a page which may call can read what it did wrong.
-        Middleware(Gate, hosts=hosts, origins=cors_origins),
+        Middleware(OriginGuard, hosts=hosts, origins=cors_origins),
         Middleware(Failures, error_page),
     ]
 
@@ -126,7 +126,7 @@ class Failures:
         except asyncio.CancelledError:
             # Only a server that stops does that, to requests which have outlasted its grace.
             if not has_begun:
-                await error_rendering.stopping(scope)(scope, receive, send)
+                await error_rendering.shutdown(scope)(scope, receive, send)
         except Exception as raised:
             if has_begun:
                 log.exception("a defect of ours")

@@ -24,7 +24,7 @@ _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 _AUTHORITY = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^:/@\s]+))(?::\d*)?", re.IGNORECASE)
 
 
-class Gate:
+class OriginGuard:
     """Refuses before anything has an effect.
 
     A page that has its own name lead to us, by a rebinding of DNS, is of our origin to its browser,

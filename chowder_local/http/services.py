@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from chowder_local.accounts.authentication import Authentication
-    from chowder_local.accounts.cost_report import Spending
+    from chowder_local.accounts.cost_report import CostReports
     from chowder_local.accounts.keys import Keys
     from chowder_local.accounts.organizations import Organizations
     from chowder_local.accounts.subscriptions import Subscriptions
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
     from chowder_local.core.events import Events
     from chowder_local.core.fault_injection import Faults
     from chowder_local.core.metrics import Metrics
-    from chowder_local.core.secrets import Vault
-    from chowder_local.core.shutdown import Stopping
-    from chowder_local.http.body_memory import Budget
+    from chowder_local.core.secrets import SecretBox
+    from chowder_local.core.shutdown import Shutdown
+    from chowder_local.http.body_memory import BodyMemory
     from chowder_local.instances.configuration.editing import ConfigEditing
     from chowder_local.instances.conversations.idempotency import IdempotentMessages
     from chowder_local.instances.conversations.service import Conversations
     from chowder_local.instances.conversations.session_names import SessionNames
-    from chowder_local.instances.conversations.transcripts import Reading
+    from chowder_local.instances.conversations.transcripts import ConversationReader
     from chowder_local.instances.engine_protocol import Engine
     from chowder_local.instances.lifecycle.egress import EgressChanges
-    from chowder_local.instances.lifecycle.organization_reset import Resets
-    from chowder_local.instances.lifecycle.provisioner import Boots
+    from chowder_local.instances.lifecycle.organization_reset import OrganizationReset
+    from chowder_local.instances.lifecycle.provisioner import Provisioner
     from chowder_local.instances.lifecycle.service import Lifecycle
     from chowder_local.instances.monitoring.health import Health
     from chowder_local.instances.snapshots.exports import Exports
@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     from chowder_local.openclaw.files import Files
     from chowder_local.openclaw.skills import Skills
     from chowder_local.relay.call_log import Exchanges
-    from chowder_local.relay.recordings.registry import Recordings
-    from chowder_local.relay.scripts.registry import Scripts
+    from chowder_local.relay.recordings.registry import RecordingRegistry
+    from chowder_local.relay.scripts.registry import ScriptRegistry
 
 
 @dataclass(frozen=True)
@@ -54,34 +54,34 @@ class Services:
     authentication: Authentication
     keys: Keys
     subscriptions: Subscriptions
-    spending: Spending
+    cost_reports: CostReports
     lifecycle: Lifecycle
     egress: EgressChanges
     snapshots: Snapshots
     forks: Forks
     exports: Exports
-    boots: Boots
+    provisioner: Provisioner
     conversations: Conversations
     idempotency: IdempotentMessages
-    reading: Reading
+    reading: ConversationReader
     files: Files
     skills: Skills
     channels: Channels
     config_editing: ConfigEditing
     engine: Engine
     health: Health
-    scripts: Scripts
-    recordings: Recordings
+    scripts: ScriptRegistry
+    recordings: RecordingRegistry
     exchanges: Exchanges
     session_names: SessionNames
     events: Events
     faults: Faults
-    resets: Resets
+    organization_reset: OrganizationReset
     metrics: Metrics
-    vault: Vault
-    stopping: Stopping
+    box: SecretBox
+    shutdown: Shutdown
     max_body_bytes: int
-    budget: Budget
+    body_memory: BodyMemory
 
 
 def services(request: Request) -> Services:

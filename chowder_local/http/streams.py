@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from starlette.types import Receive, Scope, Send
 
-    from chowder_local.core.shutdown import Stopping
+    from chowder_local.core.shutdown import Shutdown
 
 log = logging.getLogger(__name__)
 
@@ -45,12 +45,12 @@ class ClosingStream(StreamingResponse):
         self,
         content: AsyncIterator[bytes],
         *,
-        stopping: Stopping | None = None,
+        shutdown: Shutdown | None = None,
         ends_itself: bool = False,
         **options: Any,
     ) -> None:
         super().__init__(content, **options)
-        self._stopping = stopping
+        self._shutdown = shutdown
         self._ends_itself = ends_itself
         self._first = b""
 
@@ -59,7 +59,7 @@ class ClosingStream(StreamingResponse):
         chunks: AsyncGenerator[bytes, None] = self.body_iterator  # type: ignore[assignment]  # ours is one
         async with aclosing(chunks):
             first = await while_connected(
-                Request(scope, receive), lambda: anext(chunks, b""), self._stopping
+                Request(scope, receive), lambda: anext(chunks, b""), self._shutdown
             )
             if first is None:
                 await Response(status_code=CLIENT_CLOSED_REQUEST)(scope, receive, send)
@@ -74,8 +74,11 @@ class ClosingStream(StreamingResponse):
 
     async def stream_response(self, send: Send) -> None:
         """Sends all chunks, or those up to the server's end."""
-        stops = None if self._ends_itself else self._stopping
-        with anyio.CancelScope() as scope, stops.calling(scope.cancel) if stops else nullcontext():
+        stops = None if self._ends_itself else self._shutdown
+        with (
+            anyio.CancelScope() as scope,
+            stops.on_shutdown(scope.cancel) if stops else nullcontext(),
+        ):
             await send(
                 {
                     "type": "http.response.start",
@@ -90,12 +93,12 @@ class ClosingStream(StreamingResponse):
 
 
 def event_stream(
-    events: AsyncIterator[bytes], *, stopping: Stopping | None = None, ends_itself: bool = False
+    events: AsyncIterator[bytes], *, shutdown: Shutdown | None = None, ends_itself: bool = False
 ) -> ClosingStream:
     """Server-sent events."""
     return ClosingStream(
         events,
-        stopping=stopping,
+        shutdown=shutdown,
         ends_itself=ends_itself,
         media_type="text/event-stream",
         headers=EVENT_STREAM,
@@ -103,7 +106,7 @@ def event_stream(
 
 
 async def while_connected(
-    request: Request, call: Callable[[], Awaitable[T]], stopping: Stopping | None = None
+    request: Request, call: Callable[[], Awaitable[T]], shutdown: Shutdown | None = None
 ) -> T | None:
     """The call's result; None if the client went away first, and then the call was cancelled.
 
@@ -119,7 +122,7 @@ async def while_connected(
 
     async with anyio.create_task_group() as group:
         group.start_soon(watch, group.cancel_scope)
-        with stopping.calling(group.cancel_scope.cancel) if stopping else nullcontext():
+        with shutdown.on_shutdown(group.cancel_scope.cancel) if shutdown else nullcontext():
             try:
                 result = await call()
             except Exception as raised:  # noqa: BLE001 - carried out; the group would wrap it
@@ -127,6 +130,6 @@ async def while_connected(
         group.cancel_scope.cancel()
     if failure is not None:
         raise failure
-    if result is None and stopping is not None and stopping.has_begun:
+    if result is None and shutdown is not None and shutdown.has_begun:
         raise ServerStopping
     return result

@@ -21,7 +21,7 @@ from chowder_local.core.errors.requests import InputInvalid
 from chowder_local.openclaw import untrusted_json
 from chowder_local.openclaw.channel_table import CHANNELS, ConnectionType, missing, settings
 from chowder_local.openclaw.config.agent_config import merged, patch
-from chowder_local.openclaw.qr_login import Scans
+from chowder_local.openclaw.qr_login import QrLogins
 from chowder_local.openclaw.sandbox_exec import Program
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from chowder_local.core.domain import Instance, SandboxId
     from chowder_local.openclaw.channel_table import Channel
     from chowder_local.openclaw.gateway import Gateway
-    from chowder_local.openclaw.qr_login import Scan
+    from chowder_local.openclaw.qr_login import QrLogin
     from chowder_local.openclaw.sandbox_exec import Processes
 
 CONNECT_TIMEOUT_S = 15.0
@@ -136,7 +136,7 @@ class Channels:
     ) -> None:
         self._approving = Program(processes, "approve.mjs")
         self._gateway_of = gateway_of
-        self._scans = Scans(group)
+        self._scans = QrLogins(group)
         self._connect_timeout_s = connect_timeout_s
 
     async def enabled(self, instance: Instance) -> Mapping[str, bool]:
@@ -151,7 +151,7 @@ class Channels:
         status = await gateway.call("channels.status", {})
         return [_state_of(channel, configured, status) for channel in CHANNELS.values()]
 
-    def scan(self, instance: Instance, channel: Channel) -> Scan | None:
+    def scan(self, instance: Instance, channel: Channel) -> QrLogin | None:
         """The QR code that was made for a channel, until somebody has scanned it."""
         return self._scans.of(instance.sandbox_id, channel.name)
 

@@ -26,7 +26,7 @@ _PNG = "data:image/png;base64,"
 
 
 @dataclass
-class Scan:
+class QrLogin:
     """A QR code as a data URL, OpenClaw's words about it, and whether it is void by now."""
 
     qr: str
@@ -34,14 +34,14 @@ class Scan:
     is_over: bool = False
 
 
-class Scans:
+class QrLogins:
     """The latest code of each channel. OpenClaw connects it for whoever waits, and only then."""
 
     def __init__(self, group: asyncio.TaskGroup) -> None:
         self._group = group
-        self._scans: dict[tuple[SandboxId, str], Scan] = {}
+        self._scans: dict[tuple[SandboxId, str], QrLogin] = {}
 
-    def of(self, sandbox_id: SandboxId, channel: str) -> Scan | None:
+    def of(self, sandbox_id: SandboxId, channel: str) -> QrLogin | None:
         """The code that waits to be scanned, or the one that nobody has scanned in time."""
         return self._scans.get((sandbox_id, channel))
 
@@ -55,7 +55,7 @@ class Scans:
             known.qr, known.message = qr, message
             self._scans[sandbox_id, channel] = known
             return
-        scan = self._scans[sandbox_id, channel] = Scan(qr, message)
+        scan = self._scans[sandbox_id, channel] = QrLogin(qr, message)
         while len(self._scans) > KEPT:
             del self._scans[next(iter(self._scans))]
         self._group.create_task(
@@ -66,7 +66,7 @@ class Scans:
         """Nobody wants to see it any more."""
         self._scans.pop((sandbox_id, channel), None)
 
-    async def _followed(self, key: tuple[SandboxId, str], gateway: Gateway, scan: Scan) -> None:
+    async def _followed(self, key: tuple[SandboxId, str], gateway: Gateway, scan: QrLogin) -> None:
         is_scanned = False
         with contained(f"sandbox {key[0]}: waiting for a scan"):
             try:
@@ -78,7 +78,7 @@ class Scans:
             del self._scans[key]
 
 
-async def _is_scanned(gateway: Gateway, channel: str, scan: Scan) -> bool:
+async def _is_scanned(gateway: Gateway, channel: str, scan: QrLogin) -> bool:
     ends_s = time.monotonic() + SCAN_TIMEOUT_S
     while (asked_s := time.monotonic()) < ends_s:
         question = {"channel": channel, "timeoutMs": int(SCAN_CALL_S * 1000)}

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Loan:
+class Credential:
     """Who calls, nobody if it is a spare, and with whose key.
 
     None if none is set, "" for a provider that wants none.
@@ -26,10 +26,10 @@ class Loan:
     key: str | None
 
 
-class Lender(Protocol):
+class CredentialResolver(Protocol):
     """Knows which organization's key a sandbox may use."""
 
-    async def lend(self, relay_token: str, provider: str) -> Loan:
+    async def lend(self, relay_token: str, provider: str) -> Credential:
         """The loan for a call; raises RelayTokenInvalid for a token that is not ours."""
 
 

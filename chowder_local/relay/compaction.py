@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from chowder_local.core.domain import ModelProvider, SandboxId
     from chowder_local.core.errors.upstream import ProviderFailed
     from chowder_local.relay.calls import ModelAnswer, ModelCall
-    from chowder_local.relay.failure_markers import FailureLog
+    from chowder_local.relay.failure_markers import FailureMarkers
 
 MAX_CALLS = 12
 """A summary of each of three parts and one of all, the latest turn, and everything once more."""
@@ -59,7 +59,7 @@ class Compactions:
     def __init__(
         self,
         timeout_s: float,
-        failures: FailureLog,
+        failures: FailureMarkers,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._timeout_s = timeout_s

@@ -26,7 +26,7 @@ class _Entry(NamedTuple):
     at_s: float
 
 
-class FailureLog:
+class FailureMarkers:
     """The latest failures by their markers, which nobody can guess."""
 
     def __init__(self, capacity: int = 1024, clock_s: Callable[[], float] = time.monotonic) -> None:

@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 
     from chowder_local.core.domain import InstanceId
     from chowder_local.relay.call_log import Exchange
-    from chowder_local.relay.calls import Loan, ModelAnswer, ModelCall
+    from chowder_local.relay.calls import Credential, ModelAnswer, ModelCall
     from chowder_local.relay.offline.conversation import Reply
     from chowder_local.relay.offline.model import Question
     from chowder_local.relay.recordings.player import Playback
-    from chowder_local.relay.recordings.registry import Recordings
-    from chowder_local.relay.scripts.registry import Scripted, Scripts
+    from chowder_local.relay.recordings.registry import RecordingRegistry
+    from chowder_local.relay.scripts.registry import Scripted, ScriptRegistry
 
     NameOf = Callable[[InstanceId, str], "SessionName | None"]
 
@@ -50,25 +50,32 @@ class SessionName:
 class LocalModel:
     """Answers model calls; `name_of` tells from OpenClaw's key what a session is called."""
 
-    def __init__(self, scripts: Scripts, recordings: Recordings, name_of: NameOf) -> None:
+    def __init__(
+        self, scripts: ScriptRegistry, recordings: RecordingRegistry, name_of: NameOf
+    ) -> None:
         self._scripts = scripts
         self._recordings = recordings
         self._name_of = name_of
 
-    def is_meant(self, loan: Loan) -> bool:
+    def is_meant(self, credential: Credential) -> bool:
         """Whether a call is for this model, and not for a provider."""
-        return loan.key == OFFLINE_KEY or self._recordings.playback(loan.instance_id) is not None
+        return (
+            credential.key == OFFLINE_KEY
+            or self._recordings.playback(credential.instance_id) is not None
+        )
 
-    async def answer(self, call: ModelCall, loan: Loan, exchange: Exchange) -> ModelAnswer:
+    async def answer(
+        self, call: ModelCall, credential: Credential, exchange: Exchange
+    ) -> ModelAnswer:
         """The answer, which may be a failure such as a provider's."""
         exchange.source = "offline"
         asked = offline.asked(call.wire, call.path, call.query, call.body, int(time.time()))
         if isinstance(asked, OfflineAnswer):
             return _made(asked)
-        if (playback := self._recordings.playback(loan.instance_id)) is not None:
+        if (playback := self._recordings.playback(credential.instance_id)) is not None:
             exchange.source = "recording"
             return await _replayed(call, playback, Asked.of(call.provider, asked.conversation))
-        scripted = await self._scripted(call, loan, exchange, asked)
+        scripted = await self._scripted(call, credential, exchange, asked)
         if scripted is None:
             return _made(asked.answered(decide(asked.conversation)))
         exchange.source = f"script: {scripted.rule}"
@@ -76,16 +83,18 @@ class LocalModel:
         return _scripted(call, asked, scripted.played.answer, is_retry=bool(exchange.tries))
 
     async def _scripted(
-        self, call: ModelCall, loan: Loan, exchange: Exchange, asked: Question
+        self, call: ModelCall, credential: Credential, exchange: Exchange, asked: Question
     ) -> Scripted | None:
         """What a script says to a message; what OpenClaw asks on its own no script is about."""
-        if loan.organization_id is None or loan.instance_id is None:
+        if credential.organization_id is None or credential.instance_id is None:
             return None
         conversation = asked.conversation
         key = exchange.session_key
-        if key is None or not self._scripts.in_force(loan.organization_id, loan.instance_id):
+        if key is None or not self._scripts.in_force(
+            credential.organization_id, credential.instance_id
+        ):
             return None
-        session = self._name_of(loan.instance_id, key)
+        session = self._name_of(credential.instance_id, key)
         ask = matching.ask(
             call.provider,
             conversation,
@@ -93,7 +102,7 @@ class LocalModel:
             is_session_known=session is not None,
         )
         return await self._scripts.answer(
-            loan.organization_id, loan.instance_id, ask, conversation.digest
+            credential.organization_id, credential.instance_id, ask, conversation.digest
         )
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
     from datetime import datetime
 
-    from chowder_local.relay.calls import Loan, ModelCall
+    from chowder_local.relay.calls import Credential, ModelCall
 
 
 class Ledger(Protocol):
@@ -31,7 +31,12 @@ class Metering:
         self._clock = clock
 
     async def of(
-        self, call: ModelCall, loan: Loan, chunks: AsyncGenerator[bytes, None], *, is_billed: bool
+        self,
+        call: ModelCall,
+        credential: Credential,
+        chunks: AsyncGenerator[bytes, None],
+        *,
+        is_billed: bool,
     ) -> AsyncGenerator[bytes, None]:
         """The same pieces; whether a provider is paid for them is `is_billed`."""
         meter = Meter(call.wire)
@@ -41,14 +46,16 @@ class Metering:
                     meter.feed(chunk)
                     yield chunk
         finally:
-            self._count(call, loan, meter, is_billed=is_billed)
+            self._count(call, credential, meter, is_billed=is_billed)
 
-    def _count(self, call: ModelCall, loan: Loan, meter: Meter, *, is_billed: bool) -> None:
+    def _count(
+        self, call: ModelCall, credential: Credential, meter: Meter, *, is_billed: bool
+    ) -> None:
         # Not before the end, when nobody waits for it any more.
-        if loan.instance_id is None:
+        if credential.instance_id is None:
             return
         kind = Kind(
-            loan.instance_id,
+            credential.instance_id,
             self._clock().date(),
             session_key_of(call.wire, call.body) or ELSEWHERE,
             call.provider,

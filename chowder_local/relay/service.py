@@ -39,9 +39,9 @@ if TYPE_CHECKING:
     from chowder_local.core.metrics import Metrics
     from chowder_local.core.model_endpoints import Endpoint
     from chowder_local.relay.call_log import Exchange, Exchanges
-    from chowder_local.relay.calls import Lender, Loan, ModelCall
+    from chowder_local.relay.calls import Credential, CredentialResolver, ModelCall
     from chowder_local.relay.compaction import Compaction, Compactions
-    from chowder_local.relay.failure_markers import FailureLog
+    from chowder_local.relay.failure_markers import FailureMarkers
     from chowder_local.relay.local_model import LocalModel
     from chowder_local.relay.metering import Metering
     from chowder_local.relay.recordings.recorder import Recorder
@@ -68,11 +68,11 @@ class Relay:
     def __init__(
         self,
         *,
-        lender: Lender,
+        resolver: CredentialResolver,
         base_urls: Mapping[str, str],
         endpoints: Mapping[str, Endpoint],
         forwarder: Forwarder,
-        failures: FailureLog,
+        failures: FailureMarkers,
         events: Events,
         metrics: Metrics,
         exchanges: Exchanges,
@@ -82,7 +82,7 @@ class Relay:
         compactions: Compactions,
         recorder: Recorder | None = None,
     ) -> None:
-        self._lender = lender
+        self._resolver = resolver
         self._base_urls = {**base_urls, **{each.name: each.url for each in endpoints.values()}}
         self._endpoints = endpoints
         self._forwarder = forwarder
@@ -107,49 +107,51 @@ class Relay:
         if token is None:
             raise RelayTokenInvalid
         try:
-            loan = await self._lender.lend(token, call.provider)
+            credential = await self._resolver.lend(token, call.provider)
         except RelayTokenInvalid:
             raise
         except Exception as problem:  # noqa: BLE001 - logged, and told to the message's client
             marker = self._failures.remember(_unexpected(call, None, problem), None)
             return _marked(call, marker)
-        request_context.of_instance(loan.instance_id)
-        exchange = self._begin(call, loan, fields)
-        if loan.key is None:
-            return self._failed(call, loan, exchange, "keyless", self._unlent(call))
-        if self._session_watch.is_lost(loan.sandbox_id, call.wire, call.body):
-            return self._forgotten(call, loan, exchange)
-        return await self._made(call, loan, exchange, loan.key)
+        request_context.of_instance(credential.instance_id)
+        exchange = self._begin(call, credential, fields)
+        if credential.key is None:
+            return self._failed(call, credential, exchange, "keyless", self._unlent(call))
+        if self._session_watch.is_lost(credential.sandbox_id, call.wire, call.body):
+            return self._forgotten(call, credential, exchange)
+        return await self._made(call, credential, exchange, credential.key)
 
-    async def _made(self, call: ModelCall, loan: Loan, exchange: Exchange, key: str) -> ModelAnswer:
+    async def _made(
+        self, call: ModelCall, credential: Credential, exchange: Exchange, key: str
+    ) -> ModelAnswer:
         """What comes of a call that may be made."""
         compaction = None
         if call.provider in self._endpoints:
-            compaction = self._compactions.of_call(call, exchange.turn_id, loan.sandbox_id)
+            compaction = self._compactions.of_call(call, exchange.turn_id, credential.sandbox_id)
         try:
             if compaction is not None:
                 self._compactions.count(call, compaction)
-            return await self._answer(call, loan, exchange, key, compaction)
+            return await self._answer(call, credential, exchange, key, compaction)
         except (ContextLengthExceeded, ProviderFailed) as failed:
-            return self._failed(call, loan, exchange, "refused", failed)
+            return self._failed(call, credential, exchange, "refused", failed)
         except Exception as problem:  # noqa: BLE001 - logged, and told to the message's client
-            failure = _unexpected(call, loan, problem)
-            return self._failed(call, loan, exchange, "failed", failure)
+            failure = _unexpected(call, credential, problem)
+            return self._failed(call, credential, exchange, "failed", failure)
 
     async def _answer(
         self,
         call: ModelCall,
-        loan: Loan,
+        credential: Credential,
         exchange: Exchange,
         key: str,
         compaction: Compaction | None,
     ) -> ModelAnswer:
-        is_local = self._local_model.is_meant(loan)
+        is_local = self._local_model.is_meant(credential)
         try:
-            answer = await self._bounded(call, loan, exchange, key, compaction)
+            answer = await self._bounded(call, credential, exchange, key, compaction)
         except UpstreamFailed as failed:
             failure = ProviderFailed(call.provider, None, self._words(call, failed))
-            return self._failed(call, loan, exchange, "unreachable", failure)
+            return self._failed(call, credential, exchange, "unreachable", failure)
         exchange.status = answer.status
         exchange.content_type = dict(answer.headers).get("content-type", "")
         recorder = None if is_local else self._recorder
@@ -157,20 +159,20 @@ class Relay:
             failure = await _failure(call, answer, "" if is_local else key)
             if recorder is not None:
                 await recorder.keep(call, refused(call.provider, failure), key)
-            return self._failed(call, loan, exchange, "refused", failure)
+            return self._failed(call, credential, exchange, "refused", failure)
         if recorder is not None:
             answer = replace(answer, chunks=recorder.listened(call, answer, key))
-        chunks = self._chunks(call, loan, exchange, answer)
+        chunks = self._chunks(call, credential, exchange, answer)
         if call.method == "POST":
             # Nobody is paid where no key is wanted.
             is_billed = not is_local and bool(key)
-            chunks = self._metering.of(call, loan, chunks, is_billed=is_billed)
+            chunks = self._metering.of(call, credential, chunks, is_billed=is_billed)
 
         async def close() -> None:
             await chunks.aclose()
             if exchange.outcome is None:
                 # The sandbox has left before the first byte, which chunks know nothing of.
-                self._ended(call, loan, exchange, "left", None)
+                self._ended(call, credential, exchange, "left", None)
             await answer.close()
 
         return ModelAnswer(answer.status, headers.back(answer.headers), chunks, close)
@@ -188,24 +190,26 @@ class Relay:
         endpoint = self._endpoints.get(call.provider)
         return str(failed) if endpoint is None else f"{failed}. {endpoint.cure}"
 
-    def _begin(self, call: ModelCall, loan: Loan, fields: Mapping[str, str]) -> Exchange:
+    def _begin(
+        self, call: ModelCall, credential: Credential, fields: Mapping[str, str]
+    ) -> Exchange:
         # OpenClaw makes a trace of each turn, and a span of each of its calls.
         _, _, trace = fields.get("traceparent", "").partition("-")
         return self._exchanges.begin(
-            loan.organization_id, loan.instance_id, call.provider, call.path, call.body,
+            credential.organization_id, credential.instance_id, call.provider, call.path, call.body,
             trace.partition("-")[0] or None,
         )  # fmt: skip
 
     async def _bounded(
         self,
         call: ModelCall,
-        loan: Loan,
+        credential: Credential,
         exchange: Exchange,
         key: str,
         compaction: Compaction | None,
     ) -> ModelAnswer:
         """An answer that ends in time, if it is a part of a compaction."""
-        opening = self._opened(call, loan, exchange, key)
+        opening = self._opened(call, credential, exchange, key)
         if compaction is None:
             return await opening
         answer = await self._compactions.within(call, compaction, opening)
@@ -213,11 +217,11 @@ class Relay:
         return replace(answer, chunks=chunks)
 
     async def _opened(
-        self, call: ModelCall, loan: Loan, exchange: Exchange, key: str
+        self, call: ModelCall, credential: Credential, exchange: Exchange, key: str
     ) -> ModelAnswer:
         """The first answer, or the second where trying again is right; raises UpstreamFailed."""
-        if self._local_model.is_meant(loan):
-            ask = partial(self._local_model.answer, call, loan, exchange)
+        if self._local_model.is_meant(credential):
+            ask = partial(self._local_model.answer, call, credential, exchange)
         else:
             ask = partial(self._send, replace(call, body=insisted(call.wire, call.body)), key)
         try:
@@ -247,7 +251,7 @@ class Relay:
         return ModelAnswer(answer.status, answer.headers, answer.chunks(), answer.close)
 
     async def _chunks(
-        self, call: ModelCall, loan: Loan, exchange: Exchange, answer: ModelAnswer
+        self, call: ModelCall, credential: Credential, exchange: Exchange, answer: ModelAnswer
     ) -> AsyncGenerator[bytes, None]:
         outcome, words = "left", None
         check = self._check(call, exchange)
@@ -258,32 +262,32 @@ class Relay:
                     if check is not None and check.problem is None:
                         check.feed(chunk)
                         # OpenClaw may hang up at the very chunk.
-                        words = self._note_problem(call, loan, check)
+                        words = self._note_problem(call, credential, check)
                     yield chunk
             if check is not None and check.problem is None:
                 check.end()
-                words = self._note_problem(call, loan, check)
-            outcome = _answered(exchange)
+                words = self._note_problem(call, credential, check)
+            outcome = "answered" if exchange.source == "provider" else "offline"
         except StreamBroken as broken:
             outcome = "broken"
             failure = ProviderFailed(call.provider, None, f"it broke off its answer: {broken}")
             words = str(failure)
-            self._remember(call, loan, failure)
+            self._remember(call, credential, failure)
             raise
         except ContextLengthExceeded as outgrown:
             outcome, words = "failed", str(outgrown)
-            self._remember(call, loan, outgrown)
+            self._remember(call, credential, outgrown)
             raise StreamBroken(words) from outgrown
         except Exception as problem:
-            outcome, unexpected = "failed", _unexpected(call, loan, problem)
+            outcome, unexpected = "failed", _unexpected(call, credential, problem)
             words = str(unexpected)
-            self._remember(call, loan, unexpected)
+            self._remember(call, credential, unexpected)
             raise StreamBroken(words) from problem
         finally:
             if outcome == "left" and check is not None and check.is_whole:
                 # It left a connection that had no more to say.
-                outcome = _answered(exchange)
-            self._ended(call, loan, exchange, outcome, words)
+                outcome = "answered" if exchange.source == "provider" else "offline"
+            self._ended(call, credential, exchange, outcome, words)
 
     def _check(self, call: ModelCall, exchange: Exchange) -> StreamCheck | StreamEnd | None:
         """What follows a stream; the large providers need no judge, and have their own formats."""
@@ -293,63 +297,63 @@ class Relay:
         return StreamCheck() if is_theirs else StreamEnd(call.wire)
 
     def _note_problem(
-        self, call: ModelCall, loan: Loan, check: StreamCheck | StreamEnd
+        self, call: ModelCall, credential: Credential, check: StreamCheck | StreamEnd
     ) -> str | None:
         """Remembers what is wrong with an answer, for the case that OpenClaw does not tell."""
         if check.problem is None:
             return None
         failure = ProviderFailed(call.provider, None, check.problem, has_begun=True)
-        self._remember(call, loan, failure)
+        self._remember(call, credential, failure)
         return str(failure)
 
     def _ended(
         self,
         call: ModelCall,
-        loan: Loan,
+        credential: Credential,
         exchange: Exchange,
         outcome: str,
         words: str | None,
     ) -> None:
         self._metrics.model_call(call.provider, outcome)
-        _log.debug("Instance %s: a model call of %s: %s", loan.instance_id, call.provider, outcome)
+        _log.debug(
+            "Instance %s: model call of %s: %s", credential.instance_id, call.provider, outcome
+        )
         exchange.ended(outcome, words)
 
-    def _remember(self, call: ModelCall, loan: Loan, failure: ChowderError) -> str:
+    def _remember(self, call: ModelCall, credential: Credential, failure: ChowderError) -> str:
         """The marker by which the failure is found again, which is told as an event as well."""
         if not isinstance(failure, RelayFailed):
-            _log.warning("Instance %s: %s", loan.instance_id, failure)
+            _log.warning("Instance %s: %s", credential.instance_id, failure)
         # Without its words: they are the provider's, and may quote what it was asked.
         status = failure.status if isinstance(failure, ProviderFailed) else None
         self._events.publish(
             EventType.MODEL_FAILED,
-            loan.organization_id,
-            loan.instance_id,
+            credential.organization_id,
+            credential.instance_id,
             provider=call.provider,
             status=status,
             code=failure.code,
         )
-        return self._failures.remember(failure, loan.sandbox_id)
+        return self._failures.remember(failure, credential.sandbox_id)
 
-    def _forgotten(self, call: ModelCall, loan: Loan, exchange: Exchange) -> ModelAnswer:
+    def _forgotten(
+        self, call: ModelCall, credential: Credential, exchange: Exchange
+    ) -> ModelAnswer:
         """The answer to a message that is going to come once more, as a whole."""
         words = "The agent does not remember the conversation; the message is sent again, whole."
-        self._ended(call, loan, exchange, "refused", words)
-        return whole(
-            CROSSING_STATUS,
-            [_JSON],
-            played([providers.error_body(call.wire, CROSSING_STATUS, words)]),
-        )
+        self._ended(call, credential, exchange, "refused", words)
+        return _marked(call, words)
 
     def _failed(
         self,
         call: ModelCall,
-        loan: Loan,
+        credential: Credential,
         exchange: Exchange,
         outcome: str,
         failure: ChowderError,
     ) -> ModelAnswer:
-        self._ended(call, loan, exchange, outcome, str(failure))
-        told = self._remember(call, loan, failure)
+        self._ended(call, credential, exchange, outcome, str(failure))
+        told = self._remember(call, credential, failure)
         # Other words would make OpenClaw block the provider; these make it shorten the prompt.
         if isinstance(failure, ProviderFailed) and providers.is_overflow(failure.words):
             told += self._compactions.overflow_words(call, exchange.turn_id, failure)
@@ -362,17 +366,12 @@ def _marked(call: ModelCall, told: str) -> ModelAnswer:
     return whole(CROSSING_STATUS, [_JSON], played([body]))
 
 
-def _unexpected(call: ModelCall, loan: Loan | None, problem: Exception) -> RelayFailed:
+def _unexpected(call: ModelCall, credential: Credential | None, problem: Exception) -> RelayFailed:
     """What a message's client is told of a failure of our own, which is logged here."""
-    whose = None if loan is None else loan.instance_id
+    whose = None if credential is None else credential.instance_id
     _log.error("Instance %s: a call of %s failed", whose, call.provider, exc_info=problem)
     # Others' words may hold anything.
     return RelayFailed(str(problem) if isinstance(problem, ChowderError) else None)
-
-
-def _answered(exchange: Exchange) -> str:
-    """The outcome of an answer that came as a whole."""
-    return "answered" if exchange.source == "provider" else "offline"
 
 
 async def _failure(call: ModelCall, answer: ModelAnswer, key: str) -> ProviderFailed:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from chowder_local.core.domain import Permission, Tier
     from chowder_local.seeding.document import Document, InstanceGiven, OrganizationGiven
-    from chowder_local.seeding.source_locations import Part, Places
+    from chowder_local.seeding.source_locations import Part, SourceLocations
 
     Way = tuple[Part, ...]
 
@@ -86,7 +86,7 @@ def digest(content: str | bytes) -> str:
 
 
 def resolved(
-    document: Document, places: Places, folder: Path, env: Mapping[str, str]
+    document: Document, places: SourceLocations, folder: Path, env: Mapping[str, str]
 ) -> tuple[WantedOrganization, ...]:
     """What is wanted; paths are relative to the seed file's folder. Raises SettingsInvalid."""
     return tuple(
@@ -96,7 +96,11 @@ def resolved(
 
 
 def _organization(
-    given: OrganizationGiven, way: Way, places: Places, folder: Path, env: Mapping[str, str]
+    given: OrganizationGiven,
+    way: Way,
+    places: SourceLocations,
+    folder: Path,
+    env: Mapping[str, str],
 ) -> WantedOrganization:
     return WantedOrganization(
         way,
@@ -123,7 +127,7 @@ def _organization(
     )
 
 
-def _key(way: Way, reference: str, places: Places, env: Mapping[str, str]) -> str:
+def _key(way: Way, reference: str, places: SourceLocations, env: Mapping[str, str]) -> str:
     if reference == OFFLINE:
         return OFFLINE
     name = reference.removeprefix("env:")
@@ -131,7 +135,9 @@ def _key(way: Way, reference: str, places: Places, env: Mapping[str, str]) -> st
     return value or places.wrong(way, f"Set {name} in the environment, or write offline.")
 
 
-def _instance(given: InstanceGiven, way: Way, places: Places, folder: Path) -> WantedInstance:
+def _instance(
+    given: InstanceGiven, way: Way, places: SourceLocations, folder: Path
+) -> WantedInstance:
     files: dict[str, bytes] = {}
     ways: dict[str, Way] = {}
     for name, source in given.skills.items():
@@ -165,14 +171,16 @@ def _instance(given: InstanceGiven, way: Way, places: Places, folder: Path) -> W
     )
 
 
-def _nested(given: InstanceGiven, way: Way, places: Places) -> dict[str, Any]:
+def _nested(given: InstanceGiven, way: Way, places: SourceLocations) -> dict[str, Any]:
     try:
         return agent_config.patch(given.openclaw_config)
     except ConfigRefused as refused:
         places.wrong((*way, "openclaw_config"), str(refused))
 
 
-def _skill(way: Way, name: str, source: Path, places: Places) -> Iterator[tuple[str, bytes]]:
+def _skill(
+    way: Way, name: str, source: Path, places: SourceLocations
+) -> Iterator[tuple[str, bytes]]:
     if not (source / "SKILL.md").is_file():
         places.wrong(way, f"{source} should be a folder with a SKILL.md in it.")
     return (
@@ -183,7 +191,7 @@ def _skill(way: Way, name: str, source: Path, places: Places) -> Iterator[tuple[
     )  # fmt: skip
 
 
-def _content(way: Way, source: Path, places: Places) -> bytes:
+def _content(way: Way, source: Path, places: SourceLocations) -> bytes:
     try:
         return source.read_bytes()
     except OSError as failure:

@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from chowder_local.core.domain import ModelProvider, Permission, Tier
-from chowder_local.seeding.source_locations import Places, read
+from chowder_local.seeding.source_locations import SourceLocations, read
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -155,7 +155,7 @@ class Document(_Part):
         return self
 
 
-def read_document(file: Path) -> tuple[Document, Places]:
+def read_document(file: Path) -> tuple[Document, SourceLocations]:
     """What a seed file declares, and where. Raises SettingsInvalid."""
     content, places = read(file)
     if not isinstance(content, dict):

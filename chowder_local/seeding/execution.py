@@ -26,14 +26,14 @@ from chowder_local.seeding.target import content_of, digest_of, write
 
 if TYPE_CHECKING:
     from chowder_local.client import Client
-    from chowder_local.seeding.source_locations import Places
+    from chowder_local.seeding.source_locations import SourceLocations
     from chowder_local.seeding.target import Server
 
 
-class Doing:
+class PlanExecution:
     """Takes steps on a server."""
 
-    def __init__(self, server: Server, places: Places) -> None:
+    def __init__(self, server: Server, places: SourceLocations) -> None:
         self._server = server
         self._places = places
         self._created: dict[tuple[str, str], Create] = {}

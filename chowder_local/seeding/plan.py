@@ -20,7 +20,7 @@ if TYPE_CHECKING:
         WantedSession,
         Way,
     )
-    from chowder_local.seeding.source_locations import Places
+    from chowder_local.seeding.source_locations import SourceLocations
 
     Removal = Callable[[str, str], str]
 
@@ -180,7 +180,7 @@ class MakeKey(Step):
 def plan(
     wanted: Sequence[WantedOrganization],
     found: Mapping[str, FoundOrganization],
-    places: Places,
+    places: SourceLocations,
     removal: Removal,
 ) -> list[Step]:
     """The steps in their order: agents are made first, and boot while the rest is done.
@@ -199,7 +199,7 @@ def plan(
 def _of_organization(
     wanted: WantedOrganization,
     found: FoundOrganization | None,
-    places: Places,
+    places: SourceLocations,
     removal: Removal,
 ) -> Iterator[tuple[int, Step]]:
     name = wanted.name
@@ -224,7 +224,7 @@ def _of_instance(
     organization: str,
     wanted: WantedInstance,
     found: FoundInstance | None,
-    places: Places,
+    places: SourceLocations,
     removal: Removal,
 ) -> Iterator[tuple[int, Step]]:
     if found is None:
@@ -251,7 +251,7 @@ def _rest(
     instance: str,
     session: WantedSession,
     found: FoundInstance | None,
-    places: Places,
+    places: SourceLocations,
     removal: Removal,
 ) -> Iterator[Send]:
     """The messages that were not sent yet."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from chowder_local.seeding.desired_state import resolved
 from chowder_local.seeding.document import read_document
-from chowder_local.seeding.execution import Doing
+from chowder_local.seeding.execution import PlanExecution
 from chowder_local.seeding.plan import plan
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from chowder_local.seeding.desired_state import WantedOrganization
-    from chowder_local.seeding.source_locations import Places
+    from chowder_local.seeding.source_locations import SourceLocations
     from chowder_local.seeding.target import Server
 
 
@@ -24,7 +24,7 @@ class SeedFile:
     """A seed file that makes sense by itself."""
 
     wanted: tuple[WantedOrganization, ...]
-    places: Places
+    places: SourceLocations
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def seed(file: SeedFile, server: Server, tell: Callable[[str], None]) -> Seeded:
     """
     found = server.look(file.wanted, file.places)
     steps = plan(file.wanted, found, file.places, server.removal)
-    doing = Doing(server, file.places)
+    doing = PlanExecution(server, file.places)
     for number, step in enumerate(steps, 1):
         tell(f"[{number}/{len(steps)}] {step}")
         doing.take(step)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     Part = int | str
 
 
-class Places:
+class SourceLocations:
     """Where the parts of a file's content are; a part is named by the way to it."""
 
     def __init__(self, file: Path, root: yaml.Node | None) -> None:
@@ -42,7 +42,7 @@ class Places:
         return int(line) + 1
 
 
-def read(file: Path) -> tuple[Any, Places]:
+def read(file: Path) -> tuple[Any, SourceLocations]:
     """The content of a seed file. Raises SettingsInvalid."""
     try:
         text = file.read_text("utf-8")
@@ -57,7 +57,7 @@ def read(file: Path) -> tuple[Any, Places]:
         raise SettingsInvalid(f"{file}, line {broken.lineno}: {broken.msg}.") from None
     except yaml.YAMLError as broken:
         raise SettingsInvalid(_told(file, broken)) from None
-    places = Places(file, _composed(text))
+    places = SourceLocations(file, _composed(text))
     _check_names(places, places._root, ())
     return content, places
 
@@ -75,7 +75,7 @@ def _told(file: Path, broken: yaml.YAMLError) -> str:
     return f"{file} is no YAML: {broken}"
 
 
-def _check_names(places: Places, node: yaml.Node | None, way: tuple[Part, ...]) -> None:
+def _check_names(places: SourceLocations, node: yaml.Node | None, way: tuple[Part, ...]) -> None:
     """Raises SettingsInvalid for a name that is there twice: YAML lets the last one win."""
     if isinstance(node, yaml.SequenceNode):
         for index, each in enumerate(node.value):

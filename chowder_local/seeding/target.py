@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from chowder_local.seeding.desired_state import WantedInstance, WantedOrganization
-    from chowder_local.seeding.source_locations import Places
+    from chowder_local.seeding.source_locations import SourceLocations
 
     Json = dict[str, Any]
 
@@ -107,7 +107,7 @@ class Server:
             return str(client.health()["started_at"])
 
     def look(
-        self, wanted: Iterable[WantedOrganization], places: Places
+        self, wanted: Iterable[WantedOrganization], places: SourceLocations
     ) -> dict[str, FoundOrganization]:
         """What there is of what is wanted. Raises SettingsInvalid for what is in its way."""
         found = {}
@@ -138,7 +138,7 @@ class Server:
         return kept
 
     def _organization(
-        self, wanted: WantedOrganization, kept: KeptOrganization, places: Places
+        self, wanted: WantedOrganization, kept: KeptOrganization, places: SourceLocations
     ) -> FoundOrganization:
         client = self.client(wanted.name)
         known = client.organization()
@@ -161,7 +161,7 @@ class Server:
         )
 
     def _instance(
-        self, organization: str, wanted: WantedInstance, there: Json, places: Places
+        self, organization: str, wanted: WantedInstance, there: Json, places: SourceLocations
     ) -> FoundInstance:
         client, instance_id = self.client(organization), there["id"]
         self.note_instance(organization, wanted.name, instance_id)
@@ -194,7 +194,7 @@ class Server:
         )
 
     def _files(
-        self, client: Client, instance_id: str, wanted: WantedInstance, places: Places
+        self, client: Client, instance_id: str, wanted: WantedInstance, places: SourceLocations
     ) -> dict[str, str]:
         found = {}
         for path in wanted.files:
@@ -252,7 +252,7 @@ def digest_of(client: Client, instance_id: str, path: str) -> str | None:
     return taken.hexdigest()
 
 
-def _only(listed: list[Json], wanted: WantedInstance, places: Places) -> Json | None:
+def _only(listed: list[Json], wanted: WantedInstance, places: SourceLocations) -> Json | None:
     named = [each for each in listed if each["name"] == wanted.name]
     if len(named) > 1:
         ids = ", ".join(each["id"] for each in named)

@@ -90,7 +90,7 @@ class Database:
     async def writing(self, *, is_recalled: bool = True) -> AsyncIterator[AsyncSession]:
         """The only transaction that writes; committed at the end, rolled back on an error.
 
-        `is_recalled` is whether it changes anything of what a `Recall` answers.
+        `is_recalled` is whether it changes anything of what a `ReadCache` answers.
         """
         # Waiting here is fair and costs nothing; SQLite's own waiting is a sleep that may fail.
         async with self._write_lock:

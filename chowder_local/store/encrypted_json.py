@@ -13,32 +13,32 @@ from cryptography.fernet import InvalidToken
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from chowder_local.core.secrets import Vault
+    from chowder_local.core.secrets import SecretBox
 
 log = logging.getLogger(__name__)
 
 
-def seal(content: Mapping[str, Any], vault: Vault) -> bytes:
-    """An object for a column; `Sealed` is the way back."""
-    return vault.encrypt(json.dumps(dict(content)))
+def seal(content: Mapping[str, Any], box: SecretBox) -> bytes:
+    """An object for a column; `EncryptedJson` is the way back."""
+    return box.encrypt(json.dumps(dict(content)))
 
 
-class Sealed(Mapping[str, Any]):
+class EncryptedJson(Mapping[str, Any]):
     """An object from a column, which is decrypted when somebody first looks into it.
 
     Most who read a row do not: a poll, a message, or the relay wants other things of it. It has no
     `repr` that tells anything.
     """
 
-    def __init__(self, ciphertext: bytes, vault: Vault, whose: str) -> None:
+    def __init__(self, ciphertext: bytes, box: SecretBox, whose: str) -> None:
         self._ciphertext = ciphertext
-        self._vault = vault
+        self._box = box
         self._whose = whose
 
     @cached_property
     def _opened(self) -> dict[str, Any]:
         try:
-            opened: dict[str, Any] = json.loads(self._vault.decrypt(self._ciphertext))
+            opened: dict[str, Any] = json.loads(self._box.decrypt(self._ciphertext))
         except InvalidToken:
             # As good as not set, like a model key: whoever looks is told so, and can set it again.
             log.warning("%s was encrypted with another secret.key; set it again", self._whose)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from chowder_local.core.domain import InstanceId
-    from chowder_local.core.secrets import Vault
+    from chowder_local.core.secrets import SecretBox
     from chowder_local.store.database import Database
 
 log = logging.getLogger(__name__)
@@ -53,9 +53,9 @@ class KeptAnswer:
 class IdempotentAnswerQueries:
     """Answers by their keys, encrypted: they hold what was said."""
 
-    def __init__(self, database: Database, vault: Vault) -> None:
+    def __init__(self, database: Database, box: SecretBox) -> None:
         self._database = database
-        self._vault = vault
+        self._box = box
 
     async def get(self, key: MessageKey, now: datetime) -> KeptAnswer | None:
         """The answer that is kept for a key."""
@@ -66,7 +66,7 @@ class IdempotentAnswerQueries:
         if row is None or row.created_at <= now - KEPT_FOR:
             return None
         try:
-            packed = base64.b64decode(self._vault.decrypt(row.body_ciphertext))
+            packed = base64.b64decode(self._box.decrypt(row.body_ciphertext))
         except InvalidToken:
             log.warning("an answer was encrypted with another secret.key, and is forgotten")
             return None
@@ -83,7 +83,7 @@ class IdempotentAnswerQueries:
             "key_sha256": key.sha256,
             "request_sha256": answer.request_sha256,
             "media_type": answer.media_type,
-            "body_ciphertext": self._vault.encrypt(base64.b64encode(packed).decode()),
+            "body_ciphertext": self._box.encrypt(base64.b64encode(packed).decode()),
             "created_at": now,
         }
         of_instance = col(IdempotentAnswerRow.instance_id) == key.instance_id

@@ -22,8 +22,8 @@ from chowder_local.core.domain import (
 from chowder_local.core.errors.requests import InstanceLimitReached
 from chowder_local.core.events import Events, EventType
 from chowder_local.store.conversation_histories import forget_if_deleted
-from chowder_local.store.encrypted_json import Sealed, seal
-from chowder_local.store.read_cache import Recall
+from chowder_local.store.encrypted_json import EncryptedJson, seal
+from chowder_local.store.read_cache import ReadCache
 from chowder_local.store.tables import METADATA, InstanceRow, KeyGrantRow, SpareRow
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from sqlmodel.ext.asyncio.session import AsyncSession
 
     from chowder_local.core.domain import KeyId
-    from chowder_local.core.secrets import Vault
+    from chowder_local.core.secrets import SecretBox
     from chowder_local.store.database import Database
 
 LIVING = tuple(status.value for status in InstanceStatus if status is not InstanceStatus.TERMINATED)
@@ -66,11 +66,11 @@ class InstanceChanges(TypedDict, total=False):
 class InstanceQueries:
     """Instances, the terminated ones too; what becomes of them is told as an event."""
 
-    def __init__(self, database: Database, vault: Vault, events: Events | None = None) -> None:
+    def __init__(self, database: Database, box: SecretBox, events: Events | None = None) -> None:
         self._database = database
-        self._vault = vault
+        self._box = box
         self._events = events or Events()
-        self._recall = Recall[Instance](database)
+        self._read_cache = ReadCache[Instance](database)
 
     async def add(
         self,
@@ -104,13 +104,13 @@ class InstanceQueries:
 
     async def get(self, instance_id: InstanceId) -> Instance | None:
         """The instance, in whatever status."""
-        return await self._recall.of(
+        return await self._read_cache.of(
             instance_id, lambda: self._one(col(InstanceRow.id) == instance_id)
         )
 
     async def by_sandbox(self, sandbox_id: SandboxId) -> Instance | None:
         """The instance that a sandbox belongs or belonged to."""
-        return await self._recall.of(
+        return await self._read_cache.of(
             ("sandbox", sandbox_id), lambda: self._one(col(InstanceRow.sandbox_id) == sandbox_id)
         )
 
@@ -330,7 +330,7 @@ class InstanceQueries:
         return columns
 
     def _sealed(self, config: Mapping[str, Any] | None) -> bytes | None:
-        return None if config is None else seal(config, self._vault)
+        return None if config is None else seal(config, self._box)
 
     def _row(self, instance: Instance) -> InstanceRow:
         return InstanceRow(
@@ -368,7 +368,7 @@ class InstanceQueries:
             openclaw_version=row.openclaw_version,
             openclaw_config=None
             if ciphertext is None
-            else Sealed(ciphertext, self._vault, f"The openclaw_config of instance {row.id}"),
+            else EncryptedJson(ciphertext, self._box, f"The openclaw_config of instance {row.id}"),
             region=row.region,
             error_message=row.error_message,
             gateway_url=row.gateway_url,

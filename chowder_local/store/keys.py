@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from sqlmodel import col, delete, select, tuple_, update
 
 from chowder_local.core.domain import ApiKey, InstanceId, KeyId, OrganizationId, Permission
-from chowder_local.store.last_used import Uses
-from chowder_local.store.read_cache import Recall
+from chowder_local.store.last_used import LastUsed
+from chowder_local.store.read_cache import ReadCache
 from chowder_local.store.tables import METADATA, ApiKeyRow, KeyGrantRow
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ class KeyQueries:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._recall = Recall[tuple[str, ApiKey]](database)
-        self.uses = Uses(database, "keys", _use)
+        self._read_cache = ReadCache[tuple[str, ApiKey]](database)
+        self.uses = LastUsed(database, "keys", _use)
         """Kept here, because no key is told without it; whoever opens the store runs it."""
 
     async def add(self, key: ApiKey, key_digest: str) -> None:
@@ -108,7 +108,7 @@ class KeyQueries:
 
     async def by_digest(self, key_digest: str) -> ApiKey | None:
         """The key whose token has this digest, whether it is still good or not."""
-        found = await self._recall.of(key_digest, lambda: self._by_digest(key_digest))
+        found = await self._read_cache.of(key_digest, lambda: self._by_digest(key_digest))
         if found is None:
             return None
         stored_digest, key = found

@@ -25,7 +25,7 @@ Used = TypeVar("Used", bound="Hashable")
 Kept = TypeVar("Kept", bound="datetime | None")
 
 
-class Uses(Generic[Used]):
+class LastUsed(Generic[Used]):
     """Collects what every request would otherwise write, and what every list has to tell.
 
     A server that is killed forgets the uses of its last ten seconds. `written` is the statement

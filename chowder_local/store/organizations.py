@@ -9,7 +9,7 @@ from sqlmodel import col, func, select
 from chowder_local.core.domain import ModelProvider, Organization, OrganizationId, Tier
 from chowder_local.store.instances import LIVING
 from chowder_local.store.keys import row_of_key
-from chowder_local.store.read_cache import Recall
+from chowder_local.store.read_cache import ReadCache
 from chowder_local.store.tables import InstanceRow, ModelKeyRow, OrganizationRow
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class OrganizationQueries:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._model_keys = Recall[bytes](database)
+        self._model_keys = ReadCache[bytes](database)
 
     async def add(
         self,

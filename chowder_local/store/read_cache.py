@@ -15,7 +15,7 @@ CAPACITY = 10_000
 """After so many it begins anew: that costs less than knowing which of them is asked for again."""
 
 
-class Recall(Generic[Found]):
+class ReadCache(Generic[Found]):
     """What one kind of question found; sound because this process is the only one that writes.
 
     Every request asks for its key and its instance, and to ask the file takes longer than to

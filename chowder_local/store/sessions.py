@@ -12,7 +12,7 @@ from sqlalchemy.dialects.sqlite import insert
 from sqlmodel import col, delete, select, update
 
 from chowder_local.core.domain import InstanceId
-from chowder_local.store.last_used import Uses
+from chowder_local.store.last_used import LastUsed
 from chowder_local.store.tables import SessionRow
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class SessionQueries:
         self._names: OrderedDict[Identity, str] = OrderedDict()
         self._new: dict[Identity, RememberedSession] = {}
         self._new_lock = asyncio.Lock()
-        self.uses = Uses(database, "conversations", _use)
+        self.uses = LastUsed(database, "conversations", _use)
         """Kept here, because no session is told without it; whoever opens the store runs it."""
 
     async def remember(

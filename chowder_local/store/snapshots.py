@@ -16,7 +16,7 @@ from chowder_local.core.domain import (
     SnapshotId,
 )
 from chowder_local.core.events import Events, EventType
-from chowder_local.store.encrypted_json import Sealed, seal
+from chowder_local.store.encrypted_json import EncryptedJson, seal
 from chowder_local.store.tables import InstanceRow, SnapshotRow
 
 if TYPE_CHECKING:
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 
     from sqlalchemy import ColumnElement
 
-    from chowder_local.core.secrets import Vault
+    from chowder_local.core.secrets import SecretBox
     from chowder_local.store.database import Database
 
 
 class SnapshotQueries:
     """Snapshots, those that are still being made included; whom they tell of is who keeps them."""
 
-    def __init__(self, database: Database, vault: Vault, events: Events | None = None) -> None:
+    def __init__(self, database: Database, box: SecretBox, events: Events | None = None) -> None:
         self._database = database
-        self._vault = vault
+        self._box = box
         self._events = events or Events()
 
     async def add(self, snapshot: Snapshot) -> None:
@@ -50,7 +50,7 @@ class SnapshotQueries:
                     is_kept=snapshot.is_kept,
                     is_whole=snapshot.is_whole,
                     size_bytes=snapshot.size_bytes,
-                    content_ciphertext=seal(snapshot.content, self._vault),
+                    content_ciphertext=seal(snapshot.content, self._box),
                     created_at=snapshot.created_at,
                 )
             )
@@ -64,7 +64,7 @@ class SnapshotQueries:
             if row is None:
                 return None
             row.is_whole, row.size_bytes = True, size_bytes
-            row.content_ciphertext = seal(content, self._vault)
+            row.content_ciphertext = seal(content, self._box)
             made = self._snapshot(row)
         if made.is_kept:
             self._tell(EventType.SNAPSHOT_MADE, made)
@@ -150,5 +150,5 @@ class SnapshotQueries:
             is_whole=row.is_whole,
             size_bytes=row.size_bytes,
             egress=None if row.egress is None else Egress(row.egress),
-            content=Sealed(row.content_ciphertext, self._vault, f"The snapshot {row.id}"),
+            content=EncryptedJson(row.content_ciphertext, self._box, f"The snapshot {row.id}"),
         )

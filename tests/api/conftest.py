@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from chowder_local.accounts.cost_report import Spending
-from chowder_local.accounts.dashboard_sessions import SignIns
+from chowder_local.accounts.cost_report import CostReports
+from chowder_local.accounts.dashboard_sessions import DashboardSessions
 from chowder_local.accounts.keys import Keys
 from chowder_local.api.openapi.document import document
 from chowder_local.api.routes import OPERATIONS, routes
@@ -21,16 +21,16 @@ from chowder_local.core.errors.sandboxes import EngineUnavailable
 from chowder_local.core.secrets import digest
 from chowder_local.core.settings import Settings
 from chowder_local.dashboard.assets import Assets
-from chowder_local.dashboard.chat_stream import Talks
+from chowder_local.dashboard.chat_stream import ChatStreams
 from chowder_local.dashboard.rendering import Rendering
 from chowder_local.dashboard.services import Dashboard, DashboardServices
-from chowder_local.diagnostics.server import Checkup
-from chowder_local.http.body_memory import LARGEST_AT_ONCE, Budget
+from chowder_local.diagnostics.server import ServerDiagnosis
+from chowder_local.http.body_memory import LARGEST_AT_ONCE, BodyMemory
 from chowder_local.http.listener import with_state
 from chowder_local.instances.conversations.idempotency import IdempotentMessages
 from chowder_local.instances.conversations.session_names import SessionNames
-from chowder_local.instances.lifecycle.organization_reset import Resets
-from chowder_local.instances.monitoring.usage_samples import Gauges
+from chowder_local.instances.lifecycle.organization_reset import OrganizationReset
+from chowder_local.instances.monitoring.usage_samples import UsageSamples
 from chowder_local.relay.call_log import Exchanges
 from chowder_local.store.dashboard_sessions import DashboardSessionQueries
 from chowder_local.store.idempotent_answers import IdempotentAnswerQueries
@@ -69,16 +69,16 @@ def services_of(world: World) -> DashboardServices:
         authentication=world.authentication,
         keys=Keys(world.keys, world.instances, world.clock),
         subscriptions=world.subscriptions,
-        spending=Spending(world.usage),
+        cost_reports=CostReports(world.usage),
         lifecycle=world.lifecycle,
         egress=world.egress,
         snapshots=world.snapshots,
         forks=world.forks,
         exports=world.exports,
-        boots=world.boots,
+        provisioner=world.provisioner,
         conversations=world.conversations,
         idempotency=IdempotentMessages(
-            IdempotentAnswerQueries(world.database, world.vault), world.clock
+            IdempotentAnswerQueries(world.database, world.box), world.clock
         ),
         reading=world.reading,
         files=world.files,
@@ -93,7 +93,7 @@ def services_of(world: World) -> DashboardServices:
         session_names=SessionNames(world.sessions),
         events=world.events,
         faults=world.faults,
-        resets=Resets(
+        organization_reset=OrganizationReset(
             instances=world.instances,
             lifecycle=world.lifecycle,
             keys=Keys(world.keys, world.instances, world.clock),
@@ -103,10 +103,10 @@ def services_of(world: World) -> DashboardServices:
         ),
         metrics=world.metrics,
         dashboard=dashboard_of(world),
-        vault=world.vault,
-        stopping=world.stopping,
+        box=world.box,
+        shutdown=world.shutdown,
         max_body_bytes=MAX_BODY_BYTES,
-        budget=Budget(LARGEST_AT_ONCE * MAX_BODY_BYTES),
+        body_memory=BodyMemory(LARGEST_AT_ONCE * MAX_BODY_BYTES),
     )
 
 
@@ -118,19 +118,19 @@ def dashboard_of(world: World) -> Dashboard:
         raise EngineUnavailable("Nobody asks a scripted engine. Start a real one.")
 
     return Dashboard(
-        sign_ins=SignIns(
+        dashboard_sessions=DashboardSessions(
             authentication=world.authentication,
             keys=world.keys,
             sessions=DashboardSessionQueries(world.database),
-            vault=world.vault,
+            box=world.box,
             store_id="5eed",
             clock=world.clock,
         ),
-        gauges=Gauges(world.engine, world.instances),
-        checkup=Checkup(settings, world.health, engine_facts),
+        usage_samples=UsageSamples(world.engine, world.instances),
+        server_diagnosis=ServerDiagnosis(settings, world.health, engine_facts),
         assets=_assets(),
         rendering=rendering,
-        talks=Talks(),
+        chat_streams=ChatStreams(),
         base_url="http://server.test/v1",
         env_command='eval "$(chowder-local env)"',
     )

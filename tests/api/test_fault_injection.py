@@ -320,7 +320,7 @@ async def test_a_message_that_waits_ends_with_the_server(http: Api) -> None:
     async with asyncio.TaskGroup() as tasks:
         asked = tasks.create_task(say(http, instance_id))
         await eventually(lambda: not http.world.faults.are_set, "it waits")
-        http.world.stopping.begin()
+        http.world.shutdown.begin()
     answer = asked.result()
     assert (answer.status_code, "stopping" in answer.text) == (502, True)
     assert http.world.gateway.messages == []
@@ -448,7 +448,7 @@ async def test_provisioning_fails_in_the_words_that_were_asked_for(http: Api) ->
     made = await http.post("/v1/instances", json={"name": "Ada"})
     assert (made.status_code, made.json()["status"]) == (201, "provisioning")
     path = f"/v1/instances/{made.json()['id']}"
-    await eventually(lambda: not http.world.boots.under_way_count, "the boot has ended")
+    await eventually(lambda: not http.world.provisioner.under_way_count, "the boot has ended")
     found = (await http.get(path)).json()
     assert (found["status"], found["error_message"]) == ("error", "No room in the harbour.")
     assert http.world.engine.made("boot") == 0

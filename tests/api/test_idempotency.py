@@ -119,7 +119,7 @@ async def test_kept_answers_are_encrypted_bounded_and_forgotten(
 ) -> None:
     world = http.world
     instance = await world.created()
-    queries = IdempotentAnswerQueries(world.database, world.vault)
+    queries = IdempotentAnswerQueries(world.database, world.box)
     monkeypatch.setattr(idempotent_answers, "MOST_OF_ONE", 2)
     monkeypatch.setattr(idempotent_answers, "MOST_BYTES", 1000)
     keys = [MessageKey(instance.id, "agent:main:main", str(number)) for number in range(4)]

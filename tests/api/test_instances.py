@@ -11,7 +11,7 @@ from chowder_local.api.access import Access
 from chowder_local.api.routes import OPERATIONS
 from chowder_local.core.domain import InstanceStatus, ModelProvider, SandboxState, Tier
 from chowder_local.core.errors.sandboxes import EngineUnavailable
-from chowder_local.core.secrets import Vault
+from chowder_local.core.secrets import SecretBox
 from chowder_local.openclaw.config.schema import SCHEMA_FILE
 from tests.scripted.engine import Hold
 from tests.scripted.gateway import refused
@@ -102,12 +102,12 @@ async def test_polling_answers_three_members(http: Api) -> None:
 async def test_polling_tells_whoever_waits_for_his_boot_his_place(http: Api) -> None:
     hold = http.world.engine.holds["boot"] = Hold()
     # Two boot at a time.
-    boots, _, waits = [
+    provisioner, _, waits = [
         (await http.post("/v1/instances", json={"name": name})).json()["id"] for name in "ABC"
     ]
     await hold.has_begun.wait()
-    await eventually(lambda: http.world.boots.queue_length == 1, "the third waits")
-    answers = [await http.get(f"/v1/instances/{each}/status") for each in (boots, waits)]
+    await eventually(lambda: http.world.provisioner.queue_length == 1, "the third waits")
+    answers = [await http.get(f"/v1/instances/{each}/status") for each in (provisioner, waits)]
     assert [each.headers.get("X-Queue-Position") for each in answers] == [None, "1"]
     hold.may_end.set()
 
@@ -236,13 +236,13 @@ async def test_who_polls_or_talks_has_nothing_decrypted(
     http: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     instance = await http.world.created(openclaw_config={"logging": {"level": "debug"}})
-    decrypt, decrypted = Vault.decrypt, []
+    decrypt, decrypted = SecretBox.decrypt, []
 
-    def counting(vault: Vault, ciphertext: bytes) -> str:
-        decrypted.append(text := decrypt(vault, ciphertext))
+    def counting(box: SecretBox, ciphertext: bytes) -> str:
+        decrypted.append(text := decrypt(box, ciphertext))
         return text
 
-    monkeypatch.setattr(Vault, "decrypt", counting)
+    monkeypatch.setattr(SecretBox, "decrypt", counting)
     path = f"/v1/instances/{instance.id}"
     # A write, after which nothing is known by heart.
     assert (await http.patch(path, json={"name": "Bea"})).status_code == 200

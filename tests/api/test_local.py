@@ -103,7 +103,7 @@ async def test_the_owner_learns_how_to_reach_the_gateway(shared: Api, agent: Ins
     answer = await shared.get(f"/local/instances/{agent.id}/gateway")
     assert answer.json() == {
         "gateway_url": shared.world.engine.gateway_url,
-        "token": shared.world.vault.gateway_token(agent.sandbox_id),
+        "token": shared.world.box.gateway_token(agent.sandbox_id),
     }
 
 

@@ -12,7 +12,7 @@ from chowder_local.core.domain import RELAY_HOSTNAME
 from chowder_local.core.metrics import Metrics
 from chowder_local.dashboard.routes import PAGES as SCREENS
 from chowder_local.http.middleware import PagesCORS, RequestLog, stack
-from chowder_local.http.origin_guard import Gate, host_name
+from chowder_local.http.origin_guard import OriginGuard, host_name
 from tests.api.conftest import ALLOWED_HOSTS, ALLOWED_ORIGIN
 from tests.api.test_middleware import FOREIGN, LOOPBACK
 
@@ -93,7 +93,7 @@ async def test_every_path_is_behind_the_gate(shared: Api) -> None:
 
 def test_only_what_logs_and_lets_pages_read_refusals_is_before_the_gate() -> None:
     kinds: list[object] = [each.cls for each in stack([], Metrics(), [])]
-    assert kinds[:3] == [RequestLog, PagesCORS, Gate]
+    assert kinds[:3] == [RequestLog, PagesCORS, OriginGuard]
 
 
 async def test_a_page_whose_name_was_led_to_us_makes_no_organization(shared: Api) -> None:
@@ -225,7 +225,7 @@ async def _judged(gate_hosts: list[str], host: str, server: str, **more: Any) ->
     headers += [(name.encode(), value.encode()) for name, value in more.pop("headers", {}).items()]
     request = {"type": "http", "method": more.pop("method", "POST"), "path": "/"}
     scope = request | {"headers": headers, "server": (server, 2469)}
-    gate = Gate(app, hosts=gate_hosts, origins=more.pop("origins", ()))
+    gate = OriginGuard(app, hosts=gate_hosts, origins=more.pop("origins", ()))
     await gate(scope, receive, send)
     status: int = sent[0]["status"]
     return status
@@ -284,5 +284,5 @@ async def test_what_is_no_request_passes_the_gate() -> None:
     async def nothing(*_: Any) -> Any:
         return None
 
-    await Gate(app, hosts=(), origins=())({"type": "lifespan"}, nothing, nothing)
+    await OriginGuard(app, hosts=(), origins=())({"type": "lifespan"}, nothing, nothing)
     assert seen == ["lifespan"]

@@ -58,7 +58,7 @@ async def test_other_organizations_keep_what_they_have(http: Api) -> None:
     body = {"name": "ci", "instance_ids": [made["id"]], "permissions": ["read"]}
     key = (await http.post("/v1/keys", json=body, key=theirs)).json()["raw_key"]
     await http.post("/local/faults", json={"kind": "stop"}, key=theirs)
-    await eventually(lambda: not http.world.boots.under_way_count, "it is booted")
+    await eventually(lambda: not http.world.provisioner.under_way_count, "it is booted")
     await http.world.created()
     assert (await http.post("/local/reset")).json()["instances"] == 1
     assert (await http.get(f"/v1/instances/{made['id']}", key=key)).json()["status"] == "running"
@@ -73,7 +73,7 @@ async def test_what_still_boots_is_removed_as_well(http: Api) -> None:
     await hold.has_begun.wait()
     assert (await http.post("/local/reset")).json()["instances"] == 1
     assert (await world.now(made)).status is InstanceStatus.TERMINATED
-    assert not world.boots.is_under_way(made.id)
+    assert not world.provisioner.is_under_way(made.id)
 
 
 async def test_a_few_instances_are_removed_at_a_time(http: Api) -> None:

@@ -23,7 +23,7 @@ def local_service(data_dir: Path) -> Iterator[tuple[str, str]]:
     # What is set for another server must not change this one.
     env = {name: value for name, value in os.environ.items() if not name.startswith("CHOWDER_")}
     # Nobody waits for the second agent of a run that makes one.
-    env["CHOWDER_POOL_SIZE"] = "0"
+    env["CHOWDER_WARM_POOL_SIZE"] = "0"
     up = [*command, "up", "--detach", "--offline", "--port", str(_free_port())]
     try:
         subprocess.run(up, env=env, check=True, capture_output=True)

@@ -67,7 +67,7 @@ def own_server(
     """A server for tests of OpenClaw that make agents of their own."""
     settings = {
         "CHOWDER_PROVIDERS": f"smol={local_model.url}",
-        "CHOWDER_PROVIDER_CONTEXTS": f"smol={local_model.CONTEXT_TOKENS}",
+        "CHOWDER_PROVIDER_CONTEXT_TOKENS": f"smol={local_model.CONTEXT_TOKENS}",
     }
     server = ServerProcess(tmp_path_factory.mktemp("own") / "data", settings)
     with served(server, engine, request.config):

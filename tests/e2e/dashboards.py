@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from anyio.from_thread import BlockingPortal
     from playwright.sync_api import Browser, Locator, Page, ViewportSize
 
-    from chowder_local.accounts.dashboard_sessions import SignIns
+    from chowder_local.accounts.dashboard_sessions import DashboardSessions
     from chowder_local.dashboard.services import DashboardServices
     from tests.e2e.serving import ServerProcess
 
@@ -63,8 +63,8 @@ class Served:
         return self.portal.call(run)
 
     @property
-    def sign_ins(self) -> SignIns:
-        return self.services.dashboard.sign_ins
+    def dashboard_sessions(self) -> DashboardSessions:
+        return self.services.dashboard.dashboard_sessions
 
     def created(self, name: str) -> Instance:
         instance: Instance = self.call(self.world.created, name=name)
@@ -74,7 +74,7 @@ class Served:
         """Has an agent take what agents take."""
         usage = SandboxUsage(600_000_000, 2_000_000_000, 1.0, 1.0)
         self.world.engine.usages = {instance.sandbox_id: usage}
-        self.call(self.services.dashboard.gauges.read)
+        self.call(self.services.dashboard.usage_samples.read)
 
 
 @asynccontextmanager
@@ -98,9 +98,9 @@ def served_in_thread(folder: Path) -> Iterator[Served]:
 def visit(browser: Browser, served: Served) -> Iterator[Page]:
     """A page of somebody who is signed in; what the browser complains of fails the test."""
     with heard(browser) as page:
-        session = served.call(served.sign_ins.begin, served.world.key)
+        session = served.call(served.dashboard_sessions.begin, served.world.key)
         page.context.add_cookies(
-            [{"name": served.sign_ins.cookie, "value": session, "url": served.root_url}]
+            [{"name": served.dashboard_sessions.cookie, "value": session, "url": served.root_url}]
         )
         yield page
 

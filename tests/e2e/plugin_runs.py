@@ -39,5 +39,5 @@ def begun(folder: Path) -> subprocess.Popen[str]:
 def environment(folder: Path, server: ServerProcess | None) -> dict[str, str]:
     named = {"CHOWDER_BASE_URL": server.base_url, "CHOWDER_KEY": server.key} if server else {}
     # A server that the plugin starts boots no spares.
-    own = {"HOME": str(folder), "CHOWDER_POOL_SIZE": "0"}
+    own = {"HOME": str(folder), "CHOWDER_WARM_POOL_SIZE": "0"}
     return {"PATH": os.environ["PATH"], **own, **named}

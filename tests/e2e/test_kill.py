@@ -52,7 +52,7 @@ def server(
     settings = {
         "CHOWDER_IMAGE": image,
         "CHOWDER_OFFLINE": "true",
-        "CHOWDER_POOL_SIZE": "1",
+        "CHOWDER_WARM_POOL_SIZE": "1",
         "CHOWDER_RECONCILE_INTERVAL_S": "0.5",
     }
     server = ServerProcess(tmp_path_factory.mktemp("kill") / "data", settings)

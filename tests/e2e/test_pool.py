@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
 POOL = {
-    "CHOWDER_POOL_SIZE": "1",
+    "CHOWDER_WARM_POOL_SIZE": "1",
     "CHOWDER_FREEZE_AFTER_S": "0",
-    "CHOWDER_RELEASE_AFTER_S": "1",
+    "CHOWDER_PAUSED_TTL_S": "1",
     "CHOWDER_RECONCILE_INTERVAL_S": "1",
 }
 """One frozen spare; the memory of a stopped agent is released after a second."""

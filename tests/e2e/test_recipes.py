@@ -94,7 +94,7 @@ def clone(source: Path, target: Path) -> None:
 def env(image: str) -> dict[str, str]:
     """A job's: as few agents as do, there at once, and no other test's memory counted."""
     return bare_environment() | {
-        "CHOWDER_IMAGE": image, "CHOWDER_MAX_AWAKE": "16", "NO_PROXY": "127.0.0.1",
+        "CHOWDER_IMAGE": image, "CHOWDER_MAX_RUNNING": "16", "NO_PROXY": "127.0.0.1",
     }  # fmt: skip
 
 
@@ -144,7 +144,7 @@ def test_github_a_job_talks_to_an_agent_and_its_failure_leaves_logs(
     checkout: Path, runner: GitHubRunner
 ) -> None:
     port = str(free_port())
-    gave = runner.use(checkout, replies="replies.yaml", port=port, **{"pool-size": "0"})
+    gave = runner.use(checkout, replies="replies.yaml", port=port, **{"warm-pool-size": "0"})
     assert gave["base-url"] == f"http://127.0.0.1:{port}/v1"
     assert gave["key"] == runner.env["CHOWDER_KEY"]
     assert gave["package"] == str(checkout)
@@ -184,7 +184,7 @@ def test_github_an_image_is_built_once_and_then_comes_from_the_cache(
     runner.env["CHOWDER_BASE_IMAGE"] = expected_tag(Settings())
     for step in ("building", "loading"):
         before = len(runner.log)
-        runner.use(checkout, port=str(free_port()), **{"pool-size": "0"})
+        runner.use(checkout, port=str(free_port()), **{"warm-pool-size": "0"})
         said = runner.log[before:]
         assert ("building chowder-local/sandbox:0.0.0-" in said) is (step == "building"), said
         assert ("ci: loading" in said) is (step == "loading"), said
@@ -209,7 +209,7 @@ def test_gitlab_a_job_talks_to_an_agent_and_its_failure_leaves_logs(
         "variables": {
             "LOCAL_AGENTS_DIR": str(checkout),
             "CHOWDER_REPLIES": "replies.yaml",
-            "CHOWDER_POOL_SIZE": "0",
+            "CHOWDER_WARM_POOL_SIZE": "0",
             "CHOWDER_PORT": str(free_port()),
         },
         "script": [keep, TALK if is_good else "echo no such luck; exit 1"],

@@ -68,7 +68,7 @@ import os
 from chowder_local.testing.containers import ChowderLocalContainer
 
 def test_an_agent_of_its_own_server():
-    env = {name: os.environ[name] for name in ("CHOWDER_POOL_SIZE", "CHOWDER_IMAGE")}
+    env = {name: os.environ[name] for name in ("CHOWDER_WARM_POOL_SIZE", "CHOWDER_IMAGE")}
     with ChowderLocalContainer(env=env) as server, server.client() as client:
         assert server.base_url.startswith("http://")
         instance = client.create_instance("mine")
@@ -93,7 +93,7 @@ class Composed:
         )
         self.files = ["-f", str(COMPOSE), "-f", str(neighbour)]
         self.env = bare_environment() | {
-            "CHOWDER_PUBLISHED_PORT": str(self.port), "CHOWDER_POOL_SIZE": "0",
+            "CHOWDER_PUBLISHED_PORT": str(self.port), "CHOWDER_WARM_POOL_SIZE": "0",
         }  # fmt: skip
 
     def __call__(self, *words: str) -> str:
@@ -322,8 +322,8 @@ def test_testcontainers_and_the_plugin_start_one_and_leave_nothing(
 ) -> None:
     (tmp_path / "test_mine.py").write_text(WITH_TESTCONTAINERS)
     env = bare_environment() | {
-        "HOME": str(tmp_path), "CHOWDER_POOL_SIZE": "0", "CHOWDER_DATA_DIR": str(tmp_path / "data"),
-        "CHOWDER_IMAGE": image,
+        "HOME": str(tmp_path), "CHOWDER_WARM_POOL_SIZE": "0", "CHOWDER_IMAGE": image,
+        "CHOWDER_DATA_DIR": str(tmp_path / "data"),
     }  # fmt: skip
     # Of a run that was killed: a lease that nobody holds.
     left_over = engine.containers.create(server_tag(), name=f"chowder-tests-{uuid.uuid4().hex}")

@@ -33,7 +33,7 @@ pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
 SETTINGS = {
     "CHOWDER_FREEZE_AFTER_S": "0",
-    "CHOWDER_RELEASE_AFTER_S": "1",
+    "CHOWDER_PAUSED_TTL_S": "1",
     "CHOWDER_RECONCILE_INTERVAL_S": "1",
 }
 """A spare is frozen at once; the memory of a stopped agent is released after a second."""
@@ -174,9 +174,9 @@ for name in ("agents/main/agent/openclaw-agent.sqlite", "state/openclaw.sqlite")
 
 def set_pool_size(server: ServerProcess, count: int) -> None:
     """Restarts the server with another number of spares, unless it has that."""
-    if server.env["CHOWDER_POOL_SIZE"] != str(count):
+    if server.env["CHOWDER_WARM_POOL_SIZE"] != str(count):
         server.down()
-        server.env["CHOWDER_POOL_SIZE"] = str(count)
+        server.env["CHOWDER_WARM_POOL_SIZE"] = str(count)
         server.up()
 
 

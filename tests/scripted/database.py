@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from chowder_local.accounts.organizations import Organizations
 from chowder_local.core.domain import ModelProvider, OrganizationId, Tier
-from chowder_local.core.secrets import Vault
+from chowder_local.core.secrets import SecretBox
 from chowder_local.store import database as database_module
 from chowder_local.store.database import Database
 from chowder_local.store.organizations import OrganizationQueries
@@ -99,7 +99,7 @@ async def _signed_up(now: datetime) -> Kitchen:
     path = Path(_folder().name) / "kitchen.db"
     shutil.copyfile(_template(), path)
     async with Database.open(path) as database:
-        organizations = Organizations(OrganizationQueries(database), Vault(SECRET), lambda: now)
+        organizations = Organizations(OrganizationQueries(database), SecretBox(SECRET), lambda: now)
         details, key = await organizations.signup("Kitchen", tier=Tier.CRAB, model_keys=MODEL_KEYS)
     return Kitchen(path, details.organization.id, key)
 

@@ -23,24 +23,24 @@ from chowder_local.core.events import Events
 from chowder_local.core.fault_injection import Faults
 from chowder_local.core.metrics import Metrics
 from chowder_local.core.model_endpoints import Endpoint
-from chowder_local.core.secrets import Vault
-from chowder_local.core.shutdown import Stopping
+from chowder_local.core.secrets import SecretBox
+from chowder_local.core.shutdown import Shutdown
 from chowder_local.core.tasks import owned_tasks
 from chowder_local.instances.configuration.editing import ConfigEditing
-from chowder_local.instances.configuration.initial_config import Seeds
+from chowder_local.instances.configuration.initial_config import InitialConfigs
 from chowder_local.instances.configuration.live_config import LiveConfig
-from chowder_local.instances.configuration.validator import ConfigJudge
+from chowder_local.instances.configuration.validator import ConfigValidator
 from chowder_local.instances.conversations.histories import Histories
-from chowder_local.instances.conversations.model_resolver import AskedModels
+from chowder_local.instances.conversations.model_resolver import ModelResolver
 from chowder_local.instances.conversations.service import Conversations
-from chowder_local.instances.conversations.transcripts import Reading
-from chowder_local.instances.conversations.vision_models import Eyesight
-from chowder_local.instances.lifecycle.capacity import Room
-from chowder_local.instances.lifecycle.drain import Suspensions
+from chowder_local.instances.conversations.transcripts import ConversationReader
+from chowder_local.instances.conversations.vision_models import VisionModels
+from chowder_local.instances.lifecycle.capacity import Capacity
+from chowder_local.instances.lifecycle.drain import Drain
 from chowder_local.instances.lifecycle.egress import EgressChanges, EgressRule
-from chowder_local.instances.lifecycle.eviction import Releases
+from chowder_local.instances.lifecycle.eviction import Eviction
 from chowder_local.instances.lifecycle.locks import InstanceLocks
-from chowder_local.instances.lifecycle.provisioner import Boots
+from chowder_local.instances.lifecycle.provisioner import Provisioner
 from chowder_local.instances.lifecycle.readiness import Readiness
 from chowder_local.instances.lifecycle.reconciler import Reconciler
 from chowder_local.instances.lifecycle.service import InstanceDraft, Lifecycle
@@ -57,15 +57,15 @@ from chowder_local.openclaw.config.locks import ConfigLocks
 from chowder_local.openclaw.control import Control
 from chowder_local.openclaw.files import Files
 from chowder_local.openclaw.gateway import Gateway, open_gateways
-from chowder_local.openclaw.home.state_transfer import Pouring
+from chowder_local.openclaw.home.state_transfer import StateTransfers
 from chowder_local.openclaw.rewinding import Rewinding
 from chowder_local.openclaw.skills import Skills
 from chowder_local.openclaw.transcripts.reader import Transcripts
 from chowder_local.openclaw.warmup import WarmUp
 from chowder_local.relay.catalogue import Catalogue
-from chowder_local.relay.failure_markers import FailureLog
-from chowder_local.relay.recordings.registry import Recordings
-from chowder_local.relay.scripts.registry import Scripts
+from chowder_local.relay.failure_markers import FailureMarkers
+from chowder_local.relay.recordings.registry import RecordingRegistry
+from chowder_local.relay.scripts.registry import ScriptRegistry
 from chowder_local.relay.session_watch import SessionWatch
 from chowder_local.store.conversation_histories import ConversationHistoryQueries
 from chowder_local.store.database import Database
@@ -96,7 +96,7 @@ ENDPOINTS = {
 }
 RELAY_URL = "http://relay.local:2470"
 MAX_BODY_BYTES = 64 * 1024
-TRANSFER_TIMEOUT_S = 5.0
+TRANSFER_IDLE_TIMEOUT_S = 5.0
 NO_CONVERSATION = done(is_known=False, messages=[], has_more=False)
 PROGRAMS = {"read": NO_CONVERSATION, "erase": done()}
 
@@ -122,7 +122,7 @@ class World:
     database: Database
     engine: ScriptedEngine
     gateway: ScriptedGateway
-    vault: Vault
+    box: SecretBox
     instances: InstanceQueries
     sessions: SessionQueries
     histories: ConversationHistoryQueries
@@ -132,16 +132,16 @@ class World:
     organizations: Organizations
     authentication: Authentication
     subscriptions: Subscriptions
-    model_failures: FailureLog
+    model_failures: FailureMarkers
     locks: InstanceLocks
     config_locks: ConfigLocks
     readiness: Readiness
-    boots: Boots
+    provisioner: Provisioner
     spares: Spares
     spare_queries: SpareQueries
-    room: Room
+    capacity: Capacity
     pool: Pool
-    releases: Releases
+    eviction: Eviction
     reconciler: Reconciler
     lifecycle: Lifecycle
     egress: EgressChanges
@@ -150,7 +150,7 @@ class World:
     forks: Forks
     exports: Exports
     conversations: Conversations
-    reading: Reading
+    reading: ConversationReader
     processes: LocalProcesses
     home: Path
     files: Files
@@ -160,9 +160,9 @@ class World:
     channels: Channels
     config_editing: ConfigEditing
     health: Health
-    stopping: Stopping
-    scripts: Scripts
-    recordings: Recordings
+    shutdown: Shutdown
+    scripts: ScriptRegistry
+    recordings: RecordingRegistry
     events: Events
     faults: Faults
     metrics: Metrics
@@ -178,7 +178,9 @@ class World:
 
     async def settled(self, instance: Instance) -> Instance:
         """The instance when no boot of it is under way any more."""
-        await eventually(lambda: not self.boots.is_under_way(instance.id), "the boot has ended")
+        await eventually(
+            lambda: not self.provisioner.is_under_way(instance.id), "the boot has ended"
+        )
         return await self.now(instance)
 
     async def created(self, **fields: Any) -> Instance:
@@ -217,18 +219,18 @@ async def open_world(
     tmp_path: Path,
     *,
     boot_timeout_s: float = 10.0,
-    suspend_timeout_s: float = 10.0,
+    drain_timeout_s: float = 10.0,
     concurrency: int = 2,
     interval_s: float = 0.001,
     pool_size: int = 0,
     freeze_after_s: float = 0.0,
-    max_awake: int | None = None,
-    release_after_s: float = 900.0,
+    max_running: int | None = None,
+    paused_ttl_s: float = 900.0,
     events: Events | None = None,
     egress: EgressRule | None = None,
 ) -> AsyncIterator[World]:
     """A world with an organization that has keys for two of the three providers."""
-    clock, gateway, vault = Clock(), ScriptedGateway(), Vault(SECRET)
+    clock, gateway, box = Clock(), ScriptedGateway(), SecretBox(SECRET)
     # No step of the way to it may be a link.
     processes, home = LocalProcesses(), tmp_path.resolve() / "home"
     home.mkdir()
@@ -239,103 +241,115 @@ async def open_world(
         serve(gateway) as url,
         open_gateways() as forwarder,
         owned_tasks() as tasks,
-        Pouring(processes, str(home)) as pouring,
+        StateTransfers(processes, str(home)) as state_transfers,
     ):
         engine, events, metrics = ScriptedEngine(url), events or Events(), Metrics()
-        scripts, recordings = Scripts(), Recordings()
+        scripts, recordings = ScriptRegistry(), RecordingRegistry()
         faults = Faults(events, clock)
         egress = egress or EgressRule()
         engine.after_boot = gateway.booted
-        instances, sessions = InstanceQueries(database, vault, events), SessionQueries(database)
+        instances, sessions = InstanceQueries(database, box, events), SessionQueries(database)
         keys = KeyQueries(database)
-        organizations = Organizations(OrganizationQueries(database), vault, clock)
+        organizations = Organizations(OrganizationQueries(database), box, clock)
         model_keys = ModelKeys(organizations, ENDPOINTS, OrganizationId("default"))
 
-        config_locks, eyesight = ConfigLocks(), Eyesight()
+        config_locks, vision_models = ConfigLocks(), VisionModels()
 
         def gateway_of(sandbox_id: SandboxId, url: str) -> Gateway:
             return Gateway(
-                forwarder, url, vault.gateway_token(sandbox_id), config_locks.lock_of(sandbox_id)
+                forwarder, url, box.gateway_token(sandbox_id), config_locks.lock_of(sandbox_id)
             )
 
         programs, beside = ScriptedPrograms(dict(PROGRAMS)), ScriptedPrograms()
-        control = Control(programs, vault.gateway_token)
+        control = Control(programs, box.gateway_token)
         readiness = Readiness(engine, gateway_of, boot_timeout_s=boot_timeout_s)
-        locks, failures, stopping = InstanceLocks(), FailureLog(), Stopping()
+        locks, failures, shutdown = InstanceLocks(), FailureMarkers(), Shutdown()
         spare_queries = SpareQueries(database, events)
-        releases = Releases(instances, engine, locks, events)
-        seeds = Seeds(vault, RELAY_URL)
-        suspensions = Suspensions(gateway_of, suspend_timeout_s)
-        snapshot_queries = SnapshotQueries(database, vault, events)
+        eviction = Eviction(instances, engine, locks, events)
+        initial_configs = InitialConfigs(box, RELAY_URL)
+        drain = Drain(gateway_of, drain_timeout_s)
+        snapshot_queries = SnapshotQueries(database, box, events)
         histories, session_watch = ConversationHistoryQueries(database), SessionWatch()
         transcripts = Transcripts(programs, beside, str(home))
         snapshots = Snapshots(
             queries=snapshot_queries, instances=instances, sessions=sessions, histories=histories,
             engine=engine, archives=Archives(tmp_path / "snapshots"), locks=locks,
-            suspensions=suspensions, clock=clock,
+            drain=drain, clock=clock,
         )  # fmt: skip
         spares = Spares(
-            spares=spare_queries, engine=engine, readiness=readiness, seeds=seeds,
-            warm_up=WarmUp(control, programs, str(home)), pouring=pouring, snapshots=snapshots,
+            spares=spare_queries, engine=engine, readiness=readiness,
+            initial_configs=initial_configs,
+            warm_up=WarmUp(control, programs, str(home)), state_transfers=state_transfers,
+            snapshots=snapshots,
             gateway_of=gateway_of, egress=egress.default, freeze_after_s=freeze_after_s,
             clock=clock,
         )  # fmt: skip
-        room = Room(
+        capacity = Capacity(
             engine=engine, instances=instances, spares=spares, spare_queries=spare_queries,
-            releases=releases, max_awake=max_awake,
+            eviction=eviction, max_running=max_running,
         )  # fmt: skip
-        boots = Boots(
+        provisioner = Provisioner(
             instances=instances, organizations=organizations, engine=engine, readiness=readiness,
-            seeds=seeds, spares=spares, room=room, snapshots=snapshots, concurrency=concurrency,
+            initial_configs=initial_configs, spares=spares, capacity=capacity, snapshots=snapshots,
+            concurrency=concurrency,
             egress=egress, events=events, faults=faults, metrics=metrics, clock=clock, group=tasks,
         )  # fmt: skip
-        pool = Pool(size=pool_size, spares=spares, queries=spare_queries, boots=boots, room=room)
-        files = Files(processes, str(home), idle_timeout_s=TRANSFER_TIMEOUT_S)
+        pool = Pool(
+            size=pool_size,
+            spares=spares,
+            queries=spare_queries,
+            provisioner=provisioner,
+            capacity=capacity,
+        )
+        files = Files(processes, str(home), idle_timeout_s=TRANSFER_IDLE_TIMEOUT_S)
         live_config = LiveConfig(
-            instances=instances, engine=engine, boots=boots, readiness=readiness, files=files,
-            gateway_of=gateway_of, eyesight=eyesight, clock=clock,
+            instances=instances, engine=engine, provisioner=provisioner, readiness=readiness,
+            files=files,
+            gateway_of=gateway_of, vision_models=vision_models, clock=clock,
         )  # fmt: skip
         reconciler = Reconciler(
-            instances=instances, engine=engine, boots=boots, locks=locks, releases=releases,
-            spares=spare_queries, suspensions=suspensions, snapshots=snapshots, egress=egress,
-            events=events, interval_s=interval_s, release_after_s=release_after_s, clock=clock,
+            instances=instances, engine=engine, provisioner=provisioner, locks=locks,
+            eviction=eviction,
+            spares=spare_queries, drain=drain, snapshots=snapshots, egress=egress,
+            events=events, interval_s=interval_s, paused_ttl_s=paused_ttl_s, clock=clock,
         )  # fmt: skip
         forks = Forks(
             snapshots=snapshots, instances=instances, organizations=organizations, engine=engine,
-            boots=boots, pool=pool, locks=locks, suspensions=suspensions, egress=egress,
+            provisioner=provisioner, pool=pool, locks=locks, drain=drain, egress=egress,
             events=events, clock=clock,
         )  # fmt: skip
         lifecycle = Lifecycle(
-            instances=instances, organizations=organizations, engine=engine, boots=boots,
+            instances=instances, organizations=organizations, engine=engine,
+            provisioner=provisioner,
             pool=pool, readiness=readiness, live_config=live_config,
-            config_judge=ConfigJudge(engine), locks=locks, suspensions=suspensions, clock=clock,
+            config_validator=ConfigValidator(engine), locks=locks, drain=drain, clock=clock,
             egress=egress, events=events, scripts=scripts, recordings=recordings,
         )  # fmt: skip
         yield World(
-            clock=clock, database=database, engine=engine, gateway=gateway, vault=vault,
+            clock=clock, database=database, engine=engine, gateway=gateway, box=box,
             instances=instances, sessions=sessions, histories=histories,
             session_watch=session_watch,
             usage=UsageQueries(database),
             keys=keys,
             organizations=organizations,
             authentication=Authentication(keys, clock),
-            subscriptions=Subscriptions(organizations, vault, clock),
+            subscriptions=Subscriptions(organizations, box, clock),
             model_failures=failures,
             locks=locks,
             config_locks=config_locks,
             readiness=readiness,
-            boots=boots,
+            provisioner=provisioner,
             spares=spares,
             spare_queries=spare_queries,
-            room=room,
+            capacity=capacity,
             pool=pool,
-            releases=releases,
+            eviction=eviction,
             reconciler=reconciler,
             lifecycle=lifecycle,
             config_editing=ConfigEditing(lifecycle, gateway_of),
             egress=EgressChanges(
-                rule=egress, instances=instances, boots=boots, locks=locks,
-                suspensions=suspensions, clock=clock,
+                rule=egress, instances=instances, provisioner=provisioner, locks=locks,
+                drain=drain, clock=clock,
             ),
             snapshot_queries=snapshot_queries,
             snapshots=snapshots,
@@ -345,9 +359,10 @@ async def open_world(
                 clock=clock,
             ),
             conversations=Conversations(
-                models=AskedModels(
+                models=ModelResolver(
                     model_keys=model_keys, endpoints=ENDPOINTS, catalogue=Catalogue(forwarder),
-                    recordings=recordings, relay_token_of=vault.relay_token, eyesight=eyesight,
+                    recordings=recordings, relay_token_of=box.relay_token,
+                    vision_models=vision_models,
                 ),
                 sessions=sessions,
                 histories=Histories(
@@ -355,9 +370,9 @@ async def open_world(
                     rewinding=Rewinding(transcripts, control),
                 ),
                 engine=engine, reconciler=reconciler,
-                failures=failures, gateway_of=gateway_of, clock=clock, stopping=stopping,
+                failures=failures, gateway_of=gateway_of, clock=clock, shutdown=shutdown,
             ),
-            reading=Reading(
+            reading=ConversationReader(
                 instances=instances, sessions=sessions, locks=locks, watch=session_watch,
                 transcripts=transcripts,
             ),
@@ -369,10 +384,10 @@ async def open_world(
             channels=Channels(programs, gateway_of, tasks, connect_timeout_s=1.0),
             files=files,
             health=Health(
-                _facts(clock), engine, instances, spare_queries, pool, boots, room,
+                _facts(clock), engine, instances, spare_queries, pool, provisioner, capacity,
                 lambda: clock.now.timestamp(),
             ),
-            stopping=stopping,
+            shutdown=shutdown,
             scripts=scripts,
             recordings=recordings,
             events=events,

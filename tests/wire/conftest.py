@@ -15,13 +15,13 @@ from chowder_local.core.errors.upstream import RelayTokenInvalid
 from chowder_local.core.events import Events
 from chowder_local.core.metrics import Metrics
 from chowder_local.relay.call_log import Exchanges
-from chowder_local.relay.calls import Loan
+from chowder_local.relay.calls import Credential
 from chowder_local.relay.compaction import Compactions
-from chowder_local.relay.failure_markers import FailureLog
+from chowder_local.relay.failure_markers import FailureMarkers
 from chowder_local.relay.local_model import LocalModel, SessionName
 from chowder_local.relay.metering import Metering
-from chowder_local.relay.recordings.registry import Recordings
-from chowder_local.relay.scripts.registry import Scripts
+from chowder_local.relay.recordings.registry import RecordingRegistry
+from chowder_local.relay.scripts.registry import ScriptRegistry
 from chowder_local.relay.service import Relay
 from chowder_local.relay.session_watch import SessionWatch
 from chowder_local.upstream.forward import Forwarder, open_client
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from chowder_local.core.model_endpoints import Endpoint
-    from chowder_local.relay.calls import Lender
+    from chowder_local.relay.calls import CredentialResolver
     from chowder_local.store.usage import Counts, Kind
 
 RELAY_TOKEN = "sandbox-1.relay-token"
@@ -59,12 +59,12 @@ class RelayUnderTest:
     url: str
     app: ASGIApp
     token: str = RELAY_TOKEN
-    failures: FailureLog = field(default_factory=FailureLog)
+    failures: FailureMarkers = field(default_factory=FailureMarkers)
     events: Events = field(default_factory=Events)
     metrics: Metrics = field(default_factory=Metrics)
     exchanges: Exchanges = field(default_factory=Exchanges)
-    scripts: Scripts = field(default_factory=Scripts)
-    recordings: Recordings = field(default_factory=Recordings)
+    scripts: ScriptRegistry = field(default_factory=ScriptRegistry)
+    recordings: RecordingRegistry = field(default_factory=RecordingRegistry)
     usage: list[tuple[Kind, Counts]] = field(default_factory=list)
     session_watch: SessionWatch = field(default_factory=SessionWatch)
 
@@ -83,10 +83,10 @@ class Noted:
 class _OneKey:
     key: str | None
 
-    async def lend(self, relay_token: str, provider: str) -> Loan:
+    async def lend(self, relay_token: str, provider: str) -> Credential:
         if relay_token != RELAY_TOKEN:
             raise RelayTokenInvalid
-        return Loan(OrganizationId("o"), InstanceId("i"), SandboxId("sandbox-1"), self.key)
+        return Credential(OrganizationId("o"), InstanceId("i"), SandboxId("sandbox-1"), self.key)
 
 
 def session_name(_: InstanceId, session_key: str) -> SessionName | None:
@@ -104,19 +104,19 @@ async def _open_relay(
     first_byte_timeout_s: float = 30.0,
     record: Path | None = None,
     max_body_bytes: int = 1024 * 1024,
-    lender: Lender | None = None,
+    resolver: CredentialResolver | None = None,
     compaction_timeout_s: float = 60.0,
 ) -> AsyncIterator[RelayUnderTest]:
     if isinstance(base_urls, str):
         base_urls = {provider: f"{base_urls}/{provider}" for provider in ModelProvider}
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(open_client(is_proxied=False))
-        failures, events, metrics = FailureLog(), Events(), Metrics()
+        failures, events, metrics = FailureMarkers(), Events(), Metrics()
         forwarder = Forwarder(client, first_byte_timeout_s=first_byte_timeout_s)
-        exchanges, scripts, usage, watch = Exchanges(), Scripts(), Noted(), SessionWatch()
-        recordings = await Recordings.open(record, None)
+        exchanges, scripts, usage, watch = Exchanges(), ScriptRegistry(), Noted(), SessionWatch()
+        recordings = await RecordingRegistry.open(record, None)
         relay = Relay(
-            lender=lender or _OneKey(key), base_urls=base_urls, endpoints=endpoints or {},
+            resolver=resolver or _OneKey(key), base_urls=base_urls, endpoints=endpoints or {},
             forwarder=forwarder, failures=failures, events=events, metrics=metrics,
             exchanges=exchanges,
             metering=Metering(usage, lambda: datetime(2026, 5, 4, tzinfo=UTC)),

@@ -71,11 +71,11 @@ async def test_what_was_used_is_told_after_the_server_has_ended(
     async with open_server(tmp_path, engine, monkeypatch) as services:
         caller = await services.authentication.caller((tmp_path / "default.key").read_text())
         instance = await services.lifecycle.create(caller.organization_id, InstanceDraft("Ada"))
-        headers = {"Authorization": f"Bearer {services.vault.relay_token(instance.sandbox_id)}"}
+        headers = {"Authorization": f"Bearer {services.box.relay_token(instance.sandbox_id)}"}
         url = f"http://127.0.0.1:{engine.relay_port}/openai/responses"
         async with httpx.AsyncClient(trust_env=False) as client:
             answer = await client.post(url, json=CALL, headers=headers)
         assert answer.status_code == 200, answer.text
     async with open_server(tmp_path, engine, monkeypatch) as services:
-        report = await services.spending.report(caller.organization_id, instance.id, limit=1)
+        report = await services.cost_reports.report(caller.organization_id, instance.id, limit=1)
         assert report.totals.counts.calls == 1

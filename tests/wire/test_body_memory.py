@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from chowder_local.app.compose import api
 from chowder_local.http.bodies import read_body
-from chowder_local.http.body_memory import UNCOUNTED_BYTES, Budget
+from chowder_local.http.body_memory import UNCOUNTED_BYTES, BodyMemory
 from chowder_local.http.listener import with_state
 from chowder_local.http.middleware import Api, Failures
 from tests.api.conftest import services_of
@@ -42,23 +42,23 @@ BEGUN = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % LARGEST + 
 class Server:
     """Reads bodies, and answers no one before it may."""
 
-    budget: Budget
+    body_memory: BodyMemory
     may_answer: asyncio.Event = field(default_factory=asyncio.Event)
     read: int = 0
     most_held: int = 0
     url: str = ""
 
     async def take(self, request: Request) -> Response:
-        body = await read_body(request, LARGEST, self.budget.share(request.scope))
+        body = await read_body(request, LARGEST, self.body_memory.share(request.scope))
         self.read += 1
-        self.most_held = max(self.most_held, self.budget.held_bytes)
+        self.most_held = max(self.most_held, self.body_memory.held_bytes)
         await self.may_answer.wait()
         return PlainTextResponse(str(len(body)))
 
 
 @asynccontextmanager
-async def serving(budget: Budget) -> AsyncIterator[tuple[Server, httpx.AsyncClient]]:
-    server = Server(budget)
+async def serving(body_memory: BodyMemory) -> AsyncIterator[tuple[Server, httpx.AsyncClient]]:
+    server = Server(body_memory)
     app = Api(routes=[Route("/", server.take, methods=["POST"])], middleware=[Middleware(Failures)])
     limits = httpx.Limits(max_connections=None)
     async with (
@@ -79,7 +79,7 @@ async def in_pieces(length: int) -> AsyncIterator[bytes]:
 @pytest.mark.parametrize("is_told", [True, False])
 async def test_all_large_bodies_are_taken_but_only_so_many_at_once(is_told: bool) -> None:
     async with (
-        serving(Budget(AT_ONCE * LARGEST)) as (server, client),
+        serving(BodyMemory(AT_ONCE * LARGEST)) as (server, client),
         asyncio.TaskGroup() as group,
     ):
         asking = [
@@ -90,17 +90,19 @@ async def test_all_large_bodies_are_taken_but_only_so_many_at_once(is_told: bool
         ]
         await eventually(lambda: server.read == AT_ONCE, "as many were read as may be")
         # The others have come as far as they get.
-        await eventually(lambda: len(server.budget._waiting) == CLIENTS - AT_ONCE, "others wait")
+        await eventually(
+            lambda: len(server.body_memory._waiting) == CLIENTS - AT_ONCE, "others wait"
+        )
         assert server.read == AT_ONCE
         server.may_answer.set()
     answers = [each.result() for each in asking]
     assert {(each.status_code, each.text) for each in answers} == {(200, str(LARGEST))}
     assert server.most_held <= AT_ONCE * LARGEST
-    assert server.budget.held_bytes == 0
+    assert server.body_memory.held_bytes == 0
 
 
 async def test_small_bodies_wait_for_nobody() -> None:
-    async with serving(Budget(LARGEST)) as (server, client), asyncio.TaskGroup() as group:
+    async with serving(BodyMemory(LARGEST)) as (server, client), asyncio.TaskGroup() as group:
         for length in (LARGEST, LARGEST, *[UNCOUNTED_BYTES] * CLIENTS):
             group.create_task(client.post("/", content=b"x" * length))
         await eventually(lambda: server.read == 1 + CLIENTS, "all but a large one were read")
@@ -109,7 +111,7 @@ async def test_small_bodies_wait_for_nobody() -> None:
 
 async def test_who_waits_too_long_is_told_to_try_again() -> None:
     async with (
-        serving(Budget(LARGEST, wait_s=SOON_S)) as (server, client),
+        serving(BodyMemory(LARGEST, wait_s=SOON_S)) as (server, client),
         asyncio.TaskGroup() as group,
     ):
         first = group.create_task(client.post("/", content=b"x" * LARGEST))
@@ -121,33 +123,33 @@ async def test_who_waits_too_long_is_told_to_try_again() -> None:
         assert (await first).status_code == 200
         # Nothing is kept of it.
         assert (await client.post("/", content=b"x" * LARGEST)).status_code == 200
-    assert server.budget.held_bytes == 0
+    assert server.body_memory.held_bytes == 0
 
 
 async def test_a_client_that_drips_has_to_go_as_soon_as_others_wait_for_long() -> None:
-    async with serving(Budget(LARGEST, wait_s=0.3)) as (server, client):
+    async with serving(BodyMemory(LARGEST, wait_s=0.3)) as (server, client):
         host, port = server.url.removeprefix("http://").split(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         writer.write(BEGUN)
-        await eventually(lambda: server.budget.held_bytes, "it has begun")
+        await eventually(lambda: server.body_memory.held_bytes, "it has begun")
         server.may_answer.set()
         # By itself it would have half a minute, and more with every byte.
         waiting = asyncio.gather(*(client.post("/", content=b"x" * LARGEST) for _ in range(2)))
         assert b" 503 " in await reader.readline()
         writer.close()
         assert {each.status_code for each in await waiting} <= {200, 503}
-    assert server.budget.held_bytes == 0
+    assert server.body_memory.held_bytes == 0
 
 
 async def test_to_say_that_a_body_is_large_takes_nothing_from_anyone() -> None:
-    async with serving(Budget(LARGEST)) as (server, client):
+    async with serving(BodyMemory(LARGEST)) as (server, client):
         host, port = server.url.removeprefix("http://").split(":")
         writers = []
         for _ in range(CLIENTS):
             _, writer = await asyncio.open_connection(host, int(port))
             writer.write(BEGUN[: UNCOUNTED_BYTES // 2])
             writers.append(writer)
-        await eventually(lambda: len(server.budget._reading) == CLIENTS, "all have begun")
+        await eventually(lambda: len(server.body_memory._reading) == CLIENTS, "all have begun")
         server.may_answer.set()
         assert (await client.post("/", content=b"x" * LARGEST)).status_code == 200
         for writer in writers:
@@ -155,46 +157,46 @@ async def test_to_say_that_a_body_is_large_takes_nothing_from_anyone() -> None:
 
 
 async def test_a_client_that_leaves_gives_back_what_it_held() -> None:
-    async with serving(Budget(LARGEST)) as (server, client):
+    async with serving(BodyMemory(LARGEST)) as (server, client):
         host, port = server.url.removeprefix("http://").split(":")
         _, writer = await asyncio.open_connection(host, int(port))
         writer.write(BEGUN)
-        await eventually(lambda: server.budget.held_bytes, "it has begun")
+        await eventually(lambda: server.body_memory.held_bytes, "it has begun")
         server.may_answer.set()
         writer.close()
         assert (await client.post("/", content=b"x" * LARGEST)).status_code == 200
 
 
 async def test_one_address_takes_no_more_than_its_part() -> None:
-    budget = Budget(4, of_one=2)
+    body_memory = BodyMemory(4, of_one=2)
     scopes: list[Any] = [{"client": (address, 1)} for address in ("a", "a", "b")]
-    first, second, other = (budget.share(each) for each in scopes)
-    await budget.take(first, 2)
+    first, second, other = (body_memory.share(each) for each in scopes)
+    await body_memory.take(first, 2)
     async with asyncio.TaskGroup() as group:
-        waiting = group.create_task(budget.take(second, 1))
-        await eventually(lambda: budget._waiting, "it waits for its own like")
+        waiting = group.create_task(body_memory.take(second, 1))
+        await eventually(lambda: body_memory._waiting, "it waits for its own like")
         # Who comes later from elsewhere is not held up.
-        await budget.take(other, 2)
+        await body_memory.take(other, 2)
         assert not waiting.done()
-        budget.give(first, 2)
-    assert budget.held_bytes == 3
+        body_memory.give(first, 2)
+    assert body_memory.held_bytes == 3
 
 
 async def test_one_that_is_given_up_as_its_turn_comes_takes_nothing() -> None:
-    budget = Budget(2)
-    first, second, third = (budget.share({"type": "http"}) for _ in range(3))
-    await budget.take(first, 2)
+    body_memory = BodyMemory(2)
+    first, second, third = (body_memory.share({"type": "http"}) for _ in range(3))
+    await body_memory.take(first, 2)
     async with asyncio.TaskGroup() as group:
-        leaving = group.create_task(budget.take(second, 2))
-        await eventually(lambda: len(budget._waiting) == 1, "the second waits")
-        staying = group.create_task(budget.take(third, 2))
-        await eventually(lambda: len(budget._waiting) == 2, "the third waits")
+        leaving = group.create_task(body_memory.take(second, 2))
+        await eventually(lambda: len(body_memory._waiting) == 1, "the second waits")
+        staying = group.create_task(body_memory.take(third, 2))
+        await eventually(lambda: len(body_memory._waiting) == 2, "the third waits")
         leaving.cancel()
         # Before the one that leaves has heard of it.
-        budget.give(first, 2)
+        body_memory.give(first, 2)
     assert leaving.cancelled()
     assert staying.done()
-    assert (second.held, third.held, budget.held_bytes) == (0, 2, 2)
+    assert (second.held, third.held, body_memory.held_bytes) == (0, 2, 2)
 
 
 async def test_a_message_holds_its_body_until_it_is_answered(tmp_path: Path) -> None:
@@ -202,7 +204,7 @@ async def test_a_message_holds_its_body_until_it_is_answered(tmp_path: Path) -> 
     async with open_world(tmp_path) as world:
         instance = await world.created()
         services = replace(
-            services_of(world), max_body_bytes=LARGEST, budget=Budget(len(text) * 3 // 2)
+            services_of(world), max_body_bytes=LARGEST, body_memory=BodyMemory(len(text) * 3 // 2)
         )
         app = with_state(api([], _no_lifespan, world.metrics), {"services": services})
         headers = {"Authorization": f"Bearer {world.key}"}
@@ -215,14 +217,14 @@ async def test_a_message_holds_its_body_until_it_is_answered(tmp_path: Path) -> 
         ):
             leaving = asyncio.ensure_future(client.post(path, json=body))
             await eventually(lambda: world.gateway.messages, "the agent has it")
-            assert services.budget.held_bytes > len(text)
+            assert services.body_memory.held_bytes > len(text)
             world.gateway.handler = None
             async with asyncio.TaskGroup() as group:
                 after = group.create_task(client.post(path, json=body))
-                await eventually(lambda: services.budget._waiting, "another one waits")
+                await eventually(lambda: services.body_memory._waiting, "another one waits")
                 leaving.cancel()
             assert after.result().status_code == 200
-        await eventually(lambda: services.budget.held_bytes == 0, "all is given back")
+        await eventually(lambda: services.body_memory.held_bytes == 0, "all is given back")
 
 
 @asynccontextmanager

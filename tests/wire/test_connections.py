@@ -19,7 +19,7 @@ from starlette.routing import Route
 
 from chowder_local.http import bodies, listener
 from chowder_local.http.bodies import read_body
-from chowder_local.http.body_memory import Budget
+from chowder_local.http.body_memory import BodyMemory
 from chowder_local.http.connections import Bounds, Connection, bounds_of_this_process
 from chowder_local.http.listener import bound_socket, listening
 from chowder_local.http.middleware import Api, Failures
@@ -36,7 +36,7 @@ GET = b"GET /hello HTTP/1.1\r\nHost: localhost\r\n\r\n"
 SHORT = Bounds(head_bytes=8192, head_s=0.3, unread_s=0.3)
 PATIENCE_S = 0.3
 PIECE = b"x" * 65_536
-BUDGET = Budget(10**12)
+BUDGET = BodyMemory(10**12)
 
 
 @dataclass

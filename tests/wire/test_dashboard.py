@@ -70,8 +70,8 @@ def services(world: World) -> DashboardServices:
 async def client(world: World, services: DashboardServices) -> AsyncIterator[httpx.AsyncClient]:
     """Somebody who is signed in."""
     async with serve(app_of(world, services)) as url:
-        session = await services.dashboard.sign_ins.begin(world.key)
-        cookies = {services.dashboard.sign_ins.cookie: session}
+        session = await services.dashboard.dashboard_sessions.begin(world.key)
+        cookies = {services.dashboard.dashboard_sessions.cookie: session}
         async with loopback_client(base_url=url, cookies=cookies, timeout=DEADLINE_S) as client:
             yield client
 
@@ -165,13 +165,13 @@ async def test_agents_are_read_only_while_somebody_looks(
     agent = await world.created()
     world.engine.usages = {agent.sandbox_id: SandboxUsage(600_000_000, 2_000_000_000, 1.0, 1.0)}
     async with owned_tasks() as tasks:
-        tasks.create_task(services.dashboard.gauges.run())
+        tasks.create_task(services.dashboard.usage_samples.run())
         await asyncio.sleep(0)
         assert world.engine.made("usage") == 0
         async with looking(client) as page:
             told = await page.until("Memory 600 MB of 2.0 GB")
             assert f'id="memory-{agent.id}"' in told
-        await eventually(lambda: not services.dashboard.gauges.is_watched, "nobody looks")
+        await eventually(lambda: not services.dashboard.usage_samples.is_watched, "nobody looks")
 
 
 async def test_the_stream_ends_with_the_session(
@@ -191,7 +191,7 @@ async def test_the_stream_ends_with_the_server(
     client: httpx.AsyncClient, world: World, services: DashboardServices
 ) -> None:
     async with looking(client) as page:
-        services.stopping.begin()
+        services.shutdown.begin()
         with pytest.raises(StopAsyncIteration):
             await page.next()
 
@@ -207,7 +207,7 @@ async def test_a_fault_that_is_used_is_told(
         world.faults.take(world.organization_id, lambda _: True)
         await page.until("<span>2 ")
         world.events.close()
-        services.stopping.begin()
+        services.shutdown.begin()
         with pytest.raises(StopAsyncIteration):
             await page.next()
 

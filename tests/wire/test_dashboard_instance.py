@@ -37,8 +37,8 @@ async def client(world: World) -> AsyncIterator[httpx.AsyncClient]:
     """Somebody who is signed in."""
     services = services_of(world)
     async with serve(app_of(world, services)) as url:
-        session = await services.dashboard.sign_ins.begin(world.key)
-        cookies = {services.dashboard.sign_ins.cookie: session}
+        session = await services.dashboard.dashboard_sessions.begin(world.key)
+        cookies = {services.dashboard.dashboard_sessions.cookie: session}
         async with loopback_client(base_url=url, cookies=cookies, timeout=DEADLINE_S) as client:
             yield client
 

@@ -15,7 +15,7 @@ from chowder_local.app.compose import api
 from chowder_local.app.parts import open_events
 from chowder_local.core.domain import OrganizationId
 from chowder_local.core.events import Events, EventType
-from chowder_local.core.shutdown import Stopping
+from chowder_local.core.shutdown import Shutdown
 from chowder_local.http.listener import with_state
 from chowder_local.upstream import sse
 from tests.api.conftest import services_of
@@ -193,18 +193,18 @@ async def test_secrets_are_in_no_event(server: Server) -> None:
         instance = await world.created(openclaw_config={"logging": {"file": "planted"}})
         raw = b"".join([(await stream.next()).raw for _ in range(5)])
     tokens = (
-        world.vault.gateway_token(instance.sandbox_id),
-        world.vault.relay_token(instance.sandbox_id),
+        world.box.gateway_token(instance.sandbox_id),
+        world.box.relay_token(instance.sandbox_id),
     )
     for secret in (world.key, "sk-ant", "planted", *tokens):
         assert secret.encode() not in raw
 
 
 async def test_a_stop_ends_who_follows() -> None:
-    stopping = Stopping()
+    shutdown = Shutdown()
     async with AsyncExitStack() as stack:
-        events = open_events(stopping, stack)
+        events = open_events(shutdown, stack)
         with events.follow(OrganizationId("o")) as follower:
-            stopping.begin()
+            shutdown.begin()
             async with asyncio.timeout(DEADLINE_S):
                 assert [each async for each in follower.batches()] == []

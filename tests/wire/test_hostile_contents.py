@@ -121,7 +121,7 @@ async def victim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
     monkeypatch.setattr(reconciler, "CHECK_INTERVAL_S", 0.0)
     monkeypatch.setattr(gateway, "RESTART_TIMEOUT_S", 0.0)
     monkeypatch.setattr(gateway, "LONGEST_TURN_WAIT_S", 0.0)
-    async with open_world(tmp_path, suspend_timeout_s=0.2, boot_timeout_s=0.5) as world:
+    async with open_world(tmp_path, drain_timeout_s=0.2, boot_timeout_s=0.5) as world:
         monkeypatch.setattr(world.channels, "_connect_timeout_s", -1.0)
         transport = httpx.ASGITransport(app_of(world, services_of(world)))
         headers = {"Authorization": f"Bearer {world.key}"}

@@ -129,7 +129,7 @@ async def victim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
     monkeypatch.setattr(reconciler, "CHECK_INTERVAL_S", 0.001)
     async with (
         asyncio.timeout(DEADLINE_S),
-        open_world(tmp_path, suspend_timeout_s=0.2, boot_timeout_s=0.5) as world,
+        open_world(tmp_path, drain_timeout_s=0.2, boot_timeout_s=0.5) as world,
         serve_hostile() as (gateway, hostile_url),
     ):
         state = {"services": services_of(world)}

@@ -15,7 +15,7 @@ from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 
 from chowder_local.core.errors.process import PortTaken, SettingsInvalid
-from chowder_local.core.shutdown import Stopping
+from chowder_local.core.shutdown import Shutdown
 from chowder_local.http.listener import GRACE_S, bound_socket, listener, listening, with_state
 from tests.scripted.serving import loopback_client
 
@@ -118,16 +118,16 @@ async def test_an_open_stream_keeps_no_server_for_ever() -> None:
 
 
 async def test_what_stops_has_told_so_before_it_waits() -> None:
-    stopping, may_end = Stopping(), asyncio.Event()
+    shutdown, may_end = Shutdown(), asyncio.Event()
 
     async def until_told(_: Request) -> Response:
-        with stopping.calling(may_end.set):
+        with shutdown.on_shutdown(may_end.set):
             has_begun.set()
             await may_end.wait()
         return PlainTextResponse("told")
 
     has_begun = asyncio.Event()
-    server = listener(Starlette(routes=[Route("/", until_told)]), grace_s=3600, stopping=stopping)
+    server = listener(Starlette(routes=[Route("/", until_told)]), grace_s=3600, shutdown=shutdown)
     bound = bound_socket(LOOPBACK, 0)
     url = url_of(bound)
     async with (

@@ -37,7 +37,7 @@ SOCKETS_HOLD_BYTES = 32 * 1024 * 1024
 
 
 @dataclass
-class Talk:
+class ChatStream:
     """A server, an agent behind it, and how to talk with it."""
 
     world: World
@@ -62,11 +62,11 @@ class Talk:
 
 
 @pytest.fixture
-async def talk(tmp_path: Path) -> AsyncIterator[Talk]:
+async def talk(tmp_path: Path) -> AsyncIterator[ChatStream]:
     async with open_world(tmp_path) as world:
         state = {"services": services_of(world)}
         async with serve(with_state(api([], _no_lifespan, world.metrics), state)) as url:
-            yield Talk(world, url, await world.created())
+            yield ChatStream(world, url, await world.created())
 
 
 @asynccontextmanager
@@ -83,7 +83,7 @@ async def _send(send: Send, words: str) -> None:
     await scripted.events(send, scripted.DELTA | {"delta": words})
 
 
-async def test_every_delta_is_there_before_the_next_one_is_sent(talk: Talk) -> None:
+async def test_every_delta_is_there_before_the_next_one_is_sent(talk: ChatStream) -> None:
     has_read = asyncio.Semaphore(0)
     words = [f"word {number}" for number in range(20)]
 
@@ -106,7 +106,7 @@ async def test_every_delta_is_there_before_the_next_one_is_sent(talk: Talk) -> N
 
 
 async def test_a_client_that_reads_nothing_holds_its_own_agent_back_and_nobody_else(
-    talk: Talk,
+    talk: ChatStream,
 ) -> None:
     sent_bytes = 0
 
@@ -144,7 +144,7 @@ async def _when_it_stays(number: Callable[[], int]) -> None:
         await asyncio.sleep(0.2)
 
 
-async def test_the_server_does_not_grow_with_the_length_of_an_answer(talk: Talk) -> None:
+async def test_the_server_does_not_grow_with_the_length_of_an_answer(talk: ChatStream) -> None:
     async def handler(_: Asked, __: Receive, send: Send) -> None:
         await scripted.begin(send, 200, "text/event-stream")
         for _number in range(LONG_ANSWER_BYTES // len(PIECE)):
@@ -167,7 +167,7 @@ async def test_the_server_does_not_grow_with_the_length_of_an_answer(talk: Talk)
     assert peak_bytes < LONG_ANSWER_BYTES / 4
 
 
-async def test_64_streams_at_once_are_all_whole_and_leave_nothing_open(talk: Talk) -> None:
+async def test_64_streams_at_once_are_all_whole_and_leave_nothing_open(talk: ChatStream) -> None:
     together = asyncio.Barrier(64)
 
     async def handler(asked: Asked, receive: Receive, send: Send) -> None:
@@ -189,7 +189,7 @@ async def test_64_streams_at_once_are_all_whole_and_leave_nothing_open(talk: Tal
     assert {each.name for each in kept} == {f"session {number}" for number in range(64)}
 
 
-async def test_whoever_leaves_ends_the_agents_run(talk: Talk) -> None:
+async def test_whoever_leaves_ends_the_agents_run(talk: ChatStream) -> None:
     talk.world.gateway.handler = scripted.endless
     async with talk.stream() as answer:
         await anext(answer.aiter_raw())

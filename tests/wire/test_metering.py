@@ -15,7 +15,7 @@ from llmock.main import create_app as create_stand_in
 from llmock.simulation import MockResponseSettings
 
 from chowder_local.core.domain import InstanceId, ModelProvider, SandboxId
-from chowder_local.relay.calls import Loan, ModelCall
+from chowder_local.relay.calls import Credential, ModelCall
 from chowder_local.relay.metering import Metering
 from chowder_local.store.usage import Counts, Kind
 from tests.scripted.serving import eventually, loopback_client
@@ -149,7 +149,7 @@ async def test_a_spares_calls_are_nobodys() -> None:
         yield b'{"usage": {"input_tokens": 5}}'
 
     call = ModelCall(OPENAI, "POST", "responses", "", [], json.dumps(RESPONSES).encode())
-    loan = Loan(None, None, SandboxId("s"), "offline")
+    credential = Credential(None, None, SandboxId("s"), "offline")
     metering = Metering(ledger, lambda: pytest.fail("nobody asks for the time"))
-    assert [each async for each in metering.of(call, loan, chunks(), is_billed=False)]
+    assert [each async for each in metering.of(call, credential, chunks(), is_billed=False)]
     assert ledger.noted == []

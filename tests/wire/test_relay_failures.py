@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from starlette.types import Message
 
-    from chowder_local.relay.calls import Loan
+    from chowder_local.relay.calls import Credential
 
     OpenRelay = Callable[..., AbstractAsyncContextManager[Any]]
 
@@ -36,7 +36,7 @@ class Failing:
     def __init__(self, failure: Exception) -> None:
         self._failure = failure
 
-    async def lend(self, relay_token: str, provider: str) -> Loan:
+    async def lend(self, relay_token: str, provider: str) -> Credential:
         raise self._failure
 
 
@@ -60,7 +60,7 @@ async def test_a_failure_of_ours_crosses_openclaw_as_a_providers_would(
     words: str,
 ) -> None:
     async with (
-        open_relay(None, lender=Failing(failure)) as relay,
+        open_relay(None, resolver=Failing(failure)) as relay,
         loopback_client() as http,
     ):
         answer = await http.post(f"{relay.url}/{provider}/x", json=ASK, headers=HEADERS)

@@ -16,7 +16,7 @@ from starlette.routing import Route
 from chowder_local.core.errors.agents import GatewayUnavailable
 from chowder_local.core.errors.sandboxes import EngineUnavailable
 from chowder_local.core.metrics import Metrics
-from chowder_local.core.shutdown import Stopping
+from chowder_local.core.shutdown import Shutdown
 from chowder_local.http import middleware
 from chowder_local.http.streams import ClosingStream, event_stream, while_connected
 from tests.scripted.serving import eventually, loopback_client, serve
@@ -304,22 +304,22 @@ async def test_a_call_whose_client_stays_gives_its_result_or_its_failure() -> No
 
 
 async def test_a_stream_ends_properly_when_the_server_stops_and_its_source_is_closed() -> None:
-    source, stopping = Source(), Stopping()
+    source, shutdown = Source(), Shutdown()
 
     async def handler(_: Request) -> Response:
-        return event_stream(source.events(), stopping=stopping)
+        return event_stream(source.events(), shutdown=shutdown)
 
     async with serving(handler) as url, asking(url) as answer:
         chunks = answer.aiter_bytes()
         assert await anext(chunks) == b"data: x\n\n"
-        stopping.begin()
+        shutdown.begin()
         # A connection that broke would raise.
         assert [chunk async for chunk in chunks] == []
     await source.closed()
 
 
 async def test_a_stream_with_an_end_of_its_own_is_left_to_it() -> None:
-    stopping, has_ended = Stopping(), asyncio.Event()
+    shutdown, has_ended = Shutdown(), asyncio.Event()
 
     async def events() -> AsyncIterator[bytes]:
         yield b"data: first\n\n"
@@ -327,18 +327,18 @@ async def test_a_stream_with_an_end_of_its_own_is_left_to_it() -> None:
         yield b"data: last\n\n"
 
     async def handler(_: Request) -> Response:
-        return event_stream(events(), stopping=stopping, ends_itself=True)
+        return event_stream(events(), shutdown=shutdown, ends_itself=True)
 
     async with serving(handler) as url, asking(url) as answer:
         chunks = answer.aiter_bytes()
         assert await anext(chunks) == b"data: first\n\n"
-        stopping.begin()
+        shutdown.begin()
         has_ended.set()
         assert [chunk async for chunk in chunks] == [b"data: last\n\n"]
 
 
 async def test_a_stream_that_has_not_begun_when_the_server_stops_is_refused() -> None:
-    stopping, has_begun = Stopping(), asyncio.Event()
+    shutdown, has_begun = Shutdown(), asyncio.Event()
 
     async def silent() -> AsyncIterator[bytes]:
         has_begun.set()
@@ -346,13 +346,13 @@ async def test_a_stream_that_has_not_begun_when_the_server_stops_is_refused() ->
         yield b""
 
     async def handler(_: Request) -> Response:
-        return event_stream(silent(), stopping=stopping)
+        return event_stream(silent(), shutdown=shutdown)
 
     async with serving(handler) as url, loopback_client() as client:
         async with asyncio.TaskGroup() as group:
             waiting = group.create_task(client.post(url))
             await has_begun.wait()
-            stopping.begin()
+            shutdown.begin()
         answer = waiting.result()
     assert answer.status_code == 502
     assert answer.json()["detail"]["error"].endswith("the server is stopping")
@@ -362,15 +362,15 @@ async def test_a_stream_that_has_not_begun_when_the_server_stops_is_refused() ->
 async def test_an_answer_that_comes_while_the_server_stops_is_the_clients(
     has_stopped: bool,
 ) -> None:
-    stopping = Stopping()
+    shutdown = Shutdown()
 
     async def handler(request: Request) -> Response:
         async def work() -> str:
             if has_stopped:
-                stopping.begin()
+                shutdown.begin()
             return "done"
 
-        return JSONResponse(await while_connected(request, work, stopping))
+        return JSONResponse(await while_connected(request, work, shutdown))
 
     async with serving(handler) as url, loopback_client() as client:
         assert (await client.post(url)).json() == "done"

@@ -44,8 +44,8 @@ async def named(request: Request) -> Response:
 async def usage(request: Request) -> Response:
     """What the organization's model calls have cost, those of deleted instances included."""
     query = parse_query(request, UsageQuery)
-    spending = services(request).spending
-    report = await spending.report(caller(request).organization_id, limit=query.limit)
+    cost_reports = services(request).cost_reports
+    report = await cost_reports.report(caller(request).organization_id, limit=query.limit)
     return _json(await asyncio.to_thread(UsageReportView.rendered, report))
 
 
@@ -53,8 +53,8 @@ async def usage_of_instance(request: Request) -> Response:
     """What the instance's model calls have cost."""
     query = parse_query(request, UsageQuery)
     instance = await instance_of(request)
-    spending = services(request).spending
-    report = await spending.report(instance.organization_id, instance.id, limit=query.limit)
+    cost_reports = services(request).cost_reports
+    report = await cost_reports.report(instance.organization_id, instance.id, limit=query.limit)
     return _json(await asyncio.to_thread(UsageReportView.rendered, report))
 
 

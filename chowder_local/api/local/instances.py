@@ -40,8 +40,8 @@ async def logs(request: Request) -> Response:
     engine = services(request).engine
     if query.follow:
         lines = engine.follow_log(instance.sandbox_id, query.tail)
-        stopping = services(request).stopping
-        return ClosingStream(lines, stopping=stopping, media_type="text/plain")
+        shutdown = services(request).shutdown
+        return ClosingStream(lines, shutdown=shutdown, media_type="text/plain")
     text = await engine.log_tail(instance.sandbox_id, query.tail)
     return Response(text, media_type="text/plain")
 
@@ -49,7 +49,7 @@ async def logs(request: Request) -> Response:
 async def gateway(request: Request) -> JSONResponse:
     """The address and token by which this machine reaches the agent's gateway directly."""
     instance = await _living(request)
-    token = services(request).vault.gateway_token(instance.sandbox_id)
+    token = services(request).box.gateway_token(instance.sandbox_id)
     return JSONResponse({"gateway_url": instance.gateway_url, "token": token})
 
 

@@ -21,5 +21,5 @@ async def reset(request: Request) -> JSONResponse:
     The organization, its own key, its model keys and its tier stay, and other organizations are
     not touched. The answer comes when all is gone.
     """
-    removed = await services(request).resets.reset(caller(request).organization_id)
+    removed = await services(request).organization_reset.reset(caller(request).organization_id)
     return JSONResponse(ResetView(**vars(removed)).model_dump(mode="json"))

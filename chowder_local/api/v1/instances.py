@@ -52,7 +52,7 @@ async def status(request: Request) -> Response:
     """One instance's status, light enough to poll, and its place among those that wait to boot."""
     found = instance(request)
     view = InstanceStatusView.of(found)
-    position = services(request).boots.position(found.id)
+    position = services(request).provisioner.position(found.id)
     # A header, because clients know the body: it is the hosted service's.
     headers = None if position is None else {QUEUE_POSITION_HEADER: str(position)}
     return Response(view.model_dump_json(), headers=headers, media_type="application/json")

@@ -48,7 +48,7 @@ async def respond(request: Request) -> Response:
         events = conversations.stream(agent, asked, session)
         if raw_key is not None:
             events = idempotency.stream(*message, events)
-        return event_stream(events, stopping=services(request).stopping, ends_itself=True)
+        return event_stream(events, shutdown=services(request).shutdown, ends_itself=True)
 
     async def ask() -> bytes | None:
         answer = await while_connected(

@@ -105,7 +105,7 @@ class HostFull(ChowderError):
     def __init__(self, places: int) -> None:
         super().__init__(
             f"This machine has memory for {places} agents at a time, and as many are awake. "
-            "Stop or delete one and try again, or allow more with CHOWDER_MAX_AWAKE."
+            "Stop or delete one and try again, or allow more with CHOWDER_MAX_RUNNING."
         )
 
 

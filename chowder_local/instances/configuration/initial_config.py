@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from chowder_local.core.domain import Instance, ModelProvider, SandboxId
-    from chowder_local.core.secrets import Vault
+    from chowder_local.core.secrets import SecretBox
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,11 @@ class Origin:
     """What is not any sandbox's own; None if that cannot be told."""
 
 
-class Seeds:
+class InitialConfigs:
     """Writes first configurations; `relay_url` is where sandboxes find the relay."""
 
-    def __init__(self, vault: Vault, relay_url: str) -> None:
-        self._vault = vault
+    def __init__(self, box: SecretBox, relay_url: str) -> None:
+        self._box = box
         self._relay_url = relay_url
 
     def of(
@@ -63,9 +63,9 @@ class Seeds:
         self, sandbox_id: SandboxId, provider: ModelProvider, overrides: Mapping[str, Any] | None
     ) -> dict[str, Any]:
         return agent_config.seed(
-            gateway_token=self._vault.gateway_token(sandbox_id),
+            gateway_token=self._box.gateway_token(sandbox_id),
             relay_url=self._relay_url,
-            relay_token=self._vault.relay_token(sandbox_id),
+            relay_token=self._box.relay_token(sandbox_id),
             provider=provider,
             overrides=overrides,
         )

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from chowder_local.core.domain import Instance, SandboxId
-    from chowder_local.instances.conversations.vision_models import Eyesight
+    from chowder_local.instances.conversations.vision_models import VisionModels
     from chowder_local.instances.engine_protocol import Engine
-    from chowder_local.instances.lifecycle.provisioner import Boots
+    from chowder_local.instances.lifecycle.provisioner import Provisioner
     from chowder_local.instances.lifecycle.readiness import Readiness
     from chowder_local.openclaw.files import Files
     from chowder_local.openclaw.gateway import Gateway
@@ -41,20 +41,20 @@ class LiveConfig:
         *,
         instances: InstanceQueries,
         engine: Engine,
-        boots: Boots,
+        provisioner: Provisioner,
         readiness: Readiness,
         files: Files,
         gateway_of: Callable[[SandboxId, str], Gateway],
-        eyesight: Eyesight,
+        vision_models: VisionModels,
         clock: Callable[[], datetime],
     ) -> None:
         self._instances = instances
         self._engine = engine
-        self._boots = boots
+        self._provisioner = provisioner
         self._readiness = readiness
         self._files = files
         self._gateway_of = gateway_of
-        self._eyesight = eyesight
+        self._vision_models = vision_models
         self._clock = clock
 
     async def change(self, instance: Instance, url: str | None, patch: Mapping[str, Any]) -> bool:
@@ -73,7 +73,7 @@ class LiveConfig:
                 return await self._changed(instance, gateway, lambda: revise(lambda _: patch))
             finally:
                 # The patch, or the former content, may have another list of models.
-                self._eyesight.forget(instance.sandbox_id)
+                self._vision_models.forget(instance.sandbox_id)
 
     async def _changed(
         self, instance: Instance, gateway: Gateway, patch: Callable[[], Awaitable[bool]]
@@ -103,7 +103,7 @@ class LiveConfig:
             raise GatewayUnavailable(f"its configuration cannot be read: {failure}") from None
 
     async def _boot_with(self, instance: Instance, former: str) -> None:
-        url = await self._boots.boot(instance, {CONFIG_FILE: former.encode()})
+        url = await self._provisioner.boot(instance, {CONFIG_FILE: former.encode()})
         await self._instances.change(instance.id, now=self._clock(), gateway_url=url)
 
 

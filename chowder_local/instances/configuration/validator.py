@@ -23,7 +23,7 @@ TOLD_PROBLEMS = 3
 """How many OpenClaw names itself."""
 
 
-class ConfigJudge:
+class ConfigValidator:
     """Refuses at once what OpenClaw would refuse when it boots, as far as its schema tells."""
 
     def __init__(self, engine: Engine) -> None:

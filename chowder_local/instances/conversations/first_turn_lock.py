@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 CAPACITY = 10_000
 
 
-class Openings:
+class FirstTurnLocks:
     """Which sessions have had a turn; to one that has not, messages go one after the other.
 
     OpenClaw fails all but one of the messages that race to make a session. Once it is there, it

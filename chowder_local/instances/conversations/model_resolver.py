@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from chowder_local.accounts.model_keys import ModelKeys
     from chowder_local.core.domain import Instance, SandboxId
     from chowder_local.core.model_endpoints import Endpoint
-    from chowder_local.instances.conversations.vision_models import Eyesight
+    from chowder_local.instances.conversations.vision_models import VisionModels
     from chowder_local.openclaw.gateway import Gateway
     from chowder_local.relay.catalogue import Catalogue
-    from chowder_local.relay.recordings.registry import Recordings
+    from chowder_local.relay.recordings.registry import RecordingRegistry
 
 
-class AskedModels:
+class ModelResolver:
     """Judges models before an agent is bothered with them."""
 
     def __init__(
@@ -30,16 +30,16 @@ class AskedModels:
         model_keys: ModelKeys,
         endpoints: Mapping[str, Endpoint],
         catalogue: Catalogue,
-        recordings: Recordings,
+        recordings: RecordingRegistry,
         relay_token_of: Callable[[SandboxId], str],
-        eyesight: Eyesight,
+        vision_models: VisionModels,
     ) -> None:
         self._model_keys = model_keys
         self._endpoints = endpoints
         self._catalogue = catalogue
         self._recordings = recordings
         self._relay_token_of = relay_token_of
-        self._eyesight = eyesight
+        self._vision_models = vision_models
 
     def route(self, model: str) -> models.ModelRoute:
         """Where a model's id leads. Raises ModelUnknown."""
@@ -71,6 +71,6 @@ class AskedModels:
         if (endpoint := self._endpoints.get(route.provider)) is not None:
             token = self._relay_token_of(sandbox_id)
             tell = partial(models.introduction, endpoint=endpoint, relay_token=token)
-            await self._eyesight.give(sandbox_id, gateway, route, tell)
+            await self._vision_models.give(sandbox_id, gateway, route, tell)
         elif is_shown:
-            await self._eyesight.give(sandbox_id, gateway, route)
+            await self._vision_models.give(sandbox_id, gateway, route)

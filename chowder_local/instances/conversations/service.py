@@ -22,7 +22,7 @@ from chowder_local.core.errors.agents import (
     ServerStopping,
 )
 from chowder_local.core.errors.requests import InstanceStateWrong
-from chowder_local.instances.conversations.first_turn_lock import Openings
+from chowder_local.instances.conversations.first_turn_lock import FirstTurnLocks
 from chowder_local.openclaw import untrusted_json
 from chowder_local.openclaw.responses import requests, response_normalizer
 from chowder_local.openclaw.responses.events import EventWriter
@@ -34,14 +34,14 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from chowder_local.core.domain import Instance, SandboxId
-    from chowder_local.core.shutdown import Stopping
+    from chowder_local.core.shutdown import Shutdown
     from chowder_local.instances.conversations.histories import Delivery, Histories
-    from chowder_local.instances.conversations.model_resolver import AskedModels
+    from chowder_local.instances.conversations.model_resolver import ModelResolver
     from chowder_local.instances.engine_protocol import Engine
     from chowder_local.instances.lifecycle.reconciler import Reconciler
     from chowder_local.openclaw.gateway import Gateway
     from chowder_local.openclaw.models import ModelRoute
-    from chowder_local.relay.failure_markers import FailureLog
+    from chowder_local.relay.failure_markers import FailureMarkers
     from chowder_local.store.sessions import SessionQueries
     from chowder_local.upstream.forward import Answer
 
@@ -82,15 +82,15 @@ class Conversations:
     def __init__(
         self,
         *,
-        models: AskedModels,
+        models: ModelResolver,
         sessions: SessionQueries,
         histories: Histories,
         engine: Engine,
         reconciler: Reconciler,
-        failures: FailureLog,
+        failures: FailureMarkers,
         gateway_of: Callable[[SandboxId, str], Gateway],
         clock: Callable[[], datetime],
-        stopping: Stopping,
+        shutdown: Shutdown,
     ) -> None:
         self._models = models
         self._sessions = sessions
@@ -100,8 +100,8 @@ class Conversations:
         self._failures = failures
         self._gateway_of = gateway_of
         self._clock = clock
-        self._stopping = stopping
-        self._openings = Openings()
+        self._shutdown = shutdown
+        self._first_turn_locks = FirstTurnLocks()
         # Those that are deleted like that never have their turn to be removed.
         self._were_full: deque[SandboxId] = deque(maxlen=FULL_KEPT)
 
@@ -111,13 +111,13 @@ class Conversations:
         """The agent's whole answer, as a Responses resource.
 
         Raises InstanceStateWrong, MessageRefused, AnswerUnfit, GatewayUnavailable, and what
-        `AskedModels` does, ProviderFailed among it. Cancelling it ends the agent's run.
+        `ModelResolver` does, ProviderFailed among it. Cancelling it ends the agent's run.
         """
         gateway, route, turn = await self._open(instance, asked, session)
         known = partial(self._known, instance.sandbox_id, time.monotonic())
         key = session_key(session)
         async with (
-            self._openings.turn((instance.sandbox_id, session)) as opened,
+            self._first_turn_locks.turn((instance.sandbox_id, session)) as opened,
             self._histories.delivery(instance, key, turn) as delivery,
         ):
             answer, body = await self._whole(instance, gateway, delivery, route, session)
@@ -158,7 +158,7 @@ class Conversations:
         gateway, route, turn = await self._open(instance, asked, session)
         key = session_key(session)
         async with (
-            self._openings.turn((instance.sandbox_id, session)) as opened,
+            self._first_turn_locks.turn((instance.sandbox_id, session)) as opened,
             self._histories.delivery(instance, key, turn) as delivery,
         ):
             ask = partial(self._events, instance, gateway, asked, delivery, route, session, opened)
@@ -211,7 +211,7 @@ class Conversations:
         delivery: Delivery,
         opened: Callable[[], None],
     ) -> AsyncGenerator[bytes]:
-        with self._stopping.calling(answer.break_off):
+        with self._shutdown.on_shutdown(answer.break_off):
             async for arrived in answer.chunks():
                 writer.feed(arrived)
                 if delivery.is_lost or writer.error is not None:
@@ -342,7 +342,7 @@ class Conversations:
             return writer.ready()
         elif isinstance(broken, AnswerUnfit):
             failure = broken
-        elif self._stopping.has_begun:
+        elif self._shutdown.has_begun:
             # It was us who broke it.
             failure = ServerStopping()
         else:

@@ -56,7 +56,7 @@ class Session:
         return self.key == MAIN_KEY
 
 
-class Reading:
+class ConversationReader:
     """Tells of conversations: of a running instance from inside, of a still one from beside it."""
 
     def __init__(

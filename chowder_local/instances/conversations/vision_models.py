@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 CAPACITY = 10_000
 
 
-class Eyesight:
+class VisionModels:
     """Which models have been made known as seeing, to which sandbox.
 
     Any model id is taken, so they are made known with the first image that one is sent.

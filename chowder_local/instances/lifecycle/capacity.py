@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from chowder_local.core.domain import SandboxInfo
     from chowder_local.instances.engine_protocol import Engine
-    from chowder_local.instances.lifecycle.eviction import Releases
+    from chowder_local.instances.lifecycle.eviction import Eviction
     from chowder_local.instances.warm_pool.sandboxes import Spares
     from chowder_local.store.instances import InstanceQueries
     from chowder_local.store.spares import SpareQueries
@@ -36,7 +36,7 @@ SPARES_SHARE = 4
 _IN_MEMORY = {SandboxState.RUNNING, SandboxState.PAUSED}
 
 
-class Room:
+class Capacity:
     """Counts the sandboxes that are in memory; stopped ones and spares make way for others."""
 
     def __init__(
@@ -46,22 +46,22 @@ class Room:
         instances: InstanceQueries,
         spares: Spares,
         spare_queries: SpareQueries,
-        releases: Releases,
-        max_awake: int | None,
+        eviction: Eviction,
+        max_running: int | None,
     ) -> None:
         self._engine = engine
         self._instances = instances
         self._spares = spares
         self._spare_queries = spare_queries
-        self._releases = releases
-        self._max_awake = max_awake
+        self._eviction = eviction
+        self._max_running = max_running
         self._kept: set[SandboxId] = set()
         self._deciding = asyncio.Lock()
 
     async def places(self) -> int:
         """How many sandboxes can be in memory at once."""
-        if self._max_awake is not None:
-            return self._max_awake
+        if self._max_running is not None:
+            return self._max_running
         return max(1, places_in((await self._engine.memory()).total_bytes))
 
     @asynccontextmanager
@@ -103,7 +103,7 @@ class Room:
         # The longest stopped first: it is the one that is missed last.
         for instance in sorted(stopped, key=lambda each: each.updated_at):
             with _by_itself(instance.sandbox_id):
-                if await self._releases.release(instance):
+                if await self._eviction.release(instance):
                     return True
         for spare in await self._spare_queries.all():
             with _by_itself(spare.sandbox_id):

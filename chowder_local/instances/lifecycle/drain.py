@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 DRAIN_POLL_S = 0.1
 
 
-class Suspensions:
+class Drain:
     """Begins and ends them; one that nobody ends lapses, but only after two minutes."""
 
     def __init__(self, gateway_of: Callable[[SandboxId, str], Gateway], timeout_s: float) -> None:

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from chowder_local.core.domain import Instance, InstanceId, SandboxInfo
-    from chowder_local.instances.lifecycle.drain import Suspensions
+    from chowder_local.instances.lifecycle.drain import Drain
     from chowder_local.instances.lifecycle.locks import InstanceLocks
-    from chowder_local.instances.lifecycle.provisioner import Boots
+    from chowder_local.instances.lifecycle.provisioner import Provisioner
     from chowder_local.store.instances import InstanceChanges, InstanceQueries
 
 log = logging.getLogger(__name__)
@@ -54,16 +54,16 @@ class EgressChanges:
         *,
         rule: EgressRule,
         instances: InstanceQueries,
-        boots: Boots,
+        provisioner: Provisioner,
         locks: InstanceLocks,
-        suspensions: Suspensions,
+        drain: Drain,
         clock: Callable[[], datetime],
     ) -> None:
         self.rule = rule
         self._instances = instances
-        self._boots = boots
+        self._provisioner = provisioner
         self._locks = locks
-        self._suspensions = suspensions
+        self._drain = drain
         self._clock = clock
 
     async def change(self, instance_id: InstanceId, egress: Egress | None) -> Instance:
@@ -80,16 +80,16 @@ class EgressChanges:
             if wanted is self.rule.of(instance) or instance.status is InstanceStatus.STOPPED:
                 return await self._changed(instance, egress=egress)
             if instance.status is InstanceStatus.RUNNING:
-                await self._suspensions.drain(instance, instance.gateway_url)
+                await self._drain.drain(instance, instance.gateway_url)
             else:
-                await self._boots.abandon(instance_id)
+                await self._provisioner.abandon(instance_id)
                 # It may have come to its end just before.
                 instance = await self._alive(instance_id)
             changed = await self._changed(
                 instance, egress=egress, status=InstanceStatus.PROVISIONING, gateway_url=None
             )
-            self._suspensions.forget(instance.sandbox_id)
-            self._boots.begin(changed)
+            self._drain.forget(instance.sandbox_id)
+            self._provisioner.begin(changed)
             log.info("instance %s: its egress is %s from now on", instance.id, wanted)
             return changed
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class Releases:
+class Eviction:
     """Ends the sandboxes of stopped instances in good order; `start` boots them again."""
 
     def __init__(

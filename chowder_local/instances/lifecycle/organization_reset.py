@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from chowder_local.core.fault_injection import Faults
     from chowder_local.instances.lifecycle.service import Lifecycle
     from chowder_local.instances.snapshots.service import Snapshots
-    from chowder_local.relay.scripts.registry import Scripts
+    from chowder_local.relay.scripts.registry import ScriptRegistry
     from chowder_local.store.instances import InstanceQueries
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ class ResetReport:
     snapshots: int
 
 
-class Resets:
+class OrganizationReset:
     """Leaves an organization itself, its own key, its model keys and its tier."""
 
     def __init__(
@@ -45,7 +45,7 @@ class Resets:
         lifecycle: Lifecycle,
         keys: Keys,
         faults: Faults,
-        scripts: Scripts,
+        scripts: ScriptRegistry,
         snapshots: Snapshots,
     ) -> None:
         self._instances = instances

@@ -36,9 +36,9 @@ if TYPE_CHECKING:
     from chowder_local.core.events import Events
     from chowder_local.core.fault_injection import FaultDraft, Faults
     from chowder_local.core.metrics import Metrics
-    from chowder_local.instances.configuration.initial_config import Origin, Seeds
+    from chowder_local.instances.configuration.initial_config import InitialConfigs, Origin
     from chowder_local.instances.engine_protocol import Engine
-    from chowder_local.instances.lifecycle.capacity import Room
+    from chowder_local.instances.lifecycle.capacity import Capacity
     from chowder_local.instances.lifecycle.egress import EgressRule
     from chowder_local.instances.lifecycle.readiness import Readiness
     from chowder_local.instances.snapshots.service import Snapshots
@@ -51,7 +51,7 @@ FULL_PAUSE_S = 30.0
 """Between attempts to boot on a full disk, each of which costs as much as a boot that succeeds."""
 
 
-class Boots:
+class Provisioner:
     """Takes instances from `provisioning` to `running` or `error`."""
 
     def __init__(
@@ -61,9 +61,9 @@ class Boots:
         organizations: Organizations,
         engine: Engine,
         readiness: Readiness,
-        seeds: Seeds,
+        initial_configs: InitialConfigs,
         spares: Spares,
-        room: Room,
+        capacity: Capacity,
         snapshots: Snapshots,
         concurrency: int,
         egress: EgressRule,
@@ -77,9 +77,9 @@ class Boots:
         self._organizations = organizations
         self._engine = engine
         self._readiness = readiness
-        self._seeds = seeds
+        self._initial_configs = initial_configs
         self._spares = spares
-        self._room = room
+        self._capacity = capacity
         self._snapshots = snapshots
         self._egress = egress
         # A boot is bound by the processor: more at once would only make all of them late.
@@ -148,7 +148,7 @@ class Boots:
         """
         # It may still be copied: whoever waits for that is in nobody's way.
         origin = await self._snapshots.origin(instance)
-        async with self._room.kept_for(instance.sandbox_id), self._turn(instance):
+        async with self._capacity.kept_for(instance.sandbox_id), self._turn(instance):
             content = dict(files or {})
             if instance.born_at is None:
                 content[agent_config.CONFIG_FILE] = await self._first_config(instance, origin)
@@ -199,8 +199,8 @@ class Boots:
         if await self._organizations.model_key(instance.organization_id, provider) is None:
             raise ModelKeyMissing(provider)
         if origin is not None:
-            return self._seeds.like(origin, instance)
-        return self._seeds.of(instance.sandbox_id, provider, instance.openclaw_config)
+            return self._initial_configs.like(origin, instance)
+        return self._initial_configs.of(instance.sandbox_id, provider, instance.openclaw_config)
 
     async def _made(self, instance: Instance, spare: Spare | None) -> str:
         """The address of its gateway, once it is all that it is to be. Raises ChowderError."""

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from chowder_local.core.domain import Instance, InstanceId, SandboxId
     from chowder_local.core.events import Events
     from chowder_local.instances.engine_protocol import Engine
-    from chowder_local.instances.lifecycle.drain import Suspensions
+    from chowder_local.instances.lifecycle.drain import Drain
     from chowder_local.instances.lifecycle.egress import EgressRule
-    from chowder_local.instances.lifecycle.eviction import Releases
+    from chowder_local.instances.lifecycle.eviction import Eviction
     from chowder_local.instances.lifecycle.locks import InstanceLocks
-    from chowder_local.instances.lifecycle.provisioner import Boots
+    from chowder_local.instances.lifecycle.provisioner import Provisioner
     from chowder_local.instances.snapshots.service import Snapshots
     from chowder_local.store.instances import InstanceQueries
     from chowder_local.store.spares import SpareQueries
@@ -49,30 +49,30 @@ class Reconciler:
         *,
         instances: InstanceQueries,
         engine: Engine,
-        boots: Boots,
+        provisioner: Provisioner,
         locks: InstanceLocks,
-        releases: Releases,
+        eviction: Eviction,
         spares: SpareQueries,
-        suspensions: Suspensions,
+        drain: Drain,
         snapshots: Snapshots,
         egress: EgressRule,
         events: Events,
         interval_s: float,
-        release_after_s: float,
+        paused_ttl_s: float,
         clock: Callable[[], datetime],
     ) -> None:
         self._instances = instances
         self._engine = engine
-        self._boots = boots
+        self._provisioner = provisioner
         self._locks = locks
-        self._releases = releases
+        self._eviction = eviction
         self._spares = spares
-        self._suspensions = suspensions
+        self._drain = drain
         self._snapshots = snapshots
         self._egress = egress
         self._events = events
         self._interval_s = interval_s
-        self._release_after_s = release_after_s
+        self._paused_ttl_s = paused_ttl_s
         self._rounds = 0
         self._clock = clock
         self._deaths: defaultdict[InstanceId, deque[datetime]] = defaultdict(
@@ -114,7 +114,7 @@ class Reconciler:
                 if self._is_off(instance, sandbox) and not self._locks.is_held(instance.id):
                     await self._settle_one(instance)
                 elif self._is_to_be_released(instance, sandbox):
-                    await self._releases.release(instance)
+                    await self._eviction.release(instance)
         with contained("clearing away snapshots"):
             await self._snapshots.settle()
         for sandbox_id in (found.keys() | volumes) - spares - owned:
@@ -139,7 +139,7 @@ class Reconciler:
         """Boots a running one again on its volume, because it does not get over something."""
         async with self._locks.holding(instance.id):
             current = await self._instances.get(instance.id)
-            if current is not None and not self._boots.is_under_way(instance.id):
+            if current is not None and not self._provisioner.is_under_way(instance.id):
                 log.warning("instance %s: does not get over something, is booted anew", instance.id)
                 await self._boot_anew(current)
 
@@ -148,7 +148,7 @@ class Reconciler:
         async with self._locks.holding(instance.id):
             current = await self._instances.get(instance.id) or instance
             if current.status is InstanceStatus.RUNNING:
-                await self._suspensions.lift(current)
+                await self._drain.lift(current)
             return current
 
     async def _lift_all(self) -> None:
@@ -163,11 +163,11 @@ class Reconciler:
 
     async def _settle_one(self, seen: Instance) -> bool:
         """Whether there was something to mend, or somebody mends it."""
-        if self._boots.is_under_way(seen.id):
+        if self._provisioner.is_under_way(seen.id):
             return True
         async with self._locks.holding(seen.id):
             instance = await self._instances.get(seen.id)
-            if instance is None or self._boots.is_under_way(seen.id):
+            if instance is None or self._provisioner.is_under_way(seen.id):
                 return True
             sandbox = await self._engine.inspect(instance.sandbox_id)
             if not self._is_off(instance, sandbox):
@@ -204,12 +204,12 @@ class Reconciler:
         if instance.status is not InstanceStatus.STOPPED or sandbox is None:
             return False
         stopped_s = (self._clock() - instance.updated_at).total_seconds()
-        return sandbox.state is SandboxState.PAUSED and stopped_s >= self._release_after_s
+        return sandbox.state is SandboxState.PAUSED and stopped_s >= self._paused_ttl_s
 
     async def _settle(self, instance: Instance, sandbox: SandboxInfo) -> None:
         log.info("instance %s is %s, its sandbox %s", instance.id, instance.status, sandbox.state)
         if instance.status is InstanceStatus.PROVISIONING:
-            self._boots.begin(instance)
+            self._provisioner.begin(instance)
         elif instance.status is InstanceStatus.STOPPED:
             await self._engine.pause(instance.sandbox_id)
         elif instance.status is InstanceStatus.ERROR:
@@ -256,7 +256,7 @@ class Reconciler:
             gateway_url=None,
         )
         if revived is not None:
-            self._boots.begin(revived)
+            self._provisioner.begin(revived)
 
     def _forget_old_deaths(self) -> None:
         """Also of instances that were deleted since, which nobody tells us."""

@@ -39,16 +39,16 @@ if TYPE_CHECKING:
     from chowder_local.core.domain import Caller, OrganizationId
     from chowder_local.core.events import Events
     from chowder_local.instances.configuration.live_config import LiveConfig
-    from chowder_local.instances.configuration.validator import ConfigJudge
+    from chowder_local.instances.configuration.validator import ConfigValidator
     from chowder_local.instances.engine_protocol import Engine
-    from chowder_local.instances.lifecycle.drain import Suspensions
+    from chowder_local.instances.lifecycle.drain import Drain
     from chowder_local.instances.lifecycle.egress import EgressRule
     from chowder_local.instances.lifecycle.locks import InstanceLocks
-    from chowder_local.instances.lifecycle.provisioner import Boots
+    from chowder_local.instances.lifecycle.provisioner import Provisioner
     from chowder_local.instances.lifecycle.readiness import Readiness
     from chowder_local.instances.warm_pool.pool import Pool
-    from chowder_local.relay.recordings.registry import Recordings
-    from chowder_local.relay.scripts.registry import Scripts
+    from chowder_local.relay.recordings.registry import RecordingRegistry
+    from chowder_local.relay.scripts.registry import ScriptRegistry
     from chowder_local.store.instances import InstanceQueries
 
 log = logging.getLogger(__name__)
@@ -83,29 +83,29 @@ class Lifecycle:
         instances: InstanceQueries,
         organizations: Organizations,
         engine: Engine,
-        boots: Boots,
+        provisioner: Provisioner,
         pool: Pool,
         readiness: Readiness,
         live_config: LiveConfig,
-        config_judge: ConfigJudge,
+        config_validator: ConfigValidator,
         locks: InstanceLocks,
-        suspensions: Suspensions,
+        drain: Drain,
         egress: EgressRule,
         events: Events,
-        scripts: Scripts,
-        recordings: Recordings,
+        scripts: ScriptRegistry,
+        recordings: RecordingRegistry,
         clock: Callable[[], datetime],
     ) -> None:
         self._instances = instances
         self._organizations = organizations
         self._engine = engine
-        self._boots = boots
+        self._provisioner = provisioner
         self._pool = pool
         self._readiness = readiness
         self._live_config = live_config
-        self._config_judge = config_judge
+        self._config_validator = config_validator
         self._locks = locks
-        self._suspensions = suspensions
+        self._drain = drain
         self._egress = egress
         self._events = events
         self._scripts = scripts
@@ -117,7 +117,7 @@ class Lifecycle:
         await self.check(draft)
         organization = (await self._organizations.details(organization_id)).organization
         has_key = draft.model_provider in organization.model_providers
-        can_run = has_key and not self._boots.is_to_fail(organization_id)
+        can_run = has_key and not self._provisioner.is_to_fail(organization_id)
         now = self._clock()
         instance = Instance(
             id=InstanceId(str(uuid.uuid4())),
@@ -137,7 +137,7 @@ class Lifecycle:
                 likeness=self._pool.likeness if can_run else None,
                 offered=offered,
             )
-        self._boots.begin(instance, spare)
+        self._provisioner.begin(instance, spare)
         if spare is not None:
             self._pool.claimed()
         return instance
@@ -148,7 +148,7 @@ class Lifecycle:
 
     async def check_config(self, overrides: Mapping[str, Any]) -> None:
         """Raises ConfigRefused for overrides that no agent could be given."""
-        await self._config_judge.check(agent_config.patch(overrides))
+        await self._config_validator.check(agent_config.patch(overrides))
 
     async def instance(self, organization_id: OrganizationId, instance_id: str) -> Instance:
         """One of the organization's instances. Raises InstanceNotFound, for others' ones too."""
@@ -230,14 +230,14 @@ class Lifecycle:
         instance = await self._begun(organization_id, instance_id)
         async with self._locks.holding(instance.id):
             instance = await self._in_status(instance, InstanceStatus.RUNNING)
-            await self._suspensions.drain(instance, instance.gateway_url)
+            await self._drain.drain(instance, instance.gateway_url)
             try:
                 sandbox = await self._engine.inspect(instance.sandbox_id)
                 # A sandbox that has died is stopped already; `start` boots it from its volume.
                 if sandbox.state is SandboxState.RUNNING:
                     await self._engine.pause(instance.sandbox_id)
             except ChowderError:
-                await self._suspensions.lift(instance)
+                await self._drain.lift(instance)
                 raise
             return await self._move(instance, InstanceStatus.STOPPED)
 
@@ -264,12 +264,12 @@ class Lifecycle:
         """
         instance = await self._begun(organization_id, instance_id)
         async with self._locks.holding(instance.id):
-            await self._boots.abandon(instance.id)
+            await self._provisioner.abandon(instance.id)
             # The row first: should we die before the sandbox is gone, the reconciler goes on.
             await self._instances.change(
                 instance.id, now=self._clock(), status=InstanceStatus.TERMINATED, gateway_url=None
             )
-            self._suspensions.forget(instance.sandbox_id)
+            self._drain.forget(instance.sandbox_id)
             self._scripts.remove(instance.id)
             self._recordings.remove(instance.id)
             try:
@@ -314,7 +314,7 @@ class Lifecycle:
             try:
                 return await self._live_config.change(instance, url, patch)
             finally:
-                await self._suspensions.drain(instance, url)
+                await self._drain.drain(instance, url)
                 await self._engine.pause(instance.sandbox_id)
         raise InstanceStateWrong(instance.status, "running or stopped")
 
@@ -322,7 +322,7 @@ class Lifecycle:
         sandbox = await self._engine.inspect(instance.sandbox_id)
         if not self._egress.fits(instance, sandbox):
             # Frozen where it must not go on; a container's networks are chosen when it is made.
-            return await self._boots.boot(instance)
+            return await self._provisioner.boot(instance)
         if sandbox.state is SandboxState.PAUSED:
             await self._engine.unpause(instance.sandbox_id)
             self._events.publish(
@@ -334,9 +334,9 @@ class Lifecycle:
             sandbox = await self._engine.inspect(instance.sandbox_id)
         if sandbox.state is SandboxState.RUNNING:
             try:
-                await self._suspensions.end(instance, sandbox.gateway_url)
+                await self._drain.end(instance, sandbox.gateway_url)
                 return await self._readiness.wait(sandbox)
             except (GatewayUnavailable, RpcRefused, BootFailed) as reason:
                 log.warning("instance %s: did not wake, is booted anew: %s", instance.id, reason)
         # It died, or the host or the engine was restarted: all but its memory is on the volume.
-        return await self._boots.boot(instance)
+        return await self._provisioner.boot(instance)

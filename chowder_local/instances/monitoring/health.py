@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from chowder_local.instances.engine_protocol import Engine
-    from chowder_local.instances.lifecycle.capacity import Room
-    from chowder_local.instances.lifecycle.provisioner import Boots
+    from chowder_local.instances.lifecycle.capacity import Capacity
+    from chowder_local.instances.lifecycle.provisioner import Provisioner
     from chowder_local.instances.warm_pool.pool import Pool
     from chowder_local.store.instances import InstanceQueries
     from chowder_local.store.spares import SpareQueries
@@ -61,8 +61,8 @@ class Health:
         instances: InstanceQueries,
         spares: SpareQueries,
         pool: Pool,
-        boots: Boots,
-        room: Room,
+        provisioner: Provisioner,
+        capacity: Capacity,
         seconds: Callable[[], float] = time.monotonic,
     ) -> None:
         self._facts = facts
@@ -70,8 +70,8 @@ class Health:
         self._instances = instances
         self._spares = spares
         self._pool = pool
-        self._boots = boots
-        self._room = room
+        self._provisioner = provisioner
+        self._capacity = capacity
         self._seconds = seconds
         self._look: _EngineLook | None = None
         self._looking = asyncio.Lock()
@@ -88,7 +88,10 @@ class Health:
             "engine": dict(look.engine),
             "relay": {"url": relay_url},
             "places": look.places,
-            "boots": {"under_way": self._boots.under_way_count, "queued": self._boots.queue_length},
+            "boots": {
+                "under_way": self._provisioner.under_way_count,
+                "queued": self._provisioner.queue_length,
+            },
             "pool": {
                 "size": self._pool.size,
                 "ready": await self._spares_ready(),
@@ -111,7 +114,7 @@ class Health:
         places = None
         try:
             engine["version"] = await self._engine.version()
-            places = await self._room.places()
+            places = await self._capacity.places()
             await self._engine.check_image()
         except ImageMissing as missing:
             engine["error"] = str(missing)
@@ -126,8 +129,8 @@ class Health:
             started_at_s=self._facts.started_at.timestamp(),
             instances={str(k): n for k, n in (await self._instances.counts()).items()},
             spares_ready=await self._spares_ready(),
-            boots_under_way=self._boots.under_way_count,
-            boots_queued=self._boots.queue_length,
+            boots_under_way=self._provisioner.under_way_count,
+            boots_queued=self._provisioner.queue_length,
             engine_failures=self._engine.failure_count,
         )
 

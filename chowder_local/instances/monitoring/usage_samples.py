@@ -45,7 +45,7 @@ class Gauge:
             self.cpu.append(max(0.0, usage.cpu_s - last.cpu_s) / (usage.at_s - last.at_s))
 
 
-class Gauges:
+class UsageSamples:
     """One reader for all who look; while nobody does, the engine is not asked."""
 
     def __init__(

@@ -15,7 +15,7 @@ STEP_BYTES = 256 * 1024
 """Readers are not woken for less."""
 
 
-class Growing:
+class AppendStream:
     """Is written through `write`; `chunks` gives all of it, from its beginning, as it comes."""
 
     def __init__(self, file: IO[bytes]) -> None:

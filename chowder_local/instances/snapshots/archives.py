@@ -9,7 +9,7 @@ from typing import IO, TYPE_CHECKING
 from chowder_local.core.domain import SnapshotId
 from chowder_local.core.errors.process import DataDirUnusable
 from chowder_local.core.errors.sandboxes import SandboxMissing
-from chowder_local.instances.snapshots.append_stream import CHUNK_BYTES, Growing
+from chowder_local.instances.snapshots.append_stream import CHUNK_BYTES, AppendStream
 from chowder_local.openclaw.home import sanitize
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ class Archives:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._growing: dict[SnapshotId, Growing] = {}
+        self._growing: dict[SnapshotId, AppendStream] = {}
 
     def path(self, snapshot_id: SnapshotId) -> Path:
         """Where its archive is, or will be."""
@@ -57,14 +57,14 @@ class Archives:
             )
 
     @contextmanager
-    def writing(self, snapshot_id: SnapshotId) -> Iterator[Growing]:
+    def writing(self, snapshot_id: SnapshotId) -> Iterator[AppendStream]:
         """What is to become the archive, for `keep` once the block has ended well.
 
         Raises DataDirUnusable.
         """
         part = self._made(snapshot_id, PART)
         with _in_words(part), part.open("wb") as file:
-            growing = self._growing[snapshot_id] = Growing(file)
+            growing = self._growing[snapshot_id] = AppendStream(file)
             is_whole = False
             try:
                 yield growing

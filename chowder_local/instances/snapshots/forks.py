@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from chowder_local.core.domain import OrganizationId, Snapshot
     from chowder_local.core.events import Events
     from chowder_local.instances.engine_protocol import Engine
-    from chowder_local.instances.lifecycle.drain import Suspensions
+    from chowder_local.instances.lifecycle.drain import Drain
     from chowder_local.instances.lifecycle.egress import EgressRule
     from chowder_local.instances.lifecycle.locks import InstanceLocks
-    from chowder_local.instances.lifecycle.provisioner import Boots
+    from chowder_local.instances.lifecycle.provisioner import Provisioner
     from chowder_local.instances.snapshots.service import Snapshots
     from chowder_local.instances.warm_pool.pool import Pool
     from chowder_local.store.instances import InstanceQueries
@@ -49,10 +49,10 @@ class Forks:
         instances: InstanceQueries,
         organizations: Organizations,
         engine: Engine,
-        boots: Boots,
+        provisioner: Provisioner,
         pool: Pool,
         locks: InstanceLocks,
-        suspensions: Suspensions,
+        drain: Drain,
         egress: EgressRule,
         events: Events,
         clock: Callable[[], datetime],
@@ -61,10 +61,10 @@ class Forks:
         self._instances = instances
         self._organizations = organizations
         self._engine = engine
-        self._boots = boots
+        self._provisioner = provisioner
         self._pool = pool
         self._locks = locks
-        self._suspensions = suspensions
+        self._drain = drain
         self._egress = egress
         self._events = events
         self._clock = clock
@@ -127,7 +127,7 @@ class Forks:
             of_instance_id=snapshot.instance_id,
             snapshot_id=snapshot.id,
         )
-        self._boots.begin(instance, spare)
+        self._provisioner.begin(instance, spare)
         if spare is not None:
             self._pool.claimed()
         return instance
@@ -149,7 +149,7 @@ class Forks:
                 if former.status not in TAKABLE:
                     raise InstanceStateWrong(former.status, "running or stopped")
                 if former.status is InstanceStatus.RUNNING:
-                    await self._suspensions.drain(former, former.gateway_url)
+                    await self._drain.drain(former, former.gateway_url)
                 restored = await self._remade(former, snapshot)
                 self._events.publish(
                     EventType.INSTANCE_RESTORED,
@@ -177,7 +177,7 @@ class Forks:
             current = await self._instances.get(former.id)
             raise InstanceStateWrong("gone" if current is None else current.status, former.status)
         instance, spare = remade
-        self._boots.begin(instance, spare)
+        self._provisioner.begin(instance, spare)
         if spare is not None:
             self._pool.claimed()
         return instance
@@ -185,14 +185,14 @@ class Forks:
     async def _undo(self, made: Instance) -> None:
         """Takes back an instance that nobody was told of."""
         async with self._locks.holding(made.id):
-            await self._boots.abandon(made.id)
+            await self._provisioner.abandon(made.id)
             await self._instances.change(
                 made.id, now=self._clock(), status=InstanceStatus.TERMINATED, gateway_url=None
             )
             await self._end(made)
 
     async def _end(self, former: Instance) -> None:
-        self._suspensions.forget(former.sandbox_id)
+        self._drain.forget(former.sandbox_id)
         try:
             await self._engine.remove(former.sandbox_id)
         except ChowderError as problem:

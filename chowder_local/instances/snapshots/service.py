@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from chowder_local.core.domain import Instance, InstanceId, OrganizationId, SandboxId
     from chowder_local.instances.engine_protocol import Engine
-    from chowder_local.instances.lifecycle.drain import Suspensions
+    from chowder_local.instances.lifecycle.drain import Drain
     from chowder_local.instances.lifecycle.locks import InstanceLocks
     from chowder_local.instances.snapshots.archives import Archives
     from chowder_local.store.conversation_histories import ConversationHistoryQueries
@@ -77,7 +77,7 @@ class Snapshots:
         engine: Engine,
         archives: Archives,
         locks: InstanceLocks,
-        suspensions: Suspensions,
+        drain: Drain,
         clock: Callable[[], datetime],
     ) -> None:
         self._queries = queries
@@ -87,7 +87,7 @@ class Snapshots:
         self._engine = engine
         self.archives = archives
         self._locks = locks
-        self._suspensions = suspensions
+        self._drain = drain
         self._clock = clock
         self._in_use: Counter[SnapshotId] = Counter()
         self._settling = asyncio.Lock()
@@ -356,7 +356,7 @@ class Snapshots:
         if instance.status is not InstanceStatus.RUNNING:
             yield
             return
-        await self._suspensions.drain(instance, instance.gateway_url)
+        await self._drain.drain(instance, instance.gateway_url)
         try:
             is_frozen = await self._froze(instance.sandbox_id)
             try:
@@ -379,7 +379,7 @@ class Snapshots:
 
     async def _go_on(self, instance: Instance) -> None:
         try:
-            await self._suspensions.end(instance, instance.gateway_url)
+            await self._drain.end(instance, instance.gateway_url)
         except (GatewayUnavailable, RpcRefused) as reason:
             # The next message to it lifts what is left of it.
             log.warning("instance %s: not resumed: %s", instance.id, reason)

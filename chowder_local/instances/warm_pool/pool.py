@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
 
     from chowder_local.core.domain import SandboxId, Spare
-    from chowder_local.instances.lifecycle.capacity import Room
-    from chowder_local.instances.lifecycle.provisioner import Boots
+    from chowder_local.instances.lifecycle.capacity import Capacity
+    from chowder_local.instances.lifecycle.provisioner import Provisioner
     from chowder_local.instances.warm_pool.sandboxes import Spares
     from chowder_local.store.spares import SpareQueries
 
@@ -30,13 +30,19 @@ class Pool:
     """Replaces spares that were claimed, that died, or that are out of date."""
 
     def __init__(
-        self, *, size: int, spares: Spares, queries: SpareQueries, boots: Boots, room: Room
+        self,
+        *,
+        size: int,
+        spares: Spares,
+        queries: SpareQueries,
+        provisioner: Provisioner,
+        capacity: Capacity,
     ) -> None:
         self._size = size
         self._spares = spares
         self._queries = queries
-        self._boots = boots
-        self._room = room
+        self._provisioner = provisioner
+        self._capacity = capacity
         self._look = asyncio.Event()
         self._failures = 0
         self.problem: str | None = None
@@ -78,9 +84,9 @@ class Pool:
             with _by_itself(surplus):
                 await self._spares.discard(surplus)
         await self._spares.freeze_idle()
-        if len(fit) >= self._size or self._boots.under_way_count:
+        if len(fit) >= self._size or self._provisioner.under_way_count:
             return False
-        if not await self._room.has_place_for_spare(len(fit)):
+        if not await self._capacity.has_place_for_spare(len(fit)):
             return False
         return await self._made()
 

@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from chowder_local.core.domain import Egress, Instance
-    from chowder_local.instances.configuration.initial_config import Seeds
+    from chowder_local.instances.configuration.initial_config import InitialConfigs
     from chowder_local.instances.engine_protocol import Engine
     from chowder_local.instances.lifecycle.readiness import Readiness
     from chowder_local.instances.snapshots.service import Snapshots
     from chowder_local.openclaw.gateway import Gateway
-    from chowder_local.openclaw.home.state_transfer import Pouring
+    from chowder_local.openclaw.home.state_transfer import StateTransfers
     from chowder_local.openclaw.warmup import WarmUp
     from chowder_local.store.spares import SpareQueries
 
@@ -77,9 +77,9 @@ class Spares:
         spares: SpareQueries,
         engine: Engine,
         readiness: Readiness,
-        seeds: Seeds,
+        initial_configs: InitialConfigs,
         warm_up: WarmUp,
-        pouring: Pouring,
+        state_transfers: StateTransfers,
         snapshots: Snapshots,
         gateway_of: Callable[[SandboxId, str], Gateway],
         egress: Egress,
@@ -89,9 +89,9 @@ class Spares:
         self._spares = spares
         self._engine = engine
         self._readiness = readiness
-        self._seeds = seeds
+        self._initial_configs = initial_configs
         self._warm_up = warm_up
-        self._pouring = pouring
+        self._state_transfers = state_transfers
         self._snapshots = snapshots
         self._gateway_of = gateway_of
         self._egress = egress
@@ -106,7 +106,7 @@ class Spares:
     @property
     def likeness(self) -> str:
         """What a spare must have been made of to be as good as a sandbox made now."""
-        made_of = (self._engine.likeness, self._seeds.likeness, self._egress)
+        made_of = (self._engine.likeness, self._initial_configs.likeness, self._egress)
         return ".".join((*made_of, self._warm_up.likeness))
 
     @asynccontextmanager
@@ -132,7 +132,7 @@ class Spares:
         await self._warm_up.of(sandbox_id, self._gateway_of(sandbox_id, url), model)
         try:
             # Nobody waits now; for a fork, its start would be a fifth of all the work.
-            await self._pouring.prepare(sandbox_id)
+            await self._state_transfers.prepare(sandbox_id)
         except ChowderError as problem:
             log.warning("spare %s: less than ready to become a fork: %s", sandbox_id, problem)
         await self._engine.promote(sandbox_id)
@@ -148,7 +148,7 @@ class Spares:
         self._offered = sandbox_id
         url, failure = None, None
         try:
-            files = {agent_config.CONFIG_FILE: self._seeds.of(sandbox_id)}
+            files = {agent_config.CONFIG_FILE: self._initial_configs.of(sandbox_id)}
             spec = SandboxSpec(sandbox_id, files, is_spare=True, egress=self._egress)
             sandbox = await self._engine.boot(spec)
             booting.begun()
@@ -207,7 +207,7 @@ class Spares:
         """Ends what goes on for one that is a spare no more; what is an instance's stays."""
         self._booting.pop(sandbox_id, None)
         self._awake_since.pop(sandbox_id, None)
-        await self._pouring.forget(sandbox_id)
+        await self._state_transfers.forget(sandbox_id)
 
     async def wake(self, instance: Instance, spare: Spare) -> str:
         """Turns a spare into the sandbox of an instance that has claimed it.
@@ -218,7 +218,7 @@ class Spares:
         try:
             return await self._woken(instance, spare)
         finally:
-            await self._pouring.forget(spare.sandbox_id)
+            await self._state_transfers.forget(spare.sandbox_id)
 
     async def _woken(self, instance: Instance, spare: Spare) -> str:
         if (url := spare.gateway_url) is None:
@@ -248,7 +248,7 @@ class Spares:
         """What is to be changed in its configuration, once it has what it is to have."""
         if instance.seed_snapshot_id is None:
             return agent_config.blank_patch(instance.model_provider, instance.openclaw_config)
-        async with self._pouring.into(instance.sandbox_id) as pour:
+        async with self._state_transfers.into(instance.sandbox_id) as pour:
             await pour.unpack(await self._snapshots.chunks(instance))
             if booting is not None:
                 await pour.check()
@@ -257,7 +257,7 @@ class Spares:
             _, origin = await together(pour.apply(), self._snapshots.origin(instance))
         if origin is None:
             raise SandboxMissing("There is nothing that the agent could be made of.")
-        return self._seeds.change_to(origin, instance)
+        return self._initial_configs.change_to(origin, instance)
 
     async def _handed_over(self, sandbox_id: SandboxId) -> _Booting:
         """One that was still booting when it was claimed, once it has a sandbox that runs."""

@@ -34,7 +34,7 @@ class _Program:
     stack: AsyncExitStack
 
 
-class Pour:
+class StateTransfer:
     """An archive on its way into a sandbox; it is unpacked, looked at, and put in place.
 
     What it does raises EngineUnavailable, SandboxMissing, and GatewayUnavailable if it takes a
@@ -65,7 +65,7 @@ class Pour:
         _ensure(await _ask(self._process, "pour"), "poured")
 
 
-class Pouring:
+class StateTransfers:
     """Puts archives of homes into sandboxes, where a program of ours puts them in place.
 
     Leave its block: programs that wait end with it.
@@ -97,14 +97,14 @@ class Pouring:
             await program.stack.aclose()
 
     @asynccontextmanager
-    async def into(self, sandbox_id: SandboxId) -> AsyncIterator[Pour]:
+    async def into(self, sandbox_id: SandboxId) -> AsyncIterator[StateTransfer]:
         """Has the program ready in a sandbox that runs; it ends with the block.
 
         Raises EngineUnavailable, SandboxMissing, SandboxPaused.
         """
         async with AsyncExitStack() as stack:
             process, folder = await self._staged(sandbox_id, stack)
-            yield Pour(self._engine, sandbox_id, process, folder)
+            yield StateTransfer(self._engine, sandbox_id, process, folder)
 
     async def _started(self, sandbox_id: SandboxId) -> _Program:
         async with AsyncExitStack() as stack:

@@ -19,7 +19,7 @@ from chowder_local.relay.offline.conversation import (
     limit_of,
     pieces,
 )
-from chowder_local.relay.offline.stream_steps import Beat
+from chowder_local.relay.offline.stream_steps import StreamStep
 from chowder_local.upstream.sse import encode
 
 if TYPE_CHECKING:
@@ -72,14 +72,14 @@ def _text(content: Any) -> str:
     return "\n".join(block["text"] for block in content or [] if block.get("type") == "text")
 
 
-def write(conversation: Conversation, reply: Reply) -> Iterator[bytes | Beat]:
+def write(conversation: Conversation, reply: Reply) -> Iterator[bytes | StreamStep]:
     """The answer, whole or as events."""
     if not conversation.is_streamed:
         yield from reply.interruptions()
         yield json.dumps(_message(conversation, reply)).encode()
         return
     for event in _events(conversation, reply):
-        yield event if isinstance(event, Beat) else encode(json.dumps(event), event["type"])
+        yield event if isinstance(event, StreamStep) else encode(json.dumps(event), event["type"])
 
 
 def _message(conversation: Conversation, reply: Reply) -> dict[str, Any]:
@@ -112,7 +112,7 @@ def _stop_reason(reply: Reply) -> str:
     return "tool_use" if reply.calls else "end_turn"
 
 
-def _events(conversation: Conversation, reply: Reply) -> Iterator[dict[str, Any] | Beat]:
+def _events(conversation: Conversation, reply: Reply) -> Iterator[dict[str, Any] | StreamStep]:
     message = _message(conversation, reply)
     usage = message["usage"] | {"output_tokens": 1}
     start = message | {"content": [], "stop_reason": None, "usage": usage}
@@ -122,7 +122,7 @@ def _events(conversation: Conversation, reply: Reply) -> Iterator[dict[str, Any]
         begun["text" if isinstance(each, str) else "input"] = "" if isinstance(each, str) else {}
         yield {"type": "content_block_start", "index": index, "content_block": begun}
         for delta in _deltas(reply, each):
-            if isinstance(delta, Beat):
+            if isinstance(delta, StreamStep):
                 yield delta
             else:
                 yield {"type": "content_block_delta", "index": index, "delta": delta}
@@ -135,10 +135,10 @@ def _events(conversation: Conversation, reply: Reply) -> Iterator[dict[str, Any]
     yield {"type": "message_stop"}
 
 
-def _deltas(reply: Reply, each: str | Called) -> Iterator[dict[str, Any] | Beat]:
+def _deltas(reply: Reply, each: str | Called) -> Iterator[dict[str, Any] | StreamStep]:
     if isinstance(each, Called):
         for piece in pieces(each.arguments_json):
             yield {"type": "input_json_delta", "partial_json": piece}
         return
     for step in reply.streamed():
-        yield step if isinstance(step, Beat) else {"type": "text_delta", "text": step}
+        yield step if isinstance(step, StreamStep) else {"type": "text_delta", "text": step}

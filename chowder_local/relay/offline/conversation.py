@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from chowder_local.relay.offline.stream_steps import Beat
+from chowder_local.relay.offline.stream_steps import StreamStep
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -105,7 +105,7 @@ class Reply:
 
     text: str = ""
     calls: tuple[Called, ...] = ()
-    beats: tuple[str | Beat, ...] = ()
+    beats: tuple[str | StreamStep, ...] = ()
     """The text in the pieces and at the pace of its stream; empty for a few words at a time."""
     usage: Usage = field(default_factory=Usage)
     is_cut: bool = False
@@ -138,16 +138,16 @@ class Reply:
         told = self.usage.input_tokens
         return conversation.input_tokens if told is None else told
 
-    def streamed(self) -> Iterator[str | Beat]:
+    def streamed(self) -> Iterator[str | StreamStep]:
         """The text's pieces, and what happens between them."""
         yield from self.beats or pieces(self.text)
 
-    def interruptions(self) -> Iterator[Beat]:
+    def interruptions(self) -> Iterator[StreamStep]:
         """What happens before an answer that is sent whole."""
-        yield from (beat for beat in self.beats if isinstance(beat, Beat))
+        yield from (beat for beat in self.beats if isinstance(beat, StreamStep))
 
 
-def _first_beats(beats: tuple[str | Beat, ...], length: int) -> Iterator[str | Beat]:
+def _first_beats(beats: tuple[str | StreamStep, ...], length: int) -> Iterator[str | StreamStep]:
     """What happens up to so many characters of the text."""
     for beat in beats:
         if isinstance(beat, str):

@@ -18,7 +18,7 @@ from chowder_local.relay.offline.conversation import (
     digest,
     limit_of,
 )
-from chowder_local.relay.offline.stream_steps import Beat
+from chowder_local.relay.offline.stream_steps import StreamStep
 from chowder_local.upstream.sse import encode
 
 if TYPE_CHECKING:
@@ -83,7 +83,9 @@ def _result(response: Mapping[str, Any]) -> str:
     return only if isinstance(only, str) else json.dumps(only, ensure_ascii=False)
 
 
-def write(conversation: Conversation, reply: Reply, *, is_sse: bool) -> Iterator[bytes | Beat]:
+def write(
+    conversation: Conversation, reply: Reply, *, is_sse: bool
+) -> Iterator[bytes | StreamStep]:
     """The answer: whole, as events, or (streamed but without `alt=sse`) as one JSON array."""
     if not conversation.is_streamed:
         yield from reply.interruptions()
@@ -92,7 +94,7 @@ def write(conversation: Conversation, reply: Reply, *, is_sse: bool) -> Iterator
         return
     number = 0
     for step in _chunks(conversation, reply):
-        if isinstance(step, Beat):
+        if isinstance(step, StreamStep):
             yield step
             continue
         yield encode(json.dumps(step)) if is_sse else _element(step, number)
@@ -105,21 +107,21 @@ def _element(chunk: Mapping[str, Any], number: int) -> bytes:
     return (b"," if number else b"[") + json.dumps(chunk).encode()
 
 
-def _chunks(conversation: Conversation, reply: Reply) -> Iterator[dict[str, Any] | Beat]:
+def _chunks(conversation: Conversation, reply: Reply) -> Iterator[dict[str, Any] | StreamStep]:
     # Held back until it is known whether more comes, because the last one is another.
     held: list[dict[str, Any]] = []
     for step in _steps(reply):
         if held:
             yield _chunk(conversation, reply, held, is_last=False)
         held = []
-        if isinstance(step, Beat):
+        if isinstance(step, StreamStep):
             yield step
         else:
             held = [_part(step)]
     yield _chunk(conversation, reply, held or [_part("")], is_last=True)
 
 
-def _steps(reply: Reply) -> Iterator[str | Called | Beat]:
+def _steps(reply: Reply) -> Iterator[str | Called | StreamStep]:
     for each in reply.blocks:
         if isinstance(each, Called):
             yield each

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from chowder_local.relay.offline.conversation import Conversation, Reply
-    from chowder_local.relay.offline.stream_steps import Beat
+    from chowder_local.relay.offline.stream_steps import StreamStep
 
 _JSON = "application/json"
 _EVENTS = "text/event-stream; charset=utf-8"
@@ -31,7 +31,7 @@ class OfflineAnswer:
 
     status: int
     content_type: str
-    steps: Iterator[bytes | Beat]
+    steps: Iterator[bytes | StreamStep]
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Question:
 
     conversation: Conversation
     _content_type: str
-    _write: Callable[[Reply], Iterator[bytes | Beat]]
+    _write: Callable[[Reply], Iterator[bytes | StreamStep]]
 
     def answered(self, reply: Reply) -> OfflineAnswer:
         """The answer that says this, as far as the request's limit of tokens goes."""

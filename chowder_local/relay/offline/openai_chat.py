@@ -19,7 +19,7 @@ from chowder_local.relay.offline.conversation import (
     limit_of,
     pieces,
 )
-from chowder_local.relay.offline.stream_steps import Beat
+from chowder_local.relay.offline.stream_steps import StreamStep
 from chowder_local.upstream.sse import encode
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def _text(content: Any) -> str:
     return content if isinstance(content, str) else "\n".join(_texts(content))
 
 
-def write(conversation: Conversation, reply: Reply, created: int) -> Iterator[bytes | Beat]:
+def write(conversation: Conversation, reply: Reply, created: int) -> Iterator[bytes | StreamStep]:
     """The answer, whole or as events."""
     head = {
         "id": f"chatcmpl-{conversation.digest[:29]}",
@@ -105,7 +105,7 @@ def write(conversation: Conversation, reply: Reply, created: int) -> Iterator[by
         return
     head["object"] = "chat.completion.chunk"
     for delta in _deltas(reply):
-        yield delta if isinstance(delta, Beat) else _chunk(head, delta, None)
+        yield delta if isinstance(delta, StreamStep) else _chunk(head, delta, None)
     yield _chunk(head, {}, _finish_reason(reply))
     if conversation.has_usage_in_stream:
         yield encode(json.dumps(head | {"choices": [], "usage": usage}))
@@ -136,11 +136,11 @@ def _chunk(head: Mapping[str, Any], delta: Mapping[str, Any], reason: str | None
     return encode(json.dumps({**head, "choices": [choice]}))
 
 
-def _deltas(reply: Reply) -> Iterator[dict[str, Any] | Beat]:
+def _deltas(reply: Reply) -> Iterator[dict[str, Any] | StreamStep]:
     if reply.text or not reply.calls:
         yield {"role": "assistant", "content": ""}
         for step in reply.streamed():
-            yield step if isinstance(step, Beat) else {"content": step}
+            yield step if isinstance(step, StreamStep) else {"content": step}
     for index, call in enumerate(reply.calls):
         begun = {"index": index, **_call(call)}
         begun["function"] = {"name": call.name, "arguments": ""}

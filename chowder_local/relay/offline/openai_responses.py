@@ -19,7 +19,7 @@ from chowder_local.relay.offline.conversation import (
     limit_of,
     pieces,
 )
-from chowder_local.relay.offline.stream_steps import Beat
+from chowder_local.relay.offline.stream_steps import StreamStep
 from chowder_local.upstream.sse import encode
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def _text(content: Any) -> str:
     return content if isinstance(content, str) else "\n".join(_texts(content))
 
 
-def write(conversation: Conversation, reply: Reply, created: int) -> Iterator[bytes | Beat]:
+def write(conversation: Conversation, reply: Reply, created: int) -> Iterator[bytes | StreamStep]:
     """The answer, whole or as events."""
     if not conversation.is_streamed:
         yield from reply.interruptions()
@@ -87,7 +87,7 @@ def write(conversation: Conversation, reply: Reply, created: int) -> Iterator[by
         return
     number = 0
     for event in _events(conversation, reply, created):
-        if isinstance(event, Beat):
+        if isinstance(event, StreamStep):
             yield event
             continue
         yield encode(json.dumps(event | {"sequence_number": number}), event["type"])
@@ -161,7 +161,7 @@ def _part(text: str) -> dict[str, Any]:
 
 def _events(
     conversation: Conversation, reply: Reply, created: int
-) -> Iterator[dict[str, Any] | Beat]:
+) -> Iterator[dict[str, Any] | StreamStep]:
     begun, status = _response(conversation, reply, created, "in_progress"), _last_status(reply)
     yield {"type": "response.created", "response": begun}
     yield {"type": "response.in_progress", "response": begun}
@@ -179,11 +179,11 @@ def _events(
     yield {"type": f"response.{status}", "response": whole}
 
 
-def _text_events(reply: Reply, place: Mapping[str, Any]) -> Iterator[dict[str, Any] | Beat]:
+def _text_events(reply: Reply, place: Mapping[str, Any]) -> Iterator[dict[str, Any] | StreamStep]:
     where = {**place, "content_index": 0}
     yield {"type": "response.content_part.added", **where, "part": _part("")}
     for step in reply.streamed():
-        if isinstance(step, Beat):
+        if isinstance(step, StreamStep):
             yield step
         else:
             yield {"type": "response.output_text.delta", **where, "delta": step, "logprobs": []}

@@ -12,30 +12,30 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable
 
 
-class Beat:
+class StreamStep:
     """One of those below."""
 
 
 @dataclass(frozen=True)
-class Wait(Beat):
+class Wait(StreamStep):
     """Nothing comes for a while."""
 
     seconds: float
 
 
 @dataclass(frozen=True)
-class Raw(Beat):
+class Raw(StreamStep):
     """These bytes come, whatever they are."""
 
     data: bytes
 
 
 @dataclass(frozen=True)
-class Cut(Beat):
+class Cut(StreamStep):
     """The answer breaks off."""
 
 
-async def played(steps: Iterable[bytes | Beat]) -> AsyncGenerator[bytes, None]:
+async def played(steps: Iterable[bytes | StreamStep]) -> AsyncGenerator[bytes, None]:
     """The answer's bytes at its pace; raises StreamBroken where it is cut."""
     for step in steps:
         if isinstance(step, bytes):

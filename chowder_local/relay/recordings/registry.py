@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from chowder_local.relay.call_log import Exchange
 
 
-class Recordings:
+class RecordingRegistry:
     """The server's own recording or playback, and playbacks of single instances."""
 
     def __init__(self, recorder: Recorder | None = None, playback: Playback | None = None) -> None:

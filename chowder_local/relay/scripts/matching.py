@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from chowder_local.core.domain import ModelProvider
 from chowder_local.relay.offline.conversation import Called, Reply, Usage, pieces
-from chowder_local.relay.offline.stream_steps import Beat, Cut, Raw, Wait
+from chowder_local.relay.offline.stream_steps import Cut, Raw, StreamStep, Wait
 from chowder_local.relay.offline.view import seen
 from chowder_local.relay.scripts.patterns import TimeLimit, search
 from chowder_local.relay.scripts.rules import OVERLOADED, Break, Pause, ToolCall, Verbatim
@@ -185,7 +185,7 @@ def played(rule: Rule, made: Action, asked: Ask, digest: str, limit: TimeLimit) 
 
 def _said(
     rule: Rule, made: Action, asked: Ask, limit: TimeLimit
-) -> tuple[str, tuple[str | Beat, ...]]:
+) -> tuple[str, tuple[str | StreamStep, ...]]:
     if made.chunks is not None:
         text = "".join(chunk for chunk in made.chunks if isinstance(chunk, str))
         return text, tuple(_paced((_beat(chunk) for chunk in made.chunks), made.pace_s))
@@ -196,7 +196,7 @@ def _said(
     return text, tuple(_paced(pieces(text), made.pace_s)) if made.pace_s else ()
 
 
-def _paced(steps: Iterator[str | Beat], pace_s: float) -> Iterator[str | Beat]:
+def _paced(steps: Iterator[str | StreamStep], pace_s: float) -> Iterator[str | StreamStep]:
     is_first = True
     for step in steps:
         if pace_s and isinstance(step, str) and not is_first:
@@ -205,7 +205,7 @@ def _paced(steps: Iterator[str | Beat], pace_s: float) -> Iterator[str | Beat]:
         yield step
 
 
-def _beat(chunk: str | Pause | Verbatim | Break) -> str | Beat:
+def _beat(chunk: str | Pause | Verbatim | Break) -> str | StreamStep:
     if isinstance(chunk, str):
         return chunk
     if isinstance(chunk, Pause):

@@ -61,7 +61,7 @@ class Scripted:
     """Which rule that was, in words; or that there was none."""
 
 
-class Scripts:
+class ScriptRegistry:
     """Scripts of instances, of organizations, and the server's own, asked in this order.
 
     They end with the server, but for its own, which it is started with.

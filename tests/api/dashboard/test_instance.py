@@ -106,8 +106,8 @@ async def test_a_page_that_is_left_ends_the_agents_run(visitor: Visitor) -> None
     world.gateway.handler = scripted.endless
     agent = await world.created()
     address = await spoken(visitor, agent, "Hello!")
-    talk = visitor.http.services.dashboard.talks.take(address.rpartition("/")[2])
-    assert talk is not None
+    chat_stream = visitor.http.services.dashboard.chat_streams.take(address.rpartition("/")[2])
+    assert chat_stream is not None
     has_begun = asyncio.Event()
 
     async def receive() -> dict[str, Any]:
@@ -118,7 +118,7 @@ async def test_a_page_that_is_left_ends_the_agents_run(visitor: Visitor) -> None
         if message.get("body"):
             has_begun.set()
 
-    answer = Answer(talk, visitor.http.services, lambda _: b"piece")
+    answer = Answer(chat_stream, visitor.http.services, lambda _: b"piece")
     async with asyncio.timeout(5):
         await answer({"type": "http", "asgi": {"spec_version": "2.3"}}, receive, send)
         await world.gateway.has_left.wait()
@@ -133,7 +133,7 @@ async def test_an_answer_that_has_not_begun_when_the_server_stops_ends_its_strea
     async with asyncio.TaskGroup() as group:
         listening = group.create_task(visitor.get(address))
         await eventually(lambda: world.gateway.messages, "the agent was asked")
-        visitor.http.services.stopping.begin()
+        visitor.http.services.shutdown.begin()
     assert listening.result().status_code == 200
     assert "defect" not in caplog.text
 

@@ -113,12 +113,12 @@ async def test_names_and_errors_are_text_wherever_they_stand(visitor: Visitor) -
 async def test_a_running_agent_has_its_charts_and_what_was_said_last(visitor: Visitor) -> None:
     world = visitor.http.world
     agent = await world.created()
-    gauges = visitor.http.services.dashboard.gauges
+    usage_samples = visitor.http.services.dashboard.usage_samples
     for at_s, cpu_s in ((1.0, 10.0), (3.0, 11.0)):
         world.engine.usages = {
             agent.sandbox_id: SandboxUsage(600_000_000, 2_000_000_000, cpu_s, at_s)
         }
-        await gauges.read()
+        await usage_samples.read()
     body = b'{"model":"gpt-4o","messages":[{"role":"user","content":"Which way is <b>north</b>?"}]}'
     visitor.http.services.exchanges.begin(
         agent.organization_id, agent.id, ModelProvider.OPENAI, "v1/chat/completions", body

@@ -144,7 +144,7 @@ async def test_a_checkouts_link_is_no_session_and_a_session_no_checkouts(visitor
 
 async def test_a_link_signs_in_once(stranger: Visitor) -> None:
     world = stranger.http.world
-    code = sign_in_link(world.vault, world.key, world.clock())
+    code = sign_in_link(world.box, world.key, world.clock())
     assert world.key not in code
     answer = await link(stranger, code)
     assert (answer.status_code, answer.headers["Location"]) == (303, "/")
@@ -156,8 +156,8 @@ async def test_a_link_signs_in_once(stranger: Visitor) -> None:
 
 async def test_a_link_is_good_for_two_minutes_and_for_a_good_key(stranger: Visitor) -> None:
     world = stranger.http.world
-    late = sign_in_link(world.vault, world.key, world.clock())
-    unknown = sign_in_link(world.vault, "chd_org_unknown", world.clock())
+    late = sign_in_link(world.box, world.key, world.clock())
+    unknown = sign_in_link(world.box, "chd_org_unknown", world.clock())
     for code in (unknown, "", "x", world.subscriptions.portal_session(world.organization_id)):
         assert (await link(stranger, code)).status_code == 403
     world.clock.advance(LINK_LIFE_S + 1)

@@ -35,7 +35,7 @@ def env(tmp_path: Path) -> dict[str, str]:
         port = unused.getsockname()[1]
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("CHOWDER_", "ANTHROPIC_"))}
     own = {"CHOWDER_DATA_DIR": str(tmp_path / "data"), "CHOWDER_PORT": str(port)}
-    return {**kept, **own, "CHOWDER_POOL_SIZE": "0"}
+    return {**kept, **own, "CHOWDER_WARM_POOL_SIZE": "0"}
 
 
 @pytest.fixture

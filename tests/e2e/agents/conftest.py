@@ -48,7 +48,7 @@ def only_server(
     """The server of the run; `server` is what tests ask for."""
     settings = stand_in.settings | {
         "CHOWDER_CLAWHUB_URL": clawhub.url,
-        "CHOWDER_SUSPEND_TIMEOUT_S": "3",
+        "CHOWDER_DRAIN_TIMEOUT_S": "3",
         "CHOWDER_RECONCILE_INTERVAL_S": "1",
     }
     server = ServerProcess(tmp_path_factory.mktemp("e2e") / "data", settings)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from chowder_local.core.secrets import Vault
+from chowder_local.core.secrets import SecretBox
 from tests.e2e import pressure
 from tests.e2e.api import CLAUDE, Api, responses_path
 from tests.e2e.containers import names_of_sandboxes, open_network
@@ -72,7 +72,7 @@ def loaded(
 ) -> Iterator[ServerProcess]:
     settings = {
         "CHOWDER_IMAGE": image,
-        "CHOWDER_MAX_AWAKE": str(PLACES),
+        "CHOWDER_MAX_RUNNING": str(PLACES),
         "CHOWDER_MAX_BODY_BYTES": str(MAX_BODY_BYTES),
         # glibc gives every large block back then, however it was used before: what stays is kept.
         "MALLOC_MMAP_THRESHOLD_": str(256 * 1024),
@@ -235,7 +235,7 @@ def relay_of(server: ServerProcess, engine: docker.DockerClient, agent: str) -> 
     host = network.attrs["IPAM"]["Config"][0]["Gateway"]
     with Api(server.base_url, server.key) as api:
         sandbox_id = api.get(f"instances/{agent}").json()["sandbox_id"]
-    token = Vault.load(server.data_dir / "secret.key").relay_token(sandbox_id)
+    token = SecretBox.load(server.data_dir / "secret.key").relay_token(sandbox_id)
     return Address(host, int(port), "relay.local", token)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from chowder_local.accounts.authentication import Authentication
 from chowder_local.accounts.organizations import Organizations
-from chowder_local.core.secrets import Vault
+from chowder_local.core.secrets import SecretBox
 from chowder_local.store.dashboard_sessions import DashboardSessionQueries
 from chowder_local.store.database import Database
 from chowder_local.store.instances import InstanceQueries
@@ -39,19 +39,17 @@ class Accounts:
 
     database: Database
     path: Path
-    vault: Vault
+    box: SecretBox
     clock: Clock
 
     def __post_init__(self) -> None:
         self.keys = KeyQueries(self.database)
         self.meta = MetaQueries(self.database)
         self.dashboard_sessions = DashboardSessionQueries(self.database)
-        self.instances = InstanceQueries(self.database, self.vault)
+        self.instances = InstanceQueries(self.database, self.box)
         self.spares = SpareQueries(self.database)
         self.authentication = Authentication(self.keys, self.clock)
-        self.organizations = Organizations(
-            OrganizationQueries(self.database), self.vault, self.clock
-        )
+        self.organizations = Organizations(OrganizationQueries(self.database), self.box, self.clock)
 
 
 @pytest.fixture
@@ -61,7 +59,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture
 async def accounts(tmp_path: Path) -> AsyncIterator[Accounts]:
-    vault = Vault.load(tmp_path / "secret.key")
+    box = SecretBox.load(tmp_path / "secret.key")
     path = empty_database(tmp_path)
     async with Database.open(path) as database:
-        yield Accounts(database, path, vault, Clock())
+        yield Accounts(database, path, box, Clock())

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from chowder_local.accounts.cost_report import ModelUsed, Spending
+from chowder_local.accounts.cost_report import CostReports, ModelUsed
 from chowder_local.core.domain import InstanceId, ModelProvider
 from chowder_local.store.usage import Counts, Kind, Span
 from tests.scripted.world import World, open_world
@@ -31,11 +31,11 @@ def kind(instance_id: InstanceId, model: str, *, is_billed: bool = True) -> Kind
 
 
 async def test_costs_are_summed_over_models(world: World) -> None:
-    instance, spending = await world.created(), Spending(world.usage)
+    instance, cost_reports = await world.created(), CostReports(world.usage)
     world.usage.note(kind(instance.id, "gpt-4o"), MILLION)
     world.usage.note(kind(instance.id, "gpt-4o-mini"), MILLION)
     world.usage.note(kind(instance.id, "gpt-4o", is_billed=False), MILLION)
-    report = await spending.report(world.organization_id, limit=9)
+    report = await cost_reports.report(world.organization_id, limit=9)
     assert report.totals.cost_usd == pytest.approx(2.65)
     assert report.totals.counts.calls == 3
     costs = sorted(row.spent.cost_usd or 0 for row in report.rows)
@@ -44,10 +44,10 @@ async def test_costs_are_summed_over_models(world: World) -> None:
 
 
 async def test_an_unknown_price_leaves_the_sum_unknown(world: World) -> None:
-    instance, spending = await world.created(), Spending(world.usage)
+    instance, cost_reports = await world.created(), CostReports(world.usage)
     world.usage.note(kind(instance.id, "gpt-4o"), MILLION)
     world.usage.note(kind(instance.id, "gpt-99"), MILLION)
-    report = await spending.report(world.organization_id, instance.id, limit=9)
+    report = await cost_reports.report(world.organization_id, instance.id, limit=9)
     assert report.totals.cost_usd is None
     assert {row.kind.model: row.spent.cost_usd for row in report.rows} == {
         "gpt-4o": 2.5,
@@ -56,22 +56,22 @@ async def test_an_unknown_price_leaves_the_sum_unknown(world: World) -> None:
 
 
 async def test_it_says_when_there_is_more(world: World) -> None:
-    instance, spending = await world.created(), Spending(world.usage)
+    instance, cost_reports = await world.created(), CostReports(world.usage)
     for model in ("a", "b", "c"):
         world.usage.note(kind(instance.id, model), MILLION)
-    report = await spending.report(world.organization_id, limit=2)
+    report = await cost_reports.report(world.organization_id, limit=2)
     assert (len(report.rows), report.has_more, report.totals.counts.calls) == (2, True, 3)
 
 
 async def test_some_days_are_told_by_day_model_and_instance(world: World) -> None:
     first, second = await world.created(), await world.created()
-    spending, day = Spending(world.usage), date(2026, 5, 4)
+    cost_reports, day = CostReports(world.usage), date(2026, 5, 4)
     for each in (
         kind(first.id, "gpt-4o"), kind(first.id, "gpt-99"), kind(second.id, "gpt-4o"),
         kind(second.id, "gpt-4o", is_billed=False),
     ):  # fmt: skip
         world.usage.note(each, MILLION)
-    found = await spending.over_time(world.organization_id, Span(day, day))
+    found = await cost_reports.over_time(world.organization_id, Span(day, day))
     assert found.total.counts.calls == 4
     # What nobody knows is left out, and named.
     assert (found.total.cost_usd, found.total.unpriced) == (5.0, {"gpt-99"})
@@ -86,9 +86,9 @@ async def test_some_days_are_told_by_day_model_and_instance(world: World) -> Non
         first.id: 2,
         second.id: 2,
     }
-    own = await spending.over_time(world.organization_id, Span(day, day), second.id)
+    own = await cost_reports.over_time(world.organization_id, Span(day, day), second.id)
     assert own.instances.keys() == {second.id}
-    earlier = await spending.over_time(
+    earlier = await cost_reports.over_time(
         world.organization_id, Span(date(2026, 5, 1), date(2026, 5, 3))
     )
     assert earlier.total.counts == Counts()

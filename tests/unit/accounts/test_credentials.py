@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chowder_local.accounts.credentials import Lending
+from chowder_local.accounts.credentials import ModelCredentials
 from chowder_local.accounts.model_keys import ModelKeys
 from chowder_local.core.domain import (
     OFFLINE_KEY,
@@ -20,8 +20,8 @@ from chowder_local.core.domain import (
 )
 from chowder_local.core.errors.upstream import RelayTokenInvalid
 from chowder_local.core.model_endpoints import Endpoint
-from chowder_local.core.secrets import Vault
-from chowder_local.relay.calls import Lender, Loan
+from chowder_local.core.secrets import SecretBox
+from chowder_local.relay.calls import Credential, CredentialResolver
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,84 +51,90 @@ async def instance(accounts: Any) -> Instance:
 
 
 @pytest.fixture
-def lender(accounts: Any) -> Lender:
+def resolver(accounts: Any) -> CredentialResolver:
     model_keys = ModelKeys(accounts.organizations, ENDPOINTS, OrganizationId("default"))
-    return Lending(accounts.vault, accounts.instances, accounts.spares, model_keys)
+    return ModelCredentials(accounts.box, accounts.instances, accounts.spares, model_keys)
 
 
 @pytest.fixture
 def token(accounts: Any, instance: Instance) -> str:
-    return str(accounts.vault.relay_token(instance.sandbox_id))
+    return str(accounts.box.relay_token(instance.sandbox_id))
 
 
 async def test_a_sandbox_is_lent_its_organizations_key(
-    lender: Lender, instance: Instance, token: str
+    resolver: CredentialResolver, instance: Instance, token: str
 ) -> None:
-    expected = Loan(instance.organization_id, instance.id, instance.sandbox_id, key="sk-o")
-    assert await lender.lend(token, OPENAI) == expected
-    assert (await lender.lend(token, GEMINI)).key is None
+    expected = Credential(instance.organization_id, instance.id, instance.sandbox_id, key="sk-o")
+    assert await resolver.lend(token, OPENAI) == expected
+    assert (await resolver.lend(token, GEMINI)).key is None
 
 
 async def test_a_changed_key_is_lent_at_once(
-    accounts: Any, lender: Lender, instance: Instance, token: str
+    accounts: Any, resolver: CredentialResolver, instance: Instance, token: str
 ) -> None:
-    await lender.lend(token, OPENAI)
+    await resolver.lend(token, OPENAI)
     for key in ("sk-new", ""):
         await accounts.organizations.change(instance.organization_id, model_api_keys={OPENAI: key})
-        assert (await lender.lend(token, OPENAI)).key == (key or None)
+        assert (await resolver.lend(token, OPENAI)).key == (key or None)
 
 
 async def test_a_terminated_instances_sandbox_is_lent_nothing(
-    accounts: Any, lender: Lender, instance: Instance, token: str
+    accounts: Any, resolver: CredentialResolver, instance: Instance, token: str
 ) -> None:
     await accounts.instances.change(
         instance.id, now=accounts.clock(), status=InstanceStatus.TERMINATED
     )
     with pytest.raises(RelayTokenInvalid):
-        await lender.lend(token, OPENAI)
+        await resolver.lend(token, OPENAI)
 
 
 async def test_a_spare_is_lent_the_offline_model_until_it_is_dropped(
-    accounts: Any, lender: Lender
+    accounts: Any, resolver: CredentialResolver
 ) -> None:
     spare = Spare(SandboxId("chowder-9"), "alike", accounts.clock())
-    token = accounts.vault.relay_token(spare.sandbox_id)
+    token = accounts.box.relay_token(spare.sandbox_id)
     await accounts.spares.add(spare)
-    assert await lender.lend(token, OPENAI) == Loan(None, None, spare.sandbox_id, OFFLINE_KEY)
+    assert await resolver.lend(token, OPENAI) == Credential(
+        None, None, spare.sandbox_id, OFFLINE_KEY
+    )
     await accounts.spares.drop(spare.sandbox_id)
     with pytest.raises(RelayTokenInvalid):
-        await lender.lend(token, OPENAI)
+        await resolver.lend(token, OPENAI)
 
 
 async def test_a_token_that_we_never_gave_out_is_refused(
-    accounts: Any, lender: Lender, instance: Instance, token: str, tmp_path: Path
+    accounts: Any, resolver: CredentialResolver, instance: Instance, token: str, tmp_path: Path
 ) -> None:
-    other = Vault.load(tmp_path / "other.key")
+    other = SecretBox.load(tmp_path / "other.key")
     for wrong in (
         "",
         instance.sandbox_id,
         token[:-1],
         other.relay_token(instance.sandbox_id),
-        accounts.vault.gateway_token(instance.sandbox_id),
+        accounts.box.gateway_token(instance.sandbox_id),
         # Ours, but of a sandbox that no instance has.
-        accounts.vault.relay_token("chowder-2"),
+        accounts.box.relay_token("chowder-2"),
     ):
         with pytest.raises(RelayTokenInvalid):
-            await lender.lend(wrong, OPENAI)
+            await resolver.lend(wrong, OPENAI)
 
 
-async def test_a_provider_that_wants_no_key_is_everybodys(lender: Lender, token: str) -> None:
-    assert (await lender.lend(token, "lab")).key == ""
+async def test_a_provider_that_wants_no_key_is_everybodys(
+    resolver: CredentialResolver, token: str
+) -> None:
+    assert (await resolver.lend(token, "lab")).key == ""
 
 
 async def test_a_named_providers_key_is_lent_to_the_default_organization_only(
-    accounts: Any, lender: Lender, instance: Instance, token: str
+    accounts: Any, resolver: CredentialResolver, instance: Instance, token: str
 ) -> None:
-    assert (await lender.lend(token, "cloud")).key is None
+    assert (await resolver.lend(token, "cloud")).key is None
     theirs = ModelKeys(accounts.organizations, ENDPOINTS, instance.organization_id)
-    own = Lending(accounts.vault, accounts.instances, accounts.spares, theirs)
+    own = ModelCredentials(accounts.box, accounts.instances, accounts.spares, theirs)
     assert (await own.lend(token, "cloud")).key == "sk-cloud"
 
 
-async def test_there_is_no_key_for_a_provider_that_nobody_named(lender: Lender, token: str) -> None:
-    assert (await lender.lend(token, "other")).key is None
+async def test_there_is_no_key_for_a_provider_that_nobody_named(
+    resolver: CredentialResolver, token: str
+) -> None:
+    assert (await resolver.lend(token, "other")).key is None

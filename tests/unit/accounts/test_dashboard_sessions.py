@@ -12,7 +12,7 @@ from sqlmodel import select
 from chowder_local.accounts.dashboard_sessions import (
     LINK_LIFE_S,
     SESSION_LIFE_S,
-    SignIns,
+    DashboardSessions,
     sign_in_link,
 )
 from chowder_local.core.errors.requests import KeyInvalid, KeyMissing, SignInLinkUsed, SignInNeeded
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from tests.unit.accounts.conftest import Accounts
 
 
-def sign_ins(accounts: Accounts) -> SignIns:
+def dashboard_sessions(accounts: Accounts) -> DashboardSessions:
     """As a server has them that has just started."""
-    return SignIns(
+    return DashboardSessions(
         authentication=accounts.authentication,
         keys=accounts.keys,
         sessions=accounts.dashboard_sessions,
-        vault=accounts.vault,
+        box=accounts.box,
         store_id="abc",
         clock=accounts.clock,
     )
@@ -41,19 +41,19 @@ async def rows(accounts: Accounts) -> int:
 
 async def test_a_session_outlives_the_server_and_so_does_its_end(accounts: Accounts) -> None:
     details, key = await accounts.organizations.signup("Kitchen")
-    kept, ended = [await sign_ins(accounts).begin(key) for _ in range(2)]
-    await sign_ins(accounts).end(ended)
-    caller = await sign_ins(accounts).caller(kept)
+    kept, ended = [await dashboard_sessions(accounts).begin(key) for _ in range(2)]
+    await dashboard_sessions(accounts).end(ended)
+    caller = await dashboard_sessions(accounts).caller(kept)
     assert caller.organization_id == details.organization.id
     assert caller.is_organization_key
     with pytest.raises(SignInNeeded):
-        await sign_ins(accounts).caller(ended)
+        await dashboard_sessions(accounts).caller(ended)
 
 
 async def test_what_is_over_anyway_is_forgotten(accounts: Accounts) -> None:
     _, key = await accounts.organizations.signup("Kitchen")
     for _ in range(2):
-        await sign_ins(accounts).begin(key)
+        await dashboard_sessions(accounts).begin(key)
         accounts.clock.now += timedelta(seconds=SESSION_LIFE_S + 1)
     assert await rows(accounts) == 1
 
@@ -62,7 +62,7 @@ async def test_those_who_sign_in_and_out_at_once_do_not_undo_each_others(
     accounts: Accounts,
 ) -> None:
     _, key = await accounts.organizations.signup("Kitchen")
-    known = sign_ins(accounts)
+    known = dashboard_sessions(accounts)
     ended = [await known.begin(key) for _ in range(10)]
     begun = await asyncio.gather(*(known.begin(key) for _ in ended), *map(known.end, ended))
     for session in ended:
@@ -75,21 +75,21 @@ async def test_those_who_sign_in_and_out_at_once_do_not_undo_each_others(
 @pytest.mark.parametrize("session", [None, "", "x", "é"])
 async def test_what_is_no_session_is_nobodys(accounts: Accounts, session: str | None) -> None:
     with pytest.raises(SignInNeeded):
-        await sign_ins(accounts).caller(session)
-    await sign_ins(accounts).end(session)
+        await dashboard_sessions(accounts).caller(session)
+    await dashboard_sessions(accounts).end(session)
 
 
 async def test_no_key_and_a_wrong_one_begin_nothing(accounts: Accounts) -> None:
     with pytest.raises(KeyMissing):
-        await sign_ins(accounts).begin(None)
+        await dashboard_sessions(accounts).begin(None)
     with pytest.raises(KeyInvalid):
-        await sign_ins(accounts).begin("chd_org_x")
+        await dashboard_sessions(accounts).begin("chd_org_x")
 
 
 async def test_used_links_are_forgotten_once_they_are_too_old(accounts: Accounts) -> None:
     _, key = await accounts.organizations.signup("Kitchen")
-    known = sign_ins(accounts)
-    link = sign_in_link(accounts.vault, key, accounts.clock())
+    known = dashboard_sessions(accounts)
+    link = sign_in_link(accounts.box, key, accounts.clock())
     assert (await known.caller(await known.redeem(link))).is_organization_key
     for seconds in (0, LINK_LIFE_S + 1):
         accounts.clock.now += timedelta(seconds=seconds)
@@ -98,4 +98,4 @@ async def test_used_links_are_forgotten_once_they_are_too_old(accounts: Accounts
 
 
 async def test_two_data_directories_have_cookies_of_their_own(accounts: Accounts) -> None:
-    assert sign_ins(accounts).cookie == "chowder_abc"
+    assert dashboard_sessions(accounts).cookie == "chowder_abc"

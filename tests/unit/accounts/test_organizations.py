@@ -11,7 +11,7 @@ import pytest
 from chowder_local.accounts.organizations import Organizations
 from chowder_local.core.domain import ModelProvider, OrganizationId, Tier
 from chowder_local.core.errors.requests import OrganizationNotFound
-from chowder_local.core.secrets import Vault
+from chowder_local.core.secrets import SecretBox
 from chowder_local.store.organizations import OrganizationQueries
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ async def test_a_model_key_of_another_secret_counts_as_not_set(
     details, _ = await accounts.organizations.signup("Kitchen", model_keys={OPENAI: "sk-o"})
     other = Organizations(
         OrganizationQueries(accounts.database),
-        Vault.load(tmp_path / "other.key"),
+        SecretBox.load(tmp_path / "other.key"),
         accounts.clock,
     )
     with caplog.at_level(logging.WARNING):

@@ -10,7 +10,7 @@ import pytest
 from chowder_local.accounts.subscriptions import LINK_LIFE_S, Subscriptions
 from chowder_local.core.domain import OrganizationId, Tier
 from chowder_local.core.errors.requests import LinkInvalid, OrganizationNotFound
-from chowder_local.core.secrets import Vault
+from chowder_local.core.secrets import SecretBox
 
 if TYPE_CHECKING:
     from tests.unit.accounts.conftest import Accounts
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def subscriptions(accounts: Accounts) -> Subscriptions:
-    return Subscriptions(accounts.organizations, accounts.vault, accounts.clock)
+    return Subscriptions(accounts.organizations, accounts.box, accounts.clock)
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ async def test_what_we_never_gave_out_is_no_link(
 async def test_another_servers_link_is_none(
     accounts: Accounts, subscriptions: Subscriptions, organization_id: OrganizationId
 ) -> None:
-    other = Subscriptions(accounts.organizations, Vault(b"o" * 32), accounts.clock)
+    other = Subscriptions(accounts.organizations, SecretBox(b"o" * 32), accounts.clock)
     with pytest.raises(LinkInvalid):
         await subscriptions.portal(other.portal_session(organization_id))
 

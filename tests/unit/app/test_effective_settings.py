@@ -10,7 +10,7 @@ from chowder_local.core.settings import Settings
 
 URL = "https://me:hidden-1@models.example"
 STARTED = {
-    "CHOWDER_POOL_SIZE": "1",
+    "CHOWDER_WARM_POOL_SIZE": "1",
     "CHOWDER_OFFLINE": "off",
     "CHOWDER_ALLOWED_HOSTS": "a.example,b.example",
     "CHOWDER_PROVIDERS": "lab=http://lab.example/v1",
@@ -42,8 +42,8 @@ def differences(env: dict[str, str], started: dict[str, str]) -> list[str]:
 def test_what_a_server_was_started_with_is_met_whether_all_is_asked_for_or_nothing() -> None:
     assert differences(STARTED, STARTED) == []
     assert differences({}, STARTED) == []
-    assert differences({"CHOWDER_TIER": "crab", "CHOWDER_MAX_AWAKE": "3"}, STARTED) == [
-        "CHOWDER_MAX_AWAKE is not set, not 3"
+    assert differences({"CHOWDER_TIER": "crab", "CHOWDER_MAX_RUNNING": "3"}, STARTED) == [
+        "CHOWDER_MAX_RUNNING is not set, not 3"
     ]
 
 

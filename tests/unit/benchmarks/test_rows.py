@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from benchmarks.rows import NEIGHBOUR_SIZE, fill, instance_id, scoped_key
 from chowder_local.accounts.bootstrap import META_NAME
 from chowder_local.core.domain import InstanceId, InstanceStatus, OrganizationId
-from chowder_local.core.secrets import Vault, digest
+from chowder_local.core.secrets import SecretBox, digest
 from chowder_local.store.database import Database
 from chowder_local.store.instances import InstanceQueries
 from chowder_local.store.keys import KeyQueries
@@ -23,7 +23,7 @@ async def test_it_holds_what_was_asked_for(tmp_path: Path) -> None:
     count = NEIGHBOUR_SIZE + 3
     fill(tmp_path, count, 2 * count, own=2, terminated=4, keys=3)
     async with Database.open(tmp_path / "chowder.db") as database:
-        instances = InstanceQueries(database, Vault.load(tmp_path / "secret.key"))
+        instances = InstanceQueries(database, SecretBox.load(tmp_path / "secret.key"))
         counts = await instances.counts()
         assert counts[InstanceStatus.STOPPED] == count
         assert counts[InstanceStatus.TERMINATED] == 4

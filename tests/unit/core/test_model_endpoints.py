@@ -72,7 +72,10 @@ def test_offline_has_all_of_them_answered_by_the_offline_model() -> None:
 
 def test_a_context_is_a_models_or_its_providers() -> None:
     settings = Settings.read(
-        {"CHOWDER_PROVIDERS": f"lab={LAB}", "CHOWDER_PROVIDER_CONTEXTS": "lab=8000,lab/a/b=64000"}
+        {
+            "CHOWDER_PROVIDERS": f"lab={LAB}",
+            "CHOWDER_PROVIDER_CONTEXT_TOKENS": "lab=8000,lab/a/b=64000",
+        }
     )
     found = settings.endpoints({})
     assert found["lab"].context_tokens("a/b") == 64_000
@@ -82,7 +85,7 @@ def test_a_context_is_a_models_or_its_providers() -> None:
 
 @pytest.mark.parametrize("given", ["lab=3999", "lab=many", "lab"])
 def test_a_context_that_is_too_small_or_none_is_refused(given: str) -> None:
-    assert "CHOWDER_PROVIDER_CONTEXTS: " in refusal(PROVIDER_CONTEXTS=given)
+    assert "CHOWDER_PROVIDER_CONTEXT_TOKENS: " in refusal(PROVIDER_CONTEXT_TOKENS=given)
 
 
 @pytest.mark.parametrize(

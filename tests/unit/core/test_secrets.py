@@ -15,7 +15,7 @@ from chowder_local.core.errors.process import DataDirUnusable
 from chowder_local.core.secrets import (
     ORGANIZATION_PREFIX,
     SCOPED_PREFIX,
-    Vault,
+    SecretBox,
     digest,
     new_key,
     shown_prefix,
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def vault() -> Vault:
-    return Vault(b"s" * 32)
+def box() -> SecretBox:
+    return SecretBox(b"s" * 32)
 
 
 def test_keys_are_new_each_time_and_tell_their_kind() -> None:
@@ -49,54 +49,54 @@ def test_a_digest_is_the_keys_sha256() -> None:
     assert digest("abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
-def test_what_is_encrypted_comes_back_and_cannot_be_read(vault: Vault) -> None:
-    ciphertext = vault.encrypt("sk-ärø")
+def test_what_is_encrypted_comes_back_and_cannot_be_read(box: SecretBox) -> None:
+    ciphertext = box.encrypt("sk-ärø")
     assert b"sk-" not in ciphertext
-    assert vault.decrypt(ciphertext) == "sk-ärø"
-    assert vault.encrypt("sk-ärø") != ciphertext
+    assert box.decrypt(ciphertext) == "sk-ärø"
+    assert box.encrypt("sk-ärø") != ciphertext
 
 
-def test_another_secret_decrypts_nothing(vault: Vault) -> None:
+def test_another_secret_decrypts_nothing(box: SecretBox) -> None:
     with pytest.raises(InvalidToken):
-        Vault(b"o" * 32).decrypt(vault.encrypt("sk"))
+        SecretBox(b"o" * 32).decrypt(box.encrypt("sk"))
 
 
-def test_tokens_of_a_sandbox_are_its_own_and_always_the_same(vault: Vault) -> None:
-    again = Vault(b"s" * 32)
-    assert vault.gateway_token("chowder-1") == again.gateway_token("chowder-1")
-    assert vault.relay_token("chowder-1") == again.relay_token("chowder-1")
+def test_tokens_of_a_sandbox_are_its_own_and_always_the_same(box: SecretBox) -> None:
+    again = SecretBox(b"s" * 32)
+    assert box.gateway_token("chowder-1") == again.gateway_token("chowder-1")
+    assert box.relay_token("chowder-1") == again.relay_token("chowder-1")
     tokens = {
         make(sandbox)
-        for each in (vault, Vault(b"o" * 32))
+        for each in (box, SecretBox(b"o" * 32))
         for make in (each.gateway_token, each.relay_token)
         for sandbox in ("chowder-1", "chowder-2")
     }
     assert len(tokens) == 8
 
 
-def test_a_relay_token_says_whose_it_is(vault: Vault) -> None:
-    token = vault.relay_token("chowder-1")
+def test_a_relay_token_says_whose_it_is(box: SecretBox) -> None:
+    token = box.relay_token("chowder-1")
     assert token.startswith("chowder-1.")
-    assert vault.sandbox_of(token) == "chowder-1"
+    assert box.sandbox_of(token) == "chowder-1"
 
 
 @pytest.mark.parametrize("wrong", ["", ".", "chowder-1", "chowder-1.", "chowder-1.00", "Ærø.x"])
-def test_a_made_up_relay_token_is_nobodys(vault: Vault, wrong: str) -> None:
-    assert vault.sandbox_of(wrong) is None
+def test_a_made_up_relay_token_is_nobodys(box: SecretBox, wrong: str) -> None:
+    assert box.sandbox_of(wrong) is None
 
 
-def test_no_part_of_a_relay_token_can_be_swapped(vault: Vault) -> None:
-    _, _, proof = vault.relay_token("chowder-1").partition(".")
-    assert vault.sandbox_of(f"chowder-2.{proof}") is None
-    assert vault.sandbox_of(f"chowder-1.{vault.gateway_token('chowder-1')}") is None
+def test_no_part_of_a_relay_token_can_be_swapped(box: SecretBox) -> None:
+    _, _, proof = box.relay_token("chowder-1").partition(".")
+    assert box.sandbox_of(f"chowder-2.{proof}") is None
+    assert box.sandbox_of(f"chowder-1.{box.gateway_token('chowder-1')}") is None
 
 
 def test_a_vault_is_made_once_and_is_ours_only(tmp_path: Path) -> None:
     path = tmp_path / "secret.key"
-    made = Vault.load(path)
+    made = SecretBox.load(path)
     assert path.stat().st_mode & 0o777 == 0o600
-    assert Vault.load(path).decrypt(made.encrypt("sk")) == "sk"
-    assert Vault.load(tmp_path / "other.key").relay_token("a") != made.relay_token("a")
+    assert SecretBox.load(path).decrypt(made.encrypt("sk")) == "sk"
+    assert SecretBox.load(tmp_path / "other.key").relay_token("a") != made.relay_token("a")
 
 
 @pytest.mark.parametrize("content", [b"", b"short", b"x" * 33])
@@ -104,14 +104,14 @@ def test_a_secret_that_was_cut_is_refused(tmp_path: Path, content: bytes) -> Non
     path = tmp_path / "secret.key"
     path.write_bytes(content)
     with pytest.raises(DataDirUnusable, match=r"secret\.key is damaged"):
-        Vault.load(path)
+        SecretBox.load(path)
     assert path.read_bytes() == content
 
 
 def test_a_secret_that_cannot_be_read_is_told_in_words(tmp_path: Path) -> None:
     (tmp_path / "secret.key").mkdir()
     with pytest.raises(DataDirUnusable, match="cannot be read: Is a directory"):
-        Vault.load(tmp_path / "secret.key")
+        SecretBox.load(tmp_path / "secret.key")
 
 
 def test_a_private_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
@@ -155,24 +155,24 @@ def test_a_directory_that_is_not_there_is_told_in_words(tmp_path: Path) -> None:
 
 
 def test_a_sealed_text_comes_back_while_it_is_fresh() -> None:
-    vault, now = Vault(b"s" * 32), datetime(2026, 5, 4, tzinfo=UTC)
-    token = vault.seal("Ærø", now)
-    assert vault.unseal(token, now + timedelta(seconds=60), 60) == "Ærø"
-    assert vault.unseal(token, now + timedelta(seconds=61), 60) is None
+    box, now = SecretBox(b"s" * 32), datetime(2026, 5, 4, tzinfo=UTC)
+    token = box.seal("Ærø", now)
+    assert box.unseal(token, now + timedelta(seconds=60), 60) == "Ærø"
+    assert box.unseal(token, now + timedelta(seconds=61), 60) is None
 
 
 def test_nothing_else_passes_for_a_sealed_text() -> None:
-    vault, now = Vault(b"s" * 32), datetime(2026, 5, 4, tzinfo=UTC)
-    token = vault.seal("text", now)
+    box, now = SecretBox(b"s" * 32), datetime(2026, 5, 4, tzinfo=UTC)
+    token = box.seal("text", now)
     changed = token[:20] + ("A" if token[20] != "A" else "B") + token[21:]
-    others = Vault(b"o" * 32).seal("text", now)
-    kept = vault.encrypt("text").decode()
+    others = SecretBox(b"o" * 32).seal("text", now)
+    kept = box.encrypt("text").decode()
     for wrong in (changed, token[:-4], others, kept, "", "Ærø"):
-        assert vault.unseal(wrong, now, 60) is None
+        assert box.unseal(wrong, now, 60) is None
 
 
 def test_a_sealed_text_can_be_a_part_of_an_address() -> None:
-    token = Vault(b"s" * 32).seal("text" * 100, datetime(2026, 5, 4, tzinfo=UTC))
+    token = SecretBox(b"s" * 32).seal("text" * 100, datetime(2026, 5, 4, tzinfo=UTC))
     assert re.fullmatch(r"[A-Za-z0-9_=-]+", token)
 
 

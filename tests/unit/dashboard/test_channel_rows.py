@@ -10,7 +10,7 @@ from chowder_local.dashboard.channel_rows import Line, Seen, line_of, seen
 from chowder_local.openclaw.channel_table import CHANNELS
 from chowder_local.openclaw.channels import ChannelState
 from chowder_local.openclaw.config.edits import HIDDEN
-from chowder_local.openclaw.qr_login import Scan
+from chowder_local.openclaw.qr_login import QrLogin
 
 UP: dict[str, Any] = {
     "accountId": "default",
@@ -26,7 +26,7 @@ def line(
     /,
     *,
     is_enabled: bool = True,
-    scan: Scan | None = None,
+    scan: QrLogin | None = None,
     written: dict[str, Any] | None = None,
     **account: Any,
 ) -> Line:
@@ -59,12 +59,12 @@ def test_what_is_switched_off_is_told_from_what_was_never_set_up() -> None:
 
 
 def test_a_code_is_shown_while_it_can_be_scanned() -> None:
-    waiting = line("whatsapp", scan=Scan(PNG, "Scan."), linked=False)
+    waiting = line("whatsapp", scan=QrLogin(PNG, "Scan."), linked=False)
     assert (waiting.qr, waiting.scan, waiting.words) == (PNG, "Scan.", "waits for a scan")
     assert waiting.is_coming
-    void = line("whatsapp", scan=Scan(PNG, "Expired.", is_over=True), linked=False)
+    void = line("whatsapp", scan=QrLogin(PNG, "Expired.", is_over=True), linked=False)
     assert (void.qr, void.is_scan_over, void.words) == (None, True, "not scanned")
-    scanned = line("whatsapp", scan=Scan(PNG, "Scan."), **UP)
+    scanned = line("whatsapp", scan=QrLogin(PNG, "Scan."), **UP)
     assert (scanned.qr, scanned.scan, scanned.words) == (None, None, "connected")
 
 
@@ -80,7 +80,7 @@ def test_a_code_is_shown_while_it_can_be_scanned() -> None:
     ],
 )
 def test_what_is_no_picture_is_not_shown_as_one(qr: str) -> None:
-    found = line("whatsapp", scan=Scan(qr, "Scan."), linked=False)
+    found = line("whatsapp", scan=QrLogin(qr, "Scan."), linked=False)
     assert (found.qr, found.scan) == (None, "Scan.")
 
 

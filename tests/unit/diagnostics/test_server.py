@@ -9,7 +9,7 @@ import pytest
 from chowder_local.core.errors.sandboxes import EngineUnavailable, ImageMissing
 from chowder_local.core.settings import Settings
 from chowder_local.diagnostics.checks import Finding, Level
-from chowder_local.diagnostics.server import Checkup
+from chowder_local.diagnostics.server import ServerDiagnosis
 from chowder_local.engine.connection import EngineAddress
 from chowder_local.engine.engine_facts import EngineFacts
 from tests.scripted.world import World, open_world
@@ -45,8 +45,8 @@ async def found(
             raise failure
         return FACTS
 
-    checkup = Checkup(Settings(data_dir=tmp_path), world.health, engine_facts)
-    return {each.subject: each for each in (await checkup.report())[1]}
+    server_diagnosis = ServerDiagnosis(Settings(data_dir=tmp_path), world.health, engine_facts)
+    return {each.subject: each for each in (await server_diagnosis.report())[1]}
 
 
 async def test_all_that_doctor_looks_at_is_looked_at(world: World, tmp_path: Path) -> None:

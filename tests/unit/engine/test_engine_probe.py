@@ -8,7 +8,7 @@ from contextlib import closing
 import pytest
 
 from chowder_local.core.errors.sandboxes import EngineUnavailable
-from chowder_local.engine.engine_probe import Hearing
+from chowder_local.engine.engine_probe import EngineProbe
 
 DEADLINE_S = 10.0
 
@@ -40,13 +40,13 @@ def engine() -> Engine:
 
 
 @pytest.fixture
-def hearing(engine: Engine) -> Iterator[Hearing]:
-    with closing(Hearing(engine.question, "hearing", rest_s=0)) as hearing:
+def hearing(engine: Engine) -> Iterator[EngineProbe]:
+    with closing(EngineProbe(engine.question, "hearing", rest_s=0)) as hearing:
         yield hearing
 
 
 async def test_whoever_asks_meanwhile_gets_the_same_answer(
-    engine: Engine, hearing: Hearing
+    engine: Engine, hearing: EngineProbe
 ) -> None:
     asking = [asyncio.ensure_future(hearing.ask()) for _ in range(20)]
     await asyncio.sleep(0)
@@ -56,7 +56,7 @@ async def test_whoever_asks_meanwhile_gets_the_same_answer(
 
 
 async def test_one_that_leaves_takes_the_answer_from_nobody(
-    engine: Engine, hearing: Hearing
+    engine: Engine, hearing: EngineProbe
 ) -> None:
     leaving, staying = (asyncio.ensure_future(hearing.ask()) for _ in range(2))
     await asyncio.sleep(0)
@@ -67,7 +67,7 @@ async def test_one_that_leaves_takes_the_answer_from_nobody(
 
 
 async def test_an_engine_is_lost_until_it_has_answered_again(
-    engine: Engine, hearing: Hearing
+    engine: Engine, hearing: EngineProbe
 ) -> None:
     engine.may_answer.set()
     engine.is_there = False
@@ -80,7 +80,7 @@ async def test_an_engine_is_lost_until_it_has_answered_again(
 
 
 async def test_a_question_whose_askers_have_left_is_no_ones_surprise(
-    engine: Engine, hearing: Hearing
+    engine: Engine, hearing: EngineProbe
 ) -> None:
     engine.is_there = False
     asking = asyncio.ensure_future(hearing.ask())
@@ -95,7 +95,7 @@ async def test_a_question_whose_askers_have_left_is_no_ones_surprise(
 async def test_callers_in_a_row_do_not_each_wait_for_one_that_is_silent(engine: Engine) -> None:
     engine.may_answer.set()
     engine.is_there = False
-    with closing(Hearing(engine.question, "hearing", rest_s=DEADLINE_S)) as hearing:
+    with closing(EngineProbe(engine.question, "hearing", rest_s=DEADLINE_S)) as hearing:
         for _ in range(5):
             with pytest.raises(EngineUnavailable, match="nobody there"):
                 await hearing.ask()

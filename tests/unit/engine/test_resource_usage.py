@@ -13,7 +13,7 @@ from chowder_local.engine.resource_usage import usage_in, usage_of
 if TYPE_CHECKING:
     import docker
 
-    from chowder_local.engine.owned_resources import Own
+    from chowder_local.engine.owned_resources import OwnedResources
 
 READING: dict[str, Any] = {
     "memory_stats": {"usage": 700, "limit": 2_000, "stats": {"inactive_file": 100}},
@@ -46,6 +46,6 @@ def test_those_that_are_gone_are_left_out() -> None:
         return None if sandbox_id == "gone" else SimpleNamespace(id=sandbox_id)
 
     client = cast("docker.DockerClient", SimpleNamespace(api=SimpleNamespace(stats=stats)))
-    own = cast("Own", SimpleNamespace(find=find))
+    own = cast("OwnedResources", SimpleNamespace(find=find))
     ids = [SandboxId(each) for each in ("gone", "going", "there")]
     assert [each for each, _ in usage_of(client, own, ids)] == ["there"]

@@ -8,7 +8,7 @@ from contextlib import closing
 import pytest
 
 from chowder_local.core.errors.sandboxes import EngineUnavailable
-from chowder_local.engine.engine_probe import Hearing
+from chowder_local.engine.engine_probe import EngineProbe
 from chowder_local.engine.threads import Threads, ensure_awaited
 from tests.scripted.serving import eventually
 
@@ -205,7 +205,7 @@ def deaf() -> Deaf:
 def hanging(deaf: Deaf, blocking: Blocking) -> Iterator[Threads]:
     """Two threads, whose callers have next to no patience."""
     with (
-        closing(Hearing(deaf.question, "hearing", rest_s=0)) as hearing,
+        closing(EngineProbe(deaf.question, "hearing", rest_s=0)) as hearing,
         Threads(2, "engine", hearing, patience_s=0.01) as threads,
     ):
         yield threads

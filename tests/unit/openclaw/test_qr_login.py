@@ -11,7 +11,7 @@ from chowder_local.core.domain import SandboxId
 from chowder_local.core.errors.agents import GatewayUnavailable
 from chowder_local.core.tasks import owned_tasks
 from chowder_local.openclaw import qr_login
-from chowder_local.openclaw.qr_login import KEPT, Scans
+from chowder_local.openclaw.qr_login import KEPT, QrLogins
 from tests.scripted.serving import eventually
 
 if TYPE_CHECKING:
@@ -47,8 +47,8 @@ async def group() -> AsyncIterator[asyncio.TaskGroup]:
         yield group
 
 
-def begun(group: asyncio.TaskGroup, gateway: Any) -> Scans:
-    made = Scans(group)
+def begun(group: asyncio.TaskGroup, gateway: Any) -> QrLogins:
+    made = QrLogins(group)
     made.begin(BOX, "whatsapp", gateway, QR, "Scan.")
     return made
 
@@ -121,7 +121,7 @@ async def test_a_code_that_is_asked_for_twice_is_waited_for_once(
 
 async def test_what_is_no_picture_is_not_sent_back(group: asyncio.TaskGroup) -> None:
     gateway: Any = Waiting()
-    made = Scans(group)
+    made = QrLogins(group)
     made.begin(BOX, "whatsapp", gateway, "https://elsewhere/", "")
     await eventually(lambda: gateway.asked != [], "it waits")
     assert "currentQrDataUrl" not in gateway.asked[0]
@@ -129,7 +129,7 @@ async def test_what_is_no_picture_is_not_sent_back(group: asyncio.TaskGroup) -> 
 
 async def test_old_ones_are_forgotten_and_any_at_will(group: asyncio.TaskGroup) -> None:
     gateway: Any = Waiting()
-    made = Scans(group)
+    made = QrLogins(group)
     for number in range(KEPT + 1):
         made.begin(SandboxId(f"box-{number}"), "whatsapp", gateway, QR, "")
     assert made.of(SandboxId("box-0"), "whatsapp") is None

@@ -27,12 +27,12 @@ from chowder_local.seeding.plan import (
     has,
     plan,
 )
-from chowder_local.seeding.source_locations import Places
+from chowder_local.seeding.source_locations import SourceLocations
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-PLACES = Places(Path("seed.yaml"), None)
+PLACES = SourceLocations(Path("seed.yaml"), None)
 WAY = ("organizations", 0)
 MAIN = WantedSession((*WAY, "sessions", 0), None, "gpt-4o", ("one", "two"))
 ADA = WantedInstance(

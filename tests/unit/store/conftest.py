@@ -21,7 +21,7 @@ from chowder_local.core.domain import (
     SandboxId,
     Tier,
 )
-from chowder_local.core.secrets import Vault
+from chowder_local.core.secrets import SecretBox
 from chowder_local.store.database import Database
 from chowder_local.store.instances import InstanceQueries
 from chowder_local.store.organizations import OrganizationQueries
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from sqlmodel.ext.asyncio.session import AsyncSession
 
 NOW = datetime(2026, 5, 4, 3, 2, 1, 987654, tzinfo=UTC)
-VAULT = Vault(b"s" * 32)
+VAULT = SecretBox(b"s" * 32)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from chowder_local.core.domain import Instance, InstanceId, InstanceStatus, ModelProvider, SandboxId
-from chowder_local.core.secrets import Vault
+from chowder_local.core.secrets import SecretBox
 from chowder_local.store.conversation_histories import (
     MOST_ITEMS,
     ConversationHistory,
@@ -40,7 +40,7 @@ async def instances(database: Database, organization: Organization) -> InstanceQ
         created_at=organization.created_at,
         updated_at=organization.created_at,
     )
-    instances = InstanceQueries(database, Vault(b"s" * 32))
+    instances = InstanceQueries(database, SecretBox(b"s" * 32))
     await instances.add(instance, None)
     return instances
 

@@ -22,7 +22,7 @@ from chowder_local.core.domain import (
     SandboxId,
 )
 from chowder_local.core.errors.requests import InstanceLimitReached
-from chowder_local.core.secrets import Vault
+from chowder_local.core.secrets import SecretBox
 from chowder_local.store import backups
 from chowder_local.store import database as database_module
 from chowder_local.store import instances as instances_module
@@ -188,13 +188,13 @@ async def test_one_of_racing_changes_from_a_status_wins(
     await instances.add(running, None)
     now = running.created_at + timedelta(hours=1)
     async with asyncio.TaskGroup() as tasks:
-        stopping = [
+        shutdown = [
             tasks.create_task(
                 instances.change(running.id, only_from={RUNNING}, now=now, status=STOPPED)
             )
             for _ in range(20)
         ]
-    won = [task.result() for task in stopping if task.result() is not None]
+    won = [task.result() for task in shutdown if task.result() is not None]
     assert won == [replace(running, status=STOPPED, updated_at=now)]
     assert await instances.get(running.id) == won[0]
 
@@ -283,7 +283,7 @@ async def test_a_configuration_that_cannot_be_decrypted_does_not_keep_the_rest_f
 ) -> None:
     made = make(1, openclaw_config={"a": 1})
     await instances.add(made, None)
-    strangers = InstanceQueries(database, Vault(b"t" * 32))
+    strangers = InstanceQueries(database, SecretBox(b"t" * 32))
     changed = await strangers.change(made.id, now=made.created_at, name="chef")
     assert changed is not None
     assert (changed.name, changed.openclaw_config) == ("chef", {})

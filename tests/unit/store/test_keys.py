@@ -21,7 +21,7 @@ from chowder_local.core.domain import (
     Permission,
     SandboxId,
 )
-from chowder_local.core.secrets import SCOPED_PREFIX, Vault, digest, new_key
+from chowder_local.core.secrets import SCOPED_PREFIX, SecretBox, digest, new_key
 from chowder_local.store.instances import InstanceQueries
 from chowder_local.store.keys import KeyQueries
 from tests.scripted.pages import all_of
@@ -63,7 +63,7 @@ async def instance_ids(
             created_at=organization.created_at,
             updated_at=organization.created_at,
         )
-        await InstanceQueries(database, Vault(b"s" * 32)).add(instance, limit=None)
+        await InstanceQueries(database, SecretBox(b"s" * 32)).add(instance, limit=None)
     return first, second
 
 

@@ -14,7 +14,7 @@ from chowder_local.core.domain import KeyId
 from chowder_local.core.errors.process import DataDirUnusable
 from chowder_local.core.tasks import owned_tasks
 from chowder_local.store.keys import KeyQueries
-from chowder_local.store.last_used import WRITE_INTERVAL_S, Uses
+from chowder_local.store.last_used import WRITE_INTERVAL_S, LastUsed
 from chowder_local.store.tables import ApiKeyRow
 from tests.scripted.serving import eventually
 from tests.unit.store.conftest import NOW
@@ -32,11 +32,11 @@ LATER = NOW + timedelta(minutes=1)
 pytestmark = pytest.mark.usefixtures("organization")
 
 
-def key_uses(database: Database, interval_s: float = WRITE_INTERVAL_S) -> Uses[KeyId]:
+def key_uses(database: Database, interval_s: float = WRITE_INTERVAL_S) -> LastUsed[KeyId]:
     def written(key_id: KeyId, used_at: datetime) -> Update:
         return update(ApiKeyRow).where(col(ApiKeyRow.id) == key_id).values(last_used_at=used_at)
 
-    return Uses(database, "keys", written, interval_s)
+    return LastUsed(database, "keys", written, interval_s)
 
 
 async def in_file(database: Database) -> datetime | None:
@@ -133,7 +133,7 @@ async def test_the_loop_outlives_a_defect_in_one_round(database: Database) -> No
         rounds += 1
         raise RuntimeError("a defect")
 
-    uses = Uses(database, "keys", written, interval_s=0.001)
+    uses = LastUsed(database, "keys", written, interval_s=0.001)
     uses.note(KEY, NOW)
     async with owned_tasks() as group:
         group.create_task(uses.run())

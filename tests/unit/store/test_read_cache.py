@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from chowder_local.store.meta import MetaQueries
-from chowder_local.store.read_cache import Recall
+from chowder_local.store.read_cache import ReadCache
 
 if TYPE_CHECKING:
     from chowder_local.store.database import Database
@@ -25,27 +25,27 @@ class Reader:
 
 
 async def test_a_second_question_is_answered_from_memory(database: Database) -> None:
-    reader, recall = Reader(database), Recall[str](database)
+    reader, read_cache = Reader(database), ReadCache[str](database)
     await reader.meta.put("a", "1")
-    assert [await recall.of("a", reader.read) for _ in range(3)] == ["1", "1", "1"]
+    assert [await read_cache.of("a", reader.read) for _ in range(3)] == ["1", "1", "1"]
     assert reader.reads == 1
 
 
 async def test_a_write_is_seen_by_the_next_question(database: Database) -> None:
-    reader, recall = Reader(database), Recall[str](database)
+    reader, read_cache = Reader(database), ReadCache[str](database)
     for value in ("1", "2", "3"):
         await reader.meta.put("a", value)
-        assert await recall.of("a", reader.read) == value
+        assert await read_cache.of("a", reader.read) == value
 
 
 async def test_what_is_not_there_is_asked_for_each_time(database: Database) -> None:
-    reader, recall = Reader(database), Recall[str](database)
-    assert [await recall.of("a", reader.read) for _ in range(2)] == [None, None]
+    reader, read_cache = Reader(database), ReadCache[str](database)
+    assert [await read_cache.of("a", reader.read) for _ in range(2)] == [None, None]
     assert reader.reads == 2
 
 
 async def test_a_read_that_a_write_overtook_is_not_kept(database: Database) -> None:
-    reader, recall = Reader(database), Recall[str](database)
+    reader, read_cache = Reader(database), ReadCache[str](database)
     await reader.meta.put("a", "old")
     has_read, may_answer = asyncio.Event(), asyncio.Event()
 
@@ -56,22 +56,22 @@ async def test_a_read_that_a_write_overtook_is_not_kept(database: Database) -> N
         return value
 
     async with asyncio.TaskGroup() as tasks:
-        overtaken = tasks.create_task(recall.of("a", read_slowly))
+        overtaken = tasks.create_task(read_cache.of("a", read_slowly))
         await has_read.wait()
         await reader.meta.put("a", "new")
         # Another question in between must not make the overtaken answer look current.
-        await recall.of("b", reader.read)
+        await read_cache.of("b", reader.read)
         may_answer.set()
     assert overtaken.result() == "old"
-    assert await recall.of("a", reader.read) == "new"
+    assert await read_cache.of("a", reader.read) == "new"
 
 
 async def test_it_grows_no_further_than_it_may(database: Database) -> None:
-    reader, recall = Reader(database), Recall[str](database, capacity=2)
+    reader, read_cache = Reader(database), ReadCache[str](database, capacity=2)
     await reader.meta.put("a", "1")
     for asked in ("one", "two", "three"):
-        await recall.of(asked, reader.read)
-    await recall.of("three", reader.read)
+        await read_cache.of(asked, reader.read)
+    await read_cache.of("three", reader.read)
     assert reader.reads == 3
-    await recall.of("one", reader.read)
+    await read_cache.of("one", reader.read)
     assert reader.reads == 4

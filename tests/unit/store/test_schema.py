@@ -21,7 +21,7 @@ from sqlalchemy import create_engine, inspect
 
 from chowder_local.core.domain import OrganizationId, Tier
 from chowder_local.core.errors.process import DataDirUnusable
-from chowder_local.core.secrets import Vault
+from chowder_local.core.secrets import SecretBox
 from chowder_local.store import backups, schema
 from chowder_local.store.database import Database
 from chowder_local.store.keys import KeyQueries
@@ -29,7 +29,7 @@ from chowder_local.store.organizations import OrganizationQueries
 from chowder_local.store.schema import MIGRATIONS, REVISION, prepare
 from chowder_local.store.tables import METADATA
 
-VAULT = Vault(b"s" * 32)
+VAULT = SecretBox(b"s" * 32)
 CONFIG, SEALED = '{"a": ["é"]}', "openclaw_config_ciphertext"
 REVISIONS = sorted(each.revision for each in ScriptDirectory(str(MIGRATIONS)).walk_revisions())
 

@@ -10,7 +10,7 @@ import pytest
 
 from chowder_local.core.domain import Instance, InstanceId, InstanceStatus, ModelProvider, SandboxId
 from chowder_local.core.errors.process import DataDirUnusable
-from chowder_local.core.secrets import Vault
+from chowder_local.core.secrets import SecretBox
 from chowder_local.store.instances import InstanceQueries
 from chowder_local.store.sessions import RememberedSession, SessionQueries
 
@@ -33,7 +33,7 @@ async def now(database: Database, organization: Organization) -> datetime:
         created_at=organization.created_at,
         updated_at=organization.created_at,
     )
-    await InstanceQueries(database, Vault(b"s" * 32)).add(instance, None)
+    await InstanceQueries(database, SecretBox(b"s" * 32)).add(instance, None)
     return organization.created_at
 
 

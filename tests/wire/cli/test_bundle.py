@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from chowder_local.cli.main import run
-from chowder_local.core.secrets import Vault
+from chowder_local.core.secrets import SecretBox
 
 Serve = Callable[[dict[str, Any]], tuple[dict[str, str], list[Any]]]
 Output = pytest.CaptureFixture[str]
@@ -26,7 +26,7 @@ SECRETS = [
     "planted5:planted5",
     "planted6-bearer",
     SANDBOX_TOKEN,
-    Vault(SECRET).gateway_token("chowder-0123456789ab"),
+    SecretBox(SECRET).gateway_token("chowder-0123456789ab"),
 ]
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from chowder_local.accounts.dashboard_sessions import LINK_LIFE_S
 from chowder_local.cli.main import run
-from chowder_local.core.secrets import Vault
+from chowder_local.core.secrets import SecretBox
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,8 +28,8 @@ def test_the_link_has_a_code_behind_the_hash_and_no_key(serve: Serve, capsys: Ou
     assert address.startswith("http://127.0.0.1:")
     assert address.endswith("/sign-in")
     assert "chd_org_k" not in code
-    vault = Vault.load(Path(env["CHOWDER_DATA_DIR"]) / "secret.key")
-    content = vault.unseal(code, datetime.now(UTC), LINK_LIFE_S)
+    box = SecretBox.load(Path(env["CHOWDER_DATA_DIR"]) / "secret.key")
+    content = box.unseal(code, datetime.now(UTC), LINK_LIFE_S)
     assert content is not None
     assert "chd_org_k" not in content
     assert asked == []

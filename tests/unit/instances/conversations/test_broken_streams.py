@@ -81,12 +81,12 @@ async def test_a_message_that_meets_a_stop_waits_for_it_and_is_refused(
     instance = await world.created()
     hold = world.engine.holds["pause"] = Hold()
     async with asyncio.TaskGroup() as tasks:
-        stopping = tasks.create_task(world.lifecycle.stop(world.organization_id, instance.id))
+        shutdown = tasks.create_task(world.lifecycle.stop(world.organization_id, instance.id))
         await hold.has_begun.wait()
         asking = tasks.create_task(_refused(world, instance, is_streamed))
         await eventually(lambda: world.gateway.refusals == 1, "the message was refused")
         hold.may_end.set()
-    assert stopping.result().status is InstanceStatus.STOPPED
+    assert shutdown.result().status is InstanceStatus.STOPPED
     assert asking.result() == "Instance is stopped, but must be running for this."
     assert world.gateway.messages == []
 
@@ -158,7 +158,7 @@ async def test_a_stream_that_runs_when_the_server_stops_is_told_so_and_its_agent
     async for chunk in world.conversations.stream(instance, STREAMED):
         events += [content(event) for event in reader.feed(chunk)]
         if DELTA in {event["type"] for event in events if event != "[DONE]"}:
-            world.stopping.begin()
+            world.shutdown.begin()
     *_, error, _, end = events
     assert (error["type"], error["code"]) == ("error", "server_error")
     assert error["message"] == "Gateway unavailable – the server is stopping"
@@ -185,7 +185,7 @@ async def test_a_stream_that_has_ended_says_nothing_more_when_the_server_stops(
     async for chunk in world.conversations.stream(instance, STREAMED):
         content += chunk
         if b"[DONE]" in content:
-            world.stopping.begin()
+            world.shutdown.begin()
     assert content.endswith(b"data: [DONE]\n\n")
     assert content.count(b"[DONE]") == 1
     assert b"server_stopping" not in content
@@ -194,7 +194,7 @@ async def test_a_stream_that_has_ended_says_nothing_more_when_the_server_stops(
 async def test_a_stream_that_begins_when_the_server_stops_is_refused(world: World) -> None:
     instance = await world.created()
     world.gateway.handler = scripted.endless
-    world.stopping.begin()
+    world.shutdown.begin()
     with pytest.raises(ServerStopping):
         await stream(world, instance)
 

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from chowder_local.instances.conversations.first_turn_lock import Openings
+from chowder_local.instances.conversations.first_turn_lock import FirstTurnLocks
 
 TIMEOUT_S = 10.0
 
@@ -14,8 +14,8 @@ TIMEOUT_S = 10.0
 class Turns:
     """Messages that take a turn and stay in it until they are told to end."""
 
-    def __init__(self, openings: Openings, group: asyncio.TaskGroup) -> None:
-        self._openings = openings
+    def __init__(self, first_turn_locks: FirstTurnLocks, group: asyncio.TaskGroup) -> None:
+        self._first_turn_locks = first_turn_locks
         self._group = group
         self.begun: list[str] = []
         self._changed = asyncio.Condition()
@@ -37,7 +37,7 @@ class Turns:
             await self._changed.wait_for(lambda: set(names) <= set(self.begun))
 
     async def _turn(self, name: str, session: str, is_opening: bool) -> None:
-        async with self._openings.turn(session) as opened:
+        async with self._first_turn_locks.turn(session) as opened:
             async with self._changed:
                 self.begun.append(name)
                 self._changed.notify_all()
@@ -48,7 +48,7 @@ class Turns:
 
 async def test_messages_to_a_new_session_wait_until_it_is_opened_and_then_go_together() -> None:
     async with asyncio.TaskGroup() as group:
-        turns = Turns(Openings(), group)
+        turns = Turns(FirstTurnLocks(), group)
         for name in ("first", "second", "third"):
             turns.send(name, "s")
         await turns.until_begun("first")
@@ -62,18 +62,18 @@ async def test_messages_to_a_new_session_wait_until_it_is_opened_and_then_go_tog
 
 
 async def test_a_session_that_is_open_makes_nobody_wait() -> None:
-    openings = Openings()
-    async with openings.turn("s") as opened:
+    first_turn_locks = FirstTurnLocks()
+    async with first_turn_locks.turn("s") as opened:
         opened()
         opened()
-        async with openings.turn("s"), openings.turn("s"):
+        async with first_turn_locks.turn("s"), first_turn_locks.turn("s"):
             pass
 
 
 @pytest.mark.parametrize("is_cancelled", [False, True])
 async def test_after_a_turn_that_opened_nothing_the_next_one_tries(is_cancelled: bool) -> None:
     async with asyncio.TaskGroup() as group:
-        turns = Turns(Openings(), group)
+        turns = Turns(FirstTurnLocks(), group)
         turns.send("first", "s", is_opening=False)
         turns.send("second", "s")
         turns.send("third", "s")
@@ -88,12 +88,12 @@ async def test_after_a_turn_that_opened_nothing_the_next_one_tries(is_cancelled:
 
 
 async def test_only_the_latest_sessions_are_known_and_a_forgotten_one_is_opened_again() -> None:
-    openings = Openings(capacity=2)
+    first_turn_locks = FirstTurnLocks(capacity=2)
     for session in ("a", "b", "a", "c"):
-        async with openings.turn(session) as opened:
+        async with first_turn_locks.turn(session) as opened:
             opened()
     async with asyncio.TaskGroup() as group:
-        turns = Turns(openings, group)
+        turns = Turns(first_turn_locks, group)
         for session in ("a", "b"):
             turns.send(f"{session} one", session)
             turns.send(f"{session} two", session)

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 LIVES = 4
 BOUNDED = (
-    "eyesight._given", "openings._opened", "_were_full", "sessions._names", "histories._known",
+    "vision_models._given", "first_turn_locks._opened", "_were_full",
+    "sessions._names", "histories._known",
     "events._kept",
 )  # fmt: skip
 """What may grow, for it has a capacity."""

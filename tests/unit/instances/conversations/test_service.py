@@ -50,7 +50,7 @@ async def test_the_gateway_is_told_the_model_the_conversation_and_its_own_token(
     assert asked.body == {"model": "openclaw", "input": "Hi"}
     assert asked.headers["x-openclaw-model"] == f"chowder-anthropic/{CLAUDE}"
     assert asked.headers["x-openclaw-session-key"] == "agent:main:main"
-    token = world.vault.gateway_token(instance.sandbox_id)
+    token = world.box.gateway_token(instance.sandbox_id)
     assert asked.headers["authorization"] == f"Bearer {token}"
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from chowder_local.core.domain import ModelProvider, SandboxId
 from chowder_local.core.errors.agents import GatewayUnavailable
-from chowder_local.instances.conversations.vision_models import Eyesight
+from chowder_local.instances.conversations.vision_models import VisionModels
 from chowder_local.openclaw.gateway import Gateway, open_gateways
 from chowder_local.openclaw.models import ModelRoute
 from tests.scripted.gateway import ScriptedGateway, ok, refused
@@ -55,31 +55,33 @@ async def gateway(scripted: Remembering) -> AsyncIterator[Gateway]:
 async def test_models_that_are_sent_images_at_once_are_all_made_known(
     scripted: Remembering, gateway: Gateway
 ) -> None:
-    eyesight = Eyesight()
-    await asyncio.gather(*(eyesight.give(SANDBOX, gateway, route) for route in (GPT, MINI) * 2))
+    vision_models = VisionModels()
+    await asyncio.gather(
+        *(vision_models.give(SANDBOX, gateway, route) for route in (GPT, MINI) * 2)
+    )
     assert scripted.known == [["gpt-4o"], ["gpt-4o", "gpt-4o-mini"]]
 
 
 async def test_each_sandbox_has_models_of_its_own(scripted: Remembering, gateway: Gateway) -> None:
-    eyesight = Eyesight()
-    await eyesight.give(SANDBOX, gateway, GPT)
+    vision_models = VisionModels()
+    await vision_models.give(SANDBOX, gateway, GPT)
     scripted.rpc_answers.clear()
-    await eyesight.give(OTHER, gateway, GPT)
+    await vision_models.give(OTHER, gateway, GPT)
     assert scripted.known == [["gpt-4o"], ["gpt-4o"]]
 
 
 async def test_what_an_earlier_server_made_known_is_known(
     scripted: Remembering, gateway: Gateway
 ) -> None:
-    await Eyesight().give(SANDBOX, gateway, GPT)
-    await Eyesight().give(SANDBOX, gateway, GPT)
+    await VisionModels().give(SANDBOX, gateway, GPT)
+    await VisionModels().give(SANDBOX, gateway, GPT)
     assert len(scripted.known) == 1
 
 
 async def test_what_falls_out_is_looked_up_again(scripted: Remembering, gateway: Gateway) -> None:
-    eyesight = Eyesight(capacity=1)
+    vision_models = VisionModels(capacity=1)
     for route in (GPT, MINI, GPT):
-        await eyesight.give(SANDBOX, gateway, route)
+        await vision_models.give(SANDBOX, gateway, route)
     assert len(scripted.called("config.patch")) == 2
     assert len(scripted.called("config.get")) == 3
 
@@ -94,7 +96,7 @@ async def test_what_another_writes_meanwhile_is_kept(
         ok({"hash": "2", "config": {"models": {"providers": provider}}}),
     ]
     scripted.rpc_answers["config.patch"] = [refused("config changed since last load"), ok({})]
-    await Eyesight().give(SANDBOX, gateway, GPT)
+    await VisionModels().give(SANDBOX, gateway, GPT)
     assert scripted.known == [["gpt-4o"], ["theirs", "gpt-4o"]]
     assert [patch["baseHash"] for patch in scripted.called("config.patch")] == ["1", "2"]
 
@@ -102,10 +104,10 @@ async def test_what_another_writes_meanwhile_is_kept(
 async def test_a_failure_is_tried_again_with_the_next_image(
     scripted: Remembering, gateway: Gateway
 ) -> None:
-    eyesight = Eyesight()
+    vision_models = VisionModels()
     scripted.rpc_answers["config.get"] = refused("not now", 503)
     with pytest.raises(GatewayUnavailable):
-        await eyesight.give(SANDBOX, gateway, GPT)
+        await vision_models.give(SANDBOX, gateway, GPT)
     scripted.rpc_answers.clear()
-    await eyesight.give(SANDBOX, gateway, GPT)
+    await vision_models.give(SANDBOX, gateway, GPT)
     assert scripted.known == [["gpt-4o"]]

@@ -115,6 +115,6 @@ async def test_a_fault_that_waits_ends_with_the_server(tmp_path: Path) -> None:
     async with open_world(tmp_path) as world:
         set_fault(world, FaultDraft(FaultKind.PROVISIONING, delay_s=NEVER_S, detail="No."))
         instance = await world.lifecycle.create(world.organization_id, InstanceDraft("Ada"))
-        await eventually(lambda: world.boots.under_way_count, "it waits")
+        await eventually(lambda: world.provisioner.under_way_count, "it waits")
     # What it was on the way to is left as it is, for the next life of the server to take up.
     assert instance.status is PROVISIONING

@@ -30,7 +30,7 @@ RUNNING, STOPPED, ERROR = InstanceStatus.RUNNING, InstanceStatus.STOPPED, Instan
 
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
-    async with open_world(tmp_path, max_awake=2, concurrency=1) as world:
+    async with open_world(tmp_path, max_running=2, concurrency=1) as world:
         yield world
 
 
@@ -40,7 +40,7 @@ async def test_what_the_machine_cannot_hold_fails_with_words(world: World) -> No
     assert third.status is ERROR
     assert third.error_message is not None
     assert "memory for 2 agents at a time" in third.error_message
-    assert "CHOWDER_MAX_AWAKE" in third.error_message
+    assert "CHOWDER_MAX_RUNNING" in third.error_message
     assert [(await world.now(each)).status for each in awake] == [RUNNING, RUNNING]
 
 
@@ -92,7 +92,7 @@ async def test_a_start_for_which_there_is_no_room_changes_nothing(world: World) 
 
 
 async def test_a_spare_makes_way(tmp_path: Path) -> None:
-    async with open_world(tmp_path, max_awake=8, pool_size=2) as world:
+    async with open_world(tmp_path, max_running=8, pool_size=2) as world:
         world.programs.answers["sessions.delete"] = done()
         while await world.pool.settle():
             pass
@@ -120,9 +120,9 @@ async def test_one_that_died_and_has_no_room_is_tried_again(world: World) -> Non
 async def test_places_are_what_the_memory_is_for(tmp_path: Path) -> None:
     async with open_world(tmp_path) as world:
         world.engine.memory_found = EngineMemory(3 * AGENT_MEMORY_BYTES + 1)
-        assert await world.room.places() == 3
+        assert await world.capacity.places() == 3
         world.engine.memory_found = EngineMemory(AGENT_MEMORY_BYTES // 2)
-        assert await world.room.places() == 1
+        assert await world.capacity.places() == 1
 
 
 async def test_who_waits_for_a_boot_is_told_his_place(world: World) -> None:
@@ -131,18 +131,18 @@ async def test_who_waits_for_a_boot_is_told_his_place(world: World) -> None:
         await world.lifecycle.create(world.organization_id, InstanceDraft("Ada")) for _ in range(2)
     ]
     await hold.has_begun.wait()
-    await eventually(lambda: world.boots.queue_length == 1, "the other waits")
-    assert [world.boots.position(each.id) for each in made] == [None, 1]
+    await eventually(lambda: world.provisioner.queue_length == 1, "the other waits")
+    assert [world.provisioner.position(each.id) for each in made] == [None, 1]
     report = (await world.health.report())["boots"]
     assert report == {"under_way": 2, "queued": 1}
     hold.may_end.set()
     for each in made:
         assert (await world.settled(each)).status is RUNNING
-        assert world.boots.position(each.id) is None
+        assert world.provisioner.position(each.id) is None
 
 
 async def test_a_stopped_instance_is_released_after_a_while(tmp_path: Path) -> None:
-    async with open_world(tmp_path, release_after_s=60) as world:
+    async with open_world(tmp_path, paused_ttl_s=60) as world:
         instance = await world.stopped()
         world.clock.advance(59)
         await world.reconciler.agree()
@@ -158,16 +158,16 @@ async def test_an_instance_that_is_being_moved_is_not_released(tmp_path: Path) -
     async with open_world(tmp_path) as world:
         instance = await world.stopped()
         async with world.locks.holding(instance.id):
-            assert not await world.releases.release(instance)
+            assert not await world.eviction.release(instance)
         started = await world.lifecycle.start(world.organization_id, instance.id)
-        assert not await world.releases.release(instance)
+        assert not await world.eviction.release(instance)
         assert world.engine.state(started.sandbox_id) is SandboxState.RUNNING
 
 
 async def test_an_engine_that_does_not_let_go_is_no_reason_to_fail_the_round(
     tmp_path: Path,
 ) -> None:
-    async with open_world(tmp_path, release_after_s=1) as world:
+    async with open_world(tmp_path, paused_ttl_s=1) as world:
         instance = await world.stopped()
         world.clock.advance(2)
         world.engine.failing["release"] = EngineUnavailable("The engine is on holiday.")

@@ -59,7 +59,7 @@ async def test_what_is_chosen_for_an_instance_wins(world: World, chosen: Egress)
 
 async def test_a_running_ones_sandbox_is_made_anew_on_its_volume(world: World) -> None:
     instance = await world.created()
-    boots, removals = world.engine.made("boot"), world.engine.made("remove")
+    provisioner, removals = world.engine.made("boot"), world.engine.made("remove")
     changed = await world.egress.change(instance.id, OFF)
     assert (changed.status, changed.egress) == (InstanceStatus.PROVISIONING, OFF)
     assert changed.gateway_url is None
@@ -67,18 +67,18 @@ async def test_a_running_ones_sandbox_is_made_anew_on_its_volume(world: World) -
     assert (settled.status, settled.egress) == (InstanceStatus.RUNNING, OFF)
     assert found(world, instance) is OFF
     # Its volume was not: that would be a removal.
-    assert (world.engine.made("boot"), world.engine.made("remove")) == (boots + 1, removals)
+    assert (world.engine.made("boot"), world.engine.made("remove")) == (provisioner + 1, removals)
     # Its turn was let end first.
     assert "gateway.suspend.prepare" in [method for method, _ in world.gateway.rpc_calls]
 
 
 async def test_choosing_what_is_in_force_already_disturbs_nothing(world: World) -> None:
     instance = await world.created()
-    boots = world.engine.made("boot")
+    provisioner = world.engine.made("boot")
     changed = await world.egress.change(instance.id, ON)
     assert (changed.status, changed.egress) == (InstanceStatus.RUNNING, ON)
     assert (await world.egress.change(instance.id, None)).egress is None
-    assert world.engine.made("boot") == boots
+    assert world.engine.made("boot") == provisioner
 
 
 async def test_a_stopped_one_is_made_anew_when_it_is_started(world: World) -> None:

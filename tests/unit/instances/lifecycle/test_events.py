@@ -83,16 +83,18 @@ async def test_a_boot_that_is_given_up_is_told_to_be_over(tmp_path: Path) -> Non
         world.gateway.is_started = False
         drafts = InstanceDraft("under way"), InstanceDraft("waiting")
         made = [await world.lifecycle.create(world.organization_id, draft) for draft in drafts]
-        await eventually(lambda: world.boots.position(made[1].id) == 1, "the second one waits")
+        await eventually(
+            lambda: world.provisioner.position(made[1].id) == 1, "the second one waits"
+        )
         await eventually(lambda: "boot.begun" in heard.types, "the first one boots")
         for instance in reversed(made):
             await world.lifecycle.delete(world.organization_id, instance.id)
-        boots = [
+        provisioner = [
             (made.index(next(one for one in made if one.id == each.instance_id)), str(each.type))
             for each in heard
             if each.type.startswith("boot.")
         ]
-        assert sorted(boots) == [
+        assert sorted(provisioner) == [
             (0, "boot.begun"), (0, "boot.ended"), (0, "boot.queued"),
             (1, "boot.ended"), (1, "boot.queued"),
         ]  # fmt: skip

@@ -34,11 +34,11 @@ async def test_a_new_sandbox_finds_its_configuration_with_its_own_tokens(world: 
         openclaw_config={"agents.defaults.thinkingDefault": "off"},
     )
     config = json.loads(world.engine.files[instance.sandbox_id]["openclaw.json"])
-    assert config["gateway"]["auth"]["token"] == world.vault.gateway_token(instance.sandbox_id)
+    assert config["gateway"]["auth"]["token"] == world.box.gateway_token(instance.sandbox_id)
     assert config["agents"]["defaults"]["model"]["primary"] == "chowder-openai/gpt-4o"
     assert config["agents"]["defaults"]["thinkingDefault"] == "off"
     keys = {each["apiKey"] for each in config["models"]["providers"].values()}
-    assert keys == {world.vault.relay_token(instance.sandbox_id)}
+    assert keys == {world.box.relay_token(instance.sandbox_id)}
 
 
 async def test_a_boot_whose_end_cannot_be_written_ends_nothing_else(
@@ -107,7 +107,7 @@ async def test_a_defect_of_ours_leaves_an_error_without_its_words(
 async def test_leftovers_of_an_instance_that_never_was_ready_are_swept_away(world: World) -> None:
     instance = await world.placed(PROVISIONING, born_at=None, gateway_url=None)
     world.engine.put(instance.sandbox_id, SandboxState.EXITED)
-    world.boots.begin(instance)
+    world.provisioner.begin(instance)
     assert (await world.settled(instance)).status is RUNNING
     calls = [name for name, _ in world.engine.calls]
     assert calls.index("remove") < calls.index("boot")
@@ -117,7 +117,7 @@ async def test_an_instance_that_was_ready_before_keeps_its_volume_and_files(worl
     instance = await world.placed(PROVISIONING, gateway_url=None)
     world.engine.put(instance.sandbox_id, SandboxState.EXITED)
     world.clock.advance(60)
-    world.boots.begin(instance)
+    world.provisioner.begin(instance)
     booted = await world.settled(instance)
     assert booted.status is RUNNING
     assert booted.born_at == instance.born_at
@@ -127,7 +127,7 @@ async def test_an_instance_that_was_ready_before_keeps_its_volume_and_files(worl
 
 async def test_a_volume_that_is_gone_is_not_replaced_by_an_empty_one(world: World) -> None:
     instance = await world.placed(PROVISIONING, gateway_url=None)
-    world.boots.begin(instance)
+    world.provisioner.begin(instance)
     failed = await world.settled(instance)
     assert failed.status is ERROR
     assert failed.error_message is not None
@@ -138,10 +138,10 @@ async def test_a_volume_that_is_gone_is_not_replaced_by_an_empty_one(world: Worl
 async def test_a_boot_that_is_under_way_is_not_begun_again(world: World) -> None:
     hold = world.engine.holds["boot"] = Hold()
     instance = await world.placed(PROVISIONING, born_at=None)
-    world.boots.begin(instance)
-    world.boots.begin(instance)
+    world.provisioner.begin(instance)
+    world.provisioner.begin(instance)
     await hold.has_begun.wait()
-    assert world.boots.is_under_way(instance.id)
+    assert world.provisioner.is_under_way(instance.id)
     hold.may_end.set()
     assert (await world.settled(instance)).status is RUNNING
     assert world.engine.made("boot") == 1
@@ -153,7 +153,7 @@ async def test_no_more_sandboxes_boot_at_once_than_the_processor_serves(tmp_path
         instances = [await world.placed(PROVISIONING, number) for number in range(1, 5)]
         for instance in instances:
             world.engine.put(instance.sandbox_id, SandboxState.EXITED)
-            world.boots.begin(instance)
+            world.provisioner.begin(instance)
         await eventually(lambda: world.engine.made("boot") == 2, "two boots have begun")
         # The others have had their chance: whoever had a slot is at the engine by now.
         for _ in range(50):
@@ -168,16 +168,16 @@ async def test_no_more_sandboxes_boot_at_once_than_the_processor_serves(tmp_path
 async def test_an_abandoned_boot_does_nothing_more(world: World) -> None:
     hold = world.engine.holds["boot"] = Hold()
     instance = await world.placed(PROVISIONING, born_at=None, gateway_url=None)
-    world.boots.begin(instance)
+    world.provisioner.begin(instance)
     await hold.has_begun.wait()
-    await world.boots.abandon(instance.id)
-    assert not world.boots.is_under_way(instance.id)
+    await world.provisioner.abandon(instance.id)
+    assert not world.provisioner.is_under_way(instance.id)
     assert (await world.now(instance)).status is PROVISIONING
 
 
 async def test_to_abandon_what_does_not_boot_is_harmless(world: World) -> None:
     instance = await world.placed(RUNNING)
-    await world.boots.abandon(instance.id)
+    await world.provisioner.abandon(instance.id)
     assert await world.now(instance) == instance
 
 
@@ -189,7 +189,7 @@ async def test_a_boot_that_ends_after_its_row_has_moved_on_changes_nothing(
     if outcome is ERROR:
         world.engine.booted = SandboxInfo(world.engine.booted.id, SandboxState.EXITED)
     instance = await world.placed(PROVISIONING, born_at=None, gateway_url=None)
-    world.boots.begin(instance)
+    world.provisioner.begin(instance)
     await hold.has_begun.wait()
     moved = await world.instances.change(
         instance.id, now=world.clock.now, status=InstanceStatus.TERMINATED

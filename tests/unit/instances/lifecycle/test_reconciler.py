@@ -169,7 +169,7 @@ async def test_a_boot_that_is_under_way_is_let_be(world: World) -> None:
     hold = world.engine.holds["boot"] = Hold()
     instance = await world.placed(PROVISIONING)
     world.engine.put(instance.sandbox_id, EXITED)
-    world.boots.begin(instance)
+    world.provisioner.begin(instance)
     await hold.has_begun.wait()
     await world.reconciler.agree()
     await world.reconciler.check(instance)
@@ -418,7 +418,7 @@ async def test_an_agent_waits_for_room_on_the_disk_and_is_not_booted_all_the_tim
     assert "ENOSPC" in str(waiting.error_message)
     attempts = world.engine.made("boot")
     await world.reconciler.agree()
-    assert not world.boots.is_under_way(waiting.id)
+    assert not world.provisioner.is_under_way(waiting.id)
     assert world.engine.made("boot") == attempts
 
 

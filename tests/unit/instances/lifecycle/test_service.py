@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chowder_local.accounts.credentials import Lending
+from chowder_local.accounts.credentials import ModelCredentials
 from chowder_local.accounts.model_keys import ModelKeys
 from chowder_local.core.domain import (
     Caller,
@@ -143,11 +143,11 @@ async def test_a_stop_drains_the_turn_that_runs_and_pauses(world: World) -> None
         {"requestId": instance.sandbox_id, "drain": True}
     ]
     assert len(world.gateway.called("gateway.suspend.status")) == 2
-    assert world.gateway.tokens == {f"Bearer {world.vault.gateway_token(instance.sandbox_id)}"}
+    assert world.gateway.tokens == {f"Bearer {world.box.gateway_token(instance.sandbox_id)}"}
 
 
 async def test_a_turn_that_does_not_end_is_frozen_after_a_while(tmp_path: Path) -> None:
-    async with open_world(tmp_path, suspend_timeout_s=0.05) as world:
+    async with open_world(tmp_path, drain_timeout_s=0.05) as world:
         instance = await world.created()
         world.gateway.busy_rounds = 1_000_000
         assert (await stop(world, instance)).status is STOPPED
@@ -339,22 +339,22 @@ async def test_a_start_without_a_volume_leaves_an_error_and_makes_no_empty_agent
 async def test_a_gateway_that_will_not_resume_is_booted_anew(world: World) -> None:
     instance = await world.stopped()
     world.gateway.rpc_answers["gateway.suspend.resume"] = refused("broken")
-    boots = world.engine.made("boot")
+    provisioner = world.engine.made("boot")
     started = await start(world, instance)
     assert started.status is RUNNING
-    assert world.engine.made("boot") == boots + 1
+    assert world.engine.made("boot") == provisioner + 1
 
 
 async def test_a_status_that_changes_behind_a_stops_back_is_not_overwritten(world: World) -> None:
     instance = await world.created()
     hold = world.engine.holds["pause"] = Hold()
     async with asyncio.TaskGroup() as group:
-        stopping = group.create_task(_outcome(stop(world, instance)))
+        shutdown = group.create_task(_outcome(stop(world, instance)))
         await hold.has_begun.wait()
         # The store is told by something that holds no lock.
         await world.instances.change(instance.id, now=world.clock.now, status=ERROR)
         hold.may_end.set()
-    assert isinstance(stopping.result(), InstanceStateWrong)
+    assert isinstance(shutdown.result(), InstanceStateWrong)
     assert (await world.now(instance)).status is ERROR
 
 
@@ -386,7 +386,7 @@ async def test_deleting_during_provisioning_leaves_nothing(world: World) -> None
     instance = await world.lifecycle.create(world.organization_id, InstanceDraft(name="Ada"))
     await hold.has_begun.wait()
     await delete(world, instance)
-    assert not world.boots.is_under_way(instance.id)
+    assert not world.provisioner.is_under_way(instance.id)
     assert (await world.now(instance)).status is TERMINATED
     assert world.engine.found == {}
     assert world.engine.having_volumes == set()
@@ -431,9 +431,9 @@ async def test_a_delete_while_the_engine_is_away_is_done_by_the_reconciler_when_
         await world.reconciler.agree()
     # Nor does the agent, which may still run, get a model any more.
     model_keys = ModelKeys(world.organizations, {}, world.organization_id)
-    lending = Lending(world.vault, world.instances, world.spare_queries, model_keys)
+    lending = ModelCredentials(world.box, world.instances, world.spare_queries, model_keys)
     with pytest.raises(RelayTokenInvalid):
-        await lending.lend(world.vault.relay_token(instance.sandbox_id), ModelProvider.OPENAI)
+        await lending.lend(world.box.relay_token(instance.sandbox_id), ModelProvider.OPENAI)
     world.engine.failing.clear()
     await world.reconciler.agree()
     assert world.engine.found == {}
@@ -444,13 +444,13 @@ async def test_a_delete_waits_for_the_stop_that_is_under_way(world: World) -> No
     instance = await world.created()
     hold = world.engine.holds["pause"] = Hold()
     async with asyncio.TaskGroup() as group:
-        stopping = group.create_task(stop(world, instance))
+        shutdown = group.create_task(stop(world, instance))
         await hold.has_begun.wait()
         deleting = group.create_task(delete(world, instance))
         await asyncio.sleep(0)
         assert not deleting.done()
         hold.may_end.set()
-    assert stopping.result().status is STOPPED
+    assert shutdown.result().status is STOPPED
     assert (await world.now(instance)).status is TERMINATED
 
 

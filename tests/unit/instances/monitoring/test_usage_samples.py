@@ -10,7 +10,7 @@ import pytest
 from chowder_local.core.domain import InstanceStatus, SandboxUsage
 from chowder_local.core.errors.sandboxes import EngineUnavailable
 from chowder_local.core.tasks import owned_tasks
-from chowder_local.instances.monitoring.usage_samples import Gauge, Gauges
+from chowder_local.instances.monitoring.usage_samples import Gauge, UsageSamples
 from tests.scripted.serving import eventually
 
 if TYPE_CHECKING:
@@ -33,14 +33,14 @@ async def test_running_agents_are_read_and_no_others(world: World) -> None:
     sleeps = await world.placed(InstanceStatus.STOPPED, 2)
     unseen = await world.placed(InstanceStatus.RUNNING, 3)
     world.engine.usages = {runs.sandbox_id: usage(600), sleeps.sandbox_id: usage(700)}
-    gauges = Gauges(world.engine, world.instances)
-    await gauges.read()
-    await gauges.read()
-    gauge = gauges.of(runs.id)
+    usage_samples = UsageSamples(world.engine, world.instances)
+    await usage_samples.read()
+    await usage_samples.read()
+    gauge = usage_samples.of(runs.id)
     assert gauge is not None
     assert list(gauge.memory_bytes) == [600, 600]
-    assert gauges.known() == [runs.id]
-    assert gauges.of(sleeps.id) is gauges.of(unseen.id) is None
+    assert usage_samples.known() == [runs.id]
+    assert usage_samples.of(sleeps.id) is usage_samples.of(unseen.id) is None
 
 
 async def test_nothing_is_read_while_nobody_looks_and_old_readings_are_forgotten(
@@ -48,14 +48,14 @@ async def test_nothing_is_read_while_nobody_looks_and_old_readings_are_forgotten
 ) -> None:
     runs = await world.placed(InstanceStatus.RUNNING, 1)
     world.engine.usages = {runs.sandbox_id: usage(600)}
-    gauges = Gauges(world.engine, world.instances, interval_s=0.001)
+    usage_samples = UsageSamples(world.engine, world.instances, interval_s=0.001)
     async with owned_tasks() as tasks:
-        tasks.create_task(gauges.run())
-        with gauges.watching() as first, gauges.watching() as second:
+        tasks.create_task(usage_samples.run())
+        with usage_samples.watching() as first, usage_samples.watching() as second:
             await first.wait()
             await second.wait()
-        await eventually(lambda: not gauges.is_watched, "nobody looks")
-        await eventually(lambda: not gauges.known(), "they are forgotten")
+        await eventually(lambda: not usage_samples.is_watched, "nobody looks")
+        await eventually(lambda: not usage_samples.known(), "they are forgotten")
         count = world.engine.made("usage")
         for _ in range(20):
             await asyncio.sleep(0.001)
@@ -65,10 +65,10 @@ async def test_nothing_is_read_while_nobody_looks_and_old_readings_are_forgotten
 @pytest.mark.parametrize("failure", [EngineUnavailable("away"), RuntimeError("a defect")])
 async def test_an_engine_that_is_away_is_asked_again(world: World, failure: Exception) -> None:
     world.engine.failing["usage"] = failure
-    gauges = Gauges(world.engine, world.instances, interval_s=0.001)
+    usage_samples = UsageSamples(world.engine, world.instances, interval_s=0.001)
     async with owned_tasks() as tasks:
-        tasks.create_task(gauges.run())
-        with gauges.watching() as news:
+        tasks.create_task(usage_samples.run())
+        with usage_samples.watching() as news:
             for _ in range(3):
                 await news.wait()
                 news.clear()

@@ -13,7 +13,7 @@ from chowder_local.core.domain import SnapshotId
 from chowder_local.core.errors.process import DataDirUnusable
 from chowder_local.core.errors.requests import ArchiveRefused
 from chowder_local.core.errors.sandboxes import SandboxMissing
-from chowder_local.instances.snapshots.append_stream import Growing
+from chowder_local.instances.snapshots.append_stream import AppendStream
 from chowder_local.instances.snapshots.archives import Archives
 from tests.scripted.homes import archive, contents
 
@@ -95,7 +95,7 @@ def test_a_home_is_read_while_it_is_written(tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="there is no /dev/full")
 def test_who_reads_is_told_if_what_was_written_finds_no_room() -> None:
     file = open("/dev/full", "wb")  # noqa: SIM115 - it cannot be closed well
-    growing = Growing(file)
+    growing = AppendStream(file)
     growing.write(b"content")
     with pytest.raises(OSError, match="No space left"):
         growing.end(is_whole=True)

@@ -131,7 +131,7 @@ async def test_an_agent_goes_from_one_machine_to_another(world: World) -> None:
     (session,) = await world.sessions.of_instance(made.id)
     assert (session.name, session.session_key) == ("Ticket 1", session_key("Ticket 1"))
     config = json.loads(world.engine.files[made.sandbox_id]["openclaw.json"])
-    assert config["gateway"]["auth"]["token"] == world.vault.gateway_token(made.sandbox_id)
+    assert config["gateway"]["auth"]["token"] == world.box.gateway_token(made.sandbox_id)
     assert config["agents"]["defaults"]["thinkingDefault"] == "off"
     assert "channels" not in config
     await world.reconciler.agree()

@@ -106,7 +106,7 @@ async def test_a_fork_has_the_originals_files_conversations_and_configuration(
     assert session.session_key == session_key("Ticket 1")
     config = config_of(world, fork)
     assert config["agents"] == OWN["agents"]
-    assert config["gateway"]["auth"]["token"] == world.vault.gateway_token(fork.sandbox_id)  # type: ignore[index]  # of a seed
+    assert config["gateway"]["auth"]["token"] == world.box.gateway_token(fork.sandbox_id)  # type: ignore[index]  # of a seed
     assert "the original's" not in json.dumps(config)
     # Two that read one mailbox would take each other's messages.
     assert config["channels"] == {"telegram": {"enabled": False, "botToken": "bot"}}
@@ -195,7 +195,7 @@ async def test_a_fork_whose_request_ends_before_its_copy_was_never_there(
         assert forking.cancelled()
         assert [each.id for each in await living(world)] == [original.id]
         assert world.engine.having_volumes == {original.sandbox_id}
-        assert not world.boots.is_under_way(fork.id)
+        assert not world.provisioner.is_under_way(fork.id)
         await world.reconciler.agree()
         assert await world.snapshot_queries.ids() == set()
 
@@ -229,7 +229,7 @@ async def test_a_fork_waits_for_its_copy_and_in_nobodys_way(tmp_path: Path, pool
             forking = group.create_task(world.forks.fork(original, "Bea"))
             await hold.has_begun.wait()
             (fork,) = [each for each in await living(world) if each.id != original.id]
-            assert (fork.status, world.boots.queue_length) == (InstanceStatus.PROVISIONING, 0)
+            assert (fork.status, world.provisioner.queue_length) == (InstanceStatus.PROVISIONING, 0)
             # Others are made meanwhile.
             assert (await world.created()).status is RUNNING
             hold.may_end.set()

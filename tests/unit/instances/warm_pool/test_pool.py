@@ -111,13 +111,13 @@ async def test_without_that_program_it_is_a_spare_all_the_same(world: World) -> 
 
 async def test_a_create_claims_a_spare_and_nothing_is_booted(world: World) -> None:
     oldest = (await full(world))[0]
-    boots = world.engine.made("boot")
+    provisioner = world.engine.made("boot")
     instance = await world.created()
     assert instance.status is InstanceStatus.RUNNING
     assert instance.sandbox_id == oldest.sandbox_id
     assert instance.gateway_url == world.engine.gateway_url
     assert world.engine.state(instance.sandbox_id) is RUNNING
-    assert world.engine.made("boot") == boots
+    assert world.engine.made("boot") == provisioner
     assert world.gateway.called("config.patch") == []
 
 
@@ -143,7 +143,7 @@ async def test_the_pool_is_filled_again_in_the_background(
 
 async def test_what_differs_from_blank_is_one_patch(world: World) -> None:
     await full(world)
-    boots = world.engine.made("boot")
+    provisioner = world.engine.made("boot")
     await world.created(
         model_provider=ModelProvider.OPENAI,
         openclaw_config={"agents.defaults.thinkingDefault": "off"},
@@ -154,16 +154,16 @@ async def test_what_differs_from_blank_is_one_patch(world: World) -> None:
             "defaults": {"model": {"primary": "chowder-openai/gpt-4o"}, "thinkingDefault": "off"}
         }
     }
-    assert world.engine.made("boot") == boots
+    assert world.engine.made("boot") == provisioner
 
 
 async def test_a_patch_that_is_refused_is_left_to_a_boot(world: World) -> None:
     await full(world)
     world.gateway.rpc_answers["config.patch"] = refused("invalid config")
-    boots = world.engine.made("boot")
+    provisioner = world.engine.made("boot")
     instance = await world.created(model_provider=ModelProvider.OPENAI)
     assert instance.status is InstanceStatus.RUNNING
-    assert world.engine.made("boot") == boots + 1
+    assert world.engine.made("boot") == provisioner + 1
     config = json.loads(world.engine.files[instance.sandbox_id]["openclaw.json"])
     assert config["agents"]["defaults"]["model"]["primary"] == "chowder-openai/gpt-4o"
 
@@ -450,8 +450,8 @@ async def test_a_smaller_pool_lets_the_surplus_go(world: World) -> None:
         size=1,
         spares=world.spares,
         queries=world.spare_queries,
-        boots=world.boots,
-        room=world.room,
+        provisioner=world.provisioner,
+        capacity=world.capacity,
     )
     assert not await small.settle()
     assert [each.sandbox_id for each in await world.spare_queries.all()] == [oldest.sandbox_id]

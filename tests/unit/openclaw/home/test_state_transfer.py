@@ -15,7 +15,7 @@ from chowder_local.core.domain import SandboxId
 from chowder_local.core.errors.agents import GatewayUnavailable
 from chowder_local.openclaw.home import state_transfer as pouring_module
 from chowder_local.openclaw.home.sanitize import cleaned
-from chowder_local.openclaw.home.state_transfer import Pouring
+from chowder_local.openclaw.home.state_transfer import StateTransfers
 from tests.scripted.agents import agent_at, told
 from tests.scripted.local_processes import LocalProcesses
 
@@ -82,11 +82,11 @@ async def test_an_archive_arrives_whole(
 ) -> None:
     spare = agent_at(tmp_path / "spare", "warm-up")
     programs = LocalProcesses()
-    async with Pouring(programs, str(spare.parent)) as pouring:
+    async with StateTransfers(programs, str(spare.parent)) as state_transfers:
         if is_prepared:
-            await pouring.prepare(SANDBOX_ID)
+            await state_transfers.prepare(SANDBOX_ID)
         assert programs.running == is_prepared
-        async with pouring.into(SANDBOX_ID) as pour:
+        async with state_transfers.into(SANDBOX_ID) as pour:
             assert programs.running == 1
             await pour.unpack([archive[:5000], archive[5000:]])
             await pour.check()
@@ -99,13 +99,13 @@ async def test_an_archive_arrives_whole(
 @linux_only
 async def test_programs_that_nobody_needed_end(tmp_path: Path) -> None:
     programs = LocalProcesses()
-    async with Pouring(programs, str(tmp_path)) as pouring:
+    async with StateTransfers(programs, str(tmp_path)) as state_transfers:
         for number in range(3):
-            await pouring.prepare(SandboxId(f"chowder-{number}"))
-        await pouring.prepare(SandboxId("chowder-0"))
+            await state_transfers.prepare(SandboxId(f"chowder-{number}"))
+        await state_transfers.prepare(SandboxId("chowder-0"))
         assert programs.running == 3
-        await pouring.forget(SandboxId("chowder-1"))
-        await pouring.forget(SandboxId("chowder-1"))
+        await state_transfers.forget(SandboxId("chowder-1"))
+        await state_transfers.forget(SandboxId("chowder-1"))
         assert programs.running == 2
     assert programs.running == 0
 
@@ -113,9 +113,9 @@ async def test_programs_that_nobody_needed_end(tmp_path: Path) -> None:
 async def test_one_that_was_lost_is_replaced() -> None:
     programs = Saying(b"", READY, STAGED, b'{"poured": true}\n')
     programs.said.remove(STAGED)
-    async with Pouring(programs, "/data") as pouring:
-        await pouring.prepare(SANDBOX_ID)
-        async with pouring.into(SANDBOX_ID) as pour:
+    async with StateTransfers(programs, "/data") as state_transfers:
+        await state_transfers.prepare(SANDBOX_ID)
+        async with state_transfers.into(SANDBOX_ID) as pour:
             assert (programs.started, programs.ended) == (2, 1)
             await pour.unpack([b"an ", b"archive"])
             await pour.apply()
@@ -135,7 +135,10 @@ async def test_one_that_was_lost_is_replaced() -> None:
     ],
 )
 async def test_any_other_answer_than_yes_is_a_no(said: bytes, words: str) -> None:
-    async with Pouring(Saying(said), "/data") as pouring, pouring.into(SANDBOX_ID) as pour:
+    async with (
+        StateTransfers(Saying(said), "/data") as state_transfers,
+        state_transfers.into(SANDBOX_ID) as pour,
+    ):
         with pytest.raises(GatewayUnavailable, match=words):
             await pour.apply()
 
@@ -143,9 +146,9 @@ async def test_any_other_answer_than_yes_is_a_no(said: bytes, words: str) -> Non
 async def test_one_that_names_no_folder_is_no_good() -> None:
     programs = Saying()
     programs.said[1] = b'{"staged": 1}\n'
-    async with Pouring(programs, "/data") as pouring:
+    async with StateTransfers(programs, "/data") as state_transfers:
         with pytest.raises(GatewayUnavailable, match="names no folder"):
-            async with pouring.into(SANDBOX_ID):
+            async with state_transfers.into(SANDBOX_ID):
                 pytest.fail("it has begun")
     assert (programs.started, programs.ended) == (1, 1)
 
@@ -153,7 +156,10 @@ async def test_one_that_names_no_folder_is_no_good() -> None:
 async def test_an_answer_that_does_not_come_is_not_waited_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async with Pouring(Saying(), "/data") as pouring, pouring.into(SANDBOX_ID) as pour:
+    async with (
+        StateTransfers(Saying(), "/data") as state_transfers,
+        state_transfers.into(SANDBOX_ID) as pour,
+    ):
         monkeypatch.setattr(pouring_module, "ANSWER_TIMEOUT_S", 0.0)
         with pytest.raises(GatewayUnavailable, match="not answered in time"):
             await pour.apply()

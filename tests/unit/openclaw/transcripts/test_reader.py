@@ -13,7 +13,7 @@ from chowder_local.core.errors.upstream import ProviderFailed
 from chowder_local.openclaw.transcripts import reader
 from chowder_local.openclaw.transcripts.reader import LatestMessage, Transcript, Transcripts
 from chowder_local.openclaw.transcripts.turns import Turn, TurnUsage
-from chowder_local.relay.failure_markers import FailureLog
+from chowder_local.relay.failure_markers import FailureMarkers
 from tests.scripted.programs import ScriptedPrograms, done, undone
 
 SANDBOX_ID = SandboxId("chowder-1")
@@ -142,7 +142,7 @@ async def test_a_failed_answer_has_its_reason() -> None:
     (turn,) = (await read(message(1, "assistant", error="400: no"))).turns
     assert (turn.role, turn.text, turn.error) == ("assistant", "", "400: no")
     failure = ProviderFailed("openai", 429, "Slow down.")
-    marker = FailureLog().remember(failure, SANDBOX_ID)
+    marker = FailureMarkers().remember(failure, SANDBOX_ID)
     (turn,) = (await read(message(1, "assistant", error=f"400 {marker}"))).turns
     assert turn.error == str(failure)
     (turn,) = (await read(message(1, "assistant", error="terminated"))).turns

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from chowder_local.relay.offline.stream_steps import Beat
+    from chowder_local.relay.offline.stream_steps import StreamStep
 
 
-def as_bytes(steps: Iterable[bytes | Beat]) -> bytes:
+def as_bytes(steps: Iterable[bytes | StreamStep]) -> bytes:
     """The whole of it."""
     made = list(steps)
     data = [step for step in made if isinstance(step, bytes)]

@@ -11,7 +11,7 @@ resource.setrlimit(resource.RLIMIT_CPU, (30, 30))
 from pydantic import ValidationError
 from chowder_local.relay.scripts.matching import Ask
 from chowder_local.relay.scripts.rules import ReplyScript
-from chowder_local.relay.scripts.registry import Scripts
+from chowder_local.relay.scripts.registry import ScriptRegistry
 """
 REFUSED = """
 def loops(count):
@@ -40,7 +40,7 @@ for rule in (
     {"match": {"regex": "(?:(a)|(b))*(?=d)"}, "reply": "x"},
     {"reply": {"template": "{{ text | trim }}" * 1000}},
 ):
-    scripts = Scripts(ReplyScript.model_validate({"replies": [rule] * 1000}))
+    scripts = ScriptRegistry(ReplyScript.model_validate({"replies": [rule] * 1000}))
     print(asyncio.run(scripts.answer("o", "i", ask, "d" * 64)).played.answer.words[:100])
 """
 

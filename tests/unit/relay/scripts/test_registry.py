@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from chowder_local.core.domain import InstanceId, ModelProvider, OrganizationId
 from chowder_local.relay.offline.conversation import Reply
 from chowder_local.relay.scripts.matching import Ask, Refusal
-from chowder_local.relay.scripts.registry import UNMATCHED_KEPT, Scripts
+from chowder_local.relay.scripts.registry import UNMATCHED_KEPT, ScriptRegistry
 from chowder_local.relay.scripts.rules import ReplyScript
 
 if TYPE_CHECKING:
@@ -23,12 +23,12 @@ def script(*replies: Any, unmatched: str = "offline") -> ReplyScript:
 
 
 async def answer(
-    scripts: Scripts, ask: Ask = ASK, instance: InstanceId = INSTANCE
+    scripts: ScriptRegistry, ask: Ask = ASK, instance: InstanceId = INSTANCE
 ) -> Scripted | None:
     return await scripts.answer(ORGANIZATION, instance, ask, "d" * 64)
 
 
-async def text(scripts: Scripts, ask: Ask = ASK) -> str | None:
+async def text(scripts: ScriptRegistry, ask: Ask = ASK) -> str | None:
     found = await answer(scripts, ask)
     if found is None:
         return None
@@ -37,11 +37,11 @@ async def text(scripts: Scripts, ask: Ask = ASK) -> str | None:
 
 
 async def test_without_a_script_all_is_left_to_the_offline_model() -> None:
-    assert await answer(Scripts()) is None
+    assert await answer(ScriptRegistry()) is None
 
 
 async def test_the_first_rule_that_matches_counts() -> None:
-    scripts = Scripts()
+    scripts = ScriptRegistry()
     rules = [{"match": {"text": "bye"}, "reply": "1"}, {"reply": "2"}, {"reply": "3"}]
     running = scripts.put(ORGANIZATION, script(*rules))
 
@@ -50,14 +50,14 @@ async def test_the_first_rule_that_matches_counts() -> None:
 
 
 async def test_a_rule_counts_as_often_as_it_says() -> None:
-    scripts = Scripts()
+    scripts = ScriptRegistry()
     scripts.put(ORGANIZATION, script({"reply": "once", "times": 1}, {"reply": "then"}))
 
     assert [await text(scripts) for _ in range(3)] == ["once", "then", "then"]
 
 
 async def test_a_list_that_has_begun_comes_to_its_end() -> None:
-    scripts = Scripts()
+    scripts = ScriptRegistry()
     scripts.put(ORGANIZATION, script({"reply": ["a", "b"], "times": 1}))
     later = Ask(ModelProvider.OPENAI, "gpt-4o", 1, "Hi", 1, "exec", "x")
 
@@ -69,7 +69,7 @@ async def test_a_list_that_has_begun_comes_to_its_end() -> None:
 
 
 async def test_what_is_nearest_is_asked_first() -> None:
-    scripts = Scripts(script({"reply": "server"}))
+    scripts = ScriptRegistry(script({"reply": "server"}))
     assert await text(scripts) == "server"
     scripts.put(ORGANIZATION, script({"reply": "organization"}))
     assert await text(scripts) == "organization"
@@ -82,14 +82,14 @@ async def test_what_is_nearest_is_asked_first() -> None:
 
 
 async def test_another_instances_script_is_of_no_concern() -> None:
-    scripts = Scripts()
+    scripts = ScriptRegistry()
     scripts.put(InstanceId("other"), script({"reply": "other"}))
 
     assert await answer(scripts) is None
 
 
 async def test_what_no_rule_is_about_is_kept_and_may_be_a_failure() -> None:
-    scripts = Scripts()
+    scripts = ScriptRegistry()
     running = scripts.put(INSTANCE, script(unmatched="fail"))
 
     found = await answer(scripts)
@@ -103,7 +103,7 @@ async def test_what_no_rule_is_about_is_kept_and_may_be_a_failure() -> None:
 
 
 async def test_what_is_left_to_the_offline_model_is_kept_as_well() -> None:
-    scripts = Scripts()
+    scripts = ScriptRegistry()
     running = scripts.put(ORGANIZATION, script({"match": {"text": "bye"}, "reply": "1"}))
 
     assert await answer(scripts) is None
@@ -111,7 +111,7 @@ async def test_what_is_left_to_the_offline_model_is_kept_as_well() -> None:
 
 
 async def test_only_the_latest_are_kept() -> None:
-    scripts = Scripts()
+    scripts = ScriptRegistry()
     running = scripts.put(ORGANIZATION, script())
     for _ in range(UNMATCHED_KEPT + 5):
         await answer(scripts)
@@ -120,7 +120,7 @@ async def test_only_the_latest_are_kept() -> None:
 
 
 async def test_a_rule_is_told_by_its_name_or_place() -> None:
-    scripts = Scripts()
+    scripts = ScriptRegistry()
     rules = [{"match": {"text": "bye"}, "reply": "1", "name": "farewell"}, {"reply": "2"}]
     scripts.put(ORGANIZATION, script(*rules))
     bye = Ask(ModelProvider.OPENAI, "gpt-4o", 1, "bye")
@@ -132,7 +132,7 @@ async def test_a_rule_is_told_by_its_name_or_place() -> None:
 
 
 async def test_rules_that_would_take_for_ever_are_a_refusal_and_nobody_waits_for_it() -> None:
-    scripts = Scripts()
+    scripts = ScriptRegistry()
     slow = {"match": {"regex": "(a|aa)+$"}, "reply": "1"}
     running = scripts.put(ORGANIZATION, script(*[slow] * 3, {"reply": "2"}))
     ask = Ask(ModelProvider.OPENAI, "gpt-4o", 1, "a" * 60 + "!")
@@ -151,7 +151,7 @@ async def test_rules_that_would_take_for_ever_are_a_refusal_and_nobody_waits_for
 
 
 async def test_a_rule_of_the_servers_own_script_is_used_up_once_by_all_organizations() -> None:
-    scripts = Scripts(script({"reply": "once", "times": 1}, {"reply": "then"}))
+    scripts = ScriptRegistry(script({"reply": "once", "times": 1}, {"reply": "then"}))
     asked = [scripts.answer(OrganizationId(each), INSTANCE, ASK, "d" * 64) for each in "abcd"]
     found = [each.rule for each in await asyncio.gather(*asked) if each is not None]
     assert sorted(found) == ["replies[0]", *["replies[1]"] * 3]

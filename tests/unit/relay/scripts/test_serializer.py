@@ -12,7 +12,7 @@ from chowder_local.relay.answers import ModelSaid
 from chowder_local.relay.offline import model as offline
 from chowder_local.relay.offline.conversation import Called, Conversation, Reply
 from chowder_local.relay.scripts.matching import Refusal, ask
-from chowder_local.relay.scripts.registry import Scripts
+from chowder_local.relay.scripts.registry import ScriptRegistry
 from chowder_local.relay.scripts.rules import ReplyScript
 from chowder_local.relay.scripts.serializer import rule_of
 
@@ -34,7 +34,7 @@ def conversation(messages: list[dict[str, Any]]) -> Conversation:
 
 
 async def replayed(asked: Conversation, said: ModelSaid, status: int) -> Reply | Refusal:
-    scripts = Scripts()
+    scripts = ScriptRegistry()
     script = ReplyScript.model_validate({"replies": [rule_of(asked, said, status)]})
     scripts.put(OrganizationId("o"), script)
     question = ask(ModelProvider.OPENAI, asked)
