@@ -59,7 +59,7 @@ async def open_server(
         EngineAddress("unix:///nowhere", "the test"), "none",
         dict.fromkeys(ModelProvider, OFFLINE_KEY), {},
     )  # fmt: skip
-    opened = create_app(Settings.read({}, data_dir=data_dir, pool_size=0), machine)
+    opened = create_app(Settings.read({}, data_dir=data_dir, warm_pool_size=0), machine)
     async with opened.router.lifespan_context(opened) as state:
         yield cast("State", state)["services"]
 

@@ -132,7 +132,7 @@ class HealthView(BaseModel):
         int | None,
         Field(description="Agents that the machine has memory for, if known.", examples=[12]),
     ]
-    provisioner: BootsHealth
+    boots: BootsHealth
     pool: PoolHealth
     instances: Annotated[
         dict[InstanceStatus, int],
