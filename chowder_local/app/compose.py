@@ -193,8 +193,8 @@ async def _open(
         Faults(events, now),
     )  # fmt: skip
     scripts, recordings, exchanges, session_names = (
-        await read_scripts(settings), await RecordingRegistry.open(settings.record,
-        settings.replay),
+        await read_scripts(settings),
+        await RecordingRegistry.open(settings.record, settings.replay),
         Exchanges(), SessionNames(sessions),
     )  # fmt: skip
     endpoints, forwarder, model_keys = (
@@ -223,12 +223,11 @@ async def _open(
     )  # fmt: skip
     control, transcripts, initial_configs, eviction = (
         Control(engine, box.gateway_token), Transcripts(engine, engine.beside, STATE_DIR),
-        InitialConfigs(box, relay_url),
-        Eviction(instances, engine, locks, events),
+        InitialConfigs(box, relay_url), Eviction(instances, engine, locks, events),
     )  # fmt: skip
     egress, state_transfers = (
-        egress_rule(settings, networks), await stack.enter_async_context(StateTransfers(engine,
-        HOME))
+        egress_rule(settings, networks),
+        await stack.enter_async_context(StateTransfers(engine, HOME)),
     )  # fmt: skip
     drain, snapshot_queries = (
         Drain(gateway_of, settings.drain_timeout_s),
@@ -236,8 +235,8 @@ async def _open(
     )
     snapshots = Snapshots(
         queries=snapshot_queries, instances=instances, sessions=sessions, histories=histories,
-        engine=engine,
-        archives=Archives(settings.snapshots_dir), locks=locks, drain=drain, clock=now,
+        engine=engine, archives=Archives(settings.snapshots_dir), locks=locks, drain=drain,
+        clock=now,
     )  # fmt: skip
     spares = Spares(
         spares=spare_queries, engine=engine, readiness=readiness, initial_configs=initial_configs,
@@ -256,14 +255,15 @@ async def _open(
         events=events, faults=faults, metrics=metrics, clock=now, group=group,
     )  # fmt: skip
     pool, files, vision_models = (
-        Pool(size=settings.warm_pool_size, spares=spares, queries=spare_queries,
-        provisioner=provisioner, capacity=capacity),
+        Pool(
+            size=settings.warm_pool_size, spares=spares, queries=spare_queries,
+            provisioner=provisioner, capacity=capacity,
+        ),
         Files(engine, STATE_DIR, idle_timeout_s=settings.transfer_idle_timeout_s), VisionModels(),
     )  # fmt: skip
     live_config = LiveConfig(
         instances=instances, engine=engine, provisioner=provisioner, readiness=readiness,
-        files=files,
-        gateway_of=gateway_of, vision_models=vision_models, clock=now,
+        files=files, gateway_of=gateway_of, vision_models=vision_models, clock=now,
     )  # fmt: skip
     reconciler = Reconciler(
         instances=instances, engine=engine, provisioner=provisioner, locks=locks, eviction=eviction,
@@ -285,8 +285,7 @@ async def _open(
         Keys(keys, instances, now),
         Lifecycle(
             instances=instances, organizations=organizations, engine=engine,
-            provisioner=provisioner,
-            pool=pool, readiness=readiness, live_config=live_config,
+            provisioner=provisioner, pool=pool, readiness=readiness, live_config=live_config,
             config_validator=ConfigValidator(engine), locks=locks, drain=drain, clock=now,
             egress=egress, events=events, scripts=scripts, recordings=recordings,
         ),

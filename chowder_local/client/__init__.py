@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from chowder_local.client.local import LocalCalls
 from chowder_local.client.snapshots import SnapshotCalls
-from chowder_local.client.test_support import TestSupportCalls
+from chowder_local.client.test_support import SupportCalls
 from chowder_local.client.v1 import V1Calls
 
 
-class Client(V1Calls, LocalCalls, TestSupportCalls, SnapshotCalls):
+class Client(V1Calls, LocalCalls, SupportCalls, SnapshotCalls):
     """Calls a chowder-local server; use it as a context manager, or `close()` it.
 
     `base_url` is what `chowder-local env` prints, with or without its `/v1`; `key` is an

@@ -16,7 +16,7 @@ RESET_TIMEOUT_S = 600.0
 """For as many instances as there may be; each takes a second or two."""
 
 
-class TestSupportCalls(Transport):
+class SupportCalls(Transport):
     """What a client of the API inherits."""
 
     def signup(self, name: str) -> Json:

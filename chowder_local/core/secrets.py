@@ -57,7 +57,7 @@ class SecretBox:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """The vault whose secret is in `path`; a missing file is made, readable by us only.
+        """The box whose secret is in `path`; a missing file is made, readable by us only.
 
         Raises DataDirUnusable.
         """

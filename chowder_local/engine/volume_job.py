@@ -74,11 +74,16 @@ class VolumeJobs:
                     ensure_awaited()
                     file = self._client.api.attach_socket(str(container.id), params=_STREAMS)
                     connection = socket_of(file)
-                    open_ends.callback(connection.close)
-                    container.start()
+                    try:
+                        container.start()
+                        ensure_awaited()
+                    except BaseException:
+                        connection.close()
+                        raise
                 except BaseException:
                     _remove(container)
                     raise
+                open_ends.callback(connection.close)
                 begun.append(container)
                 return connection
 

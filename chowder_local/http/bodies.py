@@ -145,8 +145,8 @@ async def _decoded(body: bytes, encoding: str, limit_bytes: int, share: Share) -
         content = decoder.decompress(body, min(FIRST_DECODED_BYTES, limit_bytes))
         if not decoder.eof:
             await share.grow(len(body) + limit_bytes)
-            rest, capacity = decoder.unconsumed_tail, limit_bytes + 1 - len(content)
-            content += await asyncio.to_thread(decoder.decompress, rest, capacity)
+            rest, room = decoder.unconsumed_tail, limit_bytes + 1 - len(content)
+            content += await asyncio.to_thread(decoder.decompress, rest, room)
     except zlib.error:
         raise _invalid(
             f"The body is not {encoding}, as its Content-Encoding says", NOT_JSON

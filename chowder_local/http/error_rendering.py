@@ -151,7 +151,7 @@ def rendered(raised: Exception, scope: Scope, words: str | None = None) -> Respo
     return JSONResponse(body_of(scope, raised, 500, "Internal server error."), 500)
 
 
-def shutdown(scope: Scope) -> JSONResponse:
+def stopping(scope: Scope) -> JSONResponse:
     """The answer to a request that is not over when the server ends."""
     return refusal(agents.ServerStopping(), scope)
 

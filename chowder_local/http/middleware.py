@@ -126,7 +126,7 @@ class Failures:
         except asyncio.CancelledError:
             # Only a server that stops does that, to requests which have outlasted its grace.
             if not has_begun:
-                await error_rendering.shutdown(scope)(scope, receive, send)
+                await error_rendering.stopping(scope)(scope, receive, send)
         except Exception as raised:
             if has_begun:
                 log.exception("a defect of ours")

@@ -153,7 +153,7 @@ class Channels:
 
     def scan(self, instance: Instance, channel: Channel) -> QrLogin | None:
         """The QR code that was made for a channel, until somebody has scanned it."""
-        return self._scans.of(instance.sandbox_id, channel.name)
+        return self._scans.latest(instance.sandbox_id, channel.name)
 
     async def state(self, instance: Instance, channel: Channel) -> ChannelState:
         """How a channel is. Raises GatewayUnavailable."""

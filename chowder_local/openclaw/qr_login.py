@@ -41,7 +41,7 @@ class QrLogins:
         self._group = group
         self._scans: dict[tuple[SandboxId, str], QrLogin] = {}
 
-    def of(self, sandbox_id: SandboxId, channel: str) -> QrLogin | None:
+    def latest(self, sandbox_id: SandboxId, channel: str) -> QrLogin | None:
         """The code that waits to be scanned, or the one that nobody has scanned in time."""
         return self._scans.get((sandbox_id, channel))
 

@@ -30,7 +30,7 @@ class CredentialResolver(Protocol):
     """Knows which organization's key a sandbox may use."""
 
     async def lend(self, relay_token: str, provider: str) -> Credential:
-        """The loan for a call; raises RelayTokenInvalid for a token that is not ours."""
+        """The credential for a call; raises RelayTokenInvalid for a token that is not ours."""
 
 
 @dataclass(frozen=True)

@@ -278,11 +278,9 @@ async def open_world(
         )  # fmt: skip
         spares = Spares(
             spares=spare_queries, engine=engine, readiness=readiness,
-            initial_configs=initial_configs,
-            warm_up=WarmUp(control, programs, str(home)), state_transfers=state_transfers,
-            snapshots=snapshots,
-            gateway_of=gateway_of, egress=egress.default, freeze_after_s=freeze_after_s,
-            clock=clock,
+            initial_configs=initial_configs, warm_up=WarmUp(control, programs, str(home)),
+            state_transfers=state_transfers, snapshots=snapshots, gateway_of=gateway_of,
+            egress=egress.default, freeze_after_s=freeze_after_s, clock=clock,
         )  # fmt: skip
         capacity = Capacity(
             engine=engine, instances=instances, spares=spares, spare_queries=spare_queries,
@@ -291,27 +289,23 @@ async def open_world(
         provisioner = Provisioner(
             instances=instances, organizations=organizations, engine=engine, readiness=readiness,
             initial_configs=initial_configs, spares=spares, capacity=capacity, snapshots=snapshots,
-            concurrency=concurrency,
-            egress=egress, events=events, faults=faults, metrics=metrics, clock=clock, group=tasks,
+            concurrency=concurrency, egress=egress, events=events, faults=faults, metrics=metrics,
+            clock=clock, group=tasks,
         )  # fmt: skip
         pool = Pool(
-            size=pool_size,
-            spares=spares,
-            queries=spare_queries,
-            provisioner=provisioner,
+            size=pool_size, spares=spares, queries=spare_queries, provisioner=provisioner,
             capacity=capacity,
-        )
+        )  # fmt: skip
         files = Files(processes, str(home), idle_timeout_s=TRANSFER_IDLE_TIMEOUT_S)
         live_config = LiveConfig(
             instances=instances, engine=engine, provisioner=provisioner, readiness=readiness,
-            files=files,
-            gateway_of=gateway_of, vision_models=vision_models, clock=clock,
+            files=files, gateway_of=gateway_of, vision_models=vision_models, clock=clock,
         )  # fmt: skip
         reconciler = Reconciler(
             instances=instances, engine=engine, provisioner=provisioner, locks=locks,
-            eviction=eviction,
-            spares=spare_queries, drain=drain, snapshots=snapshots, egress=egress,
-            events=events, interval_s=interval_s, paused_ttl_s=paused_ttl_s, clock=clock,
+            eviction=eviction, spares=spare_queries, drain=drain, snapshots=snapshots,
+            egress=egress, events=events, interval_s=interval_s, paused_ttl_s=paused_ttl_s,
+            clock=clock,
         )  # fmt: skip
         forks = Forks(
             snapshots=snapshots, instances=instances, organizations=organizations, engine=engine,
@@ -320,16 +314,14 @@ async def open_world(
         )  # fmt: skip
         lifecycle = Lifecycle(
             instances=instances, organizations=organizations, engine=engine,
-            provisioner=provisioner,
-            pool=pool, readiness=readiness, live_config=live_config,
+            provisioner=provisioner, pool=pool, readiness=readiness, live_config=live_config,
             config_validator=ConfigValidator(engine), locks=locks, drain=drain, clock=clock,
             egress=egress, events=events, scripts=scripts, recordings=recordings,
         )  # fmt: skip
         yield World(
             clock=clock, database=database, engine=engine, gateway=gateway, box=box,
             instances=instances, sessions=sessions, histories=histories,
-            session_watch=session_watch,
-            usage=UsageQueries(database),
+            session_watch=session_watch, usage=UsageQueries(database),
             keys=keys,
             organizations=organizations,
             authentication=Authentication(keys, clock),

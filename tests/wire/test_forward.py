@@ -106,13 +106,13 @@ async def test_a_server_that_is_silent_is_given_up(serve: Serve) -> None:
 
 
 async def test_a_stream_that_stops_is_given_up(serve: Serve) -> None:
-    async def shutdown(scope: Any, receive: Any, send: Any) -> None:
+    async def stopping(scope: Any, receive: Any, send: Any) -> None:
         await receive()
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"half", "more_body": True})
         await receive()
 
-    async with serve(shutdown) as url, open_client(is_proxied=False) as client:
+    async with serve(stopping) as url, open_client(is_proxied=False) as client:
         with pytest.raises(StreamBroken, match="nothing has come for too long"):
             await read(Forwarder(client, idle_timeout_s=0.05), url)
 

@@ -62,14 +62,19 @@ def test_a_call_is_found_looked_into_and_said_again(
     api.delete(f"{root(server)}/local/instances/{instance}/replies")
 
 
+# An agent of its own, to which nobody has spoken; quick, for it is the snippets that are tried.
 def test_what_is_pasted_runs_as_it_stands(
-    page: Page, server: ServerProcess, instance: str, tmp_path: Path
+    browser: Browser, quick_server: ServerProcess, quick_api: Api, tmp_path: Path
 ) -> None:
-    page.reload()
-    texts = page.evaluate(
-        "Object.fromEntries(['env-command', 'snippet-curl', 'snippet-python', 'snippet-javascript']"
-        ".map((id) => [id, document.getElementById(id).textContent]))"
-    )
+    instance_id = quick_api.created("pasted")
+    quick_api.until(instance_id, "running")
+    with visit_server(browser, quick_server) as page:
+        page.goto(f"{root(quick_server)}/")
+        texts = page.evaluate(
+            "Object.fromEntries(['env-command', 'snippet-curl', 'snippet-python',"
+            " 'snippet-javascript'].map((id) => [id, document.getElementById(id).textContent]))"
+        )
+    assert instance_id in texts["snippet-curl"]
     (tmp_path / "hello.py").write_text(texts["snippet-python"])
     (tmp_path / "hello.mjs").write_text(texts["snippet-javascript"])
     for command in (
@@ -79,8 +84,8 @@ def test_what_is_pasted_runs_as_it_stands(
     ):
         script = f"{texts['env-command']}\n{command}"
         done = subprocess.run(
-            ["sh", "-c", script], cwd=tmp_path, env=server.env, capture_output=True, text=True
+            ["sh", "-c", script], cwd=tmp_path, env=quick_server.env, capture_output=True, text=True
         )
         assert done.returncode == 0, done.stderr
-        # What it quotes depends on who has talked with that agent before, on Telegram for instance.
-        assert "[offline] Turn" in done.stdout
+        assert "Who are you and what can you do?" in done.stdout, done.stdout
+    assert quick_api.delete(f"instances/{instance_id}").status_code == 204

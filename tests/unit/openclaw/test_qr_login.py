@@ -56,10 +56,10 @@ def begun(group: asyncio.TaskGroup, gateway: Any) -> QrLogins:
 async def test_a_code_is_known_until_it_is_scanned(group: asyncio.TaskGroup) -> None:
     gateway = Waiting({"connected": True})
     made = begun(group, gateway)
-    found = made.of(BOX, "whatsapp")
+    found = made.latest(BOX, "whatsapp")
     assert found is not None
     assert (found.qr, found.message, found.is_over) == (QR, "Scan.", False)
-    await eventually(lambda: made.of(BOX, "whatsapp") is None, "it is scanned")
+    await eventually(lambda: made.latest(BOX, "whatsapp") is None, "it is scanned")
     assert gateway.asked == [{"channel": "whatsapp", "timeoutMs": 20_000, "currentQrDataUrl": QR}]
 
 
@@ -67,7 +67,7 @@ async def test_the_next_code_takes_the_place_of_the_first(group: asyncio.TaskGro
     gateway = Waiting({"connected": False, "qrDataUrl": NEXT, "message": "Refreshed."})
     made = begun(group, gateway)
     await eventually(lambda: len(gateway.asked) == 2, "it goes on waiting")
-    found = made.of(BOX, "whatsapp")
+    found = made.latest(BOX, "whatsapp")
     assert found is not None
     assert (found.qr, found.message, found.is_over) == (NEXT, "Refreshed.", False)
     assert gateway.asked[1]["currentQrDataUrl"] == NEXT
@@ -87,10 +87,10 @@ async def test_a_code_that_is_void_says_so(
     group: asyncio.TaskGroup, answer: Any, words: str
 ) -> None:
     made = begun(group, Waiting(answer))
-    found = made.of(BOX, "whatsapp")
+    found = made.latest(BOX, "whatsapp")
     assert found is not None
     await eventually(lambda: found.is_over, "it is void")
-    assert made.of(BOX, "whatsapp") is found
+    assert made.latest(BOX, "whatsapp") is found
     assert found.message == words
 
 
@@ -99,7 +99,7 @@ async def test_nobody_waits_for_ever(
 ) -> None:
     monkeypatch.setattr(qr_login, "SCAN_TIMEOUT_S", 0.0)
     made = begun(group, Waiting())
-    found = made.of(BOX, "whatsapp")
+    found = made.latest(BOX, "whatsapp")
     assert found is not None
     await eventually(lambda: found.is_over, "it is void")
     assert "in time" in found.message
@@ -112,7 +112,7 @@ async def test_a_code_that_is_asked_for_twice_is_waited_for_once(
     made = begun(group, gateway)
     await eventually(lambda: gateway.asked != [], "it waits")
     made.begin(BOX, "whatsapp", gateway, NEXT, "Already active.")
-    found = made.of(BOX, "whatsapp")
+    found = made.latest(BOX, "whatsapp")
     assert found is not None
     assert (found.qr, found.message) == (NEXT, "Already active.")
     await asyncio.sleep(0)
@@ -132,7 +132,7 @@ async def test_old_ones_are_forgotten_and_any_at_will(group: asyncio.TaskGroup) 
     made = QrLogins(group)
     for number in range(KEPT + 1):
         made.begin(SandboxId(f"box-{number}"), "whatsapp", gateway, QR, "")
-    assert made.of(SandboxId("box-0"), "whatsapp") is None
-    assert made.of(SandboxId("box-1"), "whatsapp") is not None
+    assert made.latest(SandboxId("box-0"), "whatsapp") is None
+    assert made.latest(SandboxId("box-1"), "whatsapp") is not None
     made.forget(SandboxId("box-1"), "whatsapp")
-    assert made.of(SandboxId("box-1"), "whatsapp") is None
+    assert made.latest(SandboxId("box-1"), "whatsapp") is None

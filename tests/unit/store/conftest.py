@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from sqlmodel.ext.asyncio.session import AsyncSession
 
 NOW = datetime(2026, 5, 4, 3, 2, 1, 987654, tzinfo=UTC)
-VAULT = SecretBox(b"s" * 32)
+BOX = SecretBox(b"s" * 32)
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ async def organization(database: Database) -> Organization:
 
 @pytest.fixture
 def instances(database: Database) -> InstanceQueries:
-    return InstanceQueries(database, VAULT)
+    return InstanceQueries(database, BOX)
 
 
 @pytest.fixture

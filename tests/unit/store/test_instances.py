@@ -188,13 +188,13 @@ async def test_one_of_racing_changes_from_a_status_wins(
     await instances.add(running, None)
     now = running.created_at + timedelta(hours=1)
     async with asyncio.TaskGroup() as tasks:
-        shutdown = [
+        stopping = [
             tasks.create_task(
                 instances.change(running.id, only_from={RUNNING}, now=now, status=STOPPED)
             )
             for _ in range(20)
         ]
-    won = [task.result() for task in shutdown if task.result() is not None]
+    won = [task.result() for task in stopping if task.result() is not None]
     assert won == [replace(running, status=STOPPED, updated_at=now)]
     assert await instances.get(running.id) == won[0]
 

@@ -29,7 +29,7 @@ from chowder_local.store.organizations import OrganizationQueries
 from chowder_local.store.schema import MIGRATIONS, REVISION, prepare
 from chowder_local.store.tables import METADATA
 
-VAULT = SecretBox(b"s" * 32)
+BOX = SecretBox(b"s" * 32)
 CONFIG, SEALED = '{"a": ["é"]}', "openclaw_config_ciphertext"
 REVISIONS = sorted(each.revision for each in ScriptDirectory(str(MIGRATIONS)).walk_revisions())
 
@@ -85,7 +85,7 @@ def test_every_row_of_every_older_schema_comes_through_all_upgrades(
     kept: dict[str, list[dict[str, Any]]] = {}
     for revision in REVISIONS:
         monkeypatch.setattr(schema, "REVISION", revision)
-        prepare(path, VAULT.encrypt)
+        prepare(path, BOX.encrypt)
         # What was written under each older schema, in every table that it has, has to be there.
         assert {name: told(path, name, old) for name, old in kept.items()} == kept
         filled(path, revision)
@@ -121,17 +121,17 @@ async def test_what_the_first_schema_kept_is_read_by_todays_queries(
 def test_an_upgrade_keeps_a_copy_of_what_was_there_and_says_where(
     path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    prepare(path, VAULT.encrypt)
+    prepare(path, BOX.encrypt)
     assert backups.taken(path) == []
     path.unlink()
     monkeypatch.setattr(schema, "REVISION", "0002")
-    prepare(path, VAULT.encrypt)
+    prepare(path, BOX.encrypt)
     # A new database is no upgrade.
     assert backups.taken(path) == []
     filled(path, "0002")
     before = {name: told(path, name) for name in tables(path)}
     monkeypatch.undo()
-    prepare(path, VAULT.encrypt)
+    prepare(path, BOX.encrypt)
     (backup,) = backups.taken(path)
     assert f"from schema 0002 to {REVISION}" in caplog.text
     assert str(backup) in caplog.text
@@ -153,7 +153,7 @@ def test_an_upgrade_leaves_no_configuration_in_clear_in_the_file_or_its_wal(
     with closing(sqlite3.connect(path)) as reader:
         # Who has the file open keeps its WAL, as a crash does.
         reader.execute("SELECT * FROM meta").fetchall()
-        prepare(path, VAULT.encrypt)
+        prepare(path, BOX.encrypt)
         (backup,) = backups.taken(path)
         files = {each.name: each.read_bytes() for each in path.parent.iterdir() if each != backup}
     assert set(files) == {"chowder.db", "chowder.db-wal", "chowder.db-shm"}
@@ -186,10 +186,10 @@ def test_a_crash_right_after_an_upgrade_leaves_the_rest_of_it_to_the_next_start(
     with monkeypatch.context() as patched:
         patched.setattr(schema, "_forget_what_was_replaced", crash)
         with pytest.raises(RuntimeError):
-            prepare(path, VAULT.encrypt)
+            prepare(path, BOX.encrypt)
     assert told(path, "alembic_version") == [{"version_num": REVISION}]
     assert b"PLANTED" in path.read_bytes()
-    prepare(path, VAULT.encrypt)
+    prepare(path, BOX.encrypt)
     assert b"PLANTED" not in path.read_bytes()
 
 
@@ -240,18 +240,18 @@ def test_whoever_goes_back_to_an_older_version_is_told_which_copy_to_put_back(
 ) -> None:
     for revision in ("0001", "0002"):
         monkeypatch.setattr(schema, "REVISION", revision)
-        prepare(path, VAULT.encrypt)
+        prepare(path, BOX.encrypt)
         filled(path, revision)
     monkeypatch.undo()
     before = {name: told(path, name) for name in tables(path)}
     # Upgraded twice more, of which the second is unknown to us.
-    prepare(path, VAULT.encrypt)
+    prepare(path, BOX.encrypt)
     backups.take(path, REVISION)
     with closing(sqlite3.connect(path)) as file, file:
         file.execute("UPDATE alembic_version SET version_num = '9999'")
     (newest, older, _) = backups.taken(path)
     with pytest.raises(DataDirUnusable) as refused:
-        prepare(path, VAULT.encrypt)
+        prepare(path, BOX.encrypt)
     words = re.search(r"remove (\S+) and (\S+) if .* copy (\S+) over (\S+);", str(refused.value))
     assert words is not None
     assert words[3] == str(newest)
@@ -260,10 +260,10 @@ def test_whoever_goes_back_to_an_older_version_is_told_which_copy_to_put_back(
     Path(words[1]).unlink()
     Path(words[2]).unlink(missing_ok=True)
     shutil.copyfile(words[3], words[4])
-    prepare(path, VAULT.encrypt)
+    prepare(path, BOX.encrypt)
     assert told(path, "alembic_version") == [{"version_num": REVISION}]
     shutil.copyfile(older, path)
-    prepare(path, VAULT.encrypt)
+    prepare(path, BOX.encrypt)
     assert {name: told(path, name, old) for name, old in before.items()} == before
 
 
@@ -284,7 +284,7 @@ def told(path: Path, table: str, of: list[dict[str, Any]] | None = None) -> list
         found = [dict(row) for row in file.execute(f"SELECT * FROM {table} ORDER BY rowid")]
     for row in found:
         if (sealed := row.pop(SEALED, None)) is not None:
-            row["openclaw_config"] = VAULT.decrypt(sealed)
+            row["openclaw_config"] = BOX.decrypt(sealed)
     if of is None:
         return found
     return [{name: row[name] for name in of[0]} for row in found[: len(of)]]
@@ -295,7 +295,7 @@ def filled(path: Path, name: str) -> None:
     values = {
         "INTEGER": 1,
         "BOOLEAN": 1,
-        "BLOB": VAULT.encrypt(CONFIG),
+        "BLOB": BOX.encrypt(CONFIG),
         "DATETIME": "2026-05-04 03:02:01.000000",
     }
     with closing(sqlite3.connect(path)) as file, file:

@@ -22,7 +22,7 @@ from chowder_local.core.domain import (
 from chowder_local.store.sessions import RememberedSession, SessionQueries
 from chowder_local.store.snapshots import SnapshotQueries
 from chowder_local.store.spares import SpareQueries
-from tests.unit.store.conftest import NOW, VAULT
+from tests.unit.store.conftest import BOX, NOW
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +36,7 @@ CONTENT = {"overrides": {"channels.telegram.botToken": "bot-secret"}, "sessions"
 
 @pytest.fixture
 def snapshots(database: Database) -> SnapshotQueries:
-    return SnapshotQueries(database, VAULT)
+    return SnapshotQueries(database, BOX)
 
 
 def snapshot(organization: Organization, number: int, **more: Any) -> Snapshot:

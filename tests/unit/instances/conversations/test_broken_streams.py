@@ -81,12 +81,12 @@ async def test_a_message_that_meets_a_stop_waits_for_it_and_is_refused(
     instance = await world.created()
     hold = world.engine.holds["pause"] = Hold()
     async with asyncio.TaskGroup() as tasks:
-        shutdown = tasks.create_task(world.lifecycle.stop(world.organization_id, instance.id))
+        stopping = tasks.create_task(world.lifecycle.stop(world.organization_id, instance.id))
         await hold.has_begun.wait()
         asking = tasks.create_task(_refused(world, instance, is_streamed))
         await eventually(lambda: world.gateway.refusals == 1, "the message was refused")
         hold.may_end.set()
-    assert shutdown.result().status is InstanceStatus.STOPPED
+    assert stopping.result().status is InstanceStatus.STOPPED
     assert asking.result() == "Instance is stopped, but must be running for this."
     assert world.gateway.messages == []
 

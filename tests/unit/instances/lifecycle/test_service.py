@@ -349,12 +349,12 @@ async def test_a_status_that_changes_behind_a_stops_back_is_not_overwritten(worl
     instance = await world.created()
     hold = world.engine.holds["pause"] = Hold()
     async with asyncio.TaskGroup() as group:
-        shutdown = group.create_task(_outcome(stop(world, instance)))
+        stopping = group.create_task(_outcome(stop(world, instance)))
         await hold.has_begun.wait()
         # The store is told by something that holds no lock.
         await world.instances.change(instance.id, now=world.clock.now, status=ERROR)
         hold.may_end.set()
-    assert isinstance(shutdown.result(), InstanceStateWrong)
+    assert isinstance(stopping.result(), InstanceStateWrong)
     assert (await world.now(instance)).status is ERROR
 
 
@@ -444,13 +444,13 @@ async def test_a_delete_waits_for_the_stop_that_is_under_way(world: World) -> No
     instance = await world.created()
     hold = world.engine.holds["pause"] = Hold()
     async with asyncio.TaskGroup() as group:
-        shutdown = group.create_task(stop(world, instance))
+        stopping = group.create_task(stop(world, instance))
         await hold.has_begun.wait()
         deleting = group.create_task(delete(world, instance))
         await asyncio.sleep(0)
         assert not deleting.done()
         hold.may_end.set()
-    assert shutdown.result().status is STOPPED
+    assert stopping.result().status is STOPPED
     assert (await world.now(instance)).status is TERMINATED
 
 
