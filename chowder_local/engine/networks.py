@@ -15,6 +15,7 @@ from docker.types import IPAMConfig, IPAMPool
 from chowder_local.engine import labels
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
     import docker
@@ -27,6 +28,12 @@ CLOSED_SUFFIX = "-closed"
 
 JOINED_MARK = "-joined"
 """What is in the name of a network that the server takes part in, being in a container itself."""
+
+OWN_POOL = IPv4Network("10.214.0.0/16")
+"""Where the addresses of a network come from once the engine's own, some thirty, are used up."""
+
+OWN_PREFIX = 23
+"""Enough for 500 sandboxes a network."""
 
 ATTEMPTS = 5
 """Others make networks as well, and may be given the addresses that were ours a moment ago."""
@@ -236,6 +243,27 @@ def _create(
     *,
     internal: bool,
 ) -> Network:
+    # Whoever has many projects on his engine has no addresses left there.
+    supply = [addresses] if addresses else [None, *_own_addresses()]
+    for place in supply:
+        try:
+            return _create_at(client, name, store_id, place, internal=internal)
+        except APIError as refused:
+            if refused.status_code == 409 and (network := _find(client, name, store_id)):
+                return network
+            if place is supply[-1] or not _are_taken(refused):
+                raise
+    raise AssertionError("the supply of addresses is never empty")
+
+
+def _create_at(
+    client: docker.DockerClient,
+    name: str,
+    store_id: str,
+    addresses: tuple[str, str] | None,
+    *,
+    internal: bool,
+) -> Network:
     ipam, is_joined = None, JOINED_MARK in name
     if addresses is not None:
         subnet, gateway = addresses
@@ -243,20 +271,27 @@ def _create(
         # The relay listens on an address of it, and goes on when that is there again.
         pool = IPAMPool(subnet=subnet, gateway=gateway, iprange=others)
         ipam = IPAMConfig(pool_configs=[pool])
-    try:
-        return client.networks.create(
-            name,
-            driver="bridge",
-            internal=internal,
-            options={"com.docker.network.bridge.enable_icc": str(is_joined).lower()},
-            labels=labels.store_labels(store_id),
-            check_duplicate=True,
-            ipam=ipam,
-        )
-    except APIError as refused:
-        if refused.status_code == 409 and (network := _find(client, name, store_id)):
-            return network
-        raise
+    return client.networks.create(
+        name,
+        driver="bridge",
+        internal=internal,
+        options={"com.docker.network.bridge.enable_icc": str(is_joined).lower()},
+        labels=labels.store_labels(store_id),
+        check_duplicate=True,
+        ipam=ipam,
+    )
+
+
+def _own_addresses() -> Iterator[tuple[str, str]]:
+    """Subnets of our own choice, each with its gateway (pure)."""
+    for subnet in OWN_POOL.subnets(new_prefix=OWN_PREFIX):
+        yield str(subnet), str(subnet.network_address + 1)
+
+
+def _are_taken(refused: APIError) -> bool:
+    """Whether what the engine refuses a network for is that its addresses are another's."""
+    words = str(refused.explanation).lower()
+    return "non-overlapping" in words or "pool overlaps" in words
 
 
 def _is_ours(address: str) -> bool:

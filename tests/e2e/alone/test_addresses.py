@@ -1,0 +1,65 @@
+"""Where other projects have taken all the addresses that the engine has for networks."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import secrets
+from contextlib import suppress
+from ipaddress import IPv4Network
+from typing import TYPE_CHECKING
+
+import pytest
+from docker.errors import NotFound
+
+from chowder_local.engine.connection import find_engine, open_client
+from chowder_local.engine.labels import store_labels
+from chowder_local.engine.networks import OWN_POOL, ensure_networks
+from chowder_local.engine.sweep import remove_store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import docker
+
+pytestmark = [pytest.mark.docker, pytest.mark.slow]
+
+
+@pytest.fixture
+def client() -> Iterator[docker.DockerClient]:
+    client = open_client(find_engine(os.environ))
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def store_id() -> Iterator[str]:
+    store_id = f"test-{secrets.token_hex(4)}"
+    yield store_id
+    remove_store(store_id, os.environ)
+
+
+@pytest.fixture
+def others(client: docker.DockerClient) -> Iterator[None]:
+    """Networks of somebody else, as many as there are addresses for."""
+    other_id = f"test-{secrets.token_hex(4)}"
+    try:
+        with suppress(NotFound):
+            for number in itertools.count():
+                name = f"chowder-{other_id}-{number}"
+                client.networks.create(name, labels=store_labels(other_id))
+        yield
+    finally:
+        remove_store(other_id, os.environ)
+
+
+@pytest.mark.usefixtures("others")
+def test_a_server_gets_its_networks_all_the_same(
+    client: docker.DockerClient, store_id: str
+) -> None:
+    made = ensure_networks(client, store_id)
+    assert made.closed is not None
+    for network in (made.open, made.closed):
+        assert network.addresses is not None
+        assert IPv4Network(network.addresses[0]).subnet_of(OWN_POOL)
+    assert ensure_networks(client, store_id) == made
