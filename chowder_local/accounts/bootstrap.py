@@ -41,6 +41,12 @@ def default_model_keys(env: Mapping[str, str], offline: bool) -> dict[ModelProvi
     }
 
 
+async def default_organization_id(meta: MetaQueries) -> OrganizationId:
+    """The id of the default organization, whether it has been made yet or not."""
+    # Decided before the row is made, so that a crash in between leaves no second one.
+    return OrganizationId(await meta.put_if_absent(META_NAME, str(uuid.uuid4())))
+
+
 async def ensure_default(
     organizations: Organizations,
     default_key_file: Path,
@@ -57,9 +63,7 @@ async def ensure_default(
     was set through the API since then is not to be lost because the environment has none. So it
     is with the tier: one that was moved to since then stays, unless `tier` asks for another.
     """
-    # The id is decided before the row is made, so that a crash in between leaves no second one.
-    decided = await meta.put_if_absent(META_NAME, str(uuid.uuid4()))
-    organization_id = OrganizationId(decided)
+    organization_id = await default_organization_id(meta)
     again = {provider: key for provider, key in model_keys.items() if offline or key != OFFLINE_KEY}
     try:
         details = await organizations.change(organization_id, model_api_keys=again)

@@ -57,7 +57,7 @@ def guarded(handler: Handler, access: Access, faulty: Handler | None = None) -> 
             raise OrganizationKeyRequired
         if permission is not None:
             # First whether it is there: of another organization's nobody learns that it exists.
-            instance = await known.lifecycle.instance(
+            instance = await known.directory.get(
                 caller.organization_id, request.path_params["instance_id"]
             )
             if not caller.may(permission, instance.id):

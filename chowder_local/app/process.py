@@ -17,9 +17,8 @@ from filelock import FileLock, Timeout
 
 from chowder_local import __version__
 from chowder_local.accounts.bootstrap import default_model_keys
-from chowder_local.app.compose import create_app
 from chowder_local.app.effective_settings import effective_settings
-from chowder_local.app.parts import Machine
+from chowder_local.app.server import Machine, create_app
 from chowder_local.core import logs
 from chowder_local.core.data_dir import make_private_folder, touch_private, unusable
 from chowder_local.core.errors.process import DataDirLocked

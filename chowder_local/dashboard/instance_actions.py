@@ -15,7 +15,7 @@ from chowder_local.dashboard.instance_rows import STAGES, rows
 from chowder_local.dashboard.services import fragment, moved
 from chowder_local.http.bodies import parse_query, validated
 from chowder_local.http.services import caller, instance_of, services
-from chowder_local.instances.lifecycle.service import InstanceDraft
+from chowder_local.instances.lifecycle.creation import InstanceDraft
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -34,7 +34,7 @@ async def create(request: Request) -> Response:
     """A new instance; its line comes by the stream, as that of one which a program has made."""
     sent = {"name": f"agent-{secrets.token_hex(2)}"} | await form(request)
     draft = InstanceDraft(**validated(InstanceCreation, sent, "body").model_dump())
-    made = await services(request).lifecycle.create(caller(request).organization_id, draft)
+    made = await services(request).creation.create(caller(request).organization_id, draft)
     return await _told(request, f"{made.name} is on its way.")
 
 

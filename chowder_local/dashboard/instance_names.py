@@ -25,9 +25,7 @@ async def instance_names(
     names: dict[InstanceId | None, str] = {}
     for each in ids:
         try:
-            found = await services(request).lifecycle.instance(
-                caller(request).organization_id, each
-            )
+            found = await services(request).directory.get(caller(request).organization_id, each)
         except InstanceNotFound:
             names[each] = each[:8]
         else:
@@ -37,4 +35,4 @@ async def instance_names(
 
 async def choices(request: Request) -> list[Instance]:
     """The organization's newest instances."""
-    return await services(request).lifecycle.search(caller(request).organization_id, limit=CHOICES)
+    return await services(request).directory.search(caller(request).organization_id, limit=CHOICES)

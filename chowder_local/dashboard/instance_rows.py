@@ -90,11 +90,11 @@ def _row(request: Request, instance: Instance, last_call: LastCall | None) -> Ro
 def _stage(request: Request, instance: Instance) -> tuple[int | None, str | None]:
     if instance.status is not InstanceStatus.PROVISIONING:
         return None, None
-    provisioner = services(request).provisioner
-    if (position := provisioner.position(instance.id)) is not None:
+    known = services(request)
+    if (position := known.boot_queue.position(instance.id)) is not None:
         return 0, f"waits for its turn: number {position}"
     # Without a boot under way, the reconciler begins one as soon as it can.
-    return (1, None) if provisioner.is_under_way(instance.id) else (0, None)
+    return (1, None) if known.provisioner.is_in_progress(instance.id) else (0, None)
 
 
 def _last_calls(exchanges: Iterable[Exchange]) -> dict[InstanceId | None, LastCall]:

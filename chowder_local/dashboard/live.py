@@ -159,14 +159,14 @@ class _Overview:
         gone: list[Instance] = []
         for instance_id in changed:
             try:
-                found = await self._known.lifecycle.instance(self._organization_id, instance_id)
+                found = await self._known.directory.get(self._organization_id, instance_id)
             except InstanceNotFound:
                 continue
             (shown if self._wanted.shows(found) else gone).append(found)
         return shown, gone
 
     async def _waiting(self) -> list[Instance]:
-        found = await self._known.lifecycle.search(
+        found = await self._known.directory.search(
             self._organization_id, status=InstanceStatus.PROVISIONING, limit=PORTION
         )
         return [each for each in found if self._wanted.shows(each)]
@@ -175,9 +175,7 @@ class _Overview:
         found = []
         for instance_id in self._dashboard.usage_samples.known():
             try:
-                found.append(
-                    await self._known.lifecycle.instance(self._organization_id, instance_id)
-                )
+                found.append(await self._known.directory.get(self._organization_id, instance_id))
             except InstanceNotFound:
                 # Another organization's.
                 continue

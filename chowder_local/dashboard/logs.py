@@ -36,8 +36,8 @@ LIFE = {
     EventType.INSTANCE_STATUS,
     EventType.BOOT_ENDED,
     EventType.SANDBOX_RELEASED,
-    EventType.SANDBOX_WOKEN,
-    EventType.SANDBOX_HEALED,
+    EventType.SANDBOX_RESUMED,
+    EventType.SANDBOX_RECONCILED,
     EventType.ENGINE_BACK,
 }
 """After these a log that had ended, or was not there, may go on."""
@@ -115,7 +115,7 @@ class _Log:
 
     async def _instance(self) -> Instance:
         organization_id = caller(self._request).organization_id
-        return await self._known.lifecycle.instance(organization_id, self._instance_id)
+        return await self._known.directory.get(organization_id, self._instance_id)
 
     def _begin(self) -> None:
         self._lines.clear()

@@ -68,7 +68,7 @@ async def show(request: Request) -> Response:
     organization_id = caller(request).organization_id
     # Before the list is read: what happens in between is told twice rather than never.
     last_event = known.events.last_id
-    found = await known.lifecycle.search(
+    found = await known.directory.search(
         organization_id,
         text=wanted.q,
         status=wanted.status,
@@ -102,7 +102,7 @@ async def health(request: Request) -> Response:
 
 async def counts(request: Request) -> Counts:
     """How many instances the organization has."""
-    return Counts(await services(request).lifecycle.counts(caller(request).organization_id))
+    return Counts(await services(request).directory.counts(caller(request).organization_id))
 
 
 def _wanted(request: Request) -> Wanted:

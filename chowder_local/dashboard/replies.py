@@ -145,9 +145,7 @@ async def clear(request: Request) -> Response:
 async def _instance(request: Request, whose: Whose) -> Instance | None:
     if not whose.instance:
         return None
-    return await services(request).lifecycle.instance(
-        caller(request).organization_id, whose.instance
-    )
+    return await services(request).directory.get(caller(request).organization_id, whose.instance)
 
 
 async def _changed(

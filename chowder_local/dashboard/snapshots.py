@@ -84,7 +84,7 @@ async def ask_restore(request: Request) -> Response:
 async def restore(request: Request) -> Response:
     """Makes the instance what it was."""
     instance, snapshot = await _found(request)
-    restored = await services(request).forks.restore(
+    restored = await services(request).restores.restore(
         instance.organization_id, instance, snapshot.id
     )
     words = f"{restored.name} is being made what it was: {_called(snapshot)}."

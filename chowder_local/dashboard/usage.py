@@ -105,7 +105,7 @@ async def show(request: Request) -> Response:
     organization_id = caller(request).organization_id
     looked = None
     if wanted.instance:
-        looked = await services(request).lifecycle.instance(organization_id, wanted.instance)
+        looked = await services(request).directory.get(organization_id, wanted.instance)
     spent = await services(request).cost_reports.over_time(
         organization_id, span, looked.id if looked else None
     )
@@ -208,9 +208,7 @@ async def _instances(request: Request, instances: Mapping[InstanceId, Tally]) ->
 
 async def _instance(request: Request, instance_id: InstanceId) -> Instance | None:
     try:
-        return await services(request).lifecycle.instance(
-            caller(request).organization_id, instance_id
-        )
+        return await services(request).directory.get(caller(request).organization_id, instance_id)
     except InstanceNotFound:
         return None
 

@@ -239,7 +239,7 @@ class InstanceQueries:
             self._tell(changed, before[0])
         return changed
 
-    async def remake(
+    async def replace_sandbox(
         self,
         former: Instance,
         sandbox_id: SandboxId,

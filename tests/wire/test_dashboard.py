@@ -16,7 +16,7 @@ from chowder_local.dashboard.live import AT_ONCE
 from chowder_local.relay.scripts.matching import Ask
 from chowder_local.relay.scripts.rules import ReplyScript
 from chowder_local.upstream import sse
-from tests.api.conftest import app_of, services_of
+from tests.api.conftest import app_of
 from tests.scripted.serving import eventually, loopback_client, serve
 from tests.scripted.world import World, open_world
 
@@ -63,7 +63,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 @pytest.fixture
 def services(world: World) -> DashboardServices:
-    return services_of(world)
+    return world.services
 
 
 @pytest.fixture

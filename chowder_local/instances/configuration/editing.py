@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from chowder_local.core.domain import Instance, SandboxId
-    from chowder_local.instances.lifecycle.service import Lifecycle
+    from chowder_local.instances.configuration.reconfiguration import Reconfiguration
+    from chowder_local.instances.configuration.validator import ConfigValidator
     from chowder_local.openclaw.gateway import Gateway
 
 ASKED_PATHS = 24
@@ -35,10 +36,12 @@ class ConfigEditing:
 
     def __init__(
         self,
-        lifecycle: Lifecycle,
+        reconfiguration: Reconfiguration,
+        config_validator: ConfigValidator,
         gateway_of: Callable[[SandboxId, str], Gateway],
     ) -> None:
-        self._lifecycle = lifecycle
+        self._reconfiguration = reconfiguration
+        self._config_validator = config_validator
         self._gateway_of = gateway_of
 
     async def read(self, instance: Instance) -> dict[str, Any]:
@@ -51,7 +54,7 @@ class ConfigEditing:
 
     async def check(self, instance: Instance, patch: Mapping[str, Any]) -> Verdict:
         """Judges a merge patch by OpenClaw's schema, and changes nothing. Raises ConfigRefused."""
-        await self._lifecycle.check_config(patch)
+        await self._config_validator.check_overrides(patch)
         changed = tuple(leaves(agent_config.patch(patch)))
         gateway = self._gateway(instance)
         kinds = {path: await _reload_kind(gateway, path) for path in changed[:ASKED_PATHS]}
@@ -62,10 +65,10 @@ class ConfigEditing:
 
         Raises ConfigRefused and then nothing has changed; InstanceStateWrong, GatewayUnavailable.
         """
-        done = await self._lifecycle.reconfigure(
-            instance.organization_id, instance.id, name=None, overrides=patch
+        changed = await self._reconfiguration.change(
+            instance.organization_id, instance.id, overrides=patch
         )
-        return done.has_restarted
+        return changed.has_restarted
 
     def _gateway(self, instance: Instance) -> Gateway:
         if instance.gateway_url is None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from chowder_local.core.errors.agents import ConfigRefused
 from chowder_local.core.errors.sandboxes import EngineUnavailable, ImageMissing
+from chowder_local.openclaw.config import agent_config
 from chowder_local.openclaw.config.schema import SCHEMA_FILE, judge
 
 if TYPE_CHECKING:
@@ -31,6 +32,10 @@ class ConfigValidator:
         self._schema: Mapping[str, Any] | None = None
         self._is_read = False
         self._reading = asyncio.Lock()
+
+    async def check_overrides(self, overrides: Mapping[str, Any]) -> None:
+        """Raises ConfigRefused for overrides that no agent could be given."""
+        await self.check(agent_config.patch(overrides))
 
     async def check(self, patch: Mapping[str, Any]) -> None:
         """Raises ConfigRefused, with words like OpenClaw's own, for a nested merge patch."""

@@ -149,7 +149,7 @@ class Exports:
                     snapshot = await self._snapshots.take_in(snapshot_id, file, content)
             finally:
                 await asyncio.to_thread(raw.unlink, missing_ok=True)
-            return await self._forks.of(snapshot, name or manifest.name)
+            return await self._forks.make(snapshot, name or manifest.name)
 
     async def _sending(self, instance: Instance) -> AsyncGenerator[bytes, None]:
         """The size in digits, then the archive."""

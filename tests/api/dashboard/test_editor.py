@@ -24,7 +24,7 @@ HOSTILE = '</textarea><script>alert(1)</script>"&lt;{{ 7*7 }}'
 
 @pytest.fixture
 def home(world: World) -> Path:
-    return world.home
+    return world.root
 
 
 @pytest.fixture

@@ -52,7 +52,7 @@ async def test_a_defect_of_ours_tells_nothing_but_that(
     async def broken(*_: object, **__: object) -> None:
         raise RuntimeError("a secret")
 
-    monkeypatch.setattr(visitor.http.world.lifecycle, "search", broken)
+    monkeypatch.setattr(visitor.http.world.directory, "search", broken)
     answer = await visitor.get("/")
     assert answer.status_code == 500
     assert "a secret" not in answer.text

@@ -65,7 +65,7 @@ async def test_the_page_says_that_its_own_actions_are_spared_and_so_they_are(
     await visitor.sent("/faults", {"kind": "provisioning", "times": "1"})
     assert "“provisioning” befalls whatever is created, here as well" in page
     await visitor.sent("/instances", {"name": "Bea"})
-    (bea,) = await world.lifecycle.search(world.organization_id, text="Bea", limit=2)
+    (bea,) = await world.directory.search(world.organization_id, text="Bea", limit=2)
     assert (await world.settled(bea)).status is InstanceStatus.ERROR
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 async def all_of(visitor: Visitor) -> list[Instance]:
     world = visitor.http.world
-    found = await world.lifecycle.search(world.organization_id, limit=100)
+    found = await world.directory.search(world.organization_id, limit=100)
     return [await world.settled(each) for each in found]
 
 

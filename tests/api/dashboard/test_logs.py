@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tests.api.dashboard.conftest import Visitor
 
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(1)>{{ 7*7 }}'
-KIND = EventType.SANDBOX_HEALED
+KIND = EventType.SANDBOX_RECONCILED
 
 
 async def test_there_is_a_page_of_every_instance(visitor: Visitor) -> None:

@@ -123,7 +123,7 @@ async def test_a_remade_instance_gets_another_sandbox_and_a_spares_if_one_fits(
     await instances.add(former, None)
 
     async def remade(of: Instance, likeness: str | None) -> Any:
-        return await instances.remake(
+        return await instances.replace_sandbox(
             of, SandboxId("chowder-new"), likeness=likeness, offered=None, now=NOW,
             seed_snapshot_id=SnapshotId("s"), model_provider=ModelProvider.GEMINI,
             openclaw_config={"a": 1},

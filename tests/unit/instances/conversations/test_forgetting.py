@@ -10,7 +10,7 @@ import pytest
 
 from chowder_local.core.domain import InstanceStatus, SandboxState
 from chowder_local.core.errors.agents import AgentDiskFull
-from chowder_local.instances.lifecycle.reconciler import DEATHS_WINDOW_S
+from chowder_local.instances.lifecycle.healing import DEATHS_WINDOW_S
 from tests.scripted import gateway as scripted
 from tests.scripted.talking import SHOWN, failed, respond
 from tests.scripted.world import World, open_world

@@ -141,14 +141,14 @@ async def test_a_boot_that_is_under_way_is_not_begun_again(world: World) -> None
     world.provisioner.begin(instance)
     world.provisioner.begin(instance)
     await hold.has_begun.wait()
-    assert world.provisioner.is_under_way(instance.id)
+    assert world.provisioner.is_in_progress(instance.id)
     hold.may_end.set()
     assert (await world.settled(instance)).status is RUNNING
     assert world.engine.made("boot") == 1
 
 
 async def test_no_more_sandboxes_boot_at_once_than_the_processor_serves(tmp_path: Path) -> None:
-    async with open_world(tmp_path, concurrency=2) as world:
+    async with open_world(tmp_path, boot_concurrency=2) as world:
         hold = world.engine.holds["boot"] = Hold()
         instances = [await world.placed(PROVISIONING, number) for number in range(1, 5)]
         for instance in instances:
@@ -171,7 +171,7 @@ async def test_an_abandoned_boot_does_nothing_more(world: World) -> None:
     world.provisioner.begin(instance)
     await hold.has_begun.wait()
     await world.provisioner.abandon(instance.id)
-    assert not world.provisioner.is_under_way(instance.id)
+    assert not world.provisioner.is_in_progress(instance.id)
     assert (await world.now(instance)).status is PROVISIONING
 
 

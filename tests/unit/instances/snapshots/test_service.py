@@ -272,7 +272,7 @@ async def test_an_instance_whose_snapshot_is_gone_says_so(world: World) -> None:
     unborn = replace(instance, born_at=None, seed_snapshot_id=SnapshotId("gone"))
     with pytest.raises(SandboxMissing, match="is gone"):
         await world.snapshots.origin(unborn)
-    await world.snapshots.name_sessions(unborn)
+    await world.snapshots.restore_conversations(unborn)
     assert await world.sessions.of_instance(instance.id) == []
 
 
