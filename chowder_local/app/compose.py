@@ -170,7 +170,7 @@ async def _open(
     settings: Settings, machine: Machine, metrics: Metrics, stack: AsyncExitStack
 ) -> DashboardServices:
     box = await asyncio.to_thread(SecretBox.load, settings.secret_file)
-    database = await stack.enter_async_context(Database.open(settings.database_file, box.encrypt))
+    database = await stack.enter_async_context(Database.open(settings.database_file))
     meta = MetaQueries(database)
     organizations = Organizations(OrganizationQueries(database), box, now)
     keys, sessions, usage, histories = (

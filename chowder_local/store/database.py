@@ -11,12 +11,12 @@ from sqlalchemy import URL, Connection, event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from chowder_local.store.error_translation import in_words
+from chowder_local.store.error_translation import translated_errors
 from chowder_local.store.schema import prepare
 from chowder_local.store.sqlite_connection import connect, uninterrupted
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Sequence
     from pathlib import Path
 
     from sqlalchemy import Row, Select
@@ -51,14 +51,9 @@ class Database:
 
     @classmethod
     @asynccontextmanager
-    async def open(
-        cls, path: Path, encrypt: Callable[[str], bytes] | None = None
-    ) -> AsyncIterator[Self]:
-        """The database in `path`, made or migrated if need be; raises DataDirUnusable.
-
-        `encrypt` is what an old file needs that has in clear what is encrypted now.
-        """
-        await asyncio.to_thread(prepare, path, encrypt)
+    async def open(cls, path: Path) -> AsyncIterator[Self]:
+        """The database in `path`, made or migrated if need be; raises DataDirUnusable."""
+        await asyncio.to_thread(prepare, path)
         readers = _engine(path, _READERS, "BEGIN", (*_PRAGMAS, "PRAGMA query_only = ON"))
         writer = _engine(path, 1, "BEGIN IMMEDIATE", _PRAGMAS)
         try:
@@ -72,7 +67,7 @@ class Database:
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncSession]:
         """A session that sees one state of the database and can change nothing."""
-        with uninterrupted(), in_words(self._path):
+        with uninterrupted(), translated_errors(self._path):
             async with AsyncSession(self._readers, expire_on_commit=False) as session:
                 yield session
 
@@ -95,7 +90,7 @@ class Database:
         # Waiting here is fair and costs nothing; SQLite's own waiting is a sleep that may fail.
         async with self._write_lock:
             try:
-                with uninterrupted(), in_words(self._path):
+                with uninterrupted(), translated_errors(self._path):
                     async with AsyncSession(self._writer, expire_on_commit=False) as session:
                         yield session
                         await session.commit()
