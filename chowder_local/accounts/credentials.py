@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from chowder_local.accounts.model_keys import ModelKeys
     from chowder_local.core.secrets import SecretBox
     from chowder_local.store.instances import InstanceQueries
-    from chowder_local.store.spares import SpareQueries
+    from chowder_local.store.warm_sandboxes import WarmSandboxQueries
 
 
 class ModelCredentials:
@@ -22,7 +22,7 @@ class ModelCredentials:
         self,
         box: SecretBox,
         instances: InstanceQueries,
-        spares: SpareQueries,
+        spares: WarmSandboxQueries,
         model_keys: ModelKeys,
     ) -> None:
         self._box = box

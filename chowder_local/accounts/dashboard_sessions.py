@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from chowder_local.accounts.authentication import Authentication
     from chowder_local.core.domain import KeyId
     from chowder_local.core.secrets import SecretBox
-    from chowder_local.store.dashboard_sessions import DashboardSessionQueries
-    from chowder_local.store.keys import KeyQueries
+    from chowder_local.store.keys import DashboardSessionQueries, KeyQueries
 
 SESSION_LIFE_S = 7 * 24 * 3600
 LINK_LIFE_S = 120

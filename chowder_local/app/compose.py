@@ -97,17 +97,16 @@ from chowder_local.relay.recordings.registry import RecordingRegistry
 from chowder_local.relay.service import Relay
 from chowder_local.relay.session_watch import SessionWatch
 from chowder_local.store.conversation_histories import ConversationHistoryQueries
-from chowder_local.store.dashboard_sessions import DashboardSessionQueries
 from chowder_local.store.database import Database
 from chowder_local.store.idempotent_answers import IdempotentAnswerQueries
 from chowder_local.store.instances import InstanceQueries
-from chowder_local.store.keys import KeyQueries
+from chowder_local.store.keys import DashboardSessionQueries, KeyQueries
 from chowder_local.store.meta import MetaQueries
 from chowder_local.store.organizations import OrganizationQueries
 from chowder_local.store.sessions import SessionQueries
 from chowder_local.store.snapshots import SnapshotQueries
-from chowder_local.store.spares import SpareQueries
 from chowder_local.store.usage import UsageQueries
+from chowder_local.store.warm_sandboxes import WarmSandboxQueries
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -189,7 +188,7 @@ async def _open(
     shutdown, model_failures, session_watch = Shutdown(), FailureMarkers(), SessionWatch()
     events = open_events(shutdown, stack)
     instances, spare_queries, faults = (
-        InstanceQueries(database, box, events), SpareQueries(database, events),
+        InstanceQueries(database, box, events), WarmSandboxQueries(database, events),
         Faults(events, now),
     )  # fmt: skip
     scripts, recordings, exchanges, session_names = (

@@ -179,11 +179,11 @@ class Instance:
     region: str | None = None
     error_message: str | None = None
     gateway_url: str | None = None
-    born_at: datetime | None = None
+    first_ready_at: datetime | None = None
     """When it was first ready; until then its volume holds nothing that anyone was promised."""
     egress: Egress | None = None
     """What was chosen for it; None follows the server's own setting."""
-    seed_snapshot_id: SnapshotId | None = None
+    origin_snapshot_id: SnapshotId | None = None
     """What its volume is made from as long as it is not born; None is a blank one."""
 
 
@@ -209,11 +209,11 @@ class Snapshot:
 
 
 @dataclass(frozen=True)
-class Spare:
-    """A blank sandbox that waits for an instance; `likeness` tells all that it was made of."""
+class WarmSandbox:
+    """A blank sandbox that waits for an instance; `fingerprint` tells all that it was made of."""
 
     sandbox_id: SandboxId
-    likeness: str
+    fingerprint: str
     created_at: datetime
     gateway_url: str | None = None
     """Where its gateway is once it may be claimed; None while it is being made."""

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Delete
     from sqlmodel.ext.asyncio.session import AsyncSession
 
-    from chowder_local.core.domain import Instance
     from chowder_local.store.database import Database
 
 log = logging.getLogger(__name__)
@@ -126,12 +125,6 @@ async def forget_histories(session: AsyncSession, instance_id: InstanceId) -> No
     await session.exec(delete(ConversationHistoryRow).where(is_told))
     is_answer = col(IdempotentAnswerRow.instance_id) == instance_id
     await session.exec(delete(IdempotentAnswerRow).where(is_answer))
-
-
-async def forget_if_deleted(session: AsyncSession, instance: Instance) -> None:
-    """Does so for an instance that was just deleted."""
-    if instance.status is InstanceStatus.TERMINATED:
-        await forget_histories(session, instance.id)
 
 
 class ConversationHistoryQueries:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def seal(content: Mapping[str, Any], box: SecretBox) -> bytes:
+def encrypt_json(content: Mapping[str, Any], box: SecretBox) -> bytes:
     """An object for a column; `EncryptedJson` is the way back."""
     return box.encrypt(json.dumps(dict(content)))
 

@@ -1,4 +1,4 @@
-"""What is asked and told about API keys."""
+"""API keys, and the dashboard sessions that begin with one."""
 
 from __future__ import annotations
 
@@ -9,10 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from sqlmodel import col, delete, select, tuple_, update
 
-from chowder_local.core.domain import ApiKey, InstanceId, KeyId, OrganizationId, Permission
+from chowder_local.core.domain import ApiKey, InstanceId, KeyId, Permission
 from chowder_local.store.last_used import LastUsed
 from chowder_local.store.read_cache import ReadCache
-from chowder_local.store.tables import METADATA, ApiKeyRow, KeyGrantRow
+from chowder_local.store.tables import (
+    METADATA,
+    ApiKeyRow,
+    DashboardSessionRow,
+    KeyGrantRow,
+    columns_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable, Sequence
@@ -21,6 +27,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Row, Update
     from sqlmodel.ext.asyncio.session import AsyncSession
 
+    from chowder_local.core.domain import OrganizationId
     from chowder_local.store.database import Database
 
 Grants = dict[InstanceId, frozenset[Permission]]
@@ -134,18 +141,7 @@ class KeyQueries:
 
 def row_of_key(key: ApiKey, key_digest: str) -> ApiKeyRow:
     """The row that keeps a key."""
-    return ApiKeyRow(
-        id=key.id,
-        organization_id=key.organization_id,
-        name=key.name,
-        prefix=key.prefix,
-        sha256=key_digest,
-        is_active=key.is_active,
-        is_organization_key=key.is_organization_key,
-        created_at=key.created_at,
-        expires_at=key.expires_at,
-        last_used_at=key.last_used_at,
-    )
+    return ApiKeyRow(**vars(key), sha256=key_digest)
 
 
 def _use(key_id: KeyId, used_at: datetime) -> Update:
@@ -178,15 +174,35 @@ async def _grants(session: AsyncSession, key_ids: Sequence[str]) -> dict[str, Gr
 
 
 def _key(row: ApiKeyRow | Row[Any], grants: Grants) -> ApiKey:
-    return ApiKey(
-        id=KeyId(row.id),
-        organization_id=OrganizationId(row.organization_id),
-        name=row.name,
-        prefix=row.prefix,
-        created_at=row.created_at,
-        is_active=row.is_active,
-        expires_at=row.expires_at,
-        last_used_at=row.last_used_at,
-        is_organization_key=row.is_organization_key,
-        grants=grants,
-    )
+    fields = columns_of(row)
+    del fields["sha256"]
+    return ApiKey(**fields, grants=grants)
+
+
+class DashboardSessionQueries:
+    """Sessions, found by the SHA-256 of the token in the browser's cookie."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def add(
+        self, token_digest: str, key_id: KeyId, *, now: datetime, expires_at: datetime
+    ) -> None:
+        """Keeps a new session, and forgets those that have expired."""
+        expired = col(DashboardSessionRow.expires_at) <= now
+        async with self._database.writing() as session:
+            await session.exec(delete(DashboardSessionRow).where(expired))
+            row = DashboardSessionRow(sha256=token_digest, key_id=key_id, expires_at=expires_at)
+            session.add(row)
+
+    async def key_id(self, token_digest: str, now: datetime) -> KeyId | None:
+        """By which key a session began; None if there is no such session, or it has expired."""
+        async with self._database.reading() as session:
+            row = await session.get(DashboardSessionRow, token_digest)
+            return None if row is None or row.expires_at <= now else KeyId(row.key_id)
+
+    async def remove(self, token_digest: str) -> None:
+        """Ends a session, if it is there."""
+        ended = col(DashboardSessionRow.sha256) == token_digest
+        async with self._database.writing() as session:
+            await session.exec(delete(DashboardSessionRow).where(ended))

@@ -32,8 +32,8 @@ from chowder_local.instances.conversations.session_names import SessionNames
 from chowder_local.instances.lifecycle.organization_reset import OrganizationReset
 from chowder_local.instances.monitoring.usage_samples import UsageSamples
 from chowder_local.relay.call_log import Exchanges
-from chowder_local.store.dashboard_sessions import DashboardSessionQueries
 from chowder_local.store.idempotent_answers import IdempotentAnswerQueries
+from chowder_local.store.keys import DashboardSessionQueries
 from tests.scripted.world import MAX_BODY_BYTES, World, open_world
 
 if TYPE_CHECKING:

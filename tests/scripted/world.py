@@ -74,8 +74,8 @@ from chowder_local.store.keys import KeyQueries
 from chowder_local.store.organizations import OrganizationQueries
 from chowder_local.store.sessions import SessionQueries
 from chowder_local.store.snapshots import SnapshotQueries
-from chowder_local.store.spares import SpareQueries
 from chowder_local.store.usage import UsageQueries
+from chowder_local.store.warm_sandboxes import WarmSandboxQueries
 from tests.scripted.database import SECRET, kitchen_database
 from tests.scripted.engine import ScriptedEngine
 from tests.scripted.gateway import ScriptedGateway
@@ -138,7 +138,7 @@ class World:
     readiness: Readiness
     provisioner: Provisioner
     spares: Spares
-    spare_queries: SpareQueries
+    spare_queries: WarmSandboxQueries
     capacity: Capacity
     pool: Pool
     eviction: Eviction
@@ -196,7 +196,7 @@ class World:
     async def placed(self, status: InstanceStatus, number: int = 1, **fields: Any) -> Instance:
         """A row as an earlier life of the server may have left it."""
         earlier: dict[str, Any] = {
-            "born_at": self.clock.now,
+            "first_ready_at": self.clock.now,
             "gateway_url": self.engine.gateway_url,
             "organization_id": self.organization_id,
             "name": "Ada",
@@ -264,7 +264,7 @@ async def open_world(
         control = Control(programs, box.gateway_token)
         readiness = Readiness(engine, gateway_of, boot_timeout_s=boot_timeout_s)
         locks, failures, shutdown = InstanceLocks(), FailureMarkers(), Shutdown()
-        spare_queries = SpareQueries(database, events)
+        spare_queries = WarmSandboxQueries(database, events)
         eviction = Eviction(instances, engine, locks, events)
         initial_configs = InitialConfigs(box, RELAY_URL)
         drain = Drain(gateway_of, drain_timeout_s)

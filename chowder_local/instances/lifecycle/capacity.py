@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from chowder_local.instances.lifecycle.eviction import Eviction
     from chowder_local.instances.warm_pool.sandboxes import Spares
     from chowder_local.store.instances import InstanceQueries
-    from chowder_local.store.spares import SpareQueries
+    from chowder_local.store.warm_sandboxes import WarmSandboxQueries
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class Capacity:
         engine: Engine,
         instances: InstanceQueries,
         spares: Spares,
-        spare_queries: SpareQueries,
+        spare_queries: WarmSandboxQueries,
         eviction: Eviction,
         max_running: int | None,
     ) -> None:

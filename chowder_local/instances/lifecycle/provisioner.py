@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from chowder_local.accounts.organizations import Organizations
-    from chowder_local.core.domain import Instance, InstanceId, OrganizationId, Spare
+    from chowder_local.core.domain import Instance, InstanceId, OrganizationId, WarmSandbox
     from chowder_local.core.events import Events
     from chowder_local.core.fault_injection import FaultDraft, Faults
     from chowder_local.core.metrics import Metrics
@@ -93,7 +93,7 @@ class Provisioner:
         self._queue: dict[InstanceId, None] = {}
         self._not_before_s: dict[InstanceId, float] = {}
 
-    def begin(self, instance: Instance, spare: Spare | None = None) -> None:
+    def begin(self, instance: Instance, spare: WarmSandbox | None = None) -> None:
         """Boots an instance that is `provisioning`, unless that is under way.
 
         With a spare that it has claimed, it need not be booted, only woken.
@@ -103,7 +103,7 @@ class Provisioner:
             return
         self._not_before_s.pop(instance.id, None)
         fault = None
-        if self._faults.are_set and instance.born_at is None:
+        if self._faults.are_set and instance.first_ready_at is None:
             fault = self._faults.take(instance.organization_id, _befalls, instance.id)
         work = self._outlived(instance, spare, fault)
         task = self._group.create_task(work, name=f"boot {instance.id}")
@@ -150,7 +150,7 @@ class Provisioner:
         origin = await self._snapshots.origin(instance)
         async with self._capacity.kept_for(instance.sandbox_id), self._turn(instance):
             content = dict(files or {})
-            if instance.born_at is None:
+            if instance.first_ready_at is None:
                 content[agent_config.CONFIG_FILE] = await self._first_config(instance, origin)
                 await self._engine.remove(instance.sandbox_id)
             elif instance.sandbox_id not in await self._engine.volumes():
@@ -202,7 +202,7 @@ class Provisioner:
             return self._initial_configs.like(origin, instance)
         return self._initial_configs.of(instance.sandbox_id, provider, instance.openclaw_config)
 
-    async def _made(self, instance: Instance, spare: Spare | None) -> str:
+    async def _made(self, instance: Instance, spare: WarmSandbox | None) -> str:
         """The address of its gateway, once it is all that it is to be. Raises ChowderError."""
         gateway_url = None if spare is None else await self._woken(instance, spare)
         if gateway_url is None:
@@ -210,7 +210,7 @@ class Provisioner:
         await self._snapshots.name_sessions(instance)
         return gateway_url
 
-    async def _woken(self, instance: Instance, spare: Spare) -> str | None:
+    async def _woken(self, instance: Instance, spare: WarmSandbox) -> str | None:
         try:
             return await self._spares.wake(instance, spare)
         except ChowderError as failure:
@@ -228,7 +228,7 @@ class Provisioner:
                 raise BootFailed(fault.detail)
 
     async def _outlived(
-        self, instance: Instance, spare: Spare | None, fault: FaultDraft | None
+        self, instance: Instance, spare: WarmSandbox | None, fault: FaultDraft | None
     ) -> None:
         # If what has come of it cannot even be written, the reconciler begins again.
         with contained(f"instance {instance.id}: its boot"):
@@ -239,7 +239,7 @@ class Provisioner:
                     await self._spares.forget(spare.sandbox_id)
 
     async def _provision(
-        self, instance: Instance, spare: Spare | None, fault: FaultDraft | None
+        self, instance: Instance, spare: WarmSandbox | None, fault: FaultDraft | None
     ) -> None:
         request_context.of_instance(instance.id)
         log.info("instance %s: booting sandbox %s", instance.id, instance.sandbox_id)
@@ -272,7 +272,7 @@ class Provisioner:
                 now=now,
                 status=InstanceStatus.RUNNING,
                 gateway_url=gateway_url,
-                born_at=instance.born_at or now,
+                first_ready_at=instance.first_ready_at or now,
                 error_message=None,
             )
             log.info("instance %s: running", instance.id)
@@ -293,7 +293,7 @@ class Provisioner:
             log.warning("sandbox %s: removal put off: %s", instance.sandbox_id, problem)
 
     async def _put_off(self, instance: Instance, words: str) -> None:
-        if instance.born_at is None:
+        if instance.first_ready_at is None:
             # Nobody was promised anything yet; whoever asked for it may ask again.
             await self._fail(instance, words)
             return

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from chowder_local.instances.lifecycle.provisioner import Provisioner
     from chowder_local.instances.snapshots.service import Snapshots
     from chowder_local.store.instances import InstanceQueries
-    from chowder_local.store.spares import SpareQueries
+    from chowder_local.store.warm_sandboxes import WarmSandboxQueries
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class Reconciler:
         provisioner: Provisioner,
         locks: InstanceLocks,
         eviction: Eviction,
-        spares: SpareQueries,
+        spares: WarmSandboxQueries,
         drain: Drain,
         snapshots: Snapshots,
         egress: EgressRule,
@@ -106,7 +106,9 @@ class Reconciler:
         spares = {spare.sandbox_id for spare in await self._spares.all()}
         owners = await self._instances.owners(found)
         owned = {each.sandbox_id for each in owners} | await self._instances.owned(volumes)
-        rows = {each.id: each for each in [*owners, *await self._instances.awake()]}
+        rows = {
+            each.id: each for each in [*owners, *await self._instances.running_or_provisioning()]
+        }
         for instance in rows.values():
             sandbox = found.get(instance.sandbox_id)
             with request_context.for_instance(instance.id), _by_itself(instance.sandbox_id):
@@ -153,7 +155,7 @@ class Reconciler:
 
     async def _lift_all(self) -> None:
         """Ends what stops have left in which the server died."""
-        awake = await self._instances.awake()
+        awake = await self._instances.running_or_provisioning()
         running = [each for each in awake if each.status is InstanceStatus.RUNNING]
         await asyncio.gather(*(self._lifted(each) for each in running))
 

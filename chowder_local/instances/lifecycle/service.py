@@ -134,8 +134,8 @@ class Lifecycle:
                 instance,
                 organization.tier.instance_limit,
                 # Else it comes to nothing, and a spare would be lost on it.
-                likeness=self._pool.likeness if can_run else None,
-                offered=offered,
+                fingerprint=self._pool.likeness if can_run else None,
+                booting=offered,
             )
         self._provisioner.begin(instance, spare)
         if spare is not None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from chowder_local.instances.lifecycle.provisioner import Provisioner
     from chowder_local.instances.warm_pool.pool import Pool
     from chowder_local.store.instances import InstanceQueries
-    from chowder_local.store.spares import SpareQueries
+    from chowder_local.store.warm_sandboxes import WarmSandboxQueries
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Health:
         facts: ServerFacts,
         engine: Engine,
         instances: InstanceQueries,
-        spares: SpareQueries,
+        spares: WarmSandboxQueries,
         pool: Pool,
         provisioner: Provisioner,
         capacity: Capacity,

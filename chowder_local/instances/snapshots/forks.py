@@ -111,14 +111,14 @@ class Forks:
             updated_at=now,
             openclaw_config=snapshot.content.get("overrides"),
             egress=snapshot.egress,
-            seed_snapshot_id=snapshot.id,
+            origin_snapshot_id=snapshot.id,
         )
         organization = (await self._organizations.details(snapshot.organization_id)).organization
         likeness = await self._likeness(instance)
         request_context.of_instance(instance.id)
         async with self._pool.offer() as offered:
             instance, spare = await self._instances.add(
-                instance, organization.tier.instance_limit, likeness=likeness, offered=offered
+                instance, organization.tier.instance_limit, fingerprint=likeness, booting=offered
             )
         self._events.publish(
             EventType.INSTANCE_FORKED,
@@ -163,15 +163,15 @@ class Forks:
     async def _remade(self, former: Instance, snapshot: Snapshot) -> Instance:
         likeness = await self._likeness(former)
         async with self._pool.offer() as offered:
-            remade = await self._instances.remake(
+            remade = await self._instances.replace_sandbox(
                 former,
                 _new_sandbox_id(),
-                likeness=likeness,
-                offered=offered,
+                fingerprint=likeness,
+                booting=offered,
                 now=self._clock(),
                 openclaw_config=snapshot.content.get("overrides"),
                 model_provider=snapshot.model_provider,
-                seed_snapshot_id=snapshot.id,
+                origin_snapshot_id=snapshot.id,
             )
         if remade is None:
             current = await self._instances.get(former.id)

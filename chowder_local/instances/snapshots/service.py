@@ -194,11 +194,11 @@ class Snapshots:
 
         Waits until it is copied. Raises OriginMissing if that has come to nothing.
         """
-        if instance.born_at is not None or instance.seed_snapshot_id is None:
+        if instance.first_ready_at is not None or instance.origin_snapshot_id is None:
             return None
-        if (copying := self._copying.get(instance.seed_snapshot_id)) is not None:
+        if (copying := self._copying.get(instance.origin_snapshot_id)) is not None:
             await copying.ended.wait()
-        snapshot = await self._queries.get(instance.seed_snapshot_id)
+        snapshot = await self._queries.get(instance.origin_snapshot_id)
         if snapshot is None or not snapshot.is_whole:
             raise OriginMissing
         config = snapshot.content.get("config")
@@ -213,11 +213,11 @@ class Snapshots:
         Waits until that has begun: a thread that waits for one which waits for a thread would
         wait for ever. What is given raises SandboxMissing if the copy comes to nothing.
         """
-        if instance.seed_snapshot_id is None:
+        if instance.origin_snapshot_id is None:
             raise SandboxMissing("There is nothing that the agent could be made of.")
-        if (copying := self._copying.get(instance.seed_snapshot_id)) is not None:
+        if (copying := self._copying.get(instance.origin_snapshot_id)) is not None:
             await copying.begun.wait()
-        return self.archives.chunks(instance.seed_snapshot_id)
+        return self.archives.chunks(instance.origin_snapshot_id)
 
     async def _conversations(self, instance_id: InstanceId) -> dict[str, Any]:
         """What a snapshot has to tell of conversations beside the home."""
@@ -233,9 +233,9 @@ class Snapshots:
 
         And what is known of their histories.
         """
-        if instance.born_at is not None or instance.seed_snapshot_id is None:
+        if instance.first_ready_at is not None or instance.origin_snapshot_id is None:
             return
-        snapshot = await self._queries.get(instance.seed_snapshot_id)
+        snapshot = await self._queries.get(instance.origin_snapshot_id)
         histories = {} if snapshot is None else snapshot.content.get("histories") or {}
         await self._histories.replace(
             instance.id,
@@ -290,7 +290,7 @@ class Snapshots:
             instance = await self._instances.get(seen.id)
             if instance is None:
                 raise InstanceNotFound
-            if instance.status not in TAKABLE or instance.born_at is None:
+            if instance.status not in TAKABLE or instance.first_ready_at is None:
                 raise InstanceStateWrong(instance.status, "running or stopped")
             overrides = instance.openclaw_config
             snapshot = Snapshot(

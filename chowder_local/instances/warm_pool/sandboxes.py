@@ -9,7 +9,7 @@ import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from chowder_local.core.domain import SandboxId, SandboxSpec, SandboxState, Spare
+from chowder_local.core.domain import SandboxId, SandboxSpec, SandboxState, WarmSandbox
 from chowder_local.core.errors import ChowderError
 from chowder_local.core.errors.agents import GatewayUnavailable
 from chowder_local.core.errors.sandboxes import SandboxMissing
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from chowder_local.openclaw.gateway import Gateway
     from chowder_local.openclaw.home.state_transfer import StateTransfers
     from chowder_local.openclaw.warmup import WarmUp
-    from chowder_local.store.spares import SpareQueries
+    from chowder_local.store.warm_sandboxes import WarmSandboxQueries
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ class Spares:
     def __init__(
         self,
         *,
-        spares: SpareQueries,
+        spares: WarmSandboxQueries,
         engine: Engine,
         readiness: Readiness,
         initial_configs: InitialConfigs,
@@ -125,7 +125,7 @@ class Spares:
         """
         sandbox_id = SandboxId(f"chowder-{secrets.token_hex(6)}")
         # The row first: should we die on the way, it tells that the sandbox is nobody's.
-        await self._spares.add(Spare(sandbox_id, self.likeness, self._clock()))
+        await self._spares.add(WarmSandbox(sandbox_id, self.likeness, self._clock()))
         if (url := await self._booted(sandbox_id)) is None:
             return
         model = ModelRoute(BLANK_PROVIDER, DEFAULT_MODELS[BLANK_PROVIDER]).openclaw_model
@@ -171,9 +171,9 @@ class Spares:
             raise failure
         return url
 
-    async def is_fit(self, spare: Spare) -> bool:
+    async def is_fit(self, spare: WarmSandbox) -> bool:
         """Whether a spare would be as good as a sandbox made now."""
-        if spare.gateway_url is None or spare.likeness != self.likeness:
+        if spare.gateway_url is None or spare.fingerprint != self.likeness:
             return False
         state = (await self._engine.inspect(spare.sandbox_id)).state
         if state is SandboxState.RUNNING:
@@ -195,7 +195,7 @@ class Spares:
                 await self._engine.pause(sandbox_id)
             self._awake_since.pop(sandbox_id, None)
 
-    async def discard(self, spare: Spare) -> bool:
+    async def discard(self, spare: WarmSandbox) -> bool:
         """Destroys a spare; False if an instance was quicker."""
         if not await self._spares.drop(spare.sandbox_id):
             return False
@@ -209,7 +209,7 @@ class Spares:
         self._awake_since.pop(sandbox_id, None)
         await self._state_transfers.forget(sandbox_id)
 
-    async def wake(self, instance: Instance, spare: Spare) -> str:
+    async def wake(self, instance: Instance, spare: WarmSandbox) -> str:
         """Turns a spare into the sandbox of an instance that has claimed it.
 
         What that is to be like, if not blank, may still be copied.
@@ -220,7 +220,7 @@ class Spares:
         finally:
             await self._state_transfers.forget(spare.sandbox_id)
 
-    async def _woken(self, instance: Instance, spare: Spare) -> str:
+    async def _woken(self, instance: Instance, spare: WarmSandbox) -> str:
         if (url := spare.gateway_url) is None:
             booting = await self._handed_over(spare.sandbox_id)
             # Not at once: what takes another boot need not wait for this one.
@@ -246,7 +246,7 @@ class Spares:
 
     async def _likened(self, instance: Instance, booting: _Booting | None = None) -> dict[str, Any]:
         """What is to be changed in its configuration, once it has what it is to have."""
-        if instance.seed_snapshot_id is None:
+        if instance.origin_snapshot_id is None:
             return agent_config.blank_patch(instance.model_provider, instance.openclaw_config)
         async with self._state_transfers.into(instance.sandbox_id) as pour:
             await pour.unpack(await self._snapshots.chunks(instance))
