@@ -5,12 +5,12 @@ from __future__ import annotations
 import hmac
 from contextlib import aclosing
 from dataclasses import replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from sqlmodel import col, delete, select, tuple_, update
 
 from chowder_local.core.domain import ApiKey, InstanceId, KeyId, Permission
-from chowder_local.store.last_used import LastUsed
 from chowder_local.store.read_cache import ReadCache
 from chowder_local.store.tables import (
     METADATA,
@@ -19,12 +19,12 @@ from chowder_local.store.tables import (
     KeyGrantRow,
     columns_of,
 )
+from chowder_local.store.write_behind import WriteBehind
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterable, Sequence
-    from datetime import datetime
+    from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 
-    from sqlalchemy import Row, Update
+    from sqlalchemy import Row
     from sqlmodel.ext.asyncio.session import AsyncSession
 
     from chowder_local.core.domain import OrganizationId
@@ -41,8 +41,10 @@ class KeyQueries:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._read_cache = ReadCache[tuple[str, ApiKey]](database)
-        self.uses = LastUsed(database, "keys", _use)
-        """Kept here, because no key is told without it; whoever opens the store runs it."""
+        self.uses = WriteBehind[KeyId, datetime](
+            database, "writing when keys were used", _save_uses
+        )
+        """Run by who opens the store."""
 
     async def add(self, key: ApiKey, key_digest: str) -> None:
         """Keeps a key of an organization, and for instances, that are there."""
@@ -67,7 +69,7 @@ class KeyQueries:
         )
         async with aclosing(self._database.pages(found)) as pages:
             async for rows in pages:
-                yield [self._told(_key(row, {})) for row in rows]
+                yield [self._with_last_use(_key(row, {})) for row in rows]
 
     async def latest(
         self, organization_id: OrganizationId, *, limit: int, before: ApiKey | None = None
@@ -84,7 +86,7 @@ class KeyQueries:
         async with self._database.reading() as session:
             rows = (await session.exec(found)).all()
             granted = await _grants(session, [row.id for row in rows])
-        return [self._told(_key(row, granted.get(row.id, {}))) for row in rows]
+        return [self._with_last_use(_key(row, granted.get(row.id, {}))) for row in rows]
 
     async def get(self, key_id: KeyId) -> ApiKey | None:
         """The key, in whatever state."""
@@ -92,7 +94,9 @@ class KeyQueries:
             row = await session.get(ApiKeyRow, key_id)
             if row is None:
                 return None
-            return self._told(_key(row, (await _grants(session, [row.id])).get(row.id, {})))
+            return self._with_last_use(
+                _key(row, (await _grants(session, [row.id])).get(row.id, {}))
+            )
 
     async def revoke(self, key_id: KeyId) -> None:
         """From its return on, nobody is let in with this key."""
@@ -125,10 +129,10 @@ class KeyQueries:
 
     def note_use(self, key_id: KeyId, now: datetime) -> None:
         """A key has just let somebody in."""
-        self.uses.note(key_id, now)
+        self.uses.pending[key_id] = now
 
-    def _told(self, key: ApiKey) -> ApiKey:
-        return replace(key, last_used_at=self.uses.told(key.id, key.last_used_at))
+    def _with_last_use(self, key: ApiKey) -> ApiKey:
+        return replace(key, last_used_at=self.uses.pending.get(key.id, key.last_used_at))
 
     async def _by_digest(self, key_digest: str) -> tuple[str, ApiKey] | None:
         async with self._database.reading() as session:
@@ -144,8 +148,10 @@ def row_of_key(key: ApiKey, key_digest: str) -> ApiKeyRow:
     return ApiKeyRow(**vars(key), sha256=key_digest)
 
 
-def _use(key_id: KeyId, used_at: datetime) -> Update:
-    return update(ApiKeyRow).where(col(ApiKeyRow.id) == key_id).values(last_used_at=used_at)
+async def _save_uses(session: AsyncSession, uses: Mapping[KeyId, datetime]) -> None:
+    for key_id, used_at in uses.items():
+        row = col(ApiKeyRow.id) == key_id
+        await session.exec(update(ApiKeyRow).where(row).values(last_used_at=used_at))
 
 
 def _grant_rows(key: ApiKey) -> Iterable[KeyGrantRow]:
