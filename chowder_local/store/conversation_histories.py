@@ -170,7 +170,7 @@ class ConversationHistoryQueries:
         self, instance_id: InstanceId, histories: Mapping[str, ConversationHistory]
     ) -> None:
         """Lets an instance have these and no others."""
-        async with self._database.writing(is_recalled=False) as session:
+        async with self._database.writing(invalidates_caches=False) as session:
             for known in (self._unwritten.pending, self._known):
                 for identity in [each for each in known if each[0] == instance_id]:
                     del known[identity]

@@ -46,8 +46,7 @@ class Database:
         self._writer = writer
         self._write_lock = asyncio.Lock()
         self.generation = 0
-        """Is another after each write, so that who remembers what was read knows when to forget;
-        not after one that says that it changes nothing of what is remembered."""
+        """Grows with each write that invalidates what a `ReadCache` holds."""
 
     @classmethod
     @asynccontextmanager
@@ -82,10 +81,10 @@ class Database:
                 yield page
 
     @asynccontextmanager
-    async def writing(self, *, is_recalled: bool = True) -> AsyncIterator[AsyncSession]:
+    async def writing(self, *, invalidates_caches: bool = True) -> AsyncIterator[AsyncSession]:
         """The only transaction that writes; committed at the end, rolled back on an error.
 
-        `is_recalled` is whether it changes anything of what a `ReadCache` answers.
+        `invalidates_caches` is whether it changes anything that a `ReadCache` holds.
         """
         # Waiting here is fair and costs nothing; SQLite's own waiting is a sleep that may fail.
         async with self._write_lock:
@@ -96,7 +95,7 @@ class Database:
                         await session.commit()
             finally:
                 # Also after an error: who was cancelled may have written all the same.
-                self.generation += is_recalled
+                self.generation += invalidates_caches
 
 
 def _engine(path: Path, size: int, begin: str, pragmas: tuple[str, ...]) -> AsyncEngine:

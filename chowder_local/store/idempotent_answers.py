@@ -94,7 +94,7 @@ class IdempotentAnswerQueries:
             .limit(1)
             .offset(MOST_OF_ONE - 1)
         )
-        async with self._database.writing(is_recalled=False) as session:
+        async with self._database.writing(invalidates_caches=False) as session:
             await session.exec(insert(IdempotentAnswerRow).prefix_with("OR REPLACE"), params=[row])
             await session.exec(
                 delete(IdempotentAnswerRow).where(
@@ -105,5 +105,5 @@ class IdempotentAnswerQueries:
     async def expire(self, now: datetime) -> None:
         """Forgets the answers whose time is over."""
         is_over = col(IdempotentAnswerRow.created_at) <= now - KEPT_FOR
-        async with self._database.writing(is_recalled=False) as session:
+        async with self._database.writing(invalidates_caches=False) as session:
             await session.exec(delete(IdempotentAnswerRow).where(is_over))

@@ -98,13 +98,13 @@ class InstanceQueries:
 
     async def get(self, instance_id: InstanceId) -> Instance | None:
         """The instance, in whatever status."""
-        return await self._read_cache.of(
+        return await self._read_cache.get(
             instance_id, lambda: self._one(col(InstanceRow.id) == instance_id)
         )
 
     async def by_sandbox(self, sandbox_id: SandboxId) -> Instance | None:
         """The instance that a sandbox belongs or belonged to."""
-        return await self._read_cache.of(
+        return await self._read_cache.get(
             ("sandbox", sandbox_id), lambda: self._one(col(InstanceRow.sandbox_id) == sandbox_id)
         )
 

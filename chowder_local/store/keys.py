@@ -24,8 +24,9 @@ from chowder_local.store.write_behind import WriteBehind
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 
-    from sqlalchemy import Row
+    from sqlalchemy import ColumnElement, Row
     from sqlmodel.ext.asyncio.session import AsyncSession
+    from sqlmodel.sql.expression import SelectOfScalar
 
     from chowder_local.core.domain import OrganizationId
     from chowder_local.store.database import Database
@@ -59,44 +60,27 @@ class KeyQueries:
 
         They come in pages; close the iterator to stop early.
         """
-        found = (
-            _TABLE.select()
-            .where(
-                _TABLE.c.organization_id == organization_id,
-                _TABLE.c.is_organization_key.is_(False),
-            )
-            .order_by(_TABLE.c.created_at, _TABLE.c.id)
-        )
+        found = _TABLE.select().where(*_scoped(organization_id))
+        found = found.order_by(_TABLE.c.created_at, _TABLE.c.id)
         async with aclosing(self._database.pages(found)) as pages:
             async for rows in pages:
-                yield [self._with_last_use(_key(row, {})) for row in rows]
+                yield [self._with_last_use(_key(row)) for row in rows]
 
     async def latest(
         self, organization_id: OrganizationId, *, limit: int, before: ApiKey | None = None
     ) -> list[ApiKey]:
         """The same with their grants, newest first: so many, or those made before one of them."""
-        found = select(ApiKeyRow).where(
-            col(ApiKeyRow.organization_id) == organization_id,
-            col(ApiKeyRow.is_organization_key).is_(False),
-        )
+        found = select(ApiKeyRow).where(*_scoped(organization_id))
         order = (col(ApiKeyRow.created_at), col(ApiKeyRow.id))
         if before is not None:
             found = found.where(tuple_(*order) < tuple_(before.created_at, before.id))
         found = found.order_by(*(each.desc() for each in order)).limit(limit)
-        async with self._database.reading() as session:
-            rows = (await session.exec(found)).all()
-            granted = await _grants(session, [row.id for row in rows])
-        return [self._with_last_use(_key(row, granted.get(row.id, {}))) for row in rows]
+        return [self._with_last_use(key) for _, key in await self._found(found)]
 
     async def get(self, key_id: KeyId) -> ApiKey | None:
         """The key, in whatever state."""
-        async with self._database.reading() as session:
-            row = await session.get(ApiKeyRow, key_id)
-            if row is None:
-                return None
-            return self._with_last_use(
-                _key(row, (await _grants(session, [row.id])).get(row.id, {}))
-            )
+        found = await self._found(select(ApiKeyRow).where(ApiKeyRow.id == key_id))
+        return self._with_last_use(found[0][1]) if found else None
 
     async def revoke(self, key_id: KeyId) -> None:
         """From its return on, nobody is let in with this key."""
@@ -107,10 +91,7 @@ class KeyQueries:
 
     async def remove_scoped(self, organization_id: OrganizationId) -> int:
         """Forgets all of its scoped keys, which then open nothing; how many there were."""
-        theirs = (
-            col(ApiKeyRow.organization_id) == organization_id,
-            col(ApiKeyRow.is_organization_key).is_(False),
-        )
+        theirs = _scoped(organization_id)
         async with self._database.writing() as session:
             ids = select(ApiKeyRow.id).where(*theirs)
             await session.exec(delete(KeyGrantRow).where(col(KeyGrantRow.key_id).in_(ids)))
@@ -119,7 +100,12 @@ class KeyQueries:
 
     async def by_digest(self, key_digest: str) -> ApiKey | None:
         """The key whose token has this digest, whether it is still good or not."""
-        found = await self._read_cache.of(key_digest, lambda: self._by_digest(key_digest))
+
+        async def read() -> tuple[str, ApiKey] | None:
+            found = await self._found(select(ApiKeyRow).where(ApiKeyRow.sha256 == key_digest))
+            return found[0] if found else None
+
+        found = await self._read_cache.get(key_digest, read)
         if found is None:
             return None
         stored_digest, key = found
@@ -134,13 +120,12 @@ class KeyQueries:
     def _with_last_use(self, key: ApiKey) -> ApiKey:
         return replace(key, last_used_at=self.uses.pending.get(key.id, key.last_used_at))
 
-    async def _by_digest(self, key_digest: str) -> tuple[str, ApiKey] | None:
+    async def _found(self, question: SelectOfScalar[ApiKeyRow]) -> list[tuple[str, ApiKey]]:
+        """Keys with their grants, each after its digest."""
         async with self._database.reading() as session:
-            found = await session.exec(select(ApiKeyRow).where(ApiKeyRow.sha256 == key_digest))
-            row = found.one_or_none()
-            if row is None:
-                return None
-            return row.sha256, _key(row, (await _grants(session, [row.id])).get(row.id, {}))
+            rows = (await session.exec(question)).all()
+            granted = await _grants(session, [row.id for row in rows])
+        return [(row.sha256, _key(row, granted.get(row.id))) for row in rows]
 
 
 def row_of_key(key: ApiKey, key_digest: str) -> ApiKeyRow:
@@ -152,6 +137,11 @@ async def _save_uses(session: AsyncSession, uses: Mapping[KeyId, datetime]) -> N
     for key_id, used_at in uses.items():
         row = col(ApiKeyRow.id) == key_id
         await session.exec(update(ApiKeyRow).where(row).values(last_used_at=used_at))
+
+
+def _scoped(organization_id: OrganizationId) -> tuple[ColumnElement[bool], ...]:
+    is_theirs = col(ApiKeyRow.organization_id) == organization_id
+    return is_theirs, col(ApiKeyRow.is_organization_key).is_(False)
 
 
 def _grant_rows(key: ApiKey) -> Iterable[KeyGrantRow]:
@@ -179,10 +169,10 @@ async def _grants(session: AsyncSession, key_ids: Sequence[str]) -> dict[str, Gr
     return granted
 
 
-def _key(row: ApiKeyRow | Row[Any], grants: Grants) -> ApiKey:
+def _key(row: ApiKeyRow | Row[Any], grants: Grants | None = None) -> ApiKey:
     fields = columns_of(row)
     del fields["sha256"]
-    return ApiKey(**fields, grants=grants)
+    return ApiKey(**fields, grants=grants or {})
 
 
 class DashboardSessionQueries:

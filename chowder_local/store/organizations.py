@@ -65,7 +65,7 @@ class OrganizationQueries:
                 row = await session.get(ModelKeyRow, identity)
                 return None if row is None else row.ciphertext
 
-        return await self._model_keys.of(identity, read)
+        return await self._model_keys.get(identity, read)
 
     async def change(
         self,

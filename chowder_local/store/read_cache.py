@@ -9,40 +9,38 @@ if TYPE_CHECKING:
 
     from chowder_local.store.database import Database
 
-Found = TypeVar("Found")
+Value = TypeVar("Value")
 
 CAPACITY = 10_000
-"""After so many it begins anew: that costs less than knowing which of them is asked for again."""
+"""After so many it begins anew: that costs less than knowing which of them is read again."""
 
 
-class ReadCache(Generic[Found]):
-    """What one kind of question found; sound because this process is the only one that writes.
+class ReadCache(Generic[Value]):
+    """Values of one kind; sound because this process is the only one that writes.
 
-    Every request asks for its key and its instance, and to ask the file takes longer than to
-    answer the request.
+    Every request reads its key and its instance, and reading the file takes longer than answering
+    the request.
     """
 
     def __init__(self, database: Database, capacity: int = CAPACITY) -> None:
         self._database = database
         self._capacity = capacity
         self._generation = database.generation
-        self._found: dict[Hashable, Found] = {}
+        self._values: dict[Hashable, Value] = {}
 
-    async def of(
-        self, asked: Hashable, read: Callable[[], Awaitable[Found | None]]
-    ) -> Found | None:
+    async def get(self, key: Hashable, read: Callable[[], Awaitable[Value | None]]) -> Value | None:
         """What `read` finds, or found since the last write."""
         generation = self._database.generation
         if generation != self._generation:
-            self._found.clear()
+            self._values.clear()
             self._generation = generation
-        elif asked in self._found:
-            return self._found[asked]
-        found = await read()
-        # A write that overtook the read may have changed what it found. What is not there is not
+        elif key in self._values:
+            return self._values[key]
+        value = await read()
+        # A write that overtook the read may have changed the value. What is not there is not
         # kept, so that made-up keys cannot fill the memory.
-        if found is not None and generation == self._database.generation:
-            if len(self._found) >= self._capacity:
-                self._found.clear()
-            self._found[asked] = found
-        return found
+        if value is not None and generation == self._database.generation:
+            if len(self._values) >= self._capacity:
+                self._values.clear()
+            self._values[key] = value
+        return value

@@ -78,7 +78,7 @@ class SessionQueries:
 
     async def _write(self, opened: list[RememberedSession]) -> None:
         """Writes what waits, so that those who came during one write share the next."""
-        async with self._database.writing(is_recalled=False) as session:
+        async with self._database.writing(invalidates_caches=False) as session:
             await session.exec(_KEPT, params=[asdict(each) for each in opened])
         for each in opened:
             self._names[each.identity] = each.name
@@ -91,7 +91,7 @@ class SessionQueries:
 
     async def replace(self, instance_id: InstanceId, wanted: list[RememberedSession]) -> None:
         """Lets an instance have these and no others; what has the same key twice is one."""
-        async with self._database.writing(is_recalled=False) as session:
+        async with self._database.writing(invalidates_caches=False) as session:
             await session.exec(delete(SessionRow).where(col(SessionRow.instance_id) == instance_id))
             if wanted:
                 await session.exec(_KEPT, params=[asdict(each) for each in wanted])

@@ -31,7 +31,7 @@ class SnapshotQueries:
 
     async def add(self, snapshot: Snapshot) -> None:
         """Keeps one that is about to be made."""
-        async with self._database.writing(is_recalled=False) as session:
+        async with self._database.writing(invalidates_caches=False) as session:
             ciphertext = encrypt_json(snapshot.content, self._box)
             session.add(SnapshotRow(**vars(snapshot), content_ciphertext=ciphertext))
 
@@ -39,7 +39,7 @@ class SnapshotQueries:
         self, snapshot_id: SnapshotId, size_bytes: int, content: Mapping[str, Any]
     ) -> Snapshot | None:
         """The snapshot, whose archive is there now; None if it was forgotten meanwhile."""
-        async with self._database.writing(is_recalled=False) as session:
+        async with self._database.writing(invalidates_caches=False) as session:
             row = await session.get(SnapshotRow, snapshot_id)
             if row is None:
                 return None
@@ -66,7 +66,7 @@ class SnapshotQueries:
 
     async def release(self, snapshot_id: SnapshotId) -> None:
         """Nobody wants to have it any more; it goes once no instance is being made of it."""
-        async with self._database.writing(is_recalled=False) as session:
+        async with self._database.writing(invalidates_caches=False) as session:
             row = await session.get(SnapshotRow, snapshot_id)
             if row is None or not row.is_kept:
                 return
@@ -97,7 +97,7 @@ class SnapshotQueries:
 
     async def drop(self, snapshot_id: SnapshotId) -> None:
         """Forgets it; its archive goes before, or is nobody's from now on."""
-        async with self._database.writing(is_recalled=False) as session:
+        async with self._database.writing(invalidates_caches=False) as session:
             await session.exec(delete(SnapshotRow).where(col(SnapshotRow.id) == snapshot_id))
 
     async def _listed(self, condition: ColumnElement[bool]) -> list[Snapshot]:

@@ -129,7 +129,7 @@ class UsageQueries:
             rows = [asdict(kind) | asdict(counts) for kind, counts in writing.items()]
             try:
                 if rows:
-                    async with self._database.writing(is_recalled=False) as session:
+                    async with self._database.writing(invalidates_caches=False) as session:
                         await session.exec(_ADDED, params=rows)
                 writing = {}
             except DataDirUnusable as problem:

@@ -52,7 +52,7 @@ class WriteBehind(Generic[Key, Value]):
             return
         try:
             # No `ReadCache` answers what is written here.
-            async with self._database.writing(is_recalled=False) as session:
+            async with self._database.writing(invalidates_caches=False) as session:
                 await self._save(session, saving)
         except DataDirUnusable as problem:
             log.warning("%s put off: %s", self._what, problem)
