@@ -11,10 +11,9 @@ from chowder_local import __version__
 from chowder_local.accounts.authentication import Authentication
 from chowder_local.accounts.bootstrap import ensure_default
 from chowder_local.accounts.cost_report import CostReports
-from chowder_local.accounts.credentials import ModelCredentials
+from chowder_local.accounts.credentials import ModelCredentials, ModelKeys
 from chowder_local.accounts.dashboard_sessions import DashboardSessions
 from chowder_local.accounts.keys import Keys
-from chowder_local.accounts.model_keys import ModelKeys
 from chowder_local.accounts.organizations import Organizations
 from chowder_local.accounts.subscriptions import Subscriptions
 from chowder_local.api.chat_completions import chat_completions_routes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import json
 import os
 import re
 import secrets
@@ -16,6 +17,7 @@ from cryptography.fernet import Fernet, InvalidToken
 from chowder_local.core.errors.process import DataDirUnusable
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
     from pathlib import Path
 
@@ -83,17 +85,22 @@ class SecretBox:
         """Back from the store; raises InvalidToken if another secret wrote it."""
         return self._fernet.decrypt(ciphertext).decode()
 
-    def seal(self, text: str, now: datetime) -> str:
-        """The text as a token for an address: nobody else can read or make it."""
+    def encrypt_link(self, kind: str, content: Mapping[str, str], now: datetime) -> str:
+        """A token for an address that says what it is for: nobody else can read or make it."""
+        text = json.dumps([kind, dict(content)])
         return self._links.encrypt_at_time(text.encode(), int(now.timestamp())).decode()
 
-    def unseal(self, token: str, now: datetime, life_s: int) -> str | None:
-        """The text of a token that is no older than `life_s`, or None if it is not such a one."""
+    def decrypt_link(
+        self, token: str, kind: str, now: datetime, life_s: int
+    ) -> dict[str, str] | None:
+        """What a token says; None if it is too old, of another kind, or none of ours."""
         try:
-            sealed = token.encode("ascii")
-            return self._links.decrypt_at_time(sealed, life_s, int(now.timestamp())).decode()
+            ciphertext = token.encode("ascii")
+            text = self._links.decrypt_at_time(ciphertext, life_s, int(now.timestamp()))
         except (InvalidToken, UnicodeEncodeError):
             return None
+        found, content = json.loads(text)
+        return content if found == kind else None
 
     def gateway_token(self, sandbox_id: str) -> str:
         """The bearer token of one sandbox's gateway; derived, so that no crash can lose it."""

@@ -34,7 +34,7 @@ class OrganizationQueries:
         organization: Organization,
         key: ApiKey,
         key_digest: str,
-        model_keys: Mapping[ModelProvider, bytes],
+        model_keys: Mapping[ModelProvider, bytes | None],
     ) -> None:
         """Keeps an organization with its first key and model keys: all of it or nothing."""
         async with self._database.writing() as session:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from chowder_local.accounts.authentication import Authentication
-from chowder_local.accounts.model_keys import ModelKeys
+from chowder_local.accounts.credentials import ModelKeys
 from chowder_local.accounts.organizations import Organizations
 from chowder_local.accounts.subscriptions import Subscriptions
 from chowder_local.core.domain import (

@@ -25,7 +25,7 @@ def box() -> Counting:
     return Counting(b"s" * 32)
 
 
-def test_what_was_sealed_is_read_like_the_object_that_it_was(box: SecretBox) -> None:
+def test_what_was_encrypted_is_read_like_the_object_that_it_was(box: SecretBox) -> None:
     encrypted = EncryptedJson(encrypt_json(CONFIG, box), box, "This")
     assert encrypted == CONFIG
     assert dict(encrypted) == CONFIG
@@ -52,7 +52,7 @@ def test_its_ciphertext_tells_nothing(box: SecretBox) -> None:
     assert b"channels" not in ciphertext
 
 
-def test_what_another_secret_has_sealed_is_as_good_as_not_set_and_the_log_says_what_to_do(
+def test_what_another_secret_has_encrypted_is_as_good_as_not_set_and_the_log_says_what_to_do(
     box: SecretBox, caplog: pytest.LogCaptureFixture
 ) -> None:
     encrypted = EncryptedJson(
