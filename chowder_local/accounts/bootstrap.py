@@ -7,9 +7,9 @@ import logging
 import uuid
 from typing import TYPE_CHECKING
 
+from chowder_local.core.data_dir import write_private
 from chowder_local.core.domain import OFFLINE_KEY, ModelProvider, OrganizationId, Tier
 from chowder_local.core.errors.requests import KeyInvalid, KeyMissing, OrganizationNotFound
-from chowder_local.core.secrets import write_private
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

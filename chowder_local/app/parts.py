@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 from chowder_local import __version__
 from chowder_local.app.relay_app import create_relay_app
+from chowder_local.core.data_dir import write_private
 from chowder_local.core.domain import RELAY_PORT
 from chowder_local.core.errors.process import PortTaken, RelayPortTaken
 from chowder_local.core.events import Events
 from chowder_local.core.program_name import program
-from chowder_local.core.secrets import SecretBox, write_private
 from chowder_local.dashboard.assets import Assets
 from chowder_local.dashboard.chat_stream import ChatStreams
 from chowder_local.dashboard.rendering import Rendering
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from chowder_local.accounts.dashboard_sessions import DashboardSessions
     from chowder_local.core.domain import ModelProvider, SandboxId
     from chowder_local.core.model_endpoints import Endpoint
+    from chowder_local.core.secrets import SecretBox
     from chowder_local.core.settings import Settings
     from chowder_local.core.shutdown import Shutdown
     from chowder_local.engine.connection import EngineAddress

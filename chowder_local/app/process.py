@@ -21,9 +21,8 @@ from chowder_local.app.compose import create_app
 from chowder_local.app.effective_settings import effective_settings
 from chowder_local.app.parts import Machine
 from chowder_local.core import logs
-from chowder_local.core.data_dir import make_private_folder, touch_private, unusable
+from chowder_local.core.data_dir import make_private_folder, touch_private, unusable, write_private
 from chowder_local.core.errors.process import DataDirLocked
-from chowder_local.core.secrets import write_private
 from chowder_local.core.settings import beyond_this_machine
 from chowder_local.engine.builds import trusted_bundle
 from chowder_local.engine.connection import find_engine

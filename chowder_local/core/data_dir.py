@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import secrets
 import stat
+from contextlib import suppress
 from typing import IO, TYPE_CHECKING
 
 from chowder_local.core.errors.process import DataDirUnusable
@@ -32,6 +34,38 @@ def touch_private(path: Path) -> None:
     """Makes the file if it is not there, and closes it to others if it is. Raises OSError."""
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, PRIVATE_FILE))
     path.chmod(PRIVATE_FILE)
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Writes a whole file that only we can read, or none: no reader ever sees half of it.
+
+    Raises DataDirUnusable.
+    """
+    part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+        sync(part)
+        part.replace(path)
+        # The new name is in the directory, and survives a power cut only with it.
+        sync(path.parent)
+    except OSError as failed:
+        with suppress(OSError):
+            part.unlink()
+        raise DataDirUnusable(
+            f"{path} cannot be written: {failed.strerror}. Make room or make it writable, "
+            "or choose another directory with --data-dir."
+        ) from failed
+
+
+def sync(path: Path) -> None:
+    """Lets a file or a directory survive a power cut. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def opened_log(path: Path) -> IO[bytes]:

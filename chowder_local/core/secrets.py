@@ -6,14 +6,13 @@ import base64
 import hashlib
 import hmac
 import json
-import os
 import re
 import secrets
-from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
 from cryptography.fernet import Fernet, InvalidToken
 
+from chowder_local.core.data_dir import write_private
 from chowder_local.core.errors.process import DataDirUnusable
 
 if TYPE_CHECKING:
@@ -119,35 +118,3 @@ class SecretBox:
 
     def _derive(self, purpose: str, name: str) -> bytes:
         return hmac.digest(self._secret, f"{purpose}\0{name}".encode(), "sha256")
-
-
-def write_private(path: Path, content: bytes) -> None:
-    """Writes a whole file that only we can read, or none: no reader ever sees half of it.
-
-    Raises DataDirUnusable.
-    """
-    part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        _write_durably(part, content)
-        part.replace(path)
-        # The new name is in the directory, and survives a power cut only with it.
-        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
-    except OSError as failed:
-        with suppress(OSError):
-            part.unlink()
-        raise DataDirUnusable(
-            f"{path} cannot be written: {failed.strerror}. Make room or make it writable, "
-            "or choose another directory with --data-dir."
-        ) from failed
-
-
-def _write_durably(path: Path, content: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())

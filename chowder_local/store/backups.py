@@ -9,6 +9,8 @@ from contextlib import closing, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from chowder_local.core.data_dir import sync
+
 if TYPE_CHECKING:
     from collections.abc import Collection
     from pathlib import Path
@@ -38,9 +40,9 @@ def take(path: Path, revision: str) -> Path:
             source.backup(copy)
             # The copy shall be one file, which nothing beside it can belong to.
             copy.execute("PRAGMA journal_mode = DELETE")
-        _sync(part)
+        sync(part)
         part.replace(backup)
-        _sync(path.parent)
+        sync(path.parent)
     finally:
         with suppress(FileNotFoundError):
             part.unlink()
@@ -57,11 +59,3 @@ def taken(path: Path, revisions: Collection[str] | None = None) -> list[Path]:
         if named and (revisions is None or named["revision"] in revisions):
             found.append((named["time"], each))
     return [each for _, each in sorted(found, reverse=True)]
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

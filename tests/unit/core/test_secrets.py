@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import re
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -20,7 +18,6 @@ from chowder_local.core.secrets import (
     new_key,
     shown_prefix,
     without_keys,
-    write_private,
 )
 
 if TYPE_CHECKING:
@@ -112,46 +109,6 @@ def test_a_secret_that_cannot_be_read_is_told_in_words(tmp_path: Path) -> None:
     (tmp_path / "secret.key").mkdir()
     with pytest.raises(DataDirUnusable, match="cannot be read: Is a directory"):
         SecretBox.load(tmp_path / "secret.key")
-
-
-def test_a_private_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
-    path = tmp_path / "default.key"
-    path.write_text("old")
-    path.chmod(0o644)
-    write_private(path, b"new")
-    assert path.read_bytes() == b"new"
-    assert path.stat().st_mode & 0o777 == 0o600
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_private_file_is_closed_even_under_an_open_umask(tmp_path: Path) -> None:
-    before = os.umask(0)
-    try:
-        write_private(tmp_path / "default.key", b"new")
-    finally:
-        os.umask(before)
-    assert (tmp_path / "default.key").stat().st_mode & 0o777 == 0o600
-
-
-def test_a_full_disk_is_told_in_words_and_leaves_the_old_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "default.key"
-    path.write_text("old")
-
-    def full(_: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr("chowder_local.core.secrets.os.fsync", full)
-    with pytest.raises(DataDirUnusable, match=r"cannot be written: No space left.*--data-dir"):
-        write_private(path, b"new")
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_directory_that_is_not_there_is_told_in_words(tmp_path: Path) -> None:
-    with pytest.raises(DataDirUnusable, match="cannot be written: No such file"):
-        write_private(tmp_path / "gone" / "default.key", b"new")
 
 
 def test_a_link_is_read_while_it_is_fresh() -> None:
