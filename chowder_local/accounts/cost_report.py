@@ -69,7 +69,7 @@ class Tally:
 
 @dataclass(frozen=True)
 class ModelUsed:
-    """A model, and whether a provider is paid for it; the name is empty if no call told."""
+    """A model, and whether a provider is paid for it; the name is empty if it is not known."""
 
     name: str
     is_billed: bool
@@ -87,8 +87,6 @@ class SpendingOverTime:
 
 
 class CostReports:
-    """Tells what was spent."""
-
     def __init__(self, usage: UsageQueries) -> None:
         self._usage = usage
 

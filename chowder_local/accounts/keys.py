@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class KeyDraft:
-    """What a user asks for: each of the permissions for each of the instances."""
+    """A key to be made, with each of the permissions for each of the instances."""
 
     name: str
     instance_ids: Sequence[str]
@@ -89,7 +89,7 @@ class Keys:
         return [self._with_state(key) for key in found]
 
     async def get(self, organization_id: OrganizationId, key_id: str) -> ApiKey:
-        """One of them, with its grants. Raises KeyNotFound, for others' ones too."""
+        """One of them, with its grants. Raises KeyNotFound, also for another organization's."""
         key = await self._keys.get(KeyId(key_id))
         if key is None or key.is_organization_key or key.organization_id != organization_id:
             raise KeyNotFound

@@ -125,7 +125,7 @@ class Organizations:
         try:
             return self._box.decrypt(ciphertext)
         except InvalidToken:
-            # As good as not set: the caller is then told how to set one, which is the cure.
+            # As good as not set: the error for that says how to set one, which is the cure.
             log.warning(
                 "The %s key of organization %s was encrypted with another secret.key; set it again",
                 provider,

@@ -79,7 +79,7 @@ def opened_log(path: Path) -> IO[bytes]:
 
 
 def unusable(folder: Path, failure: OSError) -> DataDirUnusable:
-    """What an operator is told of a data directory that cannot be used."""
+    """The error for a data directory that cannot be used."""
     return DataDirUnusable(
         f"The data directory {folder} cannot be used: {failure.strerror}. "
         "Make room or mend its permissions, or choose another one with --data-dir."

@@ -33,12 +33,12 @@ def new_key(prefix: str) -> str:
 
 
 def shown_prefix(raw_key: str) -> str:
-    """The part of a token that may be shown, to tell it from others."""
+    """The part of a token that may be shown, to distinguish it from others."""
     return raw_key[:SHOWN_CHARACTERS]
 
 
 def without_keys(text: str) -> str:
-    """The text, for a log; of keys that somebody has put in it only what may be shown."""
+    """The text, for a log, with only the shown prefix of each key in it."""
     return _KEY.sub(lambda found: f"{shown_prefix(found[0])}...", text)
 
 

@@ -263,7 +263,7 @@ class Settings(BaseModel):
 
     @property
     def sandbox_environment(self) -> dict[str, str]:
-        """What OpenClaw is told by its environment when a sandbox boots."""
+        """Variables of OpenClaw's environment in a sandbox."""
         return {} if self.clawhub_url is None else {"OPENCLAW_CLAWHUB_URL": self.clawhub_url}
 
     @property
@@ -275,7 +275,7 @@ class Settings(BaseModel):
 
     @property
     def client_url(self) -> str:
-        """Where clients are told to find the server, without `/v1`."""
+        """The address that clients are given, without `/v1`."""
         return self.root_url if self.public_url is None else self.public_url.rstrip("/")
 
     @property
@@ -289,7 +289,6 @@ class Settings(BaseModel):
 
     @property
     def database_file(self) -> Path:
-        """The SQLite store."""
         return self.data_dir / "chowder.db"
 
     @property
@@ -309,7 +308,6 @@ class Settings(BaseModel):
 
     @property
     def snapshots_dir(self) -> Path:
-        """The archives of snapshots."""
         return self.data_dir / "snapshots"
 
     @property
@@ -344,7 +342,7 @@ class Settings(BaseModel):
 
 
 def beyond_this_machine(host: str, *, is_in_container: bool = False) -> str:
-    """What an operator is told whose server listens elsewhere than on the loopback."""
+    """The warning for an operator whose server listens elsewhere than on the loopback."""
     if is_in_container:
         return (
             f"This server listens on {host} in its container, so other containers of its networks "

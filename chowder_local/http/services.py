@@ -119,5 +119,5 @@ async def instance_of(request: Request) -> Instance:
     found = await services(request).lifecycle.instance(
         caller(request).organization_id, request.path_params["instance_id"]
     )
-    request_context.of_instance(found.id)
+    request_context.set_instance(found.id)
     return found

@@ -31,7 +31,7 @@ def take(path: Path, revision: str) -> Path:
     backup = path.with_name(f"{path.name}.backup-{revision}-{taken_at}")
     part = backup.with_name(f"{backup.name}.part")
     for half in path.parent.glob(f"{path.name}.backup-*Z.part*"):
-        # Of somebody who died over it.
+        # Left by a process that was killed.
         half.unlink()
     try:
         os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))

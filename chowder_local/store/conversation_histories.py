@@ -1,6 +1,6 @@
 """The history of conversations: digests of what was said and answered.
 
-Every message asks for it, so the histories used last are kept in memory; what is new is written a
+Every message needs one, so the histories used last are kept in memory; what is new is written a
 moment after the answer, which waits for no disk.
 """
 
@@ -117,9 +117,9 @@ class ConversationHistory:
 
 
 async def forget_histories(session: AsyncSession, instance_id: InstanceId) -> None:
-    """Forgets all that an instance was told, and its answers, in a transaction."""
-    is_told = col(ConversationHistoryRow.instance_id) == instance_id
-    await session.exec(delete(ConversationHistoryRow).where(is_told))
+    """Forgets an instance's histories and kept answers, in a transaction."""
+    is_history = col(ConversationHistoryRow.instance_id) == instance_id
+    await session.exec(delete(ConversationHistoryRow).where(is_history))
     is_answer = col(IdempotentAnswerRow.instance_id) == instance_id
     await session.exec(delete(IdempotentAnswerRow).where(is_answer))
 
@@ -147,7 +147,7 @@ class ConversationHistoryQueries:
         return known
 
     def latest(self, instance_id: InstanceId, session_key: str) -> ConversationHistory:
-        """What is known of a conversation that `get` was asked for a while ago."""
+        """What is known of a conversation, without reading the file."""
         return self._now((instance_id, session_key)) or ConversationHistory()
 
     def put(self, instance_id: InstanceId, session_key: str, history: ConversationHistory) -> None:

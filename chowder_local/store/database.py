@@ -60,7 +60,7 @@ class Database:
         finally:
             with uninterrupted():
                 await readers.dispose()
-                # Whoever closes last moves the WAL into the file, which no reader may.
+                # The last to close moves the WAL into the file, which no reader may.
                 await writer.dispose()
 
     @asynccontextmanager

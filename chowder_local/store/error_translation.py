@@ -53,16 +53,16 @@ def _sqlite_code(failed: BaseException | None) -> int:
 
 def _messages(path: Path) -> dict[int, str]:
     folder = path.parent
-    closed = f"{path} cannot be written. Make it and {folder} writable for this user, {_ELSEWHERE}"
-    strange = f"{path} is damaged or not a database. Move it away to begin anew, {_ELSEWHERE}"
+    denied = f"{path} cannot be written. Make it and {folder} writable for this user, {_ELSEWHERE}"
+    damaged = f"{path} is damaged or not a database. Move it away to begin anew, {_ELSEWHERE}"
     locked = f"Another program keeps {path} locked. Close it, {_ELSEWHERE}"
     return {
         sqlite3.SQLITE_FULL: f"The disk that holds {folder} is full. Free some space, {_ELSEWHERE}",
         sqlite3.SQLITE_IOERR: f"The disk that holds {path} fails. Check it, {_ELSEWHERE}",
-        sqlite3.SQLITE_CANTOPEN: closed,
-        sqlite3.SQLITE_READONLY: closed,
-        sqlite3.SQLITE_PERM: closed,
-        sqlite3.SQLITE_NOTADB: strange,
-        sqlite3.SQLITE_CORRUPT: strange,
+        sqlite3.SQLITE_CANTOPEN: denied,
+        sqlite3.SQLITE_READONLY: denied,
+        sqlite3.SQLITE_PERM: denied,
+        sqlite3.SQLITE_NOTADB: damaged,
+        sqlite3.SQLITE_CORRUPT: damaged,
         sqlite3.SQLITE_BUSY: locked,
     }

@@ -1,4 +1,4 @@
-"""What is asked and told about answers that are kept for messages with an idempotency key."""
+"""Answers that are kept for messages with an idempotency key."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class KeptAnswer:
 
 
 class IdempotentAnswerQueries:
-    """Answers by their keys, encrypted: they hold what was said."""
+    """Answers by their keys, encrypted: they contain conversations."""
 
     def __init__(self, database: Database, box: SecretBox) -> None:
         self._database = database

@@ -277,7 +277,7 @@ class InstanceQueries:
     async def _living(
         self, question: SelectOfScalar[Found], column: Mapped[str], wanted: Collection[str]
     ) -> list[Found]:
-        """What is asked of the living instances that have one of the wanted values."""
+        """What a question finds of the living instances with one of the wanted values."""
         values, found = sorted(wanted), list[Found]()
         async with self._database.reading() as session:
             for start in range(0, len(values), BATCH_SIZE):

@@ -83,7 +83,7 @@ class KeyQueries:
         return self._with_last_use(found[0][1]) if found else None
 
     async def revoke(self, key_id: KeyId) -> None:
-        """From its return on, nobody is let in with this key."""
+        """From its return on, this key authenticates nothing."""
         async with self._database.writing() as session:
             row = await session.get(ApiKeyRow, key_id)
             if row is not None:
@@ -114,7 +114,7 @@ class KeyQueries:
         return key if hmac.compare_digest(stored_digest, key_digest) else None
 
     def note_use(self, key_id: KeyId, now: datetime) -> None:
-        """A key has just let somebody in."""
+        """A key has just authenticated a request."""
         self.uses.pending[key_id] = now
 
     def _with_last_use(self, key: ApiKey) -> ApiKey:

@@ -120,18 +120,11 @@ async def _put_model_keys(
     model_keys: Mapping[ModelProvider, bytes | None],
 ) -> None:
     for provider, ciphertext in model_keys.items():
-        row = await session.get(ModelKeyRow, (organization_id, provider))
-        if ciphertext is None:
-            if row is not None:
-                await session.delete(row)
-        elif row is None:
-            session.add(
-                ModelKeyRow(
-                    organization_id=organization_id, provider=provider, ciphertext=ciphertext
-                )
-            )
-        else:
-            row.ciphertext = ciphertext
+        identity = {"organization_id": organization_id, "provider": provider}
+        if ciphertext is not None:
+            await session.merge(ModelKeyRow(**identity, ciphertext=ciphertext))
+        elif (row := await session.get(ModelKeyRow, identity)) is not None:
+            await session.delete(row)
 
 
 async def _organization(

@@ -108,7 +108,7 @@ def _upgrade(path: Path, current: str | None) -> None:
 def _forget_what_was_replaced(path: Path) -> None:
     """Leaves nothing of what an upgrade has removed or encrypted in the file or its WAL.
 
-    SQLite keeps it in pages that it does not use any more, even if told to overwrite them.
+    SQLite keeps it in pages that it does not use any more, even with secure_delete.
     """
     with closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)) as file:
         # The mark is of the upgrade's transaction, so a crash between the two is made good.

@@ -123,7 +123,7 @@ class KeyGrantRow(Table, table=True):
 
 
 class DashboardSessionRow(Table, table=True):
-    """Somebody who is signed in to the dashboard; of the cookie only the SHA-256 is kept."""
+    """A session of the dashboard; of the cookie only the SHA-256 is kept."""
 
     __tablename__: ClassVar[str] = "dashboard_session"
 
@@ -236,7 +236,7 @@ class UsageRow(Table, table=True):
     instance_id: str = Field(primary_key=True, foreign_key="instance.id")
     day: date = Field(primary_key=True)
     session_key: str = Field(primary_key=True)
-    """Empty where a call does not tell, as a key may not be null."""
+    """Empty where it is not known, as a key may not be null."""
     provider: str = Field(primary_key=True)
     model: str = Field(primary_key=True)
     is_billed: bool = Field(primary_key=True)

@@ -123,7 +123,7 @@ class UsageQueries:
 
     async def write(self) -> None:
         """Writes all that was counted, in one transaction; what fails is put off with a warning."""
-        # Whoever reads next is to find what somebody else is just writing.
+        # A read after this must find what another task is just writing.
         async with self._writing:
             writing, self._unwritten = self._unwritten, {}
             rows = [asdict(kind) | asdict(counts) for kind, counts in writing.items()]

@@ -39,7 +39,7 @@ class AgentDiskFull(GatewayUnavailable):
 
 
 class AgentRenewed(GatewayUnavailable):
-    """An agent does not get over what has befallen it, so it is booted again on its volume."""
+    """An agent cannot recover, so it is booted again on its volume."""
 
     def __init__(self, what: str) -> None:
         super().__init__(
@@ -86,24 +86,18 @@ class MessageRefused(ChowderError):
 
 
 class MessageTooLarge(MessageRefused):
-    """The gateway takes no message of this size."""
-
     message = "The message is larger than the agent's gateway takes."
 
 
 class AnswerUnfit(ChowderError):
-    """A model did not answer in the form that was demanded; the message says how."""
+    """A model did not answer in the demanded form; the message says how."""
 
 
 class ChannelNotFound(ChowderError):
-    """OpenClaw has no such channel."""
-
     message = "Channel not found."
 
 
 class PairingNotFound(ChowderError):
-    """Nobody waits to be let in with such a code."""
-
     message = "No pending pairing request has this code."
 
 
@@ -120,14 +114,10 @@ class ChannelUnreachable(ChowderError):
 
 
 class SkillNotFound(ChowderError):
-    """The agent, or ClawHub, has no such skill."""
-
     message = "Skill not found."
 
 
 class SkillInstalled(ChowderError):
-    """The agent has a skill of that name in its workspace already."""
-
     def __init__(self, slug: str) -> None:
         super().__init__(f"Skill {slug!r} is installed already.")
 
@@ -144,18 +134,14 @@ class ClawHubUnavailable(ChowderError):
 
 
 class FileMissing(ChowderError):
-    """An agent has no such file or folder."""
-
     message = "File not found."
 
 
 class FileRefused(ChowderError):
-    """A path cannot be used for what is asked; the message says why."""
+    """A path cannot be used for the operation; the message says why."""
 
 
 class FileTooLarge(ChowderError):
-    """A file is too long to be read as text."""
-
     def __init__(self, path: str, limit_bytes: int) -> None:
         super().__init__(
             f"{path} is longer than the {limit_bytes} bytes that can be read as text; "
@@ -164,6 +150,4 @@ class FileTooLarge(ChowderError):
 
 
 class SandboxFull(ChowderError):
-    """No space is left where an agent's files are."""
-
     message = "No space is left for the agent's files; nothing was changed."

@@ -30,8 +30,6 @@ class RelayPortTaken(ChowderError):
 
 
 class DataDirLocked(ChowderError):
-    """Another server runs on the same data directory."""
-
     def __init__(self, data_dir: str) -> None:
         super().__init__(
             f"Another chowder-local server uses {data_dir}. "
@@ -54,7 +52,7 @@ class ServerNotRunning(ChowderError):
 
 
 class ServerElsewhere(ChowderError):
-    """A command that needs the server's data directory was called while another server is named."""
+    """A command needs the server's data directory, but CHOWDER_BASE_URL names another server."""
 
     def __init__(self, command: str, root_url: str, data_dir: str) -> None:
         super().__init__(
@@ -66,7 +64,7 @@ class ServerElsewhere(ChowderError):
 
 
 class ServerDiffers(ChowderError):
-    """`up` was asked for settings that the server that runs already does not have."""
+    """`up` was given settings that the running server does not have."""
 
     def __init__(self, pid: int, differences: str, program: str) -> None:
         super().__init__(
@@ -85,7 +83,7 @@ class ServerSilent(ChowderError):
 
 
 class ServerStuck(ChowderError):
-    """A server that was told to stop goes on."""
+    """A server does not stop."""
 
     def __init__(self, pid: int, waited_s: float) -> None:
         super().__init__(
@@ -95,7 +93,7 @@ class ServerStuck(ChowderError):
 
 
 class ServerOfContainer(ChowderError):
-    """The server is what its container was started for, so only the engine can end it rightly."""
+    """The server is its container's main process, so only the engine can end it properly."""
 
     message = (
         "This container is there for the server, and ends with it. Stop it by the engine "

@@ -24,7 +24,7 @@ class HostUnknown(ChowderError):
 
 
 class PageRefused(ChowderError):
-    """A page of another site wants to change something."""
+    """A page of another site sends a request that changes something."""
 
     def __init__(self, origin: str) -> None:
         super().__init__(
@@ -34,19 +34,17 @@ class PageRefused(ChowderError):
 
 
 class KeyMissing(ChowderError):
-    """The request carries no bearer token."""
-
     message = "Missing API key. Send it as 'Authorization: Bearer chd_org_…'."
 
 
 class KeyInvalid(ChowderError):
-    """The bearer token is unknown, revoked or expired."""
+    """The key is unknown, revoked or expired."""
 
     message = "Invalid API key."
 
 
 class ActionRefused(ChowderError):
-    """The dashboard is told to do something, but not by one of its own pages."""
+    """The dashboard was asked for an action, but not by one of its own pages."""
 
     message = (
         "The dashboard does what its own pages ask for, with scripts on, and nothing else. "
@@ -55,7 +53,7 @@ class ActionRefused(ChowderError):
 
 
 class SignInNeeded(ChowderError):
-    """A page of the dashboard is asked for by somebody who is not signed in, or no longer."""
+    """A page of the dashboard was requested without a session."""
 
     message = "Sign in with your organization's key."
 
@@ -70,21 +68,15 @@ class SignInLinkUsed(ChowderError):
 
 
 class OrganizationKeyRequired(ChowderError):
-    """A scoped key was used where an organization key is needed."""
-
     message = "This call needs an organization key."
 
 
 class PermissionMissing(ChowderError):
-    """A scoped key lacks the permission that a call needs for that instance."""
-
     def __init__(self, permission: str) -> None:
         super().__init__(f"This key lacks the '{permission}' permission for this instance.")
 
 
 class InstanceLimitReached(ChowderError):
-    """The organization's tier allows no further instance."""
-
     def __init__(self, count: int, limit: int) -> None:
         super().__init__(f"Instance limit reached ({count}/{limit}). Upgrade your subscription.")
 
@@ -100,14 +92,10 @@ class ChatCompletionsMissing(ChowderError):
 
 
 class InstanceNotFound(ChowderError):
-    """No such instance in the caller's organization."""
-
     message = "Instance not found."
 
 
 class TurnNotFound(ChowderError):
-    """A conversation has no such message."""
-
     message = "Message not found."
 
 
@@ -118,14 +106,10 @@ class ExchangeNotFound(ChowderError):
 
 
 class SessionNotFound(ChowderError):
-    """Nobody has spoken to the agent in a conversation of that name or key."""
-
     message = "Session not found: nobody has spoken to this agent in it."
 
 
 class SnapshotNotFound(ChowderError):
-    """No such snapshot in the caller's organization."""
-
     message = "Snapshot not found."
 
 
@@ -137,8 +121,6 @@ class ArchiveRefused(ChowderError):
 
 
 class OrganizationNotFound(ChowderError):
-    """No such organization."""
-
     message = "Organization not found."
 
 
@@ -165,7 +147,7 @@ class FaultsFull(ChowderError):
 
 
 class FaultAnswered(ChowderError):
-    """What a fault has a call answered with, where none of our own failures has that status."""
+    """An injected fault whose status none of our own errors has."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -173,8 +155,6 @@ class FaultAnswered(ChowderError):
 
 
 class LinkInvalid(ChowderError):
-    """The address of a page is not one that we gave out, or it has expired."""
-
     message = "This link has expired, or it is not whole."
 
 
@@ -195,8 +175,6 @@ class InputInvalid(ChowderError):
 
 
 class BodyTooLarge(ChowderError):
-    """A request's body is longer than the server takes."""
-
     def __init__(self, limit_bytes: int) -> None:
         super().__init__(f"The request body is larger than {limit_bytes} bytes.")
 
@@ -212,7 +190,7 @@ class BodyEncodingUnknown(ChowderError):
 
 
 class BodiesTooMany(ChowderError):
-    """All that may be held of bodies is held, and none of it was given back in time."""
+    """The bodies of all requests together take all the memory that they may have."""
 
     def __init__(self, limit_bytes: int) -> None:
         super().__init__(
@@ -229,7 +207,7 @@ class ClientStalled(ChowderError):
 
 
 class ModelUnknown(ChowderError):
-    """The asked-for model belongs to no provider we know."""
+    """The requested model belongs to no known provider."""
 
     def __init__(self, model: str, named: Iterable[str] = ()) -> None:
         known = ", ".join(["anthropic", "openai", "gemini", *named])
@@ -253,7 +231,7 @@ class ModelMissing(ChowderError):
 
 
 class ProviderReserved(ChowderError):
-    """A named provider has a key, which is not lent to this organization."""
+    """A named provider has a key, which this organization may not use."""
 
     def __init__(self, provider: str) -> None:
         super().__init__(
@@ -274,8 +252,6 @@ class ModelKeyMissing(ChowderError):
 
 
 class IdempotencyKeyInvalid(ChowderError):
-    """The header cannot be a key."""
-
     def __init__(self, longest: int) -> None:
         super().__init__(f"Idempotency-Key should have 1 to {longest} characters.")
 
@@ -290,8 +266,6 @@ class IdempotencyKeyReused(ChowderError):
 
 
 class IdempotencyKeyInUse(ChowderError):
-    """The message with the same key and body is being answered."""
-
     message = (
         "Idempotency-Key: the message with this key is still being answered. Try again in a "
         "moment to get its answer."

@@ -10,7 +10,7 @@ class EngineUnavailable(ChowderError):
 
 
 class EngineSilent(EngineUnavailable):
-    """The container engine does not answer, so that it may yet do, or have done, what was asked."""
+    """The container engine does not answer, so it may or may not have done its work."""
 
 
 class EngineRemote(ChowderError):
@@ -24,8 +24,6 @@ class EngineRemote(ChowderError):
 
 
 class ImageMissing(ChowderError):
-    """The sandbox image is not on the engine."""
-
     def __init__(self, image: str) -> None:
         is_ours = image.startswith("chowder-local/")
         cure = "chowder-local image build" if is_ours else f"docker pull {image}"
@@ -33,8 +31,6 @@ class ImageMissing(ChowderError):
 
 
 class ImageUnknown(ChowderError):
-    """An image that is to be removed is not on the engine."""
-
     def __init__(self, image: str) -> None:
         super().__init__(f"There is no image {image}. 'image ls' shows those that are there.")
 
@@ -61,7 +57,7 @@ class OriginMissing(SandboxMissing):
 
 
 class SandboxPaused(ChowderError):
-    """A sandbox is frozen, so nothing can be run in it; its instance has just been stopped."""
+    """A sandbox is paused, so nothing can be run in it; its instance has just been stopped."""
 
     message = "Instance is stopped, but must be running for this."
 
@@ -88,8 +84,8 @@ class BootFailed(ChowderError):
 
 
 class BootTimedOut(BootFailed):
-    """A client has waited as long as it wanted to for a sandbox that goes on booting."""
+    """A client has waited for as long as it wanted; the sandbox goes on booting."""
 
 
 class DiskFull(BootFailed):
-    """A sandbox did not become ready for lack of room; with some it would."""
+    """A sandbox did not become ready for lack of disk."""

@@ -47,8 +47,6 @@ class ContextLengthExceeded(ChowderError):
 
 
 class RelayTokenInvalid(ChowderError):
-    """A call of the model relay carries no token of ours."""
-
     message = "Invalid relay token."
 
 

@@ -241,7 +241,7 @@ class Provisioner:
     async def _provision(
         self, instance: Instance, spare: WarmSandbox | None, fault: FaultDraft | None
     ) -> None:
-        request_context.of_instance(instance.id)
+        request_context.set_instance(instance.id)
         log.info("instance %s: booting sandbox %s", instance.id, instance.sandbox_id)
         try:
             if fault is not None:

@@ -128,7 +128,7 @@ class Lifecycle:
             updated_at=now,
             **vars(draft),
         )
-        request_context.of_instance(instance.id)
+        request_context.set_instance(instance.id)
         async with self._pool.offer() as offered:
             instance, spare = await self._instances.add(
                 instance,
@@ -285,7 +285,7 @@ class Lifecycle:
     async def _begun(self, organization_id: OrganizationId, instance_id: str) -> Instance:
         """The instance that something is done with from now on, as the log tells."""
         instance = await self.instance(organization_id, instance_id)
-        request_context.of_instance(instance.id)
+        request_context.set_instance(instance.id)
         return instance
 
     async def _in_status(self, instance: Instance, wanted: InstanceStatus) -> Instance:

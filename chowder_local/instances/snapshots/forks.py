@@ -115,7 +115,7 @@ class Forks:
         )
         organization = (await self._organizations.details(snapshot.organization_id)).organization
         likeness = await self._likeness(instance)
-        request_context.of_instance(instance.id)
+        request_context.set_instance(instance.id)
         async with self._pool.offer() as offered:
             instance, spare = await self._instances.add(
                 instance, organization.tier.instance_limit, fingerprint=likeness, booting=offered
