@@ -120,11 +120,15 @@ async def _put_model_keys(
     model_keys: Mapping[ModelProvider, bytes | None],
 ) -> None:
     for provider, ciphertext in model_keys.items():
-        identity = {"organization_id": organization_id, "provider": provider}
-        if ciphertext is not None:
-            await session.merge(ModelKeyRow(**identity, ciphertext=ciphertext))
-        elif (row := await session.get(ModelKeyRow, identity)) is not None:
-            await session.delete(row)
+        if ciphertext is None:
+            row = await session.get(ModelKeyRow, (organization_id, provider))
+            if row is not None:
+                await session.delete(row)
+        else:
+            key = ModelKeyRow(
+                organization_id=organization_id, provider=provider, ciphertext=ciphertext
+            )
+            await session.merge(key)
 
 
 async def _organization(
