@@ -12,16 +12,16 @@ from chowder_local.core.domain import Instance, InstanceId, InstanceStatus, Sand
 from chowder_local.core.errors.requests import InstanceLimitReached
 from chowder_local.core.events import Events, EventType
 from chowder_local.store.conversation_histories import forget_histories
+from chowder_local.store.database import ReadCache
 from chowder_local.store.encrypted_json import EncryptedJson, encrypt_json
-from chowder_local.store.read_cache import ReadCache
-from chowder_local.store.tables import METADATA, InstanceRow, KeyGrantRow, columns_of
+from chowder_local.store.tables import METADATA, InstanceRow, KeyGrantRow
 from chowder_local.store.warm_sandboxes import claim
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Collection, Mapping
     from datetime import datetime
 
-    from sqlalchemy import ColumnElement, Row
+    from sqlalchemy import ColumnElement
     from sqlalchemy.orm import Mapped
     from sqlmodel.ext.asyncio.session import AsyncSession
     from sqlmodel.sql.expression import SelectOfScalar
@@ -111,7 +111,7 @@ class InstanceQueries:
     async def owners(self, sandbox_ids: Collection[SandboxId]) -> list[Instance]:
         """The living instances that the sandboxes belong to."""
         rows = await self._living(select(InstanceRow), col(InstanceRow.sandbox_id), sandbox_ids)
-        return [self._instance(row) for row in rows]
+        return [self._instance(row.model_dump()) for row in rows]
 
     async def owned(self, sandbox_ids: Collection[SandboxId]) -> set[SandboxId]:
         """Those of the sandboxes that belong to living instances, which may be thousands."""
@@ -148,7 +148,7 @@ class InstanceQueries:
                 .where(col(InstanceRow.status).in_(statuses))
                 .order_by(col(InstanceRow.created_at), col(InstanceRow.id))
             )
-            return [self._instance(row) for row in rows]
+            return [self._instance(row.model_dump()) for row in rows]
 
     async def running(self) -> dict[InstanceId, SandboxId]:
         """The sandbox of every instance that runs."""
@@ -188,7 +188,7 @@ class InstanceQueries:
         newest = (each.desc() for each in place)
         async with self._database.reading() as session:
             rows = await session.exec(found.order_by(*newest).limit(limit))
-            return [self._instance(row) for row in rows]
+            return [self._instance(row.model_dump()) for row in rows]
 
     async def change(
         self,
@@ -208,7 +208,7 @@ class InstanceQueries:
                 return None
             before = row.status, row.error_message
             row.sqlmodel_update(self._columns({**fields, "updated_at": now}))
-            changed = self._instance(row)
+            changed = self._instance(row.model_dump())
             if changed.status is InstanceStatus.TERMINATED:
                 await forget_histories(session, instance_id)
         if before != (changed.status, changed.error_message):
@@ -244,7 +244,7 @@ class InstanceQueries:
                 "updated_at": now,
             }
             row.sqlmodel_update(self._columns(columns))
-            replaced = self._instance(row)
+            replaced = self._instance(row.model_dump())
         self._publish(replaced, former.status, claimed)
         return replaced, claimed
 
@@ -289,12 +289,12 @@ class InstanceQueries:
         found = _TABLE.select().where(*conditions).order_by(_TABLE.c.created_at, _TABLE.c.id)
         async with aclosing(self._database.pages(found)) as pages:
             async for rows in pages:
-                yield [self._instance(row) for row in rows]
+                yield [self._instance(fields) for fields in rows]
 
     async def _one(self, condition: ColumnElement[bool]) -> Instance | None:
         async with self._database.reading() as session:
             row = (await session.exec(select(InstanceRow).where(condition))).one_or_none()
-            return None if row is None else self._instance(row)
+            return None if row is None else self._instance(row.model_dump())
 
     def _columns(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         columns = dict(fields)
@@ -304,10 +304,9 @@ class InstanceQueries:
             columns["openclaw_config_ciphertext"] = ciphertext
         return columns
 
-    def _instance(self, row: InstanceRow | Row[Any]) -> Instance:
-        fields = columns_of(row)
+    def _instance(self, fields: dict[str, Any]) -> Instance:
         if (ciphertext := fields.pop("openclaw_config_ciphertext")) is not None:
-            whose = f"The openclaw_config of instance {row.id}"
+            whose = f"The openclaw_config of instance {fields['id']}"
             fields["openclaw_config"] = EncryptedJson(ciphertext, self._box, whose)
         return Instance(**fields)
 

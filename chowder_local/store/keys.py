@@ -11,20 +11,19 @@ from typing import TYPE_CHECKING, Any
 from sqlmodel import col, delete, select, tuple_, update
 
 from chowder_local.core.domain import ApiKey, InstanceId, KeyId, Permission
-from chowder_local.store.read_cache import ReadCache
+from chowder_local.store.database import ReadCache
 from chowder_local.store.tables import (
     METADATA,
     ApiKeyRow,
     DashboardSessionRow,
     KeyGrantRow,
-    columns_of,
 )
 from chowder_local.store.write_behind import WriteBehind
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 
-    from sqlalchemy import ColumnElement, Row
+    from sqlalchemy import ColumnElement
     from sqlmodel.ext.asyncio.session import AsyncSession
     from sqlmodel.sql.expression import SelectOfScalar
 
@@ -64,7 +63,7 @@ class KeyQueries:
         found = found.order_by(_TABLE.c.created_at, _TABLE.c.id)
         async with aclosing(self._database.pages(found)) as pages:
             async for rows in pages:
-                yield [self._with_last_use(_key(row)) for row in rows]
+                yield [self._with_last_use(_key(fields)) for fields in rows]
 
     async def latest(
         self, organization_id: OrganizationId, *, limit: int, before: ApiKey | None = None
@@ -125,7 +124,7 @@ class KeyQueries:
         async with self._database.reading() as session:
             rows = (await session.exec(question)).all()
             granted = await _grants(session, [row.id for row in rows])
-        return [(row.sha256, _key(row, granted.get(row.id))) for row in rows]
+        return [(row.sha256, _key(row.model_dump(), granted.get(row.id))) for row in rows]
 
 
 def row_of_key(key: ApiKey, key_digest: str) -> ApiKeyRow:
@@ -169,8 +168,7 @@ async def _grants(session: AsyncSession, key_ids: Sequence[str]) -> dict[str, Gr
     return granted
 
 
-def _key(row: ApiKeyRow | Row[Any], grants: Grants | None = None) -> ApiKey:
-    fields = columns_of(row)
+def _key(fields: dict[str, Any], grants: Grants | None = None) -> ApiKey:
     del fields["sha256"]
     return ApiKey(**fields, grants=grants or {})
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from sqlmodel import col, select
 
 from chowder_local.core.domain import ModelProvider, Organization
+from chowder_local.store.database import ReadCache
 from chowder_local.store.instances import count_living
 from chowder_local.store.keys import row_of_key
-from chowder_local.store.read_cache import ReadCache
-from chowder_local.store.tables import ModelKeyRow, OrganizationRow, columns_of
+from chowder_local.store.tables import ModelKeyRow, OrganizationRow
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -142,4 +142,4 @@ async def _organization(
         .where(ModelKeyRow.organization_id == organization_id)
         .order_by(col(ModelKeyRow.provider))
     )
-    return Organization(**columns_of(row), model_providers=tuple(map(ModelProvider, providers)))
+    return Organization(**row.model_dump(), model_providers=tuple(map(ModelProvider, providers)))

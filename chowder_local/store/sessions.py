@@ -13,7 +13,7 @@ from sqlalchemy.dialects.sqlite import insert
 from sqlmodel import col, delete, select, update
 
 from chowder_local.core.domain import InstanceId
-from chowder_local.store.tables import SessionRow, columns_of
+from chowder_local.store.tables import SessionRow
 from chowder_local.store.write_behind import WriteBehind
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class SessionQueries:
                 .where(SessionRow.instance_id == instance_id)
                 .order_by(col(SessionRow.session_key))
             )
-            kept = [RememberedSession(**columns_of(row)) for row in rows]
+            kept = [RememberedSession(**row.model_dump()) for row in rows]
         latest = self.uses.pending
         kept = [
             replace(each, last_used_at=latest.get(each.identity, each.last_used_at))

@@ -9,7 +9,7 @@ from sqlmodel import col, delete, select
 from chowder_local.core.domain import InstanceStatus, Snapshot, SnapshotId
 from chowder_local.core.events import Events, EventType
 from chowder_local.store.encrypted_json import EncryptedJson, encrypt_json
-from chowder_local.store.tables import InstanceRow, SnapshotRow, columns_of
+from chowder_local.store.tables import InstanceRow, SnapshotRow
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -119,7 +119,7 @@ class SnapshotQueries:
         )
 
     def _snapshot(self, row: SnapshotRow) -> Snapshot:
-        fields = columns_of(row)
+        fields = row.model_dump()
         content = EncryptedJson(
             fields.pop("content_ciphertext"), self._box, f"The snapshot {row.id}"
         )

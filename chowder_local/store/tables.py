@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from sqlalchemy import JSON, DateTime, Dialect, Index, MetaData, Row, String, UniqueConstraint
+from sqlalchemy import JSON, DateTime, Dialect, Index, MetaData, String, UniqueConstraint
 from sqlalchemy.orm import registry
 from sqlalchemy.types import TypeDecorator
 from sqlmodel import Field, SQLModel
@@ -53,21 +53,18 @@ class EnumText(TypeDecorator[StrEnum]):
     def __init__(self, kind: type[StrEnum]) -> None:
         super().__init__()
         self.kind = kind
+        # Faster than calling the class, which lists of thousands of rows notice.
+        self._members = {member.value: member for member in kind}
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
         return None if value is None else str(value)
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> StrEnum | None:
-        return None if value is None else self.kind(value)
+        return None if value is None else self._members[value]
 
 
 class Table(SQLModel, registry=registry(metadata=METADATA)):
     """What all tables share: metadata of their own, apart from any other user of SQLModel."""
-
-
-def columns_of(row: Table | Row[Any]) -> dict[str, Any]:
-    """The columns by name, as a domain type's constructor takes them."""
-    return row._asdict() if isinstance(row, Row) else row.model_dump()
 
 
 class OrganizationRow(Table, table=True):

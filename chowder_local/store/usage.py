@@ -15,7 +15,7 @@ from sqlmodel import col, select
 from chowder_local.core.domain import InstanceId
 from chowder_local.core.errors.process import DataDirUnusable
 from chowder_local.core.tasks import every
-from chowder_local.store.tables import COUNTED, InstanceRow, SessionRow, UsageRow, columns_of
+from chowder_local.store.tables import COUNTED, InstanceRow, SessionRow, UsageRow
 from chowder_local.store.write_behind import WRITE_INTERVAL_S
 
 if TYPE_CHECKING:
@@ -232,7 +232,7 @@ def _whose(
 
 
 def _of_day(row: UsageRow, session_name: str | None) -> UsageOfDay:
-    columns = columns_of(row)
+    columns = row.model_dump()
     counts = Counts(**{name: columns.pop(name) for name in COUNTED})
     return UsageOfDay(Kind(**columns), session_name, counts)
 

@@ -8,7 +8,7 @@ from sqlmodel import col, delete, select
 
 from chowder_local.core.domain import SandboxId, WarmSandbox
 from chowder_local.core.events import Events, EventType
-from chowder_local.store.tables import WarmSandboxRow, columns_of
+from chowder_local.store.tables import WarmSandboxRow
 
 if TYPE_CHECKING:
     from sqlmodel.ext.asyncio.session import AsyncSession
@@ -33,7 +33,7 @@ class WarmSandboxQueries:
         oldest_first = (col(WarmSandboxRow.created_at), col(WarmSandboxRow.sandbox_id))
         async with self._database.reading() as session:
             rows = await session.exec(select(WarmSandboxRow).order_by(*oldest_first))
-            return [WarmSandbox(**columns_of(row)) for row in rows]
+            return [WarmSandbox(**row.model_dump()) for row in rows]
 
     async def has(self, sandbox_id: SandboxId) -> bool:
         """Whether a sandbox is one of them."""
@@ -78,4 +78,4 @@ async def claim(
     if fingerprint is None or (row := (await session.exec(fitting)).one_or_none()) is None:
         return None
     await session.delete(row)
-    return WarmSandbox(**columns_of(row))
+    return WarmSandbox(**row.model_dump())

@@ -1,12 +1,12 @@
-"""What is recalled is always what the file says."""
+"""What a cache answers is always what the file says."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING
 
+from chowder_local.store.database import ReadCache
 from chowder_local.store.meta import MetaQueries
-from chowder_local.store.read_cache import ReadCache
 
 if TYPE_CHECKING:
     from chowder_local.store.database import Database
