@@ -142,13 +142,8 @@ class InstanceQueries:
     async def running_or_provisioning(self) -> list[Instance]:
         """Oldest first."""
         statuses = (InstanceStatus.RUNNING, InstanceStatus.PROVISIONING)
-        async with self._database.reading() as session:
-            rows = await session.exec(
-                select(InstanceRow)
-                .where(col(InstanceRow.status).in_(statuses))
-                .order_by(col(InstanceRow.created_at), col(InstanceRow.id))
-            )
-            return [self._instance(row.model_dump()) for row in rows]
+        found = select(InstanceRow).where(col(InstanceRow.status).in_(statuses))
+        return await self._found(found.order_by(col(InstanceRow.created_at), col(InstanceRow.id)))
 
     async def running(self) -> dict[InstanceId, SandboxId]:
         """The sandbox of every instance that runs."""
@@ -186,9 +181,7 @@ class InstanceQueries:
         if after is not None:
             found = found.where(tuple_(*place) < (after.created_at, after.id))
         newest = (each.desc() for each in place)
-        async with self._database.reading() as session:
-            rows = await session.exec(found.order_by(*newest).limit(limit))
-            return [self._instance(row.model_dump()) for row in rows]
+        return await self._found(found.order_by(*newest).limit(limit))
 
     async def change(
         self,
@@ -292,9 +285,13 @@ class InstanceQueries:
                 yield [self._instance(fields) for fields in rows]
 
     async def _one(self, condition: ColumnElement[bool]) -> Instance | None:
+        found = await self._found(select(InstanceRow).where(condition))
+        return found[0] if found else None
+
+    async def _found(self, question: SelectOfScalar[InstanceRow]) -> list[Instance]:
         async with self._database.reading() as session:
-            row = (await session.exec(select(InstanceRow).where(condition))).one_or_none()
-            return None if row is None else self._instance(row.model_dump())
+            rows = await session.exec(question)
+            return [self._instance(row.model_dump()) for row in rows]
 
     def _columns(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         columns = dict(fields)
