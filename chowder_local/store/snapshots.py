@@ -47,7 +47,7 @@ class SnapshotQueries:
             row.content_ciphertext = encrypt_json(content, self._box)
             made = self._snapshot(row)
         if made.is_kept:
-            self._tell(EventType.SNAPSHOT_MADE, made)
+            self._publish(EventType.SNAPSHOT_MADE, made)
         return made
 
     async def get(self, snapshot_id: SnapshotId) -> Snapshot | None:
@@ -65,14 +65,14 @@ class SnapshotQueries:
         return await self._listed(col(SnapshotRow.instance_id) == instance_id)
 
     async def release(self, snapshot_id: SnapshotId) -> None:
-        """Nobody wants to have it any more; it goes once no instance is being made of it."""
+        """Keeps it no longer; it goes once no instance is being made of it."""
         async with self._database.writing(invalidates_caches=False) as session:
             row = await session.get(SnapshotRow, snapshot_id)
             if row is None or not row.is_kept:
                 return
             row.is_kept = False
             released = self._snapshot(row)
-        self._tell(EventType.SNAPSHOT_REMOVED, released)
+        self._publish(EventType.SNAPSHOT_REMOVED, released)
 
     async def ids(self) -> set[SnapshotId]:
         """Of all that there are."""
@@ -96,7 +96,7 @@ class SnapshotQueries:
             return {SnapshotId(each) for each in found}
 
     async def drop(self, snapshot_id: SnapshotId) -> None:
-        """Forgets it; its archive goes before, or is nobody's from now on."""
+        """Forgets it; its archive is removed before, or belongs to nothing from now on."""
         async with self._database.writing(invalidates_caches=False) as session:
             await session.exec(delete(SnapshotRow).where(col(SnapshotRow.id) == snapshot_id))
 
@@ -113,7 +113,7 @@ class SnapshotQueries:
             )
             return [self._snapshot(row) for row in rows]
 
-    def _tell(self, kind: EventType, snapshot: Snapshot) -> None:
+    def _publish(self, kind: EventType, snapshot: Snapshot) -> None:
         self._events.publish(
             kind, snapshot.organization_id, snapshot.instance_id, snapshot_id=snapshot.id
         )
