@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from chowder_local.relay.meter import Usage
 from chowder_local.relay.prices import cost_usd
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from datetime import date
 
     from chowder_local.core.domain import InstanceId, OrganizationId
-    from chowder_local.store.usage import Kind, Span, UsagePart, UsageQueries, UsageSum
+    from chowder_local.store.usage import Kind, Span, UsageQueries, UsageSum
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Tally:
     cost_usd: float = 0.0
     unpriced: set[str] = field(default_factory=set)
 
-    def add(self, part: UsageSum | UsagePart[Any]) -> None:
+    def add(self, part: UsageSum) -> None:
         """Counts some of them in."""
         self.counts.add(part.counts)
         cost = _cost(part, part.counts)
@@ -131,7 +131,7 @@ class CostReports:
         return SpendingOverTime(span, total, days, models, instances)
 
 
-def _cost(used: Kind | UsageSum | UsagePart[Any], counts: Counts) -> float | None:
+def _cost(used: Kind | UsageSum, counts: Counts) -> float | None:
     usage = Usage(
         input_tokens=counts.input_tokens,
         cached_tokens=counts.cached_tokens,

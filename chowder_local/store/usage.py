@@ -66,7 +66,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class UsageSum:
-    """What all calls of a model came to."""
+    """What the calls of a model came to."""
 
     model: str
     is_billed: bool
@@ -74,13 +74,10 @@ class UsageSum:
 
 
 @dataclass(frozen=True)
-class UsagePart(Generic[Part]):
-    """What the calls of a model came to, on one day or of one instance."""
+class UsagePart(UsageSum, Generic[Part]):
+    """What they came to on one day or of one instance."""
 
     of: Part
-    model: str
-    is_billed: bool
-    counts: Counts
 
 
 @dataclass(frozen=True)
@@ -219,7 +216,7 @@ class UsageQueries:
 
 
 def _part(of: Part, row: tuple[Any, ...]) -> UsagePart[Part]:
-    return UsagePart(of, row[2], bool(row[3]), Counts(*row[4:]))
+    return UsagePart(row[2], bool(row[3]), Counts(*row[4:]), of)
 
 
 def _whose(

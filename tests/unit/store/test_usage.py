@@ -210,7 +210,7 @@ async def test_some_days_are_summed_by_day_and_by_instance(
         (date(2026, 5, 5), False, 1),
         (date(2026, 5, 5), True, 2),
     ]
-    assert days[1] == UsagePart(date(2026, 5, 4), "gpt-4o", True, added(ONE, ONE, ONE))
+    assert days[1] == UsagePart("gpt-4o", True, added(ONE, ONE, ONE), date(2026, 5, 4))
     assert [(part.of, part.counts.calls) for part in parts] == [
         (KIND.instance_id, 2), (KIND.instance_id, 4), (second, 1),
     ]  # fmt: skip
