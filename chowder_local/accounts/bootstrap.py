@@ -1,4 +1,4 @@
-"""Sees to it that there is an organization to begin with, and that its key is at hand."""
+"""Makes the default organization and its key file at the first start."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import logging
 import uuid
 from typing import TYPE_CHECKING
 
+from chowder_local.core.data_dir import write_private
 from chowder_local.core.domain import OFFLINE_KEY, ModelProvider, OrganizationId, Tier
 from chowder_local.core.errors.requests import KeyInvalid, KeyMissing, OrganizationNotFound
-from chowder_local.core.secrets import write_private
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,7 +57,7 @@ async def ensure_default(
     offline: bool,
     tier: Tier | None = None,
 ) -> OrganizationId:
-    """Makes or heals the default organization and its key file, and puts the model keys anew.
+    """Makes or repairs the default organization and its key file, and sets the model keys again.
 
     The offline model fills in at the first start only, unless `offline` asks for it: a key that
     was set through the API since then is not to be lost because the environment has none. So it

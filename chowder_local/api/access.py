@@ -62,7 +62,7 @@ def guarded(handler: Handler, access: Access, faulty: Handler | None = None) -> 
             )
             if not caller.may(permission, instance.id):
                 raise PermissionMissing(permission)
-            request_context.of_instance(instance.id)
+            request_context.set_instance(instance.id)
             found["instance"] = instance
         if known.faults.are_set and faulty is not None:
             return await faulty(request)

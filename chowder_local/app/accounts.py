@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from chowder_local.accounts.authentication import Authentication
 from chowder_local.accounts.cost_report import CostReports
+from chowder_local.accounts.credentials import ModelKeys
 from chowder_local.accounts.dashboard_sessions import DashboardSessions
 from chowder_local.accounts.keys import Keys
-from chowder_local.accounts.model_keys import ModelKeys
 from chowder_local.accounts.organizations import Organizations
 from chowder_local.accounts.subscriptions import Subscriptions
 from chowder_local.app.foundation import Foundation

@@ -11,16 +11,15 @@ from chowder_local.core.events import Events
 from chowder_local.core.metrics import Metrics
 from chowder_local.core.shutdown import Shutdown
 from chowder_local.store.conversation_histories import ConversationHistoryQueries
-from chowder_local.store.dashboard_sessions import DashboardSessionQueries
 from chowder_local.store.idempotent_answers import IdempotentAnswerQueries
 from chowder_local.store.instances import InstanceQueries
-from chowder_local.store.keys import KeyQueries
+from chowder_local.store.keys import DashboardSessionQueries, KeyQueries
 from chowder_local.store.meta import MetaQueries
 from chowder_local.store.organizations import OrganizationQueries
 from chowder_local.store.sessions import SessionQueries
 from chowder_local.store.snapshots import SnapshotQueries
-from chowder_local.store.spares import SpareQueries
 from chowder_local.store.usage import UsageQueries
+from chowder_local.store.warm_sandboxes import WarmSandboxQueries
 
 if TYPE_CHECKING:
     import asyncio
@@ -68,8 +67,8 @@ class Foundation:
         return InstanceQueries(self.database, self.box, self.events)
 
     @cached_property
-    def warm_queries(self) -> SpareQueries:
-        return SpareQueries(self.database, self.events)
+    def warm_queries(self) -> WarmSandboxQueries:
+        return WarmSandboxQueries(self.database, self.events)
 
     @cached_property
     def snapshot_queries(self) -> SnapshotQueries:

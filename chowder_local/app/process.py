@@ -20,9 +20,8 @@ from chowder_local.accounts.bootstrap import default_model_keys
 from chowder_local.app.effective_settings import effective_settings
 from chowder_local.app.server import Machine, create_app
 from chowder_local.core import logs
-from chowder_local.core.data_dir import make_private_folder, touch_private, unusable
+from chowder_local.core.data_dir import make_private_folder, touch_private, unusable, write_private
 from chowder_local.core.errors.process import DataDirLocked
-from chowder_local.core.secrets import write_private
 from chowder_local.core.settings import beyond_this_machine
 from chowder_local.engine.builds import trusted_bundle
 from chowder_local.engine.connection import find_engine

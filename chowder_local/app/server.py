@@ -18,10 +18,11 @@ from chowder_local.api.routes import OPERATIONS, routes
 from chowder_local.app.compose import Composition
 from chowder_local.app.foundation import now
 from chowder_local.app.relay_app import bind_relay, serve_relay
+from chowder_local.core.data_dir import write_private
 from chowder_local.core.domain import RELAY_HOSTNAME
 from chowder_local.core.events import Events
 from chowder_local.core.metrics import Metrics
-from chowder_local.core.secrets import SecretBox, write_private
+from chowder_local.core.secrets import SecretBox
 from chowder_local.core.shutdown import Shutdown
 from chowder_local.core.tasks import owned_tasks
 from chowder_local.dashboard.errors import page_of
@@ -118,7 +119,7 @@ async def _open(
     settings: Settings, machine: Machine, metrics: Metrics, stack: AsyncExitStack
 ) -> DashboardServices:
     box = await asyncio.to_thread(SecretBox.load, settings.secret_file)
-    database = await stack.enter_async_context(Database.open(settings.database_file, box.encrypt))
+    database = await stack.enter_async_context(Database.open(settings.database_file))
     meta = MetaQueries(database)
     store_id = await _store_id(settings, meta)
     engine, networks = await open_engine(settings, machine, store_id, stack)

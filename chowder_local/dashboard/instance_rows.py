@@ -61,7 +61,7 @@ class Row:
     @property
     def can_fork(self) -> bool:
         """Whether there is something to copy."""
-        return self.instance.status in TAKABLE and self.instance.born_at is not None
+        return self.instance.status in TAKABLE and self.instance.first_ready_at is not None
 
 
 async def rows(request: Request, instances: Sequence[Instance]) -> list[Row]:

@@ -129,5 +129,5 @@ async def instance_of(request: Request) -> Instance:
     found = await services(request).directory.get(
         caller(request).organization_id, request.path_params["instance_id"]
     )
-    request_context.of_instance(found.id)
+    request_context.set_instance(found.id)
     return found

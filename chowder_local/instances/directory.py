@@ -31,7 +31,7 @@ class InstanceDirectory:
     async def begin(self, organization_id: OrganizationId, instance_id: str) -> Instance:
         """The instance that the request is about from now on, as the log shows."""
         instance = await self.get(organization_id, instance_id)
-        request_context.of_instance(instance.id)
+        request_context.set_instance(instance.id)
         return instance
 
     async def current(self, seen: Instance, *wanted: InstanceStatus) -> Instance:

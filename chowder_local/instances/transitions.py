@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Set
     from datetime import datetime
 
-    from chowder_local.core.domain import Instance, SandboxId, Spare
+    from chowder_local.core.domain import Instance, SandboxId, WarmSandbox
     from chowder_local.store.instances import InstanceChanges, InstanceQueries
 
 log = logging.getLogger(__name__)
@@ -43,10 +43,10 @@ class Transitions:
 
     async def to_running(self, instance: Instance, gateway_url: str) -> Instance | None:
         """Its gateway takes turns at that address."""
-        born_at = instance.born_at or self._clock()
+        first_ready_at = instance.first_ready_at or self._clock()
         changes: InstanceChanges = {
             "gateway_url": gateway_url,
-            "born_at": born_at,
+            "first_ready_at": first_ready_at,
             "error_message": None,
         }
         return await self._move(instance, RUNNING, changes)
@@ -81,13 +81,13 @@ class Transitions:
         fingerprint: str | None,
         booting_id: SandboxId | None,
         **fields: Unpack[InstanceChanges],
-    ) -> tuple[Instance, Spare | None] | None:
+    ) -> tuple[Instance, WarmSandbox | None] | None:
         """It is `provisioning` anew, with a warm sandbox that it claims or with that one."""
         replaced = await self._instances.replace_sandbox(
             former,
             sandbox_id,
-            likeness=fingerprint,
-            offered=booting_id,
+            fingerprint=fingerprint,
+            booting=booting_id,
             now=self._clock(),
             **fields,
         )

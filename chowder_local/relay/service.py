@@ -113,7 +113,7 @@ class Relay:
         except Exception as problem:  # noqa: BLE001 - logged, and told to the message's client
             marker = self._failures.remember(_unexpected(call, None, problem), None)
             return _marked(call, marker)
-        request_context.of_instance(credential.instance_id)
+        request_context.set_instance(credential.instance_id)
         exchange = self._begin(call, credential, fields)
         if credential.key is None:
             return self._failed(call, credential, exchange, "keyless", self._unlent(call))

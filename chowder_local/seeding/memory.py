@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, Field, ValidationError
 
+from chowder_local.core.data_dir import write_private
 from chowder_local.core.domain import ModelProvider
 from chowder_local.core.errors.process import DataDirUnusable
-from chowder_local.core.secrets import write_private
 
 if TYPE_CHECKING:
     from pathlib import Path

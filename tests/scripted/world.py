@@ -111,7 +111,7 @@ class World(Composition):
     async def placed(self, status: InstanceStatus, number: int = 1, **fields: Any) -> Instance:
         """A row as an earlier life of the server may have left it."""
         earlier: dict[str, Any] = {
-            "born_at": self.clock.now,
+            "first_ready_at": self.clock.now,
             "gateway_url": self.engine.gateway_url,
             "organization_id": self.organization_id,
             "name": "Ada",

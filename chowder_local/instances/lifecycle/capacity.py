@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from chowder_local.instances.lifecycle.eviction import Eviction
     from chowder_local.instances.warm_pool.sandboxes import WarmSandboxes
     from chowder_local.store.instances import InstanceQueries
-    from chowder_local.store.spares import SpareQueries
+    from chowder_local.store.warm_sandboxes import WarmSandboxQueries
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ class Capacity:
         engine: Engine,
         instances: InstanceQueries,
         warm_sandboxes: WarmSandboxes,
-        warm_queries: SpareQueries,
+        warm_queries: WarmSandboxQueries,
         eviction: Eviction,
         max_running: int | None,
     ) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from chowder_local.accounts.organizations import Organizations
-    from chowder_local.core.domain import OrganizationId, Spare
+    from chowder_local.core.domain import OrganizationId, WarmSandbox
     from chowder_local.instances.configuration.validator import ConfigValidator
     from chowder_local.instances.warm_pool.allocation import Allocation
     from chowder_local.store.instances import InstanceQueries
@@ -83,10 +83,10 @@ class InstanceCreation:
 
         async def write(
             fingerprint: str | None, booting_id: SandboxId | None
-        ) -> tuple[Instance, Spare | None]:
+        ) -> tuple[Instance, WarmSandbox | None]:
             return await self._instances.add(instance, limit, fingerprint, booting_id)
 
-        request_context.of_instance(instance.id)
+        request_context.set_instance(instance.id)
         return await self._allocation.claim_or_boot(instance, write)
 
 

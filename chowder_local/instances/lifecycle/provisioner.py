@@ -20,7 +20,7 @@ from chowder_local.core.fault_injection import FaultKind
 from chowder_local.core.tasks import contained
 
 if TYPE_CHECKING:
-    from chowder_local.core.domain import Instance, InstanceId, OrganizationId, Spare
+    from chowder_local.core.domain import Instance, InstanceId, OrganizationId, WarmSandbox
     from chowder_local.core.fault_injection import FaultDraft, Faults
     from chowder_local.instances.lifecycle.sandbox_boot import SandboxBoot
     from chowder_local.instances.lifecycle.sandbox_control import SandboxControl
@@ -58,7 +58,7 @@ class Provisioner:
         self._in_progress: dict[InstanceId, asyncio.Task[None]] = {}
         self._not_before_s: dict[InstanceId, float] = {}
 
-    def begin(self, instance: Instance, warm_sandbox: Spare | None = None) -> None:
+    def begin(self, instance: Instance, warm_sandbox: WarmSandbox | None = None) -> None:
         """Boots an instance that is `provisioning`, unless that is in progress.
 
         With a warm sandbox that it has claimed, it need not be booted, only woken.
@@ -68,7 +68,7 @@ class Provisioner:
             return
         self._not_before_s.pop(instance.id, None)
         fault = None
-        if self._faults.are_set and instance.born_at is None:
+        if self._faults.are_set and instance.first_ready_at is None:
             fault = self._faults.take(instance.organization_id, _is_of_boots, instance.id)
         work = self._contained(instance, warm_sandbox, fault)
         task = self._group.create_task(work, name=f"boot {instance.id}")
@@ -99,7 +99,7 @@ class Provisioner:
         self._not_before_s.pop(instance_id, None)
 
     async def _contained(
-        self, instance: Instance, warm_sandbox: Spare | None, fault: FaultDraft | None
+        self, instance: Instance, warm_sandbox: WarmSandbox | None, fault: FaultDraft | None
     ) -> None:
         # If what has come of it cannot even be written, the reconciler begins again.
         with contained(f"instance {instance.id}: its boot"):
@@ -110,9 +110,9 @@ class Provisioner:
                     await self._warm_sandboxes.forget(warm_sandbox.sandbox_id)
 
     async def _provision(
-        self, instance: Instance, warm_sandbox: Spare | None, fault: FaultDraft | None
+        self, instance: Instance, warm_sandbox: WarmSandbox | None, fault: FaultDraft | None
     ) -> None:
-        request_context.of_instance(instance.id)
+        request_context.set_instance(instance.id)
         log.info("instance %s: booting sandbox %s", instance.id, instance.sandbox_id)
         try:
             if fault is not None:
@@ -140,7 +140,7 @@ class Provisioner:
         else:
             await self._transitions.to_running(instance, gateway_url)
 
-    async def _gateway_url(self, instance: Instance, warm_sandbox: Spare | None) -> str:
+    async def _gateway_url(self, instance: Instance, warm_sandbox: WarmSandbox | None) -> str:
         """The address of its gateway, once it is all that it is to be. Raises ChowderError."""
         gateway_url = None
         if warm_sandbox is not None:
@@ -163,7 +163,7 @@ class Provisioner:
             await self._sandbox_boot.fail(instance, fault.detail)
 
     async def _put_off(self, instance: Instance, reason: str) -> None:
-        if instance.born_at is None:
+        if instance.first_ready_at is None:
             # Nobody was promised anything yet; whoever asked for it may ask again.
             await self._transitions.to_error(instance, reason)
         else:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from chowder_local.instances.lifecycle.healing import Healing
     from chowder_local.instances.snapshots.service import Snapshots
     from chowder_local.store.instances import InstanceQueries
-    from chowder_local.store.spares import SpareQueries
+    from chowder_local.store.warm_sandboxes import WarmSandboxQueries
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class Reconciler:
         self,
         *,
         instances: InstanceQueries,
-        warm_queries: SpareQueries,
+        warm_queries: WarmSandboxQueries,
         engine: Engine,
         healing: Healing,
         eviction: Eviction,
@@ -86,7 +86,9 @@ class Reconciler:
         warm = {each.sandbox_id for each in await self._warm_queries.all()}
         owners = await self._instances.owners(found)
         owned = {each.sandbox_id for each in owners} | await self._instances.owned(volumes)
-        rows = {each.id: each for each in [*owners, *await self._instances.awake()]}
+        rows = {
+            each.id: each for each in [*owners, *await self._instances.running_or_provisioning()]
+        }
         for instance in rows.values():
             sandbox = found.get(instance.sandbox_id)
             with request_context.for_instance(instance.id), _by_itself(instance.sandbox_id):

@@ -53,7 +53,7 @@ class SandboxBoot:
         origin = await self._snapshots.origin(instance)
         async with self._capacity.reserve(instance.sandbox_id), self._queue.turn(instance):
             content = dict(files or {})
-            if instance.born_at is None:
+            if instance.first_ready_at is None:
                 config = await self._initial_configs.first(instance, origin)
                 content[agent_config.CONFIG_FILE] = config
                 await self._engine.remove(instance.sandbox_id)

@@ -86,7 +86,9 @@ class SandboxControl:
     async def lift_all(self) -> None:
         """Ends what stops have left during which the server died."""
         running = [
-            each for each in await self._instances.awake() if each.status is InstanceStatus.RUNNING
+            each
+            for each in await self._instances.running_or_provisioning()
+            if each.status is InstanceStatus.RUNNING
         ]
         await asyncio.gather(*(self._lift_contained(each) for each in running))
 

@@ -51,7 +51,7 @@ class DiskWatch:
 
     async def look(self) -> None:
         """One look at everything that runs."""
-        for instance in await self._instances.awake():
+        for instance in await self._instances.running_or_provisioning():
             if instance.status is not InstanceStatus.RUNNING:
                 continue
             # One that cannot be looked at stands in no other's way.

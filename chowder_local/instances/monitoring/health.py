@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from chowder_local.instances.lifecycle.provisioner import Provisioner
     from chowder_local.instances.warm_pool.pool import WarmPool
     from chowder_local.store.instances import InstanceQueries
-    from chowder_local.store.spares import SpareQueries
+    from chowder_local.store.warm_sandboxes import WarmSandboxQueries
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Health:
         facts: ServerFacts,
         engine: Engine,
         instances: InstanceQueries,
-        warm_queries: SpareQueries,
+        warm_queries: WarmSandboxQueries,
         pool: WarmPool,
         provisioner: Provisioner,
         boot_queue: BootQueue,

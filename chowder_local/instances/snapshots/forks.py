@@ -66,7 +66,7 @@ class Forks:
             model_provider=snapshot.model_provider,
             openclaw_config=snapshot.content.get("overrides"),
             egress=snapshot.egress,
-            seed_snapshot_id=snapshot.id,
+            origin_snapshot_id=snapshot.id,
         )
         self._events.publish(
             EventType.INSTANCE_FORKED,

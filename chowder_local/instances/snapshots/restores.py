@@ -11,7 +11,7 @@ from chowder_local.instances.lifecycle.creation import new_sandbox_id
 from chowder_local.instances.snapshots.service import TAKABLE
 
 if TYPE_CHECKING:
-    from chowder_local.core.domain import Instance, OrganizationId, SandboxId, Snapshot, Spare
+    from chowder_local.core.domain import Instance, OrganizationId, SandboxId, Snapshot, WarmSandbox
     from chowder_local.core.events import Events
     from chowder_local.instances.directory import InstanceDirectory
     from chowder_local.instances.lifecycle.locks import InstanceLocks
@@ -72,7 +72,7 @@ class Restores:
     async def _replaced(self, former: Instance, snapshot: Snapshot) -> Instance:
         async def write(
             fingerprint: str | None, booting_id: SandboxId | None
-        ) -> tuple[Instance, Spare | None]:
+        ) -> tuple[Instance, WarmSandbox | None]:
             replaced = await self._transitions.replace_sandbox(
                 former,
                 new_sandbox_id(),
@@ -80,7 +80,7 @@ class Restores:
                 booting_id,
                 openclaw_config=snapshot.content.get("overrides"),
                 model_provider=snapshot.model_provider,
-                seed_snapshot_id=snapshot.id,
+                origin_snapshot_id=snapshot.id,
             )
             if replaced is None:
                 current = await self._directory.current(former)

@@ -187,11 +187,11 @@ class Snapshots:
 
         Waits until it is copied. Raises OriginMissing if that has come to nothing.
         """
-        if instance.born_at is not None or instance.seed_snapshot_id is None:
+        if instance.first_ready_at is not None or instance.origin_snapshot_id is None:
             return None
-        if (copying := self._copying.get(instance.seed_snapshot_id)) is not None:
+        if (copying := self._copying.get(instance.origin_snapshot_id)) is not None:
             await copying.ended.wait()
-        snapshot = await self._queries.get(instance.seed_snapshot_id)
+        snapshot = await self._queries.get(instance.origin_snapshot_id)
         if snapshot is None or not snapshot.is_whole:
             raise OriginMissing
         config = snapshot.content.get("config")
@@ -206,17 +206,17 @@ class Snapshots:
         Waits until that has begun: a thread that waits for one which waits for a thread would
         wait for ever. What is given raises SandboxMissing if the copy comes to nothing.
         """
-        if instance.seed_snapshot_id is None:
+        if instance.origin_snapshot_id is None:
             raise SandboxMissing("There is nothing that the agent could be made of.")
-        if (copying := self._copying.get(instance.seed_snapshot_id)) is not None:
+        if (copying := self._copying.get(instance.origin_snapshot_id)) is not None:
             await copying.begun.wait()
-        return self.archives.chunks(instance.seed_snapshot_id)
+        return self.archives.chunks(instance.origin_snapshot_id)
 
     async def restore_conversations(self, instance: Instance) -> None:
         """Gives an instance that was just made of a snapshot the names of its conversations."""
-        if instance.born_at is not None or instance.seed_snapshot_id is None:
+        if instance.first_ready_at is not None or instance.origin_snapshot_id is None:
             return
-        snapshot = await self._queries.get(instance.seed_snapshot_id)
+        snapshot = await self._queries.get(instance.origin_snapshot_id)
         await self._conversations.write(instance.id, {} if snapshot is None else snapshot.content)
 
     async def settle(self) -> None:
@@ -253,7 +253,7 @@ class Snapshots:
             instance = await self._instances.get(seen.id)
             if instance is None:
                 raise InstanceNotFound
-            if instance.status not in TAKABLE or instance.born_at is None:
+            if instance.status not in TAKABLE or instance.first_ready_at is None:
                 raise InstanceStateWrong(instance.status, "running or stopped")
             overrides = instance.openclaw_config
             snapshot = Snapshot(

@@ -8,12 +8,12 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from chowder_local.accounts.organizations import Organizations
-    from chowder_local.core.domain import Instance, SandboxId, Spare
+    from chowder_local.core.domain import Instance, SandboxId, WarmSandbox
     from chowder_local.instances.lifecycle.egress import EgressRule
     from chowder_local.instances.lifecycle.provisioner import Provisioner
     from chowder_local.instances.warm_pool.pool import WarmPool
 
-    Write = Callable[[str | None, SandboxId | None], Awaitable[tuple[Instance, Spare | None]]]
+    Write = Callable[[str | None, SandboxId | None], Awaitable[tuple[Instance, WarmSandbox | None]]]
     """Writes the row in one transaction with the claim. It gets the fingerprint of a warm sandbox
     that fits, and the one that boots just now; it gives the instance and what it has claimed."""
 

@@ -48,7 +48,7 @@ class Hydration:
         `when_booted` gives the gateway's address of a sandbox that still boots. What the instance
         is made of may still be copied. Raises ChowderError.
         """
-        if instance.seed_snapshot_id is None:
+        if instance.origin_snapshot_id is None:
             return self._initial_configs.patch_of_blank(instance, None)
         async with self._state_transfers.into(instance.sandbox_id) as transfer:
             await transfer.unpack(await self._snapshots.chunks(instance))

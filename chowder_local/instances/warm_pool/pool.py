@@ -13,11 +13,11 @@ from chowder_local.core.tasks import contained
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
 
-    from chowder_local.core.domain import SandboxId, Spare
+    from chowder_local.core.domain import SandboxId, WarmSandbox
     from chowder_local.instances.lifecycle.capacity import Capacity
     from chowder_local.instances.lifecycle.provisioner import Provisioner
     from chowder_local.instances.warm_pool.sandboxes import WarmSandboxes
-    from chowder_local.store.spares import SpareQueries
+    from chowder_local.store.warm_sandboxes import WarmSandboxQueries
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ class WarmPool:
         *,
         size: int,
         warm_sandboxes: WarmSandboxes,
-        queries: SpareQueries,
+        queries: WarmSandboxQueries,
         provisioner: Provisioner,
         capacity: Capacity,
     ) -> None:
@@ -90,7 +90,7 @@ class WarmPool:
             return False
         return await self._make()
 
-    async def _is_kept(self, warm: Spare) -> bool:
+    async def _is_kept(self, warm: WarmSandbox) -> bool:
         """Whether it is fit; one that is not is discarded."""
         # This is the only place that makes them: one without an address was left by a crash.
         with _by_itself(warm):
@@ -116,6 +116,6 @@ class WarmPool:
         return min(LOOK_INTERVAL_S * 2.0 ** min(self._failures, 10), LONGEST_PAUSE_S)
 
 
-def _by_itself(warm: Spare) -> AbstractContextManager[None]:
+def _by_itself(warm: WarmSandbox) -> AbstractContextManager[None]:
     """Lets one that cannot be dealt with stand in no other's way."""
     return contained(f"warm sandbox {warm.sandbox_id}: looking after it")

@@ -9,7 +9,7 @@ import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from chowder_local.core.domain import SandboxId, SandboxSpec, SandboxState, Spare
+from chowder_local.core.domain import SandboxId, SandboxSpec, SandboxState, WarmSandbox
 from chowder_local.core.errors import ChowderError
 from chowder_local.core.errors.agents import GatewayUnavailable
 from chowder_local.core.tasks import contained, together
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from chowder_local.instances.warm_pool.hydration import Hydration
     from chowder_local.openclaw.gateway import Gateway
     from chowder_local.openclaw.warmup import WarmUp
-    from chowder_local.store.spares import SpareQueries
+    from chowder_local.store.warm_sandboxes import WarmSandboxQueries
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ class WarmSandboxes:
     def __init__(
         self,
         *,
-        queries: SpareQueries,
+        queries: WarmSandboxQueries,
         engine: Engine,
         readiness: Readiness,
         initial_configs: InitialConfigs,
@@ -121,7 +121,7 @@ class WarmSandboxes:
         """
         sandbox_id = SandboxId(f"chowder-{secrets.token_hex(6)}")
         # The row first: should we die on the way, it tells that the sandbox is nobody's.
-        await self._queries.add(Spare(sandbox_id, self.fingerprint, self._clock()))
+        await self._queries.add(WarmSandbox(sandbox_id, self.fingerprint, self._clock()))
         if (url := await self._booted(sandbox_id)) is None:
             return
         model = ModelRoute(BLANK_PROVIDER, DEFAULT_MODELS[BLANK_PROVIDER]).openclaw_model
@@ -169,9 +169,9 @@ class WarmSandboxes:
             raise failure
         return url
 
-    async def is_fit(self, warm: Spare) -> bool:
+    async def is_fit(self, warm: WarmSandbox) -> bool:
         """Whether it would be as good as a sandbox made now."""
-        if warm.gateway_url is None or warm.likeness != self.fingerprint:
+        if warm.gateway_url is None or warm.fingerprint != self.fingerprint:
             return False
         state = (await self._engine.inspect(warm.sandbox_id)).state
         if state is SandboxState.RUNNING:
@@ -193,7 +193,7 @@ class WarmSandboxes:
                 await self._engine.pause(sandbox_id)
             self._awake_since.pop(sandbox_id, None)
 
-    async def discard(self, warm: Spare) -> bool:
+    async def discard(self, warm: WarmSandbox) -> bool:
         """Destroys one; False if an instance was quicker."""
         if not await self._queries.drop(warm.sandbox_id):
             return False
@@ -207,7 +207,7 @@ class WarmSandboxes:
         self._awake_since.pop(sandbox_id, None)
         await self._hydration.forget(sandbox_id)
 
-    async def wake(self, instance: Instance, warm: Spare) -> str:
+    async def wake(self, instance: Instance, warm: WarmSandbox) -> str:
         """Turns one into the sandbox of an instance that has claimed it.
 
         What that is to be like, if not blank, may still be copied.
@@ -218,7 +218,7 @@ class WarmSandboxes:
         finally:
             await self._hydration.forget(warm.sandbox_id)
 
-    async def _woken(self, instance: Instance, warm: Spare) -> str:
+    async def _woken(self, instance: Instance, warm: WarmSandbox) -> str:
         if (url := warm.gateway_url) is None:
             booting = await self._handed_over(warm.sandbox_id)
             # Not at once: what takes another boot need not wait for this one.

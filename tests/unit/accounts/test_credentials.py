@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chowder_local.accounts.credentials import ModelCredentials
-from chowder_local.accounts.model_keys import ModelKeys
+from chowder_local.accounts.credentials import ModelCredentials, ModelKeys
 from chowder_local.core.domain import (
     OFFLINE_KEY,
     Instance,
@@ -16,7 +15,7 @@ from chowder_local.core.domain import (
     ModelProvider,
     OrganizationId,
     SandboxId,
-    Spare,
+    WarmSandbox,
 )
 from chowder_local.core.errors.upstream import RelayTokenInvalid
 from chowder_local.core.model_endpoints import Endpoint
@@ -91,7 +90,7 @@ async def test_a_terminated_instances_sandbox_is_lent_nothing(
 async def test_a_spare_is_lent_the_offline_model_until_it_is_dropped(
     accounts: Any, resolver: CredentialResolver
 ) -> None:
-    spare = Spare(SandboxId("chowder-9"), "alike", accounts.clock())
+    spare = WarmSandbox(SandboxId("chowder-9"), "alike", accounts.clock())
     token = accounts.box.relay_token(spare.sandbox_id)
     await accounts.spares.add(spare)
     assert await resolver.lend(token, OPENAI) == Credential(

@@ -73,7 +73,7 @@ async def test_a_gateway_is_told_for_which_request_it_works() -> None:
                 await answer.read()
 
         async def ask_for_a_request() -> None:
-            request_context.of_request("my-id")
+            request_context.set_request("my-id")
             await ask()
 
         await asyncio.create_task(ask_for_a_request())

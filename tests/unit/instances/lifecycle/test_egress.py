@@ -177,7 +177,7 @@ async def test_spares_are_made_as_the_servers_setting_has_it_and_fit_no_other(
     async with open_world(tmp_path / "open", warm_pool_size=1) as opened:
         # It has the same engine and the same first configuration.
         await opened.warm_queries.add(spare)
-        assert spare.likeness != opened.pool.fingerprint
+        assert spare.fingerprint != opened.pool.fingerprint
         instance = await opened.created()
         assert instance.sandbox_id != spare.sandbox_id
         assert found(opened, instance) is ON

@@ -289,7 +289,7 @@ async def test_one_agents_deaths_are_not_held_against_another(world: World) -> N
 async def test_an_agent_that_comes_back_remembers_when_it_was_born(world: World) -> None:
     instance = await world.created()
     world.clock.advance(60)
-    assert (await died(world, instance)).born_at == instance.born_at
+    assert (await died(world, instance)).first_ready_at == instance.first_ready_at
 
 
 # The engine itself

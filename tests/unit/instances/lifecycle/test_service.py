@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chowder_local.accounts.credentials import ModelCredentials
-from chowder_local.accounts.model_keys import ModelKeys
+from chowder_local.accounts.credentials import ModelCredentials, ModelKeys
 from chowder_local.core.domain import (
     Caller,
     Instance,

@@ -131,9 +131,9 @@ async def test_a_fork_that_a_crash_interrupted_is_made_at_the_next_start(world: 
     await world.snapshot_queries.release(snapshot.id)
     fork = await world.placed(
         InstanceStatus.PROVISIONING,
-        born_at=None,
+        first_ready_at=None,
         gateway_url=None,
-        seed_snapshot_id=snapshot.id,
+        origin_snapshot_id=snapshot.id,
     )
     await world.reconciler.agree()
     assert (await world.settled(fork)).status is RUNNING
@@ -204,9 +204,9 @@ async def test_a_fork_whose_copy_a_crash_has_ended_was_never_there(world: World)
     original = await agent(world)
     unborn = await world.placed(
         InstanceStatus.PROVISIONING,
-        born_at=None,
+        first_ready_at=None,
         gateway_url=None,
-        seed_snapshot_id=SnapshotId("unfinished"),
+        origin_snapshot_id=SnapshotId("unfinished"),
     )
     world.engine.put(unborn.sandbox_id, SandboxState.RUNNING)
     await world.reconciler.agree()

@@ -15,7 +15,7 @@ from chowder_local.core.domain import (
     InstanceStatus,
     ModelProvider,
     SandboxState,
-    Spare,
+    WarmSandbox,
 )
 from chowder_local.core.errors.sandboxes import EngineUnavailable
 from chowder_local.core.fault_injection import FaultDraft, FaultKind
@@ -51,7 +51,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         yield world
 
 
-async def full(world: World) -> list[Spare]:
+async def full(world: World) -> list[WarmSandbox]:
     """The spares once there is nothing more to do."""
     while await world.pool.settle():
         pass
@@ -347,7 +347,7 @@ async def unhurried(tmp_path: Path) -> AsyncIterator[World]:
         yield world
 
 
-def states(world: World, spares: list[Spare]) -> set[SandboxState]:
+def states(world: World, spares: list[WarmSandbox]) -> set[SandboxState]:
     return {world.engine.state(each.sandbox_id) for each in spares}
 
 
