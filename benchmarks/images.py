@@ -9,14 +9,14 @@ from docker.errors import ImageNotFound
 
 from benchmarks.waiting import NotMeasured
 from chowder_local.core.settings import Settings
-from chowder_local.engine.builds import (
+from chowder_local.engine.build_command import (
     build_command,
     command_env,
     lines_that_matter,
     readable,
+    run_command,
     trusted_bundle,
 )
-from chowder_local.engine.commands import run_command
 from chowder_local.engine.connection import find_engine
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from docker.errors import APIError
 
 from chowder_local.core.domain import GATEWAY_PORT, Egress, SandboxState
 from chowder_local.core.errors.sandboxes import EgressUnavailable, EngineUnavailable
+from chowder_local.engine.container_exec import run_exec, run_privileged
 from chowder_local.engine.networks import JOINED_MARK
-from chowder_local.engine.privileged_exec import run_rooted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,7 +63,7 @@ def confine(
     arguments = [network.relay_address, str(relay_port), str(GATEWAY_PORT), MARK]
     if not is_closed and network.addresses is not None:
         arguments.append(network.addresses[0])
-    is_done, said = run_rooted(client, container, "confine.py", *arguments)
+    is_done, said = run_privileged(client, container, "confine.py", *arguments)
     if is_done:
         return
     words = (said.splitlines() or ["it does not say why"])[-1]
@@ -118,12 +118,11 @@ class Confined:
 
     def _is_marked(self, container_id: str) -> bool:
         try:
-            made = self._client.api.exec_create(container_id, ["test", "-e", MARK])
-            self._client.api.exec_start(made["Id"])
-            return bool(self._client.api.exec_inspect(made["Id"])["ExitCode"] == 0)
+            is_marked, _ = run_exec(self._client, container_id, ["test", "-e", MARK])
         except APIError:
             # It has ended meanwhile, which is for the next look to find.
             return True
+        return is_marked
 
 
 def _must_be(info: SandboxInfo, told: dict[str, Any]) -> bool:

@@ -9,8 +9,9 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import chowder_local
+from chowder_local.engine.connection import engine_client
 from chowder_local.engine.image_recipe import digest_of, recipe_dir
-from chowder_local.engine.images import LABEL, build_folder, engine_of
+from chowder_local.engine.images import LABEL, REFUSAL, build_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -30,7 +31,7 @@ def server_tag() -> str:
 
 def is_current(settings: Settings, env: Mapping[str, str]) -> bool:
     """Whether the engine's image of this version is of this very code. Raises EngineUnavailable."""
-    with _context() as folder, engine_of(env) as (client, _):
+    with _context() as folder, engine_client(env, REFUSAL) as (client, _):
         found = client.images.list(name=server_tag())
         wanted = digest_of(folder, settings.base_image)
         return any(image.labels.get(RECIPE_LABEL) == wanted for image in found)
@@ -66,7 +67,7 @@ def build_server(
             words="The server image",
             no_cache=no_cache,
         )
-    with engine_of(env) as (client, _):
+    with engine_client(env, REFUSAL) as (client, _):
         client.images.prune({"dangling": True, "label": f"{LABEL}=server"})
     return tag
 

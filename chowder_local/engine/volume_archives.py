@@ -1,14 +1,16 @@
-"""Archives of what is on sandboxes' volumes, as the engine makes them."""
+"""Archives of sandboxes' volumes, and single files of containers, as the engine makes them."""
 
 from __future__ import annotations
 
+import io
+import tarfile
 from typing import TYPE_CHECKING, TypeVar
 
+from docker.errors import NotFound
 from docker.types import Mount
 
 from chowder_local.core.errors.sandboxes import EngineUnavailable, SandboxMissing
-from chowder_local.engine import labels
-from chowder_local.engine.error_translation import in_words
+from chowder_local.engine.error_translation import translated_errors
 from chowder_local.engine.specs import AGENT_UID, HOME
 from chowder_local.engine.threads import ensure_awaited
 
@@ -16,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    import docker
     from docker.models.containers import Container
 
     from chowder_local.core.domain import SandboxId
@@ -57,8 +58,7 @@ def put_home(container: Container, archive: Path) -> None:
 
 
 def rework_home(
-    client: docker.DockerClient,
-    store_id: str,
+    own: OwnedResources,
     image: str,
     program: str,
     source: Path,
@@ -68,12 +68,10 @@ def rework_home(
 
     Blocking; raises EngineUnavailable if the program fails.
     """
-    container = client.containers.create(
+    with own.passing_container(
         image,
         ["-I", "-S", "-c", program, HOME],
         entrypoint="/usr/bin/python3",
-        labels=labels.store_labels(store_id),
-        network_mode="none",
         user=f"{AGENT_UID}:{AGENT_UID}",
         cap_drop=["ALL"],
         security_opt=["no-new-privileges"],
@@ -81,8 +79,7 @@ def rework_home(
         mem_limit="1g",
         pids_limit=64,
         mounts=[Mount(HOME, None, type="volume")],
-    )
-    try:
+    ) as container:
         ensure_awaited()
         put_home(container, source)
         ensure_awaited()
@@ -91,13 +88,34 @@ def rework_home(
             said = container.logs(tail=1).decode(errors="replace").strip()
             raise EngineUnavailable(f"A home could not be reworked: {said or 'it says nothing'}.")
         return work(_archive(container))
-    finally:
-        container.remove(force=True, v=True)
+
+
+def file_of_image(own: OwnedResources, image: str, path: str) -> bytes | None:
+    """A file of an image; None if it has no such file. Blocking; raises the SDK's errors."""
+    # Never started: an engine shows a file of a container only.
+    with own.passing_container(image, ["true"]) as container:
+        return file_of_container(container, path)
+
+
+def file_of_container(container: Container, path: str) -> bytes | None:
+    """A file of a container, which need not run; None if it has no such file."""
+    try:
+        return only_file(b"".join(container.get_archive(path)[0]))
+    except NotFound:
+        return None
+
+
+def only_file(content: bytes) -> bytes | None:
+    """What is in a tar of one file; None if it is of something else (pure)."""
+    with tarfile.open(fileobj=io.BytesIO(content)) as tar:
+        entry = tar.next()
+        file = None if entry is None or not entry.isfile() else tar.extractfile(entry)
+        return None if file is None else file.read()
 
 
 def _archive(container: Container) -> Iterator[bytes]:
-    # In words here: to whoever takes the chunks, a broken connection would look like a full disk.
-    with in_words("copy a home"):
+    # Translated here: to whoever takes the chunks, a broken connection would look like a full disk.
+    with translated_errors("copy a home"):
         for chunk in container.get_archive(HOME, chunk_size=CHUNK_BYTES)[0]:
             ensure_awaited()
             yield chunk

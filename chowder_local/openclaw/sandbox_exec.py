@@ -31,14 +31,8 @@ class Process(Protocol):
     async def write(self, chunk: bytes) -> None:
         """Puts bytes into its standard input; waits while it does not read them."""
 
-    async def close_input(self) -> None:
-        """Ends its standard input."""
-
     async def read(self) -> bytes:
         """The next bytes of its standard output; empty when it has ended."""
-
-    async def exit_code(self) -> int | None:
-        """How it ended; None if it has not. Only to be asked after `read` gave the end."""
 
     @property
     def complaint(self) -> str:

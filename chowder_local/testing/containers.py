@@ -16,7 +16,7 @@ from chowder_local.engine import server_container
 from chowder_local.engine.connection import EngineAddress
 from chowder_local.engine.images import is_there
 from chowder_local.engine.server_image import build_server, is_current, server_tag
-from chowder_local.engine.sweep import sweep
+from chowder_local.engine.store_resources import sweep
 
 try:
     from testcontainers.core.config import ConnectionMode, testcontainers_config

@@ -22,7 +22,7 @@ from chowder_local.engine.networks import (
     place_of_server,
     remake_networks,
 )
-from chowder_local.engine.sweep import remove_store
+from chowder_local.engine.store_resources import remove_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -22,7 +22,7 @@ from chowder_local.engine.connection import find_engine, open_client
 from chowder_local.engine.docker import DockerEngine
 from chowder_local.engine.labels import store_filter
 from chowder_local.engine.specs import Limits
-from chowder_local.engine.sweep import remove_store
+from chowder_local.engine.store_resources import remove_store
 from chowder_local.openclaw.home.sanitize import cleaned
 from tests.e2e.quick_image import quick_image
 from tests.scripted.homes import contents

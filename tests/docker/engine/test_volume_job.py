@@ -19,7 +19,7 @@ from chowder_local.engine.docker import DockerEngine
 from chowder_local.engine.image_recipe import expected_tag
 from chowder_local.engine.labels import SANDBOX, sandbox_labels, store_filter, store_labels
 from chowder_local.engine.networks import SandboxNetwork, SandboxNetworks
-from chowder_local.engine.specs import HOME, STATE_DIR, Limits, Surroundings
+from chowder_local.engine.specs import HOME, STATE_DIR, Limits, SandboxTemplate
 from chowder_local.openclaw.session_keys import MAIN_KEY
 from chowder_local.openclaw.transcripts import reader
 from chowder_local.openclaw.transcripts.reader import Transcripts
@@ -93,7 +93,7 @@ async def engine() -> AsyncIterator[DockerEngine]:
         find_engine(os.environ), STORE_ID, timeout_s=20, thread_count=2
     ) as engine:
         # Without the networks that a server makes: what runs beside a sandbox is in none.
-        engine._around = Surroundings(
+        engine._prepared = SandboxTemplate(
             STORE_ID, IMAGE, SandboxNetworks(nowhere, nowhere), Limits(1024, 2.0, 128)
         )
         yield engine

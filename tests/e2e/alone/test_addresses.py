@@ -15,7 +15,7 @@ from docker.errors import NotFound
 from chowder_local.engine.connection import find_engine, open_client
 from chowder_local.engine.labels import store_labels
 from chowder_local.engine.networks import OWN_POOL, ensure_networks
-from chowder_local.engine.sweep import remove_store
+from chowder_local.engine.store_resources import remove_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -128,7 +128,7 @@ def test_what_is_not_kept_from_its_neighbours_does_not_run(monkeypatch: pytest.M
         asked.append(words[2:])
         return False, "Traceback\nOSError: the kernel does not take the rules"
 
-    monkeypatch.setattr("chowder_local.engine.confinement.run_rooted", refused)
+    monkeypatch.setattr("chowder_local.engine.confinement.run_privileged", refused)
     place = SandboxNetwork("n", "172.22.255.254", "172.22.255.254", ("172.22.0.0/16", "172.22.0.1"))
     networks = SandboxNetworks(place, place, joined_by="c0ffee")
     nothing: Any = None

@@ -48,4 +48,4 @@ def test_those_that_are_gone_are_left_out() -> None:
     client = cast("docker.DockerClient", SimpleNamespace(api=SimpleNamespace(stats=stats)))
     own = cast("OwnedResources", SimpleNamespace(find=find))
     ids = [SandboxId(each) for each in ("gone", "going", "there")]
-    assert [each for each, _ in usage_of(client, own, ids)] == ["there"]
+    assert list(usage_of(client, own, ids)) == ["there"]

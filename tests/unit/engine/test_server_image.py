@@ -27,14 +27,14 @@ def images(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     )
 
     class Engine:
-        def __init__(self, _: Any) -> None: ...
+        def __init__(self, *_: Any) -> None: ...
 
         def __enter__(self) -> tuple[Any, None]:
             return client, None
 
         def __exit__(self, *_: object) -> None: ...
 
-    monkeypatch.setattr(module, "engine_of", Engine)
+    monkeypatch.setattr(module, "engine_client", Engine)
     return found
 
 

@@ -68,14 +68,8 @@ class Liar:
     async def write(self, chunk: bytes) -> None:
         self.written += chunk
 
-    async def close_input(self) -> None:
-        raise AssertionError("the end of its input means that the client is gone")
-
     async def read(self) -> bytes:
         return self._said.pop(0) if self._said else b""
-
-    async def exit_code(self) -> int | None:
-        return 0
 
 
 def lied_to(*said: bytes, complaint: str = "") -> Files:

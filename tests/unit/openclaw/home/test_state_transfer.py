@@ -54,12 +54,6 @@ class Saying:
     async def write(self, chunk: bytes) -> None:
         pass
 
-    async def close_input(self) -> None:
-        pass
-
-    async def exit_code(self) -> int | None:
-        return None
-
     async def read(self) -> bytes:
         if not self.said:
             await asyncio.sleep(0)

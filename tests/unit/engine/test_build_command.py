@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from chowder_local.engine.builds import (
+from chowder_local.engine.build_command import (
     LONGEST_QUOTE,
     build_arguments,
     build_command,

@@ -1,19 +1,25 @@
-"""The `docker` command that builds the image: its arguments, and what its output says (pure)."""
+"""The `docker` command that builds an image: its arguments, its run, and what its output says."""
 
 from __future__ import annotations
 
 import re
+import subprocess
+import threading
+from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from chowder_local.core.errors.sandboxes import ImageBuildFailed
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from chowder_local.engine.connection import EngineAddress
 
 LONGEST_QUOTE = 12
 """Lines of a failed build that its error repeats."""
 
+_KEPT_LINES = 200
 _WIDTH = 100
 _STEP = re.compile(r"^#\d+ \[(?:\S+ +)?(\d+/\d+)\] (.*)$")
 _OUTPUT = re.compile(r"^#\d+ \d+\.\d+ (.*)$")
@@ -76,6 +82,51 @@ def trusted_bundle(chosen: Path | None, env: Mapping[str, str]) -> Path | None:
         return chosen
     named = (env.get("NODE_EXTRA_CA_CERTS"), env.get("SSL_CERT_FILE"))
     return next((Path(name) for name in named if name and Path(name).is_file()), None)
+
+
+def run_command(
+    command: Sequence[str],
+    env: Mapping[str, str],
+    on_line: Callable[[str], None],
+    *,
+    answer_within_s: float | None = None,
+) -> tuple[int, list[str]]:
+    """Runs a command to its end; its exit code and last lines.
+
+    It is killed if its first line does not come within `answer_within_s`.
+    """
+    try:
+        process = subprocess.Popen(  # noqa: S603 - our own command line
+            list(command),
+            env=dict(env),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        )
+    except FileNotFoundError:
+        raise ImageBuildFailed(
+            f"Building the image needs the {command[0]!r} command, which is not on the PATH. "
+            "It comes with Docker Desktop and Docker Engine (Debian: docker-cli, docker-buildx)."
+        ) from None
+    kept: deque[str] = deque(maxlen=_KEPT_LINES)
+    mute = threading.Timer(answer_within_s or 0, process.kill)
+    if answer_within_s is not None:
+        mute.start()
+    with process:
+        try:
+            for line in process.stdout or ():
+                mute.cancel()
+                kept.append(line.rstrip("\n"))
+                on_line(kept[-1])
+        except BaseException:
+            # Ctrl-C ends the build too, instead of leaving it to go on unseen.
+            process.terminate()
+            raise
+        finally:
+            mute.cancel()
+    return process.returncode, list(kept)
 
 
 def readable(line: str) -> str | None:
