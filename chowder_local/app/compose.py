@@ -37,6 +37,7 @@ from chowder_local.app.parts import (
 )
 from chowder_local.core.domain import RELAY_HOSTNAME
 from chowder_local.core.fault_injection import Faults
+from chowder_local.core.keyed_lock import KeyedLocks
 from chowder_local.core.metrics import Metrics
 from chowder_local.core.secrets import SecretBox
 from chowder_local.core.shutdown import Shutdown
@@ -63,7 +64,6 @@ from chowder_local.instances.lifecycle.capacity import Capacity
 from chowder_local.instances.lifecycle.drain import Drain
 from chowder_local.instances.lifecycle.egress import EgressChanges
 from chowder_local.instances.lifecycle.eviction import Eviction
-from chowder_local.instances.lifecycle.locks import InstanceLocks
 from chowder_local.instances.lifecycle.organization_reset import OrganizationReset
 from chowder_local.instances.lifecycle.provisioner import Provisioner
 from chowder_local.instances.lifecycle.readiness import Readiness
@@ -78,7 +78,6 @@ from chowder_local.instances.snapshots.service import Snapshots
 from chowder_local.instances.warm_pool.pool import Pool
 from chowder_local.instances.warm_pool.sandboxes import Spares
 from chowder_local.openclaw.channels import Channels
-from chowder_local.openclaw.config.locks import ConfigLocks
 from chowder_local.openclaw.control import Control
 from chowder_local.openclaw.files import Files
 from chowder_local.openclaw.gateway import open_gateways
@@ -215,11 +214,11 @@ async def _open(
     relay_url = f"http://{RELAY_HOSTNAME}:{relay_port}"
 
     gateway_of = partial(
-        gateway_at, await stack.enter_async_context(open_gateways()), box, ConfigLocks()
+        gateway_at, await stack.enter_async_context(open_gateways()), box, KeyedLocks()
     )
     group = await stack.enter_async_context(owned_tasks())
     readiness, locks = (
-        Readiness(engine, gateway_of, boot_timeout_s=settings.boot_timeout_s), InstanceLocks(),
+        Readiness(engine, gateway_of, boot_timeout_s=settings.boot_timeout_s), KeyedLocks(),
     )  # fmt: skip
     control, transcripts, initial_configs, eviction = (
         Control(engine, box.gateway_token), Transcripts(engine, engine.beside, STATE_DIR),

@@ -41,16 +41,15 @@ if TYPE_CHECKING:
 
     from chowder_local.accounts.dashboard_sessions import DashboardSessions
     from chowder_local.core.domain import ModelProvider, SandboxId
+    from chowder_local.core.keyed_lock import KeyedLocks
     from chowder_local.core.model_endpoints import Endpoint
     from chowder_local.core.settings import Settings
     from chowder_local.core.shutdown import Shutdown
     from chowder_local.engine.connection import EngineAddress
     from chowder_local.engine.engine_facts import EngineFacts
     from chowder_local.engine.networks import SandboxNetworks
-    from chowder_local.instances.lifecycle.locks import InstanceLocks
     from chowder_local.instances.monitoring.health import Health
     from chowder_local.instances.monitoring.usage_samples import UsageSamples
-    from chowder_local.openclaw.config.locks import ConfigLocks
     from chowder_local.relay.service import Relay
     from chowder_local.store.instances import InstanceQueries
     from chowder_local.store.meta import MetaQueries
@@ -104,7 +103,7 @@ def watch_disks(
     settings: Settings,
     instances: InstanceQueries,
     engine: DockerEngine,
-    locks: InstanceLocks,
+    locks: KeyedLocks,
     group: asyncio.TaskGroup,
 ) -> None:
     """Keeps an eye on the agents' disks, if there is a limit."""
@@ -180,10 +179,10 @@ def _relay_socket(host: str, known_port: int | None) -> socket.socket:
 
 
 def gateway_at(
-    forwarder: Forwarder, box: SecretBox, locks: ConfigLocks, sandbox_id: SandboxId, url: str
+    forwarder: Forwarder, box: SecretBox, locks: KeyedLocks, sandbox_id: SandboxId, url: str
 ) -> Gateway:
     """A sandbox's gateway, with its token."""
-    return Gateway(forwarder, url, box.gateway_token(sandbox_id), locks.lock_of(sandbox_id))
+    return Gateway(forwarder, url, box.gateway_token(sandbox_id), locks.holding(sandbox_id))
 
 
 def open_dashboard(

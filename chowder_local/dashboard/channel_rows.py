@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, Field
 
-from chowder_local.openclaw import untrusted_json
+from chowder_local.core import untrusted_json
 from chowder_local.openclaw.channel_table import ConnectionType, missing
 from chowder_local.openclaw.config.edits import HIDDEN
 

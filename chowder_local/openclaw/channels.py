@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from chowder_local.core import untrusted_json
 from chowder_local.core.errors.agents import (
     ChannelRefused,
     ChannelUnreachable,
@@ -18,7 +19,6 @@ from chowder_local.core.errors.agents import (
     RpcRefused,
 )
 from chowder_local.core.errors.requests import InputInvalid
-from chowder_local.openclaw import untrusted_json
 from chowder_local.openclaw.channel_table import CHANNELS, ConnectionType, missing, settings
 from chowder_local.openclaw.config.agent_config import merged, patch
 from chowder_local.openclaw.qr_login import QrLogins

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from chowder_local.core import untrusted_json
 from chowder_local.core.domain import GATEWAY_PORT
 from chowder_local.core.errors.agents import GatewayUnavailable, RpcRefused
-from chowder_local.openclaw import untrusted_json
 from chowder_local.openclaw.sandbox_exec import Program
 
 if TYPE_CHECKING:

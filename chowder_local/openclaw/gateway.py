@@ -14,7 +14,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from chowder_local.core import request_context
+from chowder_local.core import request_context, untrusted_json
 from chowder_local.core.errors.agents import (
     ConfigNotApplied,
     ConfigRefused,
@@ -25,7 +25,6 @@ from chowder_local.core.errors.agents import (
     RpcRefused,
 )
 from chowder_local.core.errors.upstream import StreamBroken, UpstreamFailed
-from chowder_local.openclaw import untrusted_json
 from chowder_local.openclaw.session_keys import MAIN_KEY, session_key
 from chowder_local.upstream.forward import Forwarder, open_client
 

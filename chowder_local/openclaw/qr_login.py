@@ -7,9 +7,9 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from chowder_local.core import untrusted_json
 from chowder_local.core.errors.agents import GatewayUnavailable, RpcRefused
 from chowder_local.core.tasks import contained
-from chowder_local.openclaw import untrusted_json
 
 if TYPE_CHECKING:
     from chowder_local.core.domain import SandboxId

@@ -8,8 +8,8 @@ from importlib import resources
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Protocol
 
+from chowder_local.core import untrusted_json
 from chowder_local.core.errors.agents import GatewayUnavailable
-from chowder_local.openclaw import untrusted_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from chowder_local.core import untrusted_json
 from chowder_local.core.errors.agents import (
     ClawHubUnavailable,
     GatewayUnavailable,
@@ -13,7 +14,6 @@ from chowder_local.core.errors.agents import (
     SkillNotFound,
     SkillRefused,
 )
-from chowder_local.openclaw import untrusted_json
 from chowder_local.openclaw.sandbox_exec import Program
 
 if TYPE_CHECKING:

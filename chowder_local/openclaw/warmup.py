@@ -6,8 +6,8 @@ import hashlib
 import secrets
 from typing import TYPE_CHECKING
 
+from chowder_local.core import untrusted_json
 from chowder_local.core.errors.agents import GatewayUnavailable
-from chowder_local.openclaw import untrusted_json
 from chowder_local.openclaw.sandbox_exec import Program, command
 from chowder_local.openclaw.session_keys import session_key
 

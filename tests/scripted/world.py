@@ -21,6 +21,7 @@ from chowder_local.core.domain import (
 )
 from chowder_local.core.events import Events
 from chowder_local.core.fault_injection import Faults
+from chowder_local.core.keyed_lock import KeyedLocks
 from chowder_local.core.metrics import Metrics
 from chowder_local.core.model_endpoints import Endpoint
 from chowder_local.core.secrets import SecretBox
@@ -39,7 +40,6 @@ from chowder_local.instances.lifecycle.capacity import Capacity
 from chowder_local.instances.lifecycle.drain import Drain
 from chowder_local.instances.lifecycle.egress import EgressChanges, EgressRule
 from chowder_local.instances.lifecycle.eviction import Eviction
-from chowder_local.instances.lifecycle.locks import InstanceLocks
 from chowder_local.instances.lifecycle.provisioner import Provisioner
 from chowder_local.instances.lifecycle.readiness import Readiness
 from chowder_local.instances.lifecycle.reconciler import Reconciler
@@ -53,7 +53,6 @@ from chowder_local.instances.warm_pool.pool import Pool
 from chowder_local.instances.warm_pool.sandboxes import Spares
 from chowder_local.openclaw.channels import Channels
 from chowder_local.openclaw.config.agent_config import CONFIG_FILE
-from chowder_local.openclaw.config.locks import ConfigLocks
 from chowder_local.openclaw.control import Control
 from chowder_local.openclaw.files import Files
 from chowder_local.openclaw.gateway import Gateway, open_gateways
@@ -133,8 +132,8 @@ class World:
     authentication: Authentication
     subscriptions: Subscriptions
     model_failures: FailureMarkers
-    locks: InstanceLocks
-    config_locks: ConfigLocks
+    locks: KeyedLocks
+    config_locks: KeyedLocks
     readiness: Readiness
     provisioner: Provisioner
     spares: Spares
@@ -253,17 +252,17 @@ async def open_world(
         organizations = Organizations(OrganizationQueries(database), box, clock)
         model_keys = ModelKeys(organizations, ENDPOINTS, OrganizationId("default"))
 
-        config_locks, vision_models = ConfigLocks(), VisionModels()
+        config_locks, vision_models = KeyedLocks(), VisionModels()
 
         def gateway_of(sandbox_id: SandboxId, url: str) -> Gateway:
             return Gateway(
-                forwarder, url, box.gateway_token(sandbox_id), config_locks.lock_of(sandbox_id)
+                forwarder, url, box.gateway_token(sandbox_id), config_locks.holding(sandbox_id)
             )
 
         programs, beside = ScriptedPrograms(dict(PROGRAMS)), ScriptedPrograms()
         control = Control(programs, box.gateway_token)
         readiness = Readiness(engine, gateway_of, boot_timeout_s=boot_timeout_s)
-        locks, failures, shutdown = InstanceLocks(), FailureMarkers(), Shutdown()
+        locks, failures, shutdown = KeyedLocks(), FailureMarkers(), Shutdown()
         spare_queries = SpareQueries(database, events)
         eviction = Eviction(instances, engine, locks, events)
         initial_configs = InitialConfigs(box, RELAY_URL)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from chowder_local.core import untrusted_json
 from chowder_local.core.errors.agents import GatewayUnavailable, RpcRefused
-from chowder_local.openclaw import untrusted_json
 from chowder_local.openclaw.config import agent_config
 from chowder_local.openclaw.config.edits import leaves, shown
 

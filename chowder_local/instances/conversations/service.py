@@ -10,6 +10,7 @@ from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from chowder_local.core import untrusted_json
 from chowder_local.core.domain import InstanceStatus
 from chowder_local.core.errors import ChowderError
 from chowder_local.core.errors.agents import (
@@ -23,9 +24,9 @@ from chowder_local.core.errors.agents import (
 )
 from chowder_local.core.errors.requests import InstanceStateWrong
 from chowder_local.instances.conversations.first_turn_lock import FirstTurnLocks
-from chowder_local.openclaw import untrusted_json
 from chowder_local.openclaw.responses import requests, response_normalizer
 from chowder_local.openclaw.responses.events import EventWriter
+from chowder_local.openclaw.responses.gateway_shapes import check_response
 from chowder_local.openclaw.responses.stream_errors import error_of
 from chowder_local.openclaw.session_keys import session_key
 
@@ -382,7 +383,7 @@ def _words(status: int, body: Mapping[str, Any]) -> str:
 def _json(body: bytes) -> dict[str, Any]:
     try:
         content = untrusted_json.read_object(body)
-        untrusted_json.check_response(content)
+        check_response(content)
     except ValueError:
         raise GatewayUnavailable("the sandbox answered with something else than JSON") from None
     return content

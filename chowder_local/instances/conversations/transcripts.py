@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from chowder_local.core.domain import Instance
-    from chowder_local.instances.lifecycle.locks import InstanceLocks
+    from chowder_local.core.keyed_lock import KeyedLocks
     from chowder_local.openclaw.transcripts.reader import KeptSession, Transcript, Transcripts
     from chowder_local.relay.session_watch import SessionWatch
     from chowder_local.store.instances import InstanceQueries
@@ -65,7 +65,7 @@ class ConversationReader:
         instances: InstanceQueries,
         sessions: SessionQueries,
         transcripts: Transcripts,
-        locks: InstanceLocks,
+        locks: KeyedLocks,
         watch: SessionWatch,
     ) -> None:
         self._instances = instances

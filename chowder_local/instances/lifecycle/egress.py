@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from chowder_local.core.domain import Instance, InstanceId, SandboxInfo
+    from chowder_local.core.keyed_lock import KeyedLocks
     from chowder_local.instances.lifecycle.drain import Drain
-    from chowder_local.instances.lifecycle.locks import InstanceLocks
     from chowder_local.instances.lifecycle.provisioner import Provisioner
     from chowder_local.store.instances import InstanceChanges, InstanceQueries
 
@@ -55,7 +55,7 @@ class EgressChanges:
         rule: EgressRule,
         instances: InstanceQueries,
         provisioner: Provisioner,
-        locks: InstanceLocks,
+        locks: KeyedLocks,
         drain: Drain,
         clock: Callable[[], datetime],
     ) -> None:

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
     from chowder_local.core.domain import Instance, InstanceId, SandboxId
     from chowder_local.core.events import Events
+    from chowder_local.core.keyed_lock import KeyedLocks
     from chowder_local.instances.engine_protocol import Engine
     from chowder_local.instances.lifecycle.drain import Drain
     from chowder_local.instances.lifecycle.egress import EgressRule
     from chowder_local.instances.lifecycle.eviction import Eviction
-    from chowder_local.instances.lifecycle.locks import InstanceLocks
     from chowder_local.instances.lifecycle.provisioner import Provisioner
     from chowder_local.instances.snapshots.service import Snapshots
     from chowder_local.store.instances import InstanceQueries
@@ -50,7 +50,7 @@ class Reconciler:
         instances: InstanceQueries,
         engine: Engine,
         provisioner: Provisioner,
-        locks: InstanceLocks,
+        locks: KeyedLocks,
         eviction: Eviction,
         spares: SpareQueries,
         drain: Drain,

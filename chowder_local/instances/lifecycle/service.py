@@ -38,12 +38,12 @@ if TYPE_CHECKING:
     from chowder_local.accounts.organizations import Organizations
     from chowder_local.core.domain import Caller, OrganizationId
     from chowder_local.core.events import Events
+    from chowder_local.core.keyed_lock import KeyedLocks
     from chowder_local.instances.configuration.live_config import LiveConfig
     from chowder_local.instances.configuration.validator import ConfigValidator
     from chowder_local.instances.engine_protocol import Engine
     from chowder_local.instances.lifecycle.drain import Drain
     from chowder_local.instances.lifecycle.egress import EgressRule
-    from chowder_local.instances.lifecycle.locks import InstanceLocks
     from chowder_local.instances.lifecycle.provisioner import Provisioner
     from chowder_local.instances.lifecycle.readiness import Readiness
     from chowder_local.instances.warm_pool.pool import Pool
@@ -88,7 +88,7 @@ class Lifecycle:
         readiness: Readiness,
         live_config: LiveConfig,
         config_validator: ConfigValidator,
-        locks: InstanceLocks,
+        locks: KeyedLocks,
         drain: Drain,
         egress: EgressRule,
         events: Events,

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from chowder_local.core.domain import Instance
+    from chowder_local.core.keyed_lock import KeyedLocks
     from chowder_local.instances.engine_protocol import Engine
-    from chowder_local.instances.lifecycle.locks import InstanceLocks
     from chowder_local.store.instances import InstanceQueries
 
 log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ class DiskWatch:
         *,
         instances: InstanceQueries,
         engine: Engine,
-        locks: InstanceLocks,
+        locks: KeyedLocks,
         limit_mb: int,
         interval_s: float,
         clock: Callable[[], datetime],

@@ -13,9 +13,9 @@ from typing import IO, TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import AwareDatetime, BaseModel, Field, ValidationError, model_validator
 
+from chowder_local.core import untrusted_json
 from chowder_local.core.domain import Egress, ModelProvider, Snapshot, SnapshotId
 from chowder_local.core.errors.requests import ArchiveRefused, BodyTooLarge
-from chowder_local.openclaw import untrusted_json
 from chowder_local.openclaw.config import agent_config, reserved, transfer
 from chowder_local.openclaw.home import sanitize
 from chowder_local.store.conversation_histories import ConversationHistory

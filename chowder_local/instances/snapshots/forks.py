@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from chowder_local.accounts.organizations import Organizations
     from chowder_local.core.domain import OrganizationId, Snapshot
     from chowder_local.core.events import Events
+    from chowder_local.core.keyed_lock import KeyedLocks
     from chowder_local.instances.engine_protocol import Engine
     from chowder_local.instances.lifecycle.drain import Drain
     from chowder_local.instances.lifecycle.egress import EgressRule
-    from chowder_local.instances.lifecycle.locks import InstanceLocks
     from chowder_local.instances.lifecycle.provisioner import Provisioner
     from chowder_local.instances.snapshots.service import Snapshots
     from chowder_local.instances.warm_pool.pool import Pool
@@ -51,7 +51,7 @@ class Forks:
         engine: Engine,
         provisioner: Provisioner,
         pool: Pool,
-        locks: InstanceLocks,
+        locks: KeyedLocks,
         drain: Drain,
         egress: EgressRule,
         events: Events,

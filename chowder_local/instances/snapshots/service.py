@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 
     from chowder_local.core.domain import Instance, InstanceId, OrganizationId, SandboxId
+    from chowder_local.core.keyed_lock import KeyedLocks
     from chowder_local.instances.engine_protocol import Engine
     from chowder_local.instances.lifecycle.drain import Drain
-    from chowder_local.instances.lifecycle.locks import InstanceLocks
     from chowder_local.instances.snapshots.archives import Archives
     from chowder_local.store.conversation_histories import ConversationHistoryQueries
     from chowder_local.store.instances import InstanceQueries
@@ -76,7 +76,7 @@ class Snapshots:
         histories: ConversationHistoryQueries,
         engine: Engine,
         archives: Archives,
-        locks: InstanceLocks,
+        locks: KeyedLocks,
         drain: Drain,
         clock: Callable[[], datetime],
     ) -> None:

@@ -6,8 +6,8 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
+from chowder_local.core.untrusted_json import read_object
 from chowder_local.openclaw.config import agent_config, reserved
-from chowder_local.openclaw.untrusted_json import read_object
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -8,9 +8,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
+from chowder_local.core import untrusted_json
 from chowder_local.core.errors import ChowderError
 from chowder_local.core.errors.agents import GatewayUnavailable
-from chowder_local.openclaw import untrusted_json
 from chowder_local.openclaw.sandbox_exec import command
 
 if TYPE_CHECKING:

@@ -6,9 +6,10 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
+from chowder_local.core import untrusted_json
 from chowder_local.core.errors.upstream import StreamBroken
-from chowder_local.openclaw import untrusted_json
 from chowder_local.openclaw.responses import response_normalizer
+from chowder_local.openclaw.responses.gateway_shapes import check_event
 from chowder_local.upstream import sse
 
 if TYPE_CHECKING:
@@ -242,7 +243,7 @@ def _begun_call(item: Event, index: int) -> Iterator[Event]:
 def _event(data: str) -> Event:
     try:
         event = untrusted_json.read_object(data)
-        untrusted_json.check_event(event)
+        check_event(event)
         if event["type"] in _TERMINAL and "response" not in event:
             raise ValueError("no response")
     except ValueError:

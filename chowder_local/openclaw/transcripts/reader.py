@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from chowder_local.core import untrusted_json
 from chowder_local.core.errors.agents import GatewayUnavailable
-from chowder_local.openclaw import untrusted_json
 from chowder_local.openclaw.sandbox_exec import Program
 from chowder_local.openclaw.transcripts.program_output import Both, Message, Page, Sessions
 from chowder_local.openclaw.transcripts.turn_statuses import beside, with_beside

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from chowder_local.openclaw import untrusted_json
-from chowder_local.openclaw.untrusted_json import DEPTH_MAX
+from chowder_local.core import untrusted_json
+from chowder_local.core.untrusted_json import DEPTH_MAX
 
 
 def nested(levels: int, opening: str = "[", closing: str = "]") -> str:
@@ -56,11 +56,6 @@ def test_an_object_is_nothing_else(text: str) -> None:
 def test_a_member_that_should_be_an_object_is_one(value: Any) -> None:
     assert untrusted_json.object_of(value) is value
     assert untrusted_json.object_of([value]) == untrusted_json.object_of(None) == {}
-
-
-def test_members_that_nobody_relies_on_may_be_anything() -> None:
-    untrusted_json.check_response({"output": [{"type": "new", "more": [1]}], "later": object()})
-    untrusted_json.check_event({"type": "new", "more": None})
 
 
 def test_what_should_be_a_list_of_objects_or_of_text_has_nothing_else() -> None:
