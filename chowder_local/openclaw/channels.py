@@ -202,12 +202,12 @@ class Channels:
         Raises PairingNotFound, ChannelRefused, GatewayUnavailable.
         """
         question = {"method": APPROVE, "params": {"channel": channel.name, "code": code}}
-        try:
-            answer = await self._approving.ask(
-                instance.sandbox_id, question, timeout_s=PAIR_TIMEOUT_S
-            )
-        except TimeoutError:
-            raise GatewayUnavailable("the pairing code's approval takes too long") from None
+        answer = await self._approving.ask(
+            instance.sandbox_id,
+            question,
+            timeout_s=PAIR_TIMEOUT_S,
+            overdue="the pairing code's approval takes too long",
+        )
         said = untrusted_json.text_of(answer.get("output"))
         if answer.get("status") == 0:
             return said

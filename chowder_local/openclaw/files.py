@@ -8,7 +8,6 @@ import stat
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from importlib import resources
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
@@ -22,6 +21,7 @@ from chowder_local.core.errors.agents import (
     SandboxFull,
 )
 from chowder_local.core.errors.upstream import StreamBroken
+from chowder_local.openclaw.sandbox_exec import command, json_line, last_complaint
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
@@ -36,7 +36,6 @@ CHUNK_BYTES = 256 * 1024
 PROGRAMS_PER_SANDBOX = 8
 """Each is a process in the sandbox, whose memory the agent needs for itself."""
 
-_PROGRAM = "files.py"
 _ROWS = TypeAdapter(list[tuple[str, int, int, int]])
 _END_MARK = bytes(4)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -94,7 +93,7 @@ class Writing:
         if parts and path.endswith("/"):
             parts.append("")
         target = {"parts": parts, "into": file_name}
-        await self._process.write(_END_MARK + _line(target))
+        await self._process.write(_END_MARK + json_line(target))
         await _header(self._process, bytearray())
 
 
@@ -109,8 +108,7 @@ class Files:
         self._root = root
         self.idle_timeout_s = idle_timeout_s
         """How long a client may move nothing while it uploads or downloads."""
-        program = resources.files("chowder_local.openclaw.programs") / _PROGRAM
-        self._command = ("/usr/bin/python3", "-I", "-S", "-c", program.read_text("utf-8"))
+        self._command = command("files.py")
         self._slots: WeakValueDictionary[SandboxId, asyncio.Semaphore] = WeakValueDictionary()
 
     async def folder(self, sandbox_id: SandboxId, path: str) -> Folder:
@@ -186,7 +184,7 @@ class Files:
             raise GatewayUnavailable("too many file transfers at once; try again later") from None
         try:
             async with self._processes.process(sandbox_id, self._command) as process:
-                await process.write(_line(request | {"root": self._root}))
+                await process.write(json_line(request | {"root": self._root}))
                 yield process
         finally:
             slots.release()
@@ -210,10 +208,6 @@ def parts_of(path: str) -> list[str]:
         elif part not in {"", "."}:
             parts.append(part)
     return parts
-
-
-def _line(request: dict[str, Any]) -> bytes:
-    return json.dumps(request).encode() + b"\n"
 
 
 async def _header(process: Process, rest: bytearray) -> int:
@@ -251,8 +245,8 @@ def _failure(code: str, words: str) -> Exception:
 
 
 def _unanswered(process: Process) -> GatewayUnavailable:
-    words = process.complaint.splitlines()[-1:] or ["no answer"]
-    return GatewayUnavailable(f"the file program in the sandbox ended with: {words[0]}")
+    words = last_complaint(process, "no answer")
+    return GatewayUnavailable(f"the file program in the sandbox ended with: {words}")
 
 
 async def _content(process: Process, limit_bytes: int) -> bytes:
@@ -285,14 +279,17 @@ def _folder(parts: list[str], content: bytes) -> Folder:
         raise GatewayUnavailable("the file program in the sandbox listed nonsense") from None
     above = "".join(f"{part}/" for part in parts)
     entries = [
-        Entry(name, above + name, stat.S_ISDIR(mode), size, _time(mtime), _permissions(mode))
+        Entry(
+            name=name,
+            path=above + name,
+            is_dir=stat.S_ISDIR(mode),
+            size=size,
+            mod_time=_time(mtime),
+            permissions=stat.filemode(mode & 0xFFFF),
+        )
         for name, mode, size, mtime in rows
     ]
     return Folder("/".join(parts) or ".", entries)
-
-
-def _permissions(mode: int) -> str:
-    return stat.filemode(mode & 0xFFFF)
 
 
 def _time(seconds: int) -> datetime:

@@ -1,4 +1,4 @@
-"""What is asked of an engine to act inside a sandbox: to run a program there and speak with it."""
+"""Programs inside sandboxes: what runs them, and how one is asked a question."""
 
 from __future__ import annotations
 
@@ -78,19 +78,38 @@ class Program:
         self._command = command(name)
 
     async def ask(
-        self, sandbox_id: SandboxId, question: Mapping[str, Any], *, timeout_s: float
+        self, sandbox_id: SandboxId, question: Mapping[str, Any], *, timeout_s: float, overdue: str
     ) -> dict[str, Any]:
         """Its answer.
 
-        Raises GatewayUnavailable for an answer that is none, TimeoutError, EngineUnavailable,
-        SandboxMissing, SandboxPaused.
+        Raises GatewayUnavailable for an answer that is none, or is `overdue`, and
+        EngineUnavailable, SandboxMissing, SandboxPaused.
         """
-        async with (
-            asyncio.timeout(timeout_s),
-            self._processes.process(sandbox_id, self._command) as process,
-        ):
-            await process.write(json.dumps(question).encode() + b"\n")
-            return _answer(await _all(process), process)
+        try:
+            async with (
+                asyncio.timeout(timeout_s),
+                self._processes.process(sandbox_id, self._command) as process,
+            ):
+                await process.write(json_line(question))
+                return _answer(await _all(process), process)
+        except TimeoutError:
+            raise GatewayUnavailable(overdue) from None
+
+
+def json_line(question: Mapping[str, Any]) -> bytes:
+    """What a program reads as one question."""
+    return json.dumps(question).encode() + b"\n"
+
+
+def error_message(answer: Mapping[str, Any]) -> str:
+    """Why a program, or a gateway, did not do it; empty if it does not say."""
+    error = untrusted_json.object_of(answer.get("error"))
+    return untrusted_json.text_of(error.get("message"))
+
+
+def last_complaint(process: Process, otherwise: str = "nothing") -> str:
+    """The last line that a program wrote to its standard error."""
+    return (process.complaint.splitlines() or [otherwise])[-1]
 
 
 async def _all(process: Process) -> bytes:
@@ -106,5 +125,5 @@ def _answer(said: bytes, process: Process) -> dict[str, Any]:
     try:
         return untrusted_json.read_whole_object(said)
     except ValueError:
-        words = process.complaint.splitlines()[-1:] or ["nothing"]
-        raise GatewayUnavailable(f"the call into the sandbox ended with: {words[0]}") from None
+        words = last_complaint(process)
+        raise GatewayUnavailable(f"the call into the sandbox ended with: {words}") from None

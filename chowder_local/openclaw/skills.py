@@ -167,10 +167,12 @@ class Skills:
 
     async def _reach(self, sandbox_id: SandboxId, slug: str) -> None:
         question = {"slug": slug.rpartition("/")[2], "timeoutMs": int(REACH_TIMEOUT_S * 1000)}
-        try:
-            answer = await self._reaching.ask(sandbox_id, question, timeout_s=PROGRAM_TIMEOUT_S)
-        except TimeoutError:
-            raise GatewayUnavailable("the sandbox does not tell whether it is online") from None
+        answer = await self._reaching.ask(
+            sandbox_id,
+            question,
+            timeout_s=PROGRAM_TIMEOUT_S,
+            overdue="the sandbox does not tell whether it is online",
+        )
         if (error := answer.get("error")) is not None:
             raise ClawHubUnavailable(f"{answer.get('url')} cannot be reached: {error}")
         status = answer.get("status")

@@ -6,9 +6,8 @@ import hashlib
 import secrets
 from typing import TYPE_CHECKING
 
-from chowder_local.core import untrusted_json
 from chowder_local.core.errors.agents import GatewayUnavailable
-from chowder_local.openclaw.sandbox_exec import Program, command
+from chowder_local.openclaw.sandbox_exec import Program, command, error_message
 from chowder_local.openclaw.session_keys import session_key
 
 if TYPE_CHECKING:
@@ -57,15 +56,15 @@ class WarmUp:
 
     async def _erase(self, sandbox_id: SandboxId, key: str) -> None:
         question = {"op": "erase", "home": self._home, "key": key}
-        try:
-            answer = await self._eraser.ask(sandbox_id, question, timeout_s=ERASE_TIMEOUT_S)
-        except TimeoutError:
-            raise GatewayUnavailable("the warm-up takes too long to be erased") from None
+        answer = await self._eraser.ask(
+            sandbox_id,
+            question,
+            timeout_s=ERASE_TIMEOUT_S,
+            overdue="the warm-up takes too long to be erased",
+        )
         if not answer.get("ok"):
-            words = untrusted_json.text_of(
-                untrusted_json.object_of(answer.get("error")).get("message")
-            )
-            raise GatewayUnavailable(f"the warm-up could not be erased: {words[:300]}")
+            words = error_message(answer)[:300]
+            raise GatewayUnavailable(f"the warm-up could not be erased: {words}")
 
 
 async def _turn(gateway: Gateway, model: str, session: str) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 from chowder_local.core import untrusted_json
 from chowder_local.core.errors import ChowderError
 from chowder_local.core.errors.agents import GatewayUnavailable
-from chowder_local.openclaw.sandbox_exec import command
+from chowder_local.openclaw.sandbox_exec import command, last_complaint
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -160,5 +160,5 @@ async def _answer(process: Process) -> dict[str, object]:
     try:
         return untrusted_json.read_object(bytes(said))
     except ValueError:
-        words = process.complaint.splitlines()[-1:] or ["nothing"]
-        raise GatewayUnavailable(f"the program that unpacks ended with: {words[0]}") from None
+        words = last_complaint(process)
+        raise GatewayUnavailable(f"the program that unpacks ended with: {words}") from None

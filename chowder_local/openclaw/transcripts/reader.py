@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from chowder_local.core import untrusted_json
 from chowder_local.core.errors.agents import GatewayUnavailable
-from chowder_local.openclaw.sandbox_exec import Program
+from chowder_local.openclaw.sandbox_exec import Program, error_message
 from chowder_local.openclaw.transcripts.program_output import Both, Message, Page, Sessions
 from chowder_local.openclaw.transcripts.turn_statuses import beside, with_beside
 from chowder_local.openclaw.transcripts.turns import Turn, TurnUsage
@@ -156,15 +155,14 @@ class Transcripts:
         is_running: bool,
     ) -> Shape:
         program = self._inside if is_running else self._beside
-        try:
-            answer = await program.ask(
-                sandbox_id, {**asked, "path": self._path}, timeout_s=READ_TIMEOUT_S
-            )
-        except TimeoutError:
-            words = f"its conversations could not be read within {READ_TIMEOUT_S:.0f} s"
-            raise GatewayUnavailable(words) from None
+        answer = await program.ask(
+            sandbox_id,
+            {**asked, "path": self._path},
+            timeout_s=READ_TIMEOUT_S,
+            overdue=f"its conversations could not be read within {READ_TIMEOUT_S:.0f} s",
+        )
         if not answer.get("ok"):
-            words = str(untrusted_json.object_of(answer.get("error")).get("message"))[:500]
+            words = error_message(answer)[:500]
             raise GatewayUnavailable(f"its conversations could not be read: {words}")
         try:
             return shape.model_validate(answer.get("payload"))
