@@ -179,7 +179,7 @@ def _relay_socket(host: str, known_port: int | None) -> socket.socket:
 
 
 def gateway_at(
-    forwarder: Forwarder, box: SecretBox, locks: KeyedLocks, sandbox_id: SandboxId, url: str
+    forwarder: Forwarder, box: SecretBox, locks: KeyedLocks, sandbox_id: SandboxId, url: str | None
 ) -> Gateway:
     """A sandbox's gateway, with its token."""
     return Gateway(forwarder, url, box.gateway_token(sandbox_id), locks.holding(sandbox_id))

@@ -14,7 +14,6 @@ from chowder_local.core.errors.agents import (
     ChannelRefused,
     ChannelUnreachable,
     ConfigNotApplied,
-    GatewayUnavailable,
     PairingNotFound,
     RpcRefused,
 )
@@ -25,11 +24,11 @@ from chowder_local.openclaw.qr_login import QrLogins
 from chowder_local.openclaw.sandbox_exec import Program
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from chowder_local.core.domain import Instance, SandboxId
     from chowder_local.openclaw.channel_table import Channel
-    from chowder_local.openclaw.gateway import Gateway
+    from chowder_local.openclaw.gateway import Gateway, GatewayOf
     from chowder_local.openclaw.qr_login import QrLogin
     from chowder_local.openclaw.sandbox_exec import Processes
 
@@ -129,7 +128,7 @@ class Channels:
     def __init__(
         self,
         processes: Processes,
-        gateway_of: Callable[[SandboxId, str], Gateway],
+        gateway_of: GatewayOf,
         group: asyncio.TaskGroup,
         *,
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
@@ -216,8 +215,6 @@ class Channels:
         raise ChannelRefused(f"{channel.name} takes no code: {_last_line(said)}")
 
     def _gateway(self, instance: Instance) -> Gateway:
-        if instance.gateway_url is None:
-            raise GatewayUnavailable("the sandbox has no address")
         return self._gateway_of(instance.sandbox_id, instance.gateway_url)
 
     async def _until_connected(self, gateway: Gateway, channel: Channel) -> Connection:

@@ -31,9 +31,11 @@ from chowder_local.upstream.forward import Forwarder, open_client
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 
+    from chowder_local.core.domain import SandboxId
     from chowder_local.upstream.forward import Answer
 
     PatchOf = Callable[[Mapping[str, Any]], Mapping[str, Any] | None]
+    GatewayOf = Callable[[SandboxId, str | None], "Gateway"]
 
 KEEPALIVE_S = 2.0
 """A gateway ends idle connections after five seconds; a message must not meet that moment, even
@@ -75,12 +77,19 @@ class Gateway:
     """One agent's gateway at `url`, by a forwarder that `open_gateways` made.
 
     `config_lock` is held while the configuration changes: OpenClaw's own check whether it was
-    changed meanwhile is no bar to two that come at once.
+    changed meanwhile is no bar to two that come at once. Raises GatewayUnavailable if a sandbox
+    has no `url`.
     """
 
     def __init__(
-        self, forwarder: Forwarder, url: str, token: str, config_lock: asyncio.Lock | None = None
+        self,
+        forwarder: Forwarder,
+        url: str | None,
+        token: str,
+        config_lock: asyncio.Lock | None = None,
     ) -> None:
+        if url is None:
+            raise GatewayUnavailable("the sandbox has no address")
         self._forwarder = forwarder
         self._url = url
         self._headers = {"Authorization": f"Bearer {token}"}
@@ -202,20 +211,23 @@ class Gateway:
 
         That turns are not taken proves nothing: they may be taken again before it begins.
         """
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(RESTART_TIMEOUT_S):
-                while True:
-                    uptime_s = await self.uptime_s()
-                    if uptime_s is not None and uptime_s < time.monotonic() - since_s:
-                        return
-                    await asyncio.sleep(PROBE_INTERVAL_S)
+
+        def is_newer(uptime_s: float) -> bool:
+            return uptime_s < time.monotonic() - since_s
+
+        await self._reaches(is_newer, RESTART_TIMEOUT_S)
 
     async def starts_within(self, timeout_s: float) -> bool:
         """Whether turns are taken by then; one that was thawed late has much to do at first."""
+        return await self._reaches(lambda _: True, timeout_s)
+
+    async def _reaches(self, is_right: Callable[[float], bool], timeout_s: float) -> bool:
+        """Whether turns are taken, and have been for the right time, before the timeout."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 while True:
-                    if await self.is_started():
+                    uptime_s = await self.uptime_s()
+                    if uptime_s is not None and is_right(uptime_s):
                         return True
                     await asyncio.sleep(PROBE_INTERVAL_S)
         return False

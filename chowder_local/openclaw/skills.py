@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from chowder_local.core import untrusted_json
 from chowder_local.core.errors.agents import (
     ClawHubUnavailable,
-    GatewayUnavailable,
     RpcRefused,
     SkillInstalled,
     SkillNotFound,
@@ -17,11 +16,11 @@ from chowder_local.core.errors.agents import (
 from chowder_local.openclaw.sandbox_exec import Program
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from chowder_local.core.domain import Instance, SandboxId
     from chowder_local.openclaw.control import Control
-    from chowder_local.openclaw.gateway import Gateway
+    from chowder_local.openclaw.gateway import Gateway, GatewayOf
     from chowder_local.openclaw.sandbox_exec import Processes
 
 REACH_TIMEOUT_S = 5.0
@@ -88,7 +87,7 @@ class Skills:
         self,
         control: Control,
         processes: Processes,
-        gateway_of: Callable[[SandboxId, str], Gateway],
+        gateway_of: GatewayOf,
     ) -> None:
         self._control = control
         self._gateway_of = gateway_of
@@ -161,8 +160,6 @@ class Skills:
         await self._gateway(instance).patch_config(patch)
 
     def _gateway(self, instance: Instance) -> Gateway:
-        if instance.gateway_url is None:
-            raise GatewayUnavailable("the sandbox has no address")
         return self._gateway_of(instance.sandbox_id, instance.gateway_url)
 
     async def _reach(self, sandbox_id: SandboxId, slug: str) -> None:

@@ -254,7 +254,7 @@ async def open_world(
 
         config_locks, vision_models = KeyedLocks(), VisionModels()
 
-        def gateway_of(sandbox_id: SandboxId, url: str) -> Gateway:
+        def gateway_of(sandbox_id: SandboxId, url: str | None) -> Gateway:
             return Gateway(
                 forwarder, url, box.gateway_token(sandbox_id), config_locks.holding(sandbox_id)
             )

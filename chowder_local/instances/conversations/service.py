@@ -25,9 +25,8 @@ from chowder_local.core.errors.agents import (
 from chowder_local.core.errors.requests import InstanceStateWrong
 from chowder_local.instances.conversations.first_turn_lock import FirstTurnLocks
 from chowder_local.openclaw.responses import requests, response_normalizer
-from chowder_local.openclaw.responses.events import EventWriter
+from chowder_local.openclaw.responses.events import EventWriter, error_of
 from chowder_local.openclaw.responses.gateway_shapes import check_response
-from chowder_local.openclaw.responses.stream_errors import error_of
 from chowder_local.openclaw.session_keys import session_key
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from chowder_local.core.errors.requests import InstanceStateWrong, SessionNotFou
 from chowder_local.core.errors.sandboxes import SandboxPaused
 from chowder_local.openclaw.session_keys import MAIN_KEY
 from chowder_local.openclaw.transcripts.reader import TEXT_MAX
-from chowder_local.openclaw.transcripts.turn_statuses import with_statuses
+from chowder_local.openclaw.transcripts.turns import with_statuses
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from chowder_local.core.domain import Instance
     from chowder_local.core.keyed_lock import KeyedLocks
-    from chowder_local.openclaw.transcripts.reader import KeptSession, Transcript, Transcripts
+    from chowder_local.openclaw.transcripts.program_output import KeptSession
+    from chowder_local.openclaw.transcripts.reader import Transcript, Transcripts
     from chowder_local.relay.session_watch import SessionWatch
     from chowder_local.store.instances import InstanceQueries
     from chowder_local.store.sessions import RememberedSession, SessionQueries

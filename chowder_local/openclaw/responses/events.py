@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from chowder_local.core import untrusted_json
-from chowder_local.core.errors.upstream import StreamBroken
+from chowder_local.core.errors.agents import AnswerUnfit, MessageRefused
+from chowder_local.core.errors.upstream import ContextLengthExceeded, ProviderFailed, StreamBroken
 from chowder_local.openclaw.responses import response_normalizer
 from chowder_local.openclaw.responses.gateway_shapes import check_event
 from chowder_local.upstream import sse
@@ -15,9 +17,19 @@ from chowder_local.upstream import sse
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from chowder_local.core.errors import ChowderError
     from chowder_local.openclaw.responses.requests import Turn
 
 DONE = "[DONE]"
+
+# Of the codes that OpenAI's ResponseError has, these three are about something that can happen
+# here; its API has a type for each of them.
+SERVER_ERROR, RATE_LIMIT, INVALID_PROMPT = "server_error", "rate_limit_exceeded", "invalid_prompt"
+_ERROR_TYPES = {
+    SERVER_ERROR: "server_error",
+    RATE_LIMIT: "rate_limit_error",
+    INVALID_PROMPT: "invalid_request_error",
+}
 
 _DELTA = "response.output_text.delta"
 _TEXT_EVENTS = {_DELTA, "response.output_text.done"}
@@ -249,3 +261,20 @@ def _event(data: str) -> Event:
     except ValueError:
         raise StreamBroken("the sandbox sent something else than an event") from None
     return event
+
+
+def error_of(failure: ChowderError) -> dict[str, Any]:
+    """What `failed` says of an error: the members of an `error` event."""
+    code = _error_code(failure)
+    return {"type": _ERROR_TYPES[code], "code": code, "message": str(failure), "param": None}
+
+
+def _error_code(failure: ChowderError) -> str:
+    if isinstance(failure, AnswerUnfit | ContextLengthExceeded | MessageRefused):
+        return INVALID_PROMPT
+    if not isinstance(failure, ProviderFailed) or failure.status is None:
+        return SERVER_ERROR
+    if failure.status == HTTPStatus.TOO_MANY_REQUESTS:
+        return RATE_LIMIT
+    is_refusal = failure.status < HTTPStatus.INTERNAL_SERVER_ERROR
+    return INVALID_PROMPT if is_refusal else SERVER_ERROR

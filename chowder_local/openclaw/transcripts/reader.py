@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from chowder_local.core.errors.agents import GatewayUnavailable
 from chowder_local.openclaw.sandbox_exec import Program, error_message
-from chowder_local.openclaw.transcripts.program_output import Both, Message, Page, Sessions
-from chowder_local.openclaw.transcripts.turn_statuses import beside, with_beside
-from chowder_local.openclaw.transcripts.turns import Turn, TurnUsage
+from chowder_local.openclaw.transcripts.program_output import (
+    KeptSession,
+    Message,
+    Page,
+    Sessions,
+    SessionsAndPage,
+)
+from chowder_local.openclaw.transcripts.turns import Turn, TurnUsage, beside, with_beside
 from chowder_local.relay.choices import ANSWER_TOOL, HANDED_OVER
 from chowder_local.relay.failure_markers import marked_words
 from chowder_local.relay.offline.conversation import Answered, Called, Said
@@ -42,7 +46,6 @@ Shape = TypeVar("Shape", bound=BaseModel)
 _BROKEN_OFF = "terminated"
 """What Node's HTTP client says of a connection that ends too early."""
 _PROGRAM = "transcripts.mjs"
-_LAST_MS = 253_402_300_799_000
 # What OpenClaw's gateway writes around a person's words; other words are kept to the letter.
 _FOLDED = (
     "[Chat messages since your last reply",
@@ -52,17 +55,6 @@ _FOLDED = (
     "Tool:",
     "<<<BEGIN_OPENCLAW_INTERNAL_CONTEXT>>>",
 )
-
-
-@dataclass(frozen=True)
-class KeptSession:
-    """A conversation that OpenClaw has, by its key."""
-
-    key: str
-    created_at: datetime | None = None
-    last_used_at: datetime | None = None
-    messages: int = 0
-    channel: str | None = None
 
 
 @dataclass(frozen=True)
@@ -98,7 +90,7 @@ class Transcripts:
         Raises GatewayUnavailable, EngineUnavailable, SandboxMissing, SandboxPaused, ImageMissing.
         """
         found = await self._ask(sandbox_id, {"op": "list"}, Sessions, is_running=is_running)
-        return _kept(found)
+        return found.sessions
 
     async def transcript(
         self,
@@ -143,8 +135,8 @@ class Transcripts:
     ) -> tuple[list[KeptSession], Transcript]:
         """What `sessions` and `transcript` tell, in the time of one of them; raises as these do."""
         asked = _asked("both", key, limit, before, text_max)
-        found = await self._ask(sandbox_id, asked, Both, is_running=is_running)
-        return _kept(found), _transcript(found)
+        found = await self._ask(sandbox_id, asked, SessionsAndPage, is_running=is_running)
+        return found.sessions, _transcript(found)
 
     async def _ask(
         self,
@@ -173,16 +165,6 @@ class Transcripts:
 def _asked(op: str, key: str, limit: int, before: int | None, text_max: int) -> dict[str, Any]:
     last = FROM_THE_END if before is None else before
     return {"op": op, "key": key, "limit": limit, "before": last, "textMax": text_max}
-
-
-def _kept(found: Sessions) -> list[KeptSession]:
-    return [
-        KeptSession(
-            each.key, _time(each.created_at), _time(each.updated_at), each.messages or 0,
-            each.channel,
-        )
-        for each in found.sessions
-    ]  # fmt: skip
 
 
 def _transcript(found: Page) -> Transcript:
@@ -233,7 +215,7 @@ def _said(message: Message) -> Turn:
     return Turn(
         position=message.position,
         role=message.role,
-        at=_time(message.at),
+        at=message.at,
         text="".join(part.text or "" for part in texts),
         images=sum(part.type == "image" for part in parts),
         is_cut=is_cut,
@@ -320,9 +302,3 @@ def _usage(message: Message) -> TurnUsage | None:
 def _id(call_id: str | None) -> str | None:
     """A call's own id, without the one of the item that it came in."""
     return None if call_id is None else call_id.partition("|")[0]
-
-
-def _time(at_ms: float | None) -> datetime | None:
-    if at_ms is None or not 0 <= at_ms <= _LAST_MS:
-        return None
-    return datetime.fromtimestamp(at_ms / 1000, UTC)

@@ -7,8 +7,13 @@ from typing import Any
 import pytest
 
 from chowder_local.openclaw.transcripts.program_output import Message
-from chowder_local.openclaw.transcripts.turn_statuses import beside, with_beside, with_statuses
-from chowder_local.openclaw.transcripts.turns import Attempt, Turn
+from chowder_local.openclaw.transcripts.turns import (
+    Attempt,
+    Turn,
+    beside,
+    with_beside,
+    with_statuses,
+)
 
 
 def user(text: str, position: int = 0) -> Turn:
