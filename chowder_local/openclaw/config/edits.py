@@ -44,13 +44,10 @@ def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str,
     return _difference(before, after, ())
 
 
-def leaves(patch: Mapping[str, Any], above: Path = ()) -> Iterator[str]:
+def leaves(patch: Mapping[str, Any]) -> Iterator[str]:
     """The dotted paths that a merge patch sets or removes."""
-    for key, value in patch.items():
-        if isinstance(value, dict) and value:
-            yield from leaves(value, (*above, key))
-        else:
-            yield ".".join((*above, key))
+    for names, _ in reserved.leaves(patch):
+        yield ".".join(names)
 
 
 def _hide(holder: Any, name: str) -> None:

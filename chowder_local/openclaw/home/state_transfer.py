@@ -58,11 +58,11 @@ class StateTransfer:
 
         The gateway need not run for that: it may still start.
         """
-        _ensure(await _ask(self._process, "check"), "fit")
+        _ensure_done(await _ask(self._process, "check"))
 
     async def apply(self) -> None:
         """Brings the agent, whose gateway runs and has its databases, to the archive's state."""
-        _ensure(await _ask(self._process, "pour"), "poured")
+        _ensure_done(await _ask(self._process, "apply"))
 
 
 class StateTransfers:
@@ -128,8 +128,8 @@ class StateTransfers:
         return program.process, await _folder(program.process)
 
 
-def _ensure(answer: dict[str, object], what: str) -> None:
-    if answer.get(what) is not True:
+def _ensure_done(answer: dict[str, object]) -> None:
+    if answer.get("done") is not True:
         words = str(answer.get("words") or answer.get("error") or "it does not say why")
         raise GatewayUnavailable(f"it takes a start to bring it to that state: {words[:300]}")
 
