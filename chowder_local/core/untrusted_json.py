@@ -48,6 +48,13 @@ def object_of(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def object_at(value: Any, *names: str) -> dict[str, Any]:
+    """The object that names lead to, from object to object, or else an empty one."""
+    for name in names:
+        value = object_of(value).get(name)
+    return object_of(value)
+
+
 def objects_of(value: Any) -> list[dict[str, Any]]:
     """Those members of what should be an array of objects that are some."""
     return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []

@@ -16,7 +16,6 @@ from chowder_local.core.errors.sandboxes import EngineUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -154,12 +153,7 @@ class Threads:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         # Of an engine that hangs, no answers are to come that would be worth waiting for.
         self._pool.shutdown(wait=not self._probe.is_lost, cancel_futures=True)
 

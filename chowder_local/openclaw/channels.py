@@ -145,10 +145,7 @@ class Channels:
 
     async def states(self, instance: Instance) -> list[ChannelState]:
         """How all channels are. Raises GatewayUnavailable."""
-        gateway = self._gateway(instance)
-        configured = await _configured(gateway)
-        status = await gateway.call("channels.status", {})
-        return [_state_of(channel, configured, status) for channel in CHANNELS.values()]
+        return list((await _states(self._gateway(instance))).values())
 
     def scan(self, instance: Instance, channel: Channel) -> QrLogin | None:
         """The QR code that was made for a channel, until somebody has scanned it."""
@@ -156,7 +153,7 @@ class Channels:
 
     async def state(self, instance: Instance, channel: Channel) -> ChannelState:
         """How a channel is. Raises GatewayUnavailable."""
-        return await _state(self._gateway(instance), channel)
+        return (await _states(self._gateway(instance)))[channel.name]
 
     async def connect(
         self, instance: Instance, channel: Channel, given: Mapping[str, Any]
@@ -220,7 +217,7 @@ class Channels:
     async def _until_connected(self, gateway: Gateway, channel: Channel) -> Connection:
         ends_s = time.monotonic() + self._connect_timeout_s
         while True:
-            state = await _state(gateway, channel)
+            state = (await _states(gateway))[channel.name]
             if state.is_connected:
                 message = f"{channel.name} is connected."
                 return Connection(channel.name, ConnectionStatus.CONNECTED, message)
@@ -251,30 +248,28 @@ class Channels:
 async def _configured(gateway: Gateway) -> Mapping[str, Any]:
     """What is written about each channel; secrets are there, but cannot be read."""
     answer = await gateway.call("config.get", {})
-    return untrusted_json.object_of(
-        untrusted_json.object_of(answer.get("sourceConfig")).get("channels")
-    )
+    return untrusted_json.object_at(answer, "sourceConfig", "channels")
 
 
-async def _state(gateway: Gateway, channel: Channel) -> ChannelState:
+async def _states(gateway: Gateway) -> dict[str, ChannelState]:
     configured = await _configured(gateway)
-    return _state_of(channel, configured, await gateway.call("channels.status", {}))
+    status = await gateway.call("channels.status", {})
+    return {name: _state_of(name, configured, status) for name in CHANNELS}
 
 
 def _state_of(
-    channel: Channel, configured: Mapping[str, Any], status: Mapping[str, Any]
+    channel: str, configured: Mapping[str, Any], status: Mapping[str, Any]
 ) -> ChannelState:
-    known = untrusted_json.object_of(status.get("channelAccounts"))
-    accounts = untrusted_json.objects_of(known.get(channel.name)) or [{}]
-    first = untrusted_json.object_of(status.get("channelDefaultAccountId")).get(channel.name)
-    account = next((each for each in accounts if each.get("accountId") == first), accounts[0])
+    known = untrusted_json.object_at(status, "channelAccounts")
+    accounts = untrusted_json.objects_of(known.get(channel)) or [{}]
+    first = untrusted_json.object_at(status, "channelDefaultAccountId").get(channel)
     issues = untrusted_json.objects_of(status.get("statusIssues"))
     return ChannelState(
-        channel=channel.name,
-        is_enabled=_is_enabled(configured.get(channel.name)),
-        configured=untrusted_json.object_of(configured.get(channel.name)),
-        account=account,
-        issues=tuple(each for each in issues if each.get("channel") == channel.name),
+        channel=channel,
+        is_enabled=_is_enabled(configured.get(channel)),
+        configured=untrusted_json.object_at(configured, channel),
+        account=next((each for each in accounts if each.get("accountId") == first), accounts[0]),
+        issues=tuple(each for each in issues if each.get("channel") == channel),
     )
 
 

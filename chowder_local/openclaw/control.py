@@ -53,7 +53,7 @@ class Control:
         if answer.get("ok"):
             return untrusted_json.object_of(answer.get("payload"))
         message = error_message(answer) or "the call failed"
-        code = untrusted_json.object_of(answer.get("error")).get("code")
+        code = untrusted_json.object_at(answer, "error").get("code")
         # With a payload it is not the gateway that is unavailable: the call itself says no.
         if code in ("UNREACHABLE", "UNAVAILABLE") and not answer.get("payload"):
             raise GatewayUnavailable(message)

@@ -189,10 +189,8 @@ class Gateway:
                 # It says so if it restarts itself at once, rather than a little later.
                 return True
             raise
-        note = untrusted_json.object_of(
-            untrusted_json.object_of(done.get("sentinel")).get("payload")
-        )
-        return bool(untrusted_json.object_of(note.get("stats")).get("requiresRestart"))
+        stats = untrusted_json.object_at(done, "sentinel", "payload", "stats")
+        return bool(stats.get("requiresRestart"))
 
     async def _in_turn(self, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
         """A call of a method that OpenClaw takes some thirty times a minute and no more."""
@@ -325,7 +323,7 @@ def _array_paths(patch: Mapping[str, Any], above: str = "") -> Iterator[str]:
 
 def _problems(error: Mapping[str, Any]) -> Iterator[Problem]:
     """What a refusal says is wrong, where it says so place by place."""
-    details = untrusted_json.object_of(error.get("details"))
+    details = untrusted_json.object_at(error, "details")
     for each in untrusted_json.objects_of(details.get("issues")):
         yield Problem(*(untrusted_json.text_of(each.get(name)) for name in ("path", "message")))
 

@@ -107,7 +107,7 @@ def sight_patch(config: Mapping[str, Any], route: ModelRoute) -> dict[str, Any] 
     OpenClaw takes a model of which it is told nothing for one that reads text alone.
     """
     provider = provider_id(route.provider)
-    known = (config.get("models") or {}).get("providers", {}).get(provider, {}).get("models") or []
+    known = _providers(config).get(provider, {}).get("models") or []
     if any(model.get("id") == route.model and "image" in model.get("input", []) for model in known):
         return None
     others = [model for model in known if model.get("id") != route.model]
@@ -121,7 +121,7 @@ def introduction(
     takes: the tokens that it counts on by itself are more than those of most local models.
     """
     name = provider_id(OTHER_PROVIDERS)
-    providers = (config.get("models") or {}).get("providers", {})
+    providers = _providers(config)
     known = providers.get(name, {}).get("models") or []
     tokens = endpoint.context_tokens(route.model)
     told = {
@@ -164,3 +164,8 @@ def described(model: str) -> dict[str, Any]:
         # Its own limit is one that cuts longer answers off.
         "maxTokens": next(longest, _USUAL_MAX_TOKENS),
     }
+
+
+def _providers(config: Mapping[str, Any]) -> dict[str, Any]:
+    providers: dict[str, Any] = (config.get("models") or {}).get("providers", {})
+    return providers

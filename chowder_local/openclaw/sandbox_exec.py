@@ -103,8 +103,7 @@ def json_line(question: Mapping[str, Any]) -> bytes:
 
 def error_message(answer: Mapping[str, Any]) -> str:
     """Why a program, or a gateway, did not do it; empty if it does not say."""
-    error = untrusted_json.object_of(answer.get("error"))
-    return untrusted_json.text_of(error.get("message"))
+    return untrusted_json.text_of(untrusted_json.object_at(answer, "error").get("message"))
 
 
 def last_complaint(process: Process, otherwise: str = "nothing") -> str:

@@ -111,14 +111,12 @@ class Skills:
 
     async def settings(self, instance: Instance, skill: Skill) -> SkillSettings:
         """What is set for one of them. Raises GatewayUnavailable, RpcRefused."""
-        told = await self._gateway(instance).call("config.get", {})
-        entry = untrusted_json.object_of(told.get("sourceConfig"))
-        for name in ("skills", "entries", skill.key):
-            entry = untrusted_json.object_of(entry.get(name))
+        read = await self._gateway(instance).call("config.get", {})
+        entry = untrusted_json.object_at(read, "sourceConfig", "skills", "entries", skill.key)
         return SkillSettings(
             has_api_key=bool(entry.get("apiKey")),
-            env=tuple(untrusted_json.object_of(entry.get("env"))),
-            config=tuple(untrusted_json.object_of(entry.get("config"))),
+            env=tuple(untrusted_json.object_at(entry, "env")),
+            config=tuple(untrusted_json.object_at(entry, "config")),
         )
 
     async def install(self, instance: Instance, slug: str, env: Mapping[str, str]) -> Installation:

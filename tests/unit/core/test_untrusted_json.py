@@ -83,3 +83,10 @@ def test_of_half_a_character_nothing_is_kept(text: bytes, read: Any) -> None:
     found = untrusted_json.read_whole_object(text)
     assert found == read
     assert json.dumps(found, ensure_ascii=False).encode()
+
+
+def test_names_lead_to_an_object_or_to_an_empty_one() -> None:
+    value = {"a": {"b": {"c": 1}}, "d": []}
+    assert untrusted_json.object_at(value, "a", "b") == {"c": 1}
+    for names in (("a", "b", "c"), ("d", "e"), ("missing",)):
+        assert untrusted_json.object_at(value, *names) == {}
