@@ -111,7 +111,6 @@ class Confined:
             return info
 
     def forget_all_but(self, rows: Sequence[dict[str, Any]]) -> None:
-        """Keeps nothing about containers that are gone."""
         there = {row["Id"] for row in rows}
         for key in self._starts.keys() - there:
             self._starts.pop(key, None)

@@ -29,7 +29,6 @@ def read_versions(folder: Path) -> dict[str, str]:
 
 
 def openclaw_version() -> str:
-    """The OpenClaw that sandboxes run."""
     return read_versions(recipe_dir())["OPENCLAW_VERSION"]
 
 

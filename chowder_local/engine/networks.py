@@ -69,7 +69,6 @@ class SandboxNetworks:
 
     @property
     def relay_binds(self) -> list[str]:
-        """All addresses that the relay listens on."""
         networks = (self.open, self.closed)
         return [network.relay_bind for network in networks if network is not None]
 

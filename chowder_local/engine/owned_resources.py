@@ -85,7 +85,6 @@ class OwnedResources:
             container.remove(force=True, v=True)
 
     def discard(self, sandbox_id: SandboxId) -> None:
-        """Removes the sandbox's container, if there is one."""
         container = self.find(sandbox_id)
         if container is None:
             return
@@ -111,12 +110,10 @@ class OwnedResources:
         return rows
 
     def volume_ids(self) -> set[SandboxId]:
-        """The ids of all sandboxes that have a volume."""
         found = self._client.volumes.list(filters=labels.store_filter(self._store_id))
         return {SandboxId(str(volume.name)) for volume in found}
 
     def ensure_volume(self, sandbox_id: SandboxId) -> None:
-        """Makes the sandbox's volume, unless there is one."""
         ensure_awaited()
         # Creating a volume that exists is a no-op that keeps its content.
         self._client.volumes.create(

@@ -51,8 +51,6 @@ _SUPERVISED = {"OPENCLAW_SUPERVISOR_MODE": "external", "OPENCLAW_NO_RESPAWN": "1
 
 @dataclass(frozen=True)
 class Limits:
-    """What one sandbox may use of the host."""
-
     memory_mb: int
     cpus: float
     pids: int

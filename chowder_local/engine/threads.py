@@ -214,8 +214,6 @@ def ensure_awaited() -> None:
 
 @dataclass
 class _Waiting:
-    """What a call's thread may know of its caller."""
-
     is_over: bool = False
 
 

@@ -36,8 +36,6 @@ class Field:
 
 @dataclass(frozen=True)
 class Channel:
-    """A channel by the name that OpenClaw gives it."""
-
     name: str
     required: tuple[Field, ...]
     connection_type: ConnectionType = ConnectionType.CREDENTIALS

@@ -44,8 +44,6 @@ _NO_SUCH_CODE = "No pending pairing request"
 
 
 class ConnectionStatus(StrEnum):
-    """How far a connection has come."""
-
     CONNECTED = "connected"
     AWAITING_SCAN = "awaiting_scan"
 
@@ -65,7 +63,6 @@ class ChannelState:
 
     @property
     def is_connected(self) -> bool:
-        """Whether messages come through."""
         if not self.account.get("running"):
             return False
         # Channels that are called, rather than calling, have no connection to tell of.
@@ -118,7 +115,6 @@ class Connection:
 
     @property
     def qr_base64(self) -> str | None:
-        """The image alone."""
         return None if self.qr is None else self.qr.removeprefix(_PNG)
 
 

@@ -68,8 +68,6 @@ _NAMES = {
 
 @dataclass(frozen=True)
 class ModelRoute:
-    """A model at its provider."""
-
     provider: str
     model: str
 

@@ -63,7 +63,6 @@ class QrLogins:
         )
 
     def forget(self, sandbox_id: SandboxId, channel: str) -> None:
-        """Nobody wants to see it any more."""
         self._scans.pop((sandbox_id, channel), None)
 
     async def _followed(self, key: tuple[SandboxId, str], gateway: Gateway, scan: QrLogin) -> None:

@@ -97,7 +97,6 @@ class Program:
 
 
 def json_line(question: Mapping[str, Any]) -> bytes:
-    """What a program reads as one question."""
     return json.dumps(question).encode() + b"\n"
 
 
@@ -107,7 +106,6 @@ def error_message(answer: Mapping[str, Any]) -> str:
 
 
 def last_complaint(process: Process, otherwise: str = "nothing") -> str:
-    """The last line that a program wrote to its standard error."""
     return (process.complaint.splitlines() or [otherwise])[-1]
 
 

@@ -81,8 +81,6 @@ class Installation:
 
 
 class Skills:
-    """Lists, installs and configures the skills of running agents."""
-
     def __init__(
         self,
         control: Control,

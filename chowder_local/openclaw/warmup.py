@@ -25,8 +25,6 @@ _ERASER = "erase_session.py"
 
 
 class WarmUp:
-    """Warms the gateways of sandboxes that are nobody's yet."""
-
     def __init__(self, control: Control, processes: Processes, home: str) -> None:
         self._control = control
         self._eraser = Program(processes, _ERASER)

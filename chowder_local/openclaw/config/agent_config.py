@@ -187,5 +187,4 @@ def merged(
 
 
 def as_file(config: Mapping[str, Any]) -> bytes:
-    """The content of `openclaw.json`."""
     return json.dumps(config, indent=2, ensure_ascii=False).encode()

@@ -55,7 +55,6 @@ class Stream:
         return self._position
 
     def tell(self) -> int:
-        """How many bytes it is on."""
         return self._position
 
     def drain(self) -> None:

@@ -92,7 +92,6 @@ class StateTransfers:
         self._waiting[sandbox_id] = await self._started(sandbox_id)
 
     async def forget(self, sandbox_id: SandboxId) -> None:
-        """Ends the program that waits in a sandbox, if there is one."""
         if (program := self._waiting.pop(sandbox_id, None)) is not None:
             await program.stack.aclose()
 

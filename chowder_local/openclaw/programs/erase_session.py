@@ -112,7 +112,6 @@ def tables(database: sqlite3.Connection) -> Iterator[tuple[str, list[str]]]:
 
 
 def searched(database: sqlite3.Connection) -> list[str]:
-    """The indexes of full texts."""
     listed = (
         "SELECT name FROM sqlite_master WHERE type = 'table' AND sql LIKE 'CREATE VIRTUAL%fts5%'"
     )

@@ -222,7 +222,6 @@ class Agent:
         self.merge(self.staged, self.home)
 
     def merge(self, new: str, old: str) -> None:
-        """Moves all that is in one folder into another."""
         for name in os.listdir(new):
             source, target = os.path.join(new, name), os.path.join(old, name)
             if is_folder(source) and is_folder(target):

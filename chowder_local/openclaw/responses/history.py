@@ -33,7 +33,6 @@ class Input:
 
     @property
     def items(self) -> tuple[Item, ...]:
-        """All of them."""
         return (*self.history, *self.new)
 
 

@@ -77,7 +77,6 @@ class Offer:
 
     @property
     def choice(self) -> Any:
-        """The gateway's `tool_choice`."""
         return self.mode if self.pinned is None else {"type": "function", "name": self.pinned}
 
     @property

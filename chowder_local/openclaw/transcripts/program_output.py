@@ -29,8 +29,6 @@ class _Shape(BaseModel):
 
 
 class Part(_Shape):
-    """A part of a message's content."""
-
     type: str
     text: str | None = None
     is_cut: bool = False
@@ -41,8 +39,6 @@ class Part(_Shape):
 
 
 class Tokens(_Shape):
-    """What a model call took."""
-
     input: int = 0
     output: int = 0
     cache_read: int = 0
@@ -69,8 +65,6 @@ class Message(_Shape):
 
 
 class Page(_Shape):
-    """Some messages in a row."""
-
     is_known: bool
     messages: list[Message]
     has_more: bool
