@@ -42,6 +42,14 @@ BESIDE_PIDS = 64
 # Engines differ in theirs, up to a billion files. A dump would fill the volume with memory.
 ULIMITS = {"nofile": 16384, "core": 0}
 
+CONFINED: Mapping[str, Any] = {
+    "user": f"{AGENT_UID}:{AGENT_UID}",
+    "cap_drop": ["ALL"],
+    "security_opt": ["no-new-privileges"],
+    "read_only": True,
+}
+"""What every container of an agent, or of what an agent has written, runs without."""
+
 RELAY_NAMES = (RELAY_HOSTNAME, FORMER_RELAY_HOSTNAME)
 
 # Whether it runs is our business: when OpenClaw does not start, it must not have a model (that
@@ -86,11 +94,8 @@ def container_options(spec: SandboxSpec, template: SandboxTemplate) -> dict[str,
         "hostname": "agent",
         "labels": labels.sandbox_labels(template.store_id, spec.id),
         "environment": environment,
-        "user": f"{AGENT_UID}:{AGENT_UID}",
+        **CONFINED,
         "init": True,
-        "cap_drop": ["ALL"],
-        "security_opt": ["no-new-privileges"],
-        "read_only": True,
         "tmpfs": {"/tmp": "rw,exec,nosuid,nodev,size=256m,mode=1777"},  # noqa: S108 - inside
         "mem_limit": memory,
         # Equal to the memory limit: a sandbox gets no swap, so that it cannot grind the host.
@@ -120,11 +125,8 @@ def beside_options(
         "command": [],
         "labels": labels.store_labels(template.store_id),
         "environment": {"HOME": HOME},
-        "user": f"{AGENT_UID}:{AGENT_UID}",
+        **CONFINED,
         "stdin_open": True,
-        "cap_drop": ["ALL"],
-        "security_opt": ["no-new-privileges"],
-        "read_only": True,
         "mem_limit": f"{BESIDE_MEMORY_MB}m",
         "memswap_limit": f"{BESIDE_MEMORY_MB}m",
         "nano_cpus": int(template.limits.cpus * 1e9),

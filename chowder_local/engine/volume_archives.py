@@ -11,7 +11,7 @@ from docker.types import Mount
 
 from chowder_local.core.errors.sandboxes import EngineUnavailable, SandboxMissing
 from chowder_local.engine.error_translation import translated_errors
-from chowder_local.engine.specs import AGENT_UID, HOME
+from chowder_local.engine.specs import CONFINED, HOME
 from chowder_local.engine.threads import ensure_awaited
 
 if TYPE_CHECKING:
@@ -72,10 +72,7 @@ def rework_home(
         image,
         ["-I", "-S", "-c", program, HOME],
         entrypoint="/usr/bin/python3",
-        user=f"{AGENT_UID}:{AGENT_UID}",
-        cap_drop=["ALL"],
-        security_opt=["no-new-privileges"],
-        read_only=True,
+        **CONFINED,
         mem_limit="1g",
         pids_limit=64,
         mounts=[Mount(HOME, None, type="volume")],
