@@ -34,7 +34,7 @@ exec "$@"
 """
 
 
-def patient(command: Sequence[str]) -> list[str]:
+def waiting_command(command: Sequence[str]) -> list[str]:
     """What runs a command only after the sandbox was confined (pure)."""
     return ["sh", "-c", _WAIT, "sh", *command]
 

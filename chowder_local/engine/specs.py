@@ -145,7 +145,7 @@ def _way_out(egress: Egress, template: SandboxTemplate) -> dict[str, Any]:
         more: dict[str, Any] = {"ports": {f"{GATEWAY_PORT}/tcp": ("127.0.0.1", None)}}
         if networks.joined_by is not None:
             # The server reaches its own address.
-            more = {"entrypoint": confinement.patient(template.command), "command": []}
+            more = {"entrypoint": confinement.waiting_command(template.command), "command": []}
     elif networks.closed is None:
         raise EgressUnavailable(networks.problem or "there is no network for it.")
     else:
@@ -154,7 +154,7 @@ def _way_out(egress: Egress, template: SandboxTemplate) -> dict[str, Any]:
         # of its own it can only ask from inside, where nobody answers.
         more = {
             "dns": ["127.0.0.1"],
-            "entrypoint": confinement.patient(template.command),
+            "entrypoint": confinement.waiting_command(template.command),
             "command": [],
         }
     hosts = dict.fromkeys(RELAY_NAMES, network.relay_address)

@@ -18,8 +18,13 @@ from chowder_local.core.errors.agents import (
     RpcRefused,
 )
 from chowder_local.core.errors.requests import InputInvalid
-from chowder_local.openclaw.channel_table import CHANNELS, ConnectionType, missing, settings
-from chowder_local.openclaw.config.agent_config import merged, patch
+from chowder_local.openclaw.channel_table import (
+    CHANNELS,
+    ConnectionType,
+    missing_fields,
+    to_openclaw_config,
+)
+from chowder_local.openclaw.config.agent_config import merged, to_merge_patch
 from chowder_local.openclaw.qr_login import QrLogins
 from chowder_local.openclaw.sandbox_exec import Program
 
@@ -161,14 +166,14 @@ class Channels:
         """
         gateway = self._gateway(instance)
         configured = untrusted_json.object_of((await _configured(gateway)).get(channel.name))
-        change = settings(channel, given)
-        if lacking := missing(channel, merged(configured, change)):
+        change = to_openclaw_config(channel, given)
+        if lacking := missing_fields(channel, merged(configured, change)):
             raise InputInvalid([_missing(name) for name in lacking])
         started_s = time.monotonic()
         wanted = merged(_policy(channel), change, keep_nulls=True) | {"enabled": True}
         # What is written, but not applied, OpenClaw tries to apply again; the wait below tells.
         with contextlib.suppress(ConfigNotApplied):
-            if await gateway.patch_config(patch({"channels": {channel.name: wanted}})):
+            if await gateway.patch_config(to_merge_patch({"channels": {channel.name: wanted}})):
                 await gateway.restarted(started_s)
         if not given and _is_enabled(configured):
             # Nothing has changed, so OpenClaw sees no cause to try again.

@@ -99,7 +99,7 @@ def route(model: str, named: Collection[str] = ()) -> ModelRoute:
     raise ModelUnknown(model, named)
 
 
-def sight_patch(config: Mapping[str, Any], route: ModelRoute) -> dict[str, Any] | None:
+def vision_patch(config: Mapping[str, Any], route: ModelRoute) -> dict[str, Any] | None:
     """What has to change in an agent's configuration for a model to be shown images, if anything.
 
     OpenClaw takes a model of which it is told nothing for one that reads text alone.
@@ -109,10 +109,10 @@ def sight_patch(config: Mapping[str, Any], route: ModelRoute) -> dict[str, Any] 
     if any(model.get("id") == route.model and "image" in model.get("input", []) for model in known):
         return None
     others = [model for model in known if model.get("id") != route.model]
-    return {"models": {"providers": {provider: {"models": [*others, described(route.model)]}}}}
+    return {"models": {"providers": {provider: {"models": [*others, model_entry(route.model)]}}}}
 
 
-def introduction(
+def registration_patch(
     config: Mapping[str, Any], route: ModelRoute, *, endpoint: Endpoint, relay_token: str
 ) -> dict[str, Any] | None:
     """The same for a model of a named provider, of which OpenClaw also has to know how much it
@@ -152,7 +152,7 @@ def provider_entry(provider: str, relay_url: str, relay_token: str) -> dict[str,
     }
 
 
-def described(model: str) -> dict[str, Any]:
+def model_entry(model: str) -> dict[str, Any]:
     """What OpenClaw is told of a model; else it takes it for one that reads text alone."""
     longest = (size for start, size in _MAX_TOKENS.items() if model.startswith(start))
     return {

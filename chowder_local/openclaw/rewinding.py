@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from chowder_local.core.errors import ChowderError
 from chowder_local.core.errors.agents import GatewayUnavailable
-from chowder_local.openclaw.responses.item_digests import plain
+from chowder_local.openclaw.responses.item_digests import collapse_whitespace
 
 if TYPE_CHECKING:
     from chowder_local.core.domain import SandboxId
@@ -65,4 +65,4 @@ class Rewinding:
 
 
 def _is_of(text: str, words: str) -> bool:
-    return plain(text).endswith(plain(words))
+    return collapse_whitespace(text).endswith(collapse_whitespace(words))

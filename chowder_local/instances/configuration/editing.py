@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from chowder_local.core import untrusted_json
 from chowder_local.core.errors.agents import GatewayUnavailable, RpcRefused
 from chowder_local.openclaw.config import agent_config
-from chowder_local.openclaw.config.edits import leaves, shown
+from chowder_local.openclaw.config.edits import changed_paths, visible_config
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -47,12 +47,12 @@ class ConfigEditing:
         Raises GatewayUnavailable, RpcRefused.
         """
         told = await self._gateway(instance).call("config.get", {})
-        return shown(untrusted_json.object_of(told.get("sourceConfig")))
+        return visible_config(untrusted_json.object_of(told.get("sourceConfig")))
 
     async def check(self, instance: Instance, patch: Mapping[str, Any]) -> Verdict:
         """Judges a merge patch by OpenClaw's schema, and changes nothing. Raises ConfigRefused."""
         await self._lifecycle.check_config(patch)
-        changed = tuple(leaves(agent_config.patch(patch)))
+        changed = tuple(changed_paths(agent_config.to_merge_patch(patch)))
         gateway = self._gateway(instance)
         kinds = {path: await _reload_kind(gateway, path) for path in changed[:ASKED_PATHS]}
         return Verdict(changed, tuple(path for path in changed if kinds.get(path) == "restart"))

@@ -41,11 +41,11 @@ class InitialConfigs:
         overrides: Mapping[str, Any] | None = None,
     ) -> bytes:
         """The content of a sandbox's first `openclaw.json`."""
-        return agent_config.as_file(self._seed(sandbox_id, provider, overrides))
+        return agent_config.serialize_config(self._seed(sandbox_id, provider, overrides))
 
     def like(self, origin: Origin, instance: Instance) -> bytes:
         """The same of one that is made of another."""
-        return agent_config.as_file(self._whole(origin, instance))
+        return agent_config.serialize_config(self._whole(origin, instance))
 
     def change_to(self, origin: Origin, instance: Instance) -> dict[str, Any]:
         """What makes of a blank sandbox's configuration the one that `like` gives."""
@@ -57,12 +57,14 @@ class InitialConfigs:
         if origin.config is None:
             # What the agent itself has made of it cannot be read; then as it was asked for.
             return self._seed(instance.sandbox_id, provider, instance.openclaw_config)
-        return transfer.whole(self._seed(instance.sandbox_id, provider, None), origin.config)
+        return transfer.with_reserved(
+            self._seed(instance.sandbox_id, provider, None), origin.config
+        )
 
     def _seed(
         self, sandbox_id: SandboxId, provider: ModelProvider, overrides: Mapping[str, Any] | None
     ) -> dict[str, Any]:
-        return agent_config.seed(
+        return agent_config.initial_config(
             gateway_token=self._box.gateway_token(sandbox_id),
             relay_url=self._relay_url,
             relay_token=self._box.relay_token(sandbox_id),
@@ -73,7 +75,7 @@ class InitialConfigs:
     @property
     def likeness(self) -> str:
         """Tells apart blank sandboxes whose first configuration was another than one now."""
-        seed = agent_config.seed(
+        seed = agent_config.initial_config(
             gateway_token="", relay_url=self._relay_url, relay_token="", provider=BLANK_PROVIDER
         )
         return hashlib.sha256(json.dumps(seed, sort_keys=True).encode()).hexdigest()

@@ -127,9 +127,9 @@ class Conversations:
             if not answer.is_success:
                 raise await self._failure(instance, answer.status, body, known)
             opened()
-            response = response_normalizer.settled(body, turn)
+            response = response_normalizer.normalize_output(body, turn)
             delivery.ended(response)
-        return response_normalizer.resource(response, asked, int(time.time()))
+        return response_normalizer.normalize(response, asked, int(time.time()))
 
     async def _whole(
         self,
@@ -238,7 +238,7 @@ class Conversations:
         if instance.status is not InstanceStatus.RUNNING or instance.gateway_url is None:
             raise InstanceStateWrong(instance.status, InstanceStatus.RUNNING)
         route = await self._models.judged(instance, asked["model"])
-        return instance.gateway_url, route, requests.turn(asked)
+        return instance.gateway_url, route, requests.parse_request(asked)
 
     async def _open(
         self, instance: Instance, asked: Mapping[str, Any], session: str | None

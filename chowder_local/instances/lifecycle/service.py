@@ -148,7 +148,7 @@ class Lifecycle:
 
     async def check_config(self, overrides: Mapping[str, Any]) -> None:
         """Raises ConfigRefused for overrides that no agent could be given."""
-        await self._config_validator.check(agent_config.patch(overrides))
+        await self._config_validator.check(agent_config.to_merge_patch(overrides))
 
     async def instance(self, organization_id: OrganizationId, instance_id: str) -> Instance:
         """One of the organization's instances. Raises InstanceNotFound, for others' ones too."""
@@ -214,7 +214,9 @@ class Lifecycle:
             instance = await self.instance(organization_id, instance_id)
             fields: dict[str, Any] = {} if name is None else {"name": name}
             if overrides:
-                has_restarted = await self._configure(instance, agent_config.patch(overrides))
+                has_restarted = await self._configure(
+                    instance, agent_config.to_merge_patch(overrides)
+                )
                 fields["openclaw_config"] = agent_config.apply_change(
                     instance.openclaw_config, overrides, instance.model_provider
                 )

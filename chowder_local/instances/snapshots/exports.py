@@ -182,7 +182,7 @@ class Exports:
                 "config": None if settings is None else transfer.portable(settings),
                 "overrides": None
                 if overrides is None
-                else transfer.portable(agent_config.patch(overrides)),
+                else transfer.portable(agent_config.to_merge_patch(overrides)),
                 "sessions": snapshot.content.get("sessions") or [],
                 "histories": _portable(snapshot.content.get("histories") or {}),
             }
@@ -246,7 +246,7 @@ def _content(manifest: Manifest) -> dict[str, Any]:
         raise ArchiveRefused(f"{MANIFEST}: overrides: a path has too many parts.")
     return {
         "config": None if manifest.config is None else reserved.without(manifest.config),
-        "overrides": None if overrides is None else agent_config.patch(overrides),
+        "overrides": None if overrides is None else agent_config.to_merge_patch(overrides),
         "sessions": [each.model_dump(mode="json") for each in manifest.sessions],
         "histories": {key: each.model_dump() for key, each in manifest.histories.items()},
     }

@@ -125,7 +125,7 @@ class Snapshots:
         *,
         name: str | None = None,
         is_kept: bool = False,
-        is_wanted: Callable[[str], bool] = sanitize.is_carried,
+        is_wanted: Callable[[str], bool] = sanitize.is_in_snapshot,
         meanwhile: Callable[[Snapshot], Awaitable[None]] | None = None,
     ) -> AsyncIterator[Snapshot]:
         """The same; one that is not kept is there until the block ends, and as long as
@@ -204,7 +204,7 @@ class Snapshots:
         config = snapshot.content.get("config")
         # An agent that is taken back to what it was is the only one with its channels.
         if isinstance(config, dict) and snapshot.instance_id != instance.id:
-            config = transfer.muted(config)
+            config = transfer.with_channels_disabled(config)
         return Origin(self.archives.path(snapshot.id), config)
 
     async def chunks(self, instance: Instance) -> Iterator[bytes]:
@@ -334,12 +334,12 @@ class Snapshots:
             raise
 
     async def _finished(
-        self, snapshot_id: SnapshotId, home: sanitize.Home, content: Mapping[str, Any]
+        self, snapshot_id: SnapshotId, home: sanitize.SanitizedHome, content: Mapping[str, Any]
     ) -> Snapshot:
         """The snapshot of an archive that was filled. Raises SnapshotNotFound, DataDirUnusable."""
         await asyncio.to_thread(self.archives.keep, snapshot_id)
         if "config" not in content:
-            content = {**content, "config": transfer.of_file(home.config)}
+            content = {**content, "config": transfer.read_config(home.config)}
         made = await self._queries.finish(snapshot_id, home.size_bytes, content)
         if made is None:
             raise SnapshotNotFound

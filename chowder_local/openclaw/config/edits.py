@@ -19,7 +19,7 @@ _MOVED = f"{HIDDEN} stands for a value that is hidden at another place: write th
 _IN_LIST = f"A list is replaced as a whole, so write its values themselves where it has {HIDDEN}."
 
 
-def shown(source: Mapping[str, Any]) -> dict[str, Any]:
+def visible_config(source: Mapping[str, Any]) -> dict[str, Any]:
     """A configuration as OpenClaw tells it, without what belongs to the server.
 
     OpenClaw hides what it knows for a secret. Of the agent's and its skills' environments it knows
@@ -44,7 +44,7 @@ def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str,
     return _difference(before, after, ())
 
 
-def leaves(patch: Mapping[str, Any]) -> Iterator[str]:
+def changed_paths(patch: Mapping[str, Any]) -> Iterator[str]:
     """The dotted paths that a merge patch sets or removes."""
     for names, _ in reserved.leaves(patch):
         yield ".".join(names)

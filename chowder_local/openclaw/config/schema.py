@@ -27,7 +27,7 @@ _BOUNDS: dict[str, tuple[Callable[[Any, Any], bool], str]] = {
 }
 
 
-def judge(schema: Mapping[str, Any], patch: Mapping[str, Any]) -> list[Problem]:
+def find_problems(schema: Mapping[str, Any], patch: Mapping[str, Any]) -> list[Problem]:
     """What is wrong with a nested merge patch, in OpenClaw's manner of words; empty if nothing.
 
     Only what can be told for sure: unknown keys, wrong types, values out of an enumeration or a

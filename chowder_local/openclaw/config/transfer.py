@@ -21,7 +21,7 @@ _PRIVATE = {"channels", "env", "headers", "secrets", "auth"}
 """What is left out of an export at whatever depth, whatever is in it."""
 
 
-def of_file(content: bytes | None) -> dict[str, Any] | None:
+def read_config(content: bytes | None) -> dict[str, Any] | None:
     """What an `openclaw.json` says that is not its own sandbox's; None if it is not read.
 
     It is the agent's to write, and OpenClaw takes more than JSON.
@@ -34,12 +34,12 @@ def of_file(content: bytes | None) -> dict[str, Any] | None:
         return None
 
 
-def whole(seed: Mapping[str, Any], carried: Mapping[str, Any]) -> dict[str, Any]:
+def with_reserved(seed: Mapping[str, Any], carried: Mapping[str, Any]) -> dict[str, Any]:
     """A new sandbox's configuration: its own seed in what is held, and all else as carried."""
     return agent_config.merged(carried, reserved.held(seed))
 
 
-def muted(settings: Mapping[str, Any]) -> dict[str, Any]:
+def with_channels_disabled(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The same with all channels disabled: two agents cannot both read one mailbox."""
     channels = settings.get("channels")
     if not isinstance(channels, dict):

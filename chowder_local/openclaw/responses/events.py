@@ -160,10 +160,10 @@ class EventWriter:
             yield event
 
     def _ended(self, event: Event) -> Iterator[Event]:
-        response = response_normalizer.settled(event["response"], self._turn)
+        response = response_normalizer.normalize_output(event["response"], self._turn)
         if self._turn.format is not None:
             for index, item in enumerate(response["output"]):
-                yield from _unrolled(response_normalizer.item(item), index)
+                yield from _unrolled(response_normalizer.complete_item(item), index)
         self.response = response
         yield event | {"response": response}
 
@@ -189,7 +189,7 @@ class EventWriter:
         self._calls += is_new
         if self._turn.is_single and self._calls > 1:
             return
-        item = response_normalizer.renamed(event["item"], self._turn.names)
+        item = response_normalizer.with_client_name(event["item"], self._turn.names)
         index = event.get("output_index", 0) - self._is_wordless
         if is_new:
             # The gateway has the arguments whole in this event, where no SDK looks for them.
@@ -210,11 +210,11 @@ class EventWriter:
     def _complete(self, event: Event) -> None:
         if "response" in event:
             now_s = int(self._clock_s())
-            event["response"] = response_normalizer.resource(event["response"], self._asked, now_s)
+            event["response"] = response_normalizer.normalize(event["response"], self._asked, now_s)
         if "item" in event:
-            event["item"] = response_normalizer.item(event["item"])
+            event["item"] = response_normalizer.complete_item(event["item"])
         if "part" in event:
-            event["part"] = response_normalizer.part(event["part"])
+            event["part"] = response_normalizer.complete_part(event["part"])
         if event["type"] in _TEXT_EVENTS:
             event.setdefault("logprobs", [])
 

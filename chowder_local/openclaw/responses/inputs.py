@@ -58,7 +58,7 @@ def _is_blank_message(item: Item) -> bool:
     return not "".join(part["text"] for part in _texts(item)).strip()
 
 
-def item(item: Mapping[str, Any]) -> Item | None:
+def to_gateway_item(item: Mapping[str, Any]) -> Item | None:
     """An item as the gateway takes it; None for one that is left out. Raises MessageRefused."""
     kind = item.get("type") or "message"
     if kind == "message":
@@ -180,11 +180,11 @@ def _in_words(item: Item) -> Item:
     kind = "output_text" if item["role"] == "assistant" else "input_text"
     return item | {
         "content": [
-            {"type": kind, "text": media.words_for(part)} if media.is_medium(part) else part
+            {"type": kind, "text": media.placeholder(part)} if media.is_medium(part) else part
             for part in _parts(item)
         ]
     }
 
 
 def _words(part: Item) -> str:
-    return media.words_for(part) if media.is_medium(part) else str(part["text"])
+    return media.placeholder(part) if media.is_medium(part) else str(part["text"])

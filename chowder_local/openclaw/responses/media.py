@@ -71,7 +71,7 @@ def is_medium(part: Mapping[str, Any]) -> bool:
     return part["type"] in ("input_image", "input_file")
 
 
-def words_for(part: Mapping[str, Any]) -> str:
+def placeholder(part: Mapping[str, Any]) -> str:
     """What stands for an image or a file where the gateway takes only text."""
     if part["type"] == "input_image":
         return "[image]"

@@ -83,18 +83,18 @@ class Turn:
         )
 
 
-def turn(body: Mapping[str, Any]) -> Turn:
+def parse_request(body: Mapping[str, Any]) -> Turn:
     """The turn that a client asks for. Raises MessageRefused."""
     for member, words in REFUSED.items():
         if body.get(member):
             raise MessageRefused(f"{member}: {words}")
-    offer = tools.offer(body)
+    offer = tools.parse_tools(body)
     # A call that is demanded of a client's function comes before the answer.
-    wanted = structured_outputs.wanted(as_object(body.get("text"), "text"))
+    wanted = structured_outputs.parse_format(as_object(body.get("text"), "text"))
     asked_for = None if offer.is_demanding else wanted
     request = {key: body[key] for key in PASSED_ON if body.get(key) is not None}
     request["model"] = "openclaw"
-    given = history.parsed(body["input"])
+    given = history.parse_input(body["input"])
     is_text = isinstance(body["input"], str)
     request["input"] = body["input"] if is_text else inputs.gateway_input(list(given.items))
     if inputs.is_blank(request["input"]):

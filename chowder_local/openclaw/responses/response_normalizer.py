@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from chowder_local.openclaw.responses.tools import LEFT_TO_THE_AGENT, function
+from chowder_local.openclaw.responses.tools import AGENT_BUILT_INS, to_gateway_function
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -26,9 +26,9 @@ _SUMMARIES = ("concise", "detailed", "auto")
 _MODES = ("none", "auto", "required")
 
 
-def settled(response: Mapping[str, Any], turn: Turn) -> dict[str, Any]:
+def normalize_output(response: Mapping[str, Any], turn: Turn) -> dict[str, Any]:
     """The gateway's answer with the output that the client asked for. Raises AnswerUnfit."""
-    output = [renamed(each, turn.names) for each in response.get("output", [])]
+    output = [with_client_name(each, turn.names) for each in response.get("output", [])]
     if response.get("status") == "incomplete":
         output = [_without_notice(each) for each in output]
     calls = [each for each in output if each["type"] == "function_call"]
@@ -50,7 +50,7 @@ def _without_notice(given: dict[str, Any]) -> dict[str, Any]:
     return given | {"content": content}
 
 
-def renamed(given: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+def with_client_name(given: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
     """An output item; a call goes by the client's name of the function."""
     if given.get("type") != "function_call":
         return dict(given)
@@ -86,7 +86,7 @@ def _text_of(message: Mapping[str, Any]) -> str:
     return "".join(each.get("text", "") for each in message.get("content", []))
 
 
-def resource(response: Mapping[str, Any], asked: Mapping[str, Any], now_s: int) -> dict[str, Any]:
+def normalize(response: Mapping[str, Any], asked: Mapping[str, Any], now_s: int) -> dict[str, Any]:
     """A whole Responses resource for the request that `asked` was, if it ends at `now_s`."""
     # An explicit null asks for the default, as leaving it out does.
     asked = {key: value for key, value in asked.items() if value is not None}
@@ -128,21 +128,21 @@ def resource(response: Mapping[str, Any], asked: Mapping[str, Any], now_s: int) 
     }
     whole |= {key: value for key, value in response.items() if value is not None}
     whole["model"] = asked["model"]
-    whole["output"] = [item(each) for each in response.get("output", [])]
+    whole["output"] = [complete_item(each) for each in response.get("output", [])]
     whole["usage"] = _usage(response.get("usage")) if is_over else None
     return whole
 
 
-def item(given: Mapping[str, Any]) -> dict[str, Any]:
+def complete_item(given: Mapping[str, Any]) -> dict[str, Any]:
     """An output item with the members that the schema requires."""
     whole = {key: value for key, value in given.items() if key != "phase"}
     whole.setdefault("status", "completed")
     if whole.get("type") == "message":
-        whole["content"] = [part(each) for each in whole.get("content", [])]
+        whole["content"] = [complete_part(each) for each in whole.get("content", [])]
     return whole
 
 
-def part(given: Mapping[str, Any]) -> dict[str, Any]:
+def complete_part(given: Mapping[str, Any]) -> dict[str, Any]:
     """A content part with the members that the schema requires."""
     if given.get("type") != "output_text":
         return dict(given)
@@ -158,7 +158,7 @@ def _reasoning(asked: Mapping[str, Any]) -> dict[str, Any] | None:
 def _tools(asked: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
     for tool in asked:
         # Only functions have a place in the published schema.
-        if tool.get("type") not in LEFT_TO_THE_AGENT and (given := function(tool)):
+        if tool.get("type") not in AGENT_BUILT_INS and (given := to_gateway_function(tool)):
             yield {"description": None, "parameters": None, "strict": None, **given}
 
 

@@ -81,7 +81,7 @@ class Format:
         return text
 
 
-def wanted(text: Mapping[str, Any]) -> Format | None:
+def parse_format(text: Mapping[str, Any]) -> Format | None:
     """The format that a request's `text` asks for; None for text. Raises MessageRefused."""
     given = as_object(text.get("format"), "text.format")
     kind = given.get("type", "text")

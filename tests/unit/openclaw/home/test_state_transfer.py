@@ -14,7 +14,7 @@ import pytest
 from chowder_local.core.domain import SandboxId
 from chowder_local.core.errors.agents import GatewayUnavailable
 from chowder_local.openclaw.home import state_transfer as module
-from chowder_local.openclaw.home.sanitize import cleaned
+from chowder_local.openclaw.home.sanitize import sanitize_home
 from chowder_local.openclaw.home.state_transfer import StateTransfers
 from tests.scripted.agents import agent_at, told
 from tests.scripted.local_processes import LocalProcesses
@@ -65,7 +65,7 @@ def archive(tmp_path: Path) -> bytes:
     raw, target = io.BytesIO(), io.BytesIO()
     with tarfile.open(fileobj=raw, mode="w") as tar:
         tar.add(agent_at(tmp_path / "original", "teal").parent, "data")
-    cleaned([raw.getvalue()], target, prefix="data/", is_strict=False)
+    sanitize_home([raw.getvalue()], target, prefix="data/", is_strict=False)
     return target.getvalue()
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chowder_local.openclaw.home.sanitize import cleaned
+from chowder_local.openclaw.home.sanitize import sanitize_home
 from chowder_local.openclaw.programs import transfer_state as program
 from tests.scripted.agents import CONVERSATIONS, STATE, agent_at, opened, told
 from tests.scripted.local_processes import unpack
@@ -39,7 +39,7 @@ def archive_of(state: Path) -> bytes:
     raw, target = io.BytesIO(), io.BytesIO()
     with tarfile.open(fileobj=raw, mode="w") as tar:
         tar.add(state.parent, "data")
-    cleaned([raw.getvalue()], target, prefix="data/", is_strict=False)
+    sanitize_home([raw.getvalue()], target, prefix="data/", is_strict=False)
     return target.getvalue()
 
 

@@ -11,7 +11,7 @@ from chowder_local.openclaw.responses.media import (
     image,
     is_medium,
     may_show_images,
-    words_for,
+    placeholder,
 )
 
 PIXEL = "iVBORw0KGgo="
@@ -172,9 +172,9 @@ def test_an_image_that_no_agent_could_see_is_refused(url: str | None, words: str
 
 
 def test_where_there_is_room_for_text_alone_media_are_named() -> None:
-    assert words_for(file(given(b"Hi", "a.txt"))) == "[file a.txt]"
-    assert words_for(file({"type": "input_file", "file_url": "https://x.example/a"})) == "[file]"
-    assert words_for(image({"type": "input_image", "image_url": "https://x"})) == "[image]"
+    assert placeholder(file(given(b"Hi", "a.txt"))) == "[file a.txt]"
+    assert placeholder(file({"type": "input_file", "file_url": "https://x.example/a"})) == "[file]"
+    assert placeholder(image({"type": "input_image", "image_url": "https://x"})) == "[image]"
 
 
 def test_what_is_not_plain_text_may_have_to_be_looked_at() -> None:
