@@ -146,11 +146,12 @@ def readable(line: str) -> str | None:
 def lines_that_matter(lines: Sequence[str]) -> list[str]:
     """The failed step's last output, which BuildKit repeats between two rulers; else the tail."""
     rulers = [index for index, line in enumerate(lines) if line.startswith("------")]
-    said = [line.strip() for line in lines if line.strip()]
     if len(rulers) > 1:
         # The first line between them is the step's whole command.
-        said = [line.strip() for line in lines[rulers[0] + 2 : rulers[1]] if line.strip()] or said
-    return [_cut(line) for line in said[-LONGEST_QUOTE:]]
+        step = lines[rulers[0] + 2 : rulers[1]]
+        lines = step if any(map(str.strip, step)) else lines
+    output = [line.strip() for line in lines if line.strip()]
+    return [_cut(line) for line in output[-LONGEST_QUOTE:]]
 
 
 def _cut(text: str) -> str:

@@ -138,8 +138,8 @@ def run_exec(
 ) -> tuple[bool, str]:
     """Whether a command ended well, and what it said. Blocking; it must end soon by itself."""
     exec_id = client.api.exec_create(container_id, list(command), **options)["Id"]
-    said = client.api.exec_start(exec_id).decode(errors="replace").strip()
-    return client.api.exec_inspect(exec_id)["ExitCode"] == 0, said
+    output_text = client.api.exec_start(exec_id).decode(errors="replace").strip()
+    return client.api.exec_inspect(exec_id)["ExitCode"] == 0, output_text
 
 
 def run_privileged(

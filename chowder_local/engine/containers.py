@@ -98,9 +98,9 @@ def was_signalled(client: docker.DockerClient, container: Container) -> bool:
         return False
 
 
-def _state(told: str) -> SandboxState:
+def _state(status: str) -> SandboxState:
     # One in a state that nobody knows is let be, and keeps nobody from seeing the others.
-    return _STATES.get(told, SandboxState.RUNNING)
+    return _STATES.get(status, SandboxState.RUNNING)
 
 
 def _egress(networks: dict[str, Any]) -> Egress:

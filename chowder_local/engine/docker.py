@@ -204,7 +204,7 @@ class DockerEngine:
                 )
             container.reload()
             if is_kept:
-                self._confined.note(container)
+                self._confined.mark(container)
             return info_of(spec.id, container.attrs)
 
         return await self._run(f"boot sandbox {spec.id}", call)
@@ -219,7 +219,7 @@ class DockerEngine:
             info = info_of(sandbox_id, container.attrs)
             if info.state is SandboxState.EXITED:
                 info = replace(info, is_signalled=was_signalled(self._client, container))
-            return self._confined.seen(info, container.attrs)
+            return self._confined.checked(info, container.attrs)
 
         return await self._run("inspect", call, sandbox_id=sandbox_id)
 
@@ -230,7 +230,7 @@ class DockerEngine:
             rows = self._own.container_rows()
             self._confined.forget_all_but(rows)
             found = ((info_of_row(row), row) for row in rows)
-            listed = (self._confined.listed(info, row) for info, row in found if info)
+            listed = (self._confined.checked_row(info, row) for info, row in found if info)
             return {info.id: info for info in listed}
 
         return await self._run("list the sandboxes", call)
@@ -375,7 +375,7 @@ class DockerEngine:
         self, sandbox_id: SandboxId, verb: str, action: Callable[[Container], Result]
     ) -> Result:
         def call() -> Result:
-            return action(self._own.found(sandbox_id))
+            return action(self._own.get(sandbox_id))
 
         return await self._run(verb, call, sandbox_id=sandbox_id)
 

@@ -49,7 +49,7 @@ def translated_errors(
                 f"Could not {doing}: {refused.explanation or refused}."
             ) from refused
         reason = str(refused.explanation or refused).rstrip(".")
-        cure = next((words for sign, words in CURES.items() if sign in reason.lower()), "")
+        cure = next((text for sign, text in CURES.items() if sign in reason.lower()), "")
         raise EngineUnavailable(f"The engine could not {doing}: {reason}.{cure}") from refused
     except Timeout as silence:
         raise EngineSilent(

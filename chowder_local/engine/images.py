@@ -115,7 +115,7 @@ def build(
         folder=recipe_dir(),
         tag=expected_tag(settings),
         arguments=lambda base: build_arguments(base, versions, env),
-        words="The sandbox image",
+        subject="The sandbox image",
         no_cache=no_cache,
     )
 
@@ -128,7 +128,7 @@ def build_folder(
     folder: Path,
     tag: str,
     arguments: Callable[[str], Mapping[str, str]],
-    words: str,
+    subject: str,
     file: Path | None = None,
     no_cache: bool = False,
 ) -> str:
@@ -153,7 +153,7 @@ def build_folder(
         code, lines = run_command(command, env, partial(_report, progress))
     if code != 0:
         quoted = "\n  ".join(lines_that_matter(lines))
-        raise ImageBuildFailed(f"{words} could not be built:\n  {quoted}")
+        raise ImageBuildFailed(f"{subject} could not be built:\n  {quoted}")
     return tag
 
 
@@ -207,8 +207,8 @@ def _can_make_base() -> bool:
 
 
 def _report(progress: Callable[[str], None], line: str) -> None:
-    if (words := readable(line)) is not None:
-        progress(words)
+    if (step := readable(line)) is not None:
+        progress(step)
 
 
 def _has(client: docker.DockerClient, tag: str) -> bool:

@@ -49,8 +49,8 @@ async def follow(
             yield b""
             frames = Frames()
             async for chunk in response.content.iter_any():
-                if said := b"".join(content for _, content in frames.feed(chunk)):
-                    yield said
+                if output := b"".join(content for _, content in frames.feed(chunk)):
+                    yield output
         except aiohttp.ClientError:
             return
         finally:
@@ -76,9 +76,9 @@ def _tls(cert_dir: Path) -> ssl.SSLContext:
 
 def _refused(status: int, body: bytes) -> EngineUnavailable | SandboxMissing:
     try:
-        words = str(json.loads(body)["message"])
+        reason = str(json.loads(body)["message"])
     except (ValueError, KeyError, TypeError):
-        words = f"HTTP {status}"
+        reason = f"HTTP {status}"
     if status == HTTPStatus.NOT_FOUND:
-        return SandboxMissing(f"Could not follow a log: {words}.")
-    return EngineUnavailable(f"The engine could not follow a log: {words}.")
+        return SandboxMissing(f"Could not follow a log: {reason}.")
+    return EngineUnavailable(f"The engine could not follow a log: {reason}.")

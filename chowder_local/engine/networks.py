@@ -289,8 +289,8 @@ def _own_addresses() -> Iterator[tuple[str, str]]:
 
 def _are_taken(refused: APIError) -> bool:
     """Whether what the engine refuses a network for is that its addresses are another's."""
-    words = str(refused.explanation).lower()
-    return "non-overlapping" in words or "pool overlaps" in words
+    reason = str(refused.explanation).lower()
+    return "non-overlapping" in reason or "pool overlaps" in reason
 
 
 def _is_ours(address: str) -> bool:

@@ -46,7 +46,7 @@ class OwnedResources:
         ensure_awaited()
         return container
 
-    def found(self, sandbox_id: SandboxId) -> Container:
+    def get(self, sandbox_id: SandboxId) -> Container:
         """The sandbox's container. Raises SandboxMissing."""
         container = self.find(sandbox_id)
         if container is None:
@@ -110,8 +110,8 @@ class OwnedResources:
         return rows
 
     def volume_ids(self) -> set[SandboxId]:
-        found = self._client.volumes.list(filters=labels.store_filter(self._store_id))
-        return {SandboxId(str(volume.name)) for volume in found}
+        volumes = self._client.volumes.list(filters=labels.store_filter(self._store_id))
+        return {SandboxId(str(volume.name)) for volume in volumes}
 
     def ensure_volume(self, sandbox_id: SandboxId) -> None:
         ensure_awaited()

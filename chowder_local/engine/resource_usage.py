@@ -67,8 +67,8 @@ def disk_free_bytes(client: docker.DockerClient, container: Container) -> int:
 def _measure(
     client: docker.DockerClient, container: Container, program: str, *arguments: str
 ) -> int:
-    is_done, said = run_privileged(client, container, program, *arguments)
-    if not is_done or not said.isdecimal():
-        words = (said.splitlines() or ["it does not say why"])[-1]
-        raise EngineUnavailable(f"The sandbox {container.name} cannot be measured: {words}.")
-    return int(said)
+    is_done, output = run_privileged(client, container, program, *arguments)
+    if not is_done or not output.isdecimal():
+        reason = (output.splitlines() or ["it does not say why"])[-1]
+        raise EngineUnavailable(f"The sandbox {container.name} cannot be measured: {reason}.")
+    return int(output)

@@ -40,11 +40,11 @@ def own_container(client: docker.DockerClient) -> str | None:
         return None
     for name in possible_names(MOUNTS.read_text("utf-8"), socket.gethostname()):
         try:
-            told = client.api.inspect_container(name)
+            details = client.api.inspect_container(name)
         except NotFound:
             continue
-        is_hosts = told["HostConfig"]["NetworkMode"] == "host"
-        return None if is_hosts else str(told["Id"])
+        is_hosts = details["HostConfig"]["NetworkMode"] == "host"
+        return None if is_hosts else str(details["Id"])
     if _has_bridge_of(client):
         # The engine is in this very container, so that its networks are here.
         return None

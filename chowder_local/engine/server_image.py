@@ -64,7 +64,7 @@ def build_server(
                 "VERSION": chowder_local.__version__,
                 **index,
             },
-            words="The server image",
+            subject="The server image",
             no_cache=no_cache,
         )
     with engine_client(env, REFUSAL) as (client, _):

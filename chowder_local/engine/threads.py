@@ -93,7 +93,7 @@ class EngineProbe:
         self._question = question
         self._rest_s = rest_s
         self._thread = Workers(1, name)
-        self._asking: asyncio.Future[str] | None = None
+        self._pending: asyncio.Future[str] | None = None
         self._failure: EngineUnavailable | None = None
         self._rests_until_s = 0.0
 
@@ -107,25 +107,25 @@ class EngineProbe:
 
         Raises EngineUnavailable.
         """
-        asking = self._asking
+        pending = self._pending
         if self._failure is not None and time.monotonic() < self._rests_until_s:
             raise type(self._failure)(str(self._failure))
-        if asking is None:
-            asking = asyncio.get_running_loop().run_in_executor(self._thread, self._question)
-            asking.add_done_callback(self._note)
-            self._asking = asking
+        if pending is None:
+            pending = asyncio.get_running_loop().run_in_executor(self._thread, self._question)
+            pending.add_done_callback(self._note)
+            self._pending = pending
         # Of those who wait, one that is cancelled must not take the answer from the others.
-        return await asyncio.shield(asking)
+        return await asyncio.shield(pending)
 
     def close(self) -> None:
         """Waits for a question that is under way."""
         self._thread.shutdown(wait=True, cancel_futures=True)
 
-    def _note(self, asking: asyncio.Future[str]) -> None:
-        self._asking = None
-        if asking.cancelled():
+    def _note(self, pending: asyncio.Future[str]) -> None:
+        self._pending = None
+        if pending.cancelled():
             return
-        failure = asking.exception()
+        failure = pending.exception()
         self._failure = failure if isinstance(failure, EngineUnavailable) else None
         self._rests_until_s = time.monotonic() + self._rest_s
 

@@ -51,8 +51,8 @@ def put_home(container: Container, archive: Path) -> None:
     try:
         file = archive.open("rb")
     except OSError as lost:
-        words = f"What the sandbox is to be made of cannot be read: {lost.strerror}."
-        raise SandboxMissing(words) from lost
+        message = f"What the sandbox is to be made of cannot be read: {lost.strerror}."
+        raise SandboxMissing(message) from lost
     with file:
         container.put_archive(HOME, file)
 
@@ -82,8 +82,8 @@ def rework_home(
         ensure_awaited()
         container.start()
         if container.wait()["StatusCode"]:
-            said = container.logs(tail=1).decode(errors="replace").strip()
-            raise EngineUnavailable(f"A home could not be reworked: {said or 'it says nothing'}.")
+            output = container.logs(tail=1).decode(errors="replace").strip()
+            raise EngineUnavailable(f"A home could not be reworked: {output or 'it says nothing'}.")
         return work(_archive(container))
 
 

@@ -96,13 +96,13 @@ class ChannelState:
         also = CHANNELS[self.channel].also
         if also and self.account.get("configured") is False:
             return f"OpenClaw also needs {also}."
-        told = (
+        reasons = (
             self.account.get("lastError"),
             *(each.get("message") for each in self.issues),
             self.account.get("stateReason"),
             self.account.get("lifecycle"),
         )
-        return next(filter(None, map(untrusted_json.text_of, told)), None)
+        return next(filter(None, map(untrusted_json.text_of, reasons)), None)
 
     @property
     def _is_ready(self) -> bool:
@@ -174,7 +174,7 @@ class Channels:
         # What is written, but not applied, OpenClaw tries to apply again; the wait below tells.
         with contextlib.suppress(ConfigNotApplied):
             if await gateway.patch_config(to_merge_patch({"channels": {channel.name: wanted}})):
-                await gateway.restarted(started_s)
+                await gateway.wait_for_restart(started_s)
         if not given and _is_enabled(configured):
             # Nothing has changed, so OpenClaw sees no cause to try again.
             with contextlib.suppress(RpcRefused):
@@ -205,12 +205,12 @@ class Channels:
             timeout_s=PAIR_TIMEOUT_S,
             overdue="the pairing code's approval takes too long",
         )
-        said = untrusted_json.text_of(answer.get("output"))
+        output = untrusted_json.text_of(answer.get("output"))
         if answer.get("status") == 0:
-            return said
-        if _NO_SUCH_CODE in said:
+            return output
+        if _NO_SUCH_CODE in output:
             raise PairingNotFound
-        raise ChannelRefused(f"{channel.name} takes no code: {_last_line(said)}")
+        raise ChannelRefused(f"{channel.name} takes no code: {_last_line(output)}")
 
     def _gateway(self, instance: Instance) -> Gateway:
         return self._gateway_of(instance.sandbox_id, instance.gateway_url)
@@ -290,5 +290,5 @@ def _missing(name: str) -> dict[str, Any]:
     return {"loc": ["body", "config", name], "msg": "Field required", "type": "missing"}
 
 
-def _last_line(said: str) -> str:
-    return (said.splitlines() or ["it says nothing"])[-1].strip()
+def _last_line(output: str) -> str:
+    return (output.splitlines() or ["it says nothing"])[-1].strip()

@@ -212,13 +212,13 @@ def parts_of(path: str) -> list[str]:
 
 async def _header(process: Process, rest: bytearray) -> int:
     """How many bytes of content follow; those that came already are put into `rest`."""
-    said = bytearray()
-    while b"\n" not in said:
+    head = bytearray()
+    while b"\n" not in head:
         chunk = await process.read()
-        said += chunk
-        if not chunk or len(said) > MAX_HEADER_BYTES + CHUNK_BYTES:
+        head += chunk
+        if not chunk or len(head) > MAX_HEADER_BYTES + CHUNK_BYTES:
             raise _unanswered(process)
-    line, _, behind = bytes(said).partition(b"\n")
+    line, _, behind = bytes(head).partition(b"\n")
     rest += behind
     try:
         header = json.loads(line)
@@ -232,21 +232,21 @@ async def _header(process: Process, rest: bytearray) -> int:
     raise _unanswered(process)
 
 
-def _failure(code: str, words: str) -> Exception:
+def _failure(code: str, reason: str) -> Exception:
     if code == "missing":
         return FileMissing()
     if code == "too_large":
-        return FileTooLarge(words, MAX_TEXT_BYTES)
+        return FileTooLarge(reason, MAX_TEXT_BYTES)
     if code == "full":
         return SandboxFull()
     if code == "refused":
-        return FileRefused(words)
-    return GatewayUnavailable(f"the sandbox could not do it: {words}")
+        return FileRefused(reason)
+    return GatewayUnavailable(f"the sandbox could not do it: {reason}")
 
 
 def _unanswered(process: Process) -> GatewayUnavailable:
-    words = last_complaint(process, "no answer")
-    return GatewayUnavailable(f"the file program in the sandbox ended with: {words}")
+    reason = last_complaint(process, "no answer")
+    return GatewayUnavailable(f"the file program in the sandbox ended with: {reason}")
 
 
 async def _content(process: Process, limit_bytes: int) -> bytes:

@@ -116,14 +116,14 @@ class Gateway:
 
     async def call(self, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
         """A control call's payload. Raises GatewayUnavailable, RpcRefused."""
-        asked = json.dumps({"method": method, "params": params}).encode()
+        request = json.dumps({"method": method, "params": params}).encode()
         try:
             status, answer = await self._exchange(
-                "POST", "/api/v1/admin/rpc", asked, timeout_s=RPC_TIMEOUT_S
+                "POST", "/api/v1/admin/rpc", request, timeout_s=RPC_TIMEOUT_S
             )
             body = untrusted_json.read_whole_object(answer)
         except (*_UNANSWERED, ValueError) as failure:
-            raise GatewayUnavailable(f"{method}: {_words(failure)}") from failure
+            raise GatewayUnavailable(f"{method}: {_reason(failure)}") from failure
         if body.get("ok"):
             return untrusted_json.object_of(body.get("payload"))
         error = untrusted_json.object_of(body.get("error"))
@@ -204,7 +204,7 @@ class Gateway:
         await asyncio.sleep(min(int(limited[1]), LONGEST_TURN_WAIT_S))
         return await self.call(method, params)
 
-    async def restarted(self, since_s: float) -> None:
+    async def wait_for_restart(self, since_s: float) -> None:
         """Waits for a restart later than `since_s` by the monotonic clock, RESTART_TIMEOUT_S long.
 
         That turns are not taken proves nothing: they may be taken again before it begins.
@@ -215,7 +215,7 @@ class Gateway:
 
         await self._reaches(is_newer, RESTART_TIMEOUT_S)
 
-    async def starts_within(self, timeout_s: float) -> bool:
+    async def wait_until_started(self, timeout_s: float) -> bool:
         """Whether turns are taken by then; one that was thawed late has much to do at first."""
         return await self._reaches(lambda _: True, timeout_s)
 
@@ -255,7 +255,7 @@ class Gateway:
         try:
             status, _ = await self._exchange("GET", path, timeout_s=RPC_TIMEOUT_S)
         except _UNANSWERED as failure:
-            raise GatewayUnavailable(f"sessions: {_words(failure)}") from failure
+            raise GatewayUnavailable(f"sessions: {_reason(failure)}") from failure
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             raise GatewayUnavailable(f"sessions: HTTP {status}")
 
@@ -284,10 +284,10 @@ class Gateway:
             "x-openclaw-session-key": session_key(session),
         }
         try:
-            async with self._asked("POST", "/v1/responses", headers, body) as answer:
+            async with self._open("POST", "/v1/responses", headers, body) as answer:
                 yield answer
         except (UpstreamFailed, StreamBroken) as failure:
-            raise GatewayUnavailable(_words(failure)) from failure
+            raise GatewayUnavailable(_reason(failure)) from failure
 
     async def _exchange(
         self, method: str, path: str, body: bytes = b"", *, timeout_s: float
@@ -296,12 +296,12 @@ class Gateway:
         headers = self._headers | ({"Content-Type": "application/json"} if body else {})
         async with (
             asyncio.timeout(timeout_s),
-            self._asked(method, path, headers, body) as answer,
+            self._open(method, path, headers, body) as answer,
         ):
             return answer.status, await answer.read()
 
     @asynccontextmanager
-    async def _asked(
+    async def _open(
         self, method: str, path: str, headers: Mapping[str, str], body: bytes
     ) -> AsyncIterator[Answer]:
         if (request_id := request_context.request_id()) is not None:
@@ -339,7 +339,7 @@ def _suspension(answer: Mapping[str, Any]) -> Suspension:
     )
 
 
-def _words(failure: Exception) -> str:
+def _reason(failure: Exception) -> str:
     """What went wrong on the wire, for a person."""
     if isinstance(failure, UpstreamFailed):
         return "the sandbox broke off" if failure.is_sent else "the sandbox does not answer"

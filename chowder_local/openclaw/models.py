@@ -122,17 +122,17 @@ def registration_patch(
     providers = _providers(config)
     known = providers.get(name, {}).get("models") or []
     tokens = endpoint.context_tokens(route.model)
-    told = {
+    entry = {
         "id": f"{route.provider}/{route.model}",
         "name": route.model,
         "input": ["text", "image"],
         "contextWindow": tokens,
         "maxTokens": min(LONGEST_ANSWER_TOKENS, tokens // 4),
     }
-    if any(told.items() <= model.items() for model in known):
+    if any(entry.items() <= model.items() for model in known):
         return None
-    others = [model for model in known if model.get("id") != told["id"]]
-    change: dict[str, Any] = {"models": [*others, told]}
+    others = [model for model in known if model.get("id") != entry["id"]]
+    change: dict[str, Any] = {"models": [*others, entry]}
     if name not in providers:
         # An agent that was made before there were such.
         beside = str(providers.get(provider_id(ModelProvider.OPENAI), {}).get("baseUrl", ""))

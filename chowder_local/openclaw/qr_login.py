@@ -79,7 +79,7 @@ class QrLogins:
 
 async def _is_scanned(gateway: Gateway, channel: str, scan: QrLogin) -> bool:
     ends_s = time.monotonic() + SCAN_TIMEOUT_S
-    while (asked_s := time.monotonic()) < ends_s:
+    while (called_s := time.monotonic()) < ends_s:
         question = {"channel": channel, "timeoutMs": int(SCAN_CALL_S * 1000)}
         if scan.qr.startswith(_PNG) and len(scan.qr) <= LONGEST_QR:
             # Then it tells at once when another code has taken the place of this one.
@@ -91,7 +91,7 @@ async def _is_scanned(gateway: Gateway, channel: str, scan: QrLogin) -> bool:
         if qr := untrusted_json.text_of(waited.get("qrDataUrl")):
             scan.qr, scan.message = qr, message
             await asyncio.sleep(LOOK_INTERVAL_S)
-        elif time.monotonic() - asked_s < SCAN_CALL_S / 2:
+        elif time.monotonic() - called_s < SCAN_CALL_S / 2:
             # An answer before its time is the end of it.
             scan.message = message
             return False

@@ -35,7 +35,7 @@ class Rewinding:
         self._transcripts = transcripts
         self._control = control
 
-    async def take_back(self, sandbox_id: SandboxId, session_key: str, words: str) -> bool:
+    async def take_back(self, sandbox_id: SandboxId, session_key: str, text: str) -> bool:
         """Whether the latest message was taken back: it must end with these words.
 
         One that the agent has answered stays, and one for which it has used its tools: else it
@@ -43,7 +43,7 @@ class Rewinding:
         """
         try:
             latest = await self._transcripts.latest_message(sandbox_id, session_key)
-            if latest is None or not latest.is_unanswered or not _is_of(latest.text, words):
+            if latest is None or not latest.is_unanswered or not _ends_with(latest.text, text):
                 return False
             await self._rewind(sandbox_id, session_key, latest.entry_id)
         except ChowderError as problem:
@@ -64,5 +64,5 @@ class Rewinding:
                 return
 
 
-def _is_of(text: str, words: str) -> bool:
-    return collapse_whitespace(text).endswith(collapse_whitespace(words))
+def _ends_with(text: str, ending: str) -> bool:
+    return collapse_whitespace(text).endswith(collapse_whitespace(ending))

@@ -110,17 +110,17 @@ def last_complaint(process: Process, otherwise: str = "nothing") -> str:
 
 
 async def _all(process: Process) -> bytes:
-    said = bytearray()
+    output = bytearray()
     while chunk := await process.read():
-        said += chunk
-        if len(said) > MAX_ANSWER_BYTES:
+        output += chunk
+        if len(output) > MAX_ANSWER_BYTES:
             raise GatewayUnavailable("the sandbox answered more than can be read")
-    return bytes(said)
+    return bytes(output)
 
 
-def _answer(said: bytes, process: Process) -> dict[str, Any]:
+def _answer(output: bytes, process: Process) -> dict[str, Any]:
     try:
-        return untrusted_json.read_whole_object(said)
+        return untrusted_json.read_whole_object(output)
     except ValueError:
-        words = last_complaint(process)
-        raise GatewayUnavailable(f"the call into the sandbox ended with: {words}") from None
+        reason = last_complaint(process)
+        raise GatewayUnavailable(f"the call into the sandbox ended with: {reason}") from None

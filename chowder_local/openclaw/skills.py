@@ -199,24 +199,24 @@ def _names(lists: Any, kind: str) -> tuple[str, ...]:
     return untrusted_json.texts_of(untrusted_json.object_of(lists).get(kind))
 
 
-def _explain(words: str, slug: str) -> NoReturn:
-    if _UNKNOWN in words:
+def _explain(reason: str, slug: str) -> NoReturn:
+    if _UNKNOWN in reason:
         raise SkillNotFound(f"Skill {slug!r} not found on ClawHub.")
-    if _INSTALLED in words:
+    if _INSTALLED in reason:
         raise SkillInstalled(slug)
-    if any(each in words for each in _UNAVAILABLE):
-        raise ClawHubUnavailable(words)
-    raise SkillRefused(words)
+    if any(each in reason for each in _UNAVAILABLE):
+        raise ClawHubUnavailable(reason)
+    raise SkillRefused(reason)
 
 
 def _installation(
     done: Mapping[str, Any], skill: Skill | None, env_applied: tuple[str, ...]
 ) -> Installation:
-    said = [
+    texts = [
         untrusted_json.text_of(done.get(part))
         for part in ("message", "stdout", "stderr", "warning")
     ]
-    message = f"{said[0] or 'Installed'}."
+    message = f"{texts[0] or 'Installed'}."
     if skill is None:
         message += " OpenClaw does not list it: its SKILL.md has no name or description."
     elif skill.missing_env:
@@ -225,7 +225,7 @@ def _installation(
         message += f" It needs {', '.join(skill.missing_programs)}, which the sandbox lacks."
     return Installation(
         skill=skill.name if skill is not None else untrusted_json.text_of(done.get("slug")),
-        output="\n".join(filter(None, said)),
+        output="\n".join(filter(None, texts)),
         env_applied=env_applied,
         required_env=skill.required_env if skill is not None else (),
         missing_env=skill.missing_env if skill is not None else (),

@@ -35,7 +35,7 @@ class WarmUp:
         """Tells apart what was warmed, and left, otherwise than one is now."""
         return hashlib.sha256("\0".join(command(_ERASER)).encode()).hexdigest()[:8]
 
-    async def of(self, sandbox_id: SandboxId, gateway: Gateway, model: str) -> None:
+    async def warm(self, sandbox_id: SandboxId, gateway: Gateway, model: str) -> None:
         """Has the agent answer in a conversation of which nothing is left when this returns.
 
         Raises GatewayUnavailable, RpcRefused, EngineUnavailable, SandboxMissing, SandboxPaused.
@@ -61,13 +61,13 @@ class WarmUp:
             overdue="the warm-up takes too long to be erased",
         )
         if not answer.get("ok"):
-            words = error_message(answer)[:300]
-            raise GatewayUnavailable(f"the warm-up could not be erased: {words}")
+            reason = error_message(answer)[:300]
+            raise GatewayUnavailable(f"the warm-up could not be erased: {reason}")
 
 
 async def _turn(gateway: Gateway, model: str, session: str) -> None:
     request = {"model": "openclaw", "input": WORDS, "stream": True}
     async with gateway.respond(request, model=model, session=session) as answer:
-        said = await answer.read()
-        if not answer.is_success or b"response.completed" not in said:
+        output = await answer.read()
+        if not answer.is_success or b"response.completed" not in output:
             raise GatewayUnavailable("the warm-up was not answered")

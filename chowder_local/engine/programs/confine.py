@@ -111,11 +111,11 @@ def way_in(host: str, subnet: str) -> list[bytes]:
     """What may come: what is from within, from where the relay is, and answers from beyond."""
     from_host = loaded(NETWORK_HEADER, FROM, 4) + equals(socket.inet_aton(host))
     # The first router, which may say that a packet is too long for what lies beyond, is within.
-    is_said_of_packets = ipv4() + meta(META_PROTOCOL, bytes([socket.IPPROTO_ICMP]))
+    is_icmp = ipv4() + meta(META_PROTOCOL, bytes([socket.IPPROTO_ICMP]))
     return [
         meta(META_IN_INDEX, struct.pack("=I", LOOPBACK_INDEX)) + accepted(),
         ipv4() + from_host + accepted(),
-        *([beyond(subnet, FROM) + accepted(), is_said_of_packets + accepted()] if subnet else ()),
+        *([beyond(subnet, FROM) + accepted(), is_icmp + accepted()] if subnet else ()),
     ]
 
 

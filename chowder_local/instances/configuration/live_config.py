@@ -84,7 +84,7 @@ class LiveConfig:
         began_s = time.monotonic()
         try:
             if has_restarted := await patch():
-                await gateway.restarted(began_s)
+                await gateway.wait_for_restart(began_s)
                 await self._readiness.wait(await self._engine.inspect(instance.sandbox_id))
         except ConfigNotApplied:
             said = await self._engine.log_tail(instance.sandbox_id, LOG_LINES)

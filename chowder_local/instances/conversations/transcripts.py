@@ -124,7 +124,7 @@ class ConversationReader:
         """What `sessions` and `transcript` tell, at once; raises what these do."""
 
         read = partial(
-            self._transcripts.both, instance.sandbox_id, key,
+            self._transcripts.sessions_and_transcript, instance.sandbox_id, key,
             limit=limit, before=before, text_max=text_max,
         )  # fmt: skip
         kept, found = await self._read(instance, read)

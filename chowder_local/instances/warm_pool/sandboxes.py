@@ -129,7 +129,7 @@ class Spares:
         if (url := await self._booted(sandbox_id)) is None:
             return
         model = ModelRoute(BLANK_PROVIDER, DEFAULT_MODELS[BLANK_PROVIDER]).openclaw_model
-        await self._warm_up.of(sandbox_id, self._gateway_of(sandbox_id, url), model)
+        await self._warm_up.warm(sandbox_id, self._gateway_of(sandbox_id, url), model)
         try:
             # Nobody waits now; for a fork, its start would be a fifth of all the work.
             await self._state_transfers.prepare(sandbox_id)
@@ -227,19 +227,19 @@ class Spares:
             patch = await self._likened(instance, booting)
             url = await booting.gateway_url()
             gateway = self._gateway_of(spare.sandbox_id, url)
-            is_started = await gateway.starts_within(WAKE_TIMEOUT_S)
+            is_started = await gateway.wait_until_started(WAKE_TIMEOUT_S)
         else:
             async with self._freezing:
                 self._awake_since.pop(spare.sandbox_id, None)
             await self._engine.unpause(spare.sandbox_id)
             gateway = self._gateway_of(spare.sandbox_id, url)
             patch, is_started = await together(
-                self._likened(instance), gateway.starts_within(WAKE_TIMEOUT_S)
+                self._likened(instance), gateway.wait_until_started(WAKE_TIMEOUT_S)
             )
         began_s = time.monotonic()
         if patch and await gateway.patch_config(patch):
-            await gateway.restarted(began_s)
-            is_started = await gateway.starts_within(WAKE_TIMEOUT_S)
+            await gateway.wait_for_restart(began_s)
+            is_started = await gateway.wait_until_started(WAKE_TIMEOUT_S)
         if not is_started:
             raise GatewayUnavailable("the spare does not take turns")
         return url

@@ -44,10 +44,10 @@ _ROUTES = {"api", "v1", "startupz", "readyz", "healthz"}
 def check(patch: Mapping[str, Any]) -> None:
     """Raises ConfigRefused, by name, for a nested merge patch that would break the hold."""
     for names, value in leaves(patch):
-        if words := _objection(names, value):
+        if objection := _objection(names, value):
             path = ".".join(names)
-            problem = Problem(path, f"It {words}")
-            raise ConfigRefused(f"The configuration path {path!r} {words}", [problem])
+            problem = Problem(path, f"It {objection}")
+            raise ConfigRefused(f"The configuration path {path!r} {objection}", [problem])
 
 
 def without(nested: Mapping[str, Any]) -> dict[str, Any]:

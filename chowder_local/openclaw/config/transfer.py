@@ -34,9 +34,9 @@ def read_config(content: bytes | None) -> dict[str, Any] | None:
         return None
 
 
-def with_reserved(seed: Mapping[str, Any], carried: Mapping[str, Any]) -> dict[str, Any]:
+def with_reserved(seed: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
     """A new sandbox's configuration: its own seed in what is held, and all else as carried."""
-    return agent_config.merged(carried, reserved.held(seed))
+    return agent_config.merged(config, reserved.held(seed))
 
 
 def with_channels_disabled(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -200,9 +200,9 @@ class _Cleaner:
         self._out.close()
         return SanitizedHome(self._target.tell(), self._config)
 
-    def _leave(self, words: str) -> None:
+    def _leave(self, reason: str) -> None:
         if self._is_strict:
-            raise ArchiveRefused(words)
+            raise ArchiveRefused(reason)
 
 
 def _is_path(name: str) -> bool:

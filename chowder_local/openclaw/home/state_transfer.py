@@ -129,8 +129,8 @@ class StateTransfers:
 
 def _ensure_done(answer: dict[str, object]) -> None:
     if answer.get("done") is not True:
-        words = str(answer.get("words") or answer.get("error") or "it does not say why")
-        raise GatewayUnavailable(f"it takes a start to bring it to that state: {words[:300]}")
+        reason = str(answer.get("words") or answer.get("error") or "it does not say why")
+        raise GatewayUnavailable(f"it takes a start to bring it to that state: {reason[:300]}")
 
 
 async def _folder(process: Process) -> str:
@@ -150,14 +150,14 @@ async def _ask(process: Process, what: str) -> dict[str, object]:
 
 
 async def _answer(process: Process) -> dict[str, object]:
-    said = bytearray()
-    while b"\n" not in said and len(said) < MAX_ANSWER_BYTES:
+    output = bytearray()
+    while b"\n" not in output and len(output) < MAX_ANSWER_BYTES:
         chunk = await process.read()
         if not chunk:
             break
-        said += chunk
+        output += chunk
     try:
-        return untrusted_json.read_object(bytes(said))
+        return untrusted_json.read_object(bytes(output))
     except ValueError:
-        words = last_complaint(process)
-        raise GatewayUnavailable(f"the program that unpacks ended with: {words}") from None
+        reason = last_complaint(process)
+        raise GatewayUnavailable(f"the program that unpacks ended with: {reason}") from None

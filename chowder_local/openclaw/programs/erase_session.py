@@ -151,8 +151,8 @@ def answer(question: dict[str, Any]) -> dict[str, Any]:
     return {"ok": True, "payload": {}}
 
 
-def serve(asked: TextIO, answered: TextIO) -> None:
-    print(json.dumps(answer(json.loads(asked.readline()))), file=answered, flush=True)
+def serve(questions: TextIO, answers: TextIO) -> None:
+    print(json.dumps(answer(json.loads(questions.readline()))), file=answers, flush=True)
 
 
 if __name__ == "__main__":

@@ -324,11 +324,11 @@ def outcome_of(action: Callable[[], None]) -> dict[str, Any]:
     return {"done": True}
 
 
-def serve(home: str, asked: TextIO, answered: TextIO) -> None:
+def serve(home: str, questions: TextIO, answers: TextIO) -> None:
     """Answers until nothing more is asked."""
     agent = None
     try:
-        for line in asked:
+        for line in questions:
             answer: dict[str, Any] = {}
             if line == "stage\n" and agent is None:
                 agent = Agent(home)
@@ -337,7 +337,7 @@ def serve(home: str, asked: TextIO, answered: TextIO) -> None:
                 answer = outcome_of(agent.check)
             elif line == "apply\n" and agent is not None:
                 answer = outcome_of(agent.apply)
-            print(json.dumps(answer), file=answered, flush=True)
+            print(json.dumps(answer), file=answers, flush=True)
             if line == "stage\n" and agent is not None:
                 # While it is filled; what cannot be opened yet is waited for later.
                 with suppress(Unfit, OSError, sqlite3.Error):

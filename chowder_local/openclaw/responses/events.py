@@ -62,8 +62,10 @@ class EventWriter:
     request, not of a stream.
     """
 
-    def __init__(self, asked: Mapping[str, Any], turn: Turn, clock_s: Callable[[], float]) -> None:
-        self._asked = asked
+    def __init__(
+        self, requested: Mapping[str, Any], turn: Turn, clock_s: Callable[[], float]
+    ) -> None:
+        self._requested = requested
         self._turn = turn
         self._is_plain = turn.format is None
         self._clock_s = clock_s
@@ -122,24 +124,24 @@ class EventWriter:
             self._response = event.get("response")
             self._beginnings.append(event)
             return b""
-        told = [*self._told(event)]
-        if told and self._beginnings:
-            told = [*self._beginnings, *told]
+        events = [*self._translated(event)]
+        if events and self._beginnings:
+            events = [*self._beginnings, *events]
             self._beginnings = []
-        self.has_begun |= bool(told)
-        return b"".join(map(self._numbered, told))
+        self.has_begun |= bool(events)
+        return b"".join(map(self._numbered, events))
 
     def failed(self, error: Mapping[str, Any]) -> bytes:
         """The end of a stream that has begun and then failed."""
         # Open Responses nests what OpenAI's own clients have always found at the top. Most of
         # all clients raise at the first event, and know nothing of what the second one says.
         top = {name: error[name] for name in ("code", "message", "param")}
-        told: list[Event] = [{"type": "error", **top, "error": dict(error)}]
+        events: list[Event] = [{"type": "error", **top, "error": dict(error)}]
         if self._response is not None:
-            words = {"code": error["code"], "message": error["message"]}
-            response = {**self._response, "status": "failed", "error": words}
-            told.append({"type": _FAILED, "response": response})
-        return b"".join(map(self._numbered, told)) + sse.encode(DONE)
+            details = {"code": error["code"], "message": error["message"]}
+            response = {**self._response, "status": "failed", "error": details}
+            events.append({"type": _FAILED, "response": response})
+        return b"".join(map(self._numbered, events)) + sse.encode(DONE)
 
     def _spliced(self, data: str) -> bytes:
         """A piece of text as `_numbered` would write it; most events by far are such ones."""
@@ -148,13 +150,13 @@ class EventWriter:
         self._sequence_number += 1
         return sse.encode(text, _DELTA)
 
-    def _told(self, event: Event) -> Iterator[Event]:
+    def _translated(self, event: Event) -> Iterator[Event]:
         kind = event["type"]
         self.has_words |= kind == _DELTA
         if kind in _TERMINAL:
             yield from self._ended(event)
         elif self._turn.format is None:
-            yield from self._spoken(event)
+            yield from self._spoken_events(event)
         elif not kind.startswith("response."):
             # Of an answer in a format nothing is told before all of it is known to fit.
             yield event
@@ -167,14 +169,14 @@ class EventWriter:
         self.response = response
         yield event | {"response": response}
 
-    def _spoken(self, event: Event) -> Iterator[Event]:
+    def _spoken_events(self, event: Event) -> Iterator[Event]:
         """The event, unless it tells of a message without words or of a call too many.
 
         The gateway begins every stream with a message, also where only a call follows.
         """
         kind, item = event["type"], event.get("item") or {}
         if item.get("type") == "function_call":
-            yield from self._called(event)
+            yield from self._call_events(event)
         elif kind in (_ADDED, "response.content_part.added"):
             self._held.append(event)
         elif kind == "response.output_text.done" and not event.get("text"):
@@ -184,7 +186,7 @@ class EventWriter:
             self._held = []
             yield event
 
-    def _called(self, event: Event) -> Iterator[Event]:
+    def _call_events(self, event: Event) -> Iterator[Event]:
         is_new = event["type"] == _ADDED
         self._calls += is_new
         if self._turn.is_single and self._calls > 1:
@@ -210,7 +212,9 @@ class EventWriter:
     def _complete(self, event: Event) -> None:
         if "response" in event:
             now_s = int(self._clock_s())
-            event["response"] = response_normalizer.normalize(event["response"], self._asked, now_s)
+            event["response"] = response_normalizer.normalize(
+                event["response"], self._requested, now_s
+            )
         if "item" in event:
             event["item"] = response_normalizer.complete_item(event["item"])
         if "part" in event:

@@ -126,17 +126,17 @@ def _with_somebody_who_speaks(items: list[Item]) -> list[Item]:
 
 def _with_media_at_the_end(items: list[Item]) -> list[Item]:
     found = [part for item in items[_beginning_of_the_turn(items) :] for part in _media(item)]
-    place = _last_said(items)
+    place = _last_user_message(items)
     if found and place is None:
         # Results of tools have no room for media.
         items, place = [*items, {"type": "message", "role": "user", "content": []}], len(items)
     return [
-        item | {"content": [*_texts(item), *found]} if found and at == place else _in_words(item)
+        item | {"content": [*_texts(item), *found]} if found and at == place else _as_text(item)
         for at, item in enumerate(items)
     ]
 
 
-def _last_said(items: list[Item]) -> int | None:
+def _last_user_message(items: list[Item]) -> int | None:
     """Where the user message is that the gateway takes for what is to be answered."""
     for at in range(len(items) - 1, -1, -1):
         if items[at]["type"] != "message" or items[at]["role"] == "assistant":
@@ -170,10 +170,10 @@ def _media(item: Item) -> list[Item]:
     return [part for part in _parts(item) if media.is_medium(part)]
 
 
-def _in_words(item: Item) -> Item:
+def _as_text(item: Item) -> Item:
     """The item with text alone, whatever it had besides named in words."""
     if item["type"] == "function_call_output":
-        texts = [_words(part) for part in _parts(item)]
+        texts = [_text_for(part) for part in _parts(item)]
         return item | {"output": "\n".join(texts)} if texts else item
     if not _media(item):
         return item
@@ -186,5 +186,5 @@ def _in_words(item: Item) -> Item:
     }
 
 
-def _words(part: Item) -> str:
+def _text_for(part: Item) -> str:
     return media.placeholder(part) if media.is_medium(part) else str(part["text"])

@@ -55,8 +55,8 @@ def digests_of_output(output: Iterable[Mapping[str, Any]]) -> list[bytes]:
 
 def item_text(item: Item) -> str:
     """The text of what a user says or gives back, without differences that nobody sees."""
-    said = item.get("content") if item.get("role") == "user" else item.get("output")
-    return "" if said is None else next(_content(said))
+    content = item.get("content") if item.get("role") == "user" else item.get("output")
+    return "" if content is None else next(_content(content))
 
 
 def collapse_whitespace(text: str) -> str:

@@ -106,24 +106,24 @@ class Transcripts:
 
         Texts are cut to so many characters, but what a person said to no less than TEXT_MAX.
         """
-        asked = _asked("read", key, limit, before, text_max)
-        return _transcript(await self._ask(sandbox_id, asked, Page, is_running=is_running))
+        request = _page_request("read", key, limit, before, text_max)
+        return _transcript(await self._ask(sandbox_id, request, Page, is_running=is_running))
 
     async def latest_message(self, sandbox_id: SandboxId, key: str) -> LatestMessage | None:
         """What was said last in a conversation of a running agent. Raises as `sessions` does."""
         # Of an answer only that there is one counts: with their texts, a few readers at once would
         # take hundreds of megabytes.
-        asked = _asked("read", key, LATEST_MESSAGES, None, text_max=0)
-        found = await self._ask(sandbox_id, asked, Page, is_running=True)
+        request = _page_request("read", key, LATEST_MESSAGES, None, text_max=0)
+        found = await self._ask(sandbox_id, request, Page, is_running=True)
         is_unanswered = True
         for message in reversed([each for each in found.messages if not each.is_beside]):
             if message.role == "user":
-                text = _said(message).text or ""
+                text = _base_turn(message).text or ""
                 return LatestMessage(message.id or "", text, is_unanswered)
             is_unanswered &= message.error is not None or not message.parts
         return None
 
-    async def both(
+    async def sessions_and_transcript(
         self,
         sandbox_id: SandboxId,
         key: str,
@@ -134,14 +134,14 @@ class Transcripts:
         text_max: int = TEXT_MAX,
     ) -> tuple[list[KeptSession], Transcript]:
         """What `sessions` and `transcript` tell, in the time of one of them; raises as these do."""
-        asked = _asked("both", key, limit, before, text_max)
-        found = await self._ask(sandbox_id, asked, SessionsAndPage, is_running=is_running)
+        request = _page_request("both", key, limit, before, text_max)
+        found = await self._ask(sandbox_id, request, SessionsAndPage, is_running=is_running)
         return found.sessions, _transcript(found)
 
     async def _ask(
         self,
         sandbox_id: SandboxId,
-        asked: Mapping[str, Any],
+        request: Mapping[str, Any],
         shape: type[Shape],
         *,
         is_running: bool,
@@ -149,20 +149,22 @@ class Transcripts:
         program = self._inside if is_running else self._beside
         answer = await program.ask(
             sandbox_id,
-            {**asked, "path": self._path},
+            {**request, "path": self._path},
             timeout_s=READ_TIMEOUT_S,
             overdue=f"its conversations could not be read within {READ_TIMEOUT_S:.0f} s",
         )
         if not answer.get("ok"):
-            words = error_message(answer)[:500]
-            raise GatewayUnavailable(f"its conversations could not be read: {words}")
+            reason = error_message(answer)[:500]
+            raise GatewayUnavailable(f"its conversations could not be read: {reason}")
         try:
             return shape.model_validate(answer.get("payload"))
         except ValidationError:
             raise GatewayUnavailable("its conversations are not what they should be") from None
 
 
-def _asked(op: str, key: str, limit: int, before: int | None, text_max: int) -> dict[str, Any]:
+def _page_request(
+    op: str, key: str, limit: int, before: int | None, text_max: int
+) -> dict[str, Any]:
     last = FROM_THE_END if before is None else before
     return {"op": op, "key": key, "limit": limit, "before": last, "textMax": text_max}
 
@@ -179,7 +181,7 @@ def _turns(messages: Sequence[Message]) -> list[Turn]:
     turns: list[Turn] = []
     handed_over: list[Turn] = []
     for message in messages:
-        for turn in _told(message):
+        for turn in _turns_of(message):
             if turn.role == "tool_result" and message.role == "user" and handed_over:
                 # OpenClaw tells a client another id than the model's own.
                 call = handed_over.pop(0)
@@ -191,15 +193,15 @@ def _turns(messages: Sequence[Message]) -> list[Turn]:
     return turns
 
 
-def _told(message: Message) -> Iterator[Turn]:
-    said = _said(message)
+def _turns_of(message: Message) -> Iterator[Turn]:
+    base = _base_turn(message)
     if message.role == "user":
-        yield from _from_user(message, said)
+        yield from _from_user(message, base)
     elif message.role == "assistant":
-        yield from _from_assistant(message, said)
+        yield from _from_assistant(message, base)
     elif message.role == "toolResult" and not _is_handed_over(message):
         yield replace(
-            said,
+            base,
             role="tool_result",
             call_id=_id(message.call_id),
             name=message.name,
@@ -207,7 +209,7 @@ def _told(message: Message) -> Iterator[Turn]:
         )
 
 
-def _said(message: Message) -> Turn:
+def _base_turn(message: Message) -> Turn:
     """What all turns of a message have in common, and its text."""
     parts = message.parts
     texts = [part for part in parts if part.type == "text"]
@@ -224,15 +226,15 @@ def _said(message: Message) -> Turn:
     )
 
 
-def _from_user(message: Message, said: Turn) -> Iterator[Turn]:
+def _from_user(message: Message, base: Turn) -> Iterator[Turn]:
     texts = [part.text or "" for part in message.parts if part.type == "text"]
     if not any(mark in text for text in texts for mark in _FOLDED):
-        yield replace(said, role="user", text="\n".join(texts))
+        yield replace(base, role="user", text="\n".join(texts))
         return
     turns = list(unfolded([Said(tuple(texts))]))
     for number, turn in enumerate(turns, 1):
         # Its images came with the words that it ends with.
-        one = said if number == len(turns) else replace(said, images=0)
+        one = base if number == len(turns) else replace(base, images=0)
         if isinstance(turn, Said):
             yield replace(one, role="user", text="\n".join(turn.parts))
         elif isinstance(turn, Answered):
@@ -245,11 +247,11 @@ def _from_user(message: Message, said: Turn) -> Iterator[Turn]:
             )
 
 
-def _from_assistant(message: Message, said: Turn) -> Iterator[Turn]:
+def _from_assistant(message: Message, base: Turn) -> Iterator[Turn]:
     error = message.error and _plain(message.error)
-    made = replace(said, model=message.model, usage=_usage(message), error=error)
+    made = replace(base, model=message.model, usage=_usage(message), error=error)
     calls = [part for part in message.parts if part.type == "call"]
-    if said.text or not calls:
+    if base.text or not calls:
         yield made
         # Of one model call, one turn tells what it cost.
         made = replace(made, usage=None)
@@ -289,13 +291,13 @@ def _is_handed_over(message: Message) -> bool:
 
 
 def _usage(message: Message) -> TurnUsage | None:
-    if (told := message.usage) is None:
+    if (tokens := message.usage) is None:
         return None
     return TurnUsage(
-        input_tokens=told.input + told.cache_read + told.cache_write,
-        cached_tokens=told.cache_read,
-        cache_write_tokens=told.cache_write,
-        output_tokens=told.output,
+        input_tokens=tokens.input + tokens.cache_read + tokens.cache_write,
+        cached_tokens=tokens.cache_read,
+        cache_write_tokens=tokens.cache_write,
+        output_tokens=tokens.output,
     )
 
 

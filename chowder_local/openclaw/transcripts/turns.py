@@ -83,23 +83,24 @@ def beside(messages: Iterable[Message]) -> list[list[Message]]:
 
 def with_beside(turns: Sequence[Turn], groups: Iterable[Sequence[Turn]]) -> list[Turn]:
     """The turns of a conversation, and those beside it where they were."""
-    told = list(turns)
+    result = list(turns)
     for group in groups:
-        said = next((turn for turn in reversed(group) if turn.role == "user"), None)
-        if said is None:
+        sent = next((turn for turn in reversed(group) if turn.role == "user"), None)
+        if sent is None:
             continue
         error = next((turn.error for turn in group if turn.error), None)
         status = CANCELLED if error is None else FAILED
-        place = next((at for at, each in enumerate(told) if each.position >= said.position), None)
-        again = next((at for at, each in enumerate(told) if _is_again(each, said)), None)
+        place = next((at for at, each in enumerate(result) if each.position >= sent.position), None)
+        again = next((at for at, each in enumerate(result) if _is_again(each, sent)), None)
         if again is not None:
-            attempt = Attempt(said.at, status, error)
-            told[again] = replace(told[again], attempts=(*told[again].attempts, attempt))
+            attempt = Attempt(sent.at, status, error)
+            result[again] = replace(result[again], attempts=(*result[again].attempts, attempt))
         else:
-            told.insert(
-                len(told) if place is None else place, replace(said, status=status, error=error)
+            result.insert(
+                len(result) if place is None else place,
+                replace(sent, status=status, error=error),
             )
-    return told
+    return result
 
 
 def with_statuses(turns: Sequence[Turn], *, is_end: bool, is_answering: bool) -> list[Turn]:
@@ -108,20 +109,20 @@ def with_statuses(turns: Sequence[Turn], *, is_end: bool, is_answering: bool) ->
     Of messages that came together, the latest one's answer is that of all. Without an answer the
     last status is known only at the end of a conversation.
     """
-    told = list(turns)
+    result = list(turns)
     answer: Turn | None = None
     unanswered = (IN_PROGRESS if is_answering else CANCELLED) if is_end else None
     later = unanswered
-    for at in range(len(told) - 1, -1, -1):
-        turn = told[at]
+    for at in range(len(result) - 1, -1, -1):
+        turn = result[at]
         if turn.role != "user":
             answer = answer or turn
         elif turn.status is None:
             if answer is not None:
                 later = _status(answer, unanswered)
-            told[at] = replace(turn, status=later)
+            result[at] = replace(turn, status=later)
             answer, unanswered = None, CANCELLED
-    return told
+    return result
 
 
 def _status(answer: Turn, unanswered: str | None) -> str | None:
@@ -131,8 +132,8 @@ def _status(answer: Turn, unanswered: str | None) -> str | None:
     return COMPLETED if answer.error is None else FAILED
 
 
-def _is_again(turn: Turn, said: Turn) -> bool:
-    return turn.role == "user" and turn.position == said.position and turn.text == said.text
+def _is_again(turn: Turn, sent: Turn) -> bool:
+    return turn.role == "user" and turn.position == sent.position and turn.text == sent.text
 
 
 def _is_failure(message: Message) -> bool:

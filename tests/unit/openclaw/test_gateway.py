@@ -190,7 +190,7 @@ async def test_a_gateway_that_cannot_be_patched_now_is_unavailable() -> None:
 async def test_a_restart_is_over_when_turns_are_taken_for_less_time_than_was_waited() -> None:
     scripted = ScriptedGateway(uptime_ms=60_000)
     async with reaching(scripted) as gateway, asyncio.TaskGroup() as group:
-        waiting = group.create_task(gateway.restarted(time.monotonic()))
+        waiting = group.create_task(gateway.wait_for_restart(time.monotonic()))
         await eventually(lambda: scripted.probes > 0, "the gateway was asked")
         assert not waiting.done()
         scripted.uptime_ms = 0
