@@ -221,7 +221,7 @@ async def _open(
         Readiness(engine, gateway_of, boot_timeout_s=settings.boot_timeout_s), KeyedLocks(),
     )  # fmt: skip
     control, transcripts, initial_configs, eviction = (
-        Control(engine, box.gateway_token), Transcripts(engine, engine.beside, STATE_DIR),
+        Control(engine, box.gateway_token), Transcripts(engine, engine.volume_jobs, STATE_DIR),
         InitialConfigs(box, relay_url), Eviction(instances, engine, locks, events),
     )  # fmt: skip
     egress, state_transfers = (

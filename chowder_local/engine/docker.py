@@ -63,7 +63,10 @@ STOP_TIMEOUT_S = 10
 
 
 class DockerEngine:
-    """One server's view of an engine: it sees and touches only what bears the server's labels."""
+    """One server's view of an engine: it sees and touches only what bears the server's labels.
+
+    What instances ask of an engine is said in their `Engine` protocol.
+    """
 
     def __init__(
         self,
@@ -83,7 +86,7 @@ class DockerEngine:
         self._likeness = ""
         self._relay_port: int | None = None
         self._confined = confinement.Confined(client)
-        self.beside = VolumeJobs(client, threads, self._own, self._template, timeout_s)
+        self.volume_jobs = VolumeJobs(client, threads, self._own, self._template, timeout_s)
         """Runs programs on the volumes of sandboxes that are paused or ended."""
 
     @classmethod
@@ -157,20 +160,16 @@ class DockerEngine:
 
     @property
     def failure_count(self) -> int:
-        """How many calls the engine did not do."""
         return self._threads.failure_count
 
     async def version(self) -> str:
-        """The engine's name and version; that it answers at all is the point."""
         return await self._threads.probe()
 
     async def check_image(self) -> None:
-        """Raises ImageMissing if no sandbox could be made any more."""
         get = partial(self._client.images.get, self._template().image)
         await self._run("look for the sandbox image", get)
 
     async def file_of_image(self, path: str) -> bytes | None:
-        """A file of the image that sandboxes are made of; None if it has no such file."""
         read = partial(volume_archives.file_of_image, self._own, self._template().image, path)
         return await self._run(f"read {path} of the sandbox image", read)
 
@@ -210,8 +209,6 @@ class DockerEngine:
         return await self._run(f"boot sandbox {spec.id}", call)
 
     async def inspect(self, sandbox_id: SandboxId) -> SandboxInfo:
-        """The sandbox as it is now; MISSING if its container is gone."""
-
         def call() -> SandboxInfo:
             container = self._own.find(sandbox_id)
             if container is None:
@@ -236,16 +233,12 @@ class DockerEngine:
         return await self._run("list the sandboxes", call)
 
     async def volumes(self) -> set[SandboxId]:
-        """The ids of all sandboxes that have a volume, with or without a container."""
         return await self._run("list the volumes", self._own.volume_ids)
 
     async def pause(self, sandbox_id: SandboxId) -> None:
-        """Freezes the sandbox's processes; memory and connections stay."""
         await self._act(sandbox_id, "pause", pause)
 
     async def unpause(self, sandbox_id: SandboxId) -> None:
-        """Lets a paused sandbox go on where it was; one that runs does so anyway."""
-
         def act(container: Container) -> None:
             if container.status != "running":
                 container.unpause()
@@ -253,14 +246,11 @@ class DockerEngine:
         await self._act(sandbox_id, "unpause", act)
 
     async def promote(self, sandbox_id: SandboxId) -> None:
-        """Lets a spare have as much of the processor as any sandbox. Raises SandboxMissing."""
         await self._act(
             sandbox_id, "promote", lambda container: container.update(cpu_shares=specs.CPU_SHARES)
         )
 
     async def release(self, sandbox_id: SandboxId) -> None:
-        """Ends a paused sandbox in good order: its memory is free, its volume stays."""
-
         def act(container: Container) -> None:
             # A frozen process would not even hear that it is to end.
             if container.status == "paused":
@@ -271,8 +261,6 @@ class DockerEngine:
         await self._act(sandbox_id, "release", act)
 
     async def remove(self, sandbox_id: SandboxId) -> None:
-        """Destroys container and volume; nothing happens if they are gone already."""
-
         def call() -> None:
             self._own.discard(sandbox_id)
             self._own.discard_volume(sandbox_id)
@@ -280,7 +268,6 @@ class DockerEngine:
         await self._run("remove", call, sandbox_id=sandbox_id)
 
     async def memory(self) -> EngineMemory:
-        """What the machine that sandboxes run on has, and has left."""
         return await self._run("ask the engine for its memory", partial(memory_of, self._client))
 
     async def facts(self, address: EngineAddress) -> EngineFacts:
@@ -288,23 +275,18 @@ class DockerEngine:
         return await self._run("ask the engine how it is", partial(facts_of, self._client, address))
 
     async def usage(self, sandbox_ids: Collection[SandboxId]) -> dict[SandboxId, SandboxUsage]:
-        """What running sandboxes take, asked one after another; without those that are gone."""
         read = partial(resource_usage.usage_of, self._client, self._own, sandbox_ids)
         return await self._run("ask what the sandboxes take", read)
 
     async def disk_bytes(self, sandbox_id: SandboxId, limit: int) -> int:
-        """What a running sandbox takes of the disk, counted until it is more than a limit."""
         measure = partial(resource_usage.disk_bytes, self._client, limit=limit)
         return await self._act(sandbox_id, "measure", measure)
 
     async def disk_free_bytes(self, sandbox_id: SandboxId) -> int:
-        """What is left of the disk that a running sandbox's files are on."""
         measure = partial(resource_usage.disk_free_bytes, self._client)
         return await self._act(sandbox_id, "look at the disk of", measure)
 
     async def log_tail(self, sandbox_id: SandboxId, line_count: int) -> str:
-        """The last lines that the sandbox printed; empty if it is gone."""
-
         def call() -> str:
             container = self._own.find(sandbox_id)
             if container is None:

@@ -36,8 +36,8 @@ CPU_SHARES = 1024
 SPARE_CPU_SHARES = 256
 """A quarter of what any other sandbox gets, as long as others want to have it."""
 
-BESIDE_MEMORY_MB = 512
-BESIDE_PIDS = 64
+JOB_MEMORY_MB = 512
+JOB_PIDS = 64
 
 # Engines differ in theirs, up to a billion files. A dump would fill the volume with memory.
 ULIMITS = {"nofile": 16384, "core": 0}
@@ -112,7 +112,7 @@ def container_options(spec: SandboxSpec, template: SandboxTemplate) -> dict[str,
     }
 
 
-def beside_options(
+def job_options(
     sandbox_id: SandboxId, template: SandboxTemplate, command: Sequence[str]
 ) -> dict[str, Any]:
     """Arguments for a container that does one thing on a sandbox's volume while that is still.
@@ -127,10 +127,10 @@ def beside_options(
         "environment": {"HOME": HOME},
         **CONFINED,
         "stdin_open": True,
-        "mem_limit": f"{BESIDE_MEMORY_MB}m",
-        "memswap_limit": f"{BESIDE_MEMORY_MB}m",
+        "mem_limit": f"{JOB_MEMORY_MB}m",
+        "memswap_limit": f"{JOB_MEMORY_MB}m",
         "nano_cpus": int(template.limits.cpus * 1e9),
-        "pids_limit": BESIDE_PIDS,
+        "pids_limit": JOB_PIDS,
         "network_mode": "none",
         "volumes": {str(sandbox_id): {"bind": HOME, "mode": "rw"}},
         # What it says would otherwise be kept on the engine's disk as well.

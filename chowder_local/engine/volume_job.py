@@ -58,7 +58,7 @@ class VolumeJobs:
         Raises EngineUnavailable, ImageMissing, SandboxMissing.
         """
         template = self._template()
-        options = specs.beside_options(sandbox_id, template, command)
+        options = specs.job_options(sandbox_id, template, command)
 
         # A caller who is cancelled gets no result, but what has begun has to be ended by somebody.
         begun: list[Container] = []

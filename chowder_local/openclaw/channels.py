@@ -136,7 +136,7 @@ class Channels:
     ) -> None:
         self._approving = Program(processes, "approve.mjs")
         self._gateway_of = gateway_of
-        self._scans = QrLogins(group)
+        self._logins = QrLogins(group)
         self._connect_timeout_s = connect_timeout_s
 
     async def enabled(self, instance: Instance) -> Mapping[str, bool]:
@@ -148,9 +148,9 @@ class Channels:
         """How all channels are. Raises GatewayUnavailable."""
         return list((await _states(self._gateway(instance))).values())
 
-    def scan(self, instance: Instance, channel: Channel) -> QrLogin | None:
+    def qr_login(self, instance: Instance, channel: Channel) -> QrLogin | None:
         """The QR code that was made for a channel, until somebody has scanned it."""
-        return self._scans.latest(instance.sandbox_id, channel.name)
+        return self._logins.latest(instance.sandbox_id, channel.name)
 
     async def state(self, instance: Instance, channel: Channel) -> ChannelState:
         """How a channel is. Raises GatewayUnavailable."""
@@ -186,7 +186,7 @@ class Channels:
     async def disconnect(self, instance: Instance, channel: Channel) -> None:
         """Switches a channel off; its credentials are kept. Raises GatewayUnavailable."""
         gateway = self._gateway(instance)
-        self._scans.forget(instance.sandbox_id, channel.name)
+        self._logins.forget(instance.sandbox_id, channel.name)
         if _is_enabled((await _configured(gateway)).get(channel.name)):
             try:
                 await gateway.patch_config({"channels": {channel.name: {"enabled": False}}})
@@ -239,7 +239,7 @@ class Channels:
             raise ChannelUnreachable(channel.name, str(refused)) from refused
         message, qr = (untrusted_json.text_of(begun.get(name)) for name in ("message", "qrDataUrl"))
         if qr:
-            self._scans.begin(sandbox_id, channel.name, gateway, qr, message)
+            self._logins.follow(sandbox_id, channel.name, gateway, qr, message)
             return Connection(channel.name, ConnectionStatus.AWAITING_SCAN, message, qr)
         if begun.get("connected") or _ALREADY_LINKED in message:
             return await self._until_connected(gateway, channel)

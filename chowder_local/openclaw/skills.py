@@ -91,7 +91,7 @@ class Skills:
         self._gateway_of = gateway_of
         self._reaching = Program(processes, "reach.mjs")
 
-    async def all(self, instance: Instance, *, is_ready_only: bool = False) -> list[Skill]:
+    async def list_skills(self, instance: Instance, *, is_ready_only: bool = False) -> list[Skill]:
         """The agent's skills by name. Raises GatewayUnavailable, RpcRefused, SandboxPaused."""
         status = await self._control.call(instance.sandbox_id, "skills.status", {})
         found = map(_skill, untrusted_json.objects_of(status.get("skills")))
@@ -100,9 +100,9 @@ class Skills:
             key=lambda each: each.name,
         )
 
-    async def one(self, instance: Instance, name: str) -> Skill:
+    async def get(self, instance: Instance, name: str) -> Skill:
         """One of them. Raises SkillNotFound, too."""
-        for each in await self.all(instance):
+        for each in await self.list_skills(instance):
             if each.name == name:
                 return each
         raise SkillNotFound
@@ -145,10 +145,10 @@ class Skills:
 
         Raises SkillNotFound, and ConfigRefused with OpenClaw's words.
         """
-        await self._configure(instance, await self.one(instance, name), change)
+        await self._configure(instance, await self.get(instance, name), change)
 
     async def _installed(self, instance: Instance, folder: str) -> Skill | None:
-        found = await self.all(instance)
+        found = await self.list_skills(instance)
         return next((each for each in found if each.folder == folder), None)
 
     async def _configure(self, instance: Instance, skill: Skill, change: Mapping[str, Any]) -> None:

@@ -248,7 +248,7 @@ class Spares:
         """What is to be changed in its configuration, once it has what it is to have."""
         if instance.seed_snapshot_id is None:
             return agent_config.blank_patch(instance.model_provider, instance.openclaw_config)
-        async with self._state_transfers.into(instance.sandbox_id) as pour:
+        async with self._state_transfers.open(instance.sandbox_id) as pour:
             await pour.unpack(await self._snapshots.chunks(instance))
             if booting is not None:
                 await pour.check()

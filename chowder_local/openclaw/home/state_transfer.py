@@ -34,6 +34,7 @@ class _Program:
     stack: AsyncExitStack
 
 
+@dataclass(frozen=True)
 class StateTransfer:
     """An archive on its way into a sandbox; it is unpacked, looked at, and put in place.
 
@@ -41,28 +42,25 @@ class StateTransfer:
     start, or went wrong: then the sandbox is to be made anew.
     """
 
-    def __init__(
-        self, engine: Unpacking, sandbox_id: SandboxId, process: Process, folder: str
-    ) -> None:
-        self._engine = engine
-        self._sandbox_id = sandbox_id
-        self._process = process
-        self._folder = folder
+    engine: Unpacking
+    sandbox_id: SandboxId
+    process: Process
+    folder: str
 
     async def unpack(self, archive: Iterable[bytes]) -> None:
         """Puts all of it on the sandbox's disk, and nothing in place yet."""
-        await self._engine.unpack(self._sandbox_id, self._folder, archive)
+        await self.engine.unpack(self.sandbox_id, self.folder, archive)
 
     async def check(self) -> None:
         """Raises GatewayUnavailable if it is known by now that it takes a start.
 
         The gateway need not run for that: it may still start.
         """
-        _ensure_done(await _ask(self._process, "check"))
+        _ensure_done(await _ask(self.process, "check"))
 
     async def apply(self) -> None:
         """Brings the agent, whose gateway runs and has its databases, to the archive's state."""
-        _ensure_done(await _ask(self._process, "apply"))
+        _ensure_done(await _ask(self.process, "apply"))
 
 
 class StateTransfers:
@@ -84,7 +82,7 @@ class StateTransfers:
             await self.forget(sandbox_id)
 
     async def prepare(self, sandbox_id: SandboxId) -> None:
-        """Starts the program, which then waits in the sandbox, frozen or not, until `into`.
+        """Starts the program, which then waits in the sandbox, frozen or not, until `open`.
 
         Raises EngineUnavailable, SandboxMissing, SandboxPaused, GatewayUnavailable.
         """
@@ -96,7 +94,7 @@ class StateTransfers:
             await program.stack.aclose()
 
     @asynccontextmanager
-    async def into(self, sandbox_id: SandboxId) -> AsyncIterator[StateTransfer]:
+    async def open(self, sandbox_id: SandboxId) -> AsyncIterator[StateTransfer]:
         """Has the program ready in a sandbox that runs; it ends with the block.
 
         Raises EngineUnavailable, SandboxMissing, SandboxPaused.

@@ -123,7 +123,7 @@ def put(writer: Container) -> Callable[[str], None]:
 
 async def heard(engine: DockerEngine, sandbox_id: SandboxId, *command: str) -> str:
     said = bytearray()
-    async with engine.beside.process(sandbox_id, command) as process:
+    async with engine.volume_jobs.process(sandbox_id, command) as process:
         await process.write(b"go\n")
         while chunk := await process.read():
             said += chunk
@@ -147,7 +147,7 @@ async def test_one_that_is_left_is_gone(
     with pytest.raises(TimeoutError):
         async with (
             asyncio.timeout(0.5),
-            engine.beside.process(sandbox_id, ["sleep", "300"]) as process,
+            engine.volume_jobs.process(sandbox_id, ["sleep", "300"]) as process,
         ):
             await process.read()
     assert client.containers.list(all=True, filters=store_filter(STORE_ID)) == []
@@ -203,7 +203,7 @@ async def test_what_an_earlier_life_left_is_taken_away_and_a_sandbox_is_not(
 
 @pytest.fixture
 def kept(engine: DockerEngine) -> Transcripts:
-    return Transcripts(engine.beside, engine.beside, STATE_DIR)
+    return Transcripts(engine.volume_jobs, engine.volume_jobs, STATE_DIR)
 
 
 async def page(kept: Transcripts, sandbox_id: SandboxId, **more: Any) -> reader.Transcript:

@@ -16,9 +16,9 @@ from chowder_local.engine.specs import (
     Limits,
     SandboxTemplate,
     archive,
-    beside_options,
     container_options,
     files_of,
+    job_options,
     likeness,
 )
 from chowder_local.engine.volume_archives import only_file
@@ -180,7 +180,7 @@ def test_a_file_is_unpacked_and_a_folder_is_none() -> None:
 
 
 def test_what_runs_beside_a_sandbox_has_no_more_rights_and_reaches_nothing() -> None:
-    asked = beside_options(SPEC.id, template(), ("node", "--eval", "x"))
+    asked = job_options(SPEC.id, template(), ("node", "--eval", "x"))
     alike = ("image", "user", "cap_drop", "security_opt", "read_only", "nano_cpus", "volumes")
     assert {name: asked[name] for name in alike} == {name: options()[name] for name in alike}
     assert asked["network_mode"] == "none"
@@ -191,5 +191,5 @@ def test_what_runs_beside_a_sandbox_has_no_more_rights_and_reaches_nothing() -> 
 
 
 def test_what_runs_beside_a_sandbox_is_found_by_a_sweep_and_taken_for_no_sandbox() -> None:
-    labels = beside_options(SPEC.id, template(), ("true",))["labels"]
+    labels = job_options(SPEC.id, template(), ("true",))["labels"]
     assert labels == {"dev.chowder-local.store": "store-1"}

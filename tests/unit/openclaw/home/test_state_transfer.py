@@ -80,7 +80,7 @@ async def test_an_archive_arrives_whole(
         if is_prepared:
             await state_transfers.prepare(SANDBOX_ID)
         assert programs.running == is_prepared
-        async with state_transfers.into(SANDBOX_ID) as transfer:
+        async with state_transfers.open(SANDBOX_ID) as transfer:
             assert programs.running == 1
             await transfer.unpack([archive[:5000], archive[5000:]])
             await transfer.check()
@@ -109,7 +109,7 @@ async def test_one_that_was_lost_is_replaced() -> None:
     programs.said.remove(STAGED)
     async with StateTransfers(programs, "/data") as state_transfers:
         await state_transfers.prepare(SANDBOX_ID)
-        async with state_transfers.into(SANDBOX_ID) as transfer:
+        async with state_transfers.open(SANDBOX_ID) as transfer:
             assert (programs.started, programs.ended) == (2, 1)
             await transfer.unpack([b"an ", b"archive"])
             await transfer.apply()
@@ -131,7 +131,7 @@ async def test_one_that_was_lost_is_replaced() -> None:
 async def test_any_other_answer_than_yes_is_a_no(said: bytes, words: str) -> None:
     async with (
         StateTransfers(Saying(said), "/data") as state_transfers,
-        state_transfers.into(SANDBOX_ID) as transfer,
+        state_transfers.open(SANDBOX_ID) as transfer,
     ):
         with pytest.raises(GatewayUnavailable, match=words):
             await transfer.apply()
@@ -142,7 +142,7 @@ async def test_one_that_names_no_folder_is_no_good() -> None:
     programs.said[1] = b'{"staged": 1}\n'
     async with StateTransfers(programs, "/data") as state_transfers:
         with pytest.raises(GatewayUnavailable, match="names no folder"):
-            async with state_transfers.into(SANDBOX_ID):
+            async with state_transfers.open(SANDBOX_ID):
                 pytest.fail("it has begun")
     assert (programs.started, programs.ended) == (1, 1)
 
@@ -152,7 +152,7 @@ async def test_an_answer_that_does_not_come_is_not_waited_for(
 ) -> None:
     async with (
         StateTransfers(Saying(), "/data") as state_transfers,
-        state_transfers.into(SANDBOX_ID) as transfer,
+        state_transfers.open(SANDBOX_ID) as transfer,
     ):
         monkeypatch.setattr(module, "ANSWER_TIMEOUT_S", 0.0)
         with pytest.raises(GatewayUnavailable, match="not answered in time"):
