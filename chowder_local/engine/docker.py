@@ -22,12 +22,7 @@ from chowder_local.engine.container_exec import DockerProcess, start_exec
 from chowder_local.engine.containers import info_of, info_of_row, pause, was_signalled
 from chowder_local.engine.engine_facts import facts_of, memory_of
 from chowder_local.engine.error_translation import translated_errors
-from chowder_local.engine.networks import (
-    SandboxNetworks,
-    ensure_networks,
-    leave_networks,
-    remake_networks,
-)
+from chowder_local.engine.networks import Networks, SandboxNetworks
 from chowder_local.engine.owned_resources import OwnedResources
 from chowder_local.engine.self_container import own_container
 from chowder_local.engine.threads import EngineProbe, Threads, ensure_awaited
@@ -82,6 +77,7 @@ class DockerEngine:
         self._store_id = store_id
         self._timeout_s = timeout_s
         self._own = OwnedResources(client, store_id)
+        self._networks = Networks(client, store_id)
         self._prepared: specs.SandboxTemplate | None = None
         self._likeness = ""
         self._relay_port: int | None = None
@@ -127,7 +123,7 @@ class DockerEngine:
                 self._own.discard_passing()
             with translated_errors("make the sandbox networks"):
                 own = own_container(self._client)
-                return found, ensure_networks(self._client, self._store_id, own)
+                return found, self._networks.ensure(own)
 
         found, networks = await self._threads.run(call)
         config = found.attrs["Config"]
@@ -143,7 +139,7 @@ class DockerEngine:
         if self._prepared is None or self._prepared.networks.joined_by is None:
             return
         try:
-            leave = partial(leave_networks, self._client, self._prepared.networks)
+            leave = partial(self._networks.leave, self._prepared.networks)
             await self._run("leave the sandbox networks", leave)
         except EngineUnavailable as problem:
             # The next start joins them all the same, and whoever removes the container leaves them.
@@ -185,7 +181,7 @@ class DockerEngine:
         def call() -> SandboxInfo:
             self._own.discard(spec.id)
             # Somebody may have removed them, which takes the relay's addresses with them.
-            remake_networks(self._client, self._store_id, template.networks)
+            self._networks.remake(template.networks)
             self._own.ensure_volume(spec.id)
             container = self._client.containers.create(**options)
             if spec.home is not None:

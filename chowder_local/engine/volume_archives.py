@@ -40,7 +40,7 @@ def read_home(
     longer than to send what a usual agent has.
     """
     with own.holding_volume(sandbox_id, image, HOME) as container:
-        return work(_archive(container))
+        return work(_archive(container, sandbox_id))
 
 
 def put_home(container: Container, archive: Path) -> None:
@@ -110,9 +110,10 @@ def only_file(content: bytes) -> bytes | None:
         return None if file is None else file.read()
 
 
-def _archive(container: Container) -> Iterator[bytes]:
+def _archive(container: Container, sandbox_id: SandboxId | None = None) -> Iterator[bytes]:
     # Translated here: to whoever takes the chunks, a broken connection would look like a full disk.
-    with translated_errors("copy a home"):
+    doing = "copy a home" if sandbox_id is None else "copy the home of"
+    with translated_errors(doing, sandbox_id=sandbox_id):
         for chunk in container.get_archive(HOME, chunk_size=CHUNK_BYTES)[0]:
             ensure_awaited()
             yield chunk
