@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from chowder_local.openclaw.config import agent_config, transfer
+from chowder_local.openclaw.config import agent_config, edits, transfer
 from chowder_local.openclaw.config.agent_config import BLANK_PROVIDER
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class InitialConfigs:
     def change_to(self, origin: Origin, instance: Instance) -> dict[str, Any]:
         """What makes of a blank sandbox's configuration the one that `like` gives."""
         blank = self._seed(instance.sandbox_id, BLANK_PROVIDER, None)
-        return transfer.difference(blank, self._whole(origin, instance))
+        return edits.merge_patch_between(blank, self._whole(origin, instance))
 
     def _whole(self, origin: Origin, instance: Instance) -> dict[str, Any]:
         provider = instance.model_provider

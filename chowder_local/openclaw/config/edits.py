@@ -41,7 +41,27 @@ def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str,
     """
     if problems := list(_misplaced(before, after, ())):
         raise ConfigRefused("; ".join(map(str, problems)), problems)
-    return _difference(before, after, ())
+    return merge_patch_between(before, after)
+
+
+def merge_patch_between(
+    before: Mapping[str, Any], after: Mapping[str, Any], above: Path = ()
+) -> dict[str, Any]:
+    """The merge patch that makes one configuration of another, whatever is hidden; null deletes."""
+    patch: dict[str, Any] = {}
+    for key in [*before, *(each for each in after if each not in before)]:
+        path, old = (*above, key), before.get(key)
+        if key in after and _is_same(old, new := after[key]) and key in before:
+            continue
+        if key not in after:
+            # What is not shown may be there as well, and is not to go with it.
+            may_have_more = isinstance(old, dict) and old and reserved.is_held(path)
+            patch[key] = merge_patch_between(dict(old or {}), {}, path) if may_have_more else None
+        elif isinstance(old, dict) and isinstance(new, dict):
+            patch[key] = merge_patch_between(old, new, path)
+        else:
+            patch[key] = new
+    return patch
 
 
 def changed_paths(patch: Mapping[str, Any]) -> Iterator[str]:
@@ -53,23 +73,6 @@ def changed_paths(patch: Mapping[str, Any]) -> Iterator[str]:
 def _hide(holder: Any, name: str) -> None:
     if isinstance(holder, dict) and isinstance(holder.get(name), dict):
         holder[name] = dict.fromkeys(holder[name], HIDDEN)
-
-
-def _difference(before: Mapping[str, Any], after: Mapping[str, Any], above: Path) -> dict[str, Any]:
-    patch: dict[str, Any] = {}
-    for key in [*before, *(each for each in after if each not in before)]:
-        path, old = (*above, key), before.get(key)
-        if key in after and _is_same(old, new := after[key]) and key in before:
-            continue
-        if key not in after:
-            # What is not shown may be there as well, and is not to go with it.
-            may_have_more = isinstance(old, dict) and old and reserved.is_held(path)
-            patch[key] = _difference(dict(old or {}), {}, path) if may_have_more else None
-        elif isinstance(old, dict) and isinstance(new, dict):
-            patch[key] = _difference(old, new, path)
-        else:
-            patch[key] = new
-    return patch
 
 
 def _is_same(old: Any, new: Any) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -70,16 +69,3 @@ def _portable(value: Any) -> Any:
     if isinstance(value, list):
         return [_portable(each) for each in value]
     return value
-
-
-def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
-    """The merge patch that makes one configuration of another; null deletes."""
-    patch: dict[str, Any] = {name: None for name in before if name not in after}
-    for name, value in after.items():
-        known = before.get(name)
-        if isinstance(value, dict) and isinstance(known, dict):
-            if below := difference(known, value):
-                patch[name] = below
-        elif name not in before or json.dumps(known) != json.dumps(value):
-            patch[name] = value
-    return patch

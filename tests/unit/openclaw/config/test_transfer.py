@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from chowder_local.core.domain import ModelProvider
-from chowder_local.openclaw.config import agent_config, reserved, transfer
+from chowder_local.openclaw.config import agent_config, edits, reserved, transfer
 
 
 def seed(name: str, **more: Any) -> dict[str, Any]:
@@ -128,7 +128,7 @@ def test_what_may_be_a_credential_does_not_leave_the_machine() -> None:
 def test_a_difference_laid_over_the_one_gives_the_other(
     before: dict[str, Any], after: dict[str, Any]
 ) -> None:
-    patch = transfer.difference(before, after)
+    patch = edits.merge_patch_between(before, after)
     assert json.dumps(agent_config.merged(before, patch), sort_keys=True) == json.dumps(
         after, sort_keys=True
     )
