@@ -210,7 +210,7 @@ async def _open(
         compactions=Compactions(settings.compaction_timeout_s, model_failures),
     )  # fmt: skip
     relay_port = await listen_to_sandboxes(relay, networks, meta, stack)
-    engine.relay_is_at(relay_port)
+    engine.set_relay_port(relay_port)
     relay_url = f"http://{RELAY_HOSTNAME}:{relay_port}"
 
     gateway_of = partial(

@@ -25,7 +25,7 @@ from chowder_local.core.data_dir import make_private_folder, touch_private, unus
 from chowder_local.core.errors.process import DataDirLocked
 from chowder_local.core.secrets import write_private
 from chowder_local.core.settings import beyond_this_machine
-from chowder_local.engine.build_command import trusted_bundle
+from chowder_local.engine.build_command import find_ca_bundle
 from chowder_local.engine.connection import find_engine
 from chowder_local.engine.image_recipe import expected_tag
 from chowder_local.engine.self_container import is_in_container
@@ -70,7 +70,7 @@ def run(settings: Settings, env: Mapping[str, str]) -> int:
 
 
 def _machine(settings: Settings, env: Mapping[str, str]) -> Machine:
-    ca_bundle = trusted_bundle(settings.ca_bundle, env)
+    ca_bundle = find_ca_bundle(settings.ca_bundle, env)
     return Machine(
         engine_address=find_engine(env),
         image=expected_tag(settings),

@@ -76,7 +76,7 @@ def command_env(address: EngineAddress, env: Mapping[str, str]) -> dict[str, str
     return chosen
 
 
-def trusted_bundle(chosen: Path | None, env: Mapping[str, str]) -> Path | None:
+def find_ca_bundle(chosen: Path | None, env: Mapping[str, str]) -> Path | None:
     """The CA bundle for the build: the setting's, else the one the host's programs are told of."""
     if chosen is not None:
         return chosen
@@ -129,7 +129,7 @@ def run_command(
     return process.returncode, list(kept)
 
 
-def readable(line: str) -> str | None:
+def format_progress(line: str) -> str | None:
     """A line of BuildKit's plain progress as a person wants it, or None for noise."""
     if step := _STEP.match(line):
         number, what = step.groups()
@@ -143,7 +143,7 @@ def readable(line: str) -> str | None:
     return line if line.startswith("ERROR: ") and len(line) < _WIDTH else None
 
 
-def lines_that_matter(lines: Sequence[str]) -> list[str]:
+def relevant_lines(lines: Sequence[str]) -> list[str]:
     """The failed step's last output, which BuildKit repeats between two rulers; else the tail."""
     rulers = [index for index, line in enumerate(lines) if line.startswith("------")]
     if len(rulers) > 1:

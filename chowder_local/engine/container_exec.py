@@ -101,7 +101,7 @@ class DockerProcess:
             ) from broken
 
 
-def socket_of(file: Any) -> socket.socket:
+def take_socket(file: Any) -> socket.socket:
     """The socket behind what the SDK hands out, for use by the event loop and to be closed.
 
     The only place where private parts of the SDK are used: `_sock` and `_response`.
@@ -123,7 +123,7 @@ def start_exec(
     if container.status == "paused":
         raise SandboxPaused
     exec_id = client.api.exec_create(container.id, list(command), stdin=True)["Id"]
-    connection = socket_of(client.api.exec_start(exec_id, socket=True))
+    connection = take_socket(client.api.exec_start(exec_id, socket=True))
     try:
         ensure_awaited()
     except EngineUnavailable:

@@ -47,7 +47,7 @@ def pause(container: Container) -> None:
     container.pause()
 
 
-def info_of(sandbox_id: SandboxId, attributes: dict[str, Any]) -> SandboxInfo:
+def parse_container(sandbox_id: SandboxId, attributes: dict[str, Any]) -> SandboxInfo:
     state = attributes["State"]
     bindings = attributes["NetworkSettings"]["Ports"].get(f"{GATEWAY_PORT}/tcp") or []
     port = next((binding["HostPort"] for binding in bindings), None)
@@ -62,7 +62,7 @@ def info_of(sandbox_id: SandboxId, attributes: dict[str, Any]) -> SandboxInfo:
     )
 
 
-def info_of_row(row: dict[str, Any]) -> SandboxInfo | None:
+def parse_row(row: dict[str, Any]) -> SandboxInfo | None:
     """From one row of the engine's list, which tells less than an inspection."""
     sandbox_id = labels.sandbox_of(row.get("Labels"))
     if sandbox_id is None:

@@ -19,8 +19,8 @@ from chowder_local.engine import (
 )
 from chowder_local.engine.connection import ask_version, open_client
 from chowder_local.engine.container_exec import DockerProcess, start_exec
-from chowder_local.engine.containers import info_of, info_of_row, pause, was_signalled
-from chowder_local.engine.engine_facts import facts_of, memory_of
+from chowder_local.engine.containers import parse_container, parse_row, pause, was_signalled
+from chowder_local.engine.engine_facts import read_facts, read_memory
 from chowder_local.engine.error_translation import translated_errors
 from chowder_local.engine.networks import Networks, SandboxNetworks
 from chowder_local.engine.owned_resources import OwnedResources
@@ -145,7 +145,7 @@ class DockerEngine:
             # The next start joins them all the same, and whoever removes the container leaves them.
             log.warning("%s", problem)
 
-    def relay_is_at(self, port: int) -> None:
+    def set_relay_port(self, port: int) -> None:
         """Tells where sandboxes without egress may go; before it is known, none is booted."""
         self._relay_port = port
 
@@ -166,7 +166,7 @@ class DockerEngine:
         await self._run("look for the sandbox image", get)
 
     async def file_of_image(self, path: str) -> bytes | None:
-        read = partial(volume_archives.file_of_image, self._own, self._template().image, path)
+        read = partial(volume_archives.read_image_file, self._own, self._template().image, path)
         return await self._run(f"read {path} of the sandbox image", read)
 
     async def boot(self, spec: SandboxSpec) -> SandboxInfo:
@@ -176,7 +176,7 @@ class DockerEngine:
         """
         template = self._template()
         options = specs.container_options(spec, template)
-        files = specs.files_of(spec, template)
+        files = specs.volume_files(spec, template)
 
         def call() -> SandboxInfo:
             self._own.discard(spec.id)
@@ -189,7 +189,7 @@ class DockerEngine:
                 volume_archives.put_home(container, spec.home)
             if files:
                 ensure_awaited()
-                container.put_archive(specs.STATE_DIR, specs.archive(files))
+                container.put_archive(specs.STATE_DIR, specs.tar_of_files(files))
             ensure_awaited()
             container.start()
             is_kept = confinement.is_needed(spec.egress, template.networks)
@@ -200,7 +200,7 @@ class DockerEngine:
             container.reload()
             if is_kept:
                 self._confined.mark(container)
-            return info_of(spec.id, container.attrs)
+            return parse_container(spec.id, container.attrs)
 
         return await self._run(f"boot sandbox {spec.id}", call)
 
@@ -209,7 +209,7 @@ class DockerEngine:
             container = self._own.find(sandbox_id)
             if container is None:
                 return SandboxInfo(sandbox_id, SandboxState.MISSING)
-            info = info_of(sandbox_id, container.attrs)
+            info = parse_container(sandbox_id, container.attrs)
             if info.state is SandboxState.EXITED:
                 info = replace(info, is_signalled=was_signalled(self._client, container))
             return self._confined.checked(info, container.attrs)
@@ -222,7 +222,7 @@ class DockerEngine:
         def call() -> dict[SandboxId, SandboxInfo]:
             rows = self._own.container_rows()
             self._confined.forget_all_but(rows)
-            found = ((info_of_row(row), row) for row in rows)
+            found = ((parse_row(row), row) for row in rows)
             listed = (self._confined.checked_row(info, row) for info, row in found if info)
             return {info.id: info for info in listed}
 
@@ -264,14 +264,16 @@ class DockerEngine:
         await self._run("remove", call, sandbox_id=sandbox_id)
 
     async def memory(self) -> EngineMemory:
-        return await self._run("ask the engine for its memory", partial(memory_of, self._client))
+        return await self._run("ask the engine for its memory", partial(read_memory, self._client))
 
     async def facts(self, address: EngineAddress) -> EngineFacts:
         """What the engine, which is at that address, says of itself."""
-        return await self._run("ask the engine how it is", partial(facts_of, self._client, address))
+        return await self._run(
+            "ask the engine how it is", partial(read_facts, self._client, address)
+        )
 
     async def usage(self, sandbox_ids: Collection[SandboxId]) -> dict[SandboxId, SandboxUsage]:
-        read = partial(resource_usage.usage_of, self._client, self._own, sandbox_ids)
+        read = partial(resource_usage.read_usage, self._client, self._own, sandbox_ids)
         return await self._run("ask what the sandboxes take", read)
 
     async def disk_bytes(self, sandbox_id: SandboxId, limit: int) -> int:

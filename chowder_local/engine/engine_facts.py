@@ -43,7 +43,7 @@ class EngineFacts:
 def ask_engine(env: Mapping[str, str]) -> EngineFacts:
     """The facts of the engine that is found. Raises EngineUnavailable and EngineRemote."""
     with engine_client(env, "The engine does not say how it is", TIMEOUT_S) as (client, address):
-        return facts_of(client, address)
+        return read_facts(client, address)
 
 
 def check_own_container(env: Mapping[str, str]) -> None:
@@ -53,7 +53,7 @@ def check_own_container(env: Mapping[str, str]) -> None:
             own_container(client)
 
 
-def facts_of(client: docker.DockerClient, address: EngineAddress) -> EngineFacts:
+def read_facts(client: docker.DockerClient, address: EngineAddress) -> EngineFacts:
     """Asks an engine that is connected; blocks."""
     info = client.info()
     return EngineFacts(
@@ -71,7 +71,7 @@ def facts_of(client: docker.DockerClient, address: EngineAddress) -> EngineFacts
     )
 
 
-def memory_of(client: docker.DockerClient) -> EngineMemory:
+def read_memory(client: docker.DockerClient) -> EngineMemory:
     """How much memory the engine's machine has, and has left; blocks."""
     total = int(client.info().get("MemTotal") or 0)
     seen = psutil.virtual_memory()

@@ -22,10 +22,10 @@ from chowder_local.engine.build_command import (
     build_arguments,
     build_command,
     command_env,
-    lines_that_matter,
-    readable,
+    find_ca_bundle,
+    format_progress,
+    relevant_lines,
     run_command,
-    trusted_bundle,
 )
 from chowder_local.engine.connection import engine_client
 from chowder_local.engine.image_recipe import expected_tag, read_versions, recipe_dir
@@ -137,7 +137,7 @@ def build_folder(
     `arguments` makes the Dockerfile's ARGs of the name of the base image. Raises ImageBuildFailed
     and EngineUnavailable.
     """
-    ca_bundle = trusted_bundle(settings.ca_bundle, env)
+    ca_bundle = find_ca_bundle(settings.ca_bundle, env)
     with engine_client(env, REFUSAL) as (client, address):
         env = command_env(address, env)
         base = _base_image(client, settings, progress, env, ca_bundle)
@@ -152,7 +152,7 @@ def build_folder(
         progress(f"building {tag} on {base} (about 2 minutes)")
         code, lines = run_command(command, env, partial(_report, progress))
     if code != 0:
-        quoted = "\n  ".join(lines_that_matter(lines))
+        quoted = "\n  ".join(relevant_lines(lines))
         raise ImageBuildFailed(f"{subject} could not be built:\n  {quoted}")
     return tag
 
@@ -197,7 +197,7 @@ def _base_image(
         env = {**env, "NODE_EXTRA_CA_CERTS": str(ca_bundle)}
     code, lines = run_command(["sh", str(recipe_dir() / "base-image"), made], env, progress)
     if code != 0:
-        quoted = "\n  ".join(lines_that_matter(lines))
+        quoted = "\n  ".join(relevant_lines(lines))
         raise ImageBuildFailed(f"The base image could not be made:\n  {quoted}")
     return made
 
@@ -207,7 +207,7 @@ def _can_make_base() -> bool:
 
 
 def _report(progress: Callable[[str], None], line: str) -> None:
-    if (step := readable(line)) is not None:
+    if (step := format_progress(line)) is not None:
         progress(step)
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from chowder_local.engine.owned_resources import OwnedResources
 
 
-def usage_of(
+def read_usage(
     client: docker.DockerClient, own: OwnedResources, sandbox_ids: Collection[SandboxId]
 ) -> dict[SandboxId, SandboxUsage]:
     """What those that are there take of memory and processors; blocks."""
@@ -35,11 +35,11 @@ def usage_of(
         except APIError:
             # One that is just going stands in no other's way.
             continue
-        usage[sandbox_id] = usage_in(stats, time.monotonic())
+        usage[sandbox_id] = parse_usage(stats, time.monotonic())
     return usage
 
 
-def usage_in(stats: Mapping[str, Any], at_s: float) -> SandboxUsage:
+def parse_usage(stats: Mapping[str, Any], at_s: float) -> SandboxUsage:
     """What a reading says; a sandbox that has just ended has none of its members."""
     memory = stats.get("memory_stats") or {}
     parts = memory.get("stats") or {}

@@ -11,7 +11,7 @@ from docker.errors import NotFound
 from chowder_local.engine.connection import engine_client
 from chowder_local.engine.images import REFUSAL
 from chowder_local.engine.store_resources import sweep
-from chowder_local.engine.volume_archives import file_of_container
+from chowder_local.engine.volume_archives import read_container_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,7 +48,7 @@ class ServerContainer:
     log_tail: str
 
 
-def socket_beside(address: EngineAddress, env: Mapping[str, str]) -> str:
+def engine_socket_path(address: EngineAddress, env: Mapping[str, str]) -> str:
     """Where the engine's own machine has its socket, which a container of it is to be given (pure).
 
     A virtual machine's is not where this machine has the way to it. Testcontainers' variable for
@@ -74,12 +74,12 @@ def run_server(name: str, tag: str, environment: Mapping[str, str], env: Mapping
             "name": name,
             "environment": dict(environment),
             "ports": {f"{PORT}/tcp": ("127.0.0.1", None)},
-            "volumes": [f"{socket_beside(address, env)}:{SOCKET}"],
+            "volumes": [f"{engine_socket_path(address, env)}:{SOCKET}"],
         }
         client.containers.run(tag, detach=True, **options, **RIGHTS)
 
 
-def look_at_server(name: str, env: Mapping[str, str]) -> ServerContainer | None:
+def inspect_server(name: str, env: Mapping[str, str]) -> ServerContainer | None:
     """How it is now; None if there is none. Raises EngineUnavailable."""
     with engine_client(env, REFUSAL) as (client, _):
         if (found := _find(client, name)) is None:
@@ -102,7 +102,7 @@ def remove_server(name: str, env: Mapping[str, str]) -> None:
 
 def read_file(container: Container, path: str) -> str | None:
     """What is in a file of a container, which need not run; None if there is no such file."""
-    content = file_of_container(container, path)
+    content = read_container_file(container, path)
     return None if content is None else content.decode().strip()
 
 

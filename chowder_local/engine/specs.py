@@ -165,12 +165,12 @@ def likeness(image_id: str, template: SandboxTemplate) -> str:
     """A digest of all that sandboxes made in these surroundings have in common."""
     possible = list(Egress) if template.networks.closed is not None else [Egress.ON]
     specs = [SandboxSpec(SandboxId("any"), egress=egress) for egress in possible]
-    files = {path: content.hex() for path, content in files_of(specs[0], template).items()}
+    files = {path: content.hex() for path, content in volume_files(specs[0], template).items()}
     made_of = [image_id, [container_options(spec, template) for spec in specs], files]
     return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
 
 
-def files_of(spec: SandboxSpec, template: SandboxTemplate) -> dict[str, bytes]:
+def volume_files(spec: SandboxSpec, template: SandboxTemplate) -> dict[str, bytes]:
     """All files that are put on the volume. The CA bundle is copied, not mounted: an engine
     in a virtual machine does not see every folder of the host.
     """
@@ -178,7 +178,7 @@ def files_of(spec: SandboxSpec, template: SandboxTemplate) -> dict[str, bytes]:
     return {**spec.files, **ca_files}
 
 
-def archive(files: Mapping[str, bytes]) -> bytes:
+def tar_of_files(files: Mapping[str, bytes]) -> bytes:
     """A tar of files that only the agent can read and write; paths are relative to its state."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:

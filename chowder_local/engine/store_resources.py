@@ -53,10 +53,10 @@ def inspect_store(store_id: str, env: Mapping[str, str]) -> list[dict[str, Any]]
         found = client.containers.list(
             all=True, filters=store_filter(store_id), ignore_removed=True
         )
-        return [shown(each.attrs) for each in found if is_of_store(each.labels, store_id)]
+        return [redacted(each.attrs) for each in found if is_of_store(each.labels, store_id)]
 
 
-def shown(attrs: Mapping[str, Any]) -> dict[str, Any]:
+def redacted(attrs: Mapping[str, Any]) -> dict[str, Any]:
     """Of what an engine says of a container, what is in the list; of its environment the names."""
     chosen = {
         part: {name: (attrs.get(part) or {}).get(name) for name in names}

@@ -87,22 +87,22 @@ def rework_home(
         return work(_archive(container))
 
 
-def file_of_image(own: OwnedResources, image: str, path: str) -> bytes | None:
+def read_image_file(own: OwnedResources, image: str, path: str) -> bytes | None:
     """A file of an image; None if it has no such file. Blocking; raises the SDK's errors."""
     # Never started: an engine shows a file of a container only.
     with own.passing_container(image, ["true"]) as container:
-        return file_of_container(container, path)
+        return read_container_file(container, path)
 
 
-def file_of_container(container: Container, path: str) -> bytes | None:
+def read_container_file(container: Container, path: str) -> bytes | None:
     """A file of a container, which need not run; None if it has no such file."""
     try:
-        return only_file(b"".join(container.get_archive(path)[0]))
+        return read_single_file(b"".join(container.get_archive(path)[0]))
     except NotFound:
         return None
 
 
-def only_file(content: bytes) -> bytes | None:
+def read_single_file(content: bytes) -> bytes | None:
     """What is in a tar of one file; None if it is of something else (pure)."""
     with tarfile.open(fileobj=io.BytesIO(content)) as tar:
         entry = tar.next()

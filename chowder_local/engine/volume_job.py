@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from docker.errors import NotFound
 
 from chowder_local.engine import specs
-from chowder_local.engine.container_exec import DockerProcess, socket_of
+from chowder_local.engine.container_exec import DockerProcess, take_socket
 from chowder_local.engine.error_translation import translated_errors
 from chowder_local.engine.threads import ensure_awaited
 
@@ -74,7 +74,7 @@ class VolumeJobs:
                 try:
                     ensure_awaited()
                     file = self._client.api.attach_socket(str(container.id), params=_STREAMS)
-                    connection = socket_of(file)
+                    connection = take_socket(file)
                     try:
                         container.start()
                         ensure_awaited()

@@ -89,7 +89,7 @@ class Writing:
         With a file name, the path may be that of a folder: one that is there, or ends with "/".
         Raises FileRefused, SandboxFull, GatewayUnavailable, EngineUnavailable.
         """
-        parts = parts_of(path)
+        parts = split_path(path)
         if parts and path.endswith("/"):
             parts.append("")
         target = {"parts": parts, "into": file_name}
@@ -117,7 +117,7 @@ class Files:
         Raises FileMissing, FileRefused, GatewayUnavailable, EngineUnavailable, SandboxMissing,
         SandboxPaused, as all calls of this class do.
         """
-        parts = parts_of(path)
+        parts = split_path(path)
         async with self._running(sandbox_id, {"op": "list", "parts": parts}) as process:
             content = await _content(process, MAX_LISTING_BYTES)
         # Thousands of entries would keep everybody else waiting.
@@ -125,7 +125,7 @@ class Files:
 
     async def text(self, sandbox_id: SandboxId, path: str) -> str:
         """A file's text. Raises FileRefused if it is none, FileTooLarge."""
-        request = {"op": "read", "parts": parts_of(path), "limit": MAX_TEXT_BYTES}
+        request = {"op": "read", "parts": split_path(path), "limit": MAX_TEXT_BYTES}
         async with self._running(sandbox_id, request) as process:
             content = await _content(process, MAX_TEXT_BYTES)
         try:
@@ -140,14 +140,14 @@ class Files:
 
         `chunks` raises StreamBroken if the file becomes shorter meanwhile.
         """
-        parts = parts_of(path)
+        parts = split_path(path)
         sending = self._sending(sandbox_id, {"op": "read", "parts": parts})
         size = int(await anext(sending))
         return Download(parts[-1] if parts else "", size, sending)
 
     async def write_text(self, sandbox_id: SandboxId, path: str, content: str) -> None:
         """Makes a file, or replaces one, with the folders above it. Raises SandboxFull."""
-        parts_of(path)
+        split_path(path)
         async with self.writing(sandbox_id) as writing:
             await writing.write(content.encode())
             await writing.place(path)
@@ -190,7 +190,7 @@ class Files:
             slots.release()
 
 
-def parts_of(path: str) -> list[str]:
+def split_path(path: str) -> list[str]:
     """The names that lead from the root to a path, "." and ".." resolved.
 
     Raises FileRefused if it is absolute, leads out of the root or cannot be a path.

@@ -123,7 +123,7 @@ class ChowderLocalContainer(DockerContainer):
             if not is_current(settings, env):
                 build_server(settings, lambda _: None, env=env)
         address = EngineAddress(self.get_docker_client().client.api.base_url, "testcontainers")
-        socket = server_container.socket_beside(address, env)
+        socket = server_container.engine_socket_path(address, env)
         self.with_volume_mapping(socket, server_container.SOCKET, "rw")
         names = ["chowder-local", *(self._network_aliases or ())]
         # Elsewhere than on the loopback, strangers would reach it as well.

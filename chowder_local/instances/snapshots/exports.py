@@ -245,7 +245,7 @@ def _content(manifest: Manifest) -> dict[str, Any]:
     if any(path.count(".") > PATH_DEPTH_MAX for path in overrides or {}):
         raise ArchiveRefused(f"{MANIFEST}: overrides: a path has too many parts.")
     return {
-        "config": None if manifest.config is None else reserved.without(manifest.config),
+        "config": None if manifest.config is None else reserved.without_reserved(manifest.config),
         "overrides": None if overrides is None else agent_config.to_merge_patch(overrides),
         "sessions": [each.model_dump(mode="json") for each in manifest.sessions],
         "histories": {key: each.model_dump() for key, each in manifest.histories.items()},

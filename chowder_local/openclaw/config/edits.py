@@ -25,7 +25,7 @@ def visible_config(source: Mapping[str, Any]) -> dict[str, Any]:
     OpenClaw hides what it knows for a secret. Of the agent's and its skills' environments it knows
     that of names like KEY only, so all values are hidden there.
     """
-    visible = reserved.without(source)
+    visible = reserved.without_reserved(source)
     _hide(visible.get("env"), "vars")
     skills = visible.get("skills")
     entries = skills.get("entries") if isinstance(skills, dict) else None

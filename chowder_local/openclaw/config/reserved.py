@@ -50,12 +50,12 @@ def check(patch: Mapping[str, Any]) -> None:
             raise ConfigRefused(f"The configuration path {path!r} {objection}", [problem])
 
 
-def without(nested: Mapping[str, Any]) -> dict[str, Any]:
+def without_reserved(nested: Mapping[str, Any]) -> dict[str, Any]:
     """A configuration of another agent's, without all that `check` would not let be set."""
     return _filtered(nested, lambda names, value: _objection(names, value) is None, ())
 
 
-def held(nested: Mapping[str, Any]) -> dict[str, Any]:
+def only_reserved(nested: Mapping[str, Any]) -> dict[str, Any]:
     """The rest: of a seed, what is an agent's own and cannot be another's."""
     return _filtered(nested, lambda names, _: is_held(names), ())
 

@@ -28,14 +28,14 @@ def read_config(content: bytes | None) -> dict[str, Any] | None:
     if content is None:
         return None
     try:
-        return reserved.without(read_object(content))
+        return reserved.without_reserved(read_object(content))
     except (ValueError, RecursionError):
         return None
 
 
 def with_reserved(seed: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
     """A new sandbox's configuration: its own seed in what is held, and all else as carried."""
-    return agent_config.merged(config, reserved.held(seed))
+    return agent_config.merged(config, reserved.only_reserved(seed))
 
 
 def with_channels_disabled(settings: Mapping[str, Any]) -> dict[str, Any]:

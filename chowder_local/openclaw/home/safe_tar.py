@@ -63,7 +63,7 @@ class Stream:
             pass
 
 
-def checked(
+def checked_chunks(
     chunks: Iterable[bytes], max_bytes: int, max_entries: int
 ) -> Iterator[bytes | memoryview]:
     """An archive's bytes, in chunks that each have a header whole or none.

@@ -112,7 +112,7 @@ def sanitize_home(
     unfit (devices, sockets, links that lead out) is left out, or refused if `is_strict`.
     Raises ArchiveRefused. Blocking.
     """
-    stream = safe_tar.Stream(safe_tar.checked(source, max_bytes, max_entries))
+    stream = safe_tar.Stream(safe_tar.checked_chunks(source, max_bytes, max_entries))
     cleaner = _Cleaner(stream, target, prefix, is_wanted, is_strict=is_strict)
     try:
         with tarfile.open(fileobj=cast("IO[bytes]", stream), mode="r:") as tar:

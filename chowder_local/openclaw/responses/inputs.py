@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from chowder_local.core.errors.agents import MessageRefused
 from chowder_local.openclaw.responses import media
-from chowder_local.openclaw.responses.validators import as_object, as_string, only
+from chowder_local.openclaw.responses.validators import as_object, as_string, pick
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -66,7 +66,7 @@ def to_gateway_item(item: Mapping[str, Any]) -> Item | None:
     if not isinstance(kind, str):
         raise MessageRefused("input: an item's type must be a string.")
     if kind in _CALLS:
-        call = only(item, "id", "call_id", "name") | {"type": "function_call", **_status(item)}
+        call = pick(item, "id", "call_id", "name") | {"type": "function_call", **_status(item)}
         call["arguments"] = as_string(item.get(_CALLS[kind]) or "", f"input: {_CALLS[kind]}")
         as_string(call.setdefault("name", ""), "input: name")
         return call
@@ -83,15 +83,15 @@ def _message(item: Mapping[str, Any]) -> Item:
     role = item.get("role")
     if role not in _ROLES:
         raise MessageRefused(f"input: the role {role!r} is none of {', '.join(_ROLES)}.")
-    message = only(item, "id", "role") | {"type": "message", **_status(item)}
+    message = pick(item, "id", "role") | {"type": "message", **_status(item)}
     if role == "assistant":
-        message |= only(item, "phase")
+        message |= pick(item, "phase")
     message["content"] = _content(item.get("content"), "input: a message's content")
     return message
 
 
 def _status(item: Mapping[str, Any]) -> Item:
-    return only(item, "status") if item.get("status") in _STATUSES else {}
+    return pick(item, "status") if item.get("status") in _STATUSES else {}
 
 
 def _content(content: Any, what: str) -> str | list[Item]:
@@ -112,9 +112,9 @@ def _part(part: Mapping[str, Any]) -> Item:
     if kind == "refusal":
         return {"type": "output_text", "text": part.get("refusal", "")}
     if kind in ("input_image", "image_url"):
-        return media.image({**part, "type": "input_image"})
+        return media.to_gateway_image({**part, "type": "input_image"})
     if kind == "input_file":
-        return media.file(part)
+        return media.to_gateway_file(part)
     raise MessageRefused(f"input: content of type {kind!r} is not supported.")
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chowder_local.core.errors.agents import MessageRefused
 from chowder_local.core.errors.requests import SHOWN_CHARACTERS
-from chowder_local.openclaw.responses.validators import as_array, as_object, only
+from chowder_local.openclaw.responses.validators import as_array, as_object, pick
 from chowder_local.relay.choices import ANSWER_TOOL, ONE_AT_A_TIME
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def to_gateway_function(tool: Mapping[str, Any]) -> dict[str, Any] | None:
     if isinstance(tool.get("function"), dict):
         # As Chat Completions writes it.
         tool = tool["function"]
-    return {"type": "function"} | only(tool, "name", "description", "parameters", "strict")
+    return {"type": "function"} | pick(tool, "name", "description", "parameters", "strict")
 
 
 def _refuse_doubles(names: Iterable[str]) -> None:

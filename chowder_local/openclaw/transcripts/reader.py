@@ -17,7 +17,12 @@ from chowder_local.openclaw.transcripts.program_output import (
     Sessions,
     SessionsAndPage,
 )
-from chowder_local.openclaw.transcripts.turns import Turn, TurnUsage, beside, with_beside
+from chowder_local.openclaw.transcripts.turns import (
+    Turn,
+    TurnUsage,
+    messages_beside,
+    with_messages_beside,
+)
 from chowder_local.relay.choices import ANSWER_TOOL, HANDED_OVER
 from chowder_local.relay.failure_markers import marked_words
 from chowder_local.relay.offline.conversation import Answered, Called, Said
@@ -172,7 +177,9 @@ def _page_request(
 def _transcript(found: Page) -> Transcript:
     older = found.messages[0].position if found.has_more and found.messages else None
     on_it = [each for each in found.messages if not each.is_beside]
-    turns = with_beside(_turns(on_it), [_turns(each) for each in beside(found.messages)])
+    turns = with_messages_beside(
+        _turns(on_it), [_turns(each) for each in messages_beside(found.messages)]
+    )
     return Transcript(found.is_known, turns, older)
 
 

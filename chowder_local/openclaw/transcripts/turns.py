@@ -67,7 +67,7 @@ class Turn:
     attempts: tuple[Attempt, ...] = ()
 
 
-def beside(messages: Iterable[Message]) -> list[list[Message]]:
+def messages_beside(messages: Iterable[Message]) -> list[list[Message]]:
     """The messages beside a conversation: each a user's, then the failures that it ended in.
 
     OpenClaw may leave others there when it tidies up; those are told where they are now.
@@ -81,7 +81,7 @@ def beside(messages: Iterable[Message]) -> list[list[Message]]:
     return [group for group in groups if all(map(_is_failure, group[1:]))]
 
 
-def with_beside(turns: Sequence[Turn], groups: Iterable[Sequence[Turn]]) -> list[Turn]:
+def with_messages_beside(turns: Sequence[Turn], groups: Iterable[Sequence[Turn]]) -> list[Turn]:
     """The turns of a conversation, and those beside it where they were."""
     result = list(turns)
     for group in groups:

@@ -12,7 +12,7 @@ import docker
 import pytest
 
 from chowder_local.core.errors.sandboxes import EngineUnavailable
-from chowder_local.engine.container_exec import COMPLAINT_BYTES, DockerProcess, socket_of
+from chowder_local.engine.container_exec import COMPLAINT_BYTES, DockerProcess, take_socket
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -106,7 +106,7 @@ def test_the_sdk_still_hands_out_what_its_socket_hangs_on(tmp_path: Path) -> Non
         thread = threading.Thread(target=answer_and_echo, args=(engine, hijacked))
         thread.start()
         api = docker.APIClient(base_url=f"unix://{path}", version="1.45")
-        with closing(api), closing(socket_of(api.exec_start("x", socket=True))) as connection:
+        with closing(api), closing(take_socket(api.exec_start("x", socket=True))) as connection:
             connection.setblocking(True)
             connection.settimeout(5)
             connection.sendall(b"hello")

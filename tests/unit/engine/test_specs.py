@@ -15,13 +15,13 @@ from chowder_local.engine.specs import (
     CA_FILE,
     Limits,
     SandboxTemplate,
-    archive,
     container_options,
-    files_of,
     job_options,
     likeness,
+    tar_of_files,
+    volume_files,
 )
-from chowder_local.engine.volume_archives import only_file
+from chowder_local.engine.volume_archives import read_single_file
 
 SPEC = SandboxSpec(SandboxId("chowder-3f9c0a1b2c3d"), {"openclaw.json": b"{}"})
 
@@ -145,21 +145,24 @@ def test_the_surroundings_may_add_to_the_environment_but_not_take_from_it() -> N
     environment = options(environment={"OPENCLAW_CLAWHUB_URL": "http://hub", "HOME": "/"})
     assert environment["environment"]["OPENCLAW_CLAWHUB_URL"] == "http://hub"
     assert environment["environment"]["HOME"] == "/data"
-    assert files_of(SPEC, template()) == {"openclaw.json": b"{}"}
+    assert volume_files(SPEC, template()) == {"openclaw.json": b"{}"}
 
 
 def test_given_certificates_are_put_on_the_volume_and_named_to_node_and_openssl() -> None:
     environment = options(ca_bundle=b"PEM")["environment"]
     path = "/data/.openclaw/chowder-ca.pem"
     assert environment["NODE_EXTRA_CA_CERTS"] == environment["SSL_CERT_FILE"] == path
-    assert files_of(SPEC, template(ca_bundle=b"PEM")) == {"openclaw.json": b"{}", CA_FILE: b"PEM"}
+    assert volume_files(SPEC, template(ca_bundle=b"PEM")) == {
+        "openclaw.json": b"{}",
+        CA_FILE: b"PEM",
+    }
 
 
 @pytest.mark.parametrize(
     "files", [{}, {"openclaw.json": b'{"a": 1}', "agents/main/agent/x.json": b"", "big": b"x" * 99}]
 )
 def test_files_are_packed_so_that_only_the_agent_reads_them(files: dict[str, bytes]) -> None:
-    with tarfile.open(fileobj=io.BytesIO(archive(files))) as tar:
+    with tarfile.open(fileobj=io.BytesIO(tar_of_files(files))) as tar:
         entries = tar.getmembers()
         unpacked = {entry.name: tar.extractfile(entry) for entry in entries}
         assert {name: file.read() for name, file in unpacked.items() if file} == files
@@ -169,14 +172,14 @@ def test_files_are_packed_so_that_only_the_agent_reads_them(files: dict[str, byt
 
 
 def test_a_file_is_unpacked_and_a_folder_is_none() -> None:
-    assert only_file(archive({"schema.json": b"{}"})) == b"{}"
-    assert only_file(archive({})) is None
+    assert read_single_file(tar_of_files({"schema.json": b"{}"})) == b"{}"
+    assert read_single_file(tar_of_files({})) is None
     folder = io.BytesIO()
     with tarfile.open(fileobj=folder, mode="w") as tar:
         entry = tarfile.TarInfo("schema.json")
         entry.type = tarfile.DIRTYPE
         tar.addfile(entry)
-    assert only_file(folder.getvalue()) is None
+    assert read_single_file(folder.getvalue()) is None
 
 
 def test_what_runs_beside_a_sandbox_has_no_more_rights_and_reaches_nothing() -> None:

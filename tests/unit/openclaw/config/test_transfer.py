@@ -68,9 +68,9 @@ def test_what_is_not_read_as_json_is_not_carried(content: bytes | None) -> None:
     ],
 )
 def test_what_could_not_be_set_is_not_carried_in_either(settings: dict[str, Any]) -> None:
-    assert reserved.without(settings) == {}
+    assert reserved.without_reserved(settings) == {}
     assert transfer.with_reserved(
-        seed("new"), reserved.without(settings)
+        seed("new"), reserved.without_reserved(settings)
     ) == transfer.with_reserved(seed("new"), {})
 
 
