@@ -7,13 +7,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from chowder_local.app.model_calls import ModelCalls
+from chowder_local.core.keyed_lock import KeyedLocks
 from chowder_local.instances.configuration.initial_config import InitialConfigs
 from chowder_local.instances.directory import InstanceDirectory
 from chowder_local.instances.lifecycle.boot_queue import BootQueue
 from chowder_local.instances.lifecycle.capacity import Capacity
 from chowder_local.instances.lifecycle.drain import Drain
 from chowder_local.instances.lifecycle.eviction import Eviction
-from chowder_local.instances.lifecycle.locks import InstanceLocks
 from chowder_local.instances.lifecycle.provisioner import Provisioner
 from chowder_local.instances.lifecycle.readiness import Readiness
 from chowder_local.instances.lifecycle.sandbox_boot import SandboxBoot
@@ -26,7 +26,6 @@ from chowder_local.instances.warm_pool.allocation import Allocation
 from chowder_local.instances.warm_pool.hydration import Hydration
 from chowder_local.instances.warm_pool.pool import WarmPool
 from chowder_local.instances.warm_pool.sandboxes import WarmSandboxes
-from chowder_local.openclaw.config.locks import ConfigLocks
 from chowder_local.openclaw.control import Control
 from chowder_local.openclaw.gateway import Gateway
 from chowder_local.openclaw.warmup import WarmUp
@@ -52,12 +51,12 @@ class Sandboxes(ModelCalls):
     state_transfers: StateTransfers
     egress_rule: EgressRule
     relay_url: str
-    locks: InstanceLocks = field(default_factory=InstanceLocks)
-    config_locks: ConfigLocks = field(default_factory=ConfigLocks)
+    locks: KeyedLocks = field(default_factory=KeyedLocks)
+    config_locks: KeyedLocks = field(default_factory=KeyedLocks)
 
-    def gateway_of(self, sandbox_id: SandboxId, url: str) -> Gateway:
+    def gateway_of(self, sandbox_id: SandboxId, url: str | None) -> Gateway:
         """A sandbox's gateway, with its token."""
-        token, lock = self.box.gateway_token(sandbox_id), self.config_locks.lock_of(sandbox_id)
+        token, lock = self.box.gateway_token(sandbox_id), self.config_locks.holding(sandbox_id)
         return Gateway(self.gateways, url, token, lock)
 
     @cached_property

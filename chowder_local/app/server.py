@@ -124,7 +124,7 @@ async def _open(
     store_id = await _store_id(settings, meta)
     engine, networks = await open_engine(settings, machine, store_id, stack)
     relay_sockets, relay_port = await bind_relay(networks.relay_binds, meta, stack)
-    engine.relay_is_at(relay_port)
+    engine.set_relay_port(relay_port)
     relay_url = f"http://{RELAY_HOSTNAME}:{relay_port}"
     egress_rule = EgressRule(settings.egress, networks.problem)
     # Whoever wants no egress is not to find out that every agent had it.
@@ -149,7 +149,7 @@ async def _open(
         engine=engine,
         exec=engine,
         exec_files=engine,
-        exec_beside=engine.beside,
+        exec_beside=engine.volume_jobs,
         home=HOME,
         state_dir=STATE_DIR,
         gateways=await stack.enter_async_context(open_gateways()),

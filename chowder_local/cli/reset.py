@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from chowder_local.core.settings import Settings
-    from chowder_local.engine.sweep import SweepReport
+    from chowder_local.engine.store_resources import SweepReport
 
 
 @click.command()
@@ -152,7 +152,7 @@ def own_files(settings: Settings) -> list[Path]:
 
 
 def _sweep(settings: Settings, context: Context) -> SweepReport:
-    from chowder_local.engine.sweep import SweepReport, remove_store
+    from chowder_local.engine.store_resources import SweepReport, remove_store
 
     try:
         store_id = settings.store_file.read_text().strip()

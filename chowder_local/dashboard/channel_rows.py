@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, Field
 
-from chowder_local.openclaw import untrusted_json
-from chowder_local.openclaw.channel_table import ConnectionType, missing
+from chowder_local.core import untrusted_json
+from chowder_local.openclaw.channel_table import ConnectionType, missing_fields
 from chowder_local.openclaw.config.edits import HIDDEN
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ def _facts(state: ChannelState) -> Iterable[tuple[str, str]]:
 
 def _questions(channel: Channel, state: ChannelState | None) -> Iterable[Question]:
     configured: dict[str, Any] = {} if state is None else dict(state.configured)
-    lacking = missing(channel, configured)
+    lacking = missing_fields(channel, configured)
     for each in channel.required:
         value = configured.get(each.openclaw_key)
         yield Question(

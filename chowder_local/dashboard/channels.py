@@ -93,7 +93,7 @@ async def disconnect(request: Request) -> Response:
 async def _listed(request: Request, instance: Instance) -> dict[str, Any]:
     known = services(request).channels
     lines = [
-        line_of(CHANNELS[state.channel], state, known.scan(instance, CHANNELS[state.channel]))
+        line_of(CHANNELS[state.channel], state, known.qr_login(instance, CHANNELS[state.channel]))
         for state in await known.states(instance)
     ]
     is_coming = any(each.is_coming for each in lines)

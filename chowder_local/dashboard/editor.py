@@ -16,7 +16,7 @@ from chowder_local.dashboard.text_files import MAX_BYTES, Missing, Text, lines_e
 from chowder_local.http.bodies import parse_query, validated
 from chowder_local.http.error_rendering import status_of
 from chowder_local.http.services import instance_of, running, services
-from chowder_local.openclaw.files import parts_of
+from chowder_local.openclaw.files import split_path
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -45,7 +45,7 @@ async def show(request: Request) -> Response:
     """The file in an editor, or why it cannot be in one; a missing one is begun."""
     instance = await instance_of(request)
     opened = parse_query(request, Opened)
-    path = "/".join(parts_of(f"{opened.path}/{opened.name}"))
+    path = "/".join(split_path(f"{opened.path}/{opened.name}"))
     text: Text | Missing | None = None
     problem, status = None, 200
     try:

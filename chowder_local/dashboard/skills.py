@@ -96,13 +96,13 @@ async def change(request: Request) -> Response:
 
 
 async def _listed(request: Request, instance: Instance) -> dict[str, Any]:
-    lines = [line_of(each) for each in await services(request).skills.all(instance)]
+    lines = [line_of(each) for each in await services(request).skills.list_skills(instance)]
     return {"lines": lines, "kinds": KINDS}
 
 
 async def _detailed(request: Request, instance: Instance, name: str) -> dict[str, Any]:
     skills = services(request).skills
-    skill = await skills.one(instance, name)
+    skill = await skills.get(instance, name)
     return {"line": line_of(skill), "settings": await skills.settings(instance, skill)}
 
 

@@ -173,7 +173,7 @@ def _instance(
 
 def _nested(given: InstanceGiven, way: Way, places: SourceLocations) -> dict[str, Any]:
     try:
-        return agent_config.patch(given.openclaw_config)
+        return agent_config.to_merge_patch(given.openclaw_config)
     except ConfigRefused as refused:
         places.wrong((*way, "openclaw_config"), str(refused))
 

@@ -188,7 +188,7 @@ class Server:
         return FoundInstance(
             instance_id,
             ModelProvider(there["model_provider"]),
-            agent_config.patch(there["openclaw_config"] or {}),
+            agent_config.to_merge_patch(there["openclaw_config"] or {}),
             files,
             sent,
         )

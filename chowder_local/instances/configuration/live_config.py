@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from chowder_local.instances.lifecycle.sandbox_boot import SandboxBoot
     from chowder_local.instances.transitions import Transitions
     from chowder_local.openclaw.files import Files
-    from chowder_local.openclaw.gateway import Gateway
+    from chowder_local.openclaw.gateway import Gateway, GatewayOf
 
 LOG_LINES = 20
 
@@ -43,7 +43,7 @@ class LiveConfig:
         sandbox_boot: SandboxBoot,
         readiness: Readiness,
         files: Files,
-        gateway_of: Callable[[SandboxId, str], Gateway],
+        gateway_of: GatewayOf,
         vision_models: VisionModels,
     ) -> None:
         self._transitions = transitions
@@ -61,8 +61,6 @@ class LiveConfig:
         Raises ConfigRefused with OpenClaw's words, and then nothing has changed. Raises
         GatewayUnavailable, BootFailed, EngineUnavailable, too.
         """
-        if url is None:
-            raise GatewayUnavailable("the sandbox has no address")
         gateway = self._gateway_of(instance.sandbox_id, url)
         # Until it is certain that nothing is put back, which would undo what others change.
         async with gateway.holding_config() as revise:
@@ -81,7 +79,7 @@ class LiveConfig:
         began_s = time.monotonic()
         try:
             if has_restarted := await patch():
-                await gateway.restarted(began_s)
+                await gateway.wait_for_restart(began_s)
                 await self._readiness.wait(await self._engine.inspect(instance.sandbox_id))
         except ConfigNotApplied:
             said = await self._engine.log_tail(instance.sandbox_id, LOG_LINES)

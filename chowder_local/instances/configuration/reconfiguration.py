@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from chowder_local.core.domain import Instance, OrganizationId
+    from chowder_local.core.keyed_lock import KeyedLocks
     from chowder_local.instances.configuration.live_config import LiveConfig
     from chowder_local.instances.directory import InstanceDirectory
-    from chowder_local.instances.lifecycle.locks import InstanceLocks
     from chowder_local.instances.lifecycle.sandbox_control import SandboxControl
     from chowder_local.instances.lifecycle.waking import Waking
     from chowder_local.instances.transitions import Transitions
@@ -39,7 +39,7 @@ class Reconfiguration:
         *,
         directory: InstanceDirectory,
         transitions: Transitions,
-        locks: InstanceLocks,
+        locks: KeyedLocks,
         live_config: LiveConfig,
         waking: Waking,
         sandbox_control: SandboxControl,
@@ -69,7 +69,9 @@ class Reconfiguration:
             instance = await self._directory.current(seen)
             fields: InstanceChanges = {} if name is None else {"name": name}
             if overrides:
-                has_restarted = await self._configure(instance, agent_config.patch(overrides))
+                has_restarted = await self._configure(
+                    instance, agent_config.to_merge_patch(overrides)
+                )
                 fields["openclaw_config"] = agent_config.apply_change(
                     instance.openclaw_config, overrides, instance.model_provider
                 )

@@ -7,6 +7,7 @@ from collections import deque
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from chowder_local.core import untrusted_json
 from chowder_local.core.errors import ChowderError
 from chowder_local.core.errors.agents import (
     AgentDiskFull,
@@ -15,7 +16,6 @@ from chowder_local.core.errors.agents import (
     GatewayUnavailable,
     MessageRefused,
 )
-from chowder_local.openclaw import untrusted_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

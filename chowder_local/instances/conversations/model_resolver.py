@@ -70,7 +70,7 @@ class ModelResolver:
         sandbox_id = instance.sandbox_id
         if (endpoint := self._endpoints.get(route.provider)) is not None:
             token = self._relay_token_of(sandbox_id)
-            tell = partial(models.introduction, endpoint=endpoint, relay_token=token)
+            tell = partial(models.registration_patch, endpoint=endpoint, relay_token=token)
             await self._vision_models.give(sandbox_id, gateway, route, tell)
         elif is_shown:
             await self._vision_models.give(sandbox_id, gateway, route)

@@ -9,6 +9,7 @@ from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from chowder_local.core import untrusted_json
 from chowder_local.core.domain import InstanceStatus
 from chowder_local.core.errors.agents import (
     AnswerUnfit,
@@ -18,16 +19,15 @@ from chowder_local.core.errors.agents import (
 )
 from chowder_local.core.errors.requests import InstanceStateWrong
 from chowder_local.instances.conversations.first_turn_lock import FirstTurnLocks
-from chowder_local.openclaw import untrusted_json
 from chowder_local.openclaw.responses import requests, response_normalizer
-from chowder_local.openclaw.responses.events import EventWriter
-from chowder_local.openclaw.responses.stream_errors import error_of
+from chowder_local.openclaw.responses.events import EventWriter, error_of
+from chowder_local.openclaw.responses.gateway_shapes import check_response
 from chowder_local.openclaw.session_keys import session_key
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 
-    from chowder_local.core.domain import Instance, SandboxId
+    from chowder_local.core.domain import Instance
     from chowder_local.core.errors import ChowderError
     from chowder_local.core.shutdown import Shutdown
     from chowder_local.instances.conversations.failure_diagnosis import FailureDiagnosis, Known
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from chowder_local.instances.conversations.model_resolver import ModelResolver
     from chowder_local.instances.conversations.session_names import SessionNames
     from chowder_local.instances.lifecycle.sandbox_control import SandboxControl
-    from chowder_local.openclaw.gateway import Gateway
+    from chowder_local.openclaw.gateway import Gateway, GatewayOf
     from chowder_local.openclaw.models import ModelRoute
     from chowder_local.upstream.forward import Answer
 
@@ -53,7 +53,7 @@ class Conversations:
         histories: Histories,
         diagnosis: FailureDiagnosis,
         sandbox_control: SandboxControl,
-        gateway_of: Callable[[SandboxId, str], Gateway],
+        gateway_of: GatewayOf,
         shutdown: Shutdown,
     ) -> None:
         self._models = models
@@ -87,9 +87,9 @@ class Conversations:
             if not answer.is_success:
                 raise await self._diagnosis.of_refusal(instance, answer.status, body, known)
             opened()
-            response = response_normalizer.settled(body, turn)
+            response = response_normalizer.normalize_output(body, turn)
             delivery.ended(response)
-        return response_normalizer.resource(response, asked, int(time.time()))
+        return response_normalizer.normalize(response, asked, int(time.time()))
 
     async def _whole(
         self,
@@ -198,7 +198,7 @@ class Conversations:
         if instance.status is not InstanceStatus.RUNNING or instance.gateway_url is None:
             raise InstanceStateWrong(instance.status, InstanceStatus.RUNNING)
         route = await self._models.judged(instance, asked["model"])
-        return instance.gateway_url, route, requests.turn(asked)
+        return instance.gateway_url, route, requests.parse_request(asked)
 
     async def _open(
         self, instance: Instance, asked: Mapping[str, Any], session: str | None
@@ -281,7 +281,7 @@ class Conversations:
 def _json(body: bytes) -> dict[str, Any]:
     try:
         content = untrusted_json.read_object(body)
-        untrusted_json.check_response(content)
+        check_response(content)
     except ValueError:
         raise GatewayUnavailable("the sandbox answered with something else than JSON") from None
     return content

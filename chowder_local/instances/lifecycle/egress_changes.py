@@ -10,9 +10,9 @@ from chowder_local.core.errors.requests import InstanceStateWrong
 
 if TYPE_CHECKING:
     from chowder_local.core.domain import Egress, Instance
+    from chowder_local.core.keyed_lock import KeyedLocks
     from chowder_local.instances.directory import InstanceDirectory
     from chowder_local.instances.lifecycle.egress import EgressRule
-    from chowder_local.instances.lifecycle.locks import InstanceLocks
     from chowder_local.instances.lifecycle.provisioner import Provisioner
     from chowder_local.instances.lifecycle.sandbox_control import SandboxControl
     from chowder_local.instances.transitions import Transitions
@@ -29,7 +29,7 @@ class EgressChanges:
         rule: EgressRule,
         directory: InstanceDirectory,
         transitions: Transitions,
-        locks: InstanceLocks,
+        locks: KeyedLocks,
         provisioner: Provisioner,
         sandbox_control: SandboxControl,
     ) -> None:

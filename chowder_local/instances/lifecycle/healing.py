@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
     from chowder_local.core.domain import Instance, InstanceId
     from chowder_local.core.events import Events
+    from chowder_local.core.keyed_lock import KeyedLocks
     from chowder_local.instances.engine_protocol import Engine
     from chowder_local.instances.lifecycle.egress import EgressRule
-    from chowder_local.instances.lifecycle.locks import InstanceLocks
     from chowder_local.instances.lifecycle.provisioner import Provisioner
     from chowder_local.instances.transitions import Transitions
     from chowder_local.store.instances import InstanceQueries
@@ -40,7 +40,7 @@ class Healing:
         *,
         instances: InstanceQueries,
         transitions: Transitions,
-        locks: InstanceLocks,
+        locks: KeyedLocks,
         engine: Engine,
         provisioner: Provisioner,
         egress: EgressRule,

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from chowder_local.core.domain import Instance, SandboxId
+    from chowder_local.core.keyed_lock import KeyedLocks
     from chowder_local.instances.engine_protocol import Engine
     from chowder_local.instances.lifecycle.drain import Drain
-    from chowder_local.instances.lifecycle.locks import InstanceLocks
     from chowder_local.store.instances import InstanceQueries
 
 log = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ class SandboxControl:
     """What stop, start, snapshots and configuration do to a sandbox in the same way."""
 
     def __init__(
-        self, engine: Engine, drain: Drain, instances: InstanceQueries, locks: InstanceLocks
+        self, engine: Engine, drain: Drain, instances: InstanceQueries, locks: KeyedLocks
     ) -> None:
         self._engine = engine
         self._drain = drain

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from chowder_local.core.domain import Instance, InstanceId, OrganizationId
+    from chowder_local.core.keyed_lock import KeyedLocks
     from chowder_local.instances.directory import InstanceDirectory
-    from chowder_local.instances.lifecycle.locks import InstanceLocks
     from chowder_local.instances.lifecycle.provisioner import Provisioner
     from chowder_local.instances.lifecycle.sandbox_control import SandboxControl
     from chowder_local.instances.lifecycle.waking import Waking
@@ -38,7 +38,7 @@ class Lifecycle:
         *,
         directory: InstanceDirectory,
         transitions: Transitions,
-        locks: InstanceLocks,
+        locks: KeyedLocks,
         sandbox_control: SandboxControl,
         waking: Waking,
         provisioner: Provisioner,

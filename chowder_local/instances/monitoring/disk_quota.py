@@ -12,8 +12,8 @@ from chowder_local.core.tasks import contained
 
 if TYPE_CHECKING:
     from chowder_local.core.domain import Instance
+    from chowder_local.core.keyed_lock import KeyedLocks
     from chowder_local.instances.engine_protocol import Engine
-    from chowder_local.instances.lifecycle.locks import InstanceLocks
     from chowder_local.instances.transitions import Transitions
     from chowder_local.store.instances import InstanceQueries
 
@@ -31,7 +31,7 @@ class DiskWatch:
         instances: InstanceQueries,
         transitions: Transitions,
         engine: Engine,
-        locks: InstanceLocks,
+        locks: KeyedLocks,
         limit_mb: int,
         interval_s: float,
     ) -> None:

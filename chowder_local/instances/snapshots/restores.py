@@ -13,8 +13,8 @@ from chowder_local.instances.snapshots.service import TAKABLE
 if TYPE_CHECKING:
     from chowder_local.core.domain import Instance, OrganizationId, SandboxId, Snapshot, WarmSandbox
     from chowder_local.core.events import Events
+    from chowder_local.core.keyed_lock import KeyedLocks
     from chowder_local.instances.directory import InstanceDirectory
-    from chowder_local.instances.lifecycle.locks import InstanceLocks
     from chowder_local.instances.lifecycle.sandbox_control import SandboxControl
     from chowder_local.instances.snapshots.service import Snapshots
     from chowder_local.instances.transitions import Transitions
@@ -30,7 +30,7 @@ class Restores:
         snapshots: Snapshots,
         directory: InstanceDirectory,
         transitions: Transitions,
-        locks: InstanceLocks,
+        locks: KeyedLocks,
         allocation: Allocation,
         sandbox_control: SandboxControl,
         events: Events,

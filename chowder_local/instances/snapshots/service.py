@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from chowder_local.core.domain import Instance, InstanceId, OrganizationId
+    from chowder_local.core.keyed_lock import KeyedLocks
     from chowder_local.instances.engine_protocol import Engine
-    from chowder_local.instances.lifecycle.locks import InstanceLocks
     from chowder_local.instances.lifecycle.sandbox_control import SandboxControl
     from chowder_local.instances.snapshots.archives import Archives
     from chowder_local.instances.snapshots.conversation_records import ConversationRecords
@@ -70,7 +70,7 @@ class Snapshots:
         conversations: ConversationRecords,
         engine: Engine,
         archives: Archives,
-        locks: InstanceLocks,
+        locks: KeyedLocks,
         sandbox_control: SandboxControl,
         clock: Callable[[], datetime],
     ) -> None:
@@ -118,7 +118,7 @@ class Snapshots:
         *,
         name: str | None = None,
         is_kept: bool = False,
-        is_wanted: Callable[[str], bool] = sanitize.is_carried,
+        is_wanted: Callable[[str], bool] = sanitize.is_in_snapshot,
         meanwhile: Callable[[Snapshot], Awaitable[None]] | None = None,
     ) -> AsyncIterator[Snapshot]:
         """The same; one that is not kept is there until the block ends, and as long as
@@ -197,7 +197,7 @@ class Snapshots:
         config = snapshot.content.get("config")
         # An agent that is taken back to what it was is the only one with its channels.
         if isinstance(config, dict) and snapshot.instance_id != instance.id:
-            config = transfer.muted(config)
+            config = transfer.with_channels_disabled(config)
         return Origin(self.archives.path(snapshot.id), config)
 
     async def chunks(self, instance: Instance) -> Iterator[bytes]:
@@ -297,12 +297,12 @@ class Snapshots:
             raise
 
     async def _finished(
-        self, snapshot_id: SnapshotId, home: sanitize.Home, content: Mapping[str, Any]
+        self, snapshot_id: SnapshotId, home: sanitize.SanitizedHome, content: Mapping[str, Any]
     ) -> Snapshot:
         """The snapshot of an archive that was filled. Raises SnapshotNotFound, DataDirUnusable."""
         await asyncio.to_thread(self.archives.keep, snapshot_id)
         if "config" not in content:
-            content = {**content, "config": transfer.of_file(home.config)}
+            content = {**content, "config": transfer.read_config(home.config)}
         made = await self._queries.finish(snapshot_id, home.size_bytes, content)
         if made is None:
             raise SnapshotNotFound

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from chowder_local.core.domain import Instance, SandboxId
     from chowder_local.instances.configuration.initial_config import InitialConfigs
     from chowder_local.instances.snapshots.service import Snapshots
-    from chowder_local.openclaw.gateway import Gateway
+    from chowder_local.openclaw.gateway import GatewayOf
     from chowder_local.openclaw.home.state_transfer import StateTransfers
 
 
@@ -25,7 +25,7 @@ class Hydration:
         state_transfers: StateTransfers,
         snapshots: Snapshots,
         initial_configs: InitialConfigs,
-        gateway_of: Callable[[SandboxId, str], Gateway],
+        gateway_of: GatewayOf,
     ) -> None:
         self._state_transfers = state_transfers
         self._snapshots = snapshots
@@ -50,7 +50,7 @@ class Hydration:
         """
         if instance.origin_snapshot_id is None:
             return self._initial_configs.patch_of_blank(instance, None)
-        async with self._state_transfers.into(instance.sandbox_id) as transfer:
+        async with self._state_transfers.open(instance.sandbox_id) as transfer:
             await transfer.unpack(await self._snapshots.chunks(instance))
             if when_booted is not None:
                 await transfer.check()

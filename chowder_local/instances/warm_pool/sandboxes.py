@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from chowder_local.instances.engine_protocol import Engine
     from chowder_local.instances.lifecycle.readiness import Readiness
     from chowder_local.instances.warm_pool.hydration import Hydration
-    from chowder_local.openclaw.gateway import Gateway
+    from chowder_local.openclaw.gateway import GatewayOf
     from chowder_local.openclaw.warmup import WarmUp
     from chowder_local.store.warm_sandboxes import WarmSandboxQueries
 
@@ -78,7 +78,7 @@ class WarmSandboxes:
         initial_configs: InitialConfigs,
         warm_up: WarmUp,
         hydration: Hydration,
-        gateway_of: Callable[[SandboxId, str], Gateway],
+        gateway_of: GatewayOf,
         egress: Egress,
         freeze_after_s: float,
         clock: Callable[[], datetime],
@@ -125,7 +125,7 @@ class WarmSandboxes:
         if (url := await self._booted(sandbox_id)) is None:
             return
         model = ModelRoute(BLANK_PROVIDER, DEFAULT_MODELS[BLANK_PROVIDER]).openclaw_model
-        await self._warm_up.of(sandbox_id, self._gateway_of(sandbox_id, url), model)
+        await self._warm_up.warm(sandbox_id, self._gateway_of(sandbox_id, url), model)
         try:
             # Nobody waits now; for a fork, its start would be a fifth of all the work.
             await self._hydration.prepare(sandbox_id)
@@ -225,19 +225,19 @@ class WarmSandboxes:
             patch = await self._hydration.patch(instance, booting.gateway_url)
             url = await booting.gateway_url()
             gateway = self._gateway_of(warm.sandbox_id, url)
-            is_started = await gateway.starts_within(WAKE_TIMEOUT_S)
+            is_started = await gateway.wait_until_started(WAKE_TIMEOUT_S)
         else:
             async with self._freezing:
                 self._awake_since.pop(warm.sandbox_id, None)
             await self._engine.unpause(warm.sandbox_id)
             gateway = self._gateway_of(warm.sandbox_id, url)
             patch, is_started = await together(
-                self._hydration.patch(instance), gateway.starts_within(WAKE_TIMEOUT_S)
+                self._hydration.patch(instance), gateway.wait_until_started(WAKE_TIMEOUT_S)
             )
         began_s = time.monotonic()
         if patch and await gateway.patch_config(patch):
-            await gateway.restarted(began_s)
-            is_started = await gateway.starts_within(WAKE_TIMEOUT_S)
+            await gateway.wait_for_restart(began_s)
+            is_started = await gateway.wait_until_started(WAKE_TIMEOUT_S)
         if not is_started:
             raise GatewayUnavailable("the warm sandbox does not take turns")
         return url

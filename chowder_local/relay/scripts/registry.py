@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
-from weakref import WeakValueDictionary
 
 from anyio import CapacityLimiter, to_thread
 
 from chowder_local.core.domain import InstanceId, OrganizationId
+from chowder_local.core.keyed_lock import KeyedLocks
 from chowder_local.relay.scripts.matching import Played, Refusal, place, played
 from chowder_local.relay.scripts.patterns import MatchingTooSlow, TimeLimit
 
@@ -71,7 +70,7 @@ class ScriptRegistry:
         self.own = None if own is None else Running(own)
         self._of: dict[Owner, Running] = {}
         self._threads = CapacityLimiter(THREADS)
-        self._turns: WeakValueDictionary[OrganizationId, asyncio.Lock] = WeakValueDictionary()
+        self._turns = KeyedLocks()
 
     def put(self, owner: Owner, script: ReplyScript) -> Running:
         """Puts a script in force from its beginning, in place of the owner's present one."""
@@ -99,7 +98,7 @@ class ScriptRegistry:
         if not running:
             return None
         # One at a time of each organization, so that slow rules of one keep no other waiting.
-        async with self._turns.setdefault(organization_id, asyncio.Lock()):
+        async with self._turns.holding(organization_id):
             found = await self._find(running, ask, digest)
         if found is not None:
             return found

@@ -49,7 +49,7 @@ async def test_nobody_changes_a_configuration_that_may_be_taken_back(world: Worl
     async with asyncio.TaskGroup() as group:
         changing = group.create_task(refusal_of_change(world, instance))
         await hold.has_begun.wait()
-        lock = world.config_locks.lock_of(instance.sandbox_id)
+        lock = world.config_locks.holding(instance.sandbox_id)
         assert lock.locked()
         hold.may_end.set()
         assert "not apply this" in await changing

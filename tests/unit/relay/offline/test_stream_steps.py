@@ -9,7 +9,7 @@ import pytest
 
 from chowder_local.core.domain import ModelProvider
 from chowder_local.core.errors.upstream import StreamBroken
-from chowder_local.openclaw.models import described
+from chowder_local.openclaw.models import model_entry
 from chowder_local.relay.answers import model_said
 from chowder_local.relay.offline.conversation import USUAL_LIMIT_TOKENS, Called, Reply, Usage
 from chowder_local.relay.offline.model import Question, asked
@@ -133,7 +133,7 @@ def test_an_answer_ends_at_the_limit_of_tokens_with_the_providers_reason(
 def test_a_limit_that_openclaw_sets_by_itself_is_none() -> None:
     long = Reply("x" * 100_000)
     assert long.within(USUAL_LIMIT_TOKENS) is long
-    lowest = min(described(model)["maxTokens"] for model in ("claude-3", "gpt-4-", "gemini-1"))
+    lowest = min(model_entry(model)["maxTokens"] for model in ("claude-3", "gpt-4-", "gemini-1"))
     assert lowest >= USUAL_LIMIT_TOKENS
 
 

@@ -1,4 +1,4 @@
-"""One at a time for each instance."""
+"""One at a time for each key."""
 
 import asyncio
 import gc
@@ -6,13 +6,13 @@ import gc
 import pytest
 
 from chowder_local.core.domain import InstanceId
-from chowder_local.instances.lifecycle.locks import InstanceLocks
+from chowder_local.core.keyed_lock import KeyedLocks
 
 ADA, BEA = InstanceId("ada"), InstanceId("bea")
 
 
 async def test_who_comes_second_waits_for_the_first() -> None:
-    locks, order = InstanceLocks(), []
+    locks, order = KeyedLocks(), []
 
     async def change(name: str) -> None:
         async with locks.holding(ADA):
@@ -26,15 +26,15 @@ async def test_who_comes_second_waits_for_the_first() -> None:
     assert order == ["first in", "first out", "second in", "second out"]
 
 
-async def test_different_instances_do_not_wait_for_each_other() -> None:
-    locks = InstanceLocks()
+async def test_different_keys_do_not_wait_for_each_other() -> None:
+    locks = KeyedLocks()
     async with locks.holding(ADA), asyncio.timeout(5), locks.holding(BEA):
         assert locks.is_held(ADA)
         assert locks.is_held(BEA)
 
 
 async def test_a_lock_is_held_only_inside_the_block() -> None:
-    locks = InstanceLocks()
+    locks = KeyedLocks()
     assert not locks.is_held(ADA)
     async with locks.holding(ADA):
         assert locks.is_held(ADA)
@@ -43,7 +43,7 @@ async def test_a_lock_is_held_only_inside_the_block() -> None:
 
 
 async def test_a_failure_inside_lets_the_next_one_in() -> None:
-    locks = InstanceLocks()
+    locks = KeyedLocks()
     with pytest.raises(ValueError, match="no"):
         async with locks.holding(ADA):
             raise ValueError("no")
@@ -52,7 +52,7 @@ async def test_a_failure_inside_lets_the_next_one_in() -> None:
 
 
 async def test_locks_that_nobody_uses_are_forgotten() -> None:
-    locks = InstanceLocks()
+    locks = KeyedLocks()
     for number in range(100):
         async with locks.holding(InstanceId(str(number))):
             pass

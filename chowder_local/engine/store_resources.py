@@ -1,17 +1,15 @@
-"""Taking away everything that one data directory has on the engine, and nothing else."""
+"""All that one data directory has on the engine: shown for a report, or removed."""
 
 from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from docker.errors import APIError, NotFound
-from requests.exceptions import RequestException
+from docker.errors import NotFound
 
-from chowder_local.core.errors.sandboxes import EngineUnavailable
-from chowder_local.engine.connection import find_engine, open_client
+from chowder_local.engine.connection import engine_client
 from chowder_local.engine.labels import is_of_store, store_filter
 
 if TYPE_CHECKING:
@@ -20,7 +18,23 @@ if TYPE_CHECKING:
     import docker
 
 log = logging.getLogger(__name__)
-TIMEOUT_S = 60.0
+
+INSPECT_TIMEOUT_S = 10.0
+REMOVE_TIMEOUT_S = 60.0
+
+# A list, so that nothing is shown that an engine may add some day.
+SHOWN: Mapping[str, tuple[str, ...]] = {
+    "State": (
+        "Status", "Running", "Paused", "OOMKilled", "Dead", "ExitCode", "Error", "StartedAt",
+        "FinishedAt",
+    ),
+    "HostConfig": (
+        "Memory", "MemorySwap", "NanoCpus", "CpuShares", "PidsLimit", "ReadonlyRootfs", "CapDrop",
+        "SecurityOpt", "NetworkMode", "RestartPolicy", "Runtime", "ExtraHosts", "Binds", "Tmpfs",
+    ),
+    "NetworkSettings": ("Ports",),
+    "Config": ("Image", "User", "Labels"),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -32,21 +46,37 @@ class SweepReport:
     networks: tuple[str, ...] = ()
 
 
+def inspect_store(store_id: str, env: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Its containers as they are, without secrets. Raises EngineUnavailable and EngineRemote."""
+    refusal = "The engine does not show the containers"
+    with engine_client(env, refusal, INSPECT_TIMEOUT_S) as (client, _):
+        found = client.containers.list(
+            all=True, filters=store_filter(store_id), ignore_removed=True
+        )
+        return [redacted(each.attrs) for each in found if is_of_store(each.labels, store_id)]
+
+
+def redacted(attrs: Mapping[str, Any]) -> dict[str, Any]:
+    """Of what an engine says of a container, what is in the list; of its environment the names."""
+    chosen = {
+        part: {name: (attrs.get(part) or {}).get(name) for name in names}
+        for part, names in SHOWN.items()
+    }
+    environment = (attrs.get("Config") or {}).get("Env") or []
+    chosen["Config"]["Env"] = sorted(each.partition("=")[0] for each in environment)
+    names = ("Name", "Id", "Image", "Created", "RestartCount")
+    return {**{name: attrs.get(name) for name in names}, **chosen}
+
+
 def remove_store(store_id: str, env: Mapping[str, str]) -> SweepReport:
     """Removes each container, volume and network that bears the store's label.
 
     Raises EngineUnavailable, also when something does not go away; a second call
     goes on from there.
     """
-    client = open_client(find_engine(env), timeout_s=TIMEOUT_S)
-    try:
+    refusal = "The engine does not remove what this data directory has on it"
+    with engine_client(env, refusal, REMOVE_TIMEOUT_S) as (client, _):
         return sweep(client, store_id)
-    except (APIError, RequestException) as failure:
-        raise EngineUnavailable(
-            f"The engine does not remove what this data directory has on it: {failure}"
-        ) from failure
-    finally:
-        client.close()
 
 
 def sweep(client: docker.DockerClient, store_id: str) -> SweepReport:

@@ -7,8 +7,13 @@ from typing import Any
 import pytest
 
 from chowder_local.openclaw.transcripts.program_output import Message
-from chowder_local.openclaw.transcripts.turn_statuses import beside, with_beside, with_statuses
-from chowder_local.openclaw.transcripts.turns import Attempt, Turn
+from chowder_local.openclaw.transcripts.turns import (
+    Attempt,
+    Turn,
+    messages_beside,
+    with_messages_beside,
+    with_statuses,
+)
 
 
 def user(text: str, position: int = 0) -> Turn:
@@ -55,7 +60,7 @@ def test_the_last_message_may_be_about_to_be_answered_or_be_answered_on_the_next
 
 
 def test_a_message_beside_the_conversation_that_was_not_sent_again_keeps_why_it_failed() -> None:
-    told = with_beside([user("b", 5), other()], [[user("a", 3), FAILURE]])
+    told = with_messages_beside([user("b", 5), other()], [[user("a", 3), FAILURE]])
     assert [(turn.text, turn.status, turn.error) for turn in told[:2]] == [
         ("a", "failed", "500"),
         ("b", None, None),
@@ -63,17 +68,17 @@ def test_a_message_beside_the_conversation_that_was_not_sent_again_keeps_why_it_
 
 
 def test_a_message_beside_the_conversation_is_an_attempt_of_the_one_that_says_the_same() -> None:
-    told = with_beside([user("a"), other()], [[user("a"), FAILURE], [user("a")]])
+    told = with_messages_beside([user("a"), other()], [[user("a"), FAILURE], [user("a")]])
     attempts = (Attempt(None, "failed", "500"), Attempt(None, "cancelled"))
     assert [turn.attempts for turn in told] == [attempts, ()]
     assert statuses(*told) == ["completed"]
 
 
 def test_another_message_beside_the_conversation_stands_before_what_followed_it() -> None:
-    told = with_beside([user("a"), other(), user("b", 2)], [[user("lost", 2)], [other()]])
+    told = with_messages_beside([user("a"), other(), user("b", 2)], [[user("lost", 2)], [other()]])
     assert [turn.text for turn in told] == ["a", "x", "lost", "b"]
     assert statuses(*told, is_answering=True) == ["completed", "cancelled", "in_progress"]
-    (last,) = with_beside([], [[user("lost")]])
+    (last,) = with_messages_beside([], [[user("lost")]])
     assert last.status == "cancelled"
 
 
@@ -91,4 +96,4 @@ def test_only_messages_of_which_nothing_came_are_told_from_beside_the_conversati
         Message.model_validate({"position": 0, "role": role, "is_beside": is_beside, **more})
         for role, is_beside, more in kinds
     ]
-    assert beside(messages) == [[messages[1], messages[2]]]
+    assert messages_beside(messages) == [[messages[1], messages[2]]]

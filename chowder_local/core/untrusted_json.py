@@ -1,7 +1,7 @@
-"""What comes out of a sandbox, which an agent may have taken over, before anybody relies on it.
+"""JSON of a sandbox, which an agent may have taken over, read such that code can rely on it (pure).
 
 It may be anything: what gets through here can be used without looking, and written as JSON again.
-All of it is pure, and raises ValueError.
+The readers raise ValueError.
 """
 
 from __future__ import annotations
@@ -10,54 +10,8 @@ import json
 import math
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
 DEPTH_MAX = 200
 """Far less than what JSON's own reader and writer can take."""
-
-
-class _Shape(BaseModel):
-    """Members that have to be of these types if they are there; others may be anything."""
-
-    model_config = ConfigDict(strict=True)
-
-
-class _Part(_Shape):
-    type: str
-    text: str = ""
-    refusal: str = ""
-
-
-class _Item(_Shape):
-    type: str
-    id: str | None = None
-    name: str | None = None
-    arguments: str | None = None
-    content: list[_Part] = []
-
-
-class _Usage(_Shape):
-    input_tokens: int = 0
-    output_tokens: int = 0
-    total_tokens: int = 0
-    input_tokens_details: dict[str, Any] | None = None
-    output_tokens_details: dict[str, Any] | None = None
-
-
-class _Response(_Shape):
-    id: str | None = None
-    status: str | None = None
-    output: list[_Item] = []
-    usage: _Usage | None = None
-    error: dict[str, Any] | None = None
-
-
-class _Event(_Shape):
-    type: str
-    response: _Response = _Response()
-    item: _Item = _Item(type="")
-    part: _Part = _Part(type="")
-    output_index: int = 0
 
 
 def read(text: bytes | str) -> Any:
@@ -89,38 +43,35 @@ def read_whole_object(text: bytes) -> dict[str, Any]:
     return whole(value) if b"\\ud" in text or b"\\uD" in text else value
 
 
-def check_response(value: dict[str, Any]) -> None:
-    """Whether what a response's members are is what they are taken for."""
-    _Response.model_validate(value)
-
-
-def check_event(value: dict[str, Any]) -> None:
-    """The same for an event of a stream."""
-    _Event.model_validate(value)
-
-
 def object_of(value: Any) -> dict[str, Any]:
-    """A member that should be an object, or else an empty one (raises nothing)."""
+    """A member that should be an object, or else an empty one."""
     return value if isinstance(value, dict) else {}
 
 
+def object_at(value: Any, *names: str) -> dict[str, Any]:
+    """The object that names lead to, from object to object, or else an empty one."""
+    for name in names:
+        value = object_of(value).get(name)
+    return object_of(value)
+
+
 def objects_of(value: Any) -> list[dict[str, Any]]:
-    """Those members of what should be an array of objects that are some (raises nothing)."""
+    """Those members of what should be an array of objects that are some."""
     return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
 
 
 def text_of(value: Any) -> str:
-    """A member that should be text, or else an empty one (raises nothing)."""
+    """A member that should be text, or else an empty one."""
     return value if isinstance(value, str) else ""
 
 
 def texts_of(value: Any) -> tuple[str, ...]:
-    """Those members of what should be an array of text that are some (raises nothing)."""
+    """Those members of what should be an array of text that are some."""
     return tuple(filter(None, map(text_of, value))) if isinstance(value, list) else ()
 
 
 def whole(value: Any) -> Any:
-    """JSON that was read, in which no character is only a half of one (raises nothing)."""
+    """JSON that was read, in which no character is only a half of one."""
     text = json.dumps(value, ensure_ascii=False)
     try:
         text.encode()

@@ -1,19 +1,25 @@
-"""The `docker` command that builds the image: its arguments, and what its output says (pure)."""
+"""The `docker` command that builds an image: its arguments, its run, and what its output says."""
 
 from __future__ import annotations
 
 import re
+import subprocess
+import threading
+from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from chowder_local.core.errors.sandboxes import ImageBuildFailed
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from chowder_local.engine.connection import EngineAddress
 
 LONGEST_QUOTE = 12
 """Lines of a failed build that its error repeats."""
 
+_KEPT_LINES = 200
 _WIDTH = 100
 _STEP = re.compile(r"^#\d+ \[(?:\S+ +)?(\d+/\d+)\] (.*)$")
 _OUTPUT = re.compile(r"^#\d+ \d+\.\d+ (.*)$")
@@ -70,7 +76,7 @@ def command_env(address: EngineAddress, env: Mapping[str, str]) -> dict[str, str
     return chosen
 
 
-def trusted_bundle(chosen: Path | None, env: Mapping[str, str]) -> Path | None:
+def find_ca_bundle(chosen: Path | None, env: Mapping[str, str]) -> Path | None:
     """The CA bundle for the build: the setting's, else the one the host's programs are told of."""
     if chosen is not None:
         return chosen
@@ -78,7 +84,52 @@ def trusted_bundle(chosen: Path | None, env: Mapping[str, str]) -> Path | None:
     return next((Path(name) for name in named if name and Path(name).is_file()), None)
 
 
-def readable(line: str) -> str | None:
+def run_command(
+    command: Sequence[str],
+    env: Mapping[str, str],
+    on_line: Callable[[str], None],
+    *,
+    answer_within_s: float | None = None,
+) -> tuple[int, list[str]]:
+    """Runs a command to its end; its exit code and last lines.
+
+    It is killed if its first line does not come within `answer_within_s`.
+    """
+    try:
+        process = subprocess.Popen(  # noqa: S603 - our own command line
+            list(command),
+            env=dict(env),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        )
+    except FileNotFoundError:
+        raise ImageBuildFailed(
+            f"Building the image needs the {command[0]!r} command, which is not on the PATH. "
+            "It comes with Docker Desktop and Docker Engine (Debian: docker-cli, docker-buildx)."
+        ) from None
+    kept: deque[str] = deque(maxlen=_KEPT_LINES)
+    mute = threading.Timer(answer_within_s or 0, process.kill)
+    if answer_within_s is not None:
+        mute.start()
+    with process:
+        try:
+            for line in process.stdout or ():
+                mute.cancel()
+                kept.append(line.rstrip("\n"))
+                on_line(kept[-1])
+        except BaseException:
+            # Ctrl-C ends the build too, instead of leaving it to go on unseen.
+            process.terminate()
+            raise
+        finally:
+            mute.cancel()
+    return process.returncode, list(kept)
+
+
+def format_progress(line: str) -> str | None:
     """A line of BuildKit's plain progress as a person wants it, or None for noise."""
     if step := _STEP.match(line):
         number, what = step.groups()
@@ -92,14 +143,15 @@ def readable(line: str) -> str | None:
     return line if line.startswith("ERROR: ") and len(line) < _WIDTH else None
 
 
-def lines_that_matter(lines: Sequence[str]) -> list[str]:
+def relevant_lines(lines: Sequence[str]) -> list[str]:
     """The failed step's last output, which BuildKit repeats between two rulers; else the tail."""
     rulers = [index for index, line in enumerate(lines) if line.startswith("------")]
-    said = [line.strip() for line in lines if line.strip()]
     if len(rulers) > 1:
         # The first line between them is the step's whole command.
-        said = [line.strip() for line in lines[rulers[0] + 2 : rulers[1]] if line.strip()] or said
-    return [_cut(line) for line in said[-LONGEST_QUOTE:]]
+        step = lines[rulers[0] + 2 : rulers[1]]
+        lines = step if any(map(str.strip, step)) else lines
+    output = [line.strip() for line in lines if line.strip()]
+    return [_cut(line) for line in output[-LONGEST_QUOTE:]]
 
 
 def _cut(text: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chowder_local.engine.report import told
+from chowder_local.engine.store_resources import redacted
 
 ATTRS = {
     "Name": "/chowder-0123456789ab",
@@ -16,11 +16,11 @@ ATTRS = {
 
 
 def test_values_of_the_environment_and_what_is_not_listed_are_not_told() -> None:
-    assert "planted" not in str(told(ATTRS))
+    assert "planted" not in str(redacted(ATTRS))
 
 
 def test_what_a_diagnosis_needs_is_told() -> None:
-    found = told(ATTRS)
+    found = redacted(ATTRS)
     assert found["Name"] == "/chowder-0123456789ab"
     assert found["State"]["OOMKilled"] is True
     assert found["Config"]["Env"] == ["BARE", "EMPTY", "TOKEN"]

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from chowder_local.engine.builds import (
+from chowder_local.engine.build_command import (
     LONGEST_QUOTE,
     build_arguments,
     build_command,
     command_env,
-    lines_that_matter,
-    readable,
-    trusted_bundle,
+    find_ca_bundle,
+    format_progress,
+    relevant_lines,
 )
 from chowder_local.engine.connection import EngineAddress
 
@@ -76,19 +76,19 @@ def test_the_settings_bundle_wins_over_the_hosts(tmp_path: Path) -> None:
     host = tmp_path / "host.pem"
     host.touch()
     chosen = tmp_path / "chosen.pem"
-    assert trusted_bundle(chosen, {"SSL_CERT_FILE": str(host)}) == chosen
+    assert find_ca_bundle(chosen, {"SSL_CERT_FILE": str(host)}) == chosen
 
 
 @pytest.mark.parametrize("name", ["NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE"])
 def test_the_hosts_bundle_is_taken_where_the_host_has_one(tmp_path: Path, name: str) -> None:
     bundle = tmp_path / "host.pem"
     bundle.touch()
-    assert trusted_bundle(None, {name: str(bundle)}) == bundle
+    assert find_ca_bundle(None, {name: str(bundle)}) == bundle
 
 
 def test_a_bundle_that_is_not_there_is_no_bundle(tmp_path: Path) -> None:
-    assert trusted_bundle(None, {"SSL_CERT_FILE": str(tmp_path / "gone.pem")}) is None
-    assert trusted_bundle(None, {}) is None
+    assert find_ca_bundle(None, {"SSL_CERT_FILE": str(tmp_path / "gone.pem")}) is None
+    assert find_ca_bundle(None, {}) is None
 
 
 @pytest.mark.parametrize(
@@ -108,11 +108,11 @@ def test_a_bundle_that_is_not_there_is_no_bundle(tmp_path: Path) -> None:
     ],
 )
 def test_a_line_of_progress_is_shown_without_noise(line: str, shown: str | None) -> None:
-    assert readable(line) == shown
+    assert format_progress(line) == shown
 
 
 def test_a_long_step_is_cut() -> None:
-    shown = readable(f"#9 [stage-0 2/8] RUN {'x' * 500}")
+    shown = format_progress(f"#9 [stage-0 2/8] RUN {'x' * 500}")
     assert shown is not None
     assert len(shown) == 100
     assert shown.endswith("…")
@@ -129,7 +129,7 @@ def test_a_failed_build_is_told_by_what_the_failed_step_said() -> None:
         "Dockerfile:22",
         "ERROR: failed to solve",
     ]
-    assert lines_that_matter(lines) == [
+    assert relevant_lines(lines) == [
         "1.20 npm error code ENOTFOUND",
         "1.21 npm error network request failed",
     ]
@@ -137,11 +137,11 @@ def test_a_failed_build_is_told_by_what_the_failed_step_said() -> None:
 
 def test_a_build_that_failed_before_any_step_is_told_by_its_last_lines() -> None:
     lines = [f"line {number}" for number in range(40)] + ["", "ERROR: no builder"]
-    quoted = lines_that_matter(lines)
+    quoted = relevant_lines(lines)
     assert len(quoted) == LONGEST_QUOTE
     assert quoted[-1] == "ERROR: no builder"
 
 
 def test_a_failed_step_that_said_nothing_is_told_by_the_last_lines() -> None:
     lines = ["------", " > [2/8] RUN false:", "------", "ERROR: exit code 1"]
-    assert lines_that_matter(lines)[-1] == "ERROR: exit code 1"
+    assert relevant_lines(lines)[-1] == "ERROR: exit code 1"
