@@ -87,12 +87,12 @@ from chowder_local.openclaw.rewinding import Rewinding
 from chowder_local.openclaw.skills import Skills
 from chowder_local.openclaw.transcripts.reader import Transcripts
 from chowder_local.openclaw.warmup import WarmUp
-from chowder_local.relay.call_log import Exchanges
+from chowder_local.relay.call_log import CallLog
 from chowder_local.relay.catalogue import Catalogue
 from chowder_local.relay.compaction import Compactions
-from chowder_local.relay.failure_markers import FailureMarkers
 from chowder_local.relay.local_model import LocalModel
 from chowder_local.relay.metering import Metering
+from chowder_local.relay.prompt_format.failure_markers import FailureMarkers
 from chowder_local.relay.recordings.registry import RecordingRegistry
 from chowder_local.relay.service import Relay
 from chowder_local.relay.session_watch import SessionWatch
@@ -195,7 +195,7 @@ async def _open(
     scripts, recordings, exchanges, session_names = (
         await read_scripts(settings),
         await RecordingRegistry.open(settings.record, settings.replay),
-        Exchanges(), SessionNames(sessions),
+        CallLog(), SessionNames(sessions),
     )  # fmt: skip
     endpoints, forwarder, model_keys = (
         machine.endpoints, await open_providers(settings, stack),
@@ -204,7 +204,7 @@ async def _open(
     relay = Relay(
         resolver=ModelCredentials(box, instances, spare_queries, model_keys),
         base_urls=settings.model_base_urls, endpoints=endpoints, forwarder=forwarder,
-        failures=model_failures, events=events, metrics=metrics, exchanges=exchanges,
+        failures=model_failures, events=events, metrics=metrics, call_log=exchanges,
         metering=Metering(usage, now),
         local_model=LocalModel(scripts, recordings, session_names.of),
         session_watch=session_watch, recorder=recordings.recorder,

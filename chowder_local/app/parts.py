@@ -30,7 +30,7 @@ from chowder_local.instances.lifecycle.egress import EgressRule
 from chowder_local.instances.monitoring.disk_quota import DiskWatch
 from chowder_local.instances.monitoring.health import ServerFacts
 from chowder_local.openclaw.gateway import Gateway
-from chowder_local.relay.scripts import files as reply_files
+from chowder_local.relay.scripts import parser
 from chowder_local.relay.scripts.registry import ScriptRegistry
 from chowder_local.upstream.forward import Forwarder, open_client
 
@@ -89,7 +89,7 @@ async def read_scripts(settings: Settings) -> ScriptRegistry:
     """Replies for the offline model, of the file that the server is started with."""
     if settings.replies is None:
         return ScriptRegistry()
-    return ScriptRegistry(await asyncio.to_thread(reply_files.read, settings.replies))
+    return ScriptRegistry(await asyncio.to_thread(parser.read_file, settings.replies))
 
 
 def egress_rule(settings: Settings, networks: SandboxNetworks) -> EgressRule:

@@ -17,7 +17,6 @@ from chowder_local.core.domain import (
     OTHER_PROVIDERS,
     RELAY_HOSTNAME,
     ModelProvider,
-    wire_of,
 )
 from chowder_local.core.errors.requests import BodiesTooMany, BodyTooLarge, ClientStalled
 from chowder_local.core.errors.upstream import RelayTokenInvalid, StreamBroken
@@ -27,8 +26,8 @@ from chowder_local.http.connections import break_off
 from chowder_local.http.origin_guard import OriginGuard
 from chowder_local.relay import endpoint_routing
 from chowder_local.relay.calls import ModelCall
-from chowder_local.relay.providers import error_body
 from chowder_local.relay.service import CROSSING_STATUS
+from chowder_local.relay.wire.formats import wire_format
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -186,6 +185,5 @@ def _call(request: Request, provider: str, body: bytes) -> ModelCall:
 
 
 def _refusal(provider: str, status: int, words: str) -> Response:
-    return Response(
-        error_body(wire_of(provider), status, words), status, media_type="application/json"
-    )
+    body = wire_format(provider).error_body(status, words)
+    return Response(body, status, media_type="application/json")

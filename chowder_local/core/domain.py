@@ -29,15 +29,6 @@ class ModelProvider(StrEnum):
 OTHER_PROVIDERS = "other"
 """What a sandbox calls all providers that the operator named; a model's id says which is meant."""
 
-
-def wire_of(provider: str) -> ModelProvider:
-    """Whose format a provider's calls have; those that the operator named speak OpenAI's."""
-    try:
-        return ModelProvider(provider)
-    except ValueError:
-        return ModelProvider.OPENAI
-
-
 GATEWAY_PORT = 18789
 """Where the gateway listens inside a sandbox."""
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from chowder_local.core.errors.requests import ModelMissing
 from chowder_local.core.errors.upstream import ProviderFailed, StreamBroken, UpstreamFailed
 from chowder_local.core.model_endpoints import models_in
-from chowder_local.relay import providers
+from chowder_local.relay.wire.wire_format import bearer
 from chowder_local.upstream import headers
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Catalogue:
         raise ModelMissing(endpoint.name, model, there)
 
     async def _list(self, endpoint: Endpoint) -> list[str] | None:
-        credential = providers.bearer(endpoint.key) if endpoint.has_secret else None
+        credential = bearer(endpoint.key) if endpoint.has_secret else None
         sent = headers.onward([("accept", "application/json")], credential)
         try:
             async with asyncio.timeout(TIMEOUT_S):

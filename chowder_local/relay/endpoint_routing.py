@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from chowder_local.core.domain import OTHER_PROVIDERS
+from chowder_local.relay.wire.wire_format import MALFORMED
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -20,7 +19,7 @@ LEAST_ANSWER_TOKENS = 16
 """Clients may not ask for less (OpenAI's Responses API), so it is not they who do."""
 
 
-def addressed(call: ModelCall, names: Collection[str]) -> ModelCall:
+def route(call: ModelCall, names: Collection[str]) -> ModelCall:
     """The call as its provider gets it; one that is for no provider of those stays as it is.
 
     A sandbox has one provider for all of them, whose model ids are `name/model`: so a blank agent
@@ -29,17 +28,16 @@ def addressed(call: ModelCall, names: Collection[str]) -> ModelCall:
     if call.provider != OTHER_PROVIDERS:
         return call
     try:
-        asked = json.loads(call.body)
-        name, _, model = asked["model"].partition("/")
+        content = dict(call.content)
+        name, _, model = content["model"].partition("/")
         if name not in names or not model:
             return call
-        asked["model"] = model
+        content["model"] = model
         # Ollama understands the older name only, and the others both.
-        longest = asked.pop("max_completion_tokens", None)
+        longest = content.pop("max_completion_tokens", None)
         # OpenClaw asks for a single token where it takes the prompt for too long, which is a guess.
         if longest is not None and longest >= LEAST_ANSWER_TOKENS:
-            asked["max_tokens"] = longest
-        body = json.dumps(asked, ensure_ascii=False, separators=(",", ":")).encode()
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            content["max_tokens"] = longest
+        return call.with_content(content, provider=name)
+    except MALFORMED:
         return call
-    return replace(call, provider=name, body=body)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from chowder_local.relay.meter import Usage
+    from chowder_local.relay.wire.wire_format import Usage
 
 AS_OF = "2026-11-25"
 """When the lists were looked at."""

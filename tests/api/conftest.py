@@ -31,7 +31,7 @@ from chowder_local.instances.conversations.idempotency import IdempotentMessages
 from chowder_local.instances.conversations.session_names import SessionNames
 from chowder_local.instances.lifecycle.organization_reset import OrganizationReset
 from chowder_local.instances.monitoring.usage_samples import UsageSamples
-from chowder_local.relay.call_log import Exchanges
+from chowder_local.relay.call_log import CallLog
 from chowder_local.store.dashboard_sessions import DashboardSessionQueries
 from chowder_local.store.idempotent_answers import IdempotentAnswerQueries
 from tests.scripted.world import MAX_BODY_BYTES, World, open_world
@@ -89,7 +89,7 @@ def services_of(world: World) -> DashboardServices:
         health=world.health,
         scripts=world.scripts,
         recordings=world.recordings,
-        exchanges=Exchanges(),
+        exchanges=CallLog(),
         session_names=SessionNames(world.sessions),
         events=world.events,
         faults=world.faults,

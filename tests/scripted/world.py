@@ -63,7 +63,7 @@ from chowder_local.openclaw.skills import Skills
 from chowder_local.openclaw.transcripts.reader import Transcripts
 from chowder_local.openclaw.warmup import WarmUp
 from chowder_local.relay.catalogue import Catalogue
-from chowder_local.relay.failure_markers import FailureMarkers
+from chowder_local.relay.prompt_format.failure_markers import FailureMarkers
 from chowder_local.relay.recordings.registry import RecordingRegistry
 from chowder_local.relay.scripts.registry import ScriptRegistry
 from chowder_local.relay.session_watch import SessionWatch

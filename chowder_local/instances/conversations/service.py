@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from chowder_local.instances.lifecycle.reconciler import Reconciler
     from chowder_local.openclaw.gateway import Gateway
     from chowder_local.openclaw.models import ModelRoute
-    from chowder_local.relay.failure_markers import FailureMarkers
+    from chowder_local.relay.prompt_format.failure_markers import FailureMarkers
     from chowder_local.store.sessions import SessionQueries
     from chowder_local.upstream.forward import Answer
 

@@ -15,10 +15,10 @@ from chowder_local.openclaw.sandbox_exec import Program
 from chowder_local.openclaw.transcripts.program_output import Both, Message, Page, Sessions
 from chowder_local.openclaw.transcripts.turn_statuses import beside, with_beside
 from chowder_local.openclaw.transcripts.turns import Turn, TurnUsage
-from chowder_local.relay.choices import ANSWER_TOOL, HANDED_OVER
-from chowder_local.relay.failure_markers import marked_words
-from chowder_local.relay.offline.conversation import Answered, Called, Said
-from chowder_local.relay.offline.words import unfolded
+from chowder_local.relay.prompt_format.failure_markers import marked_words
+from chowder_local.relay.prompt_format.system_prompt import ANSWER_TOOL, HANDED_OVER
+from chowder_local.relay.prompt_format.user_messages import unfold
+from chowder_local.relay.wire.conversation import AssistantText, ToolCall, UserMessage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -249,15 +249,15 @@ def _from_user(message: Message, said: Turn) -> Iterator[Turn]:
     if not any(mark in text for text in texts for mark in _FOLDED):
         yield replace(said, role="user", text="\n".join(texts))
         return
-    turns = list(unfolded([Said(tuple(texts))]))
+    turns = list(unfold([UserMessage(tuple(texts))]))
     for number, turn in enumerate(turns, 1):
         # Its images came with the words that it ends with.
         one = said if number == len(turns) else replace(said, images=0)
-        if isinstance(turn, Said):
+        if isinstance(turn, UserMessage):
             yield replace(one, role="user", text="\n".join(turn.parts))
-        elif isinstance(turn, Answered):
+        elif isinstance(turn, AssistantText):
             yield replace(one, role="assistant", text=turn.text)
-        elif isinstance(turn, Called):
+        elif isinstance(turn, ToolCall):
             yield replace(one, role="tool_call", text=None, call_id=turn.id, name=turn.name)
         else:
             yield replace(

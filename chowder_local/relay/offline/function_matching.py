@@ -10,7 +10,7 @@ from chowder_local.relay.offline.arguments import minimal
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from chowder_local.relay.offline.conversation import Tool
+    from chowder_local.relay.wire.conversation import Tool
 
 _STOP_WORDS = frozenset(
     {

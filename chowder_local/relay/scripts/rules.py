@@ -18,9 +18,9 @@ from pydantic import (
 )
 
 from chowder_local.core.domain import ModelProvider
-from chowder_local.relay.scripts.patterns import SIZE_MAX, PatternInvalid, compiled, size
+from chowder_local.relay.scripts.patterns import SIZE_MAX, PatternInvalid, compile_pattern, size
 from chowder_local.relay.scripts.templates import TemplateInvalid
-from chowder_local.relay.scripts.templates import checked as checked_template
+from chowder_local.relay.scripts.templates import check as check_template
 
 if TYPE_CHECKING:
     from regex import Pattern
@@ -91,19 +91,19 @@ class Match(_Strict):
     @classmethod
     def _readable(cls, pattern: str | None) -> str | None:
         try:
-            return pattern and compiled(pattern).pattern
+            return pattern and compile_pattern(pattern).pattern
         except PatternInvalid as invalid:
             raise ValueError(str(invalid)) from None
 
     @cached_property
     def pattern(self) -> Pattern[str] | None:
         """The `regex`, compiled."""
-        return compiled(self.regex) if self.regex else None
+        return compile_pattern(self.regex) if self.regex else None
 
     @cached_property
     def result_pattern(self) -> Pattern[str] | None:
         """The `result_regex`, compiled."""
-        return compiled(self.result_regex) if self.result_regex else None
+        return compile_pattern(self.result_regex) if self.result_regex else None
 
     @property
     def is_of_session(self) -> bool:
@@ -190,7 +190,7 @@ class Action(_Strict):
     @classmethod
     def _readable(cls, template: str | None) -> str | None:
         try:
-            return template and checked_template(template)
+            return template and check_template(template)
         except TemplateInvalid as invalid:
             raise ValueError(str(invalid)) from None
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from chowder_local.relay.calls import ModelCall
-from chowder_local.relay.endpoint_routing import addressed
+from chowder_local.relay.endpoint_routing import route
 
 NAMES = {"lab", "ollama"}
 
@@ -20,19 +20,19 @@ def call(body: bytes | dict[str, Any], provider: str = "other") -> ModelCall:
 
 def test_the_models_id_says_whose_it_is_and_the_provider_gets_the_rest() -> None:
     asked = {"model": "lab/Qwen/Qwen3:8b", "messages": [{"role": "user", "content": "Ünï"}]}
-    found = addressed(call(asked), NAMES)
+    found = route(call(asked), NAMES)
     assert found.provider == "lab"
-    assert found.wire == "openai"
+    assert found.wire.provider == "openai"
     assert json.loads(found.body) == {**asked, "model": "Qwen/Qwen3:8b"}
 
 
 def test_the_longest_answer_is_told_in_the_word_that_all_understand() -> None:
-    found = addressed(call({"model": "ollama/a", "max_completion_tokens": 16}), NAMES)
+    found = route(call({"model": "ollama/a", "max_completion_tokens": 16}), NAMES)
     assert json.loads(found.body) == {"model": "a", "max_tokens": 16}
 
 
 def test_an_answer_is_not_cut_off_by_a_guess_of_openclaws_about_the_prompt() -> None:
-    found = addressed(call({"model": "ollama/a", "max_completion_tokens": 1}), NAMES)
+    found = route(call({"model": "ollama/a", "max_completion_tokens": 1}), NAMES)
     assert json.loads(found.body) == {"model": "a"}
 
 
@@ -45,9 +45,9 @@ def test_an_answer_is_not_cut_off_by_a_guess_of_openclaws_about_the_prompt() -> 
 )  # fmt: skip
 def test_what_names_none_of_them_stays_as_it_is(body: Any) -> None:
     asked = call(body)
-    assert addressed(asked, NAMES) is asked
+    assert route(asked, NAMES) is asked
 
 
 def test_a_providers_own_call_is_not_looked_into() -> None:
     asked = call({"model": "lab/a"}, provider="openai")
-    assert addressed(asked, NAMES) is asked
+    assert route(asked, NAMES) is asked

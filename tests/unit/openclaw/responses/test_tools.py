@@ -6,7 +6,7 @@ import pytest
 
 from chowder_local.core.errors.agents import MessageRefused
 from chowder_local.openclaw.responses.tools import LEFT_TO_THE_AGENT, TAKEN, Offer, function, offer
-from chowder_local.relay.choices import ONE_AT_A_TIME
+from chowder_local.relay.prompt_format.system_prompt import ONE_AT_A_TIME
 
 PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 TOOL = {"type": "function", "name": "get_weather", "parameters": PARAMETERS}

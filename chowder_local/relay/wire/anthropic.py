@@ -1,0 +1,228 @@
+"""Anthropic's Messages format."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from chowder_local.core.domain import ModelProvider
+from chowder_local.relay.wire.conversation import (
+    AssistantText,
+    Conversation,
+    Tool,
+    ToolCall,
+    ToolChoice,
+    ToolResult,
+    UserMessage,
+    count_body_tokens,
+    digest,
+    first_limit,
+)
+from chowder_local.relay.wire.reply import StreamStep, split_text
+from chowder_local.relay.wire.wire_format import (
+    ParsedRequest,
+    Usage,
+    WireFormat,
+    read_count,
+    read_text,
+)
+from chowder_local.upstream.sse import encode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from chowder_local.relay.wire.conversation import Turn
+    from chowder_local.relay.wire.reply import Reply
+    from chowder_local.relay.wire.wire_format import OutputBuilder
+
+_CHOICES = {"any": "required", "tool": "required", "none": "none"}
+_ERROR_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+}
+
+
+class Anthropic(WireFormat):
+    """`POST /v1/messages`."""
+
+    provider = ModelProvider.ANTHROPIC
+    key_header = "x-api-key"
+    end_marks = (b"message_stop", b"stop_reason")
+
+    def system_prompt(self, content: Mapping[str, Any]) -> str:
+        return read_text(content.get("system"))
+
+    def _find_parser(self, path: str, query: str) -> Callable[[Any, int], ParsedRequest] | None:
+        return self._parse if path == "v1/messages" else None
+
+    def _parse(self, content: Mapping[str, Any], _: int) -> ParsedRequest:
+        conversation = self.parse_conversation(content)
+        render = partial(self.render, conversation)
+        return ParsedRequest(conversation, render, conversation.is_streamed)
+
+    def parse_conversation(self, content: Mapping[str, Any]) -> Conversation:
+        """A request's conversation; may raise MALFORMED."""
+        choice = content.get("tool_choice") or {}
+        mode: Any = _CHOICES.get(choice.get("type", "auto"), "auto")
+        return Conversation(
+            model=str(content.get("model", "")),
+            system=self.system_prompt(content),
+            turns=tuple(turn for message in content["messages"] for turn in _turns(message)),
+            tools=tuple(
+                Tool(tool["name"], tool.get("input_schema") or {})
+                for tool in content.get("tools") or []
+            ),
+            choice=ToolChoice(mode, choice.get("name")),
+            is_streamed=bool(content.get("stream")),
+            digest=digest(content),
+            input_tokens=count_body_tokens(content),
+            max_output_tokens=first_limit(content.get("max_tokens")),
+        )
+
+    def render(self, conversation: Conversation, reply: Reply) -> Iterator[bytes | StreamStep]:
+        """The answer, whole or as events."""
+        if not conversation.is_streamed:
+            yield from reply.interruptions()
+            yield json.dumps(_message(conversation, reply)).encode()
+            return
+        for event in _events(conversation, reply):
+            if isinstance(event, StreamStep):
+                yield event
+            else:
+                yield encode(json.dumps(event), event["type"])
+
+    def restrict_tools(
+        self, content: Mapping[str, Any], *, is_demanded: bool, is_single: bool
+    ) -> dict[str, Any]:
+        choice = dict(content.get("tool_choice") or {"type": "auto"})
+        # Anthropic refuses to force a model that thinks.
+        is_thinking = (content.get("thinking") or {}).get("type", "disabled") != "disabled"
+        if is_demanded and not is_thinking and choice["type"] == "auto":
+            choice["type"] = "any"
+        if is_single and choice["type"] != "none":
+            choice["disable_parallel_tool_use"] = True
+        return {"tool_choice": choice}
+
+    def _error(self, status: int, message: str) -> dict[str, Any]:
+        kind = _ERROR_TYPES.get(status, "invalid_request_error")
+        return {"type": "error", "error": {"type": kind, "message": message}}
+
+    def _read_message(self, message: Mapping[str, Any], output: OutputBuilder) -> None:
+        kind = message.get("type")
+        if kind == "message":
+            for index, block in enumerate(message["content"]):
+                _read_block(index, block, output)
+        elif kind == "content_block_start":
+            _read_block(message["index"], message["content_block"], output)
+        elif kind == "content_block_delta":
+            delta = message["delta"]
+            output.text.append(delta.get("text", ""))
+            if "partial_json" in delta:
+                output.add_call(message["index"], "", "", delta["partial_json"])
+
+    def read_usage(self, counts: Mapping[str, Any]) -> Usage:
+        read = read_count(counts, "cache_read_input_tokens")
+        written = read_count(counts, "cache_creation_input_tokens")
+        kinds = counts.get("cache_creation") or {}
+        return Usage(
+            # Its own count leaves out what has to do with the cache.
+            input_tokens=read_count(counts, "input_tokens", is_needed=True) + read + written,
+            cached_tokens=read,
+            cache_write_tokens=written,
+            long_cache_write_tokens=min(written, read_count(kinds, "ephemeral_1h_input_tokens")),
+            output_tokens=read_count(counts, "output_tokens"),
+        )
+
+    def is_end(self, event: Mapping[str, Any]) -> bool:
+        return event["type"] == "message_stop" or bool(event["delta"]["stop_reason"])
+
+
+def _turns(message: Mapping[str, Any]) -> Iterator[Turn]:
+    content: Any = message["content"]
+    if isinstance(content, str):
+        content = [{"type": "text", "text": content}]
+    blocks: list[dict[str, Any]] = content
+    for block in blocks:
+        if block["type"] == "tool_use":
+            yield ToolCall(block["id"], block["name"], block.get("input") or {})
+        elif block["type"] == "tool_result":
+            yield ToolResult(block["tool_use_id"], read_text(block.get("content")))
+    texts = tuple(block["text"] for block in blocks if block["type"] == "text")
+    if texts and message["role"] == "user":
+        yield UserMessage(texts)
+    elif texts:
+        yield AssistantText("\n".join(texts))
+
+
+def _message(conversation: Conversation, reply: Reply) -> dict[str, Any]:
+    return {
+        "id": f"msg_{conversation.digest[:24]}",
+        "type": "message",
+        "role": "assistant",
+        "model": conversation.model,
+        "content": [_block(each) for each in reply.blocks],
+        "stop_reason": _stop_reason(reply),
+        "stop_sequence": None,
+        "usage": {
+            "input_tokens": reply.input_tokens(conversation),
+            "output_tokens": reply.output_tokens,
+        },
+    }
+
+
+def _block(block: str | ToolCall) -> dict[str, Any]:
+    if isinstance(block, str):
+        return {"type": "text", "text": block}
+    # Anthropic's ids have this beginning, and clients may look at it.
+    call_id = block.id.replace("call_", "toolu_")
+    return {"type": "tool_use", "id": call_id, "name": block.name, "input": dict(block.arguments)}
+
+
+def _stop_reason(reply: Reply) -> str:
+    if reply.is_cut:
+        return "max_tokens"
+    return "tool_use" if reply.calls else "end_turn"
+
+
+def _events(conversation: Conversation, reply: Reply) -> Iterator[dict[str, Any] | StreamStep]:
+    message = _message(conversation, reply)
+    usage = message["usage"] | {"output_tokens": 1}
+    start = message | {"content": [], "stop_reason": None, "usage": usage}
+    yield {"type": "message_start", "message": start}
+    for index, block in enumerate(reply.blocks):
+        begun = _block(block)
+        begun["text" if isinstance(block, str) else "input"] = "" if isinstance(block, str) else {}
+        yield {"type": "content_block_start", "index": index, "content_block": begun}
+        for delta in _deltas(reply, block):
+            if isinstance(delta, StreamStep):
+                yield delta
+            else:
+                yield {"type": "content_block_delta", "index": index, "delta": delta}
+        yield {"type": "content_block_stop", "index": index}
+    yield {
+        "type": "message_delta",
+        "delta": {"stop_reason": _stop_reason(reply), "stop_sequence": None},
+        "usage": {"output_tokens": reply.output_tokens},
+    }
+    yield {"type": "message_stop"}
+
+
+def _deltas(reply: Reply, block: str | ToolCall) -> Iterator[dict[str, Any] | StreamStep]:
+    if isinstance(block, ToolCall):
+        for piece in split_text(block.arguments_json):
+            yield {"type": "input_json_delta", "partial_json": piece}
+        return
+    for step in reply.stream():
+        yield step if isinstance(step, StreamStep) else {"type": "text_delta", "text": step}
+
+
+def _read_block(index: int, block: Mapping[str, Any], output: OutputBuilder) -> None:
+    if block["type"] == "text":
+        output.text.append(block["text"])
+    elif block["type"] == "tool_use":
+        arguments = json.dumps(block["input"]) if block.get("input") else ""
+        output.add_call(index, block["id"], block["name"], arguments)

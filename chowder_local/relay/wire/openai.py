@@ -1,0 +1,102 @@
+"""OpenAI's two formats, Responses and Chat Completions, which have much in common; embeddings."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from chowder_local.core.domain import ModelProvider
+from chowder_local.relay.wire import embeddings, openai_chat, openai_responses
+from chowder_local.relay.wire.wire_format import (
+    JSON_TYPE,
+    ParsedRequest,
+    RenderedAnswer,
+    Usage,
+    WireFormat,
+    bearer,
+    read_bearer,
+    read_count,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from types import ModuleType
+
+    from chowder_local.relay.wire.wire_format import OutputBuilder
+
+
+class OpenAI(WireFormat):
+    """`POST /responses`, `/chat/completions` and `/embeddings`."""
+
+    provider = ModelProvider.OPENAI
+    end_marks = (b"response.completed", b"response.incomplete", b"finish_reason")
+
+    def read_token(self, headers: Mapping[str, str], query: str) -> str | None:
+        return read_bearer(headers)
+
+    def credential(self, key: str) -> tuple[str, str]:
+        return bearer(key)
+
+    def system_prompt(self, content: Mapping[str, Any]) -> str:
+        return openai_responses.system_prompt(content)
+
+    def _find_parser(
+        self, path: str, query: str
+    ) -> Callable[[Any, int], ParsedRequest | RenderedAnswer] | None:
+        match path.removeprefix("v1/"):
+            case "responses":
+                return partial(_parse, openai_responses)
+            case "chat/completions":
+                return partial(_parse, openai_chat)
+            case "embeddings":
+                return _embed
+        return None
+
+    def restrict_tools(
+        self, content: Mapping[str, Any], *, is_demanded: bool, is_single: bool
+    ) -> dict[str, Any]:
+        changes: dict[str, Any] = {}
+        if is_demanded and content.get("tool_choice") in (None, "auto"):
+            changes["tool_choice"] = "required"
+        if is_single:
+            changes["parallel_tool_calls"] = False
+        return changes
+
+    def _error(self, status: int, message: str) -> dict[str, Any]:
+        code = "invalid_api_key" if status == 401 else None
+        error = {"message": message, "type": "invalid_request_error", "param": None, "code": code}
+        return {"error": error}
+
+    def _read_message(self, message: Mapping[str, Any], output: OutputBuilder) -> None:
+        if "choices" in message:
+            openai_chat.read_message(message, output)
+        else:
+            openai_responses.read_message(message, output)
+
+    def read_usage(self, counts: Mapping[str, Any]) -> Usage:
+        # The Responses API, then Chat Completions and embeddings.
+        name = "input_tokens" if "input_tokens" in counts else "prompt_tokens"
+        details = counts.get(f"{name}_details") or {}
+        completion_tokens = read_count(counts, "completion_tokens")
+        return Usage(
+            input_tokens=read_count(counts, name, is_needed=True),
+            cached_tokens=read_count(details, "cached_tokens"),
+            cache_write_tokens=read_count(details, "cache_write_tokens"),
+            output_tokens=read_count(counts, "output_tokens") + completion_tokens,
+        )
+
+    def is_end(self, event: Mapping[str, Any]) -> bool:
+        # The Responses API, then Chat Completions.
+        if "type" in event:
+            return event["type"] in {"response.completed", "response.incomplete"}
+        return any(choice.get("finish_reason") for choice in event["choices"])
+
+
+def _parse(chosen: ModuleType, content: Mapping[str, Any], created: int) -> ParsedRequest:
+    conversation = chosen.parse_conversation(content)
+    render = partial(chosen.render, conversation, created=created)
+    return ParsedRequest(conversation, render, conversation.is_streamed)
+
+
+def _embed(content: Mapping[str, Any], _: int) -> RenderedAnswer:
+    return RenderedAnswer(200, JSON_TYPE, iter([embeddings.render(content)]))

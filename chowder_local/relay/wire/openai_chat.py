@@ -1,0 +1,153 @@
+"""OpenAI's Chat Completions format."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from chowder_local.relay.wire.conversation import (
+    AssistantText,
+    Conversation,
+    Tool,
+    ToolCall,
+    ToolChoice,
+    ToolResult,
+    UserMessage,
+    count_body_tokens,
+    digest,
+    first_limit,
+)
+from chowder_local.relay.wire.openai_responses import system_prompt
+from chowder_local.relay.wire.reply import StreamStep, split_text
+from chowder_local.relay.wire.wire_format import read_text, read_texts
+from chowder_local.upstream.sse import encode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from chowder_local.relay.wire.conversation import Turn
+    from chowder_local.relay.wire.reply import Reply
+    from chowder_local.relay.wire.wire_format import OutputBuilder
+
+
+def parse_conversation(content: Mapping[str, Any]) -> Conversation:
+    """A request's conversation; may raise MALFORMED."""
+    return Conversation(
+        model=str(content.get("model", "")),
+        system=system_prompt(content),
+        turns=tuple(turn for message in content["messages"] for turn in _turns(message)),
+        tools=tuple(
+            Tool(tool["function"]["name"], tool["function"].get("parameters") or {})
+            for tool in content.get("tools") or []
+            if tool.get("type") == "function"
+        ),
+        choice=_choice(content.get("tool_choice") or "auto"),
+        is_streamed=bool(content.get("stream")),
+        has_usage_in_stream=bool((content.get("stream_options") or {}).get("include_usage")),
+        digest=digest(content),
+        input_tokens=count_body_tokens(content),
+        max_output_tokens=first_limit(
+            content.get("max_completion_tokens"), content.get("max_tokens")
+        ),
+    )
+
+
+def _choice(choice: Any) -> ToolChoice:
+    if isinstance(choice, dict):
+        return ToolChoice("required", (choice.get("function") or {}).get("name"))
+    return ToolChoice(choice if choice in {"none", "required"} else "auto")
+
+
+def _turns(message: Mapping[str, Any]) -> Iterator[Turn]:
+    content = message.get("content")
+    if message["role"] == "user":
+        yield UserMessage(tuple(read_texts(content)))
+    elif message["role"] == "tool":
+        yield ToolResult(message["tool_call_id"], read_text(content))
+    elif message["role"] == "assistant":
+        if content:
+            yield AssistantText(read_text(content))
+        for call in message.get("tool_calls") or []:
+            yield ToolCall(call["id"], call["function"]["name"])
+
+
+def render(conversation: Conversation, reply: Reply, created: int) -> Iterator[bytes | StreamStep]:
+    """The answer, whole or as events."""
+    head = {
+        "id": f"chatcmpl-{conversation.digest[:29]}",
+        "object": "chat.completion",
+        "created": created,
+        "model": conversation.model,
+    }
+    input_tokens = reply.input_tokens(conversation)
+    usage = {
+        "prompt_tokens": input_tokens,
+        "completion_tokens": reply.output_tokens,
+        "total_tokens": input_tokens + reply.output_tokens,
+    }
+    if not conversation.is_streamed:
+        choice = {
+            "index": 0,
+            "message": _message(reply),
+            "logprobs": None,
+            "finish_reason": _finish_reason(reply),
+        }
+        yield from reply.interruptions()
+        yield json.dumps(head | {"choices": [choice], "usage": usage}).encode()
+        return
+    head["object"] = "chat.completion.chunk"
+    for delta in _deltas(reply):
+        yield delta if isinstance(delta, StreamStep) else _chunk(head, delta, None)
+    yield _chunk(head, {}, _finish_reason(reply))
+    if conversation.has_usage_in_stream:
+        yield encode(json.dumps(head | {"choices": [], "usage": usage}))
+    yield encode("[DONE]")
+
+
+def _message(reply: Reply) -> dict[str, Any]:
+    message: dict[str, Any] = {"role": "assistant", "refusal": None}
+    if not reply.calls:
+        return message | {"content": reply.text}
+    calls = [_call(each) for each in reply.calls]
+    return message | {"content": reply.text or None, "tool_calls": calls}
+
+
+def _call(call: ToolCall) -> dict[str, Any]:
+    function = {"name": call.name, "arguments": call.arguments_json}
+    return {"id": call.id, "type": "function", "function": function}
+
+
+def _finish_reason(reply: Reply) -> str:
+    if reply.is_cut:
+        return "length"
+    return "tool_calls" if reply.calls else "stop"
+
+
+def _chunk(head: Mapping[str, Any], delta: Mapping[str, Any], reason: str | None) -> bytes:
+    choice = {"index": 0, "delta": delta, "finish_reason": reason}
+    return encode(json.dumps({**head, "choices": [choice]}))
+
+
+def _deltas(reply: Reply) -> Iterator[dict[str, Any] | StreamStep]:
+    if reply.text or not reply.calls:
+        yield {"role": "assistant", "content": ""}
+        for step in reply.stream():
+            yield step if isinstance(step, StreamStep) else {"content": step}
+    for index, call in enumerate(reply.calls):
+        begun = {"index": index, **_call(call)}
+        begun["function"] = {"name": call.name, "arguments": ""}
+        yield {"role": "assistant", "content": None, "tool_calls": [begun]}
+        for piece in split_text(call.arguments_json):
+            yield {"tool_calls": [{"index": index, "function": {"arguments": piece}}]}
+
+
+def read_message(message: Mapping[str, Any], output: OutputBuilder) -> None:
+    """Adds what a whole answer or a chunk says; may raise MALFORMED."""
+    for choice in message["choices"]:
+        said = choice.get("delta") or choice.get("message") or {}
+        output.text.append(said.get("content") or "")
+        for index, call in enumerate(said.get("tool_calls") or ()):
+            key, call_id = call.get("index", index), call.get("id") or ""
+            function = call.get("function") or {}
+            name, arguments = function.get("name") or "", function.get("arguments") or ""
+            output.add_call(key, call_id, name, arguments)

@@ -1,0 +1,252 @@
+"""What every provider's HTTP format can do, and what they share (pure)."""
+
+from __future__ import annotations
+
+import json
+import re
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+from urllib.parse import parse_qsl, urlencode
+
+from chowder_local.relay.wire.conversation import ToolCall
+from chowder_local.relay.wire.errors import error_message
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from chowder_local.core.domain import ModelProvider
+    from chowder_local.relay.wire.conversation import Conversation
+    from chowder_local.relay.wire.reply import Reply, StreamStep
+
+JSON_TYPE = "application/json"
+EVENTS_TYPE = "text/event-stream; charset=utf-8"
+MALFORMED = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
+"""What reading JSON of an unexpected shape may raise."""
+_MODEL = re.compile(rb'"model"\s*:\s*"([^"\\]+)"')
+MAX_TOKENS = 1 << 40
+"""No call has so many tokens, and a database's integers end somewhere."""
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Tokens of a call; those of the cache are among those of the input."""
+
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    long_cache_write_tokens: int = 0
+    """Those of the writes that are kept for an hour, which costs more."""
+    output_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class RenderedAnswer:
+    """A whole answer, its body in the pieces in which it is to be sent."""
+
+    status: int
+    content_type: str
+    steps: Iterator[bytes | StreamStep]
+
+
+@dataclass(frozen=True)
+class ParsedRequest:
+    """A request for a reply, in whatever format; any reply can be rendered as its answer."""
+
+    conversation: Conversation
+    _render: Callable[[Reply], Iterator[bytes | StreamStep]]
+    is_event_stream: bool
+
+    def render(self, reply: Reply) -> RenderedAnswer:
+        """The answer that says this, as far as the request's limit of tokens goes."""
+        steps = self._render(reply.truncate(self.conversation.max_output_tokens))
+        return RenderedAnswer(200, EVENTS_TYPE if self.is_event_stream else JSON_TYPE, steps)
+
+
+@dataclass(frozen=True)
+class ModelOutput:
+    """What a model answered: text, tool calls, or an error."""
+
+    text: str = ""
+    calls: tuple[ToolCall, ...] = ()
+    error: str | None = None
+
+
+@dataclass
+class OutputBuilder:
+    """The output so far; the arguments of a call come in pieces, by its index or its id."""
+
+    text: list[str] = field(default_factory=list)
+    calls: dict[Any, dict[str, str]] = field(default_factory=dict)
+    error: str | None = None
+
+    def add_call(self, key: Any, call_id: str, name: str, arguments: str = "") -> None:
+        """A call, or the next piece of one whose key is known."""
+        known = self.calls.setdefault(key, {"id": "", "name": "", "arguments": ""})
+        known["id"] = known["id"] or call_id
+        known["name"] = known["name"] or name
+        known["arguments"] += arguments
+
+    def build(self) -> ModelOutput:
+        """The whole of it."""
+        calls = tuple(
+            ToolCall(each["id"], each["name"], _parse_arguments(each["arguments"]))
+            for each in self.calls.values()
+        )
+        return ModelOutput("".join(self.text), calls, self.error)
+
+
+class WireFormat(ABC):
+    """One provider's format: what its clients send and expect."""
+
+    provider: ClassVar[ModelProvider]
+    key_header: ClassVar[str]
+    usage_member: ClassVar[bytes] = b'"usage"'
+    end_marks: ClassVar[tuple[bytes, ...]]
+    """One of them is in every event that ends an answer; few others need to be parsed."""
+
+    def read_token(self, headers: Mapping[str, str], query: str) -> str | None:
+        """A request's key, from where this provider's clients put it; names in lower case."""
+        return headers.get(self.key_header) or read_bearer(headers)
+
+    def credential(self, key: str) -> tuple[str, str]:
+        """The header that carries a key to the provider."""
+        return self.key_header, key
+
+    def read_model(self, path: str, body: bytes) -> str | None:
+        """The model that a request names, if it names one."""
+        found = _MODEL.search(body)
+        return found and found[1].decode("utf-8", "replace")
+
+    @abstractmethod
+    def system_prompt(self, content: Mapping[str, Any]) -> str:
+        """A request's system prompt; may raise MALFORMED."""
+
+    @abstractmethod
+    def restrict_tools(
+        self, content: Mapping[str, Any], *, is_demanded: bool, is_single: bool
+    ) -> dict[str, Any]:
+        """The members that make a request end in a tool call, or in one at a time."""
+
+    def parse(
+        self, path: str, query: str, load: Callable[[], Any], created: int
+    ) -> ParsedRequest | RenderedAnswer:
+        """A request whose JSON is loaded if the path is served; or else its whole answer.
+
+        Such are embeddings, and errors for what the offline model does not serve or cannot read.
+        """
+        parser = self._find_parser(path.strip("/"), query)
+        if parser is None:
+            return self.refuse(404, f"The built-in offline model does not serve {path}.")
+        try:
+            return parser(load(), created)
+        except MALFORMED as problem:
+            message = f"The built-in offline model cannot read this request: {problem!r}."
+            return self.refuse(400, message)
+
+    @abstractmethod
+    def _find_parser(
+        self, path: str, query: str
+    ) -> Callable[[Any, int], ParsedRequest | RenderedAnswer] | None:
+        """What reads requests to a path; None if the offline model does not serve it."""
+
+    def refuse(self, status: int, message: str) -> RenderedAnswer:
+        """An error as an answer."""
+        return RenderedAnswer(status, JSON_TYPE, iter([self.error_body(status, message)]))
+
+    def error_body(self, status: int, message: str) -> bytes:
+        """An error as this provider's clients expect it."""
+        return json.dumps(self._error(status, message)).encode()
+
+    @abstractmethod
+    def _error(self, status: int, message: str) -> dict[str, Any]: ...
+
+    def read_output(self, body: bytes) -> ModelOutput:
+        """What an answer says; of one that broke off, what had come by then."""
+        output = OutputBuilder()
+        for message in _messages(body):
+            try:
+                if message.get("error"):
+                    output.error = error_message(json.dumps(message).encode())
+                self._read_message(message, output)
+            except MALFORMED:
+                # A malformed event is none; what came before and after it is there all the same.
+                continue
+        return output.build()
+
+    @abstractmethod
+    def _read_message(self, message: Mapping[str, Any], output: OutputBuilder) -> None:
+        """Adds what one event or a whole answer says; may raise MALFORMED."""
+
+    @abstractmethod
+    def read_usage(self, counts: Mapping[str, Any]) -> Usage:
+        """The tokens that the usage member of an answer counts; may raise MALFORMED."""
+
+    @abstractmethod
+    def is_end(self, event: Mapping[str, Any]) -> bool:
+        """Whether an event says why the answer ends; may raise MALFORMED."""
+
+
+def read_bearer(headers: Mapping[str, str]) -> str | None:
+    """The key of an `Authorization` header."""
+    scheme, _, key = headers.get("authorization", "").partition(" ")
+    return key.strip() or None if scheme.lower() == "bearer" else None
+
+
+def bearer(key: str) -> tuple[str, str]:
+    """The header that carries a key to OpenAI, and to all that do as it does."""
+    return "authorization", f"Bearer {key}"
+
+
+def strip_key(query: str) -> str:
+    """A query string without the `key` that Gemini's clients may put there."""
+    pairs = parse_qsl(query, keep_blank_values=True)
+    if all(name != "key" for name, _ in pairs):
+        return query
+    return urlencode([pair for pair in pairs if pair[0] != "key"])
+
+
+def read_texts(content: Any) -> list[str]:
+    """The texts of a member that is one text, or a list of parts of which some have one."""
+    if isinstance(content, str):
+        return [content]
+    return [part["text"] for part in content or [] if isinstance(part.get("text"), str)]
+
+
+def read_text(content: Any) -> str:
+    """The same as one text."""
+    return "\n".join(read_texts(content))
+
+
+def read_count(counts: Mapping[str, Any], name: str, *, is_needed: bool = False) -> int:
+    """A number of tokens. Raises ValueError for what is no such number."""
+    count = counts.get(name)
+    if count is None and not is_needed:
+        return 0
+    if not isinstance(count, int) or not 0 <= count <= MAX_TOKENS:
+        raise ValueError(f"{name} is no number of tokens")
+    return int(count)
+
+
+def _messages(body: bytes) -> Iterator[dict[str, Any]]:
+    """The JSON objects of an answer: those of its events, of its list, or the one that it is."""
+    text = body.decode("utf-8", "replace")
+    if text.lstrip()[:1] in {"{", "["}:
+        found = _load(text)
+        yield from (each for each in (found if isinstance(found, list) else [found]) if each)
+        return
+    for line in text.splitlines():
+        if line.startswith("data:") and isinstance(found := _load(line[5:]), dict):
+            yield found
+
+
+def _load(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _parse_arguments(text: str) -> dict[str, Any]:
+    found = _load(text)
+    return found if isinstance(found, dict) else ({"…": text} if text else {})
