@@ -20,7 +20,7 @@ from chowder_local.relay.prompt_format.user_messages import clean
 from chowder_local.relay.scripts.rules import ReplyScript
 from chowder_local.relay.scripts.serializer import rule_of
 from chowder_local.relay.wire.conversation import AssistantText, ToolCall, UserMessage
-from chowder_local.relay.wire.wire_format import ParsedRequest
+from chowder_local.relay.wire.request_format import ParsedRequest
 
 if TYPE_CHECKING:
     from starlette.requests import Request

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from chowder_local.relay.calls import ModelCall
 from chowder_local.relay.prompt_format.user_messages import view
 from chowder_local.relay.wire.formats import wire_format
-from chowder_local.relay.wire.wire_format import ParsedRequest
+from chowder_local.relay.wire.request_format import ParsedRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

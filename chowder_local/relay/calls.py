@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from chowder_local.core.domain import InstanceId, OrganizationId, SandboxId
     from chowder_local.relay.prompt_format.system_prompt import Session
-    from chowder_local.relay.wire.wire_format import ParsedRequest, RenderedAnswer, WireFormat
+    from chowder_local.relay.wire.request_format import ParsedRequest, RenderedAnswer
+    from chowder_local.relay.wire.wire_format import WireFormat
 
 
 @dataclass(frozen=True)

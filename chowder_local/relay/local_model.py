@@ -12,7 +12,7 @@ from chowder_local.relay.calls import local_answer
 from chowder_local.relay.offline.decision import decide
 from chowder_local.relay.recordings.entries import Asked
 from chowder_local.relay.scripts.matching import Ask, Refusal
-from chowder_local.relay.wire.wire_format import ParsedRequest, RenderedAnswer
+from chowder_local.relay.wire.request_format import ParsedRequest, RenderedAnswer
 
 if TYPE_CHECKING:
     from collections.abc import Callable

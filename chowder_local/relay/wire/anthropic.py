@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from chowder_local.core.domain import ModelProvider
@@ -15,22 +14,19 @@ from chowder_local.relay.wire.conversation import (
     ToolChoice,
     ToolResult,
     UserMessage,
-    count_body_tokens,
-    digest,
     first_limit,
 )
 from chowder_local.relay.wire.reply import StreamStep, split_text
+from chowder_local.relay.wire.request_format import RequestFormat
 from chowder_local.relay.wire.wire_format import (
-    ParsedRequest,
     Usage,
     WireFormat,
     read_count,
     read_text,
 )
-from chowder_local.upstream.sse import encode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from chowder_local.relay.wire.conversation import Turn
     from chowder_local.relay.wire.reply import Reply
@@ -47,7 +43,7 @@ _ERROR_TYPES = {
 
 
 class Anthropic(WireFormat):
-    """`POST /v1/messages`."""
+    """Anthropic's format."""
 
     provider = ModelProvider.ANTHROPIC
     key_header = "x-api-key"
@@ -56,44 +52,8 @@ class Anthropic(WireFormat):
     def system_prompt(self, content: Mapping[str, Any]) -> str:
         return read_text(content.get("system"))
 
-    def _find_parser(self, path: str, query: str) -> Callable[[Any, int], ParsedRequest] | None:
-        return self._parse if path == "v1/messages" else None
-
-    def _parse(self, content: Mapping[str, Any], _: int) -> ParsedRequest:
-        conversation = self.parse_conversation(content)
-        render = partial(self.render, conversation)
-        return ParsedRequest(conversation, render, conversation.is_streamed)
-
-    def parse_conversation(self, content: Mapping[str, Any]) -> Conversation:
-        """A request's conversation; may raise MALFORMED."""
-        choice = content.get("tool_choice") or {}
-        mode: Any = _CHOICES.get(choice.get("type", "auto"), "auto")
-        return Conversation(
-            model=str(content.get("model", "")),
-            system=self.system_prompt(content),
-            turns=tuple(turn for message in content["messages"] for turn in _turns(message)),
-            tools=tuple(
-                Tool(tool["name"], tool.get("input_schema") or {})
-                for tool in content.get("tools") or []
-            ),
-            choice=ToolChoice(mode, choice.get("name")),
-            is_streamed=bool(content.get("stream")),
-            digest=digest(content),
-            input_tokens=count_body_tokens(content),
-            max_output_tokens=first_limit(content.get("max_tokens")),
-        )
-
-    def render(self, conversation: Conversation, reply: Reply) -> Iterator[bytes | StreamStep]:
-        """The answer, whole or as events."""
-        if not conversation.is_streamed:
-            yield from reply.interruptions()
-            yield json.dumps(_message(conversation, reply)).encode()
-            return
-        for event in _events(conversation, reply):
-            if isinstance(event, StreamStep):
-                yield event
-            else:
-                yield encode(json.dumps(event), event["type"])
+    def _find_format(self, path: str, query: str, created: int) -> RequestFormat | None:
+        return Messages() if path == "v1/messages" else None
 
     def restrict_tools(
         self, content: Mapping[str, Any], *, is_demanded: bool, is_single: bool
@@ -141,6 +101,67 @@ class Anthropic(WireFormat):
         return event["type"] == "message_stop" or bool(event["delta"]["stop_reason"])
 
 
+class Messages(RequestFormat):
+    """`POST /v1/messages`."""
+
+    def parse(self, content: Mapping[str, Any]) -> Conversation:
+        choice = content.get("tool_choice") or {}
+        mode: Any = _CHOICES.get(choice.get("type", "auto"), "auto")
+        return Conversation(
+            model=str(content.get("model", "")),
+            system=read_text(content.get("system")),
+            turns=tuple(turn for message in content["messages"] for turn in _turns(message)),
+            tools=tuple(
+                Tool(tool["name"], tool.get("input_schema") or {})
+                for tool in content.get("tools") or []
+            ),
+            choice=ToolChoice(mode, choice.get("name")),
+            is_streamed=bool(content.get("stream")),
+            max_output_tokens=first_limit(content.get("max_tokens")),
+        )
+
+    def render(self, conversation: Conversation, reply: Reply) -> dict[str, Any]:
+        return {
+            "id": f"msg_{conversation.digest[:24]}",
+            "type": "message",
+            "role": "assistant",
+            "model": conversation.model,
+            "content": [_block(each) for each in reply.blocks],
+            "stop_reason": _stop_reason(reply),
+            "stop_sequence": None,
+            "usage": {
+                "input_tokens": reply.input_tokens(conversation),
+                "output_tokens": reply.output_tokens,
+            },
+        }
+
+    def stream(
+        self, conversation: Conversation, reply: Reply
+    ) -> Iterator[dict[str, Any] | StreamStep]:
+        message = self.render(conversation, reply)
+        usage = message["usage"] | {"output_tokens": 1}
+        start = message | {"content": [], "stop_reason": None, "usage": usage}
+        yield {"type": "message_start", "message": start}
+        for index, block in enumerate(reply.blocks):
+            begun = _block(block)
+            begun["text" if isinstance(block, str) else "input"] = (
+                "" if isinstance(block, str) else {}
+            )
+            yield {"type": "content_block_start", "index": index, "content_block": begun}
+            for delta in _deltas(reply, block):
+                if isinstance(delta, StreamStep):
+                    yield delta
+                else:
+                    yield {"type": "content_block_delta", "index": index, "delta": delta}
+            yield {"type": "content_block_stop", "index": index}
+        yield {
+            "type": "message_delta",
+            "delta": {"stop_reason": _stop_reason(reply), "stop_sequence": None},
+            "usage": {"output_tokens": reply.output_tokens},
+        }
+        yield {"type": "message_stop"}
+
+
 def _turns(message: Mapping[str, Any]) -> Iterator[Turn]:
     content: Any = message["content"]
     if isinstance(content, str):
@@ -158,22 +179,6 @@ def _turns(message: Mapping[str, Any]) -> Iterator[Turn]:
         yield AssistantText("\n".join(texts))
 
 
-def _message(conversation: Conversation, reply: Reply) -> dict[str, Any]:
-    return {
-        "id": f"msg_{conversation.digest[:24]}",
-        "type": "message",
-        "role": "assistant",
-        "model": conversation.model,
-        "content": [_block(each) for each in reply.blocks],
-        "stop_reason": _stop_reason(reply),
-        "stop_sequence": None,
-        "usage": {
-            "input_tokens": reply.input_tokens(conversation),
-            "output_tokens": reply.output_tokens,
-        },
-    }
-
-
 def _block(block: str | ToolCall) -> dict[str, Any]:
     if isinstance(block, str):
         return {"type": "text", "text": block}
@@ -186,29 +191,6 @@ def _stop_reason(reply: Reply) -> str:
     if reply.is_cut:
         return "max_tokens"
     return "tool_use" if reply.calls else "end_turn"
-
-
-def _events(conversation: Conversation, reply: Reply) -> Iterator[dict[str, Any] | StreamStep]:
-    message = _message(conversation, reply)
-    usage = message["usage"] | {"output_tokens": 1}
-    start = message | {"content": [], "stop_reason": None, "usage": usage}
-    yield {"type": "message_start", "message": start}
-    for index, block in enumerate(reply.blocks):
-        begun = _block(block)
-        begun["text" if isinstance(block, str) else "input"] = "" if isinstance(block, str) else {}
-        yield {"type": "content_block_start", "index": index, "content_block": begun}
-        for delta in _deltas(reply, block):
-            if isinstance(delta, StreamStep):
-                yield delta
-            else:
-                yield {"type": "content_block_delta", "index": index, "delta": delta}
-        yield {"type": "content_block_stop", "index": index}
-    yield {
-        "type": "message_delta",
-        "delta": {"stop_reason": _stop_reason(reply), "stop_sequence": None},
-        "usage": {"output_tokens": reply.output_tokens},
-    }
-    yield {"type": "message_stop"}
 
 
 def _deltas(reply: Reply, block: str | ToolCall) -> Iterator[dict[str, Any] | StreamStep]:

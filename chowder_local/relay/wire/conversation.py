@@ -96,11 +96,6 @@ def count_tokens(text: str) -> int:
     return -(-len(text) // CHARACTERS_PER_TOKEN)
 
 
-def count_body_tokens(body: Mapping[str, Any]) -> int:
-    """A plausible count for a whole request."""
-    return count_tokens(json.dumps(body, ensure_ascii=False))
-
-
 def digest(body: Mapping[str, Any]) -> str:
     """A hash of a request."""
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()

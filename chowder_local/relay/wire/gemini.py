@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from functools import partial
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, parse_qsl, unquote
 
@@ -17,23 +17,20 @@ from chowder_local.relay.wire.conversation import (
     ToolChoice,
     ToolResult,
     UserMessage,
-    count_body_tokens,
-    digest,
     first_limit,
 )
 from chowder_local.relay.wire.reply import StreamStep
+from chowder_local.relay.wire.request_format import RequestFormat
 from chowder_local.relay.wire.wire_format import (
-    ParsedRequest,
     Usage,
     WireFormat,
     read_count,
     read_text,
     read_texts,
 )
-from chowder_local.upstream.sse import encode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from chowder_local.relay.wire.conversation import Turn
     from chowder_local.relay.wire.reply import Reply
@@ -51,7 +48,7 @@ _STREAMED_VERB = "streamGenerateContent"
 
 
 class Gemini(WireFormat):
-    """`POST /models/<model>:generateContent` and `:streamGenerateContent`."""
+    """Gemini's format."""
 
     provider = ModelProvider.GEMINI
     key_header = "x-goog-api-key"
@@ -68,71 +65,14 @@ class Gemini(WireFormat):
         return found and found["model"]
 
     def system_prompt(self, content: Mapping[str, Any]) -> str:
-        system = content.get("systemInstruction") or content.get("system_instruction") or {}
-        return read_text(system.get("parts"))
+        return _system_prompt(content)
 
-    def _find_parser(self, path: str, query: str) -> Callable[[Any, int], ParsedRequest] | None:
+    def _find_format(self, path: str, query: str, created: int) -> RequestFormat | None:
         found = _PATH.search(unquote(path))
         if found is None or found["verb"] not in {"generateContent", _STREAMED_VERB}:
             return None
-        is_streamed = found["verb"] == _STREAMED_VERB
         is_sse = parse_qs(query).get("alt") == ["sse"]
-
-        def parse(content: Mapping[str, Any], _: int) -> ParsedRequest:
-            conversation = self.parse_conversation(content, found["model"], is_streamed=is_streamed)
-            render = partial(self.render, conversation, is_sse=is_sse)
-            return ParsedRequest(conversation, render, is_streamed and is_sse)
-
-        return parse
-
-    def parse_conversation(
-        self, content: Mapping[str, Any], model: str, *, is_streamed: bool
-    ) -> Conversation:
-        """A request's conversation; may raise MALFORMED."""
-        wish = (content.get("toolConfig") or {}).get("functionCallingConfig") or {}
-        names = wish.get("allowedFunctionNames") or [None]
-        mode: Any = _CHOICES.get(str(wish.get("mode", "AUTO")).upper(), "auto")
-        contents = content["contents"]
-        if not isinstance(contents, list):
-            contents = [contents]
-        generation = content.get("generationConfig") or {}
-        return Conversation(
-            model=model,
-            system=self.system_prompt(content),
-            turns=tuple(turn for each in contents for turn in _turns(each)),
-            tools=tuple(
-                Tool(each["name"], each.get("parametersJsonSchema") or each.get("parameters") or {})
-                for tool in content.get("tools") or []
-                for each in tool.get("functionDeclarations") or []
-            ),
-            choice=ToolChoice(mode, names[0]),
-            is_streamed=is_streamed,
-            digest=digest({**content, "model": model}),
-            input_tokens=count_body_tokens(content),
-            max_output_tokens=first_limit(generation.get("maxOutputTokens")),
-        )
-
-    def render(
-        self, conversation: Conversation, reply: Reply, *, is_sse: bool
-    ) -> Iterator[bytes | StreamStep]:
-        """The answer: whole, as events, or (streamed but without `alt=sse`) as one JSON array."""
-        if not conversation.is_streamed:
-            yield from reply.interruptions()
-            parts = [_part(each) for each in reply.blocks]
-            yield json.dumps(_chunk(conversation, reply, parts, is_last=True)).encode()
-            return
-        number = 0
-        for chunk in _chunks(conversation, reply):
-            if isinstance(chunk, StreamStep):
-                yield chunk
-                continue
-            if is_sse:
-                yield encode(json.dumps(chunk))
-            else:
-                yield (b"," if number else b"[") + json.dumps(chunk).encode()
-            number += 1
-        if not is_sse:
-            yield b"]"
+        return GenerateContent(found["model"], found["verb"] == _STREAMED_VERB, is_sse)
 
     def restrict_tools(
         self, content: Mapping[str, Any], *, is_demanded: bool, is_single: bool
@@ -168,6 +108,64 @@ class Gemini(WireFormat):
 
     def is_end(self, event: Mapping[str, Any]) -> bool:
         return any(candidate.get("finishReason") for candidate in event["candidates"])
+
+
+@dataclass(frozen=True)
+class GenerateContent(RequestFormat):
+    """`POST /models/<model>:generateContent` and `:streamGenerateContent`.
+
+    What is streamed without `alt=sse` is one JSON array.
+    """
+
+    model: str
+    is_streamed: bool
+    is_sse: bool = True
+
+    def parse(self, content: Mapping[str, Any]) -> Conversation:
+        wish = (content.get("toolConfig") or {}).get("functionCallingConfig") or {}
+        names = wish.get("allowedFunctionNames") or [None]
+        mode: Any = _CHOICES.get(str(wish.get("mode", "AUTO")).upper(), "auto")
+        contents = content["contents"]
+        if not isinstance(contents, list):
+            contents = [contents]
+        generation = content.get("generationConfig") or {}
+        return Conversation(
+            model=self.model,
+            system=_system_prompt(content),
+            turns=tuple(turn for each in contents for turn in _turns(each)),
+            tools=tuple(
+                Tool(each["name"], each.get("parametersJsonSchema") or each.get("parameters") or {})
+                for tool in content.get("tools") or []
+                for each in tool.get("functionDeclarations") or []
+            ),
+            choice=ToolChoice(mode, names[0]),
+            is_streamed=self.is_streamed,
+            max_output_tokens=first_limit(generation.get("maxOutputTokens")),
+        )
+
+    def render(self, conversation: Conversation, reply: Reply) -> dict[str, Any]:
+        parts = [_part(each) for each in reply.blocks]
+        return _chunk(conversation, reply, parts, is_last=True)
+
+    def stream(
+        self, conversation: Conversation, reply: Reply
+    ) -> Iterator[dict[str, Any] | bytes | StreamStep]:
+        if self.is_sse:
+            yield from _chunks(conversation, reply)
+            return
+        before = b"["
+        for chunk in _chunks(conversation, reply):
+            if isinstance(chunk, StreamStep):
+                yield chunk
+            else:
+                yield before + json.dumps(chunk).encode()
+                before = b","
+        yield b"]"
+
+
+def _system_prompt(content: Mapping[str, Any]) -> str:
+    system = content.get("systemInstruction") or content.get("system_instruction") or {}
+    return read_text(system.get("parts"))
 
 
 def _turns(content: Mapping[str, Any]) -> Iterator[Turn]:

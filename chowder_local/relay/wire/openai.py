@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from chowder_local.core.domain import ModelProvider
 from chowder_local.relay.wire import embeddings, openai_chat, openai_responses
 from chowder_local.relay.wire.wire_format import (
-    JSON_TYPE,
-    ParsedRequest,
-    RenderedAnswer,
     Usage,
     WireFormat,
     bearer,
@@ -20,13 +16,13 @@ from chowder_local.relay.wire.wire_format import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from types import ModuleType
 
+    from chowder_local.relay.wire.request_format import RequestFormat
     from chowder_local.relay.wire.wire_format import OutputBuilder
 
 
 class OpenAI(WireFormat):
-    """`POST /responses`, `/chat/completions` and `/embeddings`."""
+    """OpenAI's formats."""
 
     provider = ModelProvider.OPENAI
     end_marks = (b"response.completed", b"response.incomplete", b"finish_reason")
@@ -40,16 +36,16 @@ class OpenAI(WireFormat):
     def system_prompt(self, content: Mapping[str, Any]) -> str:
         return openai_responses.system_prompt(content)
 
-    def _find_parser(
-        self, path: str, query: str
-    ) -> Callable[[Any, int], ParsedRequest | RenderedAnswer] | None:
+    def _find_format(
+        self, path: str, query: str, created: int
+    ) -> RequestFormat | Callable[[Any], bytes] | None:
         match path.removeprefix("v1/"):
             case "responses":
-                return partial(_parse, openai_responses)
+                return openai_responses.Responses(created)
             case "chat/completions":
-                return partial(_parse, openai_chat)
+                return openai_chat.ChatCompletions(created)
             case "embeddings":
-                return _embed
+                return embeddings.render
         return None
 
     def restrict_tools(
@@ -90,13 +86,3 @@ class OpenAI(WireFormat):
         if "type" in event:
             return event["type"] in {"response.completed", "response.incomplete"}
         return any(choice.get("finish_reason") for choice in event["choices"])
-
-
-def _parse(chosen: ModuleType, content: Mapping[str, Any], created: int) -> ParsedRequest:
-    conversation = chosen.parse_conversation(content)
-    render = partial(chosen.render, conversation, created=created)
-    return ParsedRequest(conversation, render, conversation.is_streamed)
-
-
-def _embed(content: Mapping[str, Any], _: int) -> RenderedAnswer:
-    return RenderedAnswer(200, JSON_TYPE, iter([embeddings.render(content)]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from chowder_local.relay.wire.conversation import (
@@ -13,12 +13,11 @@ from chowder_local.relay.wire.conversation import (
     ToolChoice,
     ToolResult,
     UserMessage,
-    count_body_tokens,
-    digest,
     first_limit,
 )
 from chowder_local.relay.wire.openai_responses import system_prompt
 from chowder_local.relay.wire.reply import StreamStep, split_text
+from chowder_local.relay.wire.request_format import RequestFormat
 from chowder_local.relay.wire.wire_format import read_text, read_texts
 from chowder_local.upstream.sse import encode
 
@@ -30,26 +29,60 @@ if TYPE_CHECKING:
     from chowder_local.relay.wire.wire_format import OutputBuilder
 
 
-def parse_conversation(content: Mapping[str, Any]) -> Conversation:
-    """A request's conversation; may raise MALFORMED."""
-    return Conversation(
-        model=str(content.get("model", "")),
-        system=system_prompt(content),
-        turns=tuple(turn for message in content["messages"] for turn in _turns(message)),
-        tools=tuple(
-            Tool(tool["function"]["name"], tool["function"].get("parameters") or {})
-            for tool in content.get("tools") or []
-            if tool.get("type") == "function"
-        ),
-        choice=_choice(content.get("tool_choice") or "auto"),
-        is_streamed=bool(content.get("stream")),
-        has_usage_in_stream=bool((content.get("stream_options") or {}).get("include_usage")),
-        digest=digest(content),
-        input_tokens=count_body_tokens(content),
-        max_output_tokens=first_limit(
-            content.get("max_completion_tokens"), content.get("max_tokens")
-        ),
-    )
+@dataclass(frozen=True)
+class ChatCompletions(RequestFormat):
+    """`POST /chat/completions`; `created` is the time of its answers, in seconds."""
+
+    created: int = 0
+
+    def parse(self, content: Mapping[str, Any]) -> Conversation:
+        limit = first_limit(content.get("max_completion_tokens"), content.get("max_tokens"))
+        return Conversation(
+            model=str(content.get("model", "")),
+            system=system_prompt(content),
+            turns=tuple(turn for message in content["messages"] for turn in _turns(message)),
+            tools=tuple(
+                Tool(tool["function"]["name"], tool["function"].get("parameters") or {})
+                for tool in content.get("tools") or []
+                if tool.get("type") == "function"
+            ),
+            choice=_choice(content.get("tool_choice") or "auto"),
+            is_streamed=bool(content.get("stream")),
+            has_usage_in_stream=bool((content.get("stream_options") or {}).get("include_usage")),
+            max_output_tokens=limit,
+        )
+
+    def render(self, conversation: Conversation, reply: Reply) -> dict[str, Any]:
+        choice = {
+            "index": 0,
+            "message": _message(reply),
+            "logprobs": None,
+            "finish_reason": _finish_reason(reply),
+        }
+        head = self._head(conversation, "chat.completion")
+        return head | {"choices": [choice], "usage": _usage(conversation, reply)}
+
+    def stream(
+        self, conversation: Conversation, reply: Reply
+    ) -> Iterator[dict[str, Any] | bytes | StreamStep]:
+        head = self._head(conversation, "chat.completion.chunk")
+        for delta in _deltas(reply):
+            if isinstance(delta, StreamStep):
+                yield delta
+            else:
+                yield head | {"choices": [_choice_of_chunk(delta, None)]}
+        yield head | {"choices": [_choice_of_chunk({}, _finish_reason(reply))]}
+        if conversation.has_usage_in_stream:
+            yield head | {"choices": [], "usage": _usage(conversation, reply)}
+        yield encode("[DONE]")
+
+    def _head(self, conversation: Conversation, kind: str) -> dict[str, Any]:
+        return {
+            "id": f"chatcmpl-{conversation.digest[:29]}",
+            "object": kind,
+            "created": self.created,
+            "model": conversation.model,
+        }
 
 
 def _choice(choice: Any) -> ToolChoice:
@@ -71,37 +104,13 @@ def _turns(message: Mapping[str, Any]) -> Iterator[Turn]:
             yield ToolCall(call["id"], call["function"]["name"])
 
 
-def render(conversation: Conversation, reply: Reply, created: int) -> Iterator[bytes | StreamStep]:
-    """The answer, whole or as events."""
-    head = {
-        "id": f"chatcmpl-{conversation.digest[:29]}",
-        "object": "chat.completion",
-        "created": created,
-        "model": conversation.model,
-    }
-    input_tokens = reply.input_tokens(conversation)
-    usage = {
+def _usage(conversation: Conversation, reply: Reply) -> dict[str, int]:
+    input_tokens, output_tokens = reply.input_tokens(conversation), reply.output_tokens
+    return {
         "prompt_tokens": input_tokens,
-        "completion_tokens": reply.output_tokens,
-        "total_tokens": input_tokens + reply.output_tokens,
+        "completion_tokens": output_tokens,
+        "total_tokens": input_tokens + output_tokens,
     }
-    if not conversation.is_streamed:
-        choice = {
-            "index": 0,
-            "message": _message(reply),
-            "logprobs": None,
-            "finish_reason": _finish_reason(reply),
-        }
-        yield from reply.interruptions()
-        yield json.dumps(head | {"choices": [choice], "usage": usage}).encode()
-        return
-    head["object"] = "chat.completion.chunk"
-    for delta in _deltas(reply):
-        yield delta if isinstance(delta, StreamStep) else _chunk(head, delta, None)
-    yield _chunk(head, {}, _finish_reason(reply))
-    if conversation.has_usage_in_stream:
-        yield encode(json.dumps(head | {"choices": [], "usage": usage}))
-    yield encode("[DONE]")
 
 
 def _message(reply: Reply) -> dict[str, Any]:
@@ -123,9 +132,8 @@ def _finish_reason(reply: Reply) -> str:
     return "tool_calls" if reply.calls else "stop"
 
 
-def _chunk(head: Mapping[str, Any], delta: Mapping[str, Any], reason: str | None) -> bytes:
-    choice = {"index": 0, "delta": delta, "finish_reason": reason}
-    return encode(json.dumps({**head, "choices": [choice]}))
+def _choice_of_chunk(delta: Mapping[str, Any], reason: str | None) -> dict[str, Any]:
+    return {"index": 0, "delta": delta, "finish_reason": reason}
 
 
 def _deltas(reply: Reply) -> Iterator[dict[str, Any] | StreamStep]:

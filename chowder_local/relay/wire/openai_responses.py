@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from chowder_local.relay.wire.conversation import (
@@ -13,13 +13,11 @@ from chowder_local.relay.wire.conversation import (
     ToolChoice,
     ToolResult,
     UserMessage,
-    count_body_tokens,
-    digest,
     first_limit,
 )
 from chowder_local.relay.wire.reply import StreamStep, split_text
+from chowder_local.relay.wire.request_format import RequestFormat
 from chowder_local.relay.wire.wire_format import read_text, read_texts
-from chowder_local.upstream.sse import encode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -41,25 +39,95 @@ def system_prompt(content: Mapping[str, Any]) -> str:
     return "\n\n".join(filter(None, texts))
 
 
-def parse_conversation(content: Mapping[str, Any]) -> Conversation:
-    """A request's conversation; may raise MALFORMED."""
-    given = content["input"]
-    items = [{"role": "user", "content": given}] if isinstance(given, str) else given
-    return Conversation(
-        model=str(content.get("model", "")),
-        system=system_prompt(content),
-        turns=tuple(turn for item in items for turn in _turns(item)),
-        tools=tuple(
-            Tool(tool["name"], tool.get("parameters") or {})
-            for tool in content.get("tools") or []
-            if tool.get("type") == "function"
-        ),
-        choice=_choice(content.get("tool_choice") or "auto"),
-        is_streamed=bool(content.get("stream")),
-        digest=digest(content),
-        input_tokens=count_body_tokens(content),
-        max_output_tokens=first_limit(content.get("max_output_tokens")),
-    )
+@dataclass(frozen=True)
+class Responses(RequestFormat):
+    """`POST /responses`; `created` is the time of its answers, in seconds."""
+
+    created: int = 0
+
+    def parse(self, content: Mapping[str, Any]) -> Conversation:
+        given = content["input"]
+        items = [{"role": "user", "content": given}] if isinstance(given, str) else given
+        return Conversation(
+            model=str(content.get("model", "")),
+            system=system_prompt(content),
+            turns=tuple(turn for item in items for turn in _turns(item)),
+            tools=tuple(
+                Tool(tool["name"], tool.get("parameters") or {})
+                for tool in content.get("tools") or []
+                if tool.get("type") == "function"
+            ),
+            choice=_choice(content.get("tool_choice") or "auto"),
+            is_streamed=bool(content.get("stream")),
+            max_output_tokens=first_limit(content.get("max_output_tokens")),
+        )
+
+    def render(self, conversation: Conversation, reply: Reply) -> dict[str, Any]:
+        return self._response(conversation, reply, _last_status(reply))
+
+    def stream(
+        self, conversation: Conversation, reply: Reply
+    ) -> Iterator[dict[str, Any] | StreamStep]:
+        number = 0
+        for event in self._events(conversation, reply):
+            if isinstance(event, StreamStep):
+                yield event
+            else:
+                yield event | {"sequence_number": number}
+                number += 1
+
+    def _events(
+        self, conversation: Conversation, reply: Reply
+    ) -> Iterator[dict[str, Any] | StreamStep]:
+        begun, status = self._response(conversation, reply, "in_progress"), _last_status(reply)
+        yield {"type": "response.created", "response": begun}
+        yield {"type": "response.in_progress", "response": begun}
+        for number, each in enumerate(reply.blocks):
+            item = _item(conversation, number, each, "in_progress")
+            yield {"type": "response.output_item.added", "output_index": number, "item": item}
+            place = {"item_id": item["id"], "output_index": number}
+            if isinstance(each, ToolCall):
+                yield from _call_events(each, place)
+            else:
+                yield from _text_events(reply, place)
+            item = _item(conversation, number, each, status)
+            yield {"type": "response.output_item.done", "output_index": number, "item": item}
+        whole = self._response(conversation, reply, status)
+        yield {"type": f"response.{status}", "response": whole}
+
+    def _response(self, conversation: Conversation, reply: Reply, status: str) -> dict[str, Any]:
+        is_over = status != "in_progress"
+        input_tokens = reply.input_tokens(conversation)
+        usage = {
+            "input_tokens": input_tokens,
+            "input_tokens_details": {"cached_tokens": 0},
+            "output_tokens": reply.output_tokens,
+            "output_tokens_details": {"reasoning_tokens": 0},
+            "total_tokens": input_tokens + reply.output_tokens,
+        }
+        items = [
+            _item(conversation, number, each, status) for number, each in enumerate(reply.blocks)
+        ]
+        return {
+            "id": f"resp_{conversation.digest[:48]}",
+            "object": "response",
+            "created_at": self.created,
+            "status": status,
+            "error": None,
+            "incomplete_details": {"reason": "max_output_tokens"}
+            if status == "incomplete"
+            else None,
+            "instructions": None,
+            "metadata": {},
+            "model": conversation.model,
+            "output": items if is_over else [],
+            "parallel_tool_calls": True,
+            "temperature": 1.0,
+            "tool_choice": "auto",
+            "tools": [],
+            "top_p": 1.0,
+            "usage": usage if is_over else None,
+        }
 
 
 def _choice(choice: Any) -> ToolChoice:
@@ -80,56 +148,8 @@ def _turns(item: Mapping[str, Any]) -> Iterator[Turn]:
         yield AssistantText(read_text(item["content"]))
 
 
-def render(conversation: Conversation, reply: Reply, created: int) -> Iterator[bytes | StreamStep]:
-    """The answer, whole or as events."""
-    if not conversation.is_streamed:
-        yield from reply.interruptions()
-        yield json.dumps(_response(conversation, reply, created, _last_status(reply))).encode()
-        return
-    number = 0
-    for event in _events(conversation, reply, created):
-        if isinstance(event, StreamStep):
-            yield event
-            continue
-        yield encode(json.dumps(event | {"sequence_number": number}), event["type"])
-        number += 1
-
-
 def _last_status(reply: Reply) -> str:
     return "incomplete" if reply.is_cut else "completed"
-
-
-def _response(
-    conversation: Conversation, reply: Reply, created: int, status: str
-) -> dict[str, Any]:
-    is_over = status != "in_progress"
-    input_tokens = reply.input_tokens(conversation)
-    usage = {
-        "input_tokens": input_tokens,
-        "input_tokens_details": {"cached_tokens": 0},
-        "output_tokens": reply.output_tokens,
-        "output_tokens_details": {"reasoning_tokens": 0},
-        "total_tokens": input_tokens + reply.output_tokens,
-    }
-    items = [_item(conversation, number, each, status) for number, each in enumerate(reply.blocks)]
-    return {
-        "id": f"resp_{conversation.digest[:48]}",
-        "object": "response",
-        "created_at": created,
-        "status": status,
-        "error": None,
-        "incomplete_details": {"reason": "max_output_tokens"} if status == "incomplete" else None,
-        "instructions": None,
-        "metadata": {},
-        "model": conversation.model,
-        "output": items if is_over else [],
-        "parallel_tool_calls": True,
-        "temperature": 1.0,
-        "tool_choice": "auto",
-        "tools": [],
-        "top_p": 1.0,
-        "usage": usage if is_over else None,
-    }
 
 
 def _item(
@@ -158,26 +178,6 @@ def _item(
 
 def _part(text: str) -> dict[str, Any]:
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
-
-
-def _events(
-    conversation: Conversation, reply: Reply, created: int
-) -> Iterator[dict[str, Any] | StreamStep]:
-    begun, status = _response(conversation, reply, created, "in_progress"), _last_status(reply)
-    yield {"type": "response.created", "response": begun}
-    yield {"type": "response.in_progress", "response": begun}
-    for number, each in enumerate(reply.blocks):
-        item = _item(conversation, number, each, "in_progress")
-        yield {"type": "response.output_item.added", "output_index": number, "item": item}
-        place = {"item_id": item["id"], "output_index": number}
-        if isinstance(each, ToolCall):
-            yield from _call_events(each, place)
-        else:
-            yield from _text_events(reply, place)
-        item = _item(conversation, number, each, status)
-        yield {"type": "response.output_item.done", "output_index": number, "item": item}
-    whole = _response(conversation, reply, created, status)
-    yield {"type": f"response.{status}", "response": whole}
 
 
 def _text_events(reply: Reply, place: Mapping[str, Any]) -> Iterator[dict[str, Any] | StreamStep]:

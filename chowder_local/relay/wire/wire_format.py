@@ -5,22 +5,24 @@ from __future__ import annotations
 import json
 import re
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import parse_qsl, urlencode
 
-from chowder_local.relay.wire.conversation import ToolCall
+from chowder_local.relay.wire.conversation import ToolCall, count_tokens, digest
 from chowder_local.relay.wire.errors import error_message
+from chowder_local.relay.wire.request_format import (
+    JSON_TYPE,
+    ParsedRequest,
+    RenderedAnswer,
+    RequestFormat,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from chowder_local.core.domain import ModelProvider
-    from chowder_local.relay.wire.conversation import Conversation
-    from chowder_local.relay.wire.reply import Reply, StreamStep
 
-JSON_TYPE = "application/json"
-EVENTS_TYPE = "text/event-stream; charset=utf-8"
 MALFORMED = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
 """What reading JSON of an unexpected shape may raise."""
 _MODEL = re.compile(rb'"model"\s*:\s*"([^"\\]+)"')
@@ -38,29 +40,6 @@ class Usage:
     long_cache_write_tokens: int = 0
     """Those of the writes that are kept for an hour, which costs more."""
     output_tokens: int = 0
-
-
-@dataclass(frozen=True)
-class RenderedAnswer:
-    """A whole answer, its body in the pieces in which it is to be sent."""
-
-    status: int
-    content_type: str
-    steps: Iterator[bytes | StreamStep]
-
-
-@dataclass(frozen=True)
-class ParsedRequest:
-    """A request for a reply, in whatever format; any reply can be rendered as its answer."""
-
-    conversation: Conversation
-    _render: Callable[[Reply], Iterator[bytes | StreamStep]]
-    is_event_stream: bool
-
-    def render(self, reply: Reply) -> RenderedAnswer:
-        """The answer that says this, as far as the request's limit of tokens goes."""
-        steps = self._render(reply.truncate(self.conversation.max_output_tokens))
-        return RenderedAnswer(200, EVENTS_TYPE if self.is_event_stream else JSON_TYPE, steps)
 
 
 @dataclass(frozen=True)
@@ -135,20 +114,29 @@ class WireFormat(ABC):
 
         Such are embeddings, and errors for what the offline model does not serve or cannot read.
         """
-        parser = self._find_parser(path.strip("/"), query)
-        if parser is None:
+        request_format = self._find_format(path.strip("/"), query, created)
+        if request_format is None:
             return self.refuse(404, f"The built-in offline model does not serve {path}.")
         try:
-            return parser(load(), created)
+            content = load()
+            if not isinstance(request_format, RequestFormat):
+                return RenderedAnswer(200, JSON_TYPE, iter([request_format(content)]))
+            conversation = request_format.parse(content)
         except MALFORMED as problem:
             message = f"The built-in offline model cannot read this request: {problem!r}."
             return self.refuse(400, message)
+        conversation = replace(
+            conversation,
+            digest=digest({**content, "model": conversation.model}),
+            input_tokens=count_tokens(json.dumps(content, ensure_ascii=False)),
+        )
+        return ParsedRequest(conversation, request_format)
 
     @abstractmethod
-    def _find_parser(
-        self, path: str, query: str
-    ) -> Callable[[Any, int], ParsedRequest | RenderedAnswer] | None:
-        """What reads requests to a path; None if the offline model does not serve it."""
+    def _find_format(
+        self, path: str, query: str, created: int
+    ) -> RequestFormat | Callable[[Any], bytes] | None:
+        """The format of a path's requests; or what answers them without a model."""
 
     def refuse(self, status: int, message: str) -> RenderedAnswer:
         """An error as an answer."""

@@ -12,7 +12,8 @@ from chowder_local.core.domain import ModelProvider
 from chowder_local.relay.metering import LONGEST_BYTES, Meter
 from chowder_local.relay.offline.decision import decide
 from chowder_local.relay.wire.formats import wire_format
-from chowder_local.relay.wire.wire_format import MAX_TOKENS, ParsedRequest, Usage
+from chowder_local.relay.wire.request_format import ParsedRequest
+from chowder_local.relay.wire.wire_format import MAX_TOKENS, Usage
 from tests.scripted.model_calls import model_call
 from tests.unit.relay.wire.steps import as_bytes
 

@@ -1,9 +1,11 @@
 """Anthropic's Messages format."""
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
-from chowder_local.relay.wire.anthropic import Anthropic
+from chowder_local.core.domain import ModelProvider
+from chowder_local.relay.wire.anthropic import Messages
 from chowder_local.relay.wire.conversation import (
     AssistantText,
     Conversation,
@@ -13,12 +15,21 @@ from chowder_local.relay.wire.conversation import (
     ToolResult,
     UserMessage,
 )
-from chowder_local.relay.wire.reply import Reply
+from chowder_local.relay.wire.reply import Reply, StreamStep
+from chowder_local.relay.wire.request_format import ParsedRequest
 from chowder_local.upstream.sse import EventReader
+from tests.scripted.model_calls import conversation_of
 from tests.unit.relay.wire.steps import as_bytes
 
-parse, render = Anthropic().parse_conversation, Anthropic().render
 CALL = Reply(calls=(ToolCall("call_1", "exec", {"command": "id -u"}),))
+
+
+def parse(content: dict[str, Any]) -> Conversation:
+    return conversation_of(ModelProvider.ANTHROPIC, "v1/messages", content)
+
+
+def render(conversation: Conversation, reply: Reply) -> Iterable[bytes | StreamStep]:
+    return ParsedRequest(conversation, Messages()).render(reply).steps
 
 
 def body(*messages: dict[str, Any], **more: Any) -> dict[str, Any]:

@@ -12,17 +12,22 @@ from chowder_local.relay.wire.conversation import (
     ToolResult,
     UserMessage,
 )
-from chowder_local.relay.wire.gemini import Gemini
+from chowder_local.relay.wire.gemini import GenerateContent
 from chowder_local.relay.wire.reply import Reply
+from chowder_local.relay.wire.request_format import ParsedRequest
 from chowder_local.upstream.sse import EventReader
 from tests.unit.relay.wire.steps import as_bytes
 
-parse, render = Gemini().parse_conversation, Gemini().render
 CALL = Reply(calls=(ToolCall("call_1", "exec", {"command": "id -u"}),))
 
 
 def asked(*contents: dict[str, Any], is_streamed: bool = False, **more: Any) -> Conversation:
-    return parse({"contents": list(contents), **more}, "gemini-x", is_streamed=is_streamed)
+    return GenerateContent("gemini-x", is_streamed).parse({"contents": list(contents), **more})
+
+
+def render(conversation: Conversation, reply: Reply, *, is_sse: bool) -> bytes:
+    given = GenerateContent("gemini-x", conversation.is_streamed, is_sse)
+    return as_bytes(ParsedRequest(conversation, given).render(reply).steps)
 
 
 def test_a_whole_conversation_is_read() -> None:
@@ -83,7 +88,7 @@ def test_one_content_and_the_other_spelling_are_read() -> None:
         "contents": {"role": "user", "parts": [{"text": "Hi"}]},
         "system_instruction": {"parts": [{"text": "S"}]},
     }
-    conversation = parse(body, "gemini-x", is_streamed=True)
+    conversation = GenerateContent("gemini-x", is_streamed=True).parse(body)
 
     assert conversation.turns == (UserMessage(("Hi",)),)
     assert conversation.system == "S"
@@ -104,7 +109,7 @@ def test_choices_are_read() -> None:
 def test_a_text_is_written_whole() -> None:
     conversation = asked()
 
-    answer = json.loads(as_bytes(render(conversation, Reply("Hello"), is_sse=False)))
+    answer = json.loads(render(conversation, Reply("Hello"), is_sse=False))
 
     (candidate,) = answer["candidates"]
     assert candidate["content"] == {"role": "model", "parts": [{"text": "Hello"}]}
@@ -118,9 +123,7 @@ def test_a_text_is_written_whole() -> None:
 
 
 def test_a_text_is_written_in_several_events() -> None:
-    stream = as_bytes(
-        render(asked(is_streamed=True), Reply("one two three four five"), is_sse=True)
-    )
+    stream = render(asked(is_streamed=True), Reply("one two three four five"), is_sse=True)
 
     chunks = [json.loads(event.data or "") for event in EventReader().feed(stream)]
     texts = [chunk["candidates"][0]["content"]["parts"][0]["text"] for chunk in chunks]
@@ -132,13 +135,13 @@ def test_a_text_is_written_in_several_events() -> None:
 
 
 def test_a_stream_without_sse_is_one_array() -> None:
-    stream = as_bytes(render(asked(is_streamed=True), Reply("one two three four"), is_sse=False))
+    stream = render(asked(is_streamed=True), Reply("one two three four"), is_sse=False)
 
     assert len(json.loads(stream)) == 2
 
 
 def test_a_call_ends_with_stop() -> None:
-    (event,) = EventReader().feed(as_bytes(render(asked(is_streamed=True), CALL, is_sse=True)))
+    (event,) = EventReader().feed(render(asked(is_streamed=True), CALL, is_sse=True))
 
     (candidate,) = json.loads(event.data or "")["candidates"]
     assert candidate["content"]["parts"] == [

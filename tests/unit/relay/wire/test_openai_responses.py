@@ -1,8 +1,10 @@
 """OpenAI's Responses format."""
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
+from chowder_local.core.domain import ModelProvider
 from chowder_local.relay.wire.conversation import (
     AssistantText,
     Conversation,
@@ -12,12 +14,22 @@ from chowder_local.relay.wire.conversation import (
     ToolResult,
     UserMessage,
 )
-from chowder_local.relay.wire.openai_responses import parse_conversation, render
-from chowder_local.relay.wire.reply import Reply
+from chowder_local.relay.wire.openai_responses import Responses
+from chowder_local.relay.wire.reply import Reply, StreamStep
+from chowder_local.relay.wire.request_format import ParsedRequest
 from chowder_local.upstream.sse import EventReader
+from tests.scripted.model_calls import conversation_of
 from tests.unit.relay.wire.steps import as_bytes
 
 CALL = Reply(calls=(ToolCall("call_1", "exec", {"command": "id -u"}),))
+
+
+def parse(content: dict[str, Any]) -> Conversation:
+    return conversation_of(ModelProvider.OPENAI, "responses", content)
+
+
+def render(conversation: Conversation, reply: Reply) -> Iterable[bytes | StreamStep]:
+    return ParsedRequest(conversation, Responses(7)).render(reply).steps
 
 
 def body(given: Any = "Hi", **more: Any) -> dict[str, Any]:
@@ -25,7 +37,7 @@ def body(given: Any = "Hi", **more: Any) -> dict[str, Any]:
 
 
 def events(conversation: Conversation, reply: Reply) -> list[dict[str, Any]]:
-    read_events = EventReader().feed(as_bytes(render(conversation, reply, 7)))
+    read_events = EventReader().feed(as_bytes(render(conversation, reply)))
     data = [json.loads(event.data or "") for event in read_events]
     assert [event.name for event in read_events] == [each["type"] for each in data]
     assert [each["sequence_number"] for each in data] == list(range(len(data)))
@@ -33,14 +45,14 @@ def events(conversation: Conversation, reply: Reply) -> list[dict[str, Any]]:
 
 
 def test_a_text_is_a_conversation() -> None:
-    conversation = parse_conversation(body(instructions="S"))
+    conversation = parse(body(instructions="S"))
 
     assert conversation.turns == (UserMessage(("Hi",)),)
     assert conversation.system == "S"
 
 
 def test_a_whole_conversation_is_read() -> None:
-    conversation = parse_conversation(
+    conversation = parse(
         body(
             [
                 {"role": "system", "content": [{"type": "input_text", "text": "S1"}]},
@@ -78,17 +90,17 @@ def test_a_whole_conversation_is_read() -> None:
 
 
 def test_choices_are_read() -> None:
-    assert parse_conversation(body()).choice == ToolChoice("auto")
-    assert parse_conversation(body(tool_choice="none")).choice == ToolChoice("none")
-    assert parse_conversation(body(tool_choice="required")).choice == ToolChoice("required")
+    assert parse(body()).choice == ToolChoice("auto")
+    assert parse(body(tool_choice="none")).choice == ToolChoice("none")
+    assert parse(body(tool_choice="required")).choice == ToolChoice("required")
     named = {"type": "function", "name": "exec"}
-    assert parse_conversation(body(tool_choice=named)).choice == ToolChoice("required", "exec")
+    assert parse(body(tool_choice=named)).choice == ToolChoice("required", "exec")
 
 
 def test_a_text_is_written_whole() -> None:
-    conversation = parse_conversation(body())
+    conversation = parse(body())
 
-    response = json.loads(as_bytes(render(conversation, Reply("Hello"), 7)))
+    response = json.loads(as_bytes(render(conversation, Reply("Hello"))))
 
     assert response["status"] == "completed"
     assert response["created_at"] == 7
@@ -97,7 +109,7 @@ def test_a_text_is_written_whole() -> None:
 
 
 def test_a_call_is_written_whole() -> None:
-    response = json.loads(as_bytes(render(parse_conversation(body()), CALL, 7)))
+    response = json.loads(as_bytes(render(parse(body()), CALL)))
 
     (item,) = response["output"]
     assert (item["type"], item["call_id"], item["name"]) == ("function_call", "call_1", "exec")
@@ -105,7 +117,7 @@ def test_a_call_is_written_whole() -> None:
 
 
 def test_a_text_is_written_in_several_deltas() -> None:
-    given = events(parse_conversation(body(stream=True)), Reply("one two three four five"))
+    given = events(parse(body(stream=True)), Reply("one two three four five"))
 
     deltas = [e["delta"] for e in given if e["type"] == "response.output_text.delta"]
     assert len(deltas) == 2
@@ -125,7 +137,7 @@ def test_a_text_is_written_in_several_deltas() -> None:
 
 
 def test_a_call_is_written_in_deltas() -> None:
-    given = events(parse_conversation(body(stream=True)), CALL)
+    given = events(parse(body(stream=True)), CALL)
 
     deltas = [e["delta"] for e in given if e["type"] == "response.function_call_arguments.delta"]
     assert json.loads("".join(deltas)) == {"command": "id -u"}

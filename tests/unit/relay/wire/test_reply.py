@@ -1,12 +1,11 @@
 """The neutral form's own sums."""
 
-from chowder_local.relay.wire.conversation import ToolCall, count_body_tokens, count_tokens, digest
+from chowder_local.relay.wire.conversation import ToolCall, count_tokens, digest
 from chowder_local.relay.wire.reply import Reply, split_text
 
 
 def test_tokens_are_a_quarter_of_the_characters_rounded_up() -> None:
     assert [count_tokens(text) for text in ("", "a", "abcd", "abcde")] == [0, 1, 1, 2]
-    assert count_body_tokens({"a": "bc"}) == 3
 
 
 def test_the_same_request_has_the_same_digest() -> None:

@@ -28,7 +28,7 @@ from tests.unit.relay.wire.steps import as_bytes
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from chowder_local.relay.wire.wire_format import ParsedRequest
+    from chowder_local.relay.wire.request_format import ParsedRequest
 
 ANTHROPIC, OPENAI, GEMINI = ModelProvider
 MESSAGES: dict[str, Any] = {"messages": [{"role": "user", "content": "Hi"}]}
