@@ -86,12 +86,10 @@ class LoggedCall:
         return len(data)
 
     def retry(self, status: int | None, waited_s: float = 0.0) -> None:
-        """Notes that the provider is asked once more."""
         self.tries.append(FailedAttempt(self.source, status, waited_s))
         self._notify()
 
     def finish(self, outcome: str, error: str | None = None) -> None:
-        """Notes how it went."""
         self.outcome, self.error = outcome, error
         self.took_s = time.monotonic() - self._began_s
         self._notify()
@@ -103,13 +101,11 @@ class LoggedCall:
 
     @cached_property
     def session_key(self) -> str | None:
-        """OpenClaw's key of the session."""
         session = self.call.session
         return None if session is None else session.key
 
     @cached_property
     def model(self) -> str | None:
-        """The model that was asked, if it is named."""
         return self.call.model
 
     @cached_property
@@ -123,7 +119,6 @@ class LoggedCall:
 
     @property
     def answer(self) -> bytes:
-        """What was kept of the answer."""
         return b"".join(chunk.data for chunk in self.chunks)
 
     @property
@@ -143,7 +138,6 @@ class LoggedCall:
 
     @property
     def size_bytes(self) -> int:
-        """What keeping it takes, about."""
         return len(self.request) + self._kept_bytes
 
     @property
@@ -188,7 +182,6 @@ class CallLog:
         return logged
 
     def append(self, logged: LoggedCall, data: bytes) -> None:
-        """Keeps a part of its answer."""
         if logged.id in self._kept:
             self._grow(logged.append(data))
 

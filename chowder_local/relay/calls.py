@@ -57,7 +57,6 @@ class ModelCall:
 
     @cached_property
     def wire(self) -> WireFormat:
-        """The format that it is in."""
         return wire_format(self.provider)
 
     @cached_property
@@ -67,7 +66,6 @@ class ModelCall:
 
     @cached_property
     def model(self) -> str | None:
-        """The model that it names, if it names one."""
         model = self.wire.read_model(self.path, self.body)
         return model if model and len(model) <= LONGEST_NAME else None
 
@@ -108,7 +106,6 @@ class ModelAnswer:
 
     @property
     def content_type(self) -> str:
-        """Empty if it has none."""
         return dict(self.headers).get("content-type", "")
 
     @property

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from cachetools import FIFOCache
 
 from chowder_local.core.errors.upstream import ContextLengthExceeded
 from chowder_local.relay.prompt_format.system_prompt import SAVING_SESSION, SUMMARIZER
@@ -42,8 +43,6 @@ _MARGIN = 1.3
 
 @dataclass
 class Compaction:
-    """What has become of the compaction of one turn."""
-
     began_s: float
     calls: int = 0
     hopeless: ProviderFailed | None = None
@@ -64,7 +63,7 @@ class Compactions:
         self._timeout_s = timeout_s
         self._failures = failures
         self._clock_s = clock_s
-        self._turns: OrderedDict[str, Compaction] = OrderedDict()
+        self._turns: FIFOCache[str, Compaction] = FIFOCache(_KEPT_TURNS)
 
     def find(
         self, call: ModelCall, turn_id: str | None, sandbox_id: SandboxId
@@ -138,8 +137,6 @@ class Compactions:
     def _of_turn(self, turn_id: str) -> Compaction:
         if turn_id not in self._turns:
             self._turns[turn_id] = Compaction(self._clock_s())
-            if len(self._turns) > _KEPT_TURNS:
-                self._turns.popitem(last=False)
         return self._turns[turn_id]
 
     def _left_s(self, compaction: Compaction) -> float:

@@ -84,7 +84,6 @@ class Meter:
         self._held = b""
 
     def feed(self, chunk: bytes) -> None:
-        """The next bytes of the answer."""
         if self._held:
             self._look(self._held + chunk)
         elif self._mark in chunk:

@@ -34,7 +34,6 @@ class Price:
     long_cache_write: float | None = None
 
     def of(self, usage: Usage) -> float:
-        """What a usage costs in USD."""
         written, long_written = usage.cache_write_tokens, usage.long_cache_write_tokens
         write = self.input if self.cache_write is None else self.cache_write
         long_write = write if self.long_cache_write is None else self.long_cache_write

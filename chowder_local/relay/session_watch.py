@@ -33,7 +33,6 @@ class WatchedMessage:
         return self.expected is None or (self.session_id is not None and not self.is_lost)
 
     def see(self, session_id: str) -> None:
-        """Takes note of a model call."""
         self.session_id = session_id
         self.is_lost = self.expected not in (None, session_id)
 

@@ -6,7 +6,7 @@ A client may hang up at the event that says why the answer ends, and read no mor
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from chowder_local.core.errors.upstream import StreamBroken
 from chowder_local.relay.wire.errors import error_message
@@ -21,15 +21,12 @@ _DONE = "[DONE]"
 _SHOWN_CHARACTERS = 100
 
 
-class StreamObserver(Protocol):
-    """Follows one stream."""
+class StreamObserver:
+    """Follows one stream; `problem` says what is wrong with the answer, if anything is."""
 
-    problem: str | None
-    """What is wrong with the answer, for a person; None as long as nothing is."""
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether all of a good answer has come, whatever becomes of its connection."""
+    problem: str | None = None
+    is_whole = False
+    """Whether all of a good answer has come, whatever becomes of its connection."""
 
     def feed(self, chunk: bytes) -> None:
         """The next bytes of the answer. May raise StreamBroken at an event that is too long."""
@@ -38,15 +35,12 @@ class StreamObserver(Protocol):
         """The stream has ended."""
 
 
-class EndObserver:
+class EndObserver(StreamObserver):
     """Looks for the end of an answer only, in any provider's format; finds no problem."""
-
-    problem: str | None = None
 
     def __init__(self, wire: WireFormat) -> None:
         self._reader: EventReader | None = EventReader()
         self._wire = wire
-        self.is_whole = False
 
     def feed(self, chunk: bytes) -> None:
         if self._reader is None or self.is_whole:
@@ -59,9 +53,6 @@ class EndObserver:
         else:
             self.is_whole = any(self._is_end(event) for event in events)
 
-    def end(self) -> None:
-        pass
-
     def _is_end(self, event: Event) -> bool:
         if not any(mark in event.raw for mark in self._wire.end_marks):
             return False
@@ -71,7 +62,7 @@ class EndObserver:
             return False
 
 
-class CompletionObserver:
+class CompletionObserver(StreamObserver):
     """Judges chat completion chunks of a provider that the operator named.
 
     OpenClaw has no message for most answers that it cannot use: its turn ends as an "internal
@@ -84,18 +75,14 @@ class CompletionObserver:
         self._has_text = False
         self._has_calls = False
         self._is_done = False
-        self.problem: str | None = None
-
-    @property
-    def is_whole(self) -> bool:
-        # Why it ends is said before its mark of the end, and some clients read no further.
-        is_over = self._is_done or self._finish_reason is not None
-        return is_over and self.problem is None and self._find_lack() is None
 
     def feed(self, chunk: bytes) -> None:
         for event in self._reader.feed(chunk):
             if self.problem is None and not self._is_done:
                 self.problem = self._find_problem(event)
+        # Why it ends is said before its mark of the end, and some clients read no further.
+        is_over = self._is_done or self._finish_reason is not None
+        self.is_whole = is_over and self.problem is None and self._find_lack() is None
 
     def end(self) -> None:
         if self.problem is None and not self._is_done:

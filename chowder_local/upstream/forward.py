@@ -89,7 +89,6 @@ class Answer:
 
     @property
     def is_success(self) -> bool:
-        """Whether the status is one of the good ones."""
         return self.status in range(200, 300)
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:

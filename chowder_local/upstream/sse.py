@@ -51,7 +51,6 @@ class EventReader:
 
 
 def parse(raw: bytes) -> Event:
-    """Reads one event's lines."""
     name: str | None = None
     data: list[str] = []
     for line in raw.removeprefix(_BYTE_ORDER_MARK).decode("utf-8", "replace").split("\n"):
@@ -65,7 +64,6 @@ def parse(raw: bytes) -> Event:
 
 
 def encode(data: str, name: str | None = None, event_id: str | None = None) -> bytes:
-    """One event's bytes."""
     lines = [] if event_id is None else [f"id: {event_id}"]
     lines += [] if name is None else [f"event: {name}"]
     lines += [f"data: {line}" for line in data.split("\n")]

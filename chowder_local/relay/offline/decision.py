@@ -104,7 +104,6 @@ def _choice(conversation: Conversation) -> ToolChoice:
 
 
 def _answer_tool(conversation: Conversation) -> Tool | None:
-    """What the answer has to be given with, if it is to be a structured one."""
     return _offered(conversation, ANSWER_TOOL) if find_tool_demand(conversation.system)[0] else None
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 import secrets
 import time
-from collections import OrderedDict
 from typing import TYPE_CHECKING, NamedTuple
+
+from cachetools import FIFOCache
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 
 _PREFIX = "relay-failure-"
 _MARKER = re.compile(f"({_PREFIX}[0-9a-f]{{32}})(?:-([a-p]*))?")
-_LETTERS = "abcdefghijklmnop"
+_FROM_HEX = str.maketrans("0123456789abcdef", "abcdefghijklmnop")
+_TO_HEX = str.maketrans("abcdefghijklmnop", "0123456789abcdef")
 _WORDS_MAX_BYTES = 600
 
 
@@ -30,9 +32,8 @@ class FailureMarkers:
     """The latest failures by their markers, which nobody can guess."""
 
     def __init__(self, capacity: int = 1024, clock_s: Callable[[], float] = time.monotonic) -> None:
-        self._capacity = capacity
         self._clock_s = clock_s
-        self._entries: OrderedDict[str, _Entry] = OrderedDict()
+        self._entries: FIFOCache[str, _Entry] = FIFOCache(capacity)
 
     def remember(self, failure: ChowderError, sandbox_id: SandboxId | None) -> str:
         """A marker under which the failure is found for as long as newer ones leave room.
@@ -43,8 +44,6 @@ class FailureMarkers:
         """
         marker = _PREFIX + secrets.token_hex(16)
         self._entries[marker] = _Entry(failure, sandbox_id, self._clock_s())
-        if len(self._entries) > self._capacity:
-            self._entries.popitem(last=False)
         return f"{marker}-{_hidden(str(failure))}"
 
     def forget(self, marker: str) -> None:
@@ -64,7 +63,7 @@ class FailureMarkers:
         For errors on which OpenClaw puts words of its own: a stream that broke off is its "408
         upstream provider timeout", a prompt that it cannot shorten its "500 internal error".
         """
-        for entry in reversed(self._entries.values()):
+        for entry in reversed(list(self._entries.values())):
             if entry.at_s < since_s:
                 return None
             if entry.sandbox_id == sandbox_id:
@@ -77,10 +76,9 @@ def marked_words(text: str) -> str | None:
     hidden = [letters for _, letters in _MARKER.findall(text) if letters]
     if not hidden:
         return None
-    halves = [_LETTERS.index(letter) for letter in hidden[-1]]
     # Who keeps the text may have cut it off anywhere.
-    pairs = zip(halves[::2], halves[1::2], strict=False)
-    return bytes(high << 4 | low for high, low in pairs).decode("utf-8", "ignore")
+    letters = hidden[-1][: len(hidden[-1]) // 2 * 2]
+    return bytes.fromhex(letters.translate(_TO_HEX)).decode("utf-8", "ignore")
 
 
 def _hidden(words: str) -> str:
@@ -89,4 +87,4 @@ def _hidden(words: str) -> str:
     It looks for words and numbers in errors, and blocks a provider for some of them.
     """
     content = words.encode("utf-8", "replace")[:_WORDS_MAX_BYTES]
-    return "".join(_LETTERS[byte >> 4] + _LETTERS[byte & 15] for byte in content)
+    return content.hex().translate(_FROM_HEX)

@@ -54,7 +54,6 @@ class Asked(_Strict):
 
     @classmethod
     def of(cls, provider: str, conversation: Conversation) -> Asked:
-        """What a request asks."""
         return cls(
             provider=provider,
             model=conversation.model,
@@ -89,7 +88,6 @@ class AnsweredCall(_Strict):
     def of(
         cls, status: int, content_type: str, body: bytes, retry_after: str | None = None
     ) -> AnsweredCall:
-        """From the bytes of a whole answer."""
         text = body.decode("utf-8", "replace")
         if not content_type.startswith("text/event-stream"):
             return cls(status=status, content_type=content_type, retry_after=retry_after, text=text)

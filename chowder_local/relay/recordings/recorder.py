@@ -43,7 +43,6 @@ class Recorder:
         await self._keep(call, answered, key)
 
     async def keep_failure(self, call: ModelCall, failure: ProviderFailed, key: str) -> None:
-        """Keeps a provider's refusal."""
         status = failure.status or 502
         body = call.wire.error_body(status, failure.words)
         answered = AnsweredCall.of(status, "application/json", body, failure.retry_after)

@@ -47,12 +47,10 @@ class RecordingRegistry:
         self._of[instance_id] = Playback(entries)
 
     def entries(self, instance_id: InstanceId) -> Mapping[str, Entry] | None:
-        """What an instance's own playback answers from."""
         found = self._of.get(instance_id)
         return None if found is None else found.entries
 
     def remove(self, instance_id: InstanceId) -> None:
-        """Ends an instance's playback, if there is one."""
         self._of.pop(instance_id, None)
 
     def playback(self, instance_id: InstanceId | None) -> Playback | None:

@@ -13,18 +13,10 @@ from chowder_local.relay.scripts import rules
 from chowder_local.relay.scripts.patterns import search
 from chowder_local.relay.scripts.templates import TemplateInvalid, render
 from chowder_local.relay.wire.conversation import ToolCall
-from chowder_local.relay.wire.reply import (
-    Cut,
-    Raw,
-    Reply,
-    ReplyUsage,
-    StreamStep,
-    Wait,
-    split_text,
-)
+from chowder_local.relay.wire.reply import Reply, StreamStep, split_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from regex import Pattern
 
@@ -86,7 +78,6 @@ class Ask:
 
     @cached_property
     def folded_result(self) -> str:
-        """The same of what came back."""
         return (self.result or "").casefold()
 
     def __str__(self) -> str:
@@ -110,8 +101,6 @@ class Refusal:
 
 @dataclass(frozen=True)
 class ScriptedAnswer:
-    """What a script has the model answer."""
-
     rule: str
     """Which rule that was, in words; or that there was none."""
     answer: Reply | Refusal
@@ -192,7 +181,8 @@ def make_answer(
         text=text,
         calls=tuple(_calls(action, digest)),
         steps=steps,
-        usage=ReplyUsage(action.usage.input_tokens, action.usage.output_tokens),
+        stated_input_tokens=action.usage.input_tokens,
+        stated_output_tokens=action.usage.output_tokens,
     )
     return reply, action.delay_s
 
@@ -202,7 +192,7 @@ def _text(
 ) -> tuple[str, tuple[str | StreamStep, ...]]:
     if action.chunks is not None:
         text = "".join(chunk for chunk in action.chunks if isinstance(chunk, str))
-        return text, tuple(_paced((_step(chunk) for chunk in action.chunks), action.pace_s))
+        return text, tuple(_paced(action.chunks, action.pace_s))
     text = action.text or ""
     if action.template is not None:
         values = _values(rule.match.pattern, ask, limit)
@@ -210,21 +200,13 @@ def _text(
     return text, tuple(_paced(split_text(text), action.pace_s)) if action.pace_s else ()
 
 
-def _paced(steps: Iterator[str | StreamStep], pace_s: float) -> Iterator[str | StreamStep]:
+def _paced(steps: Iterable[str | StreamStep], pace_s: float) -> Iterator[str | StreamStep]:
     is_first = True
     for step in steps:
         if pace_s and isinstance(step, str) and not is_first:
-            yield Wait(pace_s)
+            yield rules.Pause(wait_s=pace_s)
         is_first = is_first and not isinstance(step, str)
         yield step
-
-
-def _step(chunk: str | rules.Pause | rules.Verbatim | rules.Break) -> str | StreamStep:
-    if isinstance(chunk, str):
-        return chunk
-    if isinstance(chunk, rules.Pause):
-        return Wait(chunk.wait_s)
-    return Raw(chunk.raw.encode()) if isinstance(chunk, rules.Verbatim) else Cut()
 
 
 def _calls(action: Action, digest: str) -> Iterator[ToolCall]:

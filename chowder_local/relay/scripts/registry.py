@@ -70,11 +70,9 @@ class ScriptRegistry:
         return self._of[owner]
 
     def of(self, owner: Owner) -> Running | None:
-        """The owner's own script."""
         return self._of.get(owner)
 
     def remove(self, owner: Owner) -> None:
-        """Ends the owner's script, if there is one."""
         self._of.pop(owner, None)
 
     def in_force(self, organization_id: OrganizationId, instance_id: InstanceId) -> list[Running]:

@@ -19,6 +19,7 @@ from chowder_local.relay.wire.conversation import (
 from chowder_local.relay.wire.reply import StreamStep, split_text
 from chowder_local.relay.wire.request_format import RequestFormat
 from chowder_local.relay.wire.wire_format import (
+    CallPiece,
     Usage,
     WireFormat,
     read_count,
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
     from chowder_local.relay.wire.conversation import Turn
     from chowder_local.relay.wire.reply import Reply
-    from chowder_local.relay.wire.wire_format import OutputBuilder
 
 _CHOICES = {"any": "required", "tool": "required", "none": "none"}
 _ERROR_TYPES = {
@@ -43,8 +43,6 @@ _ERROR_TYPES = {
 
 
 class Anthropic(WireFormat):
-    """Anthropic's format."""
-
     provider = ModelProvider.ANTHROPIC
     key_header = "x-api-key"
     end_marks = (b"message_stop", b"stop_reason")
@@ -71,18 +69,18 @@ class Anthropic(WireFormat):
         kind = _ERROR_TYPES.get(status, "invalid_request_error")
         return {"type": "error", "error": {"type": kind, "message": message}}
 
-    def _read_message(self, message: Mapping[str, Any], output: OutputBuilder) -> None:
+    def _read_message(self, message: Mapping[str, Any]) -> Iterator[str | CallPiece]:
         kind = message.get("type")
         if kind == "message":
             for index, block in enumerate(message["content"]):
-                _read_block(index, block, output)
+                yield from _read_block(index, block)
         elif kind == "content_block_start":
-            _read_block(message["index"], message["content_block"], output)
+            yield from _read_block(message["index"], message["content_block"])
         elif kind == "content_block_delta":
             delta = message["delta"]
-            output.text.append(delta.get("text", ""))
+            yield delta.get("text", "")
             if "partial_json" in delta:
-                output.add_call(message["index"], "", "", delta["partial_json"])
+                yield CallPiece(message["index"], "", "", delta["partial_json"])
 
     def read_usage(self, counts: Mapping[str, Any]) -> Usage:
         read = read_count(counts, "cache_read_input_tokens")
@@ -202,9 +200,9 @@ def _deltas(reply: Reply, block: str | ToolCall) -> Iterator[dict[str, Any] | St
         yield step if isinstance(step, StreamStep) else {"type": "text_delta", "text": step}
 
 
-def _read_block(index: int, block: Mapping[str, Any], output: OutputBuilder) -> None:
+def _read_block(index: int, block: Mapping[str, Any]) -> Iterator[str | CallPiece]:
     if block["type"] == "text":
-        output.text.append(block["text"])
+        yield block["text"]
     elif block["type"] == "tool_use":
         arguments = json.dumps(block["input"]) if block.get("input") else ""
-        output.add_call(index, block["id"], block["name"], arguments)
+        yield CallPiece(index, block["id"], block["name"], arguments)

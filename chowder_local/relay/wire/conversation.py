@@ -37,7 +37,6 @@ class ToolCall:
 
     @property
     def arguments_json(self) -> str:
-        """The arguments as text."""
         return json.dumps(dict(self.arguments), ensure_ascii=False)
 
 
@@ -97,5 +96,4 @@ def count_tokens(text: str) -> int:
 
 
 def digest(body: Mapping[str, Any]) -> str:
-    """A hash of a request."""
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()

@@ -18,7 +18,6 @@ _DIMENSIONS = 64
 
 
 def render(body: Mapping[str, Any]) -> bytes:
-    """The answer to a request to `/embeddings`."""
     given = body["input"]
     # A list of numbers is one text, in tokens.
     is_one = isinstance(given, str) or (bool(given) and isinstance(given[0], int))

@@ -22,6 +22,7 @@ from chowder_local.relay.wire.conversation import (
 from chowder_local.relay.wire.reply import StreamStep
 from chowder_local.relay.wire.request_format import RequestFormat
 from chowder_local.relay.wire.wire_format import (
+    CallPiece,
     Usage,
     WireFormat,
     read_count,
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
     from chowder_local.relay.wire.conversation import Turn
     from chowder_local.relay.wire.reply import Reply
-    from chowder_local.relay.wire.wire_format import OutputBuilder
 
 _CHOICES = {"ANY": "required", "NONE": "none"}
 _STATUSES = {
@@ -48,8 +48,6 @@ _STREAMED_VERB = "streamGenerateContent"
 
 
 class Gemini(WireFormat):
-    """Gemini's format."""
-
     provider = ModelProvider.GEMINI
     key_header = "x-goog-api-key"
     usage_member = b'"usageMetadata"'
@@ -88,13 +86,13 @@ class Gemini(WireFormat):
         kind = _STATUSES.get(status, "INVALID_ARGUMENT")
         return {"error": {"code": status, "message": message, "status": kind}}
 
-    def _read_message(self, message: Mapping[str, Any], output: OutputBuilder) -> None:
+    def _read_message(self, message: Mapping[str, Any]) -> Iterator[str | CallPiece]:
         for part in message["candidates"][0]["content"].get("parts", ()):
-            output.text.append(part.get("text", ""))
+            yield part.get("text", "")
             if call := part.get("functionCall"):
                 arguments = json.dumps(call.get("args") or {})
-                key = len(output.calls)
-                output.add_call(key, call.get("id") or "", call["name"], arguments)
+                # Each is whole, so nothing comes to the same key.
+                yield CallPiece(object(), call.get("id") or "", call["name"], arguments)
 
     def read_usage(self, counts: Mapping[str, Any]) -> Usage:
         prompt_tokens = read_count(counts, "promptTokenCount", is_needed=True)

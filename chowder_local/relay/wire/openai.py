@@ -15,15 +15,13 @@ from chowder_local.relay.wire.wire_format import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from chowder_local.relay.wire.request_format import RequestFormat
-    from chowder_local.relay.wire.wire_format import OutputBuilder
+    from chowder_local.relay.wire.wire_format import CallPiece
 
 
 class OpenAI(WireFormat):
-    """OpenAI's formats."""
-
     provider = ModelProvider.OPENAI
     end_marks = (b"response.completed", b"response.incomplete", b"finish_reason")
 
@@ -63,11 +61,10 @@ class OpenAI(WireFormat):
         error = {"message": message, "type": "invalid_request_error", "param": None, "code": code}
         return {"error": error}
 
-    def _read_message(self, message: Mapping[str, Any], output: OutputBuilder) -> None:
+    def _read_message(self, message: Mapping[str, Any]) -> Iterator[str | CallPiece]:
         if "choices" in message:
-            openai_chat.read_message(message, output)
-        else:
-            openai_responses.read_message(message, output)
+            return openai_chat.read_message(message)
+        return openai_responses.read_message(message)
 
     def read_usage(self, counts: Mapping[str, Any]) -> Usage:
         # The Responses API, then Chat Completions and embeddings.

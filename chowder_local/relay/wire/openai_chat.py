@@ -10,15 +10,14 @@ from chowder_local.relay.wire.conversation import (
     Conversation,
     Tool,
     ToolCall,
-    ToolChoice,
     ToolResult,
     UserMessage,
     first_limit,
 )
-from chowder_local.relay.wire.openai_responses import system_prompt
+from chowder_local.relay.wire.openai_responses import read_choice, system_prompt
 from chowder_local.relay.wire.reply import StreamStep, split_text
 from chowder_local.relay.wire.request_format import RequestFormat
-from chowder_local.relay.wire.wire_format import read_text, read_texts
+from chowder_local.relay.wire.wire_format import CallPiece, read_text, read_texts
 from chowder_local.upstream.sse import encode
 
 if TYPE_CHECKING:
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 
     from chowder_local.relay.wire.conversation import Turn
     from chowder_local.relay.wire.reply import Reply
-    from chowder_local.relay.wire.wire_format import OutputBuilder
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,7 @@ class ChatCompletions(RequestFormat):
                 for tool in content.get("tools") or []
                 if tool.get("type") == "function"
             ),
-            choice=_choice(content.get("tool_choice") or "auto"),
+            choice=read_choice(content.get("tool_choice") or "auto"),
             is_streamed=bool(content.get("stream")),
             has_usage_in_stream=bool((content.get("stream_options") or {}).get("include_usage")),
             max_output_tokens=limit,
@@ -83,12 +81,6 @@ class ChatCompletions(RequestFormat):
             "created": self.created,
             "model": conversation.model,
         }
-
-
-def _choice(choice: Any) -> ToolChoice:
-    if isinstance(choice, dict):
-        return ToolChoice("required", (choice.get("function") or {}).get("name"))
-    return ToolChoice(choice if choice in {"none", "required"} else "auto")
 
 
 def _turns(message: Mapping[str, Any]) -> Iterator[Turn]:
@@ -149,13 +141,13 @@ def _deltas(reply: Reply) -> Iterator[dict[str, Any] | StreamStep]:
             yield {"tool_calls": [{"index": index, "function": {"arguments": piece}}]}
 
 
-def read_message(message: Mapping[str, Any], output: OutputBuilder) -> None:
-    """Adds what a whole answer or a chunk says; may raise MALFORMED."""
+def read_message(message: Mapping[str, Any]) -> Iterator[str | CallPiece]:
+    """What a whole answer or a chunk says; may raise MALFORMED."""
     for choice in message["choices"]:
         said = choice.get("delta") or choice.get("message") or {}
-        output.text.append(said.get("content") or "")
+        yield said.get("content") or ""
         for index, call in enumerate(said.get("tool_calls") or ()):
             key, call_id = call.get("index", index), call.get("id") or ""
             function = call.get("function") or {}
             name, arguments = function.get("name") or "", function.get("arguments") or ""
-            output.add_call(key, call_id, name, arguments)
+            yield CallPiece(key, call_id, name, arguments)

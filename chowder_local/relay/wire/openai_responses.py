@@ -17,14 +17,13 @@ from chowder_local.relay.wire.conversation import (
 )
 from chowder_local.relay.wire.reply import StreamStep, split_text
 from chowder_local.relay.wire.request_format import RequestFormat
-from chowder_local.relay.wire.wire_format import read_text, read_texts
+from chowder_local.relay.wire.wire_format import CallPiece, read_text, read_texts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from chowder_local.relay.wire.conversation import Turn
     from chowder_local.relay.wire.reply import Reply
-    from chowder_local.relay.wire.wire_format import OutputBuilder
 
 _SYSTEM_ROLES = frozenset({"system", "developer"})
 
@@ -57,7 +56,7 @@ class Responses(RequestFormat):
                 for tool in content.get("tools") or []
                 if tool.get("type") == "function"
             ),
-            choice=_choice(content.get("tool_choice") or "auto"),
+            choice=read_choice(content.get("tool_choice") or "auto"),
             is_streamed=bool(content.get("stream")),
             max_output_tokens=first_limit(content.get("max_output_tokens")),
         )
@@ -130,9 +129,11 @@ class Responses(RequestFormat):
         }
 
 
-def _choice(choice: Any) -> ToolChoice:
+def read_choice(choice: Any) -> ToolChoice:
+    """A request's tool choice, in this format or that of Chat Completions."""
     if isinstance(choice, dict):
-        return ToolChoice("required", choice.get("name"))
+        named = choice.get("function") or choice
+        return ToolChoice("required", named.get("name"))
     return ToolChoice(choice if choice in {"none", "required"} else "auto")
 
 
@@ -200,20 +201,20 @@ def _call_events(call: ToolCall, place: Mapping[str, Any]) -> Iterator[dict[str,
     yield {**done, **place, "name": call.name}
 
 
-def read_message(message: Mapping[str, Any], output: OutputBuilder) -> None:
-    """Adds what a whole answer or an event says; may raise MALFORMED."""
+def read_message(message: Mapping[str, Any]) -> Iterator[str | CallPiece]:
+    """What a whole answer or an event says; may raise MALFORMED."""
     kind = message.get("type", "")
     if kind == "response.output_text.delta":
-        output.text.append(message["delta"])
+        yield message["delta"]
     elif kind == "response.output_item.done":
-        _read_item(message["item"], output, is_streamed=True)
+        yield from _read_item(message["item"], is_streamed=True)
     elif message.get("object") == "response":
         for item in message["output"]:
-            _read_item(item, output, is_streamed=False)
+            yield from _read_item(item, is_streamed=False)
 
 
-def _read_item(item: Mapping[str, Any], output: OutputBuilder, *, is_streamed: bool) -> None:
+def _read_item(item: Mapping[str, Any], *, is_streamed: bool) -> Iterator[str | CallPiece]:
     if item["type"] == "function_call":
-        output.add_call(item["call_id"], item["call_id"], item["name"], item["arguments"])
+        yield CallPiece(item["call_id"], item["call_id"], item["name"], item["arguments"])
     elif item["type"] == "message" and not is_streamed:
-        output.text += [part.get("text", "") for part in item["content"]]
+        yield from (part.get("text", "") for part in item["content"])

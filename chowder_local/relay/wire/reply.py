@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
-from dataclasses import dataclass, field, replace
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from chowder_local.core.errors.upstream import StreamBroken
 from chowder_local.relay.wire.conversation import CHARACTERS_PER_TOKEN, count_tokens
 
 if TYPE_CHECKING:
@@ -20,48 +19,19 @@ USUAL_LIMIT_TOKENS = 4096
 _PIECE = re.compile(r"\s*\S+(?:\s+\S+){0,2}\s*|\s+")
 
 
-class StreamStep:
+class StreamStep(ABC):
     """Something in a stream besides its text."""
 
-
-@dataclass(frozen=True)
-class Wait(StreamStep):
-    """Nothing is sent for a while."""
-
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Raw(StreamStep):
-    """These bytes are sent, whatever they are."""
-
-    data: bytes
-
-
-@dataclass(frozen=True)
-class Cut(StreamStep):
-    """The answer breaks off."""
+    @abstractmethod
+    async def play(self) -> bytes:
+        """What is sent, if anything; may wait, or raise StreamBroken."""
 
 
 async def play(steps: Iterable[bytes | StreamStep]) -> AsyncGenerator[bytes, None]:
     """The answer's bytes at its pace; raises StreamBroken where it is cut."""
     for step in steps:
-        if isinstance(step, bytes):
-            yield step
-        elif isinstance(step, Wait):
-            await asyncio.sleep(step.seconds)
-        elif isinstance(step, Raw):
-            yield step.data
-        else:
-            raise StreamBroken("the script of its replies cut it off")
-
-
-@dataclass(frozen=True)
-class ReplyUsage:
-    """What an answer says it took; None for about what a real model would count."""
-
-    input_tokens: int | None = None
-    output_tokens: int | None = None
+        if data := step if isinstance(step, bytes) else await step.play():
+            yield data
 
 
 @dataclass(frozen=True)
@@ -72,7 +42,9 @@ class Reply:
     calls: tuple[ToolCall, ...] = ()
     steps: tuple[str | StreamStep, ...] = ()
     """The text in the pieces and at the pace of its stream; empty for a few words at a time."""
-    usage: ReplyUsage = field(default_factory=ReplyUsage)
+    stated_input_tokens: int | None = None
+    """What the answer says it took; None for about what a real model would count."""
+    stated_output_tokens: int | None = None
     is_cut: bool = False
     """Whether its text ends where no more tokens were allowed."""
 
@@ -93,15 +65,13 @@ class Reply:
 
     @property
     def output_tokens(self) -> int:
-        """How many tokens the answer says it has."""
-        if self.usage.output_tokens is not None:
-            return self.usage.output_tokens
+        if self.stated_output_tokens is not None:
+            return self.stated_output_tokens
         calls = "".join(call.name + call.arguments_json for call in self.calls)
         return count_tokens(self.text + calls)
 
     def input_tokens(self, conversation: Conversation) -> int:
-        """How many tokens the answer says the request has."""
-        stated = self.usage.input_tokens
+        stated = self.stated_input_tokens
         return conversation.input_tokens if stated is None else stated
 
     def stream(self) -> Iterator[str | StreamStep]:
@@ -119,7 +89,6 @@ def split_text(text: str) -> Iterator[str]:
 
 
 def _first_steps(steps: tuple[str | StreamStep, ...], length: int) -> Iterator[str | StreamStep]:
-    """The steps up to so many characters of the text."""
     for step in steps:
         if isinstance(step, StreamStep):
             yield step

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import re
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from urllib.parse import parse_qsl, urlencode
 
 from chowder_local.relay.wire.conversation import ToolCall, count_tokens, digest
@@ -51,28 +51,14 @@ class ModelOutput:
     error: str | None = None
 
 
-@dataclass
-class OutputBuilder:
-    """The output so far; the arguments of a call come in pieces, by its index or its id."""
+class CallPiece(NamedTuple):
+    """A tool call in an answer; with the key of an earlier one, the next piece of that."""
 
-    text: list[str] = field(default_factory=list)
-    calls: dict[Any, dict[str, str]] = field(default_factory=dict)
-    error: str | None = None
-
-    def add_call(self, key: Any, call_id: str, name: str, arguments: str = "") -> None:
-        """A call, or the next piece of one whose key is known."""
-        known = self.calls.setdefault(key, {"id": "", "name": "", "arguments": ""})
-        known["id"] = known["id"] or call_id
-        known["name"] = known["name"] or name
-        known["arguments"] += arguments
-
-    def build(self) -> ModelOutput:
-        """The whole of it."""
-        calls = tuple(
-            ToolCall(each["id"], each["name"], _parse_arguments(each["arguments"]))
-            for each in self.calls.values()
-        )
-        return ModelOutput("".join(self.text), calls, self.error)
+    key: Any
+    call_id: str
+    name: str
+    arguments: str = ""
+    """JSON."""
 
 
 class WireFormat(ABC):
@@ -139,7 +125,6 @@ class WireFormat(ABC):
         """The format of a path's requests; or what answers them without a model."""
 
     def refuse(self, status: int, message: str) -> RenderedAnswer:
-        """An error as an answer."""
         return RenderedAnswer(status, JSON_TYPE, iter([self.error_body(status, message)]))
 
     def error_body(self, status: int, message: str) -> bytes:
@@ -151,20 +136,26 @@ class WireFormat(ABC):
 
     def read_output(self, body: bytes) -> ModelOutput:
         """What an answer says; of one that broke off, what had come by then."""
-        output = OutputBuilder()
+        text: list[str] = []
+        error = None
+        calls: dict[Any, CallPiece] = {}
         for message in _messages(body):
             try:
                 if message.get("error"):
-                    output.error = error_message(json.dumps(message).encode())
-                self._read_message(message, output)
+                    error = error_message(json.dumps(message).encode())
+                for piece in self._read_message(message):
+                    if isinstance(piece, str):
+                        text.append(piece)
+                    else:
+                        calls[piece.key] = _join(calls.get(piece.key), piece)
             except MALFORMED:
                 # A malformed event is none; what came before and after it is there all the same.
                 continue
-        return output.build()
+        return ModelOutput("".join(text), tuple(map(_tool_call, calls.values())), error)
 
     @abstractmethod
-    def _read_message(self, message: Mapping[str, Any], output: OutputBuilder) -> None:
-        """Adds what one event or a whole answer says; may raise MALFORMED."""
+    def _read_message(self, message: Mapping[str, Any]) -> Iterator[str | CallPiece]:
+        """What one event or a whole answer says; may raise MALFORMED."""
 
     @abstractmethod
     def read_usage(self, counts: Mapping[str, Any]) -> Usage:
@@ -202,7 +193,6 @@ def read_texts(content: Any) -> list[str]:
 
 
 def read_text(content: Any) -> str:
-    """The same as one text."""
     return "\n".join(read_texts(content))
 
 
@@ -235,6 +225,14 @@ def _load(text: str) -> Any:
         return None
 
 
-def _parse_arguments(text: str) -> dict[str, Any]:
-    found = _load(text)
-    return found if isinstance(found, dict) else ({"…": text} if text else {})
+def _join(known: CallPiece | None, piece: CallPiece) -> CallPiece:
+    if known is None:
+        return piece
+    call_id, name = known.call_id or piece.call_id, known.name or piece.name
+    return CallPiece(piece.key, call_id, name, known.arguments + piece.arguments)
+
+
+def _tool_call(call: CallPiece) -> ToolCall:
+    found = _load(call.arguments)
+    unread = {"…": call.arguments} if call.arguments else {}
+    return ToolCall(call.call_id, call.name, found if isinstance(found, dict) else unread)

@@ -17,9 +17,9 @@ from chowder_local.relay.scripts.matching import (
     make_answer,
 )
 from chowder_local.relay.scripts.patterns import TimeLimit
-from chowder_local.relay.scripts.rules import Rule
+from chowder_local.relay.scripts.rules import Break, Pause, Rule, Verbatim
 from chowder_local.relay.wire.conversation import Conversation, ToolCall, ToolResult, UserMessage
-from chowder_local.relay.wire.reply import Cut, Raw, Reply, ReplyUsage, Wait
+from chowder_local.relay.wire.reply import Reply
 
 ASK = Ask(
     provider=ModelProvider.OPENAI,
@@ -146,7 +146,7 @@ def test_chunks_are_streamed_as_they_are_told() -> None:
 
     given = said({"chunks": chunks, "delay_s": 3})
 
-    steps = ("Once ", Wait(2), Raw(b"data: {\n\n"), "upon", Cut())
+    steps = ("Once ", Pause(wait_s=2), Verbatim(raw="data: {\n\n"), "upon", Break(cut=True))
     assert given == ScriptedAnswer("r", Reply("Once upon", steps=steps), delay_s=3)
 
 
@@ -154,7 +154,7 @@ def test_a_pace_is_kept_between_pieces() -> None:
     given = said({"text": "one two three four five", "pace_s": 0.5})
 
     assert isinstance(given.answer, Reply)
-    assert given.answer.steps == ("one two three ", Wait(0.5), "four five")
+    assert given.answer.steps == ("one two three ", Pause(wait_s=0.5), "four five")
 
 
 def test_tools_are_called_with_ids_that_are_always_the_same() -> None:
@@ -176,7 +176,7 @@ def test_an_answer_says_what_it_took() -> None:
     given = said({"text": "Hi", "usage": {"input_tokens": 7, "output_tokens": 0}})
 
     assert isinstance(given.answer, Reply)
-    assert given.answer.usage == ReplyUsage(7, 0)
+    assert (given.answer.stated_input_tokens, given.answer.stated_output_tokens) == (7, 0)
     assert given.answer.output_tokens == 0
 
 

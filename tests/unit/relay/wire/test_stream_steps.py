@@ -10,17 +10,10 @@ import pytest
 from chowder_local.core.domain import ModelProvider
 from chowder_local.core.errors.upstream import StreamBroken
 from chowder_local.openclaw.models import described
+from chowder_local.relay.scripts.rules import Break, Pause, Verbatim
 from chowder_local.relay.wire.conversation import ToolCall
 from chowder_local.relay.wire.formats import wire_format
-from chowder_local.relay.wire.reply import (
-    USUAL_LIMIT_TOKENS,
-    Cut,
-    Raw,
-    Reply,
-    ReplyUsage,
-    Wait,
-    play,
-)
+from chowder_local.relay.wire.reply import USUAL_LIMIT_TOKENS, Reply, play
 from chowder_local.upstream.sse import EventReader
 from tests.scripted.model_calls import parse
 from tests.unit.relay.wire.steps import as_bytes
@@ -40,7 +33,7 @@ FORMATS = {
     "gemini": (GEMINI, "models/g:generateContent", CONTENTS),
 }
 CALLS = (ToolCall("call_1", "exec", {"command": "ls"}), ToolCall("call_2", "read", {}))
-BOTH = Reply("Let me see.", CALLS, usage=ReplyUsage(7, 3))
+BOTH = Reply("Let me see.", CALLS, stated_input_tokens=7, stated_output_tokens=3)
 
 
 def question(kind: str, *, is_streamed: bool, more: dict[str, Any] | None = None) -> ParsedRequest:
@@ -127,9 +120,9 @@ def test_an_answer_ends_at_the_limit_of_tokens_with_the_providers_reason(
     kind: str, is_streamed: bool
 ) -> None:
     asked_for = question(kind, is_streamed=is_streamed, more=LIMITS[kind])
-    paced = Reply("Let me see.", CALLS, steps=("Let me ", Wait(0), "see.", Cut()))
+    paced = Reply("Let me see.", CALLS, steps=("Let me ", Pause(wait_s=0), "see.", Break(cut=True)))
     steps = list(asked_for.render(paced).steps)
-    assert Cut() not in steps
+    assert Break(cut=True) not in steps
     said = as_bytes(step for step in steps if isinstance(step, bytes))
     heard = wire_format(FORMATS[kind][0]).read_output(said)
     assert (heard.text, heard.calls) == ("Let me s", ())
@@ -187,7 +180,7 @@ def test_a_stream_of_geminis_has_a_chunk_for_each_part_and_ends_once() -> None:
 
 @pytest.mark.parametrize("kind", FORMATS)
 def test_what_interrupts_a_stream_is_where_it_was_told(kind: str) -> None:
-    interrupted = ("Once ", Wait(1), "upon", Raw(b"data: {\n\n"), Cut())
+    interrupted = ("Once ", Pause(wait_s=1), "upon", Verbatim(raw="data: {\n\n"), Break(cut=True))
     steps = list(
         question(kind, is_streamed=True).render(Reply("Once upon", steps=interrupted)).steps
     )
@@ -195,25 +188,31 @@ def test_what_interrupts_a_stream_is_where_it_was_told(kind: str) -> None:
     told = [step if not isinstance(step, bytes) else b"Once " in step or b"upon" in step
             for step in steps]  # fmt: skip
     in_order = [each for each in told if each]
-    assert in_order[:5] == [True, Wait(1), True, Raw(b"data: {\n\n"), Cut()]
+    assert in_order[:5] == [
+        True,
+        Pause(wait_s=1),
+        True,
+        Verbatim(raw="data: {\n\n"),
+        Break(cut=True),
+    ]
 
 
 @pytest.mark.parametrize("kind", FORMATS)
 def test_what_interrupts_a_whole_answer_comes_before_it(kind: str) -> None:
-    interrupted = ("Once ", Wait(1), "upon", Cut())
+    interrupted = ("Once ", Pause(wait_s=1), "upon", Break(cut=True))
     steps = list(
         question(kind, is_streamed=False).render(Reply("Once upon", steps=interrupted)).steps
     )
 
-    assert steps[:2] == [Wait(1), Cut()]
+    assert (steps[0], steps[1]) == (Pause(wait_s=1), Break(cut=True))
     assert isinstance(steps[2], bytes)
     assert b"Once upon" in steps[2]
 
 
 def test_an_answer_that_is_cut_at_once_has_only_that() -> None:
-    given = question("gemini", is_streamed=True).render(Reply(steps=(Cut(),)))
+    given = question("gemini", is_streamed=True).render(Reply(steps=(Break(cut=True),)))
 
-    assert next(iter(given.steps)) == Cut()
+    assert next(iter(given.steps)) == Break(cut=True)
 
 
 @pytest.fixture
@@ -222,7 +221,7 @@ def anyio_backend() -> str:
 
 
 async def test_an_answer_is_played_until_it_breaks_off() -> None:
-    playing = play([b"a", Wait(0), Raw(b"b"), Cut(), b"c"])
+    playing = play([b"a", Pause(wait_s=0), Verbatim(raw="b"), Break(cut=True), b"c"])
 
     assert [await anext(playing), await anext(playing)] == [b"a", b"b"]
     with pytest.raises(StreamBroken, match="cut it off"):
