@@ -30,7 +30,7 @@ class ModelCredentials:
         self._spares = spares
         self._model_keys = model_keys
 
-    async def lend(self, relay_token: str, provider: str) -> Credential:
+    async def resolve(self, relay_token: str, provider: str) -> Credential:
         """The key, read anew for each call, so that a changed one counts at once.
 
         A spare, which is nobody's yet, gets the offline model. Raises RelayTokenInvalid if we

@@ -164,7 +164,7 @@ class CallLog:
         request: bytes,
         turn_id: str | None = None,
     ) -> LoggedCall:
-        """A new entry, which the caller goes on with; of a spare's, nothing is kept."""
+        """A new entry, which the caller goes on with; a warm sandbox's is not kept."""
         logged = LoggedCall(
             f"ex-{next(self._numbers)}",
             organization_id,

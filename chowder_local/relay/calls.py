@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -23,21 +23,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Credential:
-    """Who calls, nobody if it is a spare, and with whose key.
-
-    None if none is set, "" for a provider that wants none.
-    """
+    """The owner of a call, None if its sandbox is a warm one, and the provider's key."""
 
     organization_id: OrganizationId | None
     instance_id: InstanceId | None
     sandbox_id: SandboxId
-    key: str | None
+    key: str | None = field(repr=False)
+    """None if none is set, "" for a provider that wants none."""
 
 
 class CredentialResolver(Protocol):
     """Knows which organization's key a sandbox may use."""
 
-    async def lend(self, relay_token: str, provider: str) -> Credential:
+    async def resolve(self, relay_token: str, provider: str) -> Credential:
         """The credential for a call; raises RelayTokenInvalid for a token that is not ours."""
 
 
@@ -97,7 +95,7 @@ class ModelCall:
 
 @dataclass(frozen=True)
 class ModelAnswer:
-    """What a sandbox gets; whoever holds one closes it, read or not, and its chunks with it."""
+    """What a sandbox gets. Its holder closes it, read or not, and its chunks with it."""
 
     status: int
     headers: Sequence[tuple[str, str]]

@@ -52,7 +52,7 @@ class Catalogue:
 
     async def _list(self, endpoint: Endpoint) -> list[str] | None:
         credential = bearer(endpoint.key) if endpoint.has_secret else None
-        sent = headers.onward([("accept", "application/json")], credential)
+        sent = headers.for_upstream([("accept", "application/json")], credential)
         try:
             async with asyncio.timeout(TIMEOUT_S):
                 answer = await self._forwarder.open("GET", f"{endpoint.url}/models", sent, b"")

@@ -54,7 +54,7 @@ class LocalModel:
         self._recordings = recordings
         self._name_of = name_of
 
-    def is_meant(self, credential: Credential) -> bool:
+    def is_asked(self, credential: Credential) -> bool:
         """Whether a call is for this model, and not for a provider."""
         return (
             credential.key == OFFLINE_KEY
@@ -104,7 +104,7 @@ async def _replay(call: ModelCall, playback: Playback, asked: Asked) -> ModelAns
     found = playback.answer(asked)
     if found is None:
         # Compared with all that was recorded, which others are not to wait for.
-        message = await asyncio.to_thread(playback.missing, asked)
+        message = await asyncio.to_thread(playback.describe_nearest, asked)
         return local_answer(call.wire.refuse(MISSING_STATUS, message))
     more = [] if found.retry_after is None else [("retry-after", found.retry_after)]
     return local_answer(RenderedAnswer(found.status, found.content_type, found.chunks()), *more)

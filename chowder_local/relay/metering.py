@@ -33,7 +33,7 @@ class Ledger(Protocol):
 
 
 class Metering:
-    """Counts the calls of instances; those of spares are nobody's."""
+    """Counts the calls of instances; those of warm sandboxes are not counted."""
 
     def __init__(self, ledger: Ledger, clock: Callable[[], datetime]) -> None:
         self._ledger = ledger
@@ -55,7 +55,7 @@ class Metering:
                     meter.feed(chunk)
                     yield chunk
         finally:
-            # Not before the end, when nobody waits for it any more.
+            # At the end, when no client waits for it any more.
             if credential.instance_id is not None:
                 kind = Kind(
                     credential.instance_id,

@@ -144,7 +144,7 @@ class Relay:
         token = call.wire.read_token(dict(call.headers), call.query)
         if token is None:
             raise RelayTokenInvalid
-        credential = await self._resolver.lend(token, call.provider)
+        credential = await self._resolver.resolve(token, call.provider)
         request_context.of_instance(credential.instance_id)
         return credential
 
@@ -163,7 +163,7 @@ class Relay:
             call,
             credential,
             logged,
-            is_local=self._local_model.is_meant(credential),
+            is_local=self._local_model.is_asked(credential),
             is_of_endpoint=call.provider in self._endpoints,
         )
 
@@ -234,7 +234,7 @@ class Relay:
         query = strip_key(call.query)
         url = f"{self._base_urls[call.provider]}/{call.path}" + (f"?{query}" if query else "")
         credential = call.wire.credential(active.key) if active.key else None
-        sent = headers.onward(call.headers, credential)
+        sent = headers.for_upstream(call.headers, credential)
         # A model that runs on somebody's own machine may have to be loaded, and reads slowly.
         answer = await self._forwarder.open(
             call.method, url, sent, call.body, is_patient=active.is_of_endpoint
@@ -257,7 +257,7 @@ class Relay:
                 self._finish(active, "left", None)
             await answer.close()
 
-        return ModelAnswer(answer.status, headers.back(answer.headers), chunks, close)
+        return ModelAnswer(answer.status, headers.for_caller(answer.headers), chunks, close)
 
     async def _observe(self, active: _Active, answer: ModelAnswer) -> AsyncGenerator[bytes, None]:
         outcome, error = "left", None

@@ -83,7 +83,7 @@ class Noted:
 class _OneKey:
     key: str | None
 
-    async def lend(self, relay_token: str, provider: str) -> Credential:
+    async def resolve(self, relay_token: str, provider: str) -> Credential:
         if relay_token != RELAY_TOKEN:
             raise RelayTokenInvalid
         return Credential(OrganizationId("o"), InstanceId("i"), SandboxId("sandbox-1"), self.key)

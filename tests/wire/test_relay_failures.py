@@ -36,7 +36,7 @@ class Failing:
     def __init__(self, failure: Exception) -> None:
         self._failure = failure
 
-    async def lend(self, relay_token: str, provider: str) -> Credential:
+    async def resolve(self, relay_token: str, provider: str) -> Credential:
         raise self._failure
 
 

@@ -15,7 +15,7 @@ from chowder_local.openclaw.sandbox_exec import Program
 from chowder_local.openclaw.transcripts.program_output import Both, Message, Page, Sessions
 from chowder_local.openclaw.transcripts.turn_statuses import beside, with_beside
 from chowder_local.openclaw.transcripts.turns import Turn, TurnUsage
-from chowder_local.relay.prompt_format.failure_markers import marked_words
+from chowder_local.relay.prompt_format.failure_markers import read_marked_message
 from chowder_local.relay.prompt_format.system_prompt import ANSWER_TOOL, HANDED_OVER
 from chowder_local.relay.prompt_format.user_messages import unfold
 from chowder_local.relay.wire.conversation import AssistantText, ToolCall, UserMessage
@@ -297,7 +297,7 @@ def _plain(error: str) -> str:
     """Why a model call failed: the relay's marker, which OpenClaw has, has the provider's words."""
     if error == _BROKEN_OFF:
         return "The model provider broke off its answer."
-    return marked_words(error) or error
+    return read_marked_message(error) or error
 
 
 def _is_handed_over(message: Message) -> bool:

@@ -29,7 +29,7 @@ class _Entry(NamedTuple):
 
 
 class FailureMarkers:
-    """The latest failures by their markers, which nobody can guess."""
+    """The latest failures by their markers, which cannot be guessed."""
 
     def __init__(self, capacity: int = 1024, clock_s: Callable[[], float] = time.monotonic) -> None:
         self._clock_s = clock_s
@@ -71,12 +71,12 @@ class FailureMarkers:
         return None
 
 
-def marked_words(text: str) -> str | None:
+def read_marked_message(text: str) -> str | None:
     """What a failure said whose marker is in a text; None if there is no marker with words."""
     hidden = [letters for _, letters in _MARKER.findall(text) if letters]
     if not hidden:
         return None
-    # Who keeps the text may have cut it off anywhere.
+    # The text may have been cut off anywhere.
     letters = hidden[-1][: len(hidden[-1]) // 2 * 2]
     return bytes.fromhex(letters.translate(_TO_HEX)).decode("utf-8", "ignore")
 

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 LONGEST_NAME = 200
-"""A model or a key beyond that is nobody's, and would only fill the store."""
+"""A longer name of a model or a session is no real one, and would only fill the store."""
 
 ANSWER_TOOL = "final_answer"
 """The function that structured outputs are asked for with."""

@@ -3,7 +3,7 @@
 from chowder_local.core.domain import SandboxId
 from chowder_local.core.errors.requests import ModelKeyMissing
 from chowder_local.core.errors.upstream import ProviderFailed
-from chowder_local.relay.prompt_format.failure_markers import FailureMarkers, marked_words
+from chowder_local.relay.prompt_format.failure_markers import FailureMarkers, read_marked_message
 
 ONE, OTHER = SandboxId("one"), SandboxId("other")
 
@@ -63,7 +63,7 @@ def test_a_markers_words_are_read_without_the_log_and_from_a_text_that_was_cut_o
     failure = ProviderFailed("openai", 429, "Zoë, slow down.")
     marker = FailureMarkers().remember(failure, ONE)
 
-    assert marked_words(f'400: {{"error":{{"message":"{marker}"}}}}') == str(failure)
-    assert marked_words(marker[:-3]) == str(failure)[:-2]
+    assert read_marked_message(f'400: {{"error":{{"message":"{marker}"}}}}') == str(failure)
+    assert read_marked_message(marker[:-3]) == str(failure)[:-2]
     assert "429" not in marker.partition("-failure-")[2][33:]
-    assert marked_words("400: relay-failure-" + "0" * 32) is None
+    assert read_marked_message("400: relay-failure-" + "0" * 32) is None

@@ -28,7 +28,7 @@ def text(playback: Playback, *texts: str) -> str | None:
 
 def words(playback: Playback, question: Asked) -> str:
     assert playback.answer(question) is None
-    return playback.missing(question)
+    return playback.describe_nearest(question)
 
 
 def test_a_question_has_the_answer_that_it_had() -> None:
