@@ -90,12 +90,14 @@ from chowder_local.openclaw.warmup import WarmUp
 from chowder_local.relay.call_log import CallLog
 from chowder_local.relay.catalogue import Catalogue
 from chowder_local.relay.compaction import Compactions
+from chowder_local.relay.journal import CallJournal
 from chowder_local.relay.local_model import LocalModel
 from chowder_local.relay.metering import Metering
 from chowder_local.relay.prompt_format.failure_markers import FailureMarkers
 from chowder_local.relay.recordings.registry import RecordingRegistry
 from chowder_local.relay.service import Relay
 from chowder_local.relay.session_watch import SessionWatch
+from chowder_local.relay.upstreams import Upstreams
 from chowder_local.store.conversation_histories import ConversationHistoryQueries
 from chowder_local.store.dashboard_sessions import DashboardSessionQueries
 from chowder_local.store.database import Database
@@ -203,11 +205,11 @@ async def _open(
     )  # fmt: skip
     relay = Relay(
         resolver=ModelCredentials(box, instances, spare_queries, model_keys),
-        base_urls=settings.model_base_urls, endpoints=endpoints, forwarder=forwarder,
-        failures=model_failures, events=events, metrics=metrics, call_log=exchanges,
+        upstreams=Upstreams(settings.model_base_urls, endpoints, forwarder),
+        journal=CallJournal(exchanges, model_failures, events, metrics, recordings.recorder),
         metering=Metering(usage, now),
         local_model=LocalModel(scripts, recordings, session_names.of),
-        session_watch=session_watch, recorder=recordings.recorder,
+        session_watch=session_watch,
         compactions=Compactions(settings.compaction_timeout_s, model_failures),
     )  # fmt: skip
     relay_port = await listen_to_sandboxes(relay, networks, meta, stack)

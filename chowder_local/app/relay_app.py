@@ -24,9 +24,9 @@ from chowder_local.http.bodies import check_values, read_body
 from chowder_local.http.body_memory import BodyMemory, give_back
 from chowder_local.http.connections import break_off
 from chowder_local.http.origin_guard import OriginGuard
-from chowder_local.relay import endpoint_routing
 from chowder_local.relay.calls import ModelCall
 from chowder_local.relay.service import CROSSING_STATUS
+from chowder_local.relay.upstreams import ENDPOINT_PATH
 from chowder_local.relay.wire.formats import wire_format
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ def _provider(request: Request) -> str | None:
     if not {"..", "."}.isdisjoint(path.split("/")):
         return None
     if provider == OTHER_PROVIDERS:
-        is_served = request.method == "POST" and path == endpoint_routing.PATH
+        is_served = request.method == "POST" and path == ENDPOINT_PATH
     else:
         is_served = provider in set(ModelProvider)
     return provider if is_served else None

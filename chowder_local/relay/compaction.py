@@ -11,7 +11,7 @@ import asyncio
 import time
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cachetools import FIFOCache
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from chowder_local.core.domain import SandboxId
     from chowder_local.core.errors.upstream import ProviderFailed
-    from chowder_local.relay.calls import ModelAnswer, ModelCall
+    from chowder_local.relay.calls import ModelCall
     from chowder_local.relay.prompt_format.failure_markers import FailureMarkers
     from chowder_local.relay.wire.errors import Overflow
 
@@ -36,6 +36,8 @@ SETTING = "CHOWDER_COMPACTION_TIMEOUT_S"
 """Which setting says how long, for those whose machines take longer."""
 
 _LENIENCE = "agents.defaults.compaction.qualityGuard.enabled=false makes it take any"
+T = TypeVar("T")
+
 _KEPT_TURNS = 256
 _MARGIN = 1.3
 """By how much what stays has to be too long; a token may be two characters or five."""
@@ -109,13 +111,11 @@ class Compactions:
             return ""
         return f" {failure.words} ({overflow})"
 
-    async def open_in_time(
-        self, call: ModelCall, compaction: Compaction, opening: Awaitable[ModelAnswer]
-    ) -> ModelAnswer:
-        """What is opened, if the compaction has the time. Raises ContextLengthExceeded."""
+    async def in_time(self, call: ModelCall, compaction: Compaction, waited: Awaitable[T]) -> T:
+        """What is waited for, if the compaction has the time. Raises ContextLengthExceeded."""
         try:
             async with asyncio.timeout(max(0.0, self._left_s(compaction))):
-                return await opening
+                return await waited
         except TimeoutError:
             raise self._timed_out(call) from None
 
@@ -124,14 +124,7 @@ class Compactions:
     ) -> AsyncGenerator[bytes, None]:
         """The same pieces, for as long as the compaction may take. Raises ContextLengthExceeded."""
         async with aclosing(chunks):
-            while True:
-                try:
-                    async with asyncio.timeout(max(0.0, self._left_s(compaction))):
-                        chunk = await anext(chunks)
-                except StopAsyncIteration:
-                    return
-                except TimeoutError:
-                    raise self._timed_out(call) from None
+            while (chunk := await self.in_time(call, compaction, anext(chunks, None))) is not None:
                 yield chunk
 
     def _of_turn(self, turn_id: str) -> Compaction:

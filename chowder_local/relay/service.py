@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from chowder_local.core import request_context
 from chowder_local.core.errors import ChowderError
-from chowder_local.core.errors.requests import ModelKeyMissing, ModelUnknown, ProviderReserved
 from chowder_local.core.errors.upstream import (
     ContextLengthExceeded,
     ProviderFailed,
@@ -20,37 +19,29 @@ from chowder_local.core.errors.upstream import (
     StreamBroken,
     UpstreamFailed,
 )
-from chowder_local.core.events import EventType
 from chowder_local.relay.calls import ModelAnswer, local_answer
-from chowder_local.relay.endpoint_routing import route
 from chowder_local.relay.stream_observer import CompletionObserver, EndObserver
 from chowder_local.relay.tool_choice import enforce_tool_choice
-from chowder_local.relay.wire.errors import error_code, error_message, is_overflow, retry_wait_s
-from chowder_local.relay.wire.wire_format import strip_key
+from chowder_local.relay.upstreams import read_failure
+from chowder_local.relay.wire.errors import is_overflow, retry_wait_s
 from chowder_local.upstream import headers
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+    from collections.abc import AsyncGenerator, Awaitable, Callable
 
-    from chowder_local.core.events import Events
-    from chowder_local.core.metrics import Metrics
-    from chowder_local.core.model_endpoints import Endpoint
-    from chowder_local.relay.call_log import CallLog, LoggedCall
+    from chowder_local.relay.call_log import LoggedCall
     from chowder_local.relay.calls import Credential, CredentialResolver, ModelCall
     from chowder_local.relay.compaction import Compaction, Compactions
+    from chowder_local.relay.journal import CallJournal
     from chowder_local.relay.local_model import LocalModel
     from chowder_local.relay.metering import Metering
-    from chowder_local.relay.prompt_format.failure_markers import FailureMarkers
-    from chowder_local.relay.recordings.recorder import Recorder
     from chowder_local.relay.session_watch import SessionWatch
     from chowder_local.relay.stream_observer import StreamObserver
-    from chowder_local.upstream.forward import Forwarder
+    from chowder_local.relay.upstreams import Upstreams
 
 _log = logging.getLogger(__name__)
 
 _MAX_WAIT_S = 10.0
-_MAX_ERROR_BYTES = 64 * 1024
-_ERROR_TIMEOUT_S = 10.0
 # OpenClaw neither retries after this status nor blocks the provider for a while, as it does
 # after 401, 403, 429 and 5xx.
 CROSSING_STATUS = 400
@@ -72,7 +63,7 @@ class _Active:
 
     @property
     def key(self) -> str:
-        """What the provider is paid with; empty if nobody is."""
+        """What the provider is paid with; empty if it is not paid."""
         return "" if self.is_local else self.credential.key or ""
 
 
@@ -83,57 +74,50 @@ class Relay:
         self,
         *,
         resolver: CredentialResolver,
-        base_urls: Mapping[str, str],
-        endpoints: Mapping[str, Endpoint],
-        forwarder: Forwarder,
-        failures: FailureMarkers,
-        events: Events,
-        metrics: Metrics,
-        call_log: CallLog,
+        upstreams: Upstreams,
+        journal: CallJournal,
         metering: Metering,
         local_model: LocalModel,
         session_watch: SessionWatch,
         compactions: Compactions,
-        recorder: Recorder | None = None,
     ) -> None:
         self._resolver = resolver
-        self._base_urls = {**base_urls, **{each.name: each.url for each in endpoints.values()}}
-        self._endpoints = endpoints
-        self._forwarder = forwarder
-        self._failures = failures
-        self._events = events
-        self._metrics = metrics
-        self._call_log = call_log
+        self._upstreams = upstreams
+        self._journal = journal
         self._metering = metering
         self._local_model = local_model
         self._session_watch = session_watch
         self._compactions = compactions
-        self._recorder = recorder
 
     async def answer(self, call: ModelCall) -> ModelAnswer:
         """The provider's answer as it comes; a failure is remembered, and its marker answered.
 
         Raises RelayTokenInvalid.
         """
-        call = route(call, self._endpoints)
+        call = self._upstreams.route(call)
         try:
             credential = await self._authenticate(call)
         except RelayTokenInvalid:
             raise
         except Exception as problem:  # noqa: BLE001 - logged, and told to the message's client
-            marker = self._failures.remember(_unexpected(call, None, problem), None)
-            return _marked(call, marker)
-        active = self._record(call, credential)
+            return _marked(call, self._journal.remember_unowned(_unexpected(call, None, problem)))
+        active = _Active(
+            call,
+            credential,
+            self._journal.begin(call, credential),
+            is_local=self._local_model.is_asked(credential),
+            is_of_endpoint=self._upstreams.is_endpoint(call.provider),
+        )
         if credential.key is None:
-            return self._fail(active, "keyless", self._missing_key(call))
+            return self._fail(active, "keyless", self._upstreams.missing_key(call))
         if self._session_watch.is_lost(credential.sandbox_id, call):
             # The message is going to come once more.
-            self._finish(active, "refused", _FORGOTTEN)
+            self._journal.finish(active.logged, "refused", _FORGOTTEN)
             return _marked(call, _FORGOTTEN)
         try:
             return self._meter(active, await self._forward(active))
         except UpstreamFailed as failed:
-            failure = ProviderFailed(call.provider, None, self._with_cure(call, failed))
+            failure = self._upstreams.unreachable(call, failed)
             return self._fail(active, "unreachable", failure)
         except (ContextLengthExceeded, ProviderFailed) as failed:
             return self._fail(active, "refused", failed)
@@ -148,51 +132,18 @@ class Relay:
         request_context.of_instance(credential.instance_id)
         return credential
 
-    def _record(self, call: ModelCall, credential: Credential) -> _Active:
-        # OpenClaw makes a trace of each turn, and a span of each of its calls.
-        _, _, trace = dict(call.headers).get("traceparent", "").partition("-")
-        logged = self._call_log.begin(
-            credential.organization_id,
-            credential.instance_id,
-            call.provider,
-            call.path,
-            call.body,
-            trace.partition("-")[0] or None,
-        )
-        return _Active(
-            call,
-            credential,
-            logged,
-            is_local=self._local_model.is_asked(credential),
-            is_of_endpoint=call.provider in self._endpoints,
-        )
-
-    def _missing_key(self, call: ModelCall) -> ChowderError:
-        """Why there is no key for a call."""
-        if call.provider in self._endpoints:
-            return ProviderReserved(call.provider)
-        if call.provider not in self._base_urls:
-            return ModelUnknown(call.model or "", self._endpoints)
-        return ModelKeyMissing(call.provider)
-
-    def _with_cure(self, call: ModelCall, failed: UpstreamFailed) -> str:
-        endpoint = self._endpoints.get(call.provider)
-        return str(failed) if endpoint is None else f"{failed}. {endpoint.cure}"
-
     async def _forward(self, active: _Active) -> ModelAnswer:
         """A good answer, which is recorded; raises ProviderFailed for any other one."""
         answer = await self._open_in_time(active)
         active.logged.status, active.logged.content_type = answer.status, answer.content_type
-        recorder = None if active.is_local else self._recorder
         if answer.status >= 300 or answer.is_page:
-            failure = await _read_failure(active.call, answer, active.key)
-            if recorder is not None:
-                await recorder.keep_failure(active.call, failure, active.key)
+            failure = await read_failure(active.call, answer, active.key)
+            if not active.is_local:
+                await self._journal.record_failure(active.call, failure, active.key)
             raise failure
-        if recorder is not None:
-            chunks = recorder.listen(active.call, answer, active.key)
-            answer = replace(answer, chunks=chunks)
-        return answer
+        if active.is_local:
+            return answer
+        return self._journal.record(active.call, answer, active.key)
 
     async def _open_in_time(self, active: _Active) -> ModelAnswer:
         """An answer that ends in time, if it is a part of a compaction."""
@@ -203,8 +154,7 @@ class Relay:
         if active.compaction is None:
             return await self._open(active)
         self._compactions.count(call, active.compaction)
-        opening = self._open(active)
-        answer = await self._compactions.open_in_time(call, active.compaction, opening)
+        answer = await self._compactions.in_time(call, active.compaction, self._open(active))
         chunks = self._compactions.bound_chunks(call, active.compaction, answer.chunks)
         return replace(answer, chunks=chunks)
 
@@ -214,7 +164,8 @@ class Relay:
         if active.is_local:
             send = partial(self._local_model.answer, active.call, active.credential, active.logged)
         else:
-            send = partial(self._send, active, enforce_tool_choice(active.call))
+            call = enforce_tool_choice(active.call)
+            send = partial(self._upstreams.send, call, active.key)
         try:
             answer = await send()
         except UpstreamFailed as failed:
@@ -230,17 +181,6 @@ class Relay:
         await asyncio.sleep(wait_s)
         return await send()
 
-    async def _send(self, active: _Active, call: ModelCall) -> ModelAnswer:
-        query = strip_key(call.query)
-        url = f"{self._base_urls[call.provider]}/{call.path}" + (f"?{query}" if query else "")
-        credential = call.wire.credential(active.key) if active.key else None
-        sent = headers.for_upstream(call.headers, credential)
-        # A model that runs on somebody's own machine may have to be loaded, and reads slowly.
-        answer = await self._forwarder.open(
-            call.method, url, sent, call.body, is_patient=active.is_of_endpoint
-        )
-        return ModelAnswer(answer.status, answer.headers, answer.chunks(), answer.close)
-
     def _meter(self, active: _Active, answer: ModelAnswer) -> ModelAnswer:
         """The same answer, logged and counted as it passes by."""
         chunks = self._observe(active, answer)
@@ -254,7 +194,7 @@ class Relay:
             await chunks.aclose()
             if active.logged.outcome is None:
                 # The sandbox has left before the first byte, which chunks know nothing of.
-                self._finish(active, "left", None)
+                self._journal.finish(active.logged, "left")
             await answer.close()
 
         return ModelAnswer(answer.status, headers.for_caller(answer.headers), chunks, close)
@@ -265,7 +205,7 @@ class Relay:
         try:
             async with aclosing(answer.chunks) as chunks:
                 async for chunk in chunks:
-                    self._call_log.append(active.logged, chunk)
+                    self._journal.append(active.logged, chunk)
                     if observer is not None and observer.problem is None:
                         observer.feed(chunk)
                         # OpenClaw may hang up at the very chunk.
@@ -287,7 +227,7 @@ class Relay:
             if outcome == "left" and observer is not None and observer.is_whole:
                 # It left a connection that had no more to say.
                 outcome = active.logged.good_outcome
-            self._finish(active, outcome, error)
+            self._journal.finish(active.logged, outcome, error)
 
     def _observer(self, active: _Active) -> StreamObserver | None:
         """What follows a stream; the large providers need no judge, and have their own formats."""
@@ -315,7 +255,7 @@ class Relay:
         return _unexpected(active.call, active.credential, problem)
 
     def _fail(self, active: _Active, outcome: str, failure: ChowderError) -> ModelAnswer:
-        self._finish(active, outcome, str(failure))
+        self._journal.finish(active.logged, outcome, str(failure))
         message = self._remember(active, failure)
         # Other words would make OpenClaw block the provider; these make it shorten the prompt.
         if isinstance(failure, ProviderFailed) and is_overflow(failure.words):
@@ -324,27 +264,7 @@ class Relay:
         return _marked(active.call, message)
 
     def _remember(self, active: _Active, failure: ChowderError) -> str:
-        """The marker by which the failure is found again; it is published as an event as well."""
-        credential = active.credential
-        if not isinstance(failure, RelayFailed):
-            _log.warning("Instance %s: %s", credential.instance_id, failure)
-        # Without its words: they are the provider's, and may quote what it was asked.
-        status = failure.status if isinstance(failure, ProviderFailed) else None
-        self._events.publish(
-            EventType.MODEL_FAILED,
-            credential.organization_id,
-            credential.instance_id,
-            provider=active.call.provider,
-            status=status,
-            code=failure.code,
-        )
-        return self._failures.remember(failure, credential.sandbox_id)
-
-    def _finish(self, active: _Active, outcome: str, error: str | None) -> None:
-        provider, instance_id = active.call.provider, active.credential.instance_id
-        self._metrics.model_call(provider, outcome)
-        _log.debug("Instance %s: model call of %s: %s", instance_id, provider, outcome)
-        active.logged.finish(outcome, error)
+        return self._journal.remember(active.logged, active.credential.sandbox_id, failure)
 
 
 def _marked(call: ModelCall, message: str) -> ModelAnswer:
@@ -358,28 +278,3 @@ def _unexpected(call: ModelCall, credential: Credential | None, problem: Excepti
     _log.error("Instance %s: a call of %s failed", instance_id, call.provider, exc_info=problem)
     # Others' words may hold anything.
     return RelayFailed(str(problem) if isinstance(problem, ChowderError) else None)
-
-
-async def _read_failure(call: ModelCall, answer: ModelAnswer, key: str) -> ProviderFailed:
-    body = b""
-    try:
-        async with asyncio.timeout(_ERROR_TIMEOUT_S), aclosing(answer.chunks) as chunks:
-            async for chunk in chunks:
-                body += chunk
-                if len(body) > _MAX_ERROR_BYTES:
-                    break
-    except (TimeoutError, StreamBroken):
-        # The status and what has come of the words are better than nothing.
-        pass
-    finally:
-        await answer.close()
-    message = error_message(body)
-    if key:
-        message = message.replace(key, "…")
-    return ProviderFailed(
-        call.provider,
-        answer.status,
-        message or "no words",
-        dict(answer.headers).get("retry-after"),
-        provider_code=error_code(body),
-    )

@@ -17,6 +17,7 @@ from chowder_local.core.metrics import Metrics
 from chowder_local.relay.call_log import CallLog
 from chowder_local.relay.calls import Credential
 from chowder_local.relay.compaction import Compactions
+from chowder_local.relay.journal import CallJournal
 from chowder_local.relay.local_model import LocalModel, SessionName
 from chowder_local.relay.metering import Metering
 from chowder_local.relay.prompt_format.failure_markers import FailureMarkers
@@ -24,6 +25,7 @@ from chowder_local.relay.recordings.registry import RecordingRegistry
 from chowder_local.relay.scripts.registry import ScriptRegistry
 from chowder_local.relay.service import Relay
 from chowder_local.relay.session_watch import SessionWatch
+from chowder_local.relay.upstreams import Upstreams
 from chowder_local.upstream.forward import Forwarder, open_client
 from tests.scripted import serving
 
@@ -116,15 +118,14 @@ async def _open_relay(
         exchanges, scripts, usage, watch = CallLog(), ScriptRegistry(), Noted(), SessionWatch()
         recordings = await RecordingRegistry.open(record, None)
         relay = Relay(
-            resolver=resolver or _OneKey(key), base_urls=base_urls, endpoints=endpoints or {},
-            forwarder=forwarder, failures=failures, events=events, metrics=metrics,
-            call_log=exchanges,
+            resolver=resolver or _OneKey(key),
+            upstreams=Upstreams(base_urls, endpoints or {}, forwarder),
+            journal=CallJournal(exchanges, failures, events, metrics, recordings.recorder),
             metering=Metering(usage, lambda: datetime(2026, 5, 4, tzinfo=UTC)),
             local_model=LocalModel(scripts, recordings, session_name),
             session_watch=watch,
             compactions=Compactions(compaction_timeout_s, failures),
-            recorder=recordings.recorder,
-        )  # fmt: skip
+        )
         app = create_relay_app(relay, max_body_bytes=max_body_bytes)
         url = await stack.enter_async_context(serving.serve(app))
         yield RelayUnderTest(

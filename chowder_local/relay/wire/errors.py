@@ -81,11 +81,16 @@ def retry_wait_s(headers: Mapping[str, str]) -> float | None:
     return None
 
 
-def _load(text: str) -> Any:
+def load_json(text: str) -> Any:
+    """The JSON; None for what is none."""
     try:
-        answer = json.loads(text)
+        return json.loads(text)
     except (ValueError, RecursionError):
         return None
+
+
+def _load(text: str) -> Any:
+    answer = load_json(text)
     # Gemini's stream of JSON begins with a bracket, errors included.
     return answer[0] if isinstance(answer, list) and answer else answer
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from urllib.parse import parse_qsl, urlencode
 
 from chowder_local.relay.wire.conversation import ToolCall, count_tokens, digest
-from chowder_local.relay.wire.errors import error_message
+from chowder_local.relay.wire.errors import error_message, load_json
 from chowder_local.relay.wire.request_format import (
     JSON_TYPE,
     ParsedRequest,
@@ -210,19 +210,12 @@ def _messages(body: bytes) -> Iterator[dict[str, Any]]:
     """The JSON objects of an answer: those of its events, of its list, or the one that it is."""
     text = body.decode("utf-8", "replace")
     if text.lstrip()[:1] in {"{", "["}:
-        found = _load(text)
+        found = load_json(text)
         yield from (each for each in (found if isinstance(found, list) else [found]) if each)
         return
     for line in text.splitlines():
-        if line.startswith("data:") and isinstance(found := _load(line[5:]), dict):
+        if line.startswith("data:") and isinstance(found := load_json(line[5:]), dict):
             yield found
-
-
-def _load(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return None
 
 
 def _join(known: CallPiece | None, piece: CallPiece) -> CallPiece:
@@ -233,6 +226,6 @@ def _join(known: CallPiece | None, piece: CallPiece) -> CallPiece:
 
 
 def _tool_call(call: CallPiece) -> ToolCall:
-    found = _load(call.arguments)
+    found = load_json(call.arguments)
     unread = {"…": call.arguments} if call.arguments else {}
     return ToolCall(call.call_id, call.name, found if isinstance(found, dict) else unread)
