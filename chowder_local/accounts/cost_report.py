@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from chowder_local.relay.meter import Usage
 from chowder_local.relay.prices import cost_usd
+from chowder_local.relay.wire.wire_format import Usage
 from chowder_local.store.usage import Counts
 
 if TYPE_CHECKING:

@@ -59,7 +59,7 @@ class ModelCredentials:
         self._warm_sandboxes = warm_sandboxes
         self._model_keys = model_keys
 
-    async def lend(self, relay_token: str, provider: str) -> Credential:
+    async def resolve(self, relay_token: str, provider: str) -> Credential:
         """The key, read anew for each call, so that a changed one counts at once.
 
         A warm sandbox, which belongs to no instance yet, gets the offline model. Raises

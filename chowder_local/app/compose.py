@@ -72,7 +72,7 @@ class Composition(Agents):
             health=self.health,
             scripts=self.scripts,
             recordings=self.recordings,
-            exchanges=self.exchanges,
+            exchanges=self.call_log,
             session_names=self.session_names,
             events=self.events,
             faults=self.faults,

@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING
 from chowder_local.accounts.credentials import ModelCredentials
 from chowder_local.app.accounts import Accounts
 from chowder_local.instances.conversations.session_names import SessionNames
-from chowder_local.relay.call_log import Exchanges
+from chowder_local.relay.call_log import CallLog
 from chowder_local.relay.catalogue import Catalogue
 from chowder_local.relay.compaction import Compactions
-from chowder_local.relay.failure_markers import FailureMarkers
+from chowder_local.relay.journal import CallJournal
 from chowder_local.relay.local_model import LocalModel
 from chowder_local.relay.metering import Metering
+from chowder_local.relay.prompt_format.failure_markers import FailureMarkers
 from chowder_local.relay.service import Relay
 from chowder_local.relay.session_watch import SessionWatch
+from chowder_local.relay.upstreams import Upstreams
 
 if TYPE_CHECKING:
     from chowder_local.relay.recordings.registry import RecordingRegistry
@@ -31,7 +33,7 @@ class ModelCalls(Accounts):
     providers: Forwarder
     scripts: ScriptRegistry
     recordings: RecordingRegistry
-    exchanges: Exchanges = field(default_factory=Exchanges)
+    call_log: CallLog = field(default_factory=CallLog)
     model_failures: FailureMarkers = field(default_factory=FailureMarkers)
     session_watch: SessionWatch = field(default_factory=SessionWatch)
 
@@ -45,18 +47,15 @@ class ModelCalls(Accounts):
 
     @cached_property
     def relay(self) -> Relay:
+        settings, recorder = self.settings, self.recordings.recorder
         return Relay(
             resolver=ModelCredentials(self.box, self.instances, self.warm_queries, self.model_keys),
-            base_urls=self.settings.model_base_urls,
-            endpoints=self.endpoints,
-            forwarder=self.providers,
-            failures=self.model_failures,
-            events=self.events,
-            metrics=self.metrics,
-            exchanges=self.exchanges,
+            upstreams=Upstreams(settings.model_base_urls, self.endpoints, self.providers),
+            journal=CallJournal(
+                self.call_log, self.model_failures, self.events, self.metrics, recorder
+            ),
             metering=Metering(self.usage, self.clock),
             local_model=LocalModel(self.scripts, self.recordings, self.session_names.of),
             session_watch=self.session_watch,
-            recorder=self.recordings.recorder,
-            compactions=Compactions(self.settings.compaction_timeout_s, self.model_failures),
+            compactions=Compactions(settings.compaction_timeout_s, self.model_failures),
         )

@@ -18,7 +18,6 @@ from chowder_local.core.domain import (
     RELAY_HOSTNAME,
     RELAY_PORT,
     ModelProvider,
-    wire_of,
 )
 from chowder_local.core.errors.process import PortTaken, RelayPortTaken
 from chowder_local.core.errors.requests import BodiesTooMany, BodyTooLarge, ClientStalled
@@ -28,10 +27,10 @@ from chowder_local.http.body_memory import BodyMemory, give_back
 from chowder_local.http.connections import bounds_of_this_process, break_off
 from chowder_local.http.listener import bound_socket, listening
 from chowder_local.http.origin_guard import OriginGuard
-from chowder_local.relay import endpoint_routing
 from chowder_local.relay.calls import ModelCall
-from chowder_local.relay.providers import error_body
 from chowder_local.relay.service import CROSSING_STATUS
+from chowder_local.relay.upstreams import ENDPOINT_PATH
+from chowder_local.relay.wire.formats import wire_format
 
 if TYPE_CHECKING:
     import socket
@@ -199,7 +198,7 @@ def _provider(request: Request) -> str | None:
     if not {"..", "."}.isdisjoint(path.split("/")):
         return None
     if provider == OTHER_PROVIDERS:
-        is_served = request.method == "POST" and path == endpoint_routing.PATH
+        is_served = request.method == "POST" and path == ENDPOINT_PATH
     else:
         is_served = provider in set(ModelProvider)
     return provider if is_served else None
@@ -229,6 +228,5 @@ def _call(request: Request, provider: str, body: bytes) -> ModelCall:
 
 
 def _refusal(provider: str, status: int, words: str) -> Response:
-    return Response(
-        error_body(wire_of(provider), status, words), status, media_type="application/json"
-    )
+    body = wire_format(provider).error_body(status, words)
+    return Response(body, status, media_type="application/json")

@@ -36,7 +36,7 @@ from chowder_local.instances.monitoring.health import ServerFacts
 from chowder_local.openclaw.gateway import open_gateways
 from chowder_local.openclaw.home.state_transfer import StateTransfers
 from chowder_local.relay.recordings.registry import RecordingRegistry
-from chowder_local.relay.scripts import files as reply_files
+from chowder_local.relay.scripts import parser
 from chowder_local.relay.scripts.registry import ScriptRegistry
 from chowder_local.store.database import Database
 from chowder_local.store.meta import MetaQueries
@@ -221,7 +221,7 @@ async def _read_scripts(settings: Settings) -> ScriptRegistry:
     """Replies for the offline model, of the file that the server is started with."""
     if settings.replies is None:
         return ScriptRegistry()
-    return ScriptRegistry(await asyncio.to_thread(reply_files.read, settings.replies))
+    return ScriptRegistry(await asyncio.to_thread(parser.read_file, settings.replies))
 
 
 def _server_facts(settings: Settings, machine: Machine, relay_url: str) -> ServerFacts:

@@ -124,9 +124,9 @@ def up(
 def _check_files(settings: Settings) -> None:
     """Says at once what is wrong with a script or a recording. Raises SettingsInvalid."""
     if settings.replies is not None:
-        from chowder_local.relay.scripts import files
+        from chowder_local.relay.scripts import parser
 
-        files.read(settings.replies)
+        parser.read_file(settings.replies)
     if settings.replay is not None:
         from chowder_local.relay.recordings import folders
 

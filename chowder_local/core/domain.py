@@ -27,15 +27,6 @@ class ModelProvider(StrEnum):
 OTHER_PROVIDERS = "other"
 """A sandbox's name for all providers that the operator named; a model's id says which one."""
 
-
-def wire_of(provider: str) -> ModelProvider:
-    """The provider whose format a provider's calls have; the operator's own ones speak OpenAI's."""
-    try:
-        return ModelProvider(provider)
-    except ValueError:
-        return ModelProvider.OPENAI
-
-
 GATEWAY_PORT = 18789
 """Where the gateway listens inside a sandbox."""
 

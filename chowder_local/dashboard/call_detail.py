@@ -7,7 +7,6 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from chowder_local.core.domain import wire_of
 from chowder_local.core.errors.requests import ExchangeNotFound
 from chowder_local.core.fault_injection import FaultDraft, FaultKind
 from chowder_local.dashboard.call_rows import call_lines
@@ -15,24 +14,22 @@ from chowder_local.dashboard.curl import curl
 from chowder_local.dashboard.inspector import HERE
 from chowder_local.dashboard.services import fragment, page
 from chowder_local.http.services import caller, services
-from chowder_local.relay.answers import model_said
-from chowder_local.relay.meter import Meter
-from chowder_local.relay.offline import model as offline
-from chowder_local.relay.offline.conversation import Answered, Called, Said
-from chowder_local.relay.offline.words import clean
+from chowder_local.relay.metering import Meter
 from chowder_local.relay.prices import cost_usd
+from chowder_local.relay.prompt_format.user_messages import clean
 from chowder_local.relay.scripts.rules import ReplyScript
 from chowder_local.relay.scripts.serializer import rule_of
+from chowder_local.relay.wire.conversation import AssistantText, ToolCall, UserMessage
+from chowder_local.relay.wire.request_format import ParsedRequest
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from chowder_local.relay.answers import ModelSaid
-    from chowder_local.relay.call_log import Exchange
-    from chowder_local.relay.meter import Usage
-    from chowder_local.relay.offline.conversation import Conversation, Turn
+    from chowder_local.relay.call_log import LoggedCall
     from chowder_local.relay.scripts.rules import Rule
+    from chowder_local.relay.wire.conversation import Conversation, Turn
+    from chowder_local.relay.wire.wire_format import ModelOutput, Usage
 
 FAILURE_STATUS = 502
 
@@ -52,7 +49,7 @@ class Sheet:
 
     asked: Conversation | None
     spoken: list[Spoken]
-    said: ModelSaid
+    said: ModelOutput
     usage: Usage | None
     cost_usd: float | None
     rule: Rule | None
@@ -119,7 +116,7 @@ async def fail(request: Request) -> Response:
     return fragment(request, "told.html", words=words)
 
 
-def _call(request: Request) -> Exchange:
+def _call(request: Request) -> LoggedCall:
     organization_id = caller(request).organization_id
     found = services(request).exchanges.get(organization_id, request.path_params["exchange_id"])
     if found is None:
@@ -127,14 +124,12 @@ def _call(request: Request) -> Exchange:
     return found
 
 
-def _read(call: Exchange) -> Sheet:
-    wire = wire_of(call.provider)
-    body = b"".join(chunk.data for chunk in call.chunks)
-    question = offline.asked(wire, call.path, "", call.request, 0)
-    asked = question.conversation if isinstance(question, offline.Question) else None
-    said = model_said(wire, body)
-    meter = Meter(wire)
-    meter.feed(body)
+def _read(call: LoggedCall) -> Sheet:
+    parsed = call.call.parse()
+    asked = parsed.conversation if isinstance(parsed, ParsedRequest) else None
+    said = call.output
+    meter = Meter(call.call.wire)
+    meter.feed(call.answer)
     usage = meter.usage
     cost = None
     if usage is not None:
@@ -147,18 +142,18 @@ def _read(call: Exchange) -> Sheet:
         cost_usd=cost,
         rule=rule_of(asked, said, call.status) if asked and call.outcome else None,
         request_text=_indented(call.request),
-        answer_text=_indented(body),
+        answer_text=_indented(call.answer),
         curl=curl(call),
     )
 
 
 def _spoken(turn: Turn) -> Spoken:
-    if isinstance(turn, Said):
+    if isinstance(turn, UserMessage):
         # OpenClaw says things in the user's name.
         return Spoken("user" if any(map(clean, turn.parts)) else "OpenClaw", turn.parts)
-    if isinstance(turn, Answered):
+    if isinstance(turn, AssistantText):
         return Spoken("model", (turn.text,))
-    if isinstance(turn, Called):
+    if isinstance(turn, ToolCall):
         return Spoken("calls", (turn.arguments_json,), turn.name)
     return Spoken("result", (turn.text,), turn.name)
 

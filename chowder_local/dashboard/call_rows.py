@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-    from chowder_local.relay.call_log import Exchange
+    from chowder_local.relay.call_log import LoggedCall
 
 WORDS_MAX = 160
 MAIN = "main"
@@ -67,7 +67,7 @@ class CallsWanted(BaseModel):
 class CallLine:
     """A line of the list."""
 
-    call: Exchange
+    call: LoggedCall
     instance_name: str
     session: str
     model: str
@@ -103,12 +103,14 @@ class CallLine:
         return 1 + self.former.number + len(self.call.tries)
 
 
-async def call_lines(request: Request, calls: Sequence[Exchange]) -> list[CallLine]:
+async def call_lines(request: Request, calls: Sequence[LoggedCall]) -> list[CallLine]:
     """A line for each."""
     names = await instance_names(request, {each.instance_id for each in calls if each.instance_id})
     turns = _turns(request, calls)
     # Each is read once, but that takes a millisecond.
-    words = await asyncio.to_thread(lambda: [(each.words or "")[:WORDS_MAX] for each in calls])
+    words = await asyncio.to_thread(
+        lambda: [(each.last_message or "")[:WORDS_MAX] for each in calls]
+    )
     formers = await asyncio.to_thread(
         lambda: [former_of(each, turns.get(each.turn_id, [])) for each in calls]
     )
@@ -125,7 +127,7 @@ async def call_lines(request: Request, calls: Sequence[Exchange]) -> list[CallLi
     ]
 
 
-def session_of(request: Request, call: Exchange) -> str:
+def session_of(request: Request, call: LoggedCall) -> str:
     """What the call's conversation is called by people."""
     if call.session_key is None or call.instance_id is None:
         return OWN
@@ -135,10 +137,10 @@ def session_of(request: Request, call: Exchange) -> str:
     return MAIN if found.name is None else found.name
 
 
-def _turns(request: Request, calls: Sequence[Exchange]) -> dict[str | None, list[Exchange]]:
+def _turns(request: Request, calls: Sequence[LoggedCall]) -> dict[str | None, list[LoggedCall]]:
     """All calls of the turns that some calls are of, the latest first."""
     wanted = {each.turn_id for each in calls if each.turn_id is not None}
-    turns: dict[str | None, list[Exchange]] = {each: [] for each in wanted}
+    turns: dict[str | None, list[LoggedCall]] = {each: [] for each in wanted}
     for each in services(request).exchanges.of_organization(caller(request).organization_id):
         if each.turn_id in wanted:
             turns[each.turn_id].append(each)

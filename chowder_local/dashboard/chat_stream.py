@@ -13,11 +13,9 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from starlette.responses import Response
 
-from chowder_local.core.domain import wire_of
 from chowder_local.core.errors import ChowderError
 from chowder_local.dashboard.markdown import RENDERED_MAX, rendered
 from chowder_local.http.streams import ClosingStream
-from chowder_local.relay.answers import model_said
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
@@ -27,7 +25,7 @@ if TYPE_CHECKING:
     from chowder_local.core.domain import Instance
     from chowder_local.http.services import Services
     from chowder_local.instances.conversations.service import Conversations
-    from chowder_local.relay.call_log import Exchanges
+    from chowder_local.relay.call_log import CallLog
 
     Encode = Callable[["Heard"], bytes]
 
@@ -157,7 +155,7 @@ async def _words(
 
 
 async def _tools(
-    chat_stream: ChatStream, exchanges: Exchanges, news: asyncio.Queue[Heard | None]
+    chat_stream: ChatStream, exchanges: CallLog, news: asyncio.Queue[Heard | None]
 ) -> None:
     """The tools that the agent's model has called since, each as soon as its call is whole."""
     told = {each.id for each in exchanges.of_instance(chat_stream.instance.id)}
@@ -170,8 +168,7 @@ async def _tools(
                     continue
                 told.add(each.id)
                 if each.session_key == chat_stream.session_key:
-                    body = b"".join(chunk.data for chunk in each.chunks)
-                    for call in model_said(wire_of(each.provider), body).calls:
+                    for call in each.output.calls:
                         news.put_nowait(ToolCalled(call.name, call.arguments_json))
 
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from chowder_local.accounts.bootstrap import MODEL_KEY_VARIABLES
 from chowder_local.core.domain import ModelProvider
-from chowder_local.relay.providers import credential
+from chowder_local.relay.wire.formats import wire_format
 
 if TYPE_CHECKING:
-    from chowder_local.relay.call_log import Exchange
+    from chowder_local.relay.call_log import LoggedCall
 
 _PLACES = {
     ModelProvider.ANTHROPIC: "https://api.anthropic.com",
@@ -20,7 +20,7 @@ _PLACES = {
 }
 
 
-def curl(call: Exchange) -> str:
+def curl(call: LoggedCall) -> str:
     """What sends the same body to the provider itself, by the usual address of that.
 
     Path and body are what an agent has sent, so a shell must find nothing to do in them.
@@ -37,6 +37,6 @@ def curl(call: Exchange) -> str:
 
 
 def _headers(provider: ModelProvider) -> list[str]:
-    name, value = credential(provider, f"${MODEL_KEY_VARIABLES[provider]}")
+    name, value = wire_format(provider).credential(f"${MODEL_KEY_VARIABLES[provider]}")
     needed = ["anthropic-version: 2023-06-01"] if provider is ModelProvider.ANTHROPIC else []
     return [f"{name}: {value}", *needed]

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from chowder_local.dashboard.call_rows import CallLine
     from chowder_local.dashboard.streams import Marks
-    from chowder_local.relay.call_log import Exchange
+    from chowder_local.relay.call_log import LoggedCall
 
 HERE = "/inspector"
 NONE = "none"
@@ -133,17 +133,17 @@ class _Inspector:
         return Told(html)
 
 
-def _of(request: Request, wanted: CallsWanted) -> Iterator[Exchange]:
+def _of(request: Request, wanted: CallsWanted) -> Iterator[LoggedCall]:
     """The organization's, or those of one of its instances."""
     return (each for each in _all(request) if wanted.instance in {"", each.instance_id})
 
 
-def _all(request: Request) -> list[Exchange]:
+def _all(request: Request) -> list[LoggedCall]:
     organization_id = caller(request).organization_id
     return list(services(request).exchanges.of_organization(organization_id))
 
 
-def _models(calls: Sequence[Exchange], wanted: CallsWanted) -> list[str]:
+def _models(calls: Sequence[LoggedCall], wanted: CallsWanted) -> list[str]:
     """Those to choose from. Each call is read once, for that a thread is wanted."""
     asked = {each.model or each.provider for each in calls}
     return sorted(asked | ({wanted.model} if wanted.model else set()))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from chowder_local.core.domain import InstanceId
-    from chowder_local.relay.call_log import Exchange
+    from chowder_local.relay.call_log import LoggedCall
 
 WORDS_MAX = 120
 STAGES = ("queued", "booting", "running")
@@ -97,12 +97,12 @@ def _stage(request: Request, instance: Instance) -> tuple[int | None, str | None
     return (1, None) if known.provisioner.is_in_progress(instance.id) else (0, None)
 
 
-def _last_calls(exchanges: Iterable[Exchange]) -> dict[InstanceId | None, LastCall]:
+def _last_calls(exchanges: Iterable[LoggedCall]) -> dict[InstanceId | None, LastCall]:
     return {
         each.instance_id: LastCall(
             at=each.at,
             model=each.model or each.provider,
-            words=(each.words or "")[:WORDS_MAX],
+            words=(each.last_message or "")[:WORDS_MAX],
             is_over=each.outcome is not None,
             error=each.error,
         )

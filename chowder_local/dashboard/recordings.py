@@ -17,7 +17,7 @@ from chowder_local.dashboard.services import fragment
 from chowder_local.http.bodies import json_of, read_body, validated
 from chowder_local.http.downloads import attachment
 from chowder_local.http.services import caller, instance_of, services
-from chowder_local.relay.recordings.registry import recorded
+from chowder_local.relay.recordings.registry import make_recording
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -107,7 +107,7 @@ async def stop(request: Request) -> Response:
 async def _recorded(request: Request, instance: Instance) -> dict[str, Entry]:
     calls = list(services(request).exchanges.of_instance(instance.id))
     # Megabytes of JSON are read for that.
-    return await asyncio.to_thread(recorded, calls[::-1])
+    return await asyncio.to_thread(make_recording, calls[::-1])
 
 
 async def _played(request: Request, instance: Instance, entries: dict[str, Entry]) -> Response:

@@ -19,7 +19,8 @@ from chowder_local.dashboard.streams import MEDIA_TYPE, Live, Told
 from chowder_local.http.bodies import parse_query, validated
 from chowder_local.http.services import caller, services
 from chowder_local.http.streams import EVENT_STREAM
-from chowder_local.relay.scripts.parser import TextInvalid, parsed, written
+from chowder_local.relay.scripts.parser import TextInvalid, parse
+from chowder_local.relay.scripts.serializer import serialize
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -76,7 +77,7 @@ async def show(request: Request) -> Response:
         instance=instance,
         instances=await choices(request),
         running=running,
-        text=await asyncio.to_thread(written, running.script) if running else "",
+        text=await asyncio.to_thread(serialize, running.script) if running else "",
         rules=_lines(running),
         missed=await _missed(request, running),
         server_rules=_lines(server),
@@ -119,7 +120,7 @@ async def put(request: Request) -> Response:
     sent = validated(Script, dict(await fields(request, max_bytes=limit_bytes)), "body")
     instance = await _instance(request, sent)
     try:
-        script = await asyncio.to_thread(parsed, sent.text)
+        script = await asyncio.to_thread(parse, sent.text)
     except TextInvalid as invalid:
         return await _changed(request, instance, None, invalid.problems)
     owner: Owner = instance.id if instance else caller(request).organization_id

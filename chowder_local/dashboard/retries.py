@@ -5,13 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from chowder_local.core.domain import wire_of
-from chowder_local.relay.answers import model_said
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from chowder_local.relay.call_log import Exchange
+    from chowder_local.relay.call_log import LoggedCall
 
 
 @dataclass(frozen=True)
@@ -19,10 +16,10 @@ class Former:
     """How often OpenClaw has tried before, and the last time that it did."""
 
     number: int = 0
-    call: Exchange | None = None
+    call: LoggedCall | None = None
 
 
-def former_of(call: Exchange, turn: Sequence[Exchange]) -> Former:
+def former_of(call: LoggedCall, turn: Sequence[LoggedCall]) -> Former:
     """What a call repeats; `turn` are all calls of its turn, the latest first.
 
     A turn goes on after a tool's result, and else because its last call has failed or said
@@ -36,17 +33,17 @@ def former_of(call: Exchange, turn: Sequence[Exchange]) -> Former:
     return Former(tries, before[0]) if tries else Former()
 
 
-def is_failed(call: Exchange) -> bool:
+def is_failed(call: LoggedCall) -> bool:
     """Whether it is known to have come to nothing, or was answered with an error."""
     return call.error is not None or (call.status or 0) >= 400
 
 
-def _came_to_nothing(call: Exchange) -> bool:
+def _came_to_nothing(call: LoggedCall) -> bool:
     if call.outcome is None:
         return False
     if is_failed(call):
         return True
     if not call.is_whole:
         return False
-    said = model_said(wire_of(call.provider), b"".join(chunk.data for chunk in call.chunks))
+    said = call.output
     return not said.text and not said.calls

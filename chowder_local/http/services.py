@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from chowder_local.openclaw.channels import Channels
     from chowder_local.openclaw.files import Files
     from chowder_local.openclaw.skills import Skills
-    from chowder_local.relay.call_log import Exchanges
+    from chowder_local.relay.call_log import CallLog
     from chowder_local.relay.recordings.registry import RecordingRegistry
     from chowder_local.relay.scripts.registry import ScriptRegistry
 
@@ -82,7 +82,7 @@ class Services:
     health: Health
     scripts: ScriptRegistry
     recordings: RecordingRegistry
-    exchanges: Exchanges
+    exchanges: CallLog
     session_names: SessionNames
     events: Events
     faults: Faults

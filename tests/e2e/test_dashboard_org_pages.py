@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page
 
     from chowder_local.core.domain import Instance
-    from chowder_local.relay.call_log import Exchange
+    from chowder_local.relay.call_log import LoggedCall
 
 pytestmark = pytest.mark.slow
 
@@ -38,27 +38,27 @@ def go(page: Page, served: Served, path: str) -> None:
     page.goto(f"{served.root_url}{path}")
 
 
-def call(served: Served, agent: Instance, words: str = "Which way is north?") -> Exchange:
+def call(served: Served, agent: Instance, words: str = "Which way is north?") -> LoggedCall:
     """A call of a turn of the agent's, which goes on."""
 
-    async def begun() -> Exchange:
+    async def begun() -> LoggedCall:
         asked = {"model": "gpt-4o", "messages": [{"role": "user", "content": words}]}
         return served.services.exchanges.begin(
             agent.organization_id, agent.id, "openai", "v1/chat/completions",
             json.dumps(asked).encode(), "t1",
         )  # fmt: skip
 
-    made: Exchange = served.call(begun)
+    made: LoggedCall = served.call(begun)
     return made
 
 
-def end(served: Served, call: Exchange, status: int, error: str | None = None) -> None:
+def end(served: Served, call: LoggedCall, status: int, error: str | None = None) -> None:
     async def ended() -> None:
         call.status = status
         if error is None:
             said = {"choices": [{"message": {"role": "assistant", "content": "Up."}}]}
-            served.services.exchanges.came(call, json.dumps(said).encode())
-        call.ended("answered" if error is None else "refused", error)
+            served.services.exchanges.append(call, json.dumps(said).encode())
+        call.finish("answered" if error is None else "refused", error)
 
     served.call(ended)
 

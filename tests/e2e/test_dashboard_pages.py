@@ -175,9 +175,9 @@ async def answered(served: Served, instance: Instance) -> str:
         instance.organization_id, instance.id, "openai", "v1/chat/completions",
         json.dumps(asked).encode(), "t1",
     )  # fmt: skip
-    exchanges.came(made, json.dumps(said).encode())
+    exchanges.append(made, json.dumps(said).encode())
     made.status = 200
-    made.ended("answered")
+    made.finish("answered")
     return made.id
 
 

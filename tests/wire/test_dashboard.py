@@ -239,8 +239,8 @@ async def test_a_call_leaves_the_list_of_a_status_and_comes_into_another(
             world.organization_id, agent.id, "openai", "responses", b"{}"
         )
         assert f"call-{made.id}" in await running.until("afterbegin:#rows")
-        made.tried(429, 1.0)
+        made.retry(429, 1.0)
         assert "2nd attempt" in await running.until("afterbegin:#rows")
-        made.ended("refused", "Slow down.")
+        made.finish("refused", "Slow down.")
         assert f"call-{made.id}" in await running.until('hx-swap-oob="delete"')
         assert "Slow down." in await failed.until("afterbegin:#rows")

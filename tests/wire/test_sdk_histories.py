@@ -14,6 +14,7 @@ from chowder_local.core.domain import ModelProvider
 from chowder_local.http.listener import with_state
 from chowder_local.openclaw.session_keys import MAIN_KEY
 from tests.scripted import gateway as scripted
+from tests.scripted.model_calls import model_call
 from tests.scripted.serving import serve
 from tests.scripted.world import World, open_world
 
@@ -75,7 +76,8 @@ def _agent(world: World, sandbox_id: SandboxId) -> Any:
 
     async def handler(asked: Asked, _: Receive, send: Send) -> None:
         body = b'{"input": [{"role": "developer", "content": "%s"}]}' % LINE.encode()
-        assert not world.session_watch.is_lost(sandbox_id, ModelProvider.OPENAI, body)
+        call = model_call(ModelProvider.OPENAI, "responses", body)
+        assert not world.session_watch.is_lost(sandbox_id, call)
         latest = asked.body["input"][-1]
         is_question = "weather" in str(latest.get("content"))
         output = [CALL] if is_question else [scripted.MESSAGE]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from chowder_local.core.domain import Instance, SandboxId
     from chowder_local.instances.engine_protocol import Engine
     from chowder_local.instances.lifecycle.healing import Healing
-    from chowder_local.relay.failure_markers import FailureMarkers
+    from chowder_local.relay.prompt_format.failure_markers import FailureMarkers
 
     Known = Callable[[str], ChowderError | None]
 

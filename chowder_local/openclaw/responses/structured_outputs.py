@@ -14,7 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from chowder_local.core.errors.agents import AnswerUnfit, MessageRefused
 from chowder_local.openclaw.responses.validators import as_object, as_string
-from chowder_local.relay.choices import ANSWER_TOOL, ANY_TOOL, ONE_AT_A_TIME, ONE_TOOL
+from chowder_local.relay.prompt_format.system_prompt import (
+    ANSWER_TOOL,
+    ANY_TOOL,
+    ONE_AT_A_TIME,
+    ONE_TOOL,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from chowder_local.core.errors.agents import MessageRefused
 from chowder_local.core.errors.requests import SHOWN_CHARACTERS
 from chowder_local.openclaw.responses.validators import as_array, as_object, pick
-from chowder_local.relay.choices import ANSWER_TOOL, ONE_AT_A_TIME
+from chowder_local.relay.prompt_format.system_prompt import ANSWER_TOOL, ONE_AT_A_TIME
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

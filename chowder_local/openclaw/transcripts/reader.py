@@ -23,10 +23,10 @@ from chowder_local.openclaw.transcripts.turns import (
     messages_beside,
     with_messages_beside,
 )
-from chowder_local.relay.choices import ANSWER_TOOL, HANDED_OVER
-from chowder_local.relay.failure_markers import marked_words
-from chowder_local.relay.offline.conversation import Answered, Called, Said
-from chowder_local.relay.offline.words import unfolded
+from chowder_local.relay.prompt_format.failure_markers import read_marked_message
+from chowder_local.relay.prompt_format.system_prompt import ANSWER_TOOL, HANDED_OVER
+from chowder_local.relay.prompt_format.user_messages import unfold
+from chowder_local.relay.wire.conversation import AssistantText, ToolCall, UserMessage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -238,15 +238,15 @@ def _from_user(message: Message, base: Turn) -> Iterator[Turn]:
     if not any(mark in text for text in texts for mark in _FOLDED):
         yield replace(base, role="user", text="\n".join(texts))
         return
-    turns = list(unfolded([Said(tuple(texts))]))
+    turns = list(unfold([UserMessage(tuple(texts))]))
     for number, turn in enumerate(turns, 1):
         # Its images came with the words that it ends with.
         one = base if number == len(turns) else replace(base, images=0)
-        if isinstance(turn, Said):
+        if isinstance(turn, UserMessage):
             yield replace(one, role="user", text="\n".join(turn.parts))
-        elif isinstance(turn, Answered):
+        elif isinstance(turn, AssistantText):
             yield replace(one, role="assistant", text=turn.text)
-        elif isinstance(turn, Called):
+        elif isinstance(turn, ToolCall):
             yield replace(one, role="tool_call", text=None, call_id=turn.id, name=turn.name)
         else:
             yield replace(
@@ -286,7 +286,7 @@ def _plain(error: str) -> str:
     """Why a model call failed: the relay's marker, which OpenClaw has, has the provider's words."""
     if error == _BROKEN_OFF:
         return "The model provider broke off its answer."
-    return marked_words(error) or error
+    return read_marked_message(error) or error
 
 
 def _is_handed_over(message: Message) -> bool:

@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from chowder_local.dashboard.curl import curl
-from chowder_local.relay.call_log import Exchange
+from chowder_local.relay.call_log import LoggedCall
 
 VARIABLES = ("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "GEMINI_API_KEY", "OLLAMA_URL", "X__ID__URL")
 HOSTILE = "$(touch /tmp/x) `id` '\"; echo !"
@@ -16,7 +16,7 @@ HOSTILE = "$(touch /tmp/x) `id` '\"; echo !"
 
 @pytest.mark.parametrize("provider", ["anthropic", "openai", "gemini", "ollama", "x$(id)"])
 def test_a_shell_finds_nothing_to_do_in_what_an_agent_sent(provider: str) -> None:
-    call = Exchange("ex-1", None, None, provider, f"v1/{HOSTILE}", HOSTILE.encode(), None)
+    call = LoggedCall("ex-1", None, None, provider, f"v1/{HOSTILE}", HOSTILE.encode(), None)
     shown = curl(call).replace("curl -sS", "printf '%s\\n'", 1)
     said = subprocess.run(
         ["sh", "-uc", shown], capture_output=True, text=True, check=False,
@@ -29,5 +29,5 @@ def test_a_shell_finds_nothing_to_do_in_what_an_agent_sent(provider: str) -> Non
 
 
 def test_a_key_is_the_environments_variable() -> None:
-    call = Exchange("ex-1", None, None, "openai", "v1/responses", b"{}", None)
+    call = LoggedCall("ex-1", None, None, "openai", "v1/responses", b"{}", None)
     assert "authorization: Bearer $OPENAI_API_KEY" in shlex.split(curl(call))

@@ -7,7 +7,7 @@ from typing import Any
 
 from chowder_local.core.domain import InstanceId, OrganizationId
 from chowder_local.dashboard.retries import Former, former_of
-from chowder_local.relay.call_log import Exchange, Exchanges
+from chowder_local.relay.call_log import CallLog, LoggedCall
 
 MAIN = "agent:main:main"
 
@@ -16,8 +16,8 @@ class Turn:
     """A turn of an agent, call by call."""
 
     def __init__(self) -> None:
-        self.exchanges = Exchanges()
-        self.calls: list[Exchange] = []
+        self.exchanges = CallLog()
+        self.calls: list[LoggedCall] = []
 
     def call(self, key: str = MAIN, *, said: str | None = None, error: str | None = None) -> Former:
         """One more call, with what came back; what it repeats."""
@@ -31,11 +31,11 @@ class Turn:
         former = former_of(made, self.calls)
         if said is not None:
             answer: dict[str, Any] = {"choices": [{"message": {"content": said}}]}
-            self.exchanges.came(made, json.dumps(answer).encode())
+            self.exchanges.append(made, json.dumps(answer).encode())
             made.status = 200
-            made.ended("answered")
+            made.finish("answered")
         elif error is not None:
-            made.ended("refused", error)
+            made.finish("refused", error)
         return former
 
 

@@ -433,7 +433,7 @@ async def test_a_delete_while_the_engine_is_away_is_done_by_the_reconciler_when_
     model_keys = ModelKeys(world.organizations, {}, world.organization_id)
     lending = ModelCredentials(world.box, world.instances, world.warm_queries, model_keys)
     with pytest.raises(RelayTokenInvalid):
-        await lending.lend(world.box.relay_token(instance.sandbox_id), ModelProvider.OPENAI)
+        await lending.resolve(world.box.relay_token(instance.sandbox_id), ModelProvider.OPENAI)
     world.engine.failing.clear()
     await world.reconciler.agree()
     assert world.engine.found == {}
