@@ -12,15 +12,8 @@ from starlette.responses import Response
 
 from chowder_local.api.schemas.channels import ChannelConnecting, Pairing
 from chowder_local.core.errors.agents import ChannelNotFound
-from chowder_local.dashboard.forms import form
-from chowder_local.dashboard.pages import (
-    agent_part,
-    confirmation,
-    instance_page,
-    notice,
-    part,
-    parts,
-)
+from chowder_local.dashboard.forms import form, parse_form
+from chowder_local.dashboard.pages import agent_part, dialog, instance_page, notice, part, parts
 from chowder_local.dashboard.rendering import HEADERS
 from chowder_local.http.bodies import parse_query, validated
 from chowder_local.http.services import instance_of, running, services
@@ -202,21 +195,14 @@ async def connect(request: Request) -> Response:
 async def pair(request: Request) -> Response:
     """Approves the sender who was given the code."""
     instance, channel = running(await instance_of(request)), _channel(request)
-    sent = validated(Pairing, await form(request), "body")
+    sent = await parse_form(request, Pairing)
     message = await services(request).channels.pair(instance, channel, sent.code)
     return await _changed(request, instance, channel, message)
 
 
 async def confirm_disconnect(request: Request) -> Response:
     instance, channel = await instance_of(request), _channel(request)
-    return confirmation(
-        request,
-        f"/instances/{instance.id}/channels/{channel.name}/disconnect",
-        f"Disconnect {_title(channel)}?",
-        f"Nobody reaches {instance.name} by it from then on. Its credentials are kept, so that it "
-        "can be connected again.",
-        "Disconnect",
-    )
+    return dialog(request, MACROS, "confirm_disconnect", instance, _title(channel))
 
 
 async def disconnect(request: Request) -> Response:

@@ -15,8 +15,12 @@ from starlette.responses import Response
 
 from chowder_local.core.domain import wire_of
 from chowder_local.core.errors import ChowderError
-from chowder_local.dashboard.markdown import RENDERED_MAX, render_markdown
-from chowder_local.dashboard.rendering import STREAM_HEADERS, STREAM_MEDIA_TYPE
+from chowder_local.dashboard.rendering import (
+    RENDERED_MAX_CHARS,
+    STREAM_HEADERS,
+    STREAM_MEDIA_TYPE,
+    render_markdown,
+)
 from chowder_local.http.streams import ClosingStream
 from chowder_local.relay.answers import model_said
 
@@ -114,7 +118,7 @@ class Answer(Response):
         yield b""
         answer = ""
         while (event := await self._events.get()) is not None:
-            if event.name == "piece" and len(answer) <= RENDERED_MAX:
+            if event.name == "piece" and len(answer) <= RENDERED_MAX_CHARS:
                 answer += event.text
             yield self._encode(event)
         html = await asyncio.to_thread(render_markdown, answer)

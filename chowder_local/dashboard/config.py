@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 from chowder_local.api.schemas.instances import InstanceChange
 from chowder_local.core.errors.agents import ConfigRefused, FileTooLarge, Problem
 from chowder_local.core.errors.requests import InputInvalid
-from chowder_local.dashboard.forms import form
+from chowder_local.dashboard.forms import parse_form
 from chowder_local.dashboard.pages import agent_part, instance_page, notice, part, parts
 from chowder_local.http.bodies import json_of, validated
 from chowder_local.http.services import instance_of, running, services
@@ -78,7 +78,7 @@ async def save(request: Request) -> Response:
 
 async def _with_patch(request: Request, use: Use) -> Response:
     instance = running(await instance_of(request))
-    sent = validated(Edit, await form(request, FORM_MAX_BYTES), "body")
+    sent = await parse_form(request, Edit, FORM_MAX_BYTES)
     document = read_document(sent.document)
     if isinstance(document, LocatedProblem):
         return _refused(request, [document])

@@ -16,10 +16,9 @@ from chowder_local.core.domain import ModelProvider
 from chowder_local.core.errors import ChowderError
 from chowder_local.core.errors.requests import TurnNotFound
 from chowder_local.dashboard.chat_stream import Answer, ChatEvent, ChatStream
-from chowder_local.dashboard.forms import form
-from chowder_local.dashboard.markdown import render_markdown
+from chowder_local.dashboard.forms import parse_form
 from chowder_local.dashboard.pages import fragment, instance_page, part, parts
-from chowder_local.dashboard.rendering import HEADERS
+from chowder_local.dashboard.rendering import HEADERS, render_markdown
 from chowder_local.dashboard.services import dashboard
 from chowder_local.dashboard.snippets import MODELS, model_of
 from chowder_local.http.bodies import parse_query, validated
@@ -116,7 +115,7 @@ async def show_conversation(request: Request) -> Response:
 async def send(request: Request) -> Response:
     """Accepts a message; the answered part listens to the answer."""
     instance = await instance_of(request)
-    typed = validated(Typed, await form(request), "body")
+    typed = await parse_form(request, Typed)
     message = validated(
         Message, {"model": typed.model, "input": typed.text, "stream": True}, "body"
     ).model_dump(exclude_unset=True)

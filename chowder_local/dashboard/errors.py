@@ -15,7 +15,7 @@ from chowder_local.core.errors.agents import (
     ClawHubUnavailable,
     PairingNotFound,
 )
-from chowder_local.core.errors.requests import InputInvalid, SignInNeeded
+from chowder_local.core.errors.requests import InputInvalid, LinkInvalid, SignInNeeded
 from chowder_local.dashboard.pages import MACROS, fragment, part, parts, redirect
 from chowder_local.http.error_rendering import detail_of, status_of
 from chowder_local.http.headers import fields_of
@@ -44,13 +44,16 @@ TITLES_BY_ERROR = {
     ChannelUnreachable: "Not connected",
     PairingNotFound: "Not paired",
     ClawHubUnavailable: "ClawHub is unavailable",
+    LinkInvalid: "This link does not work",
 }
 """These take the place of the status's title."""
 
 
 def page_of(raised: Exception, scope: Scope) -> Response | None:
     """The error for a person; None if the client is a program or has disconnected."""
-    if isinstance(raised, ClientDisconnect) or not _is_from_browser(scope):
+    # A link of ours is followed in a browser, whatever it accepts.
+    is_person = isinstance(raised, LinkInvalid) or _is_from_browser(scope)
+    if isinstance(raised, ClientDisconnect) or not is_person:
         return None
     request = Request(scope)
     if isinstance(raised, SignInNeeded):
@@ -78,6 +81,9 @@ def _is_htmx(scope: Scope) -> bool:
 def _describe(raised: Exception) -> tuple[int, str]:
     if isinstance(raised, HTTPException):
         return raised.status_code, "The address may be misspelt, or of another version."
+    if isinstance(raised, LinkInvalid):
+        cure = "POST /v1/subscription/checkout or POST /v1/subscription/portal gives a new one."
+        return status_of(raised), f"{raised} {cure}"
     if isinstance(raised, InputInvalid):
         problems = ((each["loc"][-1:] or ("",), each["msg"]) for each in raised.problems)
         return 422, "; ".join(f"{name}: {text}" for (name,), text in problems)

@@ -13,11 +13,11 @@ from chowder_local.api.routes import OPERATIONS
 from chowder_local.api.schemas.faults import NEW, USUAL_STATUSES, FaultCreation, Method
 from chowder_local.core.events import EventType
 from chowder_local.core.fault_injection import FaultKind
-from chowder_local.dashboard.forms import form
+from chowder_local.dashboard.forms import parse_form
 from chowder_local.dashboard.instances import instance_choices, instance_names
-from chowder_local.dashboard.pages import confirmation, notice, page, part
+from chowder_local.dashboard.pages import dialog, notice, page, part
 from chowder_local.dashboard.streams import LiveStream, PageEvent, watch_events
-from chowder_local.http.bodies import parse_query, validated
+from chowder_local.http.bodies import parse_query
 from chowder_local.http.services import caller, services
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from chowder_local.dashboard.streams import Marks
 
 HERE = "/faults"
+MACROS = "_faults.html"
 CHANGED = "changed"
 KIND_TITLES = {
     FaultKind.PROVISIONING: "the provisioning of a new instance",
@@ -76,7 +77,7 @@ async def show(request: Request) -> Response:
 
 
 async def add(request: Request) -> Response:
-    fault = await set_fault(request, validated(FaultCreation, await form(request), "body"))
+    fault = await set_fault(request, await parse_form(request, FaultCreation))
     return await _changed(request, f"Set: {fault.left} × {KIND_TITLES[fault.asked.kind]}.")
 
 
@@ -89,14 +90,7 @@ async def remove(request: Request) -> Response:
 
 async def confirm_clear(request: Request) -> Response:
     count = len(services(request).faults.of(caller(request).organization_id))
-    return confirmation(
-        request,
-        "/faults/clear",
-        f"Remove {count} faults?",
-        "Calls are then answered as usual.",
-        "Remove all",
-        cancel="Keep them",
-    )
+    return dialog(request, MACROS, "confirm_clear", count)
 
 
 async def clear(request: Request) -> Response:
@@ -123,7 +117,7 @@ async def _changed(request: Request, text: str) -> Response:
 
 
 async def _listing(request: Request) -> Markup:
-    return part(request, "_faults.html", "listing", await _rows(request), oob=True)
+    return part(request, MACROS, "listing", await _rows(request), oob=True)
 
 
 async def _rows(request: Request) -> list[FaultRow]:

@@ -62,14 +62,6 @@ class Saved(BaseModel):
 
 
 @dataclass(frozen=True)
-class Crumb:
-    """A folder on the way from the root."""
-
-    name: str
-    path: str
-
-
-@dataclass(frozen=True)
 class Portion:
     """Some of a folder's entries, folders first; `count` is the number of all."""
 
@@ -79,15 +71,11 @@ class Portion:
 
 
 @dataclass(frozen=True)
-class Missing:
-    """There is no such file."""
-
-    digest = ""
-
-
-@dataclass(frozen=True)
 class Text:
-    """A file; without content it cannot be edited, because it is too long or no text."""
+    """A file; without content it cannot be edited, because it is too long or no text.
+
+    Without a digest there is no such file.
+    """
 
     size: int
     digest: str
@@ -168,7 +156,7 @@ async def edit(request: Request) -> Response:
     instance = await instance_of(request)
     wanted = parse_query(request, FileWanted)
     path = "/".join(parts_of(f"{wanted.path}/{wanted.name}"))
-    text: Text | Missing | None = None
+    text: Text | None = None
     problem, status = None, 200
     try:
         text = await _read(services(request).files, running(instance).sandbox_id, path)
@@ -208,11 +196,11 @@ async def save(request: Request) -> Response:
     return notice(request, f"{sent.path} is saved.", part(request, MACROS, "saved", text))
 
 
-def _crumbs(path: str) -> list[Crumb]:
-    """The folders from the root to a path, which the files' service has normalized."""
+def _crumbs(path: str) -> list[tuple[str, str]]:
+    """The names and paths of the folders from the root to a normalized path."""
     names = [] if path == "." else path.split("/")
-    found = [Crumb(name, "/".join(names[: at + 1])) for at, name in enumerate(names)]
-    return [Crumb("Home", "."), *found]
+    found = [(name, "/".join(names[: at + 1])) for at, name in enumerate(names)]
+    return [("Home", "."), *found]
 
 
 def _portion(folder: Folder, wanted: FolderWanted) -> Portion:
@@ -223,12 +211,12 @@ def _portion(folder: Folder, wanted: FolderWanted) -> Portion:
     return Portion(found[wanted.skip : end], len(found), len(found) > end)
 
 
-async def _read(files: Files, sandbox_id: SandboxId, path: str) -> Text | Missing:
-    """The present file. Raises what `Files.download` does, but FileMissing."""
+async def _read(files: Files, sandbox_id: SandboxId, path: str) -> Text:
+    """The present file. Raises what `Files.download` raises, except FileMissing."""
     try:
         found = await files.download(sandbox_id, path)
     except FileMissing:
-        return Missing()
+        return Text(0, "")
     async with aclosing(found.chunks) as chunks:
         if found.size > EDIT_MAX_BYTES:
             return Text(found.size, "too long")

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import parse_qsl, urlencode
 
+from pydantic import BaseModel
+
 from chowder_local.core.errors.requests import InputInvalid
-from chowder_local.http.bodies import read_body
+from chowder_local.http.bodies import read_body, validated
 from chowder_local.http.services import services
 
 if TYPE_CHECKING:
     from starlette.requests import Request
+
+Model = TypeVar("Model", bound=BaseModel)
 
 FORM_MAX_BYTES = 64 * 1024
 FIELDS_MAX = 50
@@ -21,6 +25,11 @@ async def form(request: Request, max_bytes: int = FORM_MAX_BYTES) -> dict[str, s
     """The fields by name, without the empty ones. Raises InputInvalid, BodyTooLarge."""
     sent = await fields(request, max_bytes)
     return {name: value.strip() for name, value in sent if value.strip()}
+
+
+async def parse_form(request: Request, kind: type[Model], max_bytes: int = FORM_MAX_BYTES) -> Model:
+    """The form as a model. Raises InputInvalid, BodyTooLarge."""
+    return validated(kind, await form(request, max_bytes), "body")
 
 
 async def fields(

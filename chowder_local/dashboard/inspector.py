@@ -14,7 +14,7 @@ from chowder_local.core.domain import InstanceId, wire_of
 from chowder_local.dashboard.forms import with_query
 from chowder_local.dashboard.instances import instance_names
 from chowder_local.dashboard.pages import page, part
-from chowder_local.dashboard.streams import LiveStream, PageEvent
+from chowder_local.dashboard.streams import LiveStream, PageEvent, each_news
 from chowder_local.http.bodies import parse_query
 from chowder_local.http.services import caller, services
 from chowder_local.relay.answers import model_said
@@ -154,15 +154,12 @@ class _FollowedCalls:
     async def watch(self, marks: Marks) -> None:
         known = self._states()
         marks.add(*self._missed())
-        with services(self._request).exchanges.watching() as news:
-            while True:
-                await news.wait()
-                news.clear()
-                now = self._states()
-                for each, state in now.items():
-                    if known.get(each) != state:
-                        marks.add(RowChanged(each, is_new=each not in known))
-                known = now
+        async for _ in each_news(services(self._request).exchanges.watching()):
+            now = self._states()
+            for each, state in now.items():
+                if known.get(each) != state:
+                    marks.add(RowChanged(each, is_new=each not in known))
+            known = now
 
     def _states(self) -> dict[str, Hashable]:
         """What the row of each call shows of its progress."""

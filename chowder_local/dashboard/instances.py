@@ -15,15 +15,8 @@ from chowder_local.api.uploads import steady
 from chowder_local.core.domain import Instance, InstanceStatus
 from chowder_local.core.errors.requests import InstanceNotFound
 from chowder_local.dashboard.charts import Sparkline, cpu_sparkline, memory_sparkline
-from chowder_local.dashboard.forms import form
-from chowder_local.dashboard.pages import (
-    confirmation,
-    fork_dialog,
-    notice,
-    part,
-    parts,
-    redirect,
-)
+from chowder_local.dashboard.forms import form, parse_form
+from chowder_local.dashboard.pages import dialog, notice, part, redirect
 from chowder_local.dashboard.services import dashboard
 from chowder_local.http.bodies import parse_query, validated
 from chowder_local.http.services import caller, instance_of, services
@@ -32,7 +25,6 @@ from chowder_local.instances.snapshots.service import TAKABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from datetime import datetime
 
     from starlette.requests import Request
     from starlette.responses import Response
@@ -41,34 +33,20 @@ if TYPE_CHECKING:
     from chowder_local.relay.call_log import Exchange
 
 MACROS = "_overview.html"
-TEXT_MAX_CHARS = 120
-STAGES = ("queued", "booting", "running")
 CHOICES = 100
 """So many instances are in a list to choose from; others are named by their ids."""
 
 
 @dataclass(frozen=True)
-class LastCall:
-    """An agent's latest model call."""
-
-    at: datetime
-    model: str
-    text: str
-    """The beginning of the person's message."""
-    is_over: bool
-    error: str | None
-
-
-@dataclass(frozen=True)
 class Row:
-    """A row of the list; while an instance is being provisioned, `stage` is an index of STAGES."""
+    """A row of the list; `stage` is 0 while a provisioning instance is queued, 1 while it boots."""
 
     instance: Instance
     stage: int | None
     queue_text: str | None
     memory: Sparkline | None
     cpu: Sparkline | None
-    last_call: LastCall | None
+    last_call: Exchange | None
 
     @property
     def can_fork(self) -> bool:
@@ -82,13 +60,18 @@ class Deletion(BaseModel):
 
 async def build_rows(request: Request, instances: Sequence[Instance]) -> list[Row]:
     latest = services(request).exchanges.latest()
-    exchanges = [latest[each.id] for each in instances if each.id in latest]
-    # Parsing each body, once, takes a millisecond.
-    calls = await asyncio.to_thread(_last_calls, exchanges)
+    calls = {each.id: latest[each.id] for each in instances if each.id in latest}
+    await asyncio.to_thread(_parse, calls.values())
     return [_row(request, each, calls.get(each.id)) for each in instances]
 
 
-def _row(request: Request, instance: Instance, last_call: LastCall | None) -> Row:
+def _parse(calls: Iterable[Exchange]) -> None:
+    """Has each call's body parsed, which takes a millisecond, and only once."""
+    for each in calls:
+        _ = each.model, each.words
+
+
+def _row(request: Request, instance: Instance, last_call: Exchange | None) -> Row:
     stage, queue_text = _stage(request, instance)
     is_running = instance.status is InstanceStatus.RUNNING
     gauge = dashboard(request).usage_samples.of(instance.id) if is_running else None
@@ -110,19 +93,6 @@ def _stage(request: Request, instance: Instance) -> tuple[int | None, str | None
         return 0, f"number {position} in the queue"
     # Without a boot in progress, the reconciler begins one as soon as it can.
     return (1, None) if provisioner.is_under_way(instance.id) else (0, None)
-
-
-def _last_calls(exchanges: Iterable[Exchange]) -> dict[InstanceId | None, LastCall]:
-    return {
-        each.instance_id: LastCall(
-            at=each.at,
-            model=each.model or each.provider,
-            text=(each.words or "")[:TEXT_MAX_CHARS],
-            is_over=each.outcome is not None,
-            error=each.error,
-        )
-        for each in exchanges
-    }
 
 
 async def find_instance(request: Request, instance_id: str) -> Instance | None:
@@ -160,7 +130,7 @@ async def create(request: Request) -> Response:
 
 
 async def choose_import(request: Request) -> Response:
-    return parts(part(request, MACROS, "import_dialog"))
+    return dialog(request, MACROS, "choose_import")
 
 
 async def import_archive(request: Request) -> Response:
@@ -183,33 +153,18 @@ async def start(request: Request) -> Response:
 
 
 async def propose_fork(request: Request) -> Response:
-    instance = await instance_of(request)
-    return fork_dialog(
-        request,
-        f"/instances/{instance.id}/fork",
-        f"Fork {instance.name}",
-        "A new instance with its conversations, files and settings.",
-        f"{instance.name} (fork)",
-    )
+    return dialog(request, MACROS, "propose_fork", await instance_of(request))
 
 
 async def fork(request: Request) -> Response:
     instance = await instance_of(request)
-    sent = validated(Fork, await form(request), "body")
+    sent = await parse_form(request, Fork)
     forked = await services(request).forks.fork(instance, sent.name)
     return await _changed(request, f"{forked.name} is made of {instance.name}.")
 
 
 async def confirm_delete(request: Request) -> Response:
-    leaves = parse_query(request, Deletion).leaves
-    instance = await instance_of(request)
-    return confirmation(
-        request,
-        f"/instances/{instance.id}/delete{'?leaves=true' if leaves else ''}",
-        f"Delete {instance.name}?",
-        "Its conversations, files and memory are destroyed, and cannot be brought back.",
-        "Delete for good",
-    )
+    return dialog(request, MACROS, "confirm_delete", await instance_of(request))
 
 
 async def delete(request: Request) -> Response:
@@ -229,4 +184,4 @@ async def _changed(request: Request, text: str, instance: Instance | None = None
     if instance is None:
         return notice(request, text)
     (row,) = await build_rows(request, [instance])
-    return notice(request, text, part(request, MACROS, "instance_row", row, STAGES, oob=True))
+    return notice(request, text, part(request, MACROS, "instance_row", row, oob=True))

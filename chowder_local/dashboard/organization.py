@@ -14,9 +14,9 @@ from chowder_local.accounts.keys import KeyDraft
 from chowder_local.api.schemas.keys import MOST_INSTANCES, KeyCreation
 from chowder_local.api.schemas.organization import OrganizationChange
 from chowder_local.core.domain import ModelProvider, Permission
-from chowder_local.dashboard.forms import fields, form, with_query
+from chowder_local.dashboard.forms import fields, parse_form, with_query
 from chowder_local.dashboard.instances import CHOICES, instance_choices, instance_names
-from chowder_local.dashboard.pages import confirmation, notice, page, part, parts
+from chowder_local.dashboard.pages import dialog, notice, page, part, parts
 from chowder_local.http.audit import note
 from chowder_local.http.bodies import parse_query, validated
 from chowder_local.http.services import caller, services
@@ -93,7 +93,7 @@ async def show(request: Request) -> Response:
 
 
 async def rename(request: Request) -> Response:
-    changed = validated(OrganizationChange, await form(request), "body")
+    changed = await parse_form(request, OrganizationChange)
     details = await services(request).organizations.change(
         caller(request).organization_id, name=changed.name
     )
@@ -104,25 +104,17 @@ async def rename(request: Request) -> Response:
 
 async def set_model_key(request: Request) -> Response:
     """Sets a provider's key, or replaces the one that is set."""
-    typed = validated(ModelKeyTyped, await form(request), "body")
+    typed = await parse_form(request, ModelKeyTyped)
     return await _change_model_key(request, typed.provider, typed.key, "set")
 
 
 async def confirm_clear_model_key(request: Request) -> Response:
     provider = parse_query(request, ProviderWanted).provider
-    return confirmation(
-        request,
-        "/organization/model-keys/clear",
-        f"Clear the key for {provider}?",
-        f"Agents that call a model of {provider} fail from then on. The key is not shown before it "
-        "is cleared.",
-        "Clear it",
-        fields={"provider": provider},
-    )
+    return dialog(request, MACROS, "confirm_clear_model_key", provider)
 
 
 async def clear_model_key(request: Request) -> Response:
-    provider = validated(ProviderWanted, await form(request), "body").provider
+    provider = (await parse_form(request, ProviderWanted)).provider
     return await _change_model_key(request, provider, "", "cleared")
 
 
@@ -145,14 +137,7 @@ async def create_key(request: Request) -> Response:
 
 
 async def confirm_revoke(request: Request) -> Response:
-    key = await _find_key(request)
-    return confirmation(
-        request,
-        f"/organization/keys/{key.id}/revoke",
-        f"Revoke {key.name}?",
-        "The next request with it is refused. A key cannot be restored.",
-        "Revoke",
-    )
+    return dialog(request, MACROS, "confirm_revoke", await _find_key(request))
 
 
 async def revoke_key(request: Request) -> Response:

@@ -11,11 +11,11 @@ from pydantic import BaseModel, Field
 from chowder_local.core.domain import InstanceId, InstanceStatus, ModelProvider
 from chowder_local.core.events import EventType
 from chowder_local.dashboard.forms import with_query
-from chowder_local.dashboard.instances import MACROS, STAGES, build_rows, find_instance
+from chowder_local.dashboard.instances import MACROS, build_rows, find_instance
 from chowder_local.dashboard.pages import page, part, parts
 from chowder_local.dashboard.services import dashboard
 from chowder_local.dashboard.snippets import snippets
-from chowder_local.dashboard.streams import LiveStream, PageEvent, event_batches
+from chowder_local.dashboard.streams import LiveStream, PageEvent, each_news, event_batches
 from chowder_local.http.bodies import parse_query
 from chowder_local.http.services import caller, services
 
@@ -63,17 +63,6 @@ class Followed(Filters):
 
 
 @dataclass(frozen=True)
-class Counts:
-    """The number of instances by status."""
-
-    by_status: dict[InstanceStatus, int]
-
-    @property
-    def total(self) -> int:
-        return sum(self.by_status[each] for each in LISTED_STATUSES)
-
-
-@dataclass(frozen=True)
 class RowChanged:
     """An instance's row may differ; `is_new` if the list may not have had it."""
 
@@ -118,8 +107,6 @@ async def show(request: Request) -> Response:
         more=filters.address(after=shown[-1].instance.id) if len(found) > PORTION else None,
         live=filters.address("/live", after=last_event),
         counts=await _counts(request),
-        statuses=LISTED_STATUSES,
-        stages=STAGES,
         providers=list(ModelProvider),
         base_url=dashboard(request).base_url,
         env_command=dashboard(request).env_command,
@@ -133,8 +120,9 @@ async def show_health(request: Request) -> Response:
     return parts(part(request, MACROS, "health", report, findings))
 
 
-async def _counts(request: Request) -> Counts:
-    return Counts(await services(request).lifecycle.counts(caller(request).organization_id))
+async def _counts(request: Request) -> dict[InstanceStatus, int]:
+    counts = await services(request).lifecycle.counts(caller(request).organization_id)
+    return {each: counts[each] for each in LISTED_STATUSES}
 
 
 async def follow(request: Request) -> Response:
@@ -164,11 +152,8 @@ class _FollowedOverview:
 
     async def watch_usage(self, marks: Marks) -> None:
         """Marks new samples, and instances that have called their model since."""
-        with self._usage_samples.watching() as news:
-            while True:
-                await news.wait()
-                news.clear()
-                marks.add(Mark.USAGE_SAMPLED, *self._new_calls())
+        async for _ in each_news(self._usage_samples.watching()):
+            marks.add(Mark.USAGE_SAMPLED, *self._new_calls())
 
     async def render(self, marks: frozenset[Hashable]) -> PageEvent:
         event_id = self._event_id
@@ -190,7 +175,7 @@ class _FollowedOverview:
             html += await self._rows(await self._sampled(), "gauges")
         if changed:
             counts = await _counts(self._request)
-            html.append(self._part("counted", counts, self._filters, LISTED_STATUSES, oob=True))
+            html.append(self._part("counted", counts, self._filters, oob=True))
         announced = {each.instance_id for each in marks if isinstance(each, StatusChanged)}
         if announced_instances := [each for each in (*shown, *gone) if each.id in announced]:
             html.append(self._part("announced", announced_instances))
@@ -200,7 +185,7 @@ class _FollowedOverview:
         self, instances: Iterable[Instance], macro: str = "replaced_row"
     ) -> list[Markup]:
         rows = await build_rows(self._request, list(instances))
-        return [self._part(macro, each, STAGES) for each in rows]
+        return [self._part(macro, each) for each in rows]
 
     def _part(self, macro: str, *args: object, **options: object) -> Markup:
         return part(self._request, MACROS, macro, *args, **options)

@@ -54,25 +54,13 @@ def notice(request: Request, text: str, *changed: str) -> HTMLResponse:
     return parts(part(request, MACROS, "notice", text), *changed)
 
 
-def confirmation(
-    request: Request,
-    action: str,
-    title: str,
-    text: str,
-    button: str,
-    *,
-    cancel: str = "Keep it",
-    fields: dict[str, str] | None = None,
-) -> HTMLResponse:
-    """A dialog whose `button` posts `fields` to the address `action`."""
-    return parts(
-        part(request, MACROS, "confirm", action, title, text, button, cancel, fields or {})
-    )
+def dialog(request: Request, template: str, macro: str, *args: Any) -> HTMLResponse:
+    """A dialog whose form is posted to the address that the dialog was requested from.
 
-
-def fork_dialog(request: Request, action: str, title: str, text: str, name: str) -> HTMLResponse:
-    """A dialog that asks for the name of a fork; `name` is the proposal."""
-    return parts(part(request, MACROS, "fork", action, title, text, name))
+    That address is the macro's first argument.
+    """
+    action = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    return parts(part(request, template, macro, action, *args))
 
 
 async def page(

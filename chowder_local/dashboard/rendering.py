@@ -1,11 +1,12 @@
-"""Templates in which every value is escaped and must be defined, and every page's headers."""
+"""Templates in which every value is escaped and defined, Markdown, and every page's headers."""
 
 from __future__ import annotations
 
 import json
+import re
 from base64 import b64encode
 from datetime import UTC, date, datetime
-from functools import cached_property
+from functools import cache, cached_property
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from chowder_local.http.streams import EVENT_STREAM
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+    from markdown_it import MarkdownIt
     from markupsafe import Markup
 
     from chowder_local.dashboard.assets import Assets
@@ -68,6 +70,13 @@ HTMX = {
     ],
 }
 """htmx's configuration, in a meta tag: no code from pages, and errors go to `#notice`."""
+
+RENDERED_MAX_CHARS = 20_000
+"""Longer texts stay plain: rendering takes up to a second per 50,000 characters."""
+HEADING_OFFSET = 2
+"""The page and the conversation have the levels above those of an answer."""
+
+_LINK_TARGET = re.compile(r"(https?://|mailto:)", re.IGNORECASE)
 
 STEPS = ((60, 1, "s"), (3600, 60, "min"), (2 * 86400, 3600, "h"), (None, 86400, "d"))
 
@@ -146,3 +155,32 @@ def ago(moment: datetime, now: datetime | None = None) -> str:
     seconds = max(0, int(((now or datetime.now(UTC)) - moment).total_seconds()))
     unit_s, unit = next((each, word) for end, each, word in STEPS if end is None or seconds < end)
     return f"{seconds // unit_s} {unit}"
+
+
+def render_markdown(text: str) -> str | None:
+    """Safe HTML; None if the text is longer than RENDERED_MAX_CHARS."""
+    if len(text) > RENDERED_MAX_CHARS:
+        return None
+    markdown = _markdown()
+    tokens = markdown.parse(text)
+    for token in tokens:
+        if token.type in {"heading_open", "heading_close"}:
+            token.tag = f"h{min(int(token.tag[1:]) + HEADING_OFFSET, 6)}"
+        for child in token.children or ():
+            if child.type == "link_open":
+                child.attrSet("rel", "noopener noreferrer")
+                child.attrSet("target", "_blank")
+    html: str = markdown.renderer.render(tokens, markdown.options, {})
+    return html
+
+
+@cache
+def _markdown() -> MarkdownIt:
+    # Imported with the first text, because most servers never show one.
+    from markdown_it import MarkdownIt
+
+    markdown = MarkdownIt("commonmark", {"html": False, "breaks": True})
+    # A picture would reveal the reader to another server; without the rule it is a link.
+    markdown.enable(["table", "strikethrough"]).disable("image")
+    markdown.validateLink = lambda url: _LINK_TARGET.match(url) is not None  # type: ignore[method-assign]  # the documented way
+    return markdown

@@ -1,4 +1,4 @@
-"""The rules by which the offline model answers, and how often they have been used."""
+"""Scripted replies and recordings, which answer model calls in place of providers."""
 
 from __future__ import annotations
 
@@ -8,25 +8,31 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, Field
+from starlette.responses import Response
 
-from chowder_local.dashboard import recordings
-from chowder_local.dashboard.forms import fields, form
+from chowder_local.api.schemas.recordings import RecordingPlayback
+from chowder_local.api.uploads import form_of
+from chowder_local.core.errors.requests import InputInvalid
+from chowder_local.dashboard.forms import fields, parse_form
 from chowder_local.dashboard.instances import instance_choices, instance_names
-from chowder_local.dashboard.pages import confirmation, notice, page, part, parts
-from chowder_local.dashboard.streams import LiveStream, PageEvent
-from chowder_local.http.bodies import parse_query, validated
-from chowder_local.http.services import caller, services
+from chowder_local.dashboard.pages import dialog, notice, page, part, parts
+from chowder_local.dashboard.rendering import HEADERS
+from chowder_local.dashboard.streams import LiveStream, PageEvent, each_news
+from chowder_local.http.bodies import json_of, parse_query, read_body, validated
+from chowder_local.http.downloads import attachment
+from chowder_local.http.services import caller, instance_of, services
+from chowder_local.relay.recordings.registry import recorded
 from chowder_local.relay.scripts.parser import TextInvalid, parsed, written
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import AsyncIterator, Hashable
 
     from markupsafe import Markup
     from starlette.requests import Request
-    from starlette.responses import Response
 
     from chowder_local.core.domain import Instance
     from chowder_local.dashboard.streams import Marks
+    from chowder_local.relay.recordings.entries import Entry
     from chowder_local.relay.scripts.registry import Owner, Running, Unmatched
     from chowder_local.relay.scripts.rules import Rule
 
@@ -60,6 +66,16 @@ class RuleRow:
     used: int
 
 
+@dataclass(frozen=True)
+class RecordingRow:
+    """An instance, and how many of its model calls are in memory."""
+
+    instance: Instance
+    calls: int
+    entries: int | None
+    """The number of recorded calls; None if it is not answered from a recording."""
+
+
 async def show(request: Request) -> Response:
     instance = await _instance(request, parse_query(request, Scope))
     running = services(request).scripts.of(_owner(request, instance))
@@ -73,7 +89,7 @@ async def show(request: Request) -> Response:
         text=await asyncio.to_thread(written, running.script) if running else "",
         rules=await _rules(request, instance, oob=False),
         server_rules=_rows(services(request).scripts.own),
-        recordings=await recordings.build_rows(request),
+        recordings=await _recording_rows(request),
         is_recording=registry.recorder is not None,
         is_replayed=registry.is_replayed,
     )
@@ -84,15 +100,13 @@ async def follow(request: Request) -> Response:
     instance = await _instance(request, parse_query(request, Scope))
 
     async def watch(marks: Marks) -> None:
-        with services(request).exchanges.watching() as news:
-            while True:
-                # Once at the beginning: rules may have been used since the page was made.
-                marks.add(CHANGED)
-                await news.wait()
-                news.clear()
+        # Once at the beginning: rules may have been used since the page was made.
+        marks.add(CHANGED)
+        async for _ in each_news(services(request).exchanges.watching()):
+            marks.add(CHANGED)
 
     async def render(_: frozenset[Hashable]) -> PageEvent:
-        changed = [await _rules(request, instance), await recordings.render_list(request)]
+        changed = [await _rules(request, instance), await _recordings(request)]
         return PageEvent("\n".join(changed))
 
     return LiveStream(request, [watch], render)
@@ -116,19 +130,11 @@ async def put(request: Request) -> Response:
 
 async def confirm_clear(request: Request) -> Response:
     instance = await _instance(request, parse_query(request, Scope))
-    return confirmation(
-        request,
-        "/recordings/replies/clear",
-        f"Clear the rules{f' of {instance.name}' if instance else ''}?",
-        "Models are then called as if there were none. The text on the page stays for now.",
-        "Clear them",
-        cancel="Keep them",
-        fields={"instance": instance.id} if instance else None,
-    )
+    return dialog(request, MACROS, "confirm_clear", instance)
 
 
 async def clear(request: Request) -> Response:
-    instance = await _instance(request, validated(Scope, await form(request), "body"))
+    instance = await _instance(request, await parse_form(request, Scope))
     services(request).scripts.remove(_owner(request, instance))
     return await _changed(request, instance, "The rules are cleared.")
 
@@ -196,3 +202,88 @@ def _reply(rule: Rule) -> str:
 def _members(members: dict[str, Any]) -> str:
     texts = (f"{name} {json.dumps(value, ensure_ascii=False)}" for name, value in members.items())
     return ", ".join(texts)[:RULE_MAX_CHARS]
+
+
+async def _recording_rows(request: Request) -> list[RecordingRow]:
+    """The organization's newest instances."""
+    known = services(request)
+    counts: dict[str | None, int] = {}
+    for call in known.exchanges.of_organization(caller(request).organization_id):
+        counts[call.instance_id] = counts.get(call.instance_id, 0) + 1
+    rows = []
+    for each in await instance_choices(request):
+        entries = known.recordings.entries(each.id)
+        count = None if entries is None else len(entries)
+        rows.append(RecordingRow(each, counts.get(each.id, 0), count))
+    return rows
+
+
+async def _recordings(request: Request) -> Markup:
+    return part(request, MACROS, "recordings_of", await _recording_rows(request), oob=True)
+
+
+async def download_recording(request: Request) -> Response:
+    """The instance's latest model calls as a file for `load_recording` and the API."""
+    instance = await instance_of(request)
+    entries = await _recorded(request, instance)
+    playback = RecordingPlayback(entries=entries)
+    content = await asyncio.to_thread(playback.model_dump_json, indent=2, exclude_none=True)
+    body = content.encode()
+    name = f"{instance.name}.recording.json"
+    return Response(body, headers=HEADERS | attachment(name, len(body)))
+
+
+async def replay_calls(request: Request) -> Response:
+    """Answers the instance from its own latest calls from now on."""
+    instance = await instance_of(request)
+    return await _played(request, instance, await _recorded(request, instance))
+
+
+async def choose_recording(request: Request) -> Response:
+    return dialog(request, MACROS, "choose_recording", await instance_of(request))
+
+
+async def load_recording(request: Request) -> Response:
+    """Answers the instance from a file from now on."""
+    instance = await instance_of(request)
+    known = services(request)
+    form, content = form_of(request), bytearray()
+    body = await read_body(request, known.max_body_bytes, known.body_memory.share(request.scope))
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield body
+
+    async def write(piece: bytes) -> None:
+        content.extend(piece)
+
+    await form.read(pieces(), write)
+    playback = await asyncio.to_thread(
+        lambda: validated(RecordingPlayback, json_of(bytes(content)), "file")
+    )
+    return await _played(request, instance, dict(sorted(playback.entries.items())))
+
+
+async def stop_replay(request: Request) -> Response:
+    """Has the instance call its models again."""
+    instance = await instance_of(request)
+    services(request).recordings.remove(instance.id)
+    return await _recordings_changed(request, f"{instance.name} calls its models again.")
+
+
+async def _recorded(request: Request, instance: Instance) -> dict[str, Entry]:
+    calls = list(services(request).exchanges.of_instance(instance.id))
+    # That parses megabytes of JSON.
+    return await asyncio.to_thread(recorded, calls[::-1])
+
+
+async def _played(request: Request, instance: Instance, entries: dict[str, Entry]) -> Response:
+    if not entries:
+        text = "There is no complete model call in it, so nothing could be answered."
+        raise InputInvalid([{"loc": ["recording"], "msg": text, "type": "value_error"}])
+    services(request).recordings.put(instance.id, entries)
+    calls = "1 recorded call" if len(entries) == 1 else f"{len(entries)} recorded calls"
+    return await _recordings_changed(request, f"{instance.name} is answered from {calls}.")
+
+
+async def _recordings_changed(request: Request, text: str) -> Response:
+    return notice(request, text, await _recordings(request))

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 
 from chowder_local.api.schemas.skills import SkillChange, SkillInstallation
 from chowder_local.core.errors.requests import InputInvalid
-from chowder_local.dashboard.forms import form, with_query
+from chowder_local.dashboard.forms import form, parse_form, with_query
 from chowder_local.dashboard.pages import agent_part, instance_page, notice, part, parts
 from chowder_local.http.bodies import parse_query, validated
 from chowder_local.http.services import instance_of, running, services
@@ -89,7 +89,7 @@ async def index(request: Request) -> Response:
 
 async def install(request: Request) -> Response:
     instance = running(await instance_of(request))
-    sent = validated(SkillInstallation, await form(request), "body")
+    sent = await parse_form(request, SkillInstallation)
     done = await services(request).skills.install(instance, sent.slug, {})
     table = await _table(request, instance)
     return notice(request, done.message, part(request, MACROS, "replaced_table", table))

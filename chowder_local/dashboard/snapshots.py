@@ -10,11 +10,11 @@ from pydantic import BaseModel, Field
 from chowder_local.api.local.snapshots import export as export_archive
 from chowder_local.api.schemas.snapshots import Fork, SnapshotCreation
 from chowder_local.core.events import EventType
-from chowder_local.dashboard.forms import form
-from chowder_local.dashboard.pages import confirmation, fork_dialog, instance_page, notice, part
+from chowder_local.dashboard.forms import parse_form
+from chowder_local.dashboard.pages import dialog, instance_page, notice, part
 from chowder_local.dashboard.rendering import HEADERS
 from chowder_local.dashboard.streams import LiveStream, PageEvent, watch_events
-from chowder_local.http.bodies import parse_query, validated
+from chowder_local.http.bodies import parse_query
 from chowder_local.http.services import instance_of, services
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from chowder_local.core.domain import Instance, Snapshot
     from chowder_local.dashboard.streams import Marks
 
+MACROS = "_snapshots.html"
 CHANGED = "changed"
 LIST_EVENTS = {EventType.SNAPSHOT_MADE, EventType.SNAPSHOT_REMOVED, EventType.INSTANCE_STATUS}
 
@@ -68,22 +69,14 @@ async def follow(request: Request) -> Response:
 
 async def take(request: Request) -> Response:
     instance = await instance_of(request)
-    sent = validated(SnapshotCreation, await form(request), "body")
+    sent = await parse_form(request, SnapshotCreation)
     snapshot = await services(request).snapshots.take(instance, sent.name)
     return await _changed(request, instance, f"{_title(snapshot)} is taken.")
 
 
 async def confirm_restore(request: Request) -> Response:
     instance, snapshot = await _find(request)
-    return confirmation(
-        request,
-        _address(instance, snapshot, "restore"),
-        f"Restore {instance.name}?",
-        f"It becomes what {_title(snapshot)} has kept. What was said, written or set since then is "
-        "lost, unless you take a snapshot of it before.",
-        "Restore",
-        cancel="Leave it as it is",
-    )
+    return dialog(request, MACROS, "confirm_restore", instance, _title(snapshot))
 
 
 async def restore(request: Request) -> Response:
@@ -98,19 +91,12 @@ async def restore(request: Request) -> Response:
 
 async def propose_fork(request: Request) -> Response:
     instance, snapshot = await _find(request)
-    title = _title(snapshot)
-    return fork_dialog(
-        request,
-        _address(instance, snapshot, "fork"),
-        f"Fork {title}",
-        f"A new instance that is as {instance.name} was at the snapshot.",
-        f"{instance.name} ({title})",
-    )
+    return dialog(request, MACROS, "propose_fork", instance, _title(snapshot))
 
 
 async def fork(request: Request) -> Response:
     instance, snapshot = await _find(request)
-    sent = validated(Fork, await form(request), "body")
+    sent = await parse_form(request, Fork)
     forked = await services(request).forks.fork_snapshot(
         instance.organization_id, snapshot.id, sent.name
     )
@@ -119,14 +105,7 @@ async def fork(request: Request) -> Response:
 
 async def confirm_delete(request: Request) -> Response:
     instance, snapshot = await _find(request)
-    return confirmation(
-        request,
-        _address(instance, snapshot, "delete"),
-        f"Delete {_title(snapshot)}?",
-        f"{instance.name} can then not be restored to it. Instances that were made of the snapshot "
-        "stay.",
-        "Delete for good",
-    )
+    return dialog(request, MACROS, "confirm_delete", instance, _title(snapshot))
 
 
 async def delete(request: Request) -> Response:
@@ -152,16 +131,12 @@ async def _find(request: Request) -> tuple[Instance, Snapshot]:
 
 async def _changed(request: Request, instance: Instance, text: str) -> Response:
     snapshots = await _latest_first(request, instance)
-    listed = part(request, "_snapshots.html", "listing", instance, snapshots, oob=True)
+    listed = part(request, MACROS, "listing", instance, snapshots, oob=True)
     return notice(request, text, listed)
 
 
 async def _latest_first(request: Request, instance: Instance) -> list[Snapshot]:
     return (await services(request).snapshots.of_instance(instance.id))[::-1]
-
-
-def _address(instance: Instance, snapshot: Snapshot, action: str) -> str:
-    return f"/instances/{instance.id}/snapshots/{snapshot.id}/{action}"
 
 
 def _title(snapshot: Snapshot) -> str:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         Hashable,
         Sequence,
     )
+    from contextlib import AbstractContextManager
 
     from starlette.requests import Request
     from starlette.types import Receive, Scope, Send
@@ -154,3 +155,12 @@ async def watch_events(
             for each in batch
         ):
             notify()
+
+
+async def each_news(watching: AbstractContextManager[asyncio.Event]) -> AsyncIterator[None]:
+    """Yields once for all news since the last time, whenever there are some."""
+    with watching as news:
+        while True:
+            await news.wait()
+            news.clear()
+            yield

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from chowder_local.dashboard.markdown import RENDERED_MAX, render_markdown
+from chowder_local.dashboard.rendering import RENDERED_MAX_CHARS, render_markdown
 
 
 def tags(html: str | None) -> set[str]:
@@ -64,4 +64,4 @@ def test_pictures_of_elsewhere_are_links() -> None:
 
 
 def test_a_text_that_would_take_long_is_not_rendered() -> None:
-    assert render_markdown("x" * (RENDERED_MAX + 1)) is None
+    assert render_markdown("x" * (RENDERED_MAX_CHARS + 1)) is None
