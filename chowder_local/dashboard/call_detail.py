@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from chowder_local.core.domain import wire_of
 from chowder_local.core.errors.requests import ExchangeNotFound
 from chowder_local.core.fault_injection import FaultDraft, FaultKind
-from chowder_local.dashboard.inspector import HERE, build_rows
+from chowder_local.dashboard.inspector import HERE, all_calls, build_rows
 from chowder_local.dashboard.pages import notice, page
 from chowder_local.dashboard.snippets import provider_curl
 from chowder_local.http.services import caller, services
@@ -51,7 +51,7 @@ class ParsedCall:
 
     prompt: Conversation | None
     turns: list[PromptTurn]
-    said: ModelSaid
+    answer: ModelSaid
     usage: Usage | None
     cost_usd: float | None
     rule: Rule | None
@@ -75,7 +75,7 @@ async def show(request: Request) -> Response:
     (row,) = await build_rows(request, [call])
     same_turn = [
         each
-        for each in services(request).exchanges.of_organization(caller(request).organization_id)
+        for each in all_calls(request)
         if call.turn_id is not None and each.turn_id == call.turn_id
     ]
     return await page(
@@ -130,7 +130,7 @@ def _parse(call: Exchange) -> ParsedCall:
     body = b"".join(chunk.data for chunk in call.chunks)
     question = offline.asked(wire, call.path, "", call.request, 0)
     prompt = question.conversation if isinstance(question, offline.Question) else None
-    said = model_said(wire, body)
+    answer = model_said(wire, body)
     meter = Meter(wire)
     meter.feed(body)
     usage = meter.usage
@@ -140,10 +140,10 @@ def _parse(call: Exchange) -> ParsedCall:
     return ParsedCall(
         prompt=prompt,
         turns=[_prompt_turn(turn) for turn in prompt.turns] if prompt else [],
-        said=said,
+        answer=answer,
         usage=usage,
         cost_usd=cost,
-        rule=rule_of(prompt, said, call.status) if prompt and call.outcome else None,
+        rule=rule_of(prompt, answer, call.status) if prompt and call.outcome else None,
         request_text=_indented(call.request),
         curl=provider_curl(call),
     )

@@ -1,4 +1,4 @@
-"""Sparklines and bar charts, and their content in words for people who do not see them (pure)."""
+"""Sparklines and bar charts, with descriptions for screen readers (pure)."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ SERIES_MAX = 6
 
 @dataclass(frozen=True)
 class Sparkline:
-    """`points` are for an SVG of LINE_WIDTH by LINE_HEIGHT; `words` describe the whole line."""
+    """`points` are for an SVG of LINE_WIDTH by LINE_HEIGHT, `description` for screen readers."""
 
     points: str
     latest: str
-    words: str
+    description: str
 
     @property
     def area(self) -> str:
@@ -44,8 +44,8 @@ def memory_sparkline(gauge: Gauge) -> Sparkline:
     readings = list(gauge.memory_bytes)
     limit = gauge.memory_limit_bytes or max(readings, default=0)
     latest = size_of(readings[-1])
-    words = f"Memory {latest} of {size_of(limit)}; {_between(readings, size_of)}"
-    return Sparkline(_points(readings, limit), latest, words)
+    description = f"Memory {latest} of {size_of(limit)}; {_between(readings, size_of)}"
+    return Sparkline(_points(readings, limit), latest, description)
 
 
 def cpu_sparkline(gauge: Gauge) -> Sparkline | None:
@@ -56,8 +56,8 @@ def cpu_sparkline(gauge: Gauge) -> Sparkline | None:
     # Of one processor, unless it has used more: then the top is the highest reading.
     top = max(1.0, *readings)
     latest = _percent(readings[-1])
-    words = f"Processor {latest}; {_between(readings, _percent)}"
-    return Sparkline(_points(readings, top), latest, words)
+    description = f"Processor {latest}; {_between(readings, _percent)}"
+    return Sparkline(_points(readings, top), latest, description)
 
 
 def _points(readings: Sequence[float], top: float) -> str:
@@ -97,18 +97,18 @@ class Bar:
     width: float
     height: float
     series: int
-    words: str
+    description: str
 
 
 @dataclass(frozen=True)
 class BarChart:
-    """Stacked bars; `top` is the value of the highest stack, `words` describe the whole chart."""
+    """Stacked bars; `top` is the value of the highest stack, `description` for screen readers."""
 
     title: str
     bars: Sequence[Bar]
     top: str
     total: str
-    words: str
+    description: str
 
 
 def bar_chart(
@@ -133,10 +133,10 @@ def bar_chart(
                     width=round(width * (1 - BAR_GAP), 2),
                     height=round(height, 2),
                     series=number,
-                    words=f"{time}, {each.name}: {to_text(value)}",
+                    description=f"{time}, {each.name}: {to_text(value)}",
                 )
             )
-    words = f"{title}: {to_text(sum(sums))} in all"
+    description = f"{title}: {to_text(sum(sums))} in all"
     if top:
-        words += f", {to_text(top)} at most, in the bar of {times[sums.index(top)]}"
-    return BarChart(title, bars, to_text(top), to_text(sum(sums)), words)
+        description += f", {to_text(top)} at most, in the bar of {times[sums.index(top)]}"
+    return BarChart(title, bars, to_text(top), to_text(sum(sums)), description)

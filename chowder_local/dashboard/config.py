@@ -49,7 +49,7 @@ class Edit(BaseModel):
 class LocatedProblem:
     """A problem, and the line of the typed document that it is about, if that is known."""
 
-    words: str
+    message: str
     path: str = ""
     line: int | None = None
 
@@ -158,8 +158,8 @@ def _line_of(lines: dict[str, int], problem: Problem) -> int | None:
     return lines.get(path)
 
 
-def _unknown_keys(words: str) -> Sequence[str]:
-    found = _UNKNOWN_KEYS.match(words)
+def _unknown_keys(message: str) -> Sequence[str]:
+    found = _UNKNOWN_KEYS.match(message)
     return re.findall(r'"([^"]*)"', found[1]) if found else ()
 
 

@@ -45,13 +45,13 @@ SHOWN_MAX_CHARS = 4_000
 """So many characters of a text are shown at first."""
 
 
-class ConversationWanted(BaseModel):
+class ConversationQuery(BaseModel):
     key: str = Field(MAIN_KEY, min_length=1, max_length=8192)
     """OpenClaw's key of the conversation."""
     before: int | None = Field(None, ge=0, le=(1 << 53) - 1)
 
 
-class TurnWanted(BaseModel):
+class TurnQuery(BaseModel):
     key: str = Field(MAIN_KEY, min_length=1, max_length=8192)
     nth: int = Field(0, ge=0, le=1000)
     """Its index among the turns of its message."""
@@ -86,14 +86,14 @@ class TurnRow:
 async def show(request: Request) -> Response:
     """The page; the conversation is a part that it asks the agent for."""
     instance = await instance_of(request)
-    wanted = parse_query(request, ConversationWanted)
+    wanted = parse_query(request, ConversationQuery)
     return await instance_page(request, "talk.html", instance, tab="", wanted=wanted)
 
 
 async def show_conversation(request: Request) -> Response:
     """A conversation and the list of all; older messages are a part that htmx selects."""
     instance = await instance_of(request)
-    wanted = parse_query(request, ConversationWanted)
+    wanted = parse_query(request, ConversationQuery)
     sessions, transcript, problem = await _read(request, instance, wanted)
     session = next((each for each in sessions if each.key == wanted.key), None)
     return fragment(
@@ -159,7 +159,7 @@ async def download_turn(request: Request) -> Response:
 
 
 async def _read(
-    request: Request, instance: Instance, wanted: ConversationWanted
+    request: Request, instance: Instance, wanted: ConversationQuery
 ) -> tuple[list[Session], Transcript | None, str | None]:
     """The conversations and the wanted one's messages, or why they cannot be read."""
     try:
@@ -203,7 +203,7 @@ def _turn_rows(turns: Sequence[Turn]) -> list[TurnRow]:
 
 async def _find_turn(request: Request, text_max: int) -> Turn:
     instance = await instance_of(request)
-    wanted = parse_query(request, TurnWanted)
+    wanted = parse_query(request, TurnQuery)
     given = request.path_params["position"]
     # Longer digits are no position, and would take long to parse.
     if not (given.isascii() and given.isdigit() and len(given) < 16):

@@ -44,7 +44,7 @@ KIND_TITLES = {
 }
 
 
-class FaultWanted(BaseModel):
+class FaultFormQuery(BaseModel):
     """The kind and the instance that the form is for."""
 
     kind: FaultKind = FaultKind.MESSAGE
@@ -60,7 +60,7 @@ class FaultRow:
 
 async def show(request: Request) -> Response:
     """The page; the fields of another kind are a part that htmx selects."""
-    wanted = parse_query(request, FaultWanted)
+    wanted = parse_query(request, FaultFormQuery)
     return await page(
         request,
         "faults.html",

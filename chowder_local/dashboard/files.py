@@ -40,12 +40,12 @@ FORM_MAX_BYTES = 6 * EDIT_MAX_BYTES + 64 * 1024
 """In a form the end of a line takes six bytes."""
 
 
-class FolderWanted(FolderQuery):
+class FolderPageQuery(FolderQuery):
     q: str = Field("", max_length=255)
     skip: int = Field(0, ge=0, le=1_000_000)
 
 
-class FileWanted(FileQuery):
+class EditorQuery(FileQuery):
     """A file; with a name, the file of that name in the folder `path`."""
 
     name: str = Field("", max_length=255)
@@ -107,7 +107,7 @@ class Text:
 async def show(request: Request) -> Response:
     """A folder; a search, and more entries, are parts of it that htmx selects."""
     instance = await instance_of(request)
-    wanted = parse_query(request, FolderWanted)
+    wanted = parse_query(request, FolderPageQuery)
     portion, problem, status = None, None, 200
     if instance.status is InstanceStatus.RUNNING:
         try:
@@ -154,7 +154,7 @@ async def download(request: Request) -> Response:
 async def edit(request: Request) -> Response:
     """The file in an editor, or why it cannot be edited; a missing one is a new one."""
     instance = await instance_of(request)
-    wanted = parse_query(request, FileWanted)
+    wanted = parse_query(request, EditorQuery)
     path = "/".join(parts_of(f"{wanted.path}/{wanted.name}"))
     text: Text | None = None
     problem, status = None, 200
@@ -203,7 +203,7 @@ def _crumbs(path: str) -> list[tuple[str, str]]:
     return [("Home", "."), *found]
 
 
-def _portion(folder: Folder, wanted: FolderWanted) -> Portion:
+def _portion(folder: Folder, wanted: FolderPageQuery) -> Portion:
     searched = wanted.q.casefold()
     found = [each for each in folder.entries if searched in each.name.casefold()]
     found.sort(key=lambda each: (not each.is_dir, each.name.casefold(), each.name))

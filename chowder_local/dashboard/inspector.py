@@ -14,7 +14,13 @@ from chowder_local.core.domain import InstanceId, wire_of
 from chowder_local.dashboard.forms import with_query
 from chowder_local.dashboard.instances import instance_names
 from chowder_local.dashboard.pages import page, part
-from chowder_local.dashboard.streams import LiveStream, PageEvent, each_news
+from chowder_local.dashboard.streams import (
+    LiveStream,
+    PageEvent,
+    RowChanged,
+    changed_rows,
+    each_news,
+)
 from chowder_local.http.bodies import parse_query
 from chowder_local.http.services import caller, services
 from chowder_local.relay.answers import model_said
@@ -33,12 +39,7 @@ MACROS = "_calls.html"
 NONE = "none"
 """The latest call of an empty list."""
 PORTION = 50
-CHANGES_MAX = 100
-"""After more changes at once, the page loads its list again."""
 TEXT_MAX_CHARS = 160
-MAIN_SESSION = "main"
-NO_SESSION = "its own"
-"""What OpenClaw asks by itself, such as for a summary, belongs to no session."""
 
 
 class CallStatus(StrEnum):
@@ -109,14 +110,6 @@ class CallRow:
         return 1 + self.retried.count + len(self.call.tries)
 
 
-@dataclass(frozen=True)
-class RowChanged:
-    """A call has begun or ended; `is_new` if the list may not have had it."""
-
-    call_id: str
-    is_new: bool
-
-
 async def show(request: Request) -> Response:
     """The page; a search, and more rows, are parts of it that htmx selects."""
     filters = parse_query(request, Filters)
@@ -133,7 +126,7 @@ async def show(request: Request) -> Response:
         more=filters.address(before=shown[-1].call.id) if len(found) > PORTION else None,
         live=filters.address(f"{HERE}/live", since=latest.id if latest else NONE),
         statuses=list(CallStatus),
-        models=await asyncio.to_thread(_models, _all_calls(request), filters),
+        models=await asyncio.to_thread(_models, all_calls(request), filters),
         instances=await instance_names(request, _instances(request, filters)),
     )
 
@@ -174,11 +167,8 @@ class _FollowedCalls:
         return [RowChanged(each, at < new) for at, each in enumerate(shown)]
 
     async def render(self, marks: frozenset[Hashable]) -> PageEvent:
-        changed: dict[str, bool] = {}
-        for each in marks:
-            if isinstance(each, RowChanged):
-                changed[each.call_id] = each.is_new or changed.get(each.call_id, False)
-        if len(changed) > CHANGES_MAX:
+        changed = changed_rows(marks)
+        if changed is None:
             return PageEvent(name="stale")
         calls = [each for each in _calls(self._request, self._filters) if each.id in changed]
         rows = await build_rows(self._request, calls)
@@ -193,10 +183,10 @@ class _FollowedCalls:
 
 def _calls(request: Request, filters: Filters) -> Iterator[Exchange]:
     """The organization's calls, or those of one instance."""
-    return (each for each in _all_calls(request) if filters.instance in {"", each.instance_id})
+    return (each for each in all_calls(request) if filters.instance in {"", each.instance_id})
 
 
-def _all_calls(request: Request) -> list[Exchange]:
+def all_calls(request: Request) -> list[Exchange]:
     organization_id = caller(request).organization_id
     return list(services(request).exchanges.of_organization(organization_id))
 
@@ -209,7 +199,7 @@ def _models(calls: Sequence[Exchange], filters: Filters) -> list[str]:
 
 def _instances(request: Request, filters: Filters) -> list[InstanceId]:
     """The instances to choose from, the one with the latest call first."""
-    ids = [each.instance_id for each in _all_calls(request)]
+    ids = [each.instance_id for each in all_calls(request)]
     if filters.instance:
         ids.append(InstanceId(filters.instance))
     return [each for each in dict.fromkeys(ids) if each is not None]
@@ -253,17 +243,18 @@ async def build_rows(request: Request, calls: Sequence[Exchange]) -> list[CallRo
 
 def _session(request: Request, call: Exchange) -> str:
     if call.session_key is None or call.instance_id is None:
-        return NO_SESSION
+        # What OpenClaw asks by itself, such as for a summary, belongs to no session.
+        return "its own"
     found = services(request).session_names.of(call.instance_id, call.session_key)
     if found is None:
         return call.session_key
-    return MAIN_SESSION if found.name is None else found.name
+    return "main" if found.name is None else found.name
 
 
 def _turns(request: Request, turn_ids: set[str]) -> dict[str | None, list[Exchange]]:
     """All calls of some turns, latest first."""
     turns: dict[str | None, list[Exchange]] = {each: [] for each in turn_ids}
-    for each in _all_calls(request):
+    for each in all_calls(request):
         if each.turn_id in turns:
             turns[each.turn_id].append(each)
     return turns

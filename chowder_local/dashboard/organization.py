@@ -36,15 +36,15 @@ NAMED = 4
 """So many of a key's instances are named; others are counted."""
 
 
-class KeysWanted(BaseModel):
+class KeysQuery(BaseModel):
     before: str | None = Field(None, max_length=64)
 
 
-class ProviderWanted(BaseModel):
+class ProviderQuery(BaseModel):
     provider: ModelProvider
 
 
-class ModelKeyTyped(ProviderWanted):
+class ModelKeyTyped(ProviderQuery):
     key: str
 
 
@@ -73,7 +73,7 @@ class KeyRow:
 async def show(request: Request) -> Response:
     """The page; more keys are a part of it that htmx selects."""
     organization_id = caller(request).organization_id
-    before = parse_query(request, KeysWanted).before
+    before = parse_query(request, KeysQuery).before
     found = await services(request).keys.latest(
         organization_id, limit=PORTION + 1, before_id=before
     )
@@ -83,8 +83,6 @@ async def show(request: Request) -> Response:
         "organization.html",
         here=HERE,
         details=await services(request).organizations.details(organization_id),
-        providers=list(ModelProvider),
-        permissions=list(Permission),
         instances=await instance_choices(request),
         choices=CHOICES,
         keys=await _rows(request, shown),
@@ -109,12 +107,12 @@ async def set_model_key(request: Request) -> Response:
 
 
 async def confirm_clear_model_key(request: Request) -> Response:
-    provider = parse_query(request, ProviderWanted).provider
+    provider = parse_query(request, ProviderQuery).provider
     return dialog(request, MACROS, "confirm_clear_model_key", provider)
 
 
 async def clear_model_key(request: Request) -> Response:
-    provider = (await parse_form(request, ProviderWanted)).provider
+    provider = (await parse_form(request, ProviderQuery)).provider
     return await _change_model_key(request, provider, "", "cleared")
 
 

@@ -8,14 +8,21 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, Field
 
-from chowder_local.core.domain import InstanceId, InstanceStatus, ModelProvider
+from chowder_local.core.domain import InstanceId, InstanceStatus
 from chowder_local.core.events import EventType
 from chowder_local.dashboard.forms import with_query
 from chowder_local.dashboard.instances import MACROS, build_rows, find_instance
 from chowder_local.dashboard.pages import page, part, parts
 from chowder_local.dashboard.services import dashboard
 from chowder_local.dashboard.snippets import snippets
-from chowder_local.dashboard.streams import LiveStream, PageEvent, each_news, event_batches
+from chowder_local.dashboard.streams import (
+    LiveStream,
+    PageEvent,
+    RowChanged,
+    changed_rows,
+    each_news,
+    event_batches,
+)
 from chowder_local.http.bodies import parse_query
 from chowder_local.http.services import caller, services
 
@@ -32,8 +39,6 @@ if TYPE_CHECKING:
 
 PORTION = 50
 """So many rows are shown at first, and each time that more are asked for."""
-CHANGES_MAX = 100
-"""After more changes at once, the page loads its list again."""
 LISTED_STATUSES = tuple(each for each in InstanceStatus if each is not InstanceStatus.TERMINATED)
 BOOT_EVENTS = {EventType.BOOT_QUEUED, EventType.BOOT_BEGUN, EventType.BOOT_ENDED}
 
@@ -43,7 +48,8 @@ class Filters(BaseModel):
 
     q: str = Field("", max_length=128)
     status: InstanceStatus | None = None
-    after: str | None = None
+    after: str | None = Field(None, max_length=64)
+    """The last instance of the portion before; for the stream, the last event before the page."""
 
     def address(self, path: str = "/", **changes: str | None) -> str:
         """The page, or another address, with these filters or changed ones."""
@@ -55,19 +61,6 @@ class Filters(BaseModel):
         if instance.status not in LISTED_STATUSES or self.status not in {None, instance.status}:
             return False
         return self.q.lower() in instance.name.lower() or instance.id.startswith(self.q)
-
-
-class Followed(Filters):
-    after: str | None = Field(None, max_length=64)
-    """The event that the page has been made after."""
-
-
-@dataclass(frozen=True)
-class RowChanged:
-    """An instance's row may differ; `is_new` if the list may not have had it."""
-
-    instance_id: InstanceId
-    is_new: bool = False
 
 
 @dataclass(frozen=True)
@@ -107,7 +100,6 @@ async def show(request: Request) -> Response:
         more=filters.address(after=shown[-1].instance.id) if len(found) > PORTION else None,
         live=filters.address("/live", after=last_event),
         counts=await _counts(request),
-        providers=list(ModelProvider),
         base_url=dashboard(request).base_url,
         env_command=dashboard(request).env_command,
         snippets=snippets(next(running, None)),
@@ -127,14 +119,14 @@ async def _counts(request: Request) -> dict[InstanceStatus, int]:
 
 async def follow(request: Request) -> Response:
     """Rows, counts and charts of the list, as they change."""
-    overview = _FollowedOverview(request, parse_query(request, Followed))
+    overview = _FollowedOverview(request, parse_query(request, Filters))
     return LiveStream(request, [overview.watch_events, overview.watch_usage], overview.render)
 
 
 class _FollowedOverview:
     """The list of one open page."""
 
-    def __init__(self, request: Request, filters: Followed) -> None:
+    def __init__(self, request: Request, filters: Filters) -> None:
         self._request = request
         self._filters = filters
         self._services = services(request)
@@ -157,11 +149,8 @@ class _FollowedOverview:
 
     async def render(self, marks: frozenset[Hashable]) -> PageEvent:
         event_id = self._event_id
-        changed: dict[InstanceId, bool] = {}
-        for each in marks:
-            if isinstance(each, RowChanged):
-                changed[each.instance_id] = each.is_new or changed.get(each.instance_id, False)
-        if len(changed) > CHANGES_MAX or Mark.EVENTS_MISSED in marks:
+        changed = changed_rows(marks)
+        if changed is None or Mark.EVENTS_MISSED in marks:
             return PageEvent(name="stale", event_id=event_id)
         shown, gone = await self._find(changed)
         html = [self._part("removed_row", each) for each in gone]
@@ -200,9 +189,7 @@ class _FollowedOverview:
         before, self._last_calls = self._last_calls, latest
         return [RowChanged(each) for each, call in latest.items() if before.get(each) != call]
 
-    async def _find(
-        self, instance_ids: dict[InstanceId, bool]
-    ) -> tuple[list[Instance], list[Instance]]:
+    async def _find(self, instance_ids: Iterable[str]) -> tuple[list[Instance], list[Instance]]:
         """Those that the list shows, and those that it does not, or not any more."""
         shown: list[Instance] = []
         gone: list[Instance] = []

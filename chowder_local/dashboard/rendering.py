@@ -10,6 +10,7 @@ from functools import cache, cached_property
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
+from chowder_local.core.domain import ModelProvider, Permission, Tier
 from chowder_local.core.formatting import size_of
 from chowder_local.http.streams import EVENT_STREAM
 
@@ -103,6 +104,9 @@ class Rendering:
             "asset": self._assets.address,
             "htmx_config": json.dumps(HTMX),
             "reloading": RELOADING,
+            "ModelProvider": ModelProvider,
+            "Permission": Permission,
+            "Tier": Tier,
         }
         templates.filters |= {"size": size_of, "iso": iso, "ago": ago, "day": day}
         templates.filters |= {"ordinal": ordinal, "number": number, "money": money}

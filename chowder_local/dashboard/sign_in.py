@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from chowder_local.accounts.dashboard_sessions import SESSION_LIFE_S
@@ -62,16 +62,9 @@ async def follow_link(request: Request) -> Response:
 
 async def sign_out(request: Request) -> Response:
     """Ends the session for every copy of its cookie."""
-    dashboard_sessions = dashboard(request).dashboard_sessions
-    await dashboard_sessions.end(session(request))
+    await dashboard(request).dashboard_sessions.end(session(request))
     answer = redirect(request, "/sign-in")
-    answer.delete_cookie(
-        dashboard_sessions.cookie,
-        path="/",
-        httponly=True,
-        samesite="strict",
-        secure=_is_https(request),
-    )
+    answer.delete_cookie(**_cookie(request))
     return answer
 
 
@@ -85,16 +78,18 @@ def _form(request: Request, onward: str, refusal: ChowderError | None = None) ->
 
 def _signed_in(request: Request, new_session: str, onward: str) -> Response:
     answer = redirect(request, onward)
-    answer.set_cookie(
-        dashboard(request).dashboard_sessions.cookie,
-        new_session,
-        max_age=SESSION_LIFE_S,
-        path="/",
-        httponly=True,
-        samesite="strict",
-        secure=_is_https(request),
-    )
+    answer.set_cookie(**_cookie(request), value=new_session, max_age=SESSION_LIFE_S)
     return answer
+
+
+def _cookie(request: Request) -> dict[str, Any]:
+    return {
+        "key": dashboard(request).dashboard_sessions.cookie,
+        "path": "/",
+        "httponly": True,
+        "samesite": "strict",
+        "secure": _is_https(request),
+    }
 
 
 def _is_https(request: Request) -> bool:

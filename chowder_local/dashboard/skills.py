@@ -29,12 +29,12 @@ READY, LACKING, DISABLED = KINDS = ("ready", "lacking", "disabled")
 BOOLEANS = {"true": True, "false": False}
 
 
-class SkillWanted(BaseModel):
+class SkillNamed(BaseModel):
     name: str = Field(min_length=1, max_length=1024)
     """Any text, so it is no part of a path."""
 
 
-class Pressed(SkillWanted):
+class Pressed(SkillNamed):
     row: bool = False
     """Whether the button is in the list, and not on the skill's own page."""
 
@@ -97,7 +97,7 @@ async def install(request: Request) -> Response:
 
 async def show_one(request: Request) -> Response:
     instance = await instance_of(request)
-    name = parse_query(request, SkillWanted).name
+    name = parse_query(request, SkillNamed).name
     return await instance_page(
         request, "skill.html", instance, tab="/skills", name=name, details=_details_address(name)
     )
@@ -105,7 +105,7 @@ async def show_one(request: Request) -> Response:
 
 async def show_details(request: Request) -> Response:
     await instance_of(request)
-    name = parse_query(request, SkillWanted).name
+    name = parse_query(request, SkillNamed).name
 
     async def render(instance: Instance) -> Response:
         return parts(await _sheet(request, instance, name))

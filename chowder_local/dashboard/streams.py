@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 COLLECT_S = 0.15
 """Changes within that time are sent together."""
+CHANGES_MAX = 100
 KEEP_ALIVE_S = 15.0
 KEEP_ALIVE = b":\n\n"
 
@@ -56,6 +57,14 @@ class PageEvent:
     def encode(self) -> bytes:
         event = sse.encode("\n".join(self.data.splitlines()), self.name)
         return event if self.event_id is None else f"id: {self.event_id}\n".encode() + event
+
+
+@dataclass(frozen=True)
+class RowChanged:
+    """A row of a list may differ; `is_new` if the list may not have had it."""
+
+    row_id: str
+    is_new: bool = False
 
 
 class Marks:
@@ -123,6 +132,18 @@ class LiveStream(Response):
                 yield PageEvent(name="signed-out").encode()
                 return
             yield (await self._render(marks)).encode() if marks else KEEP_ALIVE
+
+
+def changed_rows(marks: frozenset[Hashable]) -> dict[str, bool] | None:
+    """Whether each changed row is new, by its id; None if there are more than CHANGES_MAX.
+
+    The page is then to load its list again.
+    """
+    changed: dict[str, bool] = {}
+    for each in marks:
+        if isinstance(each, RowChanged):
+            changed[each.row_id] = each.is_new or changed.get(each.row_id, False)
+    return changed if len(changed) <= CHANGES_MAX else None
 
 
 async def event_batches(request: Request, after: str | None = None) -> AsyncIterator[list[Event]]:

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-
 LINK_PAGE_HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; "
@@ -41,7 +40,6 @@ async def show(request: Request) -> Response:
         "subscription.html",
         here="/subscription",
         details=await services(request).organizations.details(caller(request).organization_id),
-        tiers=list(Tier),
         payable=CheckoutCreation.model_json_schema()["properties"]["tier"]["enum"],
     )
 
@@ -76,7 +74,7 @@ async def pay(request: Request) -> Response:
 async def show_portal(request: Request) -> Response:
     """The tier, and every other one to choose."""
     details = await services(request).subscriptions.portal(_session(request))
-    return _link_page(request, details=details, tier=None, tiers=list(Tier))
+    return _link_page(request, details=details, tier=None)
 
 
 async def choose(request: Request) -> Response:

@@ -65,7 +65,7 @@ class Range(StrEnum):
         return of.replace(day=1) if self is Range.YEAR else of
 
 
-class UsageWanted(BaseModel):
+class UsagePageQuery(BaseModel):
     range: Range = Range.MONTH
     instance: str = Field("", max_length=64)
 
@@ -96,7 +96,7 @@ class UsageRow:
 
 async def show(request: Request) -> Response:
     """The page; other ranges are parts of it that htmx selects."""
-    wanted = parse_query(request, UsageWanted)
+    wanted = parse_query(request, UsagePageQuery)
     today = datetime.now(UTC).date()
     span = Span(today - timedelta(days=wanted.range.days - 1), today)
     organization_id = caller(request).organization_id

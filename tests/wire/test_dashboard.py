@@ -12,7 +12,7 @@ from chowder_local.core.domain import InstanceStatus, KeyId, SandboxUsage
 from chowder_local.core.events import EventType
 from chowder_local.core.fault_injection import FaultDraft, FaultKind
 from chowder_local.core.tasks import owned_tasks
-from chowder_local.dashboard.overview import CHANGES_MAX
+from chowder_local.dashboard.streams import CHANGES_MAX
 from chowder_local.relay.scripts.matching import Ask
 from chowder_local.relay.scripts.rules import ReplyScript
 from chowder_local.upstream import sse

@@ -28,9 +28,9 @@ def words(value: float) -> str:
 def test_the_highest_bar_is_as_high_as_there_is_room() -> None:
     chart = bar_chart("Calls", TIMES, [Series("a", [1, 3, 0]), Series("b", [0, 1, 2])], words)
     assert (chart.top, chart.total) == ("4", "7")
-    assert chart.words == "Calls: 7 in all, 4 at most, in the bar of 2 May"
+    assert chart.description == "Calls: 7 in all, 4 at most, in the bar of 2 May"
     # What is nothing has no bar.
-    assert [(each.series, each.words) for each in chart.bars] == [
+    assert [(each.series, each.description) for each in chart.bars] == [
         (0, "1 May, a: 1"),
         (0, "2 May, a: 3"),
         (1, "2 May, b: 1"),
@@ -45,7 +45,7 @@ def test_the_highest_bar_is_as_high_as_there_is_room() -> None:
 
 def test_nothing_is_drawn_of_nothing() -> None:
     assert bar_chart("Cost", TIMES, [Series("a", [0, 0, 0])], words).bars == []
-    assert bar_chart("Cost", [], [], words).words == "Cost: 0 in all"
+    assert bar_chart("Cost", [], [], words).description == "Cost: 0 in all"
 
 
 def gauge(*usages: tuple[int, float]) -> Gauge:
@@ -61,7 +61,7 @@ def test_memory_is_drawn_as_a_part_of_what_may_be_used() -> None:
     heights = [float(each.split(",")[1]) for each in chart.points.split()]
     assert heights == [LINE_HEIGHT - LINE_MARGIN, LINE_HEIGHT / 2, LINE_MARGIN]
     assert chart.latest == "2.0 GB"
-    assert chart.words == "Memory 2.0 GB of 2.0 GB; between 0 B and 2.0 GB of late"
+    assert chart.description == "Memory 2.0 GB of 2.0 GB; between 0 B and 2.0 GB of late"
 
 
 def test_the_latest_reading_is_at_the_right_and_the_oldest_leaves_at_the_left() -> None:
@@ -87,7 +87,10 @@ def test_processor_time_is_known_from_the_second_reading_on() -> None:
     assert cpu_sparkline(gauge((1, 5.0))) is None
     chart = cpu_sparkline(gauge((1, 5.0), (1, 5.5), (1, 5.5)))
     assert chart is not None
-    assert (chart.latest, chart.words) == ("0 %", "Processor 0 %; between 0 % and 50 % of late")
+    assert (chart.latest, chart.description) == (
+        "0 %",
+        "Processor 0 %; between 0 % and 50 % of late",
+    )
 
 
 def test_more_than_one_processor_fits() -> None:

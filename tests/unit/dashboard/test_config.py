@@ -45,7 +45,7 @@ def test_a_problem_is_placed_where_it_is(path: str, words: str, line: int | None
 
 def test_problems_come_in_the_order_of_the_text() -> None:
     found = locate(TEXT, [Problem("a.b", "x"), Problem("", "y"), Problem("agents", "z")])
-    assert [each.words for each in found] == ["y", "z", "x"]
+    assert [each.message for each in found] == ["y", "z", "x"]
 
 
 def test_what_is_fine_is_read() -> None:
@@ -69,7 +69,7 @@ def test_what_is_fine_is_read() -> None:
 def test_what_is_wrong_is_said_with_its_line(text: str, words: str, line: int) -> None:
     found = read_document(text)
     assert isinstance(found, LocatedProblem)
-    assert words in found.words
+    assert words in found.message
     assert found.line == line
 
 
