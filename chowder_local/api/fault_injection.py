@@ -20,7 +20,6 @@ from chowder_local.core.errors import agents, requests, sandboxes, upstream
 from chowder_local.core.errors.requests import FaultAnswered, InputInvalid, InstanceStateWrong
 from chowder_local.core.fault_injection import FaultKind
 from chowder_local.http import bodies, error_rendering
-from chowder_local.http.body_memory import give_back
 from chowder_local.http.connections import break_off
 from chowder_local.http.services import caller, instance, instance_of, running_instance, services
 from chowder_local.http.streams import CLIENT_CLOSED_REQUEST, ClosingStream, while_connected
@@ -116,11 +115,7 @@ async def _read(request: Request, operation: Operation) -> _Call:
         bodies.parse_query(request, operation.query)
     if not isinstance(operation.body, type) or operation.body_type != bodies.JSON:
         return _Call(request, request, operation, None)
-    known = services(request)
-    share = known.body_memory.share(request.scope)
-    body = await bodies.read_body(request, known.max_body_bytes, share)
-    # Whoever reads it again takes a share of his own, which is given back in the end.
-    give_back(request.scope)
+    body = await bodies.read_body(request, services(request).max_body_bytes)
     first, again = (Request(request.scope, _again(body, request.receive)) for _ in range(2))
     return _Call(request, again, operation, await bodies.parse(first, operation.body))
 

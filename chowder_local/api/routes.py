@@ -124,7 +124,7 @@ class Operation:
     `operation_id` names it in generated clients: to change one breaks them. `body` is its model, or the media type of bytes that are taken as they come. `answer` is the
     answer's model, a list of one, a media type or None; `other_answers` are media
     types that it may have instead. `errors` need not name what every such operation can answer:
-    401, 403 and 404 of its access, 413, 415, 422 and 503 of its body, 422 of its query. `headers`
+    401, 403 and 404 of its access, 413, 415 and 422 of its body, 422 of its query. `headers`
     are those that its answer may have besides every answer's.
     """
 

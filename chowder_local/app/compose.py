@@ -47,7 +47,6 @@ from chowder_local.dashboard.services import DashboardServices
 from chowder_local.engine.image_recipe import openclaw_version
 from chowder_local.engine.specs import HOME, STATE_DIR
 from chowder_local.http import middleware
-from chowder_local.http.body_memory import LARGEST_AT_ONCE, BodyMemory
 from chowder_local.instances.configuration.editing import ConfigEditing
 from chowder_local.instances.configuration.initial_config import InitialConfigs
 from chowder_local.instances.configuration.live_config import LiveConfig
@@ -366,5 +365,4 @@ async def _open(
         box=box,
         shutdown=shutdown,
         max_body_bytes=settings.max_body_bytes,
-        body_memory=BodyMemory(LARGEST_AT_ONCE * settings.max_body_bytes),
     )  # fmt: skip

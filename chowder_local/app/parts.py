@@ -24,7 +24,7 @@ from chowder_local.diagnostics.server import ServerDiagnosis
 from chowder_local.engine.docker import DockerEngine
 from chowder_local.engine.image_recipe import openclaw_version
 from chowder_local.engine.specs import Limits
-from chowder_local.http.connections import bounds_of_this_process
+from chowder_local.http.connections import SandboxConnection
 from chowder_local.http.listener import bound_socket, listening
 from chowder_local.instances.lifecycle.egress import EgressRule
 from chowder_local.instances.monitoring.disk_quota import DiskWatch
@@ -165,8 +165,10 @@ async def listen_to_sandboxes(
         bound.append(_relay_socket(other, port))
         stack.callback(bound[-1].close)
     await meta.put("relay_port", str(port))
-    app, bounds = create_relay_app(relay), bounds_of_this_process().for_sandboxes()
-    await stack.enter_async_context(listening(app, *bound, grace_s=RELAY_GRACE_S, bounds=bounds))
+    serving = listening(
+        create_relay_app(relay), *bound, grace_s=RELAY_GRACE_S, protocol=SandboxConnection
+    )
+    await stack.enter_async_context(serving)
     return port
 
 

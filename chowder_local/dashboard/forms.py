@@ -8,7 +8,6 @@ from urllib.parse import parse_qsl
 
 from chowder_local.core.errors.requests import InputInvalid
 from chowder_local.http.bodies import read_body
-from chowder_local.http.services import services
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -27,7 +26,7 @@ async def fields(
     request: Request, max_bytes: int = FORM_MAX_BYTES, max_count: int = FIELDS_MAX
 ) -> list[tuple[str, str]]:
     """All of them as they were sent, those that are there several times, too. Raises as `form`."""
-    body = await read_body(request, max_bytes, services(request).body_memory.share(request.scope))
+    body = await read_body(request, max_bytes)
     try:
         # A long text would keep everybody else waiting.
         return await asyncio.to_thread(

@@ -80,9 +80,8 @@ async def ask_load(request: Request) -> Response:
 async def load(request: Request) -> Response:
     """Answers it from what a file has."""
     instance = await instance_of(request)
-    known = services(request)
     form, content = form_of(request), bytearray()
-    body = await read_body(request, known.max_body_bytes, known.body_memory.share(request.scope))
+    body = await read_body(request, services(request).max_body_bytes)
 
     async def pieces() -> AsyncIterator[bytes]:
         yield body

@@ -85,8 +85,6 @@ STATUSES: Mapping[type[ChowderError], int] = {
     agents.FileRefused: 400,
     agents.FileTooLarge: 413,
     requests.ClientStalled: 400,
-    # Not the contract's, but what every client knows to try again after.
-    requests.BodiesTooMany: 503,
     agents.SandboxFull: 502,
     agents.GatewayUnavailable: 502,
     agents.GatewaySuspended: 502,
@@ -120,7 +118,6 @@ _LASTING = (
     requests.FaultsFull,
     idempotency.IdempotencyKeyReused,
 )
-_MOMENTARY = (requests.BodiesTooMany, idempotency.IdempotencyKeyInUse)
 _PROXIED = (
     agents.GatewayUnavailable,
     upstream.ProviderFailed,
@@ -189,7 +186,7 @@ def _headers(failure: ChowderError, status: int) -> dict[str, str]:
         headers["WWW-Authenticate"] = "Bearer"
     if isinstance(failure, upstream.ProviderFailed) and failure.retry_after:
         headers["Retry-After"] = failure.retry_after
-    if isinstance(failure, _MOMENTARY):
+    if isinstance(failure, idempotency.IdempotencyKeyInUse):
         headers["Retry-After"] = "1"
     if _is_lasting(failure):
         headers[SHOULD_RETRY_HEADER] = "false"

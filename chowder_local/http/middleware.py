@@ -20,7 +20,6 @@ from chowder_local.core.request_context import REQUEST_ID_HEADER
 from chowder_local.core.secrets import without_keys
 from chowder_local.http import error_rendering
 from chowder_local.http.audit import audit_words
-from chowder_local.http.body_memory import give_back
 from chowder_local.http.headers import fields_of
 from chowder_local.http.origin_guard import LOOPBACK_ORIGIN, OriginGuard
 
@@ -105,8 +104,7 @@ class Api(Starlette):
 class Failures:
     """Answers in place of code that raised, foreseen or not, or that the server's end cut off.
 
-    Innermost, because pages can read only what has passed CORS. Here a request is over, so here
-    is given back what was held of its body.
+    Innermost, because pages can read only what has passed CORS.
     """
 
     def __init__(self, app: ASGIApp, error_page: ErrorPage = no_page) -> None:
@@ -133,9 +131,6 @@ class Failures:
                 raise
             rendered = error_rendering.rendered(raised, scope)
             await (self._error_page(raised, scope) or rendered)(scope, receive, send)
-        finally:
-            # All that was said of its body has been used by now.
-            give_back(scope)
 
 
 class RequestLog:

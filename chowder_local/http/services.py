@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from chowder_local.core.metrics import Metrics
     from chowder_local.core.secrets import SecretBox
     from chowder_local.core.shutdown import Shutdown
-    from chowder_local.http.body_memory import BodyMemory
     from chowder_local.instances.configuration.editing import ConfigEditing
     from chowder_local.instances.conversations.idempotency import IdempotentMessages
     from chowder_local.instances.conversations.service import Conversations
@@ -81,7 +80,6 @@ class Services:
     box: SecretBox
     shutdown: Shutdown
     max_body_bytes: int
-    body_memory: BodyMemory
 
 
 def services(request: Request) -> Services:

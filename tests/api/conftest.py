@@ -25,7 +25,6 @@ from chowder_local.dashboard.chat_stream import ChatStreams
 from chowder_local.dashboard.rendering import Rendering
 from chowder_local.dashboard.services import Dashboard, DashboardServices
 from chowder_local.diagnostics.server import ServerDiagnosis
-from chowder_local.http.body_memory import LARGEST_AT_ONCE, BodyMemory
 from chowder_local.http.listener import with_state
 from chowder_local.instances.conversations.idempotency import IdempotentMessages
 from chowder_local.instances.conversations.session_names import SessionNames
@@ -106,7 +105,6 @@ def services_of(world: World) -> DashboardServices:
         box=world.box,
         shutdown=world.shutdown,
         max_body_bytes=MAX_BODY_BYTES,
-        body_memory=BodyMemory(LARGEST_AT_ONCE * MAX_BODY_BYTES),
     )
 
 

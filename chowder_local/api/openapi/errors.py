@@ -93,11 +93,6 @@ FAILURES: Mapping[str, Failure] = {
         ),
         (GatewayErrorView, ErrorView),
     ),
-    "503": Failure(
-        "The server holds as much of requests' bodies as it may; try again after a moment.",
-        (requests.BodiesTooMany(268_435_456),),
-        header="Retry-After",
-    ),
     "4XX": Failure(
         "The model provider refused the message; the status is its own.",
         (_PROVIDER,),
@@ -123,7 +118,7 @@ def statuses_of(operation: Operation) -> Iterator[str]:
     if isinstance(operation.body, type):
         found.add(422)
         if operation.body_type == "application/json":
-            found |= {413, 415, 503}
+            found |= {413, 415}
     if operation.query is not None:
         found.add(422)
     yield from map(str, sorted(found))
