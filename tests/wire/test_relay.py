@@ -565,7 +565,7 @@ async def test_model_calls_are_counted_by_what_came_of_them(
     async def note(relay: Any) -> None:
         with contextlib.suppress(httpx.RemoteProtocolError):
             await post(http, relay.url, OPENAI)
-        text = relay.metrics.told(FIGURES).decode()
+        text = relay.metrics.render(FIGURES).decode()
         counts[relay.url] = re.findall(r"^chowder_model_calls_total(\{.+\} .+)$", text, re.M)
 
     upstream = Upstream(answer(200, {}), answer(500, {}), half_an_answer)

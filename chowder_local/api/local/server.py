@@ -26,5 +26,5 @@ async def ready(_: Request) -> JSONResponse:
 async def metrics(request: Request) -> Response:
     """Counts, durations and states in the text format of Prometheus; README lists them all."""
     known = services(request)
-    told = known.metrics.told(await known.health.figures())
+    told = known.metrics.render(await known.health.figures())
     return Response(told, media_type=CONTENT_TYPE)
