@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
 from starlette.routing import Route
 
-from chowder_local.api.access import Access, guarded
-from chowder_local.api.fault_injection import faulty
+from chowder_local.api.access import Access
+from chowder_local.api.endpoints import Endpoint
 from chowder_local.api.local import (
     events,
     exchanges,
@@ -25,6 +22,7 @@ from chowder_local.api.local import (
 )
 from chowder_local.api.local import instances as local_instances
 from chowder_local.api.local import subscription as pages
+from chowder_local.api.operations import Operation
 from chowder_local.api.schemas.channels import (
     ChannelConnecting,
     ChannelInfoView,
@@ -104,55 +102,12 @@ from chowder_local.api.v1 import (
 from chowder_local.http.middleware import QUEUE_POSITION_HEADER
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
-
-    from pydantic import BaseModel
-    from starlette.types import Receive, Scope, Send
-
-    from chowder_local.api.access import Handler
+    from collections.abc import Iterable
 
 ANYONE, ANY_KEY, ORG = Access.ANYONE, Access.ANY_KEY, Access.ORGANIZATION
 READ, INTERACT, CONFIGURE = Access.READ, Access.INTERACT, Access.CONFIGURE
 FILES, CHANNELS = Access.FILES, Access.CHANNELS
 EVENTS = ("text/event-stream",)
-
-
-@dataclass(frozen=True)
-class Operation:
-    """One method of one path.
-
-    `operation_id` names it in generated clients: to change one breaks them. `body` is its model, or the media type of bytes that are taken as they come. `answer` is the
-    answer's model, a list of one, a media type or None; `other_answers` are media
-    types that it may have instead. `errors` need not name what every such operation can answer:
-    401, 403 and 404 of its access, 413, 415 and 422 of its body, 422 of its query. `headers`
-    are those that its answer may have besides every answer's.
-    """
-
-    method: str
-    path: str
-    handler: Handler
-    access: Access
-    operation_id: str
-    summary: str
-    body: type[BaseModel] | str | None = None
-    answer: type[BaseModel] | list[type[BaseModel]] | str | None = None
-    status: int = 200
-    errors: tuple[int, ...] = ()
-    query: type[BaseModel] | None = None
-    body_type: str = "application/json"
-    other_answers: tuple[str, ...] = ()
-    headers: tuple[str, ...] = ()
-    is_audited: bool = False
-
-    @property
-    def tag(self) -> str:
-        """The subject, for grouping in the documentation."""
-        if not self.path.startswith("/v1/"):
-            return "local"
-        subject, *below = [word for word in self.path.split("/")[2:] if "{" not in word]
-        if "responses" in below:
-            return "messages"
-        return below[0] if below and below[0] in {"channels", "skills", "files"} else subject
 
 
 POLLED = "/v1/instances/{instance_id}/status"
@@ -249,42 +204,27 @@ PAGES: tuple[Operation, ...] = (
 
 
 def routes(operations: Iterable[Operation] = OPERATIONS + PAGES) -> list[Route]:
-    """Starlette's routes for the table, one a path; each handler is guarded as its row says."""
-    paths: dict[str, dict[str, Handler]] = {}
-    audited: dict[str, set[str]] = {}
+    """Starlette's routes for the table, one a path; each request is checked as its row says."""
+    by_path: dict[str, list[Operation]] = {}
     for each in operations:
-        if each.is_audited:
-            audited.setdefault(each.path, set()).add(each.method)
-        guarded_handler = guarded(each.handler, each.access, faulty(each))
-        paths.setdefault(each.path, {})[each.method] = guarded_handler
-    # Starlette looks through them one by one, and this one is asked for more than all others.
-    in_order = sorted(paths, key=lambda path: path != POLLED)
+        by_path.setdefault(each.path, []).append(each)
+    # Starlette looks through them one by one, and this one is called more than all others.
+    in_order = sorted(by_path, key=lambda path: path != POLLED)
     # With a route for each method, a refusal would name that of the path's first one alone.
-    return [_route(path, paths[path], audited.get(path, ())) for path in in_order]
+    return [_route(path, Endpoint(by_path[path])) for path in in_order]
 
 
-def _route(path: str, handlers: Mapping[str, Handler], audited: Collection[str]) -> Route:
+def _route(path: str, endpoint: Endpoint) -> Route:
     # Of this one, other methods would be those of an instance that is called so.
-    methods = None if path == IMPORT else list(handlers)
-    made = Route(path, _Endpoint(handlers, audited), methods=methods)
+    methods = None if path == IMPORT else list(endpoint.operations)
+    made = Route(path, endpoint, methods=methods)
     # A name may have lines, and a path that ends with the end of one is another path.
     exactly = made.path_regex.pattern.removesuffix("$") + r"\Z"
     made.path_regex = re.compile(exactly, re.DOTALL)
     return made
 
 
-class _Endpoint:
-    """The handlers of a path; what they raise is rendered where everything is, and nowhere else."""
-
-    def __init__(self, handlers: Mapping[str, Handler], audited: Collection[str] = ()) -> None:
-        self._handlers = handlers
-        self.audited = audited
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope, receive, send)
-        # Starlette lets HEAD in wherever GET is.
-        method = "GET" if request.method == "HEAD" else request.method
-        if method not in self._handlers:
-            raise HTTPException(405, headers={"Allow": ", ".join(self._handlers)})
-        response = await self._handlers[method](request)
-        await response(scope, receive, send)
+def chat_completions_routes() -> list[Route]:
+    """Where clients of Chat Completions call, whose base URL is the API's or an instance's."""
+    refuse = responses.refuse_chat_completions
+    return [Route("/v1/{above:path}chat/completions", refuse, methods=["POST"])]

@@ -17,9 +17,8 @@ from chowder_local.accounts.keys import Keys
 from chowder_local.accounts.model_keys import ModelKeys
 from chowder_local.accounts.organizations import Organizations
 from chowder_local.accounts.subscriptions import Subscriptions
-from chowder_local.api.chat_completions import chat_completions_routes
 from chowder_local.api.openapi.page import documentation_routes
-from chowder_local.api.routes import OPERATIONS, routes
+from chowder_local.api.routes import OPERATIONS, chat_completions_routes, routes
 from chowder_local.app.parts import (
     Machine,
     egress_rule,

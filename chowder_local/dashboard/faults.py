@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from chowder_local.api.local.faults import set_fault
+from chowder_local.api.routes import OPERATIONS
 from chowder_local.api.schemas.faults import NEW, USUAL_STATUSES, FaultCreation, Method
 from chowder_local.core.events import EventType
 from chowder_local.core.fault_injection import FaultKind
@@ -62,9 +63,6 @@ class FaultLine:
 
 async def show(request: Request) -> Response:
     """The page; the fields of another kind are a part that htmx takes out."""
-    # The table has this module's handlers in it.
-    from chowder_local.api.routes import OPERATIONS
-
     wanted = parse_query(request, FaultWanted)
     return await page(
         request,
@@ -84,7 +82,7 @@ async def show(request: Request) -> Response:
 async def add(request: Request) -> Response:
     """Sets one."""
     fault = await set_fault(request, validated(FaultCreation, await form(request), "body"))
-    words = WORDS[fault.asked.kind]
+    words = WORDS[fault.draft.kind]
     return await _changed(request, f"Set: {fault.left} × {words}.")
 
 
@@ -131,10 +129,10 @@ async def _changed(request: Request, words: str) -> Response:
 
 async def _lines(request: Request) -> list[FaultLine]:
     found = services(request).faults.of(caller(request).organization_id)
-    ids = {each.asked.instance_id for each in found if each.asked.instance_id is not None}
+    ids = {each.draft.instance_id for each in found if each.draft.instance_id is not None}
     names = await instance_names(request, ids)
     return [
-        FaultLine(each, _befalls(each.asked, names.get(each.asked.instance_id)), _effect(each))
+        FaultLine(each, _befalls(each.draft, names.get(each.draft.instance_id)), _effect(each))
         for each in found
     ]
 
@@ -147,7 +145,7 @@ def _befalls(asked: FaultDraft, name: str | None) -> str:
 
 
 def _effect(fault: Fault) -> str:
-    asked = fault.asked
+    asked = fault.draft
     said = []
     if asked.delay_s:
         said.append(f"waits {asked.delay_s:g} s")

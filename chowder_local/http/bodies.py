@@ -79,6 +79,11 @@ async def read_body(request: Request, limit_bytes: int, patience_s: float = PATI
 
     Raises BodyTooLarge, ClientStalled, and ClientDisconnect if the client leaves.
     """
+    kept: bytes | None = request.scope["state"].get("body")
+    if kept is not None:
+        if len(kept) > limit_bytes:
+            raise BodyTooLarge(limit_bytes)
+        return kept
     body, loop = bytearray(), asyncio.get_running_loop()
     began_s = loop.time()
     try:
@@ -93,6 +98,11 @@ async def read_body(request: Request, limit_bytes: int, patience_s: float = PATI
     except TimeoutError:
         raise ClientStalled(patience_s) from None
     return bytes(body)
+
+
+async def keep_body(request: Request) -> None:
+    """Reads the whole body, which can then be read again. Raises as `read_body`."""
+    request.scope["state"]["body"] = await read_body(request, services(request).max_body_bytes)
 
 
 async def _decoded(request: Request, body: bytes, limit_bytes: int) -> bytes:

@@ -13,12 +13,13 @@ from chowder_local import __version__
 from chowder_local.api.access import Access
 from chowder_local.api.openapi.document import document
 from chowder_local.api.openapi.examples import UNKNOWN
-from chowder_local.api.routes import OPERATIONS, Operation
+from chowder_local.api.routes import OPERATIONS
 from chowder_local.http.bodies import JSON
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from chowder_local.api.operations import Operation
     from tests.api.conftest import Api
 
 DOCUMENT = document(OPERATIONS)

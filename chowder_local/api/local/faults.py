@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
-from chowder_local.api.fault_injection import may_befall
+from chowder_local.api.endpoints import Endpoint
+from chowder_local.api.fault_injection import kinds_of
 from chowder_local.api.schemas.faults import FaultCreation, FaultView
 from chowder_local.core.errors.requests import InputInvalid
+from chowder_local.core.fault_injection import Call, matches
 from chowder_local.http.bodies import parse
 from chowder_local.http.services import caller, services
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from starlette.requests import Request
+    from starlette.routing import BaseRoute
 
     from chowder_local.core.fault_injection import Fault, FaultDraft
 
@@ -50,22 +57,28 @@ async def clear(request: Request) -> Response:
 async def set_fault(request: Request, asked: FaultCreation) -> Fault:
     """Sets one for the caller's organization. Raises InputInvalid, InstanceNotFound, FaultsFull."""
     draft = asked.draft()
-    _check_path(draft)
+    _check_path(request, draft)
     known, asking = services(request), caller(request).organization_id
     if draft.instance_id is not None:
         await known.lifecycle.instance(asking, draft.instance_id)
     return known.faults.add(asking, draft)
 
 
-def _check_path(draft: FaultDraft) -> None:
-    """Raises InputInvalid for what would never happen."""
-    # The table has this module's handlers in it.
-    from chowder_local.api.routes import OPERATIONS
-
-    if draft.path is None or any(may_befall(each, draft.method, draft.path) for each in OPERATIONS):
+def _check_path(request: Request, draft: FaultDraft) -> None:
+    """Raises InputInvalid for a fault that no request would ever match."""
+    anywhere = replace(draft, instance_id=None)
+    if draft.path is None or any(matches(anywhere, each) for each in _calls(request.app.routes)):
         return
-    words = (
+    message = (
         "Value error, No call that needs a key has such a method and path. Paths are those of "
         "/openapi.json, such as /v1/instances/{instance_id}/files; * stands for any part"
     )
-    raise InputInvalid([{"loc": ["body", "path"], "msg": words, "type": "value_error"}])
+    raise InputInvalid([{"loc": ["body", "path"], "msg": message, "type": "value_error"}])
+
+
+def _calls(routes: Iterable[BaseRoute]) -> Iterator[Call]:
+    """Every request that a fault can be injected into."""
+    for route in routes:
+        if isinstance(route, Route) and isinstance(route.endpoint, Endpoint):
+            for each in route.endpoint.operations.values():
+                yield Call(kinds_of(each), each.method, each.template)

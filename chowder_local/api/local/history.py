@@ -14,7 +14,7 @@ from chowder_local.api.schemas.history import (
     TranscriptView,
 )
 from chowder_local.api.schemas.usage import UsageQuery, UsageReportView
-from chowder_local.api.session_names import session_of
+from chowder_local.api.v1.responses import session_of
 from chowder_local.http.bodies import parse_query
 from chowder_local.http.services import caller, instance_of, services
 from chowder_local.openclaw.session_keys import session_key

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
-    from chowder_local.api.routes import Operation
+    from chowder_local.api.operations import Operation
 
 _OF_MESSAGES: Mapping[type[BaseModel], type[BaseModel]] = {
     ErrorView: MessageErrorView,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote_to_bytes
 
 from starlette.responses import Response
 
 from chowder_local.api.schemas.responses import Message
-from chowder_local.api.session_names import session_of
+from chowder_local.core.errors.requests import ChatCompletionsMissing, InputInvalid
 from chowder_local.http.bodies import parse
 from chowder_local.http.services import instance, services
 from chowder_local.http.streams import (
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 IDEMPOTENCY_KEY_HEADER = "Idempotency-Key"
 REPLAYED_HEADER = "Idempotent-Replayed"
+_INSTANCE = re.compile(r"instances/[\w-]{1,64}/\Z")
 
 
 async def respond(request: Request) -> Response:
@@ -60,6 +63,26 @@ async def respond(request: Request) -> Response:
     if body is None:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
     return Response(body, media_type=JSON)
+
+
+async def refuse_chat_completions(request: Request) -> Response:
+    """Raises ChatCompletionsMissing with the address to call instead."""
+    above = request.path_params["above"]
+    raise ChatCompletionsMissing(above if _INSTANCE.match(above) else "instances/{id}/")
+
+
+def session_of(request: Request) -> str | None:
+    """The name of the conversation, if the path has one. Raises InputInvalid."""
+    name: str | None = request.path_params.get("session_id")
+    if name is not None and "\ufffd" in name:
+        # It stands for whatever is not UTF-8, so that unlike names would share a conversation.
+        try:
+            unquote_to_bytes(request.scope["raw_path"]).decode()
+        except UnicodeDecodeError:
+            words = "Input should be UTF-8, percent-encoded"
+            problem = {"loc": ["path", "session_id"], "msg": words, "type": "string_unicode"}
+            raise InputInvalid([problem]) from None
+    return name
 
 
 def _rendered(answer: dict[str, Any]) -> bytes:

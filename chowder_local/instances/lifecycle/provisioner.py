@@ -23,7 +23,7 @@ from chowder_local.core.errors.sandboxes import (
     SandboxMissing,
 )
 from chowder_local.core.events import EventType
-from chowder_local.core.fault_injection import FaultKind
+from chowder_local.core.fault_injection import Call, FaultKind
 from chowder_local.core.tasks import contained
 from chowder_local.openclaw.config import agent_config
 
@@ -104,7 +104,8 @@ class Provisioner:
         self._not_before_s.pop(instance.id, None)
         fault = None
         if self._faults.are_set and instance.born_at is None:
-            fault = self._faults.take(instance.organization_id, _befalls, instance.id)
+            call = Call({FaultKind.PROVISIONING}, instance_id=instance.id)
+            fault = self._faults.take(instance.organization_id, call)
         work = self._outlived(instance, spare, fault)
         task = self._group.create_task(work, name=f"boot {instance.id}")
         self._under_way[instance.id] = task
@@ -112,8 +113,8 @@ class Provisioner:
 
     def is_to_fail(self, organization_id: OrganizationId) -> bool:
         """Whether the organization's next new instance comes to nothing, as a tester wants it."""
-        fault = self._faults.find(organization_id, _befalls) if self._faults.are_set else None
-        return fault is not None and fault.asked.detail is not None
+        fault = self._faults.find(organization_id, Call({FaultKind.PROVISIONING}))
+        return fault is not None and fault.draft.detail is not None
 
     def is_under_way(self, instance_id: InstanceId) -> bool:
         """Whether a boot that was begun has not ended."""
@@ -313,7 +314,3 @@ class Provisioner:
             status=InstanceStatus.ERROR,
             error_message=words,
         )
-
-
-def _befalls(fault: FaultDraft) -> bool:
-    return fault.kind is FaultKind.PROVISIONING
