@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
+from starlette.responses import Response
 
 from chowder_local.api.access import Access, Authorization
 from chowder_local.api.fault_injection import FaultInjection
+from chowder_local.http.bodies import JSON
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
+    from pydantic import BaseModel
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from chowder_local.api.operations import Operation
@@ -39,9 +43,16 @@ def _app(operation: Operation) -> ASGIApp:
     handler = operation.handler
 
     async def respond(scope: Scope, receive: Receive, send: Send) -> None:
-        response = await handler(Request(scope, receive, send))
+        answer = await handler(Request(scope, receive, send))
+        response = answer if isinstance(answer, Response) else _rendered(answer, operation.status)
         await response(scope, receive, send)
 
     if operation.access is Access.ANYONE:
         return respond
     return Authorization(FaultInjection(respond, operation), operation.access)
+
+
+def _rendered(answer: BaseModel | Sequence[BaseModel] | None, status: int) -> Response:
+    if answer is None:
+        return Response(status_code=status)
+    return Response(to_json(answer), status, media_type=JSON)

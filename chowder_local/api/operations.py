@@ -7,9 +7,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
+    from collections.abc import Awaitable, Callable, Sequence
 
-    from chowder_local.api.access import Access, Handler
+    from pydantic import BaseModel
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from chowder_local.api.access import Access
+
+    Handler = Callable[[Request], Awaitable[Response | BaseModel | Sequence[BaseModel] | None]]
+    """What it gives instead of a response is rendered as JSON, with the operation's status."""
 
 IN_PATH = re.compile(r"\{(\w+)(:\w+)?\}")
 

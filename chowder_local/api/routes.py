@@ -9,17 +9,7 @@ from starlette.routing import Route
 
 from chowder_local.api.access import Access
 from chowder_local.api.endpoints import Endpoint
-from chowder_local.api.local import (
-    events,
-    exchanges,
-    faults,
-    history,
-    recordings,
-    replies,
-    reset,
-    server,
-    snapshots,
-)
+from chowder_local.api.local import faults, history, model_calls, server, snapshots
 from chowder_local.api.local import instances as local_instances
 from chowder_local.api.local import subscription as pages
 from chowder_local.api.operations import Operation
@@ -32,7 +22,6 @@ from chowder_local.api.schemas.channels import (
     Pairing,
     PairingView,
 )
-from chowder_local.api.schemas.exchanges import ExchangeDetailsView, ExchangeQuery, ExchangeView
 from chowder_local.api.schemas.faults import FaultCreation, FaultView, ResetView
 from chowder_local.api.schemas.files import (
     FileQuery,
@@ -49,29 +38,41 @@ from chowder_local.api.schemas.history import (
     TranscriptView,
 )
 from chowder_local.api.schemas.instances import (
+    Fork,
+    GatewayView,
+    ImportQuery,
     InstanceChange,
     InstanceCreation,
     InstanceStatusView,
     InstanceView,
-)
-from chowder_local.api.schemas.keys import KeyCreation, KeyDetailsView, KeyView, NewKeyView
-from chowder_local.api.schemas.local import (
-    GatewayView,
-    HealthView,
     LocalInstanceChange,
     LocalInstanceView,
     LogQuery,
-    ReadyView,
+    Restoration,
+    SnapshotCreation,
+    SnapshotView,
+)
+from chowder_local.api.schemas.keys import KeyCreation, KeyDetailsView, KeyView, NewKeyView
+from chowder_local.api.schemas.model_calls import (
+    ExchangeDetailsView,
+    ExchangeQuery,
+    ExchangeView,
+    RecordingPlayback,
+    RecordingQuery,
+    RecordingView,
 )
 from chowder_local.api.schemas.organization import (
+    CheckoutCreation,
+    LinkView,
     OrganizationChange,
     OrganizationView,
     Signup,
     SignupView,
+    SubscriptionView,
 )
-from chowder_local.api.schemas.recordings import RecordingPlayback, RecordingQuery, RecordingView
 from chowder_local.api.schemas.replies import RepliesView, ReplyScriptChange
 from chowder_local.api.schemas.responses import Message, ResponseView
+from chowder_local.api.schemas.server import HealthView, ReadyView
 from chowder_local.api.schemas.skills import (
     SkillChange,
     SkillDetailsView,
@@ -80,14 +81,6 @@ from chowder_local.api.schemas.skills import (
     SkillQuery,
     SkillView,
 )
-from chowder_local.api.schemas.snapshots import (
-    Fork,
-    ImportQuery,
-    Restoration,
-    SnapshotCreation,
-    SnapshotView,
-)
-from chowder_local.api.schemas.subscription import CheckoutCreation, LinkView, SubscriptionView
 from chowder_local.api.schemas.usage import UsageQuery, UsageReportView
 from chowder_local.api.v1 import (
     channels,
@@ -97,7 +90,6 @@ from chowder_local.api.v1 import (
     organization,
     responses,
     skills,
-    subscription,
 )
 from chowder_local.http.middleware import QUEUE_POSITION_HEADER
 
@@ -148,34 +140,34 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("GET",    "/v1/keys",                                                  keys.index,              ORG,       "listKeys",              "List keys",                   None,               [KeyView]),
     Operation("GET",    "/v1/keys/{key_id}",                                         keys.show,               ORG,       "getKey",                "Show a key",                  None,               KeyDetailsView),
     Operation("DELETE", "/v1/keys/{key_id}",                                         keys.revoke,             ORG,       "revokeKey",             "Revoke a key",                None,               None, 204, is_audited=True),
-    Operation("GET",    "/v1/subscription",                                          subscription.show,       ORG,       "getSubscription",       "Show the subscription",       None,               SubscriptionView),
-    Operation("POST",   "/v1/subscription/checkout",                                 subscription.checkout,   ORG,       "createCheckout",        "Begin a checkout",            CheckoutCreation,   LinkView),
-    Operation("POST",   "/v1/subscription/portal",                                   subscription.portal,     ORG,       "createPortal",          "Open the portal",             None,               LinkView),
+    Operation("GET",    "/v1/subscription",                                          organization.subscription, ORG,       "getSubscription",       "Show the subscription",       None,               SubscriptionView),
+    Operation("POST",   "/v1/subscription/checkout",                                 organization.checkout,   ORG,       "createCheckout",        "Begin a checkout",            CheckoutCreation,   LinkView),
+    Operation("POST",   "/v1/subscription/portal",                                   organization.portal,     ORG,       "createPortal",          "Open the portal",             None,               LinkView),
     Operation("GET",    "/local/health",                                             server.health,           ANYONE,    "getHealth",             "How the server is",           None,               HealthView),
     Operation("GET",    "/local/ready",                                              server.ready,            ANYONE,    "getReadiness",          "Whether calls are taken",     None,               ReadyView),
     Operation("GET",    "/local/metrics",                                            server.metrics,          ANYONE,    "getMetrics",            "Read the metrics",            None,               "text/plain"),
-    Operation("GET",    "/local/events",                                             events.follow,           ORG,       "streamEvents",          "Follow what happens",         None,               "text/event-stream"),
+    Operation("GET",    "/local/events",                                             server.follow,           ORG,       "streamEvents",          "Follow what happens",         None,               "text/event-stream"),
     Operation("POST",   "/local/instances/import",                                   snapshots.take_in,       ORG,       "importInstance",        "Import an instance",          "application/octet-stream", InstanceView, 201, (400, 402, 413), ImportQuery),
     Operation("GET",    "/local/instances/{instance_id}",                            local_instances.show,    ORG,       "getEgress",             "Show its egress",             None,               LocalInstanceView),
     Operation("PATCH",  "/local/instances/{instance_id}",                            local_instances.change,  ORG,       "setEgress",             "Choose its egress",           LocalInstanceChange, LocalInstanceView, 200, (400, 409), is_audited=True),
     Operation("GET",    "/local/instances/{instance_id}/logs",                       local_instances.logs,    ORG,       "readLogs",              "Read a sandbox's log",        None,               "text/plain", 200, (409, 502), LogQuery),
     Operation("GET",    "/local/instances/{instance_id}/gateway",                    local_instances.gateway, ORG,       "getGateway",            "Reach a gateway directly",    None,               GatewayView, 200, (409,)),
-    Operation("GET",    "/local/instances/{instance_id}/exchanges",                  exchanges.index,         ORG,       "listExchanges",         "List its model calls",        None,               [ExchangeView], query=ExchangeQuery),
-    Operation("GET",    "/local/exchanges/{exchange_id}",                            exchanges.show,          ORG,       "getExchange",           "Show a model call",           None,               ExchangeDetailsView, 200, (404,)),
-    Operation("GET",    "/local/replies",                                            replies.show,            ORG,       "getReplies",            "Show scripted replies",       None,               RepliesView),
-    Operation("PUT",    "/local/replies",                                            replies.put,             ORG,       "setReplies",            "Script replies",              ReplyScriptChange,  RepliesView),
-    Operation("DELETE", "/local/replies",                                            replies.remove,          ORG,       "deleteReplies",         "Remove scripted replies",     None,               None, 204),
-    Operation("GET",    "/local/instances/{instance_id}/replies",                    replies.show,            ORG,       "getInstanceReplies",    "Show an agent's replies",     None,               RepliesView),
-    Operation("PUT",    "/local/instances/{instance_id}/replies",                    replies.put,             ORG,       "setInstanceReplies",    "Script an agent's replies",   ReplyScriptChange,  RepliesView),
-    Operation("DELETE", "/local/instances/{instance_id}/replies",                    replies.remove,          ORG,       "deleteInstanceReplies", "Remove an agent's replies",   None,               None, 204),
-    Operation("GET",    "/local/instances/{instance_id}/recording",                  recordings.show,         ORG,       "getRecording",          "Record an agent",             None,               RecordingView, query=RecordingQuery),
-    Operation("PUT",    "/local/instances/{instance_id}/recording",                  recordings.put,          ORG,       "setRecording",          "Replay a recording",          RecordingPlayback,  RecordingView),
-    Operation("DELETE", "/local/instances/{instance_id}/recording",                  recordings.remove,       ORG,       "deleteRecording",       "End a replay",                None,               None, 204),
+    Operation("GET",    "/local/instances/{instance_id}/exchanges",                  model_calls.list_exchanges, ORG,       "listExchanges",         "List its model calls",        None,               [ExchangeView], query=ExchangeQuery),
+    Operation("GET",    "/local/exchanges/{exchange_id}",                            model_calls.show_exchange, ORG,       "getExchange",           "Show a model call",           None,               ExchangeDetailsView, 200, (404,)),
+    Operation("GET",    "/local/replies",                                            model_calls.show_replies, ORG,       "getReplies",            "Show scripted replies",       None,               RepliesView),
+    Operation("PUT",    "/local/replies",                                            model_calls.put_replies, ORG,       "setReplies",            "Script replies",              ReplyScriptChange,  RepliesView),
+    Operation("DELETE", "/local/replies",                                            model_calls.remove_replies, ORG,       "deleteReplies",         "Remove scripted replies",     None,               None, 204),
+    Operation("GET",    "/local/instances/{instance_id}/replies",                    model_calls.show_replies, ORG,       "getInstanceReplies",    "Show an agent's replies",     None,               RepliesView),
+    Operation("PUT",    "/local/instances/{instance_id}/replies",                    model_calls.put_replies, ORG,       "setInstanceReplies",    "Script an agent's replies",   ReplyScriptChange,  RepliesView),
+    Operation("DELETE", "/local/instances/{instance_id}/replies",                    model_calls.remove_replies, ORG,       "deleteInstanceReplies", "Remove an agent's replies",   None,               None, 204),
+    Operation("GET",    "/local/instances/{instance_id}/recording",                  model_calls.show_recording, ORG,       "getRecording",          "Record an agent",             None,               RecordingView, query=RecordingQuery),
+    Operation("PUT",    "/local/instances/{instance_id}/recording",                  model_calls.put_recording, ORG,       "setRecording",          "Replay a recording",          RecordingPlayback,  RecordingView),
+    Operation("DELETE", "/local/instances/{instance_id}/recording",                  model_calls.remove_recording, ORG,       "deleteRecording",       "End a replay",                None,               None, 204),
     Operation("POST",   "/local/faults",                                             faults.add,              ORG,       "createFault",           "Set a fault",                 FaultCreation,      FaultView, 201, (404, 409)),
     Operation("GET",    "/local/faults",                                             faults.index,            ORG,       "listFaults",            "List faults",                 None,               [FaultView]),
     Operation("DELETE", "/local/faults",                                             faults.clear,            ORG,       "deleteFaults",          "Take all faults back",        None,               None, 204),
     Operation("DELETE", "/local/faults/{fault_id}",                                  faults.remove,           ORG,       "deleteFault",           "Take a fault back",           None,               None, 204),
-    Operation("POST",   "/local/reset",                                              reset.reset,            ORG,       "resetOrganization",     "Begin anew",                  None,               ResetView, 200, (502,), is_audited=True),
+    Operation("POST",   "/local/reset",                                              local_instances.reset,  ORG,       "resetOrganization",     "Begin anew",                  None,               ResetView, 200, (502,), is_audited=True),
     Operation("GET",    "/local/instances/{instance_id}/sessions",                   history.sessions,        ORG,       "listSessions",          "List conversations",          None,               SessionsView, 200, (409, 502)),
     Operation("GET",    "/local/instances/{instance_id}/transcript",                 history.main,            ORG,       "readTranscript",        "Read what was said",          None,               TranscriptView, 200, (409, 502), KeyedTranscriptQuery),
     Operation("GET",    "/local/instances/{instance_id}/sessions/{session_id:path}/transcript",

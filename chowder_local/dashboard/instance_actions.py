@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
 
-from chowder_local.api.schemas.instances import InstanceCreation
-from chowder_local.api.schemas.snapshots import Fork, ImportQuery
+from chowder_local.api.schemas.instances import Fork, ImportQuery, InstanceCreation
 from chowder_local.api.uploads import steady
 from chowder_local.dashboard.forms import form
 from chowder_local.dashboard.instance_rows import STAGES, rows

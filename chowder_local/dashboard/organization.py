@@ -7,8 +7,7 @@ from urllib.parse import urlencode
 
 from pydantic import BaseModel
 
-from chowder_local.api.schemas.organization import OrganizationChange
-from chowder_local.api.schemas.subscription import CheckoutCreation
+from chowder_local.api.schemas.organization import CheckoutCreation, OrganizationChange
 from chowder_local.core.domain import ModelProvider, Permission, Tier
 from chowder_local.dashboard import keys
 from chowder_local.dashboard.forms import form

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
-from chowder_local.api.schemas.recordings import RecordingPlayback
+from chowder_local.api.schemas.model_calls import RecordingPlayback
 from chowder_local.api.uploads import form_of
 from chowder_local.core.errors.requests import InputInvalid
 from chowder_local.dashboard.instance_names import choices
 from chowder_local.dashboard.rendering import HEADERS
 from chowder_local.dashboard.services import fragment
 from chowder_local.http.bodies import json_of, read_body, validated
-from chowder_local.http.downloads import attachment
+from chowder_local.http.responses import attachment
 from chowder_local.http.services import caller, instance_of, services
 from chowder_local.relay.recordings.registry import recorded
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from chowder_local.api.local.snapshots import export as exported
-from chowder_local.api.schemas.snapshots import Fork, SnapshotCreation
+from chowder_local.api.schemas.instances import Fork, SnapshotCreation
 from chowder_local.core.events import EventType
 from chowder_local.dashboard.event_watch import watch
 from chowder_local.dashboard.forms import form

@@ -16,7 +16,7 @@ from chowder_local.dashboard.markdown import rendered
 from chowder_local.dashboard.rendering import HEADERS
 from chowder_local.dashboard.services import fragment
 from chowder_local.http.bodies import parse_query
-from chowder_local.http.downloads import attachment
+from chowder_local.http.responses import attachment
 from chowder_local.http.services import instance_of, services
 from chowder_local.openclaw.session_keys import MAIN_KEY
 from chowder_local.openclaw.transcripts.reader import TEXT_MAX, TEXT_MOST

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from chowder_local.api.endpoints import Endpoint
@@ -25,33 +24,30 @@ if TYPE_CHECKING:
     from chowder_local.core.fault_injection import Fault, FaultDraft
 
 
-async def add(request: Request) -> JSONResponse:
+async def add(request: Request) -> FaultView:
     """Sets a fault: the organization's next calls of a kind fail, wait, or break off.
 
     A call takes one fault, the one that was set first. It is authenticated, permitted and found
     valid before that. Faults are gone once they are used up, and when the server ends.
     """
-    fault = await set_fault(request, await parse(request, FaultCreation))
-    return JSONResponse(FaultView.of(fault).model_dump(mode="json"), 201)
+    return FaultView.of(await set_fault(request, await parse(request, FaultCreation)))
 
 
-async def index(request: Request) -> JSONResponse:
+async def index(request: Request) -> list[FaultView]:
     """The organization's faults that are not used up, in the order in which they were set."""
     found = services(request).faults.of(caller(request).organization_id)
-    return JSONResponse([FaultView.of(each).model_dump(mode="json") for each in found])
+    return [FaultView.of(each) for each in found]
 
 
-async def remove(request: Request) -> Response:
+async def remove(request: Request) -> None:
     """Takes one fault back."""
     asking, fault_id = caller(request).organization_id, request.path_params["fault_id"]
     services(request).faults.remove(asking, fault_id)
-    return Response(status_code=204)
 
 
-async def clear(request: Request) -> Response:
+async def clear(request: Request) -> None:
     """Takes all of the organization's faults back."""
     services(request).faults.clear(caller(request).organization_id)
-    return Response(status_code=204)
 
 
 async def set_fault(request: Request, asked: FaultCreation) -> Fault:

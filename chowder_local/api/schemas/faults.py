@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import BaseModel, Field, model_validator
 
-from chowder_local.api.schemas.bounds import Id
+from chowder_local.api.schemas.fields import Id
 from chowder_local.core.domain import InstanceId
 from chowder_local.core.fault_injection import FaultDraft, FaultKind
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Self
 
 from pydantic import BaseModel, Field
 
-from chowder_local.api.schemas.bounds import Id
+from chowder_local.api.schemas.fields import Id
 from chowder_local.relay import prices
 
 if TYPE_CHECKING:
@@ -103,12 +103,11 @@ class UsageReportView(BaseModel):
     prices: PricesView
 
     @classmethod
-    def rendered(cls, report: SpendingReport) -> bytes:
-        """The view as JSON; it may have thousands of rows."""
-        view = cls(
+    def of_report(cls, report: SpendingReport) -> Self:
+        """The view."""
+        return cls(
             totals=UsageView.of(report.totals),
             rows=[UsageRowView.of_kind(row) for row in report.rows],
             has_more=report.has_more,
             prices=PricesView(),
         )
-        return view.model_dump_json().encode()
