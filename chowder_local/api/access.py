@@ -14,12 +14,7 @@ from chowder_local.http.headers import fields_of
 from chowder_local.http.services import services
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-    from starlette.responses import Response
     from starlette.types import ASGIApp, Receive, Scope, Send
-
-    Handler = Callable[[Request], Awaitable[Response]]
 
 
 class Access(Enum):

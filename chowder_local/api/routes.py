@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from starlette.routing import Route
 
 from chowder_local.api.access import Access
-from chowder_local.api.endpoints import Endpoint
+from chowder_local.api.endpoints import OperationsEndpoint
 from chowder_local.api.local import faults, history, model_calls, server, snapshots
 from chowder_local.api.local import instances as local_instances
-from chowder_local.api.local import subscription as pages
 from chowder_local.api.operations import Operation
 from chowder_local.api.schemas.channels import (
     ChannelConnecting,
@@ -91,6 +89,7 @@ from chowder_local.api.v1 import (
     responses,
     skills,
 )
+from chowder_local.http.endpoints import path_route
 from chowder_local.http.middleware import QUEUE_POSITION_HEADER
 
 if TYPE_CHECKING:
@@ -184,36 +183,21 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("POST",   "/local/instances/{instance_id}/restore",                    snapshots.restore,       ORG,       "restoreInstance",       "Make an instance what it was", Restoration,       InstanceView, 200, (409,), is_audited=True),
     Operation("GET",    "/local/instances/{instance_id}/export",                     snapshots.export,        ORG,       "exportInstance",        "Export an instance",          None,               "application/octet-stream", 200, (400, 409, 502)),
 )
-
-PAGES: tuple[Operation, ...] = (
-    Operation("GET",    "/local/checkout",                                           pages.checkout, ANYONE, "showCheckout",          "Look at a checkout", None, "text/html"),
-    Operation("POST",   "/local/checkout",                                           pages.pay,      ANYONE, "payCheckout",           "Pay nothing",        None, None, 303),
-    Operation("GET",    "/local/portal",                                             pages.portal,   ANYONE, "showPortal",            "Look at the portal", None, "text/html"),
-    Operation("POST",   "/local/portal",                                             pages.choose,   ANYONE, "chooseTier",            "Choose a tier",      None, None, 303),
-)
-"""For people with a browser, who follow links; no part of the API's description."""
 # fmt: on
 
 
-def routes(operations: Iterable[Operation] = OPERATIONS + PAGES) -> list[Route]:
+def routes(operations: Iterable[Operation] = OPERATIONS) -> list[Route]:
     """Starlette's routes for the table, one a path; each request is checked as its row says."""
     by_path: dict[str, list[Operation]] = {}
     for each in operations:
         by_path.setdefault(each.path, []).append(each)
     # Starlette looks through them one by one, and this one is called more than all others.
     in_order = sorted(by_path, key=lambda path: path != POLLED)
-    # With a route for each method, a refusal would name that of the path's first one alone.
-    return [_route(path, Endpoint(by_path[path])) for path in in_order]
-
-
-def _route(path: str, endpoint: Endpoint) -> Route:
-    # Of this one, other methods would be those of an instance that is called so.
-    methods = None if path == IMPORT else list(endpoint.operations)
-    made = Route(path, endpoint, methods=methods)
-    # A name may have lines, and a path that ends with the end of one is another path.
-    exactly = made.path_regex.pattern.removesuffix("$") + r"\Z"
-    made.path_regex = re.compile(exactly, re.DOTALL)
-    return made
+    return [
+        # Of that one, other methods would be those of an instance that is called so.
+        path_route(path, OperationsEndpoint(by_path[path]), takes_any_method=path == IMPORT)
+        for path in in_order
+    ]
 
 
 def chat_completions_routes() -> list[Route]:

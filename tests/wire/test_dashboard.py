@@ -12,7 +12,7 @@ from chowder_local.core.domain import InstanceStatus, KeyId, SandboxUsage
 from chowder_local.core.events import EventType
 from chowder_local.core.fault_injection import Call, FaultDraft, FaultKind
 from chowder_local.core.tasks import owned_tasks
-from chowder_local.dashboard.live import AT_ONCE
+from chowder_local.dashboard.overview import CHANGES_MAX
 from chowder_local.relay.scripts.matching import Ask
 from chowder_local.relay.scripts.rules import ReplyScript
 from chowder_local.upstream import sse
@@ -144,7 +144,7 @@ async def test_what_happened_since_the_page_was_made_is_told(
 
 async def test_a_burst_is_one_hint_to_look_again(client: httpx.AsyncClient, world: World) -> None:
     async with looking(client) as page:
-        for number in range(AT_ONCE + 1):
+        for number in range(CHANGES_MAX + 1):
             world.events.publish(
                 EventType.INSTANCE_STATUS,
                 world.organization_id,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from starlette.routing import Route
 
-from chowder_local.api.endpoints import Endpoint
+from chowder_local.api.endpoints import OperationsEndpoint
 from chowder_local.api.fault_injection import kinds_of
 from chowder_local.api.schemas.faults import FaultCreation, FaultView
 from chowder_local.core.errors.requests import InputInvalid
@@ -75,6 +75,6 @@ def _check_path(request: Request, draft: FaultDraft) -> None:
 def _calls(routes: Iterable[BaseRoute]) -> Iterator[Call]:
     """Every request that a fault can be injected into."""
     for route in routes:
-        if isinstance(route, Route) and isinstance(route.endpoint, Endpoint):
-            for each in route.endpoint.operations.values():
+        if isinstance(route, Route) and isinstance(route.endpoint, OperationsEndpoint):
+            for each in route.endpoint.operations:
                 yield Call(kinds_of(each), each.method, each.template)

@@ -184,7 +184,7 @@ async def test_a_call_that_is_no_conversation_is_shown_as_it_is(visitor: Visitor
     agent = await visitor.http.world.created()
     made = called(visitor, agent, reply=Reply("x"), path="v1/embeddings")
     html = (await visitor.get(f"/inspector/{made.id}")).text
-    assert "As it was sent" in html
+    assert "This is not a conversation." in html
 
 
 async def test_an_attempt_leads_to_the_one_before_it(visitor: Visitor) -> None:
@@ -199,6 +199,6 @@ async def test_an_attempt_leads_to_the_one_before_it(visitor: Visitor) -> None:
     assert "4th attempt" in html
     html = (await visitor.get(f"/inspector/{second.id}")).text
     assert f'/inspector/{first.id}">{first.id}</a>, which failed' in html
-    assert "429 came back from offline, to be asked again after 1.5 s" in html
-    assert "nobody answered" in html
+    assert "offline answered 429, retry after 1.5 s" in html
+    assert "no answer" in html
     assert "attempt" not in (await visitor.get(f"/inspector/{first.id}")).text

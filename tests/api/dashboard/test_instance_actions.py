@@ -29,7 +29,7 @@ async def test_one_click_creates_an_agent_and_names_it(visitor: Visitor) -> None
     assert answer.status_code == 200
     (made,) = await all_of(visitor)
     assert made.status is InstanceStatus.RUNNING
-    assert f"{made.name} is on its way." in answer.text
+    assert f"{made.name} is being created." in answer.text
 
 
 async def test_name_and_provider_may_be_chosen(visitor: Visitor) -> None:
