@@ -236,17 +236,17 @@ def _plain(status: int, operation: Operation) -> ChowderError:
     if status in own:
         return own[status]
     try:
-        words = HTTPStatus(status).phrase
+        message = HTTPStatus(status).phrase
     except ValueError:
-        words = f"HTTP {status}"
-    return FaultAnswered(status, words)
+        message = f"HTTP {status}"
+    return FaultAnswered(status, message)
 
 
 def _rendered(error: ChowderError, fault: FaultDraft, scope: Scope) -> Response:
-    """The error as it is always rendered, but with the fault's own words if it has any."""
+    """The error as it is always rendered, but with the fault's own message if it has one."""
     # A provider's error was made of them.
-    words = None if isinstance(error, upstream.ProviderFailed) else fault.detail
-    response = error_rendering.rendered(error, scope, words)
+    message = None if isinstance(error, upstream.ProviderFailed) else fault.detail
+    response = error_rendering.render(error, scope, message)
     if fault.retry_after_s is not None:
         response.headers["Retry-After"] = str(fault.retry_after_s)
     return response

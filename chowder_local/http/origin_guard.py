@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from chowder_local.core.errors.requests import HostUnknown, PageRefused
-from chowder_local.http.error_rendering import refusal
+from chowder_local.http.error_rendering import error_response
 from chowder_local.http.headers import fields_of
 
 if TYPE_CHECKING:
@@ -41,12 +41,12 @@ class OriginGuard:
         self._origins = frozenset(origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and (failure := self._failure(scope)) is not None:
-            await refusal(failure, scope)(scope, receive, send)
+        if scope["type"] == "http" and (error := self._error(scope)) is not None:
+            await error_response(error, scope)(scope, receive, send)
             return
         await self._app(scope, receive, send)
 
-    def _failure(self, scope: Scope) -> ChowderError | None:
+    def _error(self, scope: Scope) -> ChowderError | None:
         fields = fields_of(scope)
         host = fields.get(b"host", b"").decode("latin-1")
         if not self._is_ours(host_name(host), scope):

@@ -21,7 +21,7 @@ from chowder_local.http import bodies, listener
 from chowder_local.http.bodies import read_body
 from chowder_local.http.connections import Connection, SandboxConnection, connection_limit
 from chowder_local.http.listener import bound_socket, listening
-from chowder_local.http.middleware import Api, Failures
+from chowder_local.http.middleware import Api, ErrorMiddleware
 from chowder_local.http.streams import ClosingStream
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def _app(server: Server) -> Api:
             Route("/endless", endless),
             Route("/held", held),
         ],
-        middleware=[Middleware(Failures)],
+        middleware=[Middleware(ErrorMiddleware)],
     )
 
 

@@ -15,8 +15,8 @@ from chowder_local.api.schemas.instances import (
 )
 from chowder_local.core.domain import InstanceStatus
 from chowder_local.core.errors.requests import InstanceStateWrong
-from chowder_local.http.audit import note
 from chowder_local.http.bodies import parse, parse_query
+from chowder_local.http.request_log import note
 from chowder_local.http.services import caller, instance_of, services
 from chowder_local.http.streams import ClosingStream
 

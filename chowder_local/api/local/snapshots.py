@@ -16,8 +16,8 @@ from chowder_local.api.schemas.instances import (
     SnapshotView,
 )
 from chowder_local.api.uploads import steady
-from chowder_local.http.audit import note
 from chowder_local.http.bodies import parse, parse_query
+from chowder_local.http.request_log import note
 from chowder_local.http.responses import download
 from chowder_local.http.services import caller, instance_of, services
 from chowder_local.http.streams import CLIENT_CLOSED_REQUEST

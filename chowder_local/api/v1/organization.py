@@ -14,8 +14,8 @@ from chowder_local.api.schemas.organization import (
     SignupView,
     SubscriptionView,
 )
-from chowder_local.http.audit import note
 from chowder_local.http.bodies import parse
+from chowder_local.http.request_log import note
 from chowder_local.http.services import caller, services
 
 if TYPE_CHECKING:
