@@ -47,7 +47,6 @@ EVENT_END = b"\n\n"
 
 
 def kinds_of(operation: Operation) -> set[FaultKind]:
-    """The kinds of faults that can be injected into an operation."""
     if operation.access is Access.ANYONE:
         return set()
     kinds = set() if operation.path in CONTROLS else {FaultKind.CALL}

@@ -84,7 +84,6 @@ class Call:
 
 
 def matches(fault: FaultDraft, call: Call) -> bool:
-    """Whether the fault is for such a call."""
     return (
         fault.kind in call.kinds
         and fault.instance_id in (None, call.instance_id)

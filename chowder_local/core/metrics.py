@@ -88,11 +88,9 @@ class Metrics:
         return counter, self._durations.labels(method, route)
 
     def boot(self, outcome: str, took_s: float) -> None:
-        """Counts a boot that has ended."""
         self._boots.labels(outcome).observe(took_s)
 
     def model_call(self, provider: str, outcome: str) -> None:
-        """Counts a model call that has ended."""
         self._model_calls.labels(provider, outcome).inc()
 
     def render(self, figures: Figures) -> bytes:
@@ -112,7 +110,6 @@ class _Collector:
         self._figures = figures
 
     def collect(self) -> Iterator[Metric]:
-        """The metrics with their values."""
         for each in self._counted:
             for metric in each.collect():
                 # When a counter was made is of no use, and as long again as the counters.

@@ -37,7 +37,6 @@ class BodyMemory:
 
     @property
     def held_bytes(self) -> int:
-        """What is held now."""
         return self._held.total()
 
     @asynccontextmanager

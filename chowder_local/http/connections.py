@@ -78,14 +78,12 @@ class Connection(HttpToolsProtocol):
         self._refuse(400, msg)
 
     def on_headers_complete(self) -> None:
-        """Begins with a request."""
         self._loose_bytes = 0
         super().on_headers_complete()
         # What comes after a body is no header of it, and must not be taken for one.
         self.headers = []
 
     def on_body(self, body: bytes) -> None:
-        """Takes a piece of a body, which is counted where it is read."""
         self._loose_bytes = 0
         super().on_body(body)
 
@@ -146,7 +144,6 @@ class SandboxConnection(Connection):
         return None if address.startswith(("127.", "::1")) else address
 
     def resume_writing(self) -> None:
-        """Notes that the client reads."""
         self._unread_since_s = self.loop.time()
         super().resume_writing()
 

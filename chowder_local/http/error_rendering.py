@@ -161,7 +161,6 @@ def error_response(error: ChowderError, scope: Scope, message: str | None = None
 
 
 def status_of(error: ChowderError) -> int:
-    """The HTTP status of an error."""
     if isinstance(error, requests.FaultAnswered):
         return error.status
     if isinstance(error, upstream.ProviderFailed):

@@ -55,7 +55,6 @@ class Listener(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Captures none."""
         yield
 
     async def on_tick(self, counter: int) -> bool:

@@ -83,7 +83,6 @@ class Services:
 
 
 def services(request: Request) -> Services:
-    """The services of the server that the request came to."""
     return cast("Services", request.scope["state"]["services"])
 
 

@@ -44,7 +44,6 @@ _HEADERS = {
 
 
 def document(operations: Iterable[Operation]) -> dict[str, Any]:
-    """The whole document as plain data."""
     table = list(operations)
     schemas = _schemas(table)
     paths: dict[str, dict[str, Any]] = {}

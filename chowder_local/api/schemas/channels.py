@@ -41,7 +41,6 @@ class ChannelInfoView(BaseModel):
 
     @classmethod
     def of(cls, channel: Channel) -> Self:
-        """The view of what a channel takes."""
         return cls(
             channel=channel.name,
             connection_type=channel.connection_type,
@@ -92,7 +91,6 @@ class ChannelStatusView(BaseModel):
 
     @classmethod
     def of(cls, state: ChannelState) -> Self:
-        """The view of how a channel is."""
         details = {
             "reason": state.reason,
             "account": dict(state.account),

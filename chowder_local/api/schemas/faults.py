@@ -152,7 +152,6 @@ class FaultView(BaseModel):
 
     @classmethod
     def of(cls, fault: Fault) -> Self:
-        """The view of a fault."""
         asked = {name: each for name, each in vars(fault.draft).items() if name != "times"}
         return cls(id=fault.id, left=fault.left, created_at=fault.created_at, **asked)
 

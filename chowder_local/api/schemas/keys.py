@@ -65,7 +65,6 @@ class NewKeyView(KeyView):
 
     @classmethod
     def of_new(cls, key: ApiKey, raw_key: str) -> Self:
-        """The view of a key that was just made."""
         return cls(**vars(key), raw_key=raw_key)
 
 
@@ -83,7 +82,6 @@ class KeyDetailsView(KeyView):
 
     @classmethod
     def of_key(cls, key: ApiKey) -> Self:
-        """The view of a key with its grants."""
         instances = [
             GrantView(
                 instance_id=instance_id,

@@ -90,7 +90,6 @@ class ExchangeView(BaseModel):
 
     @classmethod
     def of(cls, exchange: Exchange, session: SessionName | None) -> Self:
-        """The view."""
         return cls(**_fields(exchange, session))
 
 
@@ -115,7 +114,6 @@ class ExchangeDetailsView(ExchangeView):
 
     @classmethod
     def of(cls, exchange: Exchange, session: SessionName | None) -> Self:
-        """The view."""
         chunks = [
             ChunkView(after_s=each.after_s, text=each.data.decode("utf-8", "replace"))
             for each in exchange.chunks

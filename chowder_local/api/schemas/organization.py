@@ -49,7 +49,6 @@ class OrganizationView(BaseModel):
 
     @classmethod
     def of(cls, details: OrganizationDetails) -> Self:
-        """The view of an organization."""
         organization = details.organization
         return cls(
             id=organization.id,
@@ -81,7 +80,6 @@ class SubscriptionView(BaseModel):
 
     @classmethod
     def of(cls, details: OrganizationDetails) -> Self:
-        """The view of an organization's subscription."""
         organization = details.organization
         return cls(
             tier=organization.tier,

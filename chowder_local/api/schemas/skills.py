@@ -78,7 +78,6 @@ class SkillInstallationView(BaseModel):
 
     @classmethod
     def of(cls, installation: Installation) -> Self:
-        """The view of an installation."""
         status = "installed_missing_env" if installation.missing_env else "installed"
         return cls(status=status, **vars(installation))
 

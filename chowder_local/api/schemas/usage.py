@@ -45,7 +45,6 @@ class UsageView(BaseModel):
 
     @classmethod
     def of(cls, spent: Spent) -> Self:
-        """The view."""
         return cls(**vars(spent.counts), cost_usd=spent.cost_usd)
 
 
@@ -72,7 +71,6 @@ class UsageRowView(UsageView):
 
     @classmethod
     def of_kind(cls, row: SpentOnKind) -> Self:
-        """The view."""
         kind = row.kind
         return cls(
             instance_id=kind.instance_id,
@@ -104,7 +102,6 @@ class UsageReportView(BaseModel):
 
     @classmethod
     def of_report(cls, report: SpendingReport) -> Self:
-        """The view."""
         return cls(
             totals=UsageView.of(report.totals),
             rows=[UsageRowView.of_kind(row) for row in report.rows],
