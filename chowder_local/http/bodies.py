@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 import re
 import zlib
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,6 +17,7 @@ from chowder_local.core.errors.requests import (
     InputInvalid,
 )
 from chowder_local.http.services import services
+from chowder_local.openclaw import untrusted_json
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 Model = TypeVar("Model", bound=BaseModel)
 
 JSON = "application/json"
-DEPTH_MAX = 200
 VALUES_MAX = 500_000
 UNCOUNTED_BYTES = 2 * 1024 * 1024
 PATIENCE_S = 30.0
@@ -160,45 +159,15 @@ def json_of(body: bytes) -> Any:
         raise _invalid("Field required", "missing")
     try:
         check_values(body)
-        content = json.loads(body, parse_float=_finite, parse_constant=_finite)
-        _check_depth(body, content)
-        return _representable(body, content)
-    except (ValueError, RecursionError) as broken:
-        position = broken.pos if isinstance(broken, json.JSONDecodeError) else 0
-        raise _invalid(f"JSON decode error: {broken}", "json_invalid", position) from None
-
-
-def _invalid(words: str, kind: str, *where: int) -> InputInvalid:
-    return InputInvalid([{"loc": ["body", *where], "msg": words, "type": kind}])
-
-
-def _check_depth(body: bytes, content: Any) -> None:
-    """Raises ValueError for content that code which walks it could not get to the bottom of."""
-    # Most bodies have fewer brackets than levels are allowed, and counting those is quick.
-    if body.count(b"[") + body.count(b"{") <= DEPTH_MAX:
-        return
-    level, depth = [content], 0
-    while level := [
-        child
-        for each in level
-        if isinstance(each, (dict, list))
-        for child in (each.values() if isinstance(each, dict) else each)
-    ]:
-        depth += 1
-        if depth > DEPTH_MAX:
-            raise ValueError(f"it is nested deeper than {DEPTH_MAX} levels")
-
-
-def _representable(body: bytes, content: Any) -> Any:
-    """The content, if it can be written as UTF-8 again: half of a surrogate pair cannot."""
-    # Only an escape can smuggle one in, and most bodies have none.
-    if b"\\ud" in body or b"\\uD" in body:
-        json.dumps(content, ensure_ascii=False).encode()
+        content = untrusted_json.read(body.decode(json.detect_encoding(body)))
+        # Only an escape can smuggle in half of a surrogate pair, and most bodies have none.
+        if b"\\ud" in body or b"\\uD" in body:
+            json.dumps(content, ensure_ascii=False).encode()
+    except ValueError as error:
+        position = error.pos if isinstance(error, json.JSONDecodeError) else 0
+        raise _invalid(f"JSON decode error: {error}", "json_invalid", position) from None
     return content
 
 
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(f"{text} is not a number of JSON")
-    return number
+def _invalid(message: str, kind: str, *where: int) -> InputInvalid:
+    return InputInvalid([{"loc": ["body", *where], "msg": message, "type": kind}])

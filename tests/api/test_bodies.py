@@ -12,7 +12,8 @@ import pytest
 from chowder_local.api.access import Access
 from chowder_local.api.routes import OPERATIONS
 from chowder_local.http import bodies
-from chowder_local.http.bodies import DEPTH_MAX, JSON, UNCOUNTED_BYTES, VALUES_MAX, check_values
+from chowder_local.http.bodies import JSON, UNCOUNTED_BYTES, VALUES_MAX, check_values
+from chowder_local.openclaw.untrusted_json import DEPTH_MAX
 from tests.scripted.world import MAX_BODY_BYTES
 
 if TYPE_CHECKING:
