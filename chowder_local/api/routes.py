@@ -146,7 +146,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("GET",    "/local/ready",                                              server.ready,            ANYONE,    "getReadiness",          "Whether calls are taken",     None,               ReadyView),
     Operation("GET",    "/local/metrics",                                            server.metrics,          ANYONE,    "getMetrics",            "Read the metrics",            None,               "text/plain"),
     Operation("GET",    "/local/events",                                             server.follow,           ORG,       "streamEvents",          "Follow what happens",         None,               "text/event-stream"),
-    Operation("POST",   "/local/instances/import",                                   snapshots.take_in,       ORG,       "importInstance",        "Import an instance",          "application/octet-stream", InstanceView, 201, (400, 402, 413), ImportQuery),
+    Operation("POST",   "/local/instances/import",                                   snapshots.import_instance,       ORG,       "importInstance",        "Import an instance",          "application/octet-stream", InstanceView, 201, (400, 402, 413), ImportQuery),
     Operation("GET",    "/local/instances/{instance_id}",                            local_instances.show,    ORG,       "getEgress",             "Show its egress",             None,               LocalInstanceView),
     Operation("PATCH",  "/local/instances/{instance_id}",                            local_instances.change,  ORG,       "setEgress",             "Choose its egress",           LocalInstanceChange, LocalInstanceView, 200, (400, 409), is_audited=True),
     Operation("GET",    "/local/instances/{instance_id}/logs",                       local_instances.logs,    ORG,       "readLogs",              "Read a sandbox's log",        None,               "text/plain", 200, (409, 502), LogQuery),
@@ -181,7 +181,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("POST",   "/local/snapshots/{snapshot_id}/fork",                       snapshots.fork_snapshot, ORG,       "forkSnapshot",          "Make an instance of a snapshot", Fork,            InstanceView, 201, (402,)),
     Operation("POST",   "/local/instances/{instance_id}/fork",                       snapshots.fork,          ORG,       "forkInstance",          "Fork an instance",            Fork,               InstanceView, 201, (400, 402, 409, 502)),
     Operation("POST",   "/local/instances/{instance_id}/restore",                    snapshots.restore,       ORG,       "restoreInstance",       "Make an instance what it was", Restoration,       InstanceView, 200, (409,), is_audited=True),
-    Operation("GET",    "/local/instances/{instance_id}/export",                     snapshots.export,        ORG,       "exportInstance",        "Export an instance",          None,               "application/octet-stream", 200, (400, 409, 502)),
+    Operation("GET",    "/local/instances/{instance_id}/export",                     snapshots.export_instance,        ORG,       "exportInstance",        "Export an instance",          None,               "application/octet-stream", 200, (400, 409, 502)),
 )
 # fmt: on
 

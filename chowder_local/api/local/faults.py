@@ -41,8 +41,8 @@ async def index(request: Request) -> list[FaultView]:
 
 async def remove(request: Request) -> None:
     """Takes one fault back."""
-    asking, fault_id = caller(request).organization_id, request.path_params["fault_id"]
-    services(request).faults.remove(asking, fault_id)
+    organization_id, fault_id = caller(request).organization_id, request.path_params["fault_id"]
+    services(request).faults.remove(organization_id, fault_id)
 
 
 async def clear(request: Request) -> None:
@@ -50,14 +50,14 @@ async def clear(request: Request) -> None:
     services(request).faults.clear(caller(request).organization_id)
 
 
-async def set_fault(request: Request, asked: FaultCreation) -> Fault:
+async def set_fault(request: Request, creation: FaultCreation) -> Fault:
     """Sets one for the caller's organization. Raises InputInvalid, InstanceNotFound, FaultsFull."""
-    draft = asked.draft()
+    draft = creation.draft()
     _check_path(request, draft)
-    known, asking = services(request), caller(request).organization_id
+    organization_id = caller(request).organization_id
     if draft.instance_id is not None:
-        await known.lifecycle.instance(asking, draft.instance_id)
-    return known.faults.add(asking, draft)
+        await services(request).lifecycle.instance(organization_id, draft.instance_id)
+    return services(request).faults.add(organization_id, draft)
 
 
 def _check_path(request: Request, draft: FaultDraft) -> None:

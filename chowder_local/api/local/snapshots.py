@@ -91,14 +91,14 @@ async def restore(request: Request) -> InstanceView:
     return InstanceView.of(restored, caller(request))
 
 
-async def export(request: Request) -> Response:
+async def export_instance(request: Request) -> Response:
     """An instance as one file for another machine, without credentials of any kind."""
     instance = await instance_of(request)
     found = await services(request).exports.export(instance)
     return await download(request, found.file_name, found.size, found.chunks)
 
 
-async def take_in(request: Request) -> InstanceView | Response:
+async def import_instance(request: Request) -> InstanceView | Response:
     """A new instance of such a file, which is the request's body."""
     query = parse_query(request, ImportQuery)
     known = services(request)

@@ -25,10 +25,9 @@ if TYPE_CHECKING:
 async def create(request: Request) -> InstanceView:
     """A new instance, which is provisioned in the background."""
     body = await parse(request, InstanceCreation)
-    draft, who = InstanceDraft(**body.model_dump()), caller(request)
-    return InstanceView.of(
-        await services(request).lifecycle.create(who.organization_id, draft), who
-    )
+    draft = InstanceDraft(**body.model_dump())
+    created = await services(request).lifecycle.create(caller(request).organization_id, draft)
+    return InstanceView.of(created, caller(request))
 
 
 async def index(request: Request) -> Response:
@@ -37,9 +36,8 @@ async def index(request: Request) -> Response:
     Of one that the key may not `read`, what `GET /v1/instances/{instance_id}` would tell beyond its
     name, status and provider is null.
     """
-    who = caller(request)
-    found = services(request).lifecycle.all(who)
-    return await array(found, lambda each: InstanceView.of(each, who))
+    by = caller(request)
+    return await array(services(request).lifecycle.all(by), lambda each: InstanceView.of(each, by))
 
 
 async def show(request: Request) -> InstanceView:
@@ -62,28 +60,30 @@ async def change(request: Request) -> InstanceView:
 
     A scoped key that may not `read` the instance gets the same answer as in the list.
     """
-    body, who = await parse(request, InstanceChange), caller(request)
+    body = await parse(request, InstanceChange)
     changed = await services(request).lifecycle.change(
-        who.organization_id,
+        caller(request).organization_id,
         request.path_params["instance_id"],
         name=body.name,
         overrides=body.openclaw_config,
     )
-    return InstanceView.of(changed, who)
+    return InstanceView.of(changed, caller(request))
 
 
 async def stop(request: Request) -> InstanceView:
     """Pauses a running instance; files, sessions and memory are kept."""
-    who, instance_id = caller(request), request.path_params["instance_id"]
-    stopped = await services(request).lifecycle.stop(who.organization_id, instance_id)
-    return InstanceView.of(stopped, who)
+    organization_id = caller(request).organization_id
+    instance_id = request.path_params["instance_id"]
+    stopped = await services(request).lifecycle.stop(organization_id, instance_id)
+    return InstanceView.of(stopped, caller(request))
 
 
 async def start(request: Request) -> InstanceView:
     """Lets a stopped instance go on."""
-    who, instance_id = caller(request), request.path_params["instance_id"]
-    started = await services(request).lifecycle.start(who.organization_id, instance_id)
-    return InstanceView.of(started, who)
+    organization_id = caller(request).organization_id
+    instance_id = request.path_params["instance_id"]
+    started = await services(request).lifecycle.start(organization_id, instance_id)
+    return InstanceView.of(started, caller(request))
 
 
 async def delete(request: Request) -> None:

@@ -55,22 +55,18 @@ async def subscription(request: Request) -> SubscriptionView:
 async def checkout(request: Request) -> LinkView:
     """A link to a page of this server on which one click pays nothing and moves the tier."""
     body = await parse(request, CheckoutCreation)
-    subscriptions, organization_id = (
-        services(request).subscriptions,
-        caller(request).organization_id,
+    session = services(request).subscriptions.checkout_session(
+        caller(request).organization_id, body.tier
     )
-    return _linked(request, "checkout", subscriptions.checkout_session(organization_id, body.tier))
+    return _link(request, "checkout", session)
 
 
 async def portal(request: Request) -> LinkView:
     """A link to a page of this server on which any tier can be chosen."""
-    subscriptions, organization_id = (
-        services(request).subscriptions,
-        caller(request).organization_id,
-    )
-    return _linked(request, "portal", subscriptions.portal_session(organization_id))
+    session = services(request).subscriptions.portal_session(caller(request).organization_id)
+    return _link(request, "portal", session)
 
 
-def _linked(request: Request, page: str, session: str) -> LinkView:
-    # By the name that the client called us: it may have another one for us than we have.
+def _link(request: Request, page: str, session: str) -> LinkView:
+    # By the name that the client called: the server may not know it.
     return LinkView(url=f"{request.base_url}local/{page}?{urlencode({'session': session})}")

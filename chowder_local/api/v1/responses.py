@@ -37,29 +37,29 @@ async def respond(request: Request) -> Response:
     hears it once.
     """
     agent = instance(request)
-    asked = (await parse(request, Message)).model_dump(exclude_unset=True)
+    message = (await parse(request, Message)).model_dump(exclude_unset=True)
     session = session_of(request)
     raw_key = request.headers.get(IDEMPOTENCY_KEY_HEADER)
-    message = (agent.id, session_key(session), raw_key or "", asked)
+    attempt = (agent.id, session_key(session), raw_key or "", message)
     idempotency, conversations = services(request).idempotency, services(request).conversations
-    if raw_key is not None and (kept := await idempotency.kept(*message)) is not None:
+    if raw_key is not None and (kept := await idempotency.kept(*attempt)) is not None:
         headers = {REPLAYED_HEADER: "true"}
         if kept.media_type == EVENTS:
             headers |= EVENT_STREAM
         return Response(kept.body, media_type=kept.media_type, headers=headers)
-    if asked.get("stream"):
-        events = conversations.stream(agent, asked, session)
+    if message.get("stream"):
+        events = conversations.stream(agent, message, session)
         if raw_key is not None:
-            events = idempotency.stream(*message, events)
+            events = idempotency.stream(*attempt, events)
         return event_stream(events, shutdown=services(request).shutdown, ends_itself=True)
 
     async def ask() -> bytes | None:
         answer = await while_connected(
-            request, lambda: conversations.respond(agent, asked, session)
+            request, lambda: conversations.respond(agent, message, session)
         )
         return None if answer is None else _rendered(answer)
 
-    body = await (ask() if raw_key is None else idempotency.answer(*message, ask))
+    body = await (ask() if raw_key is None else idempotency.answer(*attempt, ask))
     if body is None:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
     return Response(body, media_type=JSON)
@@ -79,8 +79,8 @@ def session_of(request: Request) -> str | None:
         try:
             unquote_to_bytes(request.scope["raw_path"]).decode()
         except UnicodeDecodeError:
-            words = "Input should be UTF-8, percent-encoded"
-            problem = {"loc": ["path", "session_id"], "msg": words, "type": "string_unicode"}
+            msg = "Input should be UTF-8, percent-encoded"
+            problem = {"loc": ["path", "session_id"], "msg": msg, "type": "string_unicode"}
             raise InputInvalid([problem]) from None
     return name
 
