@@ -5,16 +5,15 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from starlette.requests import Request
-
 from chowder_local.core import request_context
 from chowder_local.core.domain import Permission
 from chowder_local.core.errors.requests import OrganizationKeyRequired, PermissionMissing
 from chowder_local.http.headers import fields_of
-from chowder_local.http.services import services
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from chowder_local.http.services import Services
 
 
 class Access(Enum):
@@ -46,7 +45,8 @@ class Authorization:
         self._access = access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        known, state = services(Request(scope)), scope["state"]
+        state = scope["state"]
+        known: Services = state["services"]
         caller = state["caller"] = await known.authentication.caller(_bearer_token(scope))
         if self._access is Access.ORGANIZATION and not caller.is_organization_key:
             raise OrganizationKeyRequired

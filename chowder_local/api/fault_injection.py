@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from chowder_local.api.operations import Operation
     from chowder_local.core.errors import ChowderError
     from chowder_local.core.fault_injection import FaultDraft
+    from chowder_local.http.services import Services
 
 KINDS = {
     ("POST", "/v1/instances"): FaultKind.CREATE,
@@ -70,10 +71,12 @@ class FaultInjection:
         self._kinds = kinds_of(operation)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        known: Services = scope["state"]["services"]
+        if not known.faults.are_set:
+            await self._app(scope, receive, send)
+            return
         request = Request(scope, receive)
-        fault, body = None, None
-        if services(request).faults.are_set:
-            fault, body = await self._take(request)
+        fault, body = await self._take(request)
         if fault is None:
             await self._app(scope, receive, send)
         else:

@@ -83,7 +83,7 @@ class InstanceView(BaseModel):
         return view
 
 
-class InstanceStatusView(View):
+class InstanceStatusView(BaseModel):
     """An instance's status, light enough to poll."""
 
     id: Id

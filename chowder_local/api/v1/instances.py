@@ -48,7 +48,7 @@ async def show(request: Request) -> InstanceView:
 async def status(request: Request) -> Response:
     """One instance's status, light enough to poll, and its place among those that wait to boot."""
     found = instance(request)
-    view = InstanceStatusView.of(found)
+    view = InstanceStatusView(id=found.id, status=found.status, gateway_url=found.gateway_url)
     position = services(request).provisioner.position(found.id)
     # A header, because clients know the body: it is the hosted service's.
     headers = None if position is None else {QUEUE_POSITION_HEADER: str(position)}
