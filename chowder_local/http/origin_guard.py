@@ -34,10 +34,7 @@ class OriginGuard:
 
     def __init__(self, app: ASGIApp, *, hosts: Iterable[str], origins: Iterable[str]) -> None:
         self._app = app
-        # A bare IPv6 address has no port; in a request's head it stands in brackets.
-        bracketed = (f"[{host}]" if host.count(":") > 1 and "[" not in host else host
-                     for host in hosts)  # fmt: skip
-        self._hosts = _LOOPBACK_NAMES | {host_name(host) for host in bracketed}
+        self._hosts = _LOOPBACK_NAMES | {host_name(_bracketed(host)) for host in hosts}
         self._origins = frozenset(origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -74,6 +71,11 @@ class OriginGuard:
         if not self._origins.isdisjoint({origin, "*"}) or _LOOPBACK_PAGE.fullmatch(origin):
             return True
         return origin.partition("://")[2] == host
+
+
+def _bracketed(host: str) -> str:
+    """The host as it stands in a request's head; a bare IPv6 address has no port."""
+    return f"[{host}]" if host.count(":") > 1 and "[" not in host else host
 
 
 @lru_cache(maxsize=64)
