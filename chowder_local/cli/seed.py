@@ -58,22 +58,22 @@ def read_file(context: Context, file: Path) -> SeedFile:
 def seed_server(context: Context, file: SeedFile) -> Seeded:
     """Seeds the running server, and says how. Raises ServerNotRunning, SettingsInvalid."""
     from chowder_local.seeding.run import seed
-    from chowder_local.seeding.target import Server
+    from chowder_local.seeding.target import SeedTarget
 
     elsewhere = context.elsewhere()
     # `default` in a file is the default organization, whoever's key the environment has.
     key = context.key() if elsewhere is not None else context.local().key()
     root_url = context.root_url()
     running = find_running(context.settings())
-    told_url = running.base_url if running and elsewhere is None else f"{root_url}/v1"
+    public_url = running.base_url if running and elsewhere is None else f"{root_url}/v1"
     with (
         waiting("Looking at what is there") as update,
-        Server(
+        SeedTarget(
             root_url, key, memory_of(context), update,
-            told_url=told_url, removal=partial(removal, context),
-        ) as server,
+            public_url=public_url, removal=partial(removal, context),
+        ) as target,
     ):  # fmt: skip
-        seeded = seed(file, server, update)
+        seeded = seed(file, target, update)
     steps = f"{seeded.step_count} {'step' if seeded.step_count == 1 else 'steps'}"
     note(f"Seeded in {steps}." if seeded.step_count else "All is there: nothing was changed.")
     return seeded

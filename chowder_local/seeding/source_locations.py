@@ -13,28 +13,29 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    Part = int | str
+Location = tuple[int | str, ...]
+"""The way to a part of a file's content, by names and indexes."""
 
 
 class SourceLocations:
-    """Where the parts of a file's content are; a part is named by the way to it."""
+    """In which lines the parts of a file's content are."""
 
     def __init__(self, file: Path, root: yaml.Node | None) -> None:
         self._file = file
         self._root = root
 
-    def wrong(self, way: Sequence[Part], words: str) -> NoReturn:
-        """Raises SettingsInvalid with file, line, the way there, and what to do."""
-        line = self._line(way)
+    def fail(self, location: Sequence[int | str], message: str) -> NoReturn:
+        """Raises SettingsInvalid with file, line, location, and what to do."""
+        line = self._line(location)
         where = str(self._file) if line is None else f"{self._file}, line {line}"
-        raise SettingsInvalid(f"{where}{_written(way)}: {words}")
+        raise SettingsInvalid(f"{where}{_format(location)}: {message}")
 
-    def _line(self, way: Sequence[Part]) -> int | None:
+    def _line(self, location: Sequence[int | str]) -> int | None:
         """The line of the part, or of what it would be in."""
         if (node := self._root) is None:
             return None
         line = node.start_mark.line
-        for part in way:
+        for part in location:
             found = _below(node, part)
             if found is None:
                 break
@@ -56,40 +57,44 @@ def read(file: Path) -> tuple[Any, SourceLocations]:
     except json.JSONDecodeError as broken:
         raise SettingsInvalid(f"{file}, line {broken.lineno}: {broken.msg}.") from None
     except yaml.YAMLError as broken:
-        raise SettingsInvalid(_told(file, broken)) from None
-    places = SourceLocations(file, _composed(text))
-    _check_names(places, places._root, ())
-    return content, places
+        raise SettingsInvalid(_syntax_error(file, broken)) from None
+    locations = SourceLocations(file, _compose(text))
+    _check_unique_names(locations, locations._root, ())
+    return content, locations
 
 
-def _composed(text: str) -> yaml.Node | None:
+def _compose(text: str) -> yaml.Node | None:
     try:
         return yaml.compose(text, yaml.SafeLoader)
     except yaml.YAMLError:
         return None
 
 
-def _told(file: Path, broken: yaml.YAMLError) -> str:
+def _syntax_error(file: Path, broken: yaml.YAMLError) -> str:
     if isinstance(broken, yaml.MarkedYAMLError) and broken.problem_mark is not None:
         return f"{file}, line {broken.problem_mark.line + 1}: {broken.problem}."
     return f"{file} is no YAML: {broken}"
 
 
-def _check_names(places: SourceLocations, node: yaml.Node | None, way: tuple[Part, ...]) -> None:
+def _check_unique_names(
+    locations: SourceLocations, node: yaml.Node | None, location: Location
+) -> None:
     """Raises SettingsInvalid for a name that is there twice: YAML lets the last one win."""
     if isinstance(node, yaml.SequenceNode):
         for index, each in enumerate(node.value):
-            _check_names(places, each, (*way, index))
+            _check_unique_names(locations, each, (*location, index))
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for name, value in node.value:
             if name.value in seen:
-                places.wrong((*way, name.value), "This name is there twice; remove one of them.")
+                locations.fail(
+                    (*location, name.value), "This name is there twice; remove one of them."
+                )
             seen.add(str(name.value))
-            _check_names(places, value, (*way, str(name.value)))
+            _check_unique_names(locations, value, (*location, str(name.value)))
 
 
-def _below(node: yaml.Node, part: Part) -> tuple[int, yaml.Node] | None:
+def _below(node: yaml.Node, part: int | str) -> tuple[int, yaml.Node] | None:
     if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
         value: yaml.Node = node.value[part]
         return value.start_mark.line, value
@@ -101,6 +106,6 @@ def _below(node: yaml.Node, part: Part) -> tuple[int, yaml.Node] | None:
     return None
 
 
-def _written(way: Sequence[Part]) -> str:
-    parts = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in way]
+def _format(location: Sequence[int | str]) -> str:
+    parts = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in location]
     return f", {''.join(parts).removeprefix('.')}" if parts else ""

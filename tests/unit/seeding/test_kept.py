@@ -37,8 +37,8 @@ def test_a_spoilt_memory_is_told_and_not_written_over(tmp_path: Path, content: s
 
 def test_a_marker_tells_what_was_sent() -> None:
     sent: marker.Sent = {None: ("a", "b"), "ticket/1": ("c",)}
-    assert marker.read(marker.written(sent)) == sent
-    assert marker.read(None) == {}
+    assert marker.parse(marker.serialize(sent)) == sent
+    assert marker.parse(None) == {}
 
 
 SPOILT = [b"", b"\xff", b"[]", b'{"sessions": [{}]}', b'{"sessions": 1}']
@@ -47,4 +47,4 @@ SPOILT = [b"", b"\xff", b"[]", b'{"sessions": [{}]}', b'{"sessions": 1}']
 @pytest.mark.parametrize("content", SPOILT)
 def test_a_spoilt_marker_is_no_empty_one(content: bytes) -> None:
     with pytest.raises(ValueError, match="cannot be read"):
-        marker.read(content)
+        marker.parse(content)
