@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from chowder_local.cli.context import Context, data_dir_option
+from chowder_local.cli.options import Command
 from chowder_local.cli.output import note
 from chowder_local.cli.resolve import find_instance
 from chowder_local.core.domain import ModelProvider
@@ -17,6 +17,8 @@ from chowder_local.core.errors import ChowderError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from chowder_local.cli.context import Context
+
 DEFAULT_MODELS = {
     ModelProvider.ANTHROPIC: "claude-sonnet-4-20250514",
     ModelProvider.OPENAI: "gpt-4o",
@@ -24,8 +26,7 @@ DEFAULT_MODELS = {
 }
 
 
-@click.command()
-@data_dir_option
+@click.command(cls=Command)
 @click.argument("instance")
 @click.argument("message", nargs=-1)
 @click.option("-s", "--session", help="A named conversation instead of the main one.")

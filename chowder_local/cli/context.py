@@ -5,11 +5,8 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from http import HTTPStatus
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
-
-import click
 
 from chowder_local.cli.output import note
 from chowder_local.cli.server_process import find_last, find_running
@@ -24,12 +21,10 @@ from chowder_local.core.program_name import program
 from chowder_local.core.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
     from chowder_local.client import Client
-
-Command = TypeVar("Command", bound="Callable[..., Any]")
-
 
 PORTS = {"http": 80, "https": 443}
 BASE_URL, KEY, KEY_FILE = "CHOWDER_BASE_URL", "CHOWDER_KEY", "CHOWDER_KEY_FILE"
@@ -142,25 +137,3 @@ def _address(root_url: str) -> tuple[str, str, int]:
     if not host:
         raise SettingsInvalid(f"{BASE_URL} is no URL such as http://127.0.0.1:2469/v1.")
     return root_url.partition(":")[0], {"localhost": "127.0.0.1"}.get(host, host), port
-
-
-def data_dir_option(command: Command) -> Command:
-    """`--data-dir`, which every command takes: before its name or after it."""
-
-    def choose(context: click.Context, _: click.Parameter, value: Path | None) -> None:
-        if value is not None:
-            context.obj = replace(context.obj, data_dir=value.absolute())
-
-    return click.option(
-        "--data-dir",
-        type=click.Path(file_okay=False, path_type=Path),
-        callback=choose,
-        expose_value=False,
-        help="Where the database, keys and logs are kept. With this option the server is that of "
-        "this directory, whatever CHOWDER_BASE_URL names.  [env: CHOWDER_DATA_DIR]",
-    )(command)
-
-
-def json_option(command: Command) -> Command:
-    """`--json`, on whatever a script may read."""
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON for a script.")(command)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chowder_local.cli.context import Context, data_dir_option, json_option
+from chowder_local.cli.options import Command, json_option
 from chowder_local.cli.output import note, say, show_json
 from chowder_local.cli.server_process import find_running, is_locked
 from chowder_local.core import model_endpoints
@@ -19,14 +19,14 @@ from chowder_local.diagnostics.checks import Finding, Level
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from chowder_local.cli.context import Context
     from chowder_local.core.settings import Settings
     from chowder_local.engine.engine_facts import EngineFacts
 
 MARKS = {Level.OK: ("ok", "green"), Level.WARN: ("warn", "yellow"), Level.FAIL: ("FAIL", "red")}
 
 
-@click.command()
-@data_dir_option
+@click.command(cls=Command)
 @json_option
 @click.option(
     "--bundle",

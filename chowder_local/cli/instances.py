@@ -3,16 +3,36 @@
 from __future__ import annotations
 
 import json
+import sys
 from contextlib import closing
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from chowder_local.cli.context import Context, data_dir_option, json_option
-from chowder_local.cli.groups import Group
-from chowder_local.cli.output import note, say, show_json, show_table, waiting
-from chowder_local.cli.resolve import SHOWN_ID_LENGTH, find_instance
+from chowder_local.cli.files import save
+from chowder_local.cli.options import (
+    WAIT_TIMEOUT_S,
+    Command,
+    Group,
+    confirm,
+    ensure_writable,
+    json_option,
+    timeout_option,
+    wait_option,
+    yes_option,
+)
+from chowder_local.cli.output import (
+    format_time,
+    note,
+    say,
+    show_json,
+    show_list,
+    show_result,
+    waiting,
+)
+from chowder_local.cli.resolve import find_instance, short_id
 from chowder_local.core.domain import Egress, InstanceStatus, ModelProvider
 from chowder_local.core.errors.process import ApiRefused
 from chowder_local.core.errors.sandboxes import BootFailed, BootTimedOut
@@ -20,13 +40,11 @@ from chowder_local.core.errors.sandboxes import BootFailed, BootTimedOut
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from chowder_local.cli.context import Context
     from chowder_local.client import Client
-
-WAIT_TIMEOUT_S = 300.0
 
 
 @click.group(cls=Group)
-@data_dir_option
 def instances() -> None:
     """List, create, copy, stop, start and remove agents.
 
@@ -35,39 +53,25 @@ def instances() -> None:
 
 
 @instances.command("ls")
-@data_dir_option
 @json_option
 @click.pass_obj
 def ls(context: Context, as_json: bool) -> None:
     """List all instances."""
     with context.client() as client:
         found = client.instances()
-    if as_json:
-        show_json(found)
-        return
-    if not found:
-        note("There are no instances. Create one with: chowder-local instances create NAME")
-        return
-    show_table(
+    show_list(
+        found,
         ("ID", "NAME", "STATUS", "MODELS", "CREATED"),
-        [
-            (
-                each["id"][:SHOWN_ID_LENGTH],
-                each["name"],
-                each["status"],
-                each["model_provider"],
-                each["created_at"][:16].replace("T", " "),
-            )
-            for each in found
-        ],
+        _row,
+        as_json=as_json,
+        if_empty="There are no instances. Create one with: chowder-local instances create NAME",
     )
     for each in found:
-        if each.get("error_message"):
+        if each.get("error_message") and not as_json:
             note(f"{each['name']}: {each['error_message']}")
 
 
 @instances.command("create")
-@data_dir_option
 @json_option
 @click.argument("name")
 @click.option(
@@ -84,10 +88,8 @@ def ls(context: Context, as_json: bool) -> None:
     metavar="PATH=VALUE",
     help="Override of OpenClaw's configuration; VALUE is JSON, or else a string. Repeatable.",
 )
-@click.option("--wait/--no-wait", default=True, help="Return once it is running (the default).")
-@click.option(
-    "--timeout", type=float, default=WAIT_TIMEOUT_S, show_default=True, help="Seconds to wait."
-)
+@wait_option
+@timeout_option
 @click.pass_obj
 def create(
     context: Context,
@@ -109,12 +111,9 @@ def create(
 
 
 @instances.command("wait")
-@data_dir_option
 @json_option
 @click.argument("instance")
-@click.option(
-    "--timeout", type=float, default=WAIT_TIMEOUT_S, show_default=True, help="Seconds to wait."
-)
+@timeout_option
 @click.pass_obj
 def wait_for(context: Context, as_json: bool, instance: str, timeout: float) -> None:
     """Wait until an instance is running.
@@ -122,28 +121,24 @@ def wait_for(context: Context, as_json: bool, instance: str, timeout: float) -> 
     Exit codes: 8 if it gets into an error or is stopped, 9 if it is not running in time.
     """
     with context.client() as client:
-        found = _running(client, find_instance(client, instance), timeout)
+        found = _wait_until_running(client, find_instance(client, instance), timeout)
     _show_status(found, as_json)
 
 
 @instances.command("rm")
-@data_dir_option
 @click.argument("instance")
-@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@yes_option
 @click.pass_obj
 def rm(context: Context, instance: str, yes: bool) -> None:
     """Remove an instance with its files and conversations, after asking."""
     with context.client() as client:
         found = find_instance(client, instance)
-        if not yes:
-            question = f"Remove {found['name']} ({found['id']}) and all its data?"
-            click.confirm(question, abort=True, err=True)
+        confirm(f"Remove {found['name']} ({found['id']}) and all its data?", yes=yes)
         client.delete(found["id"])
     note(f"{found['name']} is removed.")
 
 
 @instances.command("stop")
-@data_dir_option
 @json_option
 @click.argument("instance")
 @click.pass_obj
@@ -154,11 +149,10 @@ def stop(context: Context, as_json: bool, instance: str) -> None:
     """
     with context.client() as client:
         found = find_instance(client, instance)
-        _turn(client, found, client.stop, InstanceStatus.STOPPED, as_json=as_json)
+        _change_status(client, found, client.stop, InstanceStatus.STOPPED, as_json=as_json)
 
 
 @instances.command("start")
-@data_dir_option
 @json_option
 @click.argument("instance")
 @click.pass_obj
@@ -166,11 +160,10 @@ def start(context: Context, as_json: bool, instance: str) -> None:
     """Wake a stopped instance; one that is running already is left alone."""
     with context.client() as client:
         found = find_instance(client, instance)
-        _turn(client, found, client.start, InstanceStatus.RUNNING, as_json=as_json)
+        _change_status(client, found, client.start, InstanceStatus.RUNNING, as_json=as_json)
 
 
 @instances.command("gateway")
-@data_dir_option
 @json_option
 @click.argument("instance")
 @click.pass_obj
@@ -178,19 +171,15 @@ def gateway(context: Context, as_json: bool, instance: str) -> None:
     """Print the address and the token of an agent's own OpenClaw gateway."""
     with context.client() as client:
         found = client.gateway(find_instance(client, instance)["id"])
-    if as_json:
-        show_json(found)
-    else:
-        say(f"URL    {found['gateway_url'] or 'none while it is not running'}")
-        say(f"Token  {found['token']}")
+    url = found["gateway_url"] or "none while it is not running"
+    show_result(found, f"URL    {url}\nToken  {found['token']}", as_json=as_json)
 
 
 @instances.command("egress")
-@data_dir_option
 @json_option
 @click.argument("instance")
 @click.argument("choice", type=click.Choice([*map(str, Egress), "default"]), required=False)
-@click.option("--wait/--no-wait", default=True, help="Return once it is running (the default).")
+@wait_option
 @click.pass_obj
 def egress(context: Context, as_json: bool, instance: str, choice: str | None, wait: bool) -> None:
     """Show or choose whether an agent reaches the outside.
@@ -208,15 +197,66 @@ def egress(context: Context, as_json: bool, instance: str, choice: str | None, w
         if choice is not None and wait and known["status"] == "provisioning":
             with waiting(f"{found['name']} is made anew"):
                 known |= {"status": client.wait_until_running(known["id"])["status"]}
-    if as_json:
-        show_json(known)
-    else:
-        whose = "the server's setting" if known["egress"] is None else "chosen for it"
-        say(f"{found['name']}: egress {known['egress_in_force']} ({whose})")
+    origin = "the server's setting" if known["egress"] is None else "chosen for it"
+    line = f"{found['name']}: egress {known['egress_in_force']} ({origin})"
+    show_result(known, line, as_json=as_json)
 
 
-@click.command()
-@data_dir_option
+@instances.command("fork")
+@json_option
+@click.argument("instance")
+@click.argument("name")
+@wait_option
+@click.pass_obj
+def fork(context: Context, as_json: bool, instance: str, name: str, wait: bool) -> None:
+    """Make a new agent that is as INSTANCE is now; then each goes its own way."""
+    with context.client() as client:
+        made = client.fork(find_instance(client, instance)["id"], name)
+        show_made(client, made, as_json=as_json, wait=wait)
+
+
+@instances.command("export")
+@click.argument("instance")
+@click.argument("target", required=False, type=click.Path(path_type=Path, allow_dash=True))
+@yes_option
+@click.pass_obj
+def export(context: Context, instance: str, target: Path | None, yes: bool) -> None:
+    """Write an agent to TARGET ("-": standard output), for another machine.
+
+    Credentials do not go along: no keys, tokens, channels or other secrets of its configuration.
+    What was said, and its files, do. Without TARGET it is NAME.chowder.tar, here. It asks before it
+    overwrites a file.
+    """
+    with context.client() as client:
+        found = find_instance(client, instance)
+        path = _export_file(found["name"]) if target is None else target
+        if str(path) != "-":
+            ensure_writable(path, yes=yes)
+        with closing(client.export(found["id"])) as chunks:
+            if str(path) == "-":
+                sys.stdout.buffer.writelines(chunks)
+                return
+            # Nobody else may read what was said.
+            save(chunks, path, mode=0o600)
+    note(f"{found['name']} is in {path}.")
+
+
+@instances.command("import")
+@json_option
+@click.argument("source", type=click.File("rb"))
+@click.argument("name", required=False)
+@wait_option
+@click.pass_obj
+def import_(
+    context: Context, as_json: bool, source: BinaryIO, name: str | None, wait: bool
+) -> None:
+    """Make an agent of a file that `export` wrote ("-" is the standard input)."""
+    with context.client() as client:
+        made = client.import_instance(source, name)
+        show_made(client, made, as_json=as_json, wait=wait)
+
+
+@click.command(cls=Command)
 @click.argument("instance")
 @click.option("-f", "--follow", is_flag=True, help="Go on with each line that comes.")
 @click.option(
@@ -232,6 +272,16 @@ def logs(context: Context, instance: str, follow: bool, tail: int) -> None:
                 say(line)
 
 
+def _row(instance: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        short_id(instance),
+        instance["name"],
+        instance["status"],
+        instance["model_provider"],
+        format_time(instance["created_at"]),
+    )
+
+
 def _override(text: str) -> tuple[str, Any]:
     path, equals, value = text.partition("=")
     if not (path and equals):
@@ -243,21 +293,26 @@ def _override(text: str) -> tuple[str, Any]:
 
 
 def show_made(
-    client: Client, made: dict[str, Any], *, as_json: bool, wait: bool, timeout: float
+    client: Client,
+    made: dict[str, Any],
+    *,
+    as_json: bool,
+    wait: bool,
+    timeout: float = WAIT_TIMEOUT_S,
 ) -> None:
-    """Prints an instance that is being made; if so wished, it is waited for.
+    """Prints an instance that is being made, and waits for it if `wait`.
 
-    The id is printed at once: whoever waits in vain, or no longer, needs it, too.
+    The id is printed at once: it is needed also after a wait that failed or was interrupted.
     """
     if not as_json:
         say(made["id"])
     if wait:
-        made = _running(client, made, timeout)
+        made = _wait_until_running(client, made, timeout)
     if as_json:
         show_json(made)
 
 
-def _running(client: Client, found: dict[str, Any], timeout: float) -> dict[str, Any]:
+def _wait_until_running(client: Client, found: dict[str, Any], timeout: float) -> dict[str, Any]:
     """The instance once it is running. Raises BootFailed and BootTimedOut, with what to do next."""
     name, instance_id = found["name"], found["id"]
     try:
@@ -284,7 +339,7 @@ def _running(client: Client, found: dict[str, Any], timeout: float) -> dict[str,
         raise BootFailed(f"{name}: {failed}{cure}") from None
 
 
-def _turn(
+def _change_status(
     client: Client,
     found: dict[str, Any],
     call: Callable[[str], dict[str, Any]],
@@ -292,7 +347,7 @@ def _turn(
     *,
     as_json: bool,
 ) -> None:
-    """Brings an instance to a status by a call, and says so; as does one that has it already."""
+    """Brings an instance to a status by a call, unless it has it already, and says so."""
     already = ""
     try:
         now = call(found["id"])
@@ -311,3 +366,8 @@ def _show_status(instance: dict[str, Any], as_json: bool, already: str = "") -> 
         show_json(instance)
     else:
         note(f"{instance['name']} is {instance['status']}{already}.")
+
+
+def _export_file(name: str) -> Path:
+    plain = "".join(each if each.isalnum() or each in "-_. " else "_" for each in name)
+    return Path(f"{plain.lstrip('.')}.chowder.tar")

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from chowder_local.cli.context import Context, data_dir_option, json_option
-from chowder_local.cli.groups import Group
-from chowder_local.cli.output import note, say, show_json, show_table
-from chowder_local.cli.resolve import SHOWN_ID_LENGTH, choose_instance, find_key
+from chowder_local.cli.options import Group, confirm, json_option, yes_option
+from chowder_local.cli.output import format_time, note, show_list, show_result
+from chowder_local.cli.resolve import choose_instance, find_key, short_id
 from chowder_local.core.domain import Permission
 
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from chowder_local.cli.context import Context
+
 
 @click.group(cls=Group)
-@data_dir_option
 def keys() -> None:
     """List, create and revoke scoped keys.
 
@@ -27,37 +27,22 @@ def keys() -> None:
 
 
 @keys.command("ls")
-@data_dir_option
 @json_option
 @click.pass_obj
 def ls(context: Context, as_json: bool) -> None:
     """List all scoped keys, revoked and expired ones too."""
     with context.client() as client:
         found = client.keys()
-    if as_json:
-        show_json(found)
-        return
-    if not found:
-        note("There are no scoped keys. Create one with: chowder-local keys create NAME")
-        return
-    show_table(
+    show_list(
+        found,
         ("ID", "NAME", "KEY", "STATE", "EXPIRES", "LAST USED"),
-        [
-            (
-                each["id"][:SHOWN_ID_LENGTH],
-                each["name"],
-                f"{each['key_prefix']}…",
-                "active" if each["is_active"] else "inactive",
-                _moment(each["expires_at"]),
-                _moment(each["last_used_at"]),
-            )
-            for each in found
-        ],
+        _row,
+        as_json=as_json,
+        if_empty="There are no scoped keys. Create one with: chowder-local keys create NAME",
     )
 
 
 @keys.command("create")
-@data_dir_option
 @json_option
 @click.argument("name")
 @click.option(
@@ -92,17 +77,14 @@ def create(
         all_instances = client.instances()
         ids = [choose_instance(all_instances, wanted)["id"] for wanted in instances]
         made = client.create_key(name, ids, permissions, expires_at)
-    if as_json:
-        show_json(made)
-    else:
-        say(made["raw_key"])
+    show_result(made, made["raw_key"], as_json=as_json)
+    if not as_json:
         note("Keep it: it is not shown again.")
 
 
 @keys.command("revoke")
-@data_dir_option
 @click.argument("key")
-@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@yes_option
 @click.pass_obj
 def revoke(context: Context, key: str, yes: bool) -> None:
     """End a scoped key at once and for good, after asking."""
@@ -111,12 +93,17 @@ def revoke(context: Context, key: str, yes: bool) -> None:
         if not found["is_active"]:
             note(f"{found['name']} is revoked or expired already.")
             return
-        if not yes:
-            question = f"Revoke {found['name']} ({found['id']})?"
-            click.confirm(question, abort=True, err=True)
+        confirm(f"Revoke {found['name']} ({found['id']})?", yes=yes)
         client.revoke_key(found["id"])
     note(f"{found['name']} is revoked.")
 
 
-def _moment(time: str | None) -> str:
-    return "-" if time is None else time[:16].replace("T", " ")
+def _row(key: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        short_id(key),
+        key["name"],
+        f"{key['key_prefix']}…",
+        "active" if key["is_active"] else "inactive",
+        format_time(key["expires_at"]),
+        format_time(key["last_used_at"]),
+    )
