@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from chowder_local.cli.context import pass_client
 from chowder_local.cli.options import Command
 from chowder_local.cli.output import note
 from chowder_local.cli.resolve import find_instance
@@ -17,7 +18,8 @@ from chowder_local.core.errors import ChowderError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from chowder_local.cli.context import Context
+    from chowder_local.client import Client
+
 
 DEFAULT_MODELS = {
     ModelProvider.ANTHROPIC: "claude-sonnet-4-20250514",
@@ -31,9 +33,9 @@ DEFAULT_MODELS = {
 @click.argument("message", nargs=-1)
 @click.option("-s", "--session", help="A named conversation instead of the main one.")
 @click.option("-m", "--model", help="Model id (one of the instance's provider).")
-@click.pass_obj
+@pass_client
 def chat(
-    context: Context,
+    client: Client,
     instance: str,
     message: tuple[str, ...],
     session: str | None,
@@ -44,25 +46,24 @@ def chat(
     With MESSAGE, or with a message piped in, prints the answer and ends. Otherwise it asks for one
     message after the other, until Ctrl-D.
     """
-    with context.client() as client:
-        found = find_instance(client, instance)
-        chosen = model or DEFAULT_MODELS[ModelProvider(found["model_provider"])]
+    found = find_instance(client, instance)
+    chosen = model or DEFAULT_MODELS[ModelProvider(found["model_provider"])]
 
-        def tell(words: str) -> None:
-            with closing(client.stream_text(found["id"], words, chosen, session)) as pieces:
-                for piece in pieces:
-                    click.echo(piece, nl=False)
-                    sys.stdout.flush()
-            click.echo()
+    def tell(words: str) -> None:
+        with closing(client.stream_text(found["id"], words, chosen, session)) as pieces:
+            for piece in pieces:
+                click.echo(piece, nl=False)
+                sys.stdout.flush()
+        click.echo()
 
-        if message:
-            tell(" ".join(message))
-        elif sys.stdin.isatty():
-            _converse(tell, f"{found['name']} ({chosen}). Ctrl-D ends the conversation.")
-        elif words := sys.stdin.read().strip():
-            tell(words)
-        else:
-            raise click.UsageError("There is no message: give one as an argument or pipe one in.")
+    if message:
+        tell(" ".join(message))
+    elif sys.stdin.isatty():
+        _converse(tell, f"{found['name']} ({chosen}). Ctrl-D ends the conversation.")
+    elif words := sys.stdin.read().strip():
+        tell(words)
+    else:
+        raise click.UsageError("There is no message: give one as an argument or pipe one in.")
 
 
 def _converse(tell: Callable[[str], None], greeting: str) -> None:

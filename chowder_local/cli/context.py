@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import update_wrapper
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 from urllib.parse import urlsplit
+
+import click
 
 from chowder_local.cli.output import note
 from chowder_local.cli.server_process import find_last, find_running
@@ -21,10 +24,13 @@ from chowder_local.core.program_name import program
 from chowder_local.core.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from chowder_local.client import Client
+
+Params = ParamSpec("Params")
+Result = TypeVar("Result")
 
 PORTS = {"http": 80, "https": 443}
 BASE_URL, KEY, KEY_FILE = "CHOWDER_BASE_URL", "CHOWDER_KEY", "CHOWDER_KEY_FILE"
@@ -137,3 +143,16 @@ def _address(root_url: str) -> tuple[str, str, int]:
     if not host:
         raise SettingsInvalid(f"{BASE_URL} is no URL such as http://127.0.0.1:2469/v1.")
     return root_url.partition(":")[0], {"localhost": "127.0.0.1"}.get(host, host), port
+
+
+def pass_client(
+    command: Callable[Concatenate[Client, Params], Result],
+) -> Callable[Params, Result]:
+    """Calls a command with a client of the server, in place of the context."""
+
+    @click.pass_obj
+    def call(context: Context, /, *arguments: Params.args, **options: Params.kwargs) -> Result:
+        with context.client() as client:
+            return command(client, *arguments, **options)
+
+    return update_wrapper(call, command)

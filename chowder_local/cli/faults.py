@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from chowder_local.cli.context import Context, pass_client
 from chowder_local.cli.options import Group, json_option
 from chowder_local.cli.output import show_list, show_result
 from chowder_local.cli.resolve import SHOWN_ID_LENGTH, find_fault, find_instance_id, short_id
 from chowder_local.core.fault_injection import FaultKind
 
 if TYPE_CHECKING:
-    from chowder_local.cli.context import Context
+    from chowder_local.client import Client
 
 
 @click.group(cls=Group)
@@ -42,10 +43,8 @@ def faults() -> None:
 )
 @click.option("--method", help="Of a call: GET, POST and so on; any, if left out.")
 @click.option("--path", help="Of a call: a path as /openapi.json has it; * stands for any part.")
-@click.pass_obj
-def add(
-    context: Context, /, as_json: bool, kind: str, instance: str | None, **options: Any
-) -> None:
+@pass_client
+def add(client: Client, /, as_json: bool, kind: str, instance: str | None, **options: Any) -> None:
     """Set a fault of KIND and print its id.
 
     \b
@@ -58,18 +57,16 @@ def add(
 
     With --delay alone, what it befalls is only late.
     """
-    with context.client() as client:
-        made = client.add_fault(kind, instance_id=find_instance_id(client, instance), **options)
+    made = client.add_fault(kind, instance_id=find_instance_id(client, instance), **options)
     show_result(made, made["id"], as_json=as_json)
 
 
 @faults.command("ls")
 @json_option
-@click.pass_obj
-def ls(context: Context, as_json: bool) -> None:
+@pass_client
+def ls(client: Client, as_json: bool) -> None:
     """List the faults that are not used up, in their order."""
-    with context.client() as client:
-        found = client.faults()
+    found = client.faults()
     show_list(
         found,
         ("ID", "KIND", "LEFT", "WHAT"),

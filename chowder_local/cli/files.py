@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
+from chowder_local.cli.context import Context, pass_client
 from chowder_local.cli.options import Group, ensure_writable, json_option, yes_option
 from chowder_local.cli.output import format_time, show_list
 from chowder_local.cli.resolve import find_instance
@@ -17,7 +18,7 @@ from chowder_local.core.formatting import size_of
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from chowder_local.cli.context import Context
+    from chowder_local.client import Client
 
 
 @click.group(cls=Group)
@@ -32,11 +33,10 @@ def files() -> None:
 @json_option
 @click.argument("instance")
 @click.argument("path", default=".")
-@click.pass_obj
-def ls(context: Context, as_json: bool, instance: str, path: str) -> None:
+@pass_client
+def ls(client: Client, as_json: bool, instance: str, path: str) -> None:
     """List a folder; without PATH the agent's home."""
-    with context.client() as client:
-        found = client.files(find_instance(client, instance)["id"], path)
+    found = client.files(find_instance(client, instance)["id"], path)
     headings = ("MODE", "SIZE", "CHANGED", "NAME")
     show_list(found, headings, _row, as_json=as_json, if_empty="There is nothing in it.")
 
@@ -44,13 +44,12 @@ def ls(context: Context, as_json: bool, instance: str, path: str) -> None:
 @files.command("cat")
 @click.argument("instance")
 @click.argument("path")
-@click.pass_obj
-def cat(context: Context, instance: str, path: str) -> None:
+@pass_client
+def cat(client: Client, instance: str, path: str) -> None:
     """Print a file, byte for byte."""
-    with context.client() as client:
-        instance_id = find_instance(client, instance)["id"]
-        with closing(client.download(instance_id, path)) as chunks:
-            sys.stdout.buffer.writelines(chunks)
+    instance_id = find_instance(client, instance)["id"]
+    with closing(client.download(instance_id, path)) as chunks:
+        sys.stdout.buffer.writelines(chunks)
 
 
 @files.command("get")
@@ -79,14 +78,13 @@ def get(context: Context, instance: str, path: str, target: str, yes: bool) -> N
 @click.argument("instance")
 @click.argument("source", type=click.File("rb"))
 @click.argument("path", default="workspace/")
-@click.pass_obj
-def put(context: Context, instance: str, source: BinaryIO, path: str) -> None:
+@pass_client
+def put(client: Client, instance: str, source: BinaryIO, path: str) -> None:
     """Send a file of this machine ("-" is the standard input) to PATH.
 
     If PATH is a folder or ends with "/", the file keeps its name; without PATH that is workspace/.
     """
-    with context.client() as client:
-        client.upload(find_instance(client, instance)["id"], path, source)
+    client.upload(find_instance(client, instance)["id"], path, source)
 
 
 def save(chunks: Iterable[bytes], path: Path, mode: int = 0o666) -> None:

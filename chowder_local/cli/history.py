@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from chowder_local.cli.context import Context, pass_client
 from chowder_local.cli.options import Command, Group, json_option
 from chowder_local.cli.output import (
     format_time,
@@ -24,7 +25,7 @@ from chowder_local.openclaw.session_keys import MAIN_KEY
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from chowder_local.cli.context import Context
+    from chowder_local.client import Client
 
 
 @click.group(cls=Group)
@@ -35,11 +36,10 @@ def sessions() -> None:
 @sessions.command("ls")
 @json_option
 @click.argument("instance")
-@click.pass_obj
-def ls(context: Context, as_json: bool, instance: str) -> None:
+@pass_client
+def ls(client: Client, as_json: bool, instance: str) -> None:
     """List the conversations of INSTANCE, the main one first, then the last used ones."""
-    with context.client() as client:
-        found = client.sessions(find_instance(client, instance)["id"])
+    found = client.sessions(find_instance(client, instance)["id"])
     show_list(found, ("NAME", "MESSAGES", "CREATED", "LAST USED"), _session_row, as_json=as_json)
 
 
@@ -87,11 +87,10 @@ def show(
 @click.option(
     "--limit", default=1000, show_default=True, type=click.IntRange(1, 10_000), help="Rows."
 )
-@click.pass_obj
-def usage(context: Context, as_json: bool, instance: str | None, limit: int) -> None:
+@pass_client
+def usage(client: Client, as_json: bool, instance: str | None, limit: int) -> None:
     """Show what the model calls of INSTANCE, or of all instances, have cost at list price."""
-    with context.client() as client:
-        found = client.usage(find_instance_id(client, instance), limit=limit)
+    found = client.usage(find_instance_id(client, instance), limit=limit)
     if as_json:
         show_json(found)
         return

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
+from chowder_local.cli.context import pass_client
 from chowder_local.cli.files import save
 from chowder_local.cli.options import (
     WAIT_TIMEOUT_S,
@@ -40,8 +41,22 @@ from chowder_local.core.errors.sandboxes import BootFailed, BootTimedOut
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from chowder_local.cli.context import Context
     from chowder_local.client import Client
+
+
+def _parse_overrides(
+    context: click.Context, parameter: click.Parameter, texts: tuple[str, ...]
+) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for text in texts:
+        path, equals, value = text.partition("=")
+        if not (path and equals):
+            raise click.BadParameter(f"{text!r} is not PATH=VALUE.", param_hint="--config")
+        try:
+            found[path] = json.loads(value)
+        except ValueError:
+            found[path] = value
+    return found
 
 
 @click.group(cls=Group)
@@ -54,11 +69,10 @@ def instances() -> None:
 
 @instances.command("ls")
 @json_option
-@click.pass_obj
-def ls(context: Context, as_json: bool) -> None:
+@pass_client
+def ls(client: Client, as_json: bool) -> None:
     """List all instances."""
-    with context.client() as client:
-        found = client.instances()
+    found = client.instances()
     show_list(
         found,
         ("ID", "NAME", "STATUS", "MODELS", "CREATED"),
@@ -86,17 +100,18 @@ def ls(context: Context, as_json: bool) -> None:
     "overrides",
     multiple=True,
     metavar="PATH=VALUE",
+    callback=_parse_overrides,
     help="Override of OpenClaw's configuration; VALUE is JSON, or else a string. Repeatable.",
 )
 @wait_option
 @timeout_option
-@click.pass_obj
+@pass_client
 def create(
-    context: Context,
+    client: Client,
     as_json: bool,
     name: str,
     provider: str,
-    overrides: tuple[str, ...],
+    overrides: dict[str, Any],
     wait: bool,
     timeout: float,
 ) -> None:
@@ -104,73 +119,66 @@ def create(
 
     How it comes along is told on standard error, so the id alone is what $(…) gets.
     """
-    config = dict(_override(text) for text in overrides)
-    with context.client() as client:
-        made = client.create_instance(name, provider, config or None)
-        show_made(client, made, as_json=as_json, wait=wait, timeout=timeout)
+    made = client.create_instance(name, provider, overrides or None)
+    show_made(client, made, as_json=as_json, wait=wait, timeout=timeout)
 
 
 @instances.command("wait")
 @json_option
 @click.argument("instance")
 @timeout_option
-@click.pass_obj
-def wait_for(context: Context, as_json: bool, instance: str, timeout: float) -> None:
+@pass_client
+def wait_for(client: Client, as_json: bool, instance: str, timeout: float) -> None:
     """Wait until an instance is running.
 
     Exit codes: 8 if it gets into an error or is stopped, 9 if it is not running in time.
     """
-    with context.client() as client:
-        found = _wait_until_running(client, find_instance(client, instance), timeout)
+    found = _wait_until_running(client, find_instance(client, instance), timeout)
     _show_status(found, as_json)
 
 
 @instances.command("rm")
 @click.argument("instance")
 @yes_option
-@click.pass_obj
-def rm(context: Context, instance: str, yes: bool) -> None:
+@pass_client
+def rm(client: Client, instance: str, yes: bool) -> None:
     """Remove an instance with its files and conversations, after asking."""
-    with context.client() as client:
-        found = find_instance(client, instance)
-        confirm(f"Remove {found['name']} ({found['id']}) and all its data?", yes=yes)
-        client.delete(found["id"])
+    found = find_instance(client, instance)
+    confirm(f"Remove {found['name']} ({found['id']}) and all its data?", yes=yes)
+    client.delete(found["id"])
     note(f"{found['name']} is removed.")
 
 
 @instances.command("stop")
 @json_option
 @click.argument("instance")
-@click.pass_obj
-def stop(context: Context, as_json: bool, instance: str) -> None:
+@pass_client
+def stop(client: Client, as_json: bool, instance: str) -> None:
     """Suspend a running instance; its memory, files and conversations are kept.
 
     One that is stopped already is left alone.
     """
-    with context.client() as client:
-        found = find_instance(client, instance)
-        _change_status(client, found, client.stop, InstanceStatus.STOPPED, as_json=as_json)
+    found = find_instance(client, instance)
+    _change_status(client, found, client.stop, InstanceStatus.STOPPED, as_json=as_json)
 
 
 @instances.command("start")
 @json_option
 @click.argument("instance")
-@click.pass_obj
-def start(context: Context, as_json: bool, instance: str) -> None:
+@pass_client
+def start(client: Client, as_json: bool, instance: str) -> None:
     """Wake a stopped instance; one that is running already is left alone."""
-    with context.client() as client:
-        found = find_instance(client, instance)
-        _change_status(client, found, client.start, InstanceStatus.RUNNING, as_json=as_json)
+    found = find_instance(client, instance)
+    _change_status(client, found, client.start, InstanceStatus.RUNNING, as_json=as_json)
 
 
 @instances.command("gateway")
 @json_option
 @click.argument("instance")
-@click.pass_obj
-def gateway(context: Context, as_json: bool, instance: str) -> None:
+@pass_client
+def gateway(client: Client, as_json: bool, instance: str) -> None:
     """Print the address and the token of an agent's own OpenClaw gateway."""
-    with context.client() as client:
-        found = client.gateway(find_instance(client, instance)["id"])
+    found = client.gateway(find_instance(client, instance)["id"])
     url = found["gateway_url"] or "none while it is not running"
     show_result(found, f"URL    {url}\nToken  {found['token']}", as_json=as_json)
 
@@ -180,23 +188,22 @@ def gateway(context: Context, as_json: bool, instance: str) -> None:
 @click.argument("instance")
 @click.argument("choice", type=click.Choice([*map(str, Egress), "default"]), required=False)
 @wait_option
-@click.pass_obj
-def egress(context: Context, as_json: bool, instance: str, choice: str | None, wait: bool) -> None:
+@pass_client
+def egress(client: Client, as_json: bool, instance: str, choice: str | None, wait: bool) -> None:
     """Show or choose whether an agent reaches the outside.
 
     With "off" it reaches its model and nothing else; "default" leaves it to the server's setting
     (CHOWDER_EGRESS). For another choice than the one in force, the sandbox of a running agent is
     made anew: files and conversations are kept, what runs in it ends.
     """
-    with context.client() as client:
-        found = find_instance(client, instance)
-        if choice is None:
-            known = client.egress(found["id"])
-        else:
-            known = client.set_egress(found["id"], None if choice == "default" else choice)
-        if choice is not None and wait and known["status"] == "provisioning":
-            with waiting(f"{found['name']} is made anew"):
-                known |= {"status": client.wait_until_running(known["id"])["status"]}
+    found = find_instance(client, instance)
+    if choice is None:
+        known = client.egress(found["id"])
+    else:
+        known = client.set_egress(found["id"], None if choice == "default" else choice)
+    if choice is not None and wait and known["status"] == "provisioning":
+        with waiting(f"{found['name']} is made anew"):
+            known |= {"status": client.wait_until_running(known["id"])["status"]}
     origin = "the server's setting" if known["egress"] is None else "chosen for it"
     line = f"{found['name']}: egress {known['egress_in_force']} ({origin})"
     show_result(known, line, as_json=as_json)
@@ -207,37 +214,35 @@ def egress(context: Context, as_json: bool, instance: str, choice: str | None, w
 @click.argument("instance")
 @click.argument("name")
 @wait_option
-@click.pass_obj
-def fork(context: Context, as_json: bool, instance: str, name: str, wait: bool) -> None:
+@pass_client
+def fork(client: Client, as_json: bool, instance: str, name: str, wait: bool) -> None:
     """Make a new agent that is as INSTANCE is now; then each goes its own way."""
-    with context.client() as client:
-        made = client.fork(find_instance(client, instance)["id"], name)
-        show_made(client, made, as_json=as_json, wait=wait)
+    made = client.fork(find_instance(client, instance)["id"], name)
+    show_made(client, made, as_json=as_json, wait=wait)
 
 
 @instances.command("export")
 @click.argument("instance")
 @click.argument("target", required=False, type=click.Path(path_type=Path, allow_dash=True))
 @yes_option
-@click.pass_obj
-def export(context: Context, instance: str, target: Path | None, yes: bool) -> None:
+@pass_client
+def export(client: Client, instance: str, target: Path | None, yes: bool) -> None:
     """Write an agent to TARGET ("-": standard output), for another machine.
 
     Credentials do not go along: no keys, tokens, channels or other secrets of its configuration.
     What was said, and its files, do. Without TARGET it is NAME.chowder.tar, here. It asks before it
     overwrites a file.
     """
-    with context.client() as client:
-        found = find_instance(client, instance)
-        path = _export_file(found["name"]) if target is None else target
-        if str(path) != "-":
-            ensure_writable(path, yes=yes)
-        with closing(client.export(found["id"])) as chunks:
-            if str(path) == "-":
-                sys.stdout.buffer.writelines(chunks)
-                return
-            # Nobody else may read what was said.
-            save(chunks, path, mode=0o600)
+    found = find_instance(client, instance)
+    path = _export_file(found["name"]) if target is None else target
+    if str(path) != "-":
+        ensure_writable(path, yes=yes)
+    with closing(client.export(found["id"])) as chunks:
+        if str(path) == "-":
+            sys.stdout.buffer.writelines(chunks)
+            return
+        # Nobody else may read what was said.
+        save(chunks, path, mode=0o600)
     note(f"{found['name']} is in {path}.")
 
 
@@ -246,14 +251,11 @@ def export(context: Context, instance: str, target: Path | None, yes: bool) -> N
 @click.argument("source", type=click.File("rb"))
 @click.argument("name", required=False)
 @wait_option
-@click.pass_obj
-def import_(
-    context: Context, as_json: bool, source: BinaryIO, name: str | None, wait: bool
-) -> None:
+@pass_client
+def import_(client: Client, as_json: bool, source: BinaryIO, name: str | None, wait: bool) -> None:
     """Make an agent of a file that `export` wrote ("-" is the standard input)."""
-    with context.client() as client:
-        made = client.import_instance(source, name)
-        show_made(client, made, as_json=as_json, wait=wait)
+    made = client.import_instance(source, name)
+    show_made(client, made, as_json=as_json, wait=wait)
 
 
 @click.command(cls=Command)
@@ -262,14 +264,13 @@ def import_(
 @click.option(
     "--tail", type=click.IntRange(1), default=200, show_default=True, help="Lines to begin with."
 )
-@click.pass_obj
-def logs(context: Context, instance: str, follow: bool, tail: int) -> None:
+@pass_client
+def logs(client: Client, instance: str, follow: bool, tail: int) -> None:
     """Read what the sandbox of INSTANCE (name, id, or beginning of an id) prints."""
-    with context.client() as client:
-        found = find_instance(client, instance)
-        with closing(client.logs(found["id"], tail, follow=follow)) as lines:
-            for line in lines:
-                say(line)
+    found = find_instance(client, instance)
+    with closing(client.logs(found["id"], tail, follow=follow)) as lines:
+        for line in lines:
+            say(line)
 
 
 def _row(instance: dict[str, Any]) -> tuple[str, ...]:
@@ -280,16 +281,6 @@ def _row(instance: dict[str, Any]) -> tuple[str, ...]:
         instance["model_provider"],
         format_time(instance["created_at"]),
     )
-
-
-def _override(text: str) -> tuple[str, Any]:
-    path, equals, value = text.partition("=")
-    if not (path and equals):
-        raise click.BadParameter(f"{text!r} is not PATH=VALUE.", param_hint="--config")
-    try:
-        return path, json.loads(value)
-    except ValueError:
-        return path, value
 
 
 def show_made(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from chowder_local.cli.context import pass_client
 from chowder_local.cli.options import Group, confirm, json_option, yes_option
 from chowder_local.cli.output import format_time, note, show_list, show_result
 from chowder_local.cli.resolve import choose_instance, find_key, short_id
@@ -14,7 +15,7 @@ from chowder_local.core.domain import Permission
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from chowder_local.cli.context import Context
+    from chowder_local.client import Client
 
 
 @click.group(cls=Group)
@@ -28,11 +29,10 @@ def keys() -> None:
 
 @keys.command("ls")
 @json_option
-@click.pass_obj
-def ls(context: Context, as_json: bool) -> None:
+@pass_client
+def ls(client: Client, as_json: bool) -> None:
     """List all scoped keys, revoked and expired ones too."""
-    with context.client() as client:
-        found = client.keys()
+    found = client.keys()
     show_list(
         found,
         ("ID", "NAME", "KEY", "STATE", "EXPIRES", "LAST USED"),
@@ -63,9 +63,9 @@ def ls(context: Context, as_json: bool) -> None:
     help="What it may do; one grants no other. Repeatable.",
 )
 @click.option("--expires-at", type=click.DateTime(), help="When it ends by itself, in UTC.")
-@click.pass_obj
+@pass_client
 def create(
-    context: Context,
+    client: Client,
     as_json: bool,
     name: str,
     instances: tuple[str, ...],
@@ -73,10 +73,9 @@ def create(
     expires_at: datetime | None,
 ) -> None:
     """Create a scoped key and print it: it cannot be shown again."""
-    with context.client() as client:
-        all_instances = client.instances()
-        ids = [choose_instance(all_instances, wanted)["id"] for wanted in instances]
-        made = client.create_key(name, ids, permissions, expires_at)
+    all_instances = client.instances()
+    ids = [choose_instance(all_instances, wanted)["id"] for wanted in instances]
+    made = client.create_key(name, ids, permissions, expires_at)
     show_result(made, made["raw_key"], as_json=as_json)
     if not as_json:
         note("Keep it: it is not shown again.")
@@ -85,16 +84,15 @@ def create(
 @keys.command("revoke")
 @click.argument("key")
 @yes_option
-@click.pass_obj
-def revoke(context: Context, key: str, yes: bool) -> None:
+@pass_client
+def revoke(client: Client, key: str, yes: bool) -> None:
     """End a scoped key at once and for good, after asking."""
-    with context.client() as client:
-        found = find_key(client, key)
-        if not found["is_active"]:
-            note(f"{found['name']} is revoked or expired already.")
-            return
-        confirm(f"Revoke {found['name']} ({found['id']})?", yes=yes)
-        client.revoke_key(found["id"])
+    found = find_key(client, key)
+    if not found["is_active"]:
+        note(f"{found['name']} is revoked or expired already.")
+        return
+    confirm(f"Revoke {found['name']} ({found['id']})?", yes=yes)
+    client.revoke_key(found["id"])
     note(f"{found['name']} is revoked.")
 
 

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from chowder_local.cli.context import Context, pass_client
 from chowder_local.cli.history import session_title
 from chowder_local.cli.options import Command, Group, json_option
 from chowder_local.cli.output import note, say, show_json, show_list, show_table
 from chowder_local.cli.resolve import find_instance, find_instance_id
 
 if TYPE_CHECKING:
-    from chowder_local.cli.context import Context
+    from chowder_local.client import Client
 
 instance_option = click.option(
     "-i", "--instance", help="One agent's alone: name, id, or beginning of an id."
@@ -47,11 +48,10 @@ def set_(context: Context, instance: str | None, file: Path) -> None:
 @replies.command("show")
 @instance_option
 @json_option
-@click.pass_obj
-def show(context: Context, instance: str | None, as_json: bool) -> None:
+@pass_client
+def show(client: Client, instance: str | None, as_json: bool) -> None:
     """Show the script, how often its rules have counted, and what none was about."""
-    with context.client() as client:
-        shown = client.replies(find_instance_id(client, instance))
+    shown = client.replies(find_instance_id(client, instance))
     if as_json:
         show_json(shown)
         return
@@ -64,11 +64,10 @@ def show(context: Context, instance: str | None, as_json: bool) -> None:
 
 @replies.command("clear")
 @instance_option
-@click.pass_obj
-def clear(context: Context, instance: str | None) -> None:
+@pass_client
+def clear(client: Client, instance: str | None) -> None:
     """Remove the script."""
-    with context.client() as client:
-        client.clear_replies(find_instance_id(client, instance))
+    client.clear_replies(find_instance_id(client, instance))
     note("There is no script any more.")
 
 
@@ -77,16 +76,15 @@ def clear(context: Context, instance: str | None) -> None:
 @click.argument("instance")
 @click.argument("exchange", required=False)
 @click.option("-n", "--limit", default=20, show_default=True, help="So many of the latest.")
-@click.pass_obj
+@pass_client
 def exchanges(
-    context: Context, as_json: bool, instance: str, exchange: str | None, limit: int
+    client: Client, as_json: bool, instance: str, exchange: str | None, limit: int
 ) -> None:
     """List an agent's latest model calls, or show one as it was sent and answered."""
-    with context.client() as client:
-        if exchange is not None:
-            _show_exchange(client.exchange(exchange), as_json=as_json)
-            return
-        found = client.exchanges(find_instance(client, instance)["id"], limit)
+    if exchange is not None:
+        _show_exchange(client.exchange(exchange), as_json=as_json)
+        return
+    found = client.exchanges(find_instance(client, instance)["id"], limit)
     headings = ("ID", "AT", "SESSION", "SOURCE", "OUTCOME", "TOOK", "SENT", "BACK")
     show_list(found, headings, _exchange_row, as_json=as_json)
 

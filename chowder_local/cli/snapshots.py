@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from chowder_local.cli.context import pass_client
 from chowder_local.cli.instances import show_made
 from chowder_local.cli.options import Group, confirm, json_option, wait_option, yes_option
 from chowder_local.cli.output import format_time, note, show_list, show_result, waiting
@@ -18,7 +19,7 @@ from chowder_local.cli.resolve import (
 )
 
 if TYPE_CHECKING:
-    from chowder_local.cli.context import Context
+    from chowder_local.client import Client
 
 
 @click.group(cls=Group)
@@ -33,13 +34,12 @@ def snapshots() -> None:
 @snapshots.command("ls")
 @json_option
 @click.argument("instance", required=False)
-@click.pass_obj
-def ls(context: Context, as_json: bool, instance: str | None) -> None:
+@pass_client
+def ls(client: Client, as_json: bool, instance: str | None) -> None:
     """List all snapshots, or those of INSTANCE."""
-    with context.client() as client:
-        found, names = client.snapshots(find_instance_id(client, instance)), {}
-        if not as_json:
-            names = {each["id"]: each["name"] for each in client.instances()}
+    found, names = client.snapshots(find_instance_id(client, instance)), {}
+    if not as_json:
+        names = {each["id"]: each["name"] for each in client.instances()}
 
     def row(snapshot: dict[str, Any]) -> tuple[str, ...]:
         return (
@@ -63,37 +63,35 @@ def ls(context: Context, as_json: bool, instance: str | None) -> None:
 @json_option
 @click.argument("instance")
 @click.argument("name", required=False)
-@click.pass_obj
-def create(context: Context, as_json: bool, instance: str, name: str | None) -> None:
+@pass_client
+def create(client: Client, as_json: bool, instance: str, name: str | None) -> None:
     """Keep an agent as it is now: its conversations, files and configuration.
 
     NAME is one that no other snapshot of the agent has.
     """
-    with context.client() as client:
-        found = find_instance(client, instance)
-        for each in client.snapshots(found["id"]) if name else ():
-            if each["name"] == name:
-                raise click.ClickException(
-                    f"{found['name']} has a snapshot {name!r} already ({describe_snapshot(each)}). "
-                    "Choose another name, or remove that one first."
-                )
-        with waiting(f"{found['name']} is copied"):
-            made = client.take_snapshot(found["id"], name)
+    found = find_instance(client, instance)
+    for each in client.snapshots(found["id"]) if name else ():
+        if each["name"] == name:
+            raise click.ClickException(
+                f"{found['name']} has a snapshot {name!r} already ({describe_snapshot(each)}). "
+                "Choose another name, or remove that one first."
+            )
+    with waiting(f"{found['name']} is copied"):
+        made = client.take_snapshot(found["id"], name)
     show_result(made, made["id"], as_json=as_json)
 
 
 @snapshots.command("rm")
 @click.argument("snapshot")
 @yes_option
-@click.pass_obj
-def rm(context: Context, snapshot: str, yes: bool) -> None:
+@pass_client
+def rm(client: Client, snapshot: str, yes: bool) -> None:
     """Remove a snapshot, after asking; agents that were made of it stay."""
-    with context.client() as client:
-        found = find_snapshot(client, snapshot)
-        if not yes:
-            question = f"Remove the snapshot {found['name'] or ''} ({describe_snapshot(found)})?"
-            click.confirm(question.replace("  ", " "), abort=True, err=True)
-        client.delete_snapshot(found["id"])
+    found = find_snapshot(client, snapshot)
+    if not yes:
+        question = f"Remove the snapshot {found['name'] or ''} ({describe_snapshot(found)})?"
+        click.confirm(question.replace("  ", " "), abort=True, err=True)
+    client.delete_snapshot(found["id"])
     note(f"{found['name'] or found['id']} is removed.")
 
 
@@ -103,17 +101,16 @@ def rm(context: Context, snapshot: str, yes: bool) -> None:
 @click.argument("snapshot")
 @yes_option
 @wait_option
-@click.pass_obj
+@pass_client
 def restore(
-    context: Context, as_json: bool, instance: str, snapshot: str, yes: bool, wait: bool
+    client: Client, as_json: bool, instance: str, snapshot: str, yes: bool, wait: bool
 ) -> None:
     """Make an agent what it was; what it has become since is gone, after asking."""
-    with context.client() as client:
-        found = find_instance(client, instance)
-        wanted = find_snapshot(client, snapshot, found["id"])
-        confirm(f"Give up what {found['name']} ({found['id']}) has become since?", yes=yes)
-        restored = client.restore(found["id"], wanted["id"])
-        show_made(client, restored, as_json=as_json, wait=wait)
+    found = find_instance(client, instance)
+    wanted = find_snapshot(client, snapshot, found["id"])
+    confirm(f"Give up what {found['name']} ({found['id']}) has become since?", yes=yes)
+    restored = client.restore(found["id"], wanted["id"])
+    show_made(client, restored, as_json=as_json, wait=wait)
 
 
 @snapshots.command("fork")
@@ -121,9 +118,8 @@ def restore(
 @click.argument("snapshot")
 @click.argument("name")
 @wait_option
-@click.pass_obj
-def fork(context: Context, as_json: bool, snapshot: str, name: str, wait: bool) -> None:
+@pass_client
+def fork(client: Client, as_json: bool, snapshot: str, name: str, wait: bool) -> None:
     """Make a new agent that is as the snapshot is."""
-    with context.client() as client:
-        made = client.fork_snapshot(find_snapshot(client, snapshot)["id"], name)
-        show_made(client, made, as_json=as_json, wait=wait)
+    made = client.fork_snapshot(find_snapshot(client, snapshot)["id"], name)
+    show_made(client, made, as_json=as_json, wait=wait)
