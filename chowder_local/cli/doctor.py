@@ -73,32 +73,20 @@ def _elsewhere(context: Context) -> Iterator[Finding]:
 
 def examine(settings: Settings, env: Mapping[str, str]) -> Iterator[Finding]:
     """Every finding, from the ground up."""
-    yield checks.versions()
-    yield from checks.data_dir(settings)
-    facts: EngineFacts | None = None
-    try:
-        facts = _ask_engine(env)
-        yield from checks.engine(facts)
-    except ChowderError as failure:
-        # The sentence of the failure has its cure in it.
-        yield Finding("engine", Level.FAIL, str(failure))
-    if facts is not None:
-        yield _image(settings, env)
-    yield from checks.disk(settings, facts)
+    facts = _engine_facts(env)
+    image = None if isinstance(facts, ChowderError) else _image(settings, env)
     health, server = _server(settings)
-    if facts is not None:
-        counts = None if health is None else health.get("instances") or {}
-        yield checks.memory(facts, None if counts is None else counts.get("running", 0))
-    yield from checks.ports(settings, health)
-    yield server
-    yield from checks.test_runs(settings)
+    yield from checks.examine(settings, facts, image, health, [server])
     yield from _providers(settings, env)
 
 
-def _ask_engine(env: Mapping[str, str]) -> EngineFacts:
+def _engine_facts(env: Mapping[str, str]) -> EngineFacts | ChowderError:
     from chowder_local.engine.engine_facts import ask_engine
 
-    return ask_engine(env)
+    try:
+        return ask_engine(env)
+    except ChowderError as failure:
+        return failure
 
 
 def _image(settings: Settings, env: Mapping[str, str]) -> Finding:
@@ -118,13 +106,11 @@ def _image(settings: Settings, env: Mapping[str, str]) -> Finding:
 
 
 def _providers(settings: Settings, env: Mapping[str, str]) -> Iterator[Finding]:
-    from chowder_local.diagnostics import providers
-
     running = find_running(settings)
     named = settings.providers | dict(running.providers if running else {})
     found = model_endpoints.known(named, {}, env, is_offline=settings.offline)
     for endpoint in found.values():
-        yield providers.of(endpoint, is_named=endpoint.name in named)
+        yield checks.provider(endpoint, is_named=endpoint.name in named)
 
 
 def _server(settings: Settings) -> tuple[dict[str, Any] | None, Finding]:
