@@ -10,7 +10,7 @@ import yaml
 from chowder_local.core.errors.process import SettingsInvalid
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 Location = tuple[int | str, ...]
@@ -36,10 +36,12 @@ class SourceLocations:
             return None
         line = node.start_mark.line
         for part in location:
-            found = _below(node, part)
-            if found is None:
+            found = [(key, value) for name, key, value in _parts(node) if name == str(part)]
+            if not found:
                 break
-            line, node = found
+            # Of a name that is there twice, the one that is too many.
+            key, node = found[-1]
+            line = key.start_mark.line
         return int(line) + 1
 
 
@@ -58,8 +60,10 @@ def read(file: Path) -> tuple[Any, SourceLocations]:
         raise SettingsInvalid(f"{file}, line {broken.lineno}: {broken.msg}.") from None
     except yaml.YAMLError as broken:
         raise SettingsInvalid(_syntax_error(file, broken)) from None
-    locations = SourceLocations(file, _compose(text))
-    _check_unique_names(locations, locations._root, ())
+    root = _compose(text)
+    locations = SourceLocations(file, root)
+    if root is not None:
+        _check_unique_names(locations, root, ())
     return content, locations
 
 
@@ -76,34 +80,25 @@ def _syntax_error(file: Path, broken: yaml.YAMLError) -> str:
     return f"{file} is no YAML: {broken}"
 
 
-def _check_unique_names(
-    locations: SourceLocations, node: yaml.Node | None, location: Location
-) -> None:
+def _check_unique_names(locations: SourceLocations, node: yaml.Node, location: Location) -> None:
     """Raises SettingsInvalid for a name that is there twice: YAML lets the last one win."""
+    seen: set[str] = set()
+    for name, _, value in _parts(node):
+        if name in seen:
+            locations.fail((*location, name), "This name is there twice; remove one of them.")
+        seen.add(name)
+        part = int(name) if isinstance(node, yaml.SequenceNode) else name
+        _check_unique_names(locations, value, (*location, part))
+
+
+def _parts(node: yaml.Node) -> Iterator[tuple[str, yaml.Node, yaml.Node]]:
+    """What is in a node: each part's name or index, the node that it begins with, and itself."""
     if isinstance(node, yaml.SequenceNode):
         for index, each in enumerate(node.value):
-            _check_unique_names(locations, each, (*location, index))
+            yield str(index), each, each
     if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for name, value in node.value:
-            if name.value in seen:
-                locations.fail(
-                    (*location, name.value), "This name is there twice; remove one of them."
-                )
-            seen.add(str(name.value))
-            _check_unique_names(locations, value, (*location, str(name.value)))
-
-
-def _below(node: yaml.Node, part: int | str) -> tuple[int, yaml.Node] | None:
-    if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-        value: yaml.Node = node.value[part]
-        return value.start_mark.line, value
-    if isinstance(node, yaml.MappingNode):
-        # Of a name that is there twice, the one that is too many.
-        for name, value in reversed(node.value):
-            if name.value == str(part):
-                return name.start_mark.line, value
-    return None
+        for key, value in node.value:
+            yield str(key.value), key, value
 
 
 def _format(location: Sequence[int | str]) -> str:
