@@ -104,7 +104,7 @@ class LocalCalls(Transport):
         return self._call("GET", _replies_path(instance_id))
 
     def set_replies(self, script: Mapping[str, Any], instance_id: str | None = None) -> Json:
-        """Scripts what the offline model says, in place of an earlier script; gives it as `replies`.
+        """Scripts what the offline model says, in place of an earlier script; as `replies`.
 
         `script` is what a file for `up --replies` has: `replies` and `unmatched`.
         """

@@ -6,6 +6,7 @@ import os
 import shlex
 import uuid
 import warnings
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
     from chowder_local.testing.replies import Replies
     from chowder_local.testing.servers import Server
 
-# Whoever has the package installed has this module imported by every run of pytest: what takes
-# time to import is imported where it is used.
+# Where the package is installed, every run of pytest imports this module: what takes time to import
+# is imported where it is used.
 
 REPLIES = "chowder_replies"
 RECORDING = "chowder_recording"
@@ -41,7 +42,6 @@ FAILED = pytest.StashKey[bool]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The plugin's options."""
     group = parser.getgroup("chowder-local", "tests against OpenClaw agents")
     group.addoption(
         "--chowder",
@@ -64,7 +64,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Makes the markers known."""
     config.addinivalue_line(
         "markers",
         f"{REPLIES}(path, unused='ignore'): scripted replies for the test's instances, by a path "
@@ -132,7 +131,7 @@ def chowder_server(request: pytest.FixtureRequest) -> Server:
     kind = "container" if wish == "container" else "start"
     begin = Server.in_container if kind == "container" else Server.start
 
-    # All processes of a run have the same one, and whoever comes first starts it.
+    # All processes of a run have the same one, and the first of them starts it.
     with Leases(_leases(cache)).take(_run(config), kind):
         if not cache.get(STARTED, False):
             cache.set(STARTED, True)
@@ -149,8 +148,8 @@ def chowder_organization(
     from chowder_local.testing.live import LiveOrganization
 
     folder, is_named = request.config.stash[LEASES], request.config.stash[IS_NAMED]
-    of_folder = None if is_named else chowder_server.base_url
-    for name, is_gone in end_abandoned(folder, _environment(), of_folder):
+    base_url = None if is_named else chowder_server.base_url
+    for name, is_gone in end_abandoned(folder, _environment(), base_url):
         if not is_gone:
             warnings.warn(f"{name}, of a killed test run, is left: see {folder}", stacklevel=1)
     worker = getattr(request.config, "workerinput", {}).get("workerid", "")
@@ -159,14 +158,12 @@ def chowder_organization(
     env = _environment() if request.config.getoption("--chowder-record") else {}
     with LiveOrganization.signed_up(chowder_server.base_url, name, env) as organization:
         request.config.stash[LIVE] = organization
-        lease = _lease(
-            folder,
-            organization_facts(
-                organization.base_url, organization.key, name, is_elsewhere=is_named
-            ),
+        facts = organization_facts(
+            organization.base_url, organization.key, name, is_elsewhere=is_named
         )
+        lease = _take_lease(folder, facts)
         yield organization
-    # Of one that could not be removed, the next run is told.
+    # A lease of agents that could not be removed stays, for the next run.
     if lease is not None:
         lease.end()
 
@@ -221,19 +218,16 @@ def chowder_replies(
     The marker `chowder_replies("file.yaml")` has those of the file in force from the start, and is
     enough where nothing is added to them.
     """
-    from chowder_local.core.errors import ChowderError
-
     replies = chowder_organization.replies
     try:
-        for marker in reversed(list(request.node.iter_markers(REPLIES))):
-            replies.unused = marker.kwargs.get("unused", replies.unused)
-            for path in marker.args[:1]:
-                replies.load(request.path.parent / str(path))
-    except (ChowderError, ValueError) as problem:
+        with _errors_fail_the_test():
+            for marker in reversed(list(request.node.iter_markers(REPLIES))):
+                replies.unused = marker.kwargs.get("unused", replies.unused)
+                for path in marker.args[:1]:
+                    replies.load(request.path.parent / str(path))
+        yield replies
+    finally:
         replies.clear()
-        pytest.fail(str(problem), pytrace=False)
-    yield replies
-    replies.clear()
 
 
 @pytest.fixture
@@ -245,7 +239,6 @@ def chowder_recording(
     The marker `chowder_recording("folder")` is enough. `--chowder-record` makes it anew, unless
     the test fails or no real model has answered.
     """
-    from chowder_local.core.errors import ChowderError
     from chowder_local.testing.recording import Replay, Take
 
     marker = request.node.get_closest_marker(RECORDING)
@@ -254,10 +247,8 @@ def chowder_recording(
     if request.config.getoption("--chowder-record"):
         recording = request.node.stash[TAKE] = Take(folder)
     else:
-        try:
+        with _errors_fail_the_test():
             recording = Replay(folder, _command_to_record(request.node))
-        except ChowderError as problem:
-            pytest.fail(str(problem), pytrace=False)
     for instance in chowder_organization.instances:
         recording.begin(instance)
     chowder_organization.on_instance = recording.begin
@@ -288,12 +279,8 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
             for problem in replies.problems():
                 pytest.fail(problem, pytrace=False)
     if (take := item.stash.get(TAKE, None)) is not None:
-        from chowder_local.core.errors import ChowderError
-
-        try:
+        with _errors_fail_the_test():
             take.check()
-        except ChowderError as refused:
-            pytest.fail(str(refused), pytrace=False)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -324,13 +311,23 @@ def _command_to_record(item: pytest.Item) -> str:
     return f"pytest --chowder-record {shlex.quote(item.nodeid)}"
 
 
+@contextmanager
+def _errors_fail_the_test() -> Iterator[None]:
+    from chowder_local.core.errors import ChowderError
+
+    try:
+        yield
+    except (ChowderError, ValueError) as problem:
+        pytest.fail(str(problem), pytrace=False)
+
+
 def _delete(instance: LiveInstance) -> None:
     """Deletes it, unless the test has done so itself."""
     if instance.is_there:
         instance.delete()
 
 
-def _lease(folder: Path, facts: Mapping[str, str]) -> Lease | None:
+def _take_lease(folder: Path, facts: Mapping[str, str]) -> Lease | None:
     from chowder_local.core.leases import Lease
 
     try:
@@ -341,7 +338,6 @@ def _lease(folder: Path, facts: Mapping[str, str]) -> Lease | None:
 
 
 def _environment() -> dict[str, str]:
-    """This process's, which only pytest knows the arguments of."""
     return dict(os.environ)
 
 
