@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 MARK = "[redacted]"
 SHORTEST = 6
-"""A shorter value is no secret, and to take it out would spoil words that it is in."""
+"""A shorter value is no secret, and to take it out would spoil what it is a part of."""
 
 _SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|AUTH", re.I)
 _SECRETS = re.compile(
@@ -51,7 +51,7 @@ def write_bundle(
 ) -> list[str]:
     """Writes the archive, which only we can read, and gives the names of its files.
 
-    What cannot be had is told in its place. Raises ClickException if there is no writing it.
+    What cannot be had is named in its place. Raises ClickException if there is no writing it.
     """
     contents: dict[str, Callable[[], Any]] = {
         "versions.json": _versions,

@@ -125,7 +125,7 @@ def _server(settings: Settings) -> tuple[dict[str, Any] | None, Finding]:
                 words = f"{health.get('version')} runs as process {health.get('pid')}"
                 return health, Finding("server", Level.OK, words)
             words = f"degraded: {(health.get('engine') or {}).get('error')}"
-            # The words of what is wrong with the engine have its cure in them.
+            # The engine's error has its cure in it.
             return health, Finding("server", Level.FAIL, words)
         if not is_locked(settings):
             return None, Finding("server", Level.OK, "not running; 'up --detach' starts it")

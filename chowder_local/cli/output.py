@@ -80,7 +80,7 @@ def show_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """
     from rich.cells import cell_len, set_cell_size
 
-    # Names are anybody's words, some of which a terminal would obey rather than show.
+    # Names may have control characters, which a terminal would obey rather than show.
     shown = [[CONTROLS.sub("\ufffd", cell) for cell in row] for row in (headings, *rows)]
     widths = [max(map(cell_len, column)) for column in zip(*shown, strict=True)]
     if sys.stdout.isatty():

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chowder_local import __version__
-from chowder_local.cli.background import healthy_server, start_detached, wait_until_ready
 from chowder_local.cli.options import Command
 from chowder_local.cli.output import note, say, waiting
 from chowder_local.cli.seed import SEED_PATH, read_file, seed_server
+from chowder_local.cli.server_process import healthy_server, start_detached, wait_until_ready
 from chowder_local.client import Client
 from chowder_local.core.domain import Egress, Tier
 from chowder_local.core.errors import ChowderError
@@ -87,7 +87,7 @@ def up(context: Context, /, seed: Path | None, detach: bool, **options: Any) -> 
     """
     options["providers"] = options["providers"] or None
     settings = context.settings(**options)
-    # What is wrong with it by itself is told before anything is begun.
+    # A seed file that makes no sense is refused before anything is begun.
     seeding = None if seed is None else read_file(context, seed)
     if running := healthy_server(settings):
         _check_settings(context, settings, options, running)
@@ -174,7 +174,7 @@ def _options(settings: Settings) -> list[str]:
 def _check_settings(
     context: Context, settings: Settings, options: Mapping[str, Any], running: RunningServer
 ) -> None:
-    """Raises ServerDiffers if the server is not as it was asked for."""
+    """Raises ServerDiffers if the server runs with other settings than these."""
     from chowder_local.app.effective_settings import unmet
 
     chosen = [name for name, value in options.items() if value is not None]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
@@ -10,6 +9,7 @@ from urllib.parse import quote, urlsplit
 
 import httpx
 
+from chowder_local.core.addresses import is_loopback
 from chowder_local.core.errors.process import ApiRefused, ServerNotRunning, ServerSilent
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Transport:
             # Reading the certificates of all authorities takes longer than most of our calls.
             verify=address.scheme == "https",
             # A proxy that the environment names cannot reach this machine's loopback address.
-            trust_env=not _is_loopback(address.hostname or ""),
+            trust_env=not is_loopback(address.hostname or ""),
         )
 
     def __enter__(self) -> Self:
@@ -119,12 +119,3 @@ def _message(response: httpx.Response) -> str:
             f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in detail
         )
     return str(detail)
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

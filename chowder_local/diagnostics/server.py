@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class ServerDiagnosis:
-    """Looks anew each time it is asked; what it costs are some calls to the engine."""
+    """Runs the checks anew for each report, with some calls to the engine."""
 
     def __init__(
         self, settings: Settings, health: Health, engine_facts: Callable[[], Awaitable[EngineFacts]]
@@ -43,7 +43,7 @@ class ServerDiagnosis:
 
 def _image(health: Mapping[str, Any]) -> Finding:
     if (problem := health["engine"]["error"]) is not None:
-        # The words of what is missing have its cure in them.
+        # The problem has its cure in it.
         return Finding("image", Level.FAIL, problem)
     return Finding("image", Level.OK, f"{health['image']} is there")
 

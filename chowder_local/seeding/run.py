@@ -1,4 +1,4 @@
-"""Seeding from beginning to end: read, look, plan, do, and tell what was declared."""
+"""Seeding from beginning to end: read, look, plan, do, and report what was declared."""
 
 from __future__ import annotations
 

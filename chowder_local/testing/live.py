@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from chowder_local.client import Client
 from chowder_local.core.domain import OFFLINE_KEY, ModelProvider, Tier
+from chowder_local.openclaw.models import DEFAULT_MODELS
 from chowder_local.testing.replies import Replies
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from chowder_local.client.transport import Json
 
-DEFAULT_MODEL = "claude-sonnet-4-20250514"
+DEFAULT_MODEL = DEFAULT_MODELS[ModelProvider.ANTHROPIC]
 SHOWN_CALLS = 20
 SHOWN_LINES = 60
 SHOWN_SESSIONS = 3

@@ -268,7 +268,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
-    """Fails a test whose agents were asked what no rule is about, if its script says so, or whose
+    """Fails a test whose agents got messages that no rule is about, if its script says so, or whose
     recording would not be of real models.
     """
     yield
@@ -287,7 +287,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Puts what a failed test's instances said and were asked into its report."""
+    """Adds what a failed test's instances were sent and answered to its report."""
     report = yield
     names = getattr(item, "fixturenames", ())
     if not report.failed or not any(each.startswith("chowder_") for each in names):
