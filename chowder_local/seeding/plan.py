@@ -103,30 +103,34 @@ class _Planner:
         name, location = desired.name, desired.location
         current = there or CurrentOrganization()
         if there is None:
-            yield steps.SignUp(name, location)
+            yield steps.SignUp(name, location, "sign up")
         if desired.tier is not None and desired.tier is not current.tier:
-            yield steps.Move(name, (*location, "tier"), desired.tier)
+            where, tier = (*location, "tier"), desired.tier
+            yield steps.Move(name, where, f"move to {tier}", tier)
         changed_keys = {
             provider: key
             for provider, key in desired.model_keys.items()
             if current.model_keys.get(provider) != digest(key)
         }
         if changed_keys:
-            yield steps.SetModelKeys(name, (*location, "model_keys"), changed_keys)
+            description = f"set the model keys of {', '.join(changed_keys)}"
+            yield steps.SetModelKeys(name, (*location, "model_keys"), description, changed_keys)
         for instance in desired.instances:
             yield from self._instance(name, instance, current.instances.get(instance.name))
         ids = {instance_name: each.id for instance_name, each in current.instances.items()}
         for key in desired.keys:
             former = current.keys.get(key.name)
             if former is None or not _is_as_desired(former, key, ids):
-                yield steps.MakeKey(name, key.location, key, former.id if former else None)
+                verb, former_id = ("renew", former.id) if former else ("make", None)
+                description = f"{verb} the key {key.name}"
+                yield steps.MakeKey(name, key.location, description, key, former_id)
 
     def _instance(
         self, organization: str, desired: DesiredInstance, current: CurrentInstance | None
     ) -> Iterator[Step]:
         location = desired.location
         if current is None:
-            yield steps.Create(organization, location, desired)
+            yield steps.Create(organization, location, f"create {desired.name}", desired)
         elif current.model_provider is not desired.model_provider:
             self.locations.fail(
                 (*location, "model_provider"),
@@ -135,11 +139,15 @@ class _Planner:
                 f"{self.removal(organization, current.id)}",
             )
         elif not has(current.openclaw_config, desired.openclaw_config):
-            yield steps.Configure(organization, (*location, "openclaw_config"), desired)
+            where, description = (*location, "openclaw_config"), f"configure {desired.name}"
+            yield steps.Configure(organization, where, description, desired)
         digests = current.files if current else {}
         for path, (content, file_location) in desired.home_files().items():
             if digests.get(path) != digest(content):
-                yield steps.WriteFile(organization, file_location, desired.name, path, content)
+                description = f"write {path} of {desired.name}"
+                yield steps.WriteFile(
+                    organization, file_location, description, desired.name, path, content
+                )
         for session in desired.sessions:
             yield from self._unsent(organization, desired, session, current)
 
@@ -161,12 +169,15 @@ class _Planner:
                 f"the agent with: {self.removal(organization, current.id)}",
             )
         model = session.model or DEFAULT_MODELS[instance.model_provider]
+        conversation = session.name or "the main conversation"
         for index in range(len(sent), len(session.messages)):
             yield steps.Send(
                 organization,
                 (*location, index),
+                f"send message {index + 1} of {len(session.messages)} to {conversation} of "
+                f"{instance.name}",
                 instance.name,
-                session,
+                session.name,
                 model,
                 session.messages[index],
                 session.digests[:index],

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from chowder_local.core.domain import ModelProvider, Tier
-    from chowder_local.seeding.desired_state import DesiredInstance, DesiredKey, DesiredSession
+    from chowder_local.seeding.desired_state import DesiredInstance, DesiredKey
     from chowder_local.seeding.source_locations import Location
     from chowder_local.seeding.target import SeedTarget
 
@@ -27,14 +27,11 @@ class Step(ABC):
     organization: str
     location: Location
     """Where in the file it is declared."""
+    description: str
+    """What is done, with no secret in it."""
 
     def __str__(self) -> str:
         return f"{self.organization}: {self.description}"
-
-    @property
-    @abstractmethod
-    def description(self) -> str:
-        """What is done, with no secret in it."""
 
     @abstractmethod
     def take(self, target: SeedTarget) -> None:
@@ -43,10 +40,6 @@ class Step(ABC):
 
 @dataclass(frozen=True)
 class SignUp(Step):
-    @property
-    def description(self) -> str:
-        return "sign up"
-
     def take(self, target: SeedTarget) -> None:
         target.sign_up(self.organization)
 
@@ -57,10 +50,6 @@ class Move(Step):
 
     tier: Tier
 
-    @property
-    def description(self) -> str:
-        return f"move to {self.tier}"
-
     def take(self, target: SeedTarget) -> None:
         target.client(self.organization).move(self.tier)
 
@@ -70,10 +59,6 @@ class SetModelKeys(Step):
     """Sets the model keys that are new or changed."""
 
     model_keys: Mapping[ModelProvider, str] = field(repr=False)
-
-    @property
-    def description(self) -> str:
-        return f"set the model keys of {', '.join(self.model_keys)}"
 
     def take(self, target: SeedTarget) -> None:
         keys = {str(provider): key for provider, key in self.model_keys.items()}
@@ -89,10 +74,6 @@ class SetModelKeys(Step):
 class Create(Step):
     instance: DesiredInstance = field(repr=False)
 
-    @property
-    def description(self) -> str:
-        return f"create {self.instance.name}"
-
     def take(self, target: SeedTarget) -> None:
         made = target.client(self.organization).create_instance(
             self.instance.name, self.instance.model_provider, self.instance.openclaw_config or None
@@ -105,10 +86,6 @@ class Configure(Step):
     """Changes the configuration of an agent that is there."""
 
     instance: DesiredInstance = field(repr=False)
-
-    @property
-    def description(self) -> str:
-        return f"configure {self.instance.name}"
 
     def take(self, target: SeedTarget) -> None:
         agent = target.running_agent(self.organization, self.instance.name)
@@ -123,10 +100,6 @@ class WriteFile(Step):
     path: str
     content: bytes = field(repr=False)
 
-    @property
-    def description(self) -> str:
-        return f"write {self.path} of {self.instance}"
-
     def take(self, target: SeedTarget) -> None:
         agent = target.running_agent(self.organization, self.instance)
         # An upload to a folder would go into it.
@@ -139,23 +112,17 @@ class Send(Step):
     """A message; `before` are the digests of those that its conversation was seeded with so far."""
 
     instance: str
-    session: DesiredSession = field(repr=False)
+    session: str | None
     model: str
     message: str = field(repr=False)
     before: tuple[str, ...] = field(repr=False)
 
-    @property
-    def description(self) -> str:
-        number, count = len(self.before) + 1, len(self.session.messages)
-        conversation = self.session.name or "the main conversation"
-        return f"send message {number} of {count} to {conversation} of {self.instance}"
-
     def take(self, target: SeedTarget) -> None:
         agent = target.running_agent(self.organization, self.instance)
-        agent.client.respond(agent.instance_id, self.message, self.model, self.session.name)
+        agent.client.respond(agent.instance_id, self.message, self.model, self.session)
         # After the answer: a message that broke off was not taken in by the agent.
         sent = marker.parse(agent.read(marker.PATH))
-        sent[self.session.name] = (*self.before, digest(self.message))
+        sent[self.session] = (*self.before, digest(self.message))
         agent.write(marker.PATH, marker.serialize(sent))
 
 
@@ -165,10 +132,6 @@ class MakeKey(Step):
 
     key: DesiredKey
     former_id: str | None = None
-
-    @property
-    def description(self) -> str:
-        return f"{'make' if self.former_id is None else 'renew'} the key {self.key.name}"
 
     def take(self, target: SeedTarget) -> None:
         client = target.client(self.organization)
