@@ -129,7 +129,8 @@ Text = Annotated[str, Field(min_length=1)]
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # What a person writes in place of env:NAME may be the key itself.
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
     _location: Location = PrivateAttr(())
 
     @property
