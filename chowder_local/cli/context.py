@@ -51,11 +51,11 @@ class Context:
         """The settings, with a command's options winning over the environment."""
         return Settings.read(self.env, data_dir=self.data_dir, **options)
 
-    def local(self) -> Context:
+    def for_data_dir(self) -> Context:
         """The same for the server of the data directory, whatever CHOWDER_BASE_URL names."""
         return replace(self, data_dir=self.settings().data_dir)
 
-    def elsewhere(self) -> str | None:
+    def other_server(self) -> str | None:
         """The root URL in CHOWDER_BASE_URL, unless that is the data directory's own server.
 
         Raises SettingsInvalid if it is no URL.
@@ -72,12 +72,12 @@ class Context:
 
     def require_local(self, command: str) -> None:
         """Raises ServerElsewhere if CHOWDER_BASE_URL names another server than the command's."""
-        if (root_url := self.elsewhere()) is not None:
+        if (root_url := self.other_server()) is not None:
             raise ServerElsewhere(command, root_url, str(self.settings().data_dir))
 
     def root_url(self) -> str:
         """Where the server is called, without `/v1`. Raises ServerNotRunning."""
-        if (root_url := self.elsewhere()) is not None:
+        if (root_url := self.other_server()) is not None:
             return root_url
         settings = self.settings()
         running = find_running(settings)
@@ -93,7 +93,7 @@ class Context:
         """
         if (named := self._named(KEY)) is not None:
             return named
-        root_url = self.elsewhere()
+        root_url = self.other_server()
         # A data directory's key is not for any other server to see.
         if root_url is not None and self._named(KEY_FILE) is None:
             raise SettingsInvalid(
@@ -116,7 +116,7 @@ class Context:
             try:
                 yield client
             except ServerNotRunning:
-                if self.elsewhere() is not None:
+                if self.other_server() is not None:
                     note(f"{BASE_URL} names that server; unset it for the one of this machine.")
                 raise
             except ApiRefused as refused:

@@ -44,7 +44,7 @@ def doctor(context: Context, as_json: bool, bundle: Path | None) -> int:
     if bundle is not None:
         context.require_local("doctor --bundle")
     settings = context.settings()
-    found = [*_elsewhere(context), *examine(settings, context.env)]
+    found = [*_other_server(context), *examine(settings, context.env)]
     if bundle is not None:
         from chowder_local.cli.bundle import write_bundle
 
@@ -62,8 +62,8 @@ def doctor(context: Context, as_json: bool, bundle: Path | None) -> int:
     return int(worst_is_fail)
 
 
-def _elsewhere(context: Context) -> Iterator[Finding]:
-    if (root_url := context.elsewhere()) is not None:
+def _other_server(context: Context) -> Iterator[Finding]:
+    if (root_url := context.other_server()) is not None:
         words = (
             f"CHOWDER_BASE_URL names {root_url}; all below is about {context.settings().data_dir}"
         )

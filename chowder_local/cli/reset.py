@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 from chowder_local.cli.options import Command, confirm, json_option, yes_option
 from chowder_local.cli.output import say, show_json, show_result, waiting
 from chowder_local.cli.server_process import find_running, stop_running
-from chowder_local.client.abandoned import end_abandoned
+from chowder_local.client.abandoned_runs import end_abandoned
 from chowder_local.core.errors.process import DataDirLocked, DataDirUnusable
 
 if TYPE_CHECKING:

@@ -63,12 +63,12 @@ def seed_server(context: Context, file: SeedFile) -> Seeded:
     from chowder_local.seeding.run import seed
     from chowder_local.seeding.target import SeedTarget
 
-    elsewhere = context.elsewhere()
+    other_server = context.other_server()
     # `default` in a file is the default organization, whatever key the environment has.
-    key = context.key() if elsewhere is not None else context.local().key()
+    key = context.key() if other_server is not None else context.for_data_dir().key()
     root_url = context.root_url()
     running = find_running(context.settings())
-    public_url = running.base_url if running and elsewhere is None else f"{root_url}/v1"
+    public_url = running.base_url if running and other_server is None else f"{root_url}/v1"
     with (
         waiting("Looking at what is there") as update,
         SeedTarget(
@@ -98,7 +98,7 @@ def memory_of(context: Context) -> Memory:
 
     settings = context.settings()
     file = settings.seed_file
-    if (root_url := context.elsewhere()) is not None:
+    if (root_url := context.other_server()) is not None:
         make_private_folder(settings.data_dir)
         # Another server's organizations, of the same names perhaps.
         file = file.with_name(f"seed-{re.sub(r'[^A-Za-z0-9.]+', '-', root_url)}.json")
@@ -127,7 +127,7 @@ def removal_command(context: Context, organization: str, instance_id: str) -> st
     remove = f"instances rm {instance_id}"
     # Without an option of its own the command heeds the environment.
     plain = program(Settings.read({}).data_dir, context.env.get("PATH"))
-    own = plain if context.elsewhere() is not None else context.program()
+    own = plain if context.other_server() is not None else context.program()
     if organization == DEFAULT:
         return f"{own} {remove}"
     return f'(eval "$({own} env --organization {shlex.quote(organization)})" && {plain} {remove})'

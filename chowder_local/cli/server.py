@@ -47,14 +47,14 @@ def status(context: Context, as_json: bool) -> int:
     from chowder_local.client import Client
 
     settings = context.settings()
-    elsewhere = context.elsewhere()
+    other_server = context.other_server()
     running = find_running(settings)
     try:
         root_url = context.root_url()
         with Client(root_url) as client:
             health = client.health()
     except ServerNotRunning:
-        if elsewhere is not None:
+        if other_server is not None:
             note("CHOWDER_BASE_URL names that server; unset it for the one of this machine.")
             raise
         if is_locked(settings):
@@ -64,7 +64,7 @@ def status(context: Context, as_json: bool) -> int:
             return 1
         raise
     # What a client is pointed at, as `env` prints it.
-    is_own = running is not None and elsewhere is None
+    is_own = running is not None and other_server is None
     health["base_url"] = running.base_url if is_own and running else f"{root_url}/v1"
     if as_json:
         show_json(health)
@@ -92,8 +92,8 @@ def env(context: Context, output_format: str, organization: str | None) -> None:
     variables say; with --organization, about the one that CHOWDER_BASE_URL names.
     """
     if organization is None:
-        context = context.local()
-    root_url = context.elsewhere()
+        context = context.for_data_dir()
+    root_url = context.other_server()
     if root_url is None:
         settings = context.settings()
         running = find_running(settings)

@@ -99,7 +99,7 @@ def up(context: Context, /, seed: Path | None, detach: bool, **options: Any) -> 
             return _serve(context, settings, seeding)
         _say_ready(context, settings, start_detached(settings, _options(settings), context.env))
     if seeding is not None:
-        seed_server(context.local(), seeding)
+        seed_server(context.for_data_dir(), seeding)
     return 0
 
 
@@ -147,7 +147,7 @@ def _serve(context: Context, settings: Settings, seeding: SeedFile | None) -> in
 
 def _seed(context: Context, seeding: SeedFile) -> None:
     try:
-        seed_server(context.local(), seeding)
+        seed_server(context.for_data_dir(), seeding)
     except ChowderError as failure:
         # The server goes on: the file can be mended, and `seed` run.
         note(f"Error: {failure}")
@@ -181,7 +181,7 @@ def _check_settings(
     differences = list(unmet(settings, context.env, chosen, running.settings))
     if settings.tier is not None:
         # It moves with a subscription, so what it began with says nothing.
-        with Client(running.root_url, context.local().key()) as client:
+        with Client(running.root_url, context.for_data_dir().key()) as client:
             tier = client.organization()["subscription_tier"]
         if tier != settings.tier:
             differences.append(f"CHOWDER_TIER is {tier}, not {settings.tier}")
@@ -219,7 +219,7 @@ def _say_lines(context: Context, running: RunningServer, models: str | None = No
     say(f"  Data      {settings.data_dir}")
     if models is not None:
         say(f"  Models    {models}")
-    if (other := context.elsewhere()) is not None:
+    if (other := context.other_server()) is not None:
         note(f"\nCHOWDER_BASE_URL still names {other}, which other commands then are for.")
     say("\nPaste this to create an agent:\n")
     say(f'  eval "$({context.program()} env)"')

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
 from chowder_local.client import Client
-from chowder_local.client.abandoned import container_facts, end_abandoned
+from chowder_local.client.abandoned_runs import container_facts, end_abandoned
 from chowder_local.core.errors import ChowderError
 from chowder_local.core.leases import Lease
 from chowder_local.core.settings import Settings

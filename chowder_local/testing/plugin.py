@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from chowder_local.core.leases import Lease
     from chowder_local.testing.live import LiveInstance, LiveOrganization
-    from chowder_local.testing.recording import Replay, Take
+    from chowder_local.testing.recording import NewRecording, Replay
     from chowder_local.testing.replies import Replies
     from chowder_local.testing.servers import Server
 
@@ -31,7 +31,7 @@ STARTED = "chowder-local/started"
 """In pytest's cache: whether any run ever started a server; without one there is nothing to end."""
 LIVE = pytest.StashKey["LiveOrganization"]()
 """The process's organization, once there is one."""
-TAKE = pytest.StashKey["Take"]()
+NEW_RECORDING = pytest.StashKey["NewRecording"]()
 """The recording that a test makes."""
 LEASES = pytest.StashKey["Path"]()
 """The folder of leases, in the data directory of the server that the run has, if that is known."""
@@ -93,7 +93,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         return
     if not cache.get(STARTED, False):
         return
-    from chowder_local.testing.leases import Leases
+    from chowder_local.testing.server_leases import ServerLeases
 
     def end(kind: str) -> None:
         # A server that is kept is the next run's to end, if that has to do with it at all.
@@ -103,14 +103,14 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
             stop = Server.remove_container if kind == "container" else Server.stop
             stop(_data_dir(cache), _environment())
 
-    Leases(_leases(cache)).give_up(_run(session.config), end)
+    ServerLeases(_leases(cache)).give_up(_run(session.config), end)
 
 
 @pytest.fixture(scope="session")
 def chowder_server(request: pytest.FixtureRequest) -> Server:
     """The server of the run: `base_url` and an organization's `key`."""
     from chowder_local.core.settings import Settings
-    from chowder_local.testing.leases import Leases
+    from chowder_local.testing.server_leases import ServerLeases
     from chowder_local.testing.servers import Server
 
     config, env = request.config, _environment()
@@ -132,7 +132,7 @@ def chowder_server(request: pytest.FixtureRequest) -> Server:
     begin = Server.in_container if kind == "container" else Server.start
 
     # All processes of a run have the same one, and the first of them starts it.
-    with Leases(_leases(cache)).take(_run(config), kind):
+    with ServerLeases(_leases(cache)).take(_run(config), kind):
         if not cache.get(STARTED, False):
             cache.set(STARTED, True)
         config.stash[LEASES] = Settings.read({}, data_dir=_data_dir(cache)).leases_dir
@@ -144,7 +144,7 @@ def chowder_organization(
     request: pytest.FixtureRequest, chowder_server: Server
 ) -> Iterator[LiveOrganization]:
     """An organization of this process's own, so that parallel tests do not meet."""
-    from chowder_local.client.abandoned import end_abandoned, organization_facts
+    from chowder_local.client.abandoned_runs import end_abandoned, organization_facts
     from chowder_local.testing.live import LiveOrganization
 
     folder, is_named = request.config.stash[LEASES], request.config.stash[IS_NAMED]
@@ -159,7 +159,7 @@ def chowder_organization(
     with LiveOrganization.signed_up(chowder_server.base_url, name, env) as organization:
         request.config.stash[LIVE] = organization
         facts = organization_facts(
-            organization.base_url, organization.key, name, is_elsewhere=is_named
+            organization.base_url, organization.key, name, is_other_server=is_named
         )
         lease = _take_lease(folder, facts)
         yield organization
@@ -239,13 +239,13 @@ def chowder_recording(
     The marker `chowder_recording("folder")` is enough. `--chowder-record` makes it anew, unless
     the test fails or no real model has answered.
     """
-    from chowder_local.testing.recording import Replay, Take
+    from chowder_local.testing.recording import NewRecording, Replay
 
     marker = request.node.get_closest_marker(RECORDING)
     folder = request.path.parent / str(marker.args[0])
-    recording: Replay | Take
+    recording: Replay | NewRecording
     if request.config.getoption("--chowder-record"):
-        recording = request.node.stash[TAKE] = Take(folder)
+        recording = request.node.stash[NEW_RECORDING] = NewRecording(folder)
     else:
         with _errors_fail_the_test():
             recording = Replay(folder, _command_to_record(request.node))
@@ -278,9 +278,9 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
         for replies in (organization.replies, *(each.replies for each in new)):
             for problem in replies.problems():
                 pytest.fail(problem, pytrace=False)
-    if (take := item.stash.get(TAKE, None)) is not None:
+    if (recording := item.stash.get(NEW_RECORDING, None)) is not None:
         with _errors_fail_the_test():
-            take.check()
+            recording.check()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -301,7 +301,7 @@ def pytest_runtest_makereport(
             report.sections += instance.report(item.stash[BEGAN])
         except ChowderError as problem:
             report.sections.append((f"of {instance.name}", f"nothing more: {problem}"))
-    if RECORDING in names and TAKE not in item.stash:
+    if RECORDING in names and NEW_RECORDING not in item.stash:
         command = _command_to_record(item)
         report.sections.append(("recording", f"Answered from it. Make it anew with: {command}"))
     return report

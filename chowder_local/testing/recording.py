@@ -42,7 +42,7 @@ class Replay:
                 instance.client.end_replay(instance.id)
 
 
-class Take:
+class NewRecording:
     """Records what instances ask real models, in place of a folder's recording."""
 
     def __init__(self, folder: Path) -> None:
