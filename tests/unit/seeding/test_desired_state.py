@@ -123,6 +123,14 @@ def test_what_is_wrong_is_told_with_file_place_and_cure(reading: Reading) -> Non
     assert not [each for each in told if "seed.yaml" not in each[2] or each[1] not in each[2]]
 
 
+def test_a_key_that_is_written_into_the_file_is_not_quoted(reading: Reading) -> None:
+    text = "organizations:\n- name: a\n  model_keys:\n    openai: sk-planted\n"
+    with pytest.raises(SettingsInvalid) as refused:
+        reading(text)
+    assert "sk-planted" not in str(refused.value)
+    assert "sk-planted" not in str(refused.value.__context__)
+
+
 def test_broken_json_is_told_with_its_line(reading: Reading) -> None:
     with pytest.raises(SettingsInvalid, match=r"seed.json, line 2: Expecting"):
         reading('{"organizations":\n', name="seed.json")
