@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import click
 
 from chowder_local.cli.output import note
-from chowder_local.cli.server_process import find_last, find_running
+from chowder_local.cli.server_process import RunningServer, find_last, find_running
 from chowder_local.core.errors.process import (
     ApiRefused,
     DataDirUnusable,
@@ -75,15 +75,22 @@ class Context:
         if (root_url := self.other_server()) is not None:
             raise ServerElsewhere(command, root_url, str(self.settings().data_dir))
 
-    def root_url(self) -> str:
-        """Where the server is called, without `/v1`. Raises ServerNotRunning."""
-        if (root_url := self.other_server()) is not None:
-            return root_url
+    def running(self) -> RunningServer:
+        """The server of the data directory. Raises ServerNotRunning."""
         settings = self.settings()
         running = find_running(settings)
         if running is None:
             raise ServerNotRunning(settings.root_url)
-        return running.root_url
+        return running
+
+    def root_url(self) -> str:
+        """Where the server is called, without `/v1`. Raises ServerNotRunning."""
+        return self.other_server() or self.running().root_url
+
+    def base_url(self) -> str:
+        """What clients are pointed at, with `/v1`. Raises ServerNotRunning."""
+        other_url = self.other_server()
+        return self.running().base_url if other_url is None else f"{other_url}/v1"
 
     def key(self) -> str:
         """The key of the calls: CHOWDER_KEY, or else the default organization's.

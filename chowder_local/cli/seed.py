@@ -12,7 +12,6 @@ import click
 
 from chowder_local.cli.options import Command
 from chowder_local.cli.output import note, say, show_json, waiting
-from chowder_local.cli.server_process import find_running
 from chowder_local.core.data_dir import make_private_folder
 from chowder_local.core.errors.process import SettingsInvalid
 from chowder_local.core.program_name import program
@@ -63,19 +62,15 @@ def seed_server(context: Context, file: SeedFile) -> Seeded:
     from chowder_local.seeding.run import seed
     from chowder_local.seeding.target import SeedTarget
 
-    other_server = context.other_server()
+    is_own = context.other_server() is None
     # `default` in a file is the default organization, whatever key the environment has.
-    key = context.key() if other_server is not None else context.for_data_dir().key()
-    root_url = context.root_url()
-    running = find_running(context.settings())
-    public_url = running.base_url if running and other_server is None else f"{root_url}/v1"
+    key = context.for_data_dir().key() if is_own else context.key()
+    root_url, base_url, memory = context.root_url(), context.base_url(), memory_of(context)
+    removal = partial(removal_command, context)
     with (
         waiting("Looking at what is there") as update,
-        SeedTarget(
-            root_url, key, memory_of(context), update,
-            public_url=public_url, removal=partial(removal_command, context),
-        ) as target,
-    ):  # fmt: skip
+        SeedTarget(root_url, key, memory, update, public_url=base_url, removal=removal) as target,
+    ):
         seeded = seed(file, target, update)
     steps = f"{seeded.step_count} {'step' if seeded.step_count == 1 else 'steps'}"
     note(f"Seeded in {steps}." if seeded.step_count else "All is there: nothing was changed.")

@@ -47,14 +47,13 @@ def status(context: Context, as_json: bool) -> int:
     from chowder_local.client import Client
 
     settings = context.settings()
-    other_server = context.other_server()
-    running = find_running(settings)
     try:
-        root_url = context.root_url()
-        with Client(root_url) as client:
+        with Client(context.root_url()) as client:
             health = client.health()
+        # What a client is pointed at, as `env` prints it.
+        health["base_url"] = context.base_url()
     except ServerNotRunning:
-        if other_server is not None:
+        if context.other_server() is not None:
             note("CHOWDER_BASE_URL names that server; unset it for the one of this machine.")
             raise
         if is_locked(settings):
@@ -63,9 +62,6 @@ def status(context: Context, as_json: bool) -> int:
             show_json({"status": "stopped", "data_dir": str(settings.data_dir)})
             return 1
         raise
-    # What a client is pointed at, as `env` prints it.
-    is_own = running is not None and other_server is None
-    health["base_url"] = running.base_url if is_own and running else f"{root_url}/v1"
     if as_json:
         show_json(health)
     else:
@@ -127,12 +123,8 @@ def dashboard(context: Context, is_opened: bool) -> None:
     from chowder_local.core.secrets import SecretBox
 
     context.require_local("dashboard")
-    settings = context.settings()
-    running = find_running(settings)
-    if running is None:
-        raise ServerNotRunning(settings.root_url)
-    key = context.key()
-    code = sign_in_link(SecretBox.load(settings.secret_file), key, datetime.now(UTC))
+    running, key = context.running(), context.key()
+    code = sign_in_link(SecretBox.load(context.settings().secret_file), key, datetime.now(UTC))
     # Behind the #, where a browser keeps it: it is in no request, log or referrer.
     address = f"{running.public_url}/sign-in#code={code}"
     say(address)
