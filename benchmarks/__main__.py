@@ -16,7 +16,7 @@ from docker.errors import DockerException
 from rich.console import Console
 
 from benchmarks import containers, machine, report
-from benchmarks.bench import opened
+from benchmarks.bench import open_bench
 from benchmarks.catalogue import ROWS
 from benchmarks.results import Outcome
 from benchmarks.waiting import NotMeasured
@@ -71,11 +71,11 @@ def bench(
     outcomes, facts, is_whole = _run(env, rows or tuple(ROWS), rounds, keep_image=keep_image)
     console = Console(highlight=False, width=None if sys.stdout.isatty() else UNSEEN_WIDTH)
     console.print(report.table(outcomes))
-    console.print(f"\n{report.words(facts)}", markup=False)
+    console.print(f"\n{report.describe(facts)}", markup=False)
     options = {"rows": list(rows or ROWS), "rounds": rounds, "is_whole": is_whole}
     if json_file is not None:
-        told: dict[str, Any] = report.as_json(outcomes, facts, options)
-        json_file.write_text(json.dumps(told, indent=2, ensure_ascii=False), encoding="utf-8")
+        content: dict[str, Any] = report.as_json(outcomes, facts, options)
+        json_file.write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
     if markdown_file is not None:
         markdown_file.write_text(report.markdown(outcomes, facts), encoding="utf-8")
     if not is_whole:
@@ -97,7 +97,7 @@ def _run(
     try:
         with (
             waiting("starting") as progress,
-            opened(env, progress, rounds, keep_image=keep_image) as run,
+            open_bench(env, progress, rounds, keep_image=keep_image) as run,
         ):
             facts = machine.facts(run.client, expected_tag(settings))
             for name in names:
@@ -112,13 +112,13 @@ def _run(
 
 def _measured(run: Bench, name: str, progress: Callable[[str], None]) -> Outcome:
     row = ROWS[name]
-    run.hear = lambda words: progress(f"{name}: {words}")
+    run.progress = lambda step: progress(f"{name}: {step}")
     try:
         outcome = row.measure(run)
     except UNMEASURED as reason:
-        words = str(reason) or type(reason).__name__
-        note(f"{name}: not measured: {words}")
-        return Outcome(name, row.summary, problem=words)
+        problem = str(reason) or type(reason).__name__
+        note(f"{name}: not measured: {problem}")
+        return Outcome(name, row.summary, problem=problem)
     return outcome
 
 

@@ -36,7 +36,7 @@ class Bench:
     client: docker.DockerClient
     folder: Path
     run: str
-    hear: Callable[[str], None]
+    progress: Callable[[str], None]
     rounds: int | None = None
     _servers: int = field(default=0)
 
@@ -48,8 +48,8 @@ class Bench:
     def server(self, *, is_up: bool = True, **settings: str) -> Iterator[Server]:
         """A server on a data directory of its own; settings are written without their prefix.
 
-        It has no spares unless told, and then frozen ones. An `ANTHROPIC_API_KEY` among the
-        settings makes it call that provider; otherwise all models are offline.
+        It has no spares unless the settings say so, and then frozen ones. An `ANTHROPIC_API_KEY`
+        among the settings makes it call that provider; otherwise all models are offline.
         """
         self._servers += 1
         key = settings.pop("ANTHROPIC_API_KEY", None)
@@ -61,13 +61,21 @@ class Bench:
         data_dir = self.folder / f"server-{self._servers}"
         with Server(data_dir, env, is_offline=key is None) as server:
             if is_up:
-                self.hear("starting a server")
+                self.progress("starting a server")
                 server.up()
             yield server
 
     def sandbox(self, instance: Mapping[str, str]) -> Container:
         """The container of an instance."""
         return self.client.containers.get(instance["sandbox_id"])
+
+    @contextmanager
+    def stand_in_server(self) -> Iterator[Server]:
+        """A server that calls the stand-in model, for long answers."""
+        with self.python("benchmarks.model_stand_in") as port:
+            url = f"http://127.0.0.1:{port}/anthropic"
+            with self.server(ANTHROPIC_API_KEY="benchmark", ANTHROPIC_BASE_URL=url) as server:
+                yield server
 
     @contextmanager
     def python(self, module: str, host: str = "127.0.0.1") -> Iterator[int]:
@@ -88,8 +96,8 @@ class Bench:
 
 
 @contextmanager
-def opened(
-    env: Mapping[str, str], hear: Callable[[str], None], rounds: int | None, *, keep_image: bool
+def open_bench(
+    env: Mapping[str, str], progress: Callable[[str], None], rounds: int | None, *, keep_image: bool
 ) -> Iterator[Bench]:
     """A run; when it is left, nothing of it is."""
     with ExitStack() as stack:
@@ -102,7 +110,7 @@ def opened(
         stack.callback(containers.remove_all, client, run)
         # Stock OpenClaw's own user reads and writes below it.
         Path(folder).chmod(0o711)
-        yield Bench(env, client, Path(folder), run, hear, rounds)
+        yield Bench(env, client, Path(folder), run, progress, rounds)
 
 
 def listens(host: str, port: int) -> bool:

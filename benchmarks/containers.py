@@ -28,19 +28,19 @@ def cpu_s(container: Container) -> float:
 
 def memory_mb(container: Container) -> float:
     """What `docker stats` shows: usage without the page cache that could be dropped at once."""
-    told = _stats(container).get("memory_stats") or {}
-    if "usage" not in told:
+    stats = _stats(container).get("memory_stats") or {}
+    if "usage" not in stats:
         # It does not run.
         return 0.0
-    details = told.get("stats") or {}
+    details = stats.get("stats") or {}
     # The first is the name in version 1 of cgroups, where it also counts what is below.
     cache = details.get("total_inactive_file", details.get("inactive_file", 0))
-    return float(told["usage"] - cache) / MB
+    return float(stats["usage"] - cache) / MB
 
 
 def _stats(container: Container) -> dict[str, Any]:
-    told: Any = container.stats(stream=False, one_shot=True)
-    return dict(told)
+    stats: Any = container.stats(stream=False, one_shot=True)
+    return dict(stats)
 
 
 def remove(container: Container) -> None:

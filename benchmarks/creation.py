@@ -7,14 +7,15 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from benchmarks import containers
+from benchmarks.comparison import compare
 from benchmarks.fleet import fleet
 from benchmarks.results import Goal, Measure, Outcome, Rule
-from benchmarks.samples import alternately, column, middle
-from benchmarks.stock_openclaw import started, stock
+from benchmarks.samples import alternately
+from benchmarks.stock_openclaw import start, stock
 from benchmarks.waiting import NotMeasured, ms_since
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from benchmarks.bench import Bench
     from benchmarks.samples import Sample, Samples
@@ -48,18 +49,10 @@ def warm(bench: Bench) -> Outcome:
             frozen.unpause()
             return {"ms": ms_since(began_s)}
 
-        taken = alternately({"ours": ours, "unpause": peer}, rounds, 1, bench.hear)
-    created, unpaused = column(taken["ours"], "ms"), column(taken["unpause"], "ms")
-    measure = Measure(
-        "POST /v1/instances → running",
-        "ms",
-        middle(created),
-        middle(unpaused),
-        "the engine's unpause",
-        Goal(Rule.AT_MOST, 250),
-        rounds=rounds,
-        samples={"ours": created, "unpause": unpaused},
-    )
+        taken = alternately({"ours": ours, "unpause": peer}, rounds, 1, bench.progress)
+    goal = Goal(Rule.AT_MOST, 250)
+    what = "POST /v1/instances → running"
+    measure = compare(taken, "ms", what, "ms", "unpause", "the engine's unpause", goal)
     note = "Warm creates are measured while no spare is being made."
     return Outcome("create-warm", "Create, warm", (measure,), 1, (note,))
 
@@ -82,21 +75,21 @@ def cold(bench: Bench) -> Outcome:
         }
         try:
             tenants = stack.enter_context(fleet(plain))
-            bench.hear("trying openclaw fleet")
-            tenants.created()
+            bench.progress("trying openclaw fleet")
+            tenants.create()
         except NotMeasured as reason:
             notes.append(f"`openclaw fleet` was not measured: {reason}.")
         else:
-            subjects["fleet"] = tenants.created
+            subjects["fleet"] = tenants.create
             notes.append(
                 "`openclaw fleet create`: the command in a container with the engine's socket, on "
                 "the image of stock OpenClaw; CPU-s are the command's and the tenant's together."
             )
-        taken = alternately(subjects, rounds, 1, bench.hear)
-    peers = [("docker run", "stock by docker run", Goal(Rule.RATIO_AT_MOST, 0.75))]
-    measures = _compared(taken, peers, rounds)
+        taken = alternately(subjects, rounds, 1, bench.progress)
+    goal = Goal(Rule.RATIO_AT_MOST, 0.75)
+    measures = _compare_boots(taken, "docker run", "stock by docker run", goal)
     if "fleet" in taken:
-        measures += _compared(taken, [("fleet", "openclaw fleet", None)], rounds)
+        measures += _compare_boots(taken, "fleet", "openclaw fleet", None)
     return Outcome("create-cold", "Create, cold", tuple(measures), 1, tuple(notes))
 
 
@@ -109,28 +102,13 @@ def _ours(bench: Bench, server: Server) -> Sample:
 
 
 def _plain(stock: Stock) -> Sample:
-    agent = started(stock)
+    agent = start(stock)
     containers.remove(agent.container)
     return {"wall_s": agent.ready_ms / 1000, "cpu_s": agent.boot_cpu_s}
 
 
-def _compared(
-    taken: Samples, peers: Sequence[tuple[str, str, Goal | None]], rounds: int
-) -> list[Measure]:
-    measures = []
-    for peer, peer_name, goal in peers:
-        for metric, unit, what in (("cpu_s", "CPU-s", "processor"), ("wall_s", "s", "wall")):
-            mine, theirs = column(taken["ours"], metric), column(taken[peer], metric)
-            measures.append(
-                Measure(
-                    f"create → running, {what}",
-                    unit,
-                    middle(mine),
-                    middle(theirs),
-                    peer_name,
-                    goal,
-                    rounds=rounds,
-                    samples={"ours": mine, peer: theirs},
-                )
-            )
-    return measures
+def _compare_boots(taken: Samples, peer: str, peer_name: str, goal: Goal | None) -> list[Measure]:
+    return [
+        compare(taken, metric, f"create → running, {what}", unit, peer, peer_name, goal)
+        for metric, unit, what in (("cpu_s", "CPU-s", "processor"), ("wall_s", "s", "wall"))
+    ]

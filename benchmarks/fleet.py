@@ -39,7 +39,7 @@ class Fleet:
     image: str
     operator: Container
 
-    def created(self) -> Sample:
+    def create(self) -> Sample:
         """One tenant by `fleet create`, until its gateway takes turns and the command is over."""
         tenant, port = f"bench-{secrets.token_hex(4)}", free_port()
         used_before_s = containers.cpu_s(self.operator)
@@ -58,11 +58,11 @@ class Fleet:
         finally:
             self._remove(tenant)
 
-    def _fleet(self, *words: str) -> None:
-        code, said = self.operator.exec_run(["openclaw", "fleet", *words])
+    def _fleet(self, *arguments: str) -> None:
+        code, said = self.operator.exec_run(["openclaw", "fleet", *arguments])
         if code != 0:
             text = bytes(said).decode(errors="replace")  # type: ignore[arg-type]  # not streamed
-            raise NotMeasured(f"openclaw fleet {words[0]}: {text[-400:]}")
+            raise NotMeasured(f"openclaw fleet {arguments[0]}: {text[-400:]}")
 
     def _remove(self, tenant: str) -> None:
         """Container and network by their names, which are fleet's own; data go with our folder."""

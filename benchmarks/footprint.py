@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from benchmarks import containers
-from benchmarks.model_stand_in import asked_for
+from benchmarks.comparison import compare
+from benchmarks.model_stand_in import long_answer_prompt
 from benchmarks.results import Goal, Measure, Outcome, Rule
 from benchmarks.samples import alternately, column, middle
 from benchmarks.servers import CALL_TIMEOUT_S, MODEL
-from benchmarks.stock_openclaw import started, stock
+from benchmarks.stock_openclaw import start, stock
 from benchmarks.waiting import NotMeasured, until
 
 if TYPE_CHECKING:
@@ -49,27 +50,24 @@ def agent_memory(bench: Bench) -> Outcome:
             "ours": lambda: _ours(bench, server),
             "stock": lambda: _stock(peer),
         }
-        taken = alternately(subjects, rounds, 0, bench.hear)
+        taken = alternately(subjects, rounds, 0, bench.progress)
     measures = []
     for metric, what, goal in (
         ("after", "after the first turn", Goal(Rule.RATIO_AT_MOST, 0.75)),
         ("ready", "when it is ready", None),
     ):
-        mine, theirs = column(taken["ours"], metric), column(taken["stock"], metric)
-        samples = {"ours": mine, "stock": theirs}
-        measures.append(
-            Measure(
-                what, "MB", middle(mine), middle(theirs), "stock OpenClaw", goal,
-                rounds=rounds, samples=samples,
-            )
-        )  # fmt: skip
+        measures.append(compare(taken, metric, what, "MB", "stock", "stock OpenClaw", goal))
     released = column(taken["ours"], "released")
     measures.append(
         Measure(
-            "stopped and released", "MB", middle(released),
-            goal=Goal(Rule.AT_MOST, 0), rounds=rounds, samples={"ours": released},
+            "stopped and released",
+            "MB",
+            middle(released),
+            goal=Goal(Rule.AT_MOST, 0),
+            rounds=rounds,
+            samples={"ours": released},
         )
-    )  # fmt: skip
+    )
     note = (
         "Memory is what `docker stats` shows (without inactive page cache), the median of "
         f"{READINGS} readings in {READINGS * READING_INTERVAL_S:g} s; agents were created cold."
@@ -80,31 +78,27 @@ def agent_memory(bench: Bench) -> Outcome:
 def server_memory(bench: Bench) -> Outcome:
     """The server's own memory while it passes on a long answer, beside a short one."""
     rounds = bench.rounds_or(ANSWER_ROUNDS)
-    with (
-        bench.python("benchmarks.model_stand_in") as port,
-        bench.server(
-            ANTHROPIC_API_KEY="benchmark", ANTHROPIC_BASE_URL=f"http://127.0.0.1:{port}/anthropic"
-        ) as server,
-    ):
-        bench.hear("booting an agent")
+    with bench.stand_in_server() as server:
+        bench.progress("booting an agent")
         instance, _ = server.create()
         server.say(instance, "Hello.")
         subjects: dict[str, Callable[[], Sample]] = {
             "long": lambda: _streamed(server, instance, LONG_PIECES),
             "short": lambda: _streamed(server, instance, SHORT_PIECES),
         }
-        taken = alternately(subjects, rounds, 1, bench.hear)
-    long, short = column(taken["long"], "peak"), column(taken["short"], "peak")
-    size_mb = LONG_PIECES * PIECE_BYTES / containers.MB
-    measure = Measure(
-        f"peak RSS of the server, answer of {size_mb:g} MB",
+        taken = alternately(subjects, rounds, 1, bench.progress)
+    long_mb, short_mb = (
+        pieces * PIECE_BYTES / containers.MB for pieces in (LONG_PIECES, SHORT_PIECES)
+    )
+    measure = compare(
+        taken,
+        "peak",
+        f"peak RSS of the server, answer of {long_mb:g} MB",
         "MB",
-        middle(long),
-        middle(short),
-        f"answer of {SHORT_PIECES * PIECE_BYTES / containers.MB:g} MB",
+        "short",
+        f"answer of {short_mb:g} MB",
         Goal(Rule.RATIO_AT_MOST, 1.1),
-        rounds=rounds,
-        samples={"long": long, "short": short},
+        ours="long",
     )
     note = "The server's peak RSS is read every 10 ms; it does the relay's part of the answer, too."
     return Outcome("server-memory", "Memory of the server", (measure,), 1, (note,))
@@ -127,7 +121,7 @@ def _ours(bench: Bench, server: Server) -> Sample:
 
 
 def _stock(stock: Stock) -> Sample:
-    agent = started(stock)
+    agent = start(stock)
     sample = _readings(agent.container, lambda: agent.say("Hello."))
     containers.remove(agent.container)
     return sample
@@ -149,7 +143,7 @@ def _usual_mb(container: Container) -> float:
 
 
 def _streamed(server: Server, instance: Mapping[str, Any], pieces: int) -> Sample:
-    body = {"model": MODEL, "input": asked_for(pieces, PIECE_BYTES, 0), "stream": True}
+    body = {"model": MODEL, "input": long_answer_prompt(pieces, PIECE_BYTES, 0), "stream": True}
     # A conversation of its own each time, or the history would grow with every answer.
     session = f"answer-{time.monotonic_ns()}"
     url = f"{server.url}/v1/instances/{instance['id']}/session/{session}/responses"

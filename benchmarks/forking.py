@@ -35,7 +35,7 @@ def fork(bench: Bench) -> Outcome:
     rounds = bench.rounds_or(ROUNDS)
     with bench.server(WARM_POOL_SIZE="1") as server:
         server.wait_for_pool(1)
-        bench.hear("giving an agent a past")
+        bench.progress("giving an agent a past")
         origin, _ = server.create()
         _live(server, origin)
         source = bench.sandbox(origin)
@@ -57,7 +57,7 @@ def fork(bench: Bench) -> Outcome:
             server.delete(instance)
             return {"create": create_ms, "copy": copy_ms, "mb": size_mb}
 
-        taken = alternately({"fork": ours, "both": peer}, rounds, 1, bench.hear)
+        taken = alternately({"fork": ours, "both": peer}, rounds, 1, bench.progress)
     return outcome(taken, rounds)
 
 
@@ -96,11 +96,11 @@ def _live(server: Server, instance: Mapping[str, Any]) -> None:
 
 def _look(server: Server, instance: Mapping[str, Any]) -> None:
     """Raises NotMeasured if what was forked has not come along."""
-    told = server.call("GET", f"/local/instances/{instance['id']}/transcript")
-    heard = [turn for turn in told["turns"] if turn["role"] == "user"]
+    transcript = server.call("GET", f"/local/instances/{instance['id']}/transcript")
+    messages = [turn for turn in transcript["turns"] if turn["role"] == "user"]
     listed = server.call("GET", f"/v1/instances/{instance['id']}/files?path=workspace")
-    if len(heard) != TURNS or not {_name(number) for number in range(FILES)} <= _paths(listed):
-        raise NotMeasured(f"the fork has {len(heard)} of {TURNS} turns, and {listed}")
+    if len(messages) != TURNS or not {_name(number) for number in range(FILES)} <= _paths(listed):
+        raise NotMeasured(f"the fork has {len(messages)} of {TURNS} turns, and {listed}")
 
 
 def _paths(listed: Mapping[str, Any]) -> set[str]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from benchmarks.results import Goal, Measure, Outcome, Rule
-from benchmarks.samples import alternately, column, middle
+from benchmarks.comparison import compare
+from benchmarks.results import Goal, Outcome, Rule
+from benchmarks.samples import alternately
 from benchmarks.waiting import ms_since
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def stop_start(bench: Bench) -> Outcome:
     """Both calls in each round, on an agent that has taken a turn."""
     rounds = bench.rounds_or(ROUNDS)
     with bench.server() as server:
-        bench.hear("booting an agent")
+        bench.progress("booting an agent")
         instance, _ = server.create()
         server.say(instance, "Hello.")
         sandbox = bench.sandbox(instance)
@@ -38,22 +39,11 @@ def stop_start(bench: Bench) -> Outcome:
         def peer() -> Sample:
             return {"stop": _took(sandbox.pause), "start": _took(sandbox.unpause)}
 
-        taken = alternately({"ours": ours, "engine": peer}, rounds, 2, bench.hear)
+        taken = alternately({"ours": ours, "engine": peer}, rounds, 2, bench.progress)
     measures = []
     for call, peer_name in (("stop", "the engine's pause"), ("start", "the engine's unpause")):
-        mine, theirs = column(taken["ours"], call), column(taken["engine"], call)
-        measures.append(
-            Measure(
-                f"POST …/{call}",
-                "ms",
-                middle(mine),
-                middle(theirs),
-                peer_name,
-                Goal(Rule.AT_MOST, BOUND_MS),
-                rounds=rounds,
-                samples={"ours": mine, "engine": theirs},
-            )
-        )
+        goal = Goal(Rule.AT_MOST, BOUND_MS)
+        measures.append(compare(taken, call, f"POST …/{call}", "ms", "engine", peer_name, goal))
     return Outcome("stop-start", "Stop and start", tuple(measures), 2)
 
 

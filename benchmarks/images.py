@@ -45,8 +45,8 @@ def build(bench: Bench, name: str, tag: str, arguments: Mapping[str, str]) -> No
     )
 
     def hear(line: str) -> None:
-        if (words := format_progress(line)) is not None:
-            bench.hear(words)
+        if (step := format_progress(line)) is not None:
+            bench.progress(step)
 
     code, lines = run_command(command, command_env(find_engine(bench.env), bench.env), hear)
     if code != 0:

@@ -58,7 +58,7 @@ def run(target: Target, connections: int, seconds: float) -> Load:
 async def _run(target: Target, connections: int, seconds: float) -> Load:
     loop = asyncio.get_running_loop()
     load = Load()
-    make = partial(_Asking, target.request, load)
+    make = partial(_Connection, target.request, load)
     made = [
         (await loop.create_connection(make, "127.0.0.1", target.port))[1]
         for _ in range(connections)
@@ -66,7 +66,7 @@ async def _run(target: Target, connections: int, seconds: float) -> Load:
     began_s = time.perf_counter()
     try:
         for each in made:
-            each.ask()
+            each.send()
         # The window of the measurement; one that fails ends it early.
         await asyncio.wait([each.failed for each in made], timeout=seconds)
     finally:
@@ -81,7 +81,7 @@ async def _run(target: Target, connections: int, seconds: float) -> Load:
     return load
 
 
-class _Asking(asyncio.Protocol):
+class _Connection(asyncio.Protocol):
     """Sends the next request when the answer to the last is whole."""
 
     def __init__(self, request: bytes, load: Load) -> None:
@@ -91,18 +91,18 @@ class _Asking(asyncio.Protocol):
         self._transport: asyncio.WriteTransport | None = None
         self._answer = b""
         self._missing = 0
-        self._asked_s = 0.0
+        self._sent_s = 0.0
         self._is_closing = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         if isinstance(transport, asyncio.WriteTransport) or hasattr(transport, "write"):
             self._transport = transport  # type: ignore[assignment]  # uvloop's is no subclass
 
-    def ask(self) -> None:
+    def send(self) -> None:
         if self._transport is None:
             return
         self._answer, self._missing = b"", 0
-        self._asked_s = time.perf_counter()
+        self._sent_s = time.perf_counter()
         self._transport.write(self._request)
 
     def close(self) -> None:
@@ -136,9 +136,9 @@ class _Asking(asyncio.Protocol):
             self._fail(f"the server hung up: {exc}")
 
     def _next(self) -> None:
-        self._load.durations_s.append(time.perf_counter() - self._asked_s)
-        self.ask()
+        self._load.durations_s.append(time.perf_counter() - self._sent_s)
+        self.send()
 
-    def _fail(self, words: str) -> None:
+    def _fail(self, reason: str) -> None:
         if not self.failed.done():
-            self.failed.set_result(words)
+            self.failed.set_result(reason)

@@ -1,4 +1,4 @@
-"""A model provider for stock OpenClaw and for long answers: the offline model, or as long as told.
+"""A model provider for stock OpenClaw and for long answers: the offline model, or as long as asked.
 
 Run as `python -m benchmarks.model_stand_in HOST PORT`. A message that says, e.g., `stream 100
 pieces of 20 bytes every 50 ms` is answered so; anything else as the built-in offline model would.
@@ -30,27 +30,27 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-_ASKED = re.compile(r"stream (\d+) pieces of (\d+) bytes every (\d+) ms")
+_PROMPT = re.compile(r"stream (\d+) pieces of (\d+) bytes every (\d+) ms")
 
 
-def asked_for(pieces: int, size_bytes: int, interval_ms: int) -> str:
+def long_answer_prompt(pieces: int, size_bytes: int, interval_ms: int) -> str:
     """The message that is answered so."""
     return f"stream {pieces} pieces of {size_bytes} bytes every {interval_ms} ms"
 
 
-def asked_last(body: bytes) -> tuple[int, int, int] | None:
-    """What the request's last words demand: pieces, bytes of each, milliseconds between."""
-    # Two messages: after a person's words, OpenClaw adds one of its own.
+def requested_stream(body: bytes) -> tuple[int, int, int] | None:
+    """What the last message demands: pieces, bytes of each, milliseconds between."""
+    # Two messages: after a person's message, OpenClaw adds one of its own.
     last = json.dumps(json.loads(body)["messages"][-2:])
-    found = _ASKED.findall(last)
+    found = _PROMPT.findall(last)
     return (int(found[-1][0]), int(found[-1][1]), int(found[-1][2])) if found else None
 
 
 async def messages(request: Request) -> Response:
     """Anthropic's `POST /v1/messages`."""
     body = await request.body()
-    if told := asked_last(body):
-        pieces, size_bytes, interval_ms = told
+    if stream := requested_stream(body):
+        pieces, size_bytes, interval_ms = stream
         chunks = _long(pieces, size_bytes, interval_ms / 1000)
         return StreamingResponse(chunks, media_type="text/event-stream")
     parsed = ModelCall(ModelProvider.ANTHROPIC, "POST", "v1/messages", "", (), body).parse()

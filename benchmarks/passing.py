@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from benchmarks.comparison import compare, compare_ways
 from benchmarks.images import build, has_image
-from benchmarks.results import Goal, Measure, Outcome, Rule
+from benchmarks.results import Measure, Outcome
 from benchmarks.routes import Caller, Route, streamed_together
-from benchmarks.samples import alternately, column, mean, middle, p99, paired_difference
+from benchmarks.samples import alternately, column, mean, middle
 from benchmarks.waiting import NotMeasured
 from chowder_local.core.settings import Settings
 from chowder_local.engine.image_recipe import expected_tag
@@ -38,21 +39,21 @@ def passing(bench: Bench) -> Outcome:
     build(bench, "prompt", TAG, {"BASE_IMAGE": sandbox})
     with bench.server(IMAGE=TAG) as server:
         instance, _ = server.create()
-        told = server.call("GET", f"/local/instances/{instance['id']}/gateway")
+        gateway = server.call("GET", f"/local/instances/{instance['id']}/gateway")
         names = [f"stream-{number}" for number in range(STREAMS)]
         ours = [Route.through_us(server, instance, name) for name in names]
-        straight = [Route.straight(told, name) for name in names]
+        straight = [Route.straight(gateway, name) for name in names]
         with Caller(ours[0]) as our_caller, Caller(straight[0]) as straight_caller:
             subjects: dict[str, Callable[[], Sample]] = {
                 "ours": lambda: _alone(our_caller, server),
                 "straight": lambda: _alone(straight_caller, server),
             }
-            alone = alternately(subjects, rounds, WARM_UP, bench.hear)
+            alone = alternately(subjects, rounds, WARM_UP, bench.progress)
         subjects = {
             "ours": lambda: _together(ours, server),
             "straight": lambda: _together(straight, server),
         }
-        together = alternately(subjects, min(rounds, STREAM_ROUNDS), STREAM_WARM_UP, bench.hear)
+        together = alternately(subjects, min(rounds, STREAM_ROUNDS), STREAM_WARM_UP, bench.progress)
     measures = (*_of_one(alone), *_of_all(together))
     return Outcome("passing", "An answer at once, through us", measures, WARM_UP, (NOTE,))
 
@@ -72,23 +73,13 @@ def _together(routes: Sequence[Route], server: Server) -> Sample:
 
 
 def _of_one(taken: Samples) -> list[Measure]:
-    measures = []
+    measures: list[Measure] = []
     for metric, what, goal, goal_of_p99 in (
         ("whole", "whole answer", 3, 10),
         ("first", "first output of a stream", 3, None),
         ("last", "last SSE byte", None, None),
     ):
-        mine, theirs = column(taken["ours"], metric), column(taken["straight"], metric)
-        measures += [
-            Measure(
-                what, "ms", middle(mine), middle(theirs), "straight", _more(goal), "median",
-                len(mine), paired_difference(mine, theirs), {"ours": mine, "straight": theirs},
-            ),
-            Measure(
-                what, "ms", p99(mine), p99(theirs), "straight", _more(goal_of_p99), "p99",
-                len(mine),
-            ),
-        ]  # fmt: skip
+        measures += compare_ways(taken, metric, what, goal, goal_of_p99)
     used_ms = mean(column(taken["ours"], "cpu"))
     what = "our server's processor time, a whole and a streamed answer"
     return [
@@ -98,21 +89,11 @@ def _of_one(taken: Samples) -> list[Measure]:
 
 
 def _of_all(taken: Samples) -> list[Measure]:
-    measures = []
-    for metric, what in (
-        ("first", f"median first output among {STREAMS} at once"),
-        ("all", f"{STREAMS} at once, until the last has ended"),
-    ):
-        mine, theirs = column(taken["ours"], metric), column(taken["straight"], metric)
-        samples = {"ours": mine, "straight": theirs}
-        measures.append(
-            Measure(
-                what, "ms", middle(mine), middle(theirs), "straight",
-                rounds=len(mine), samples=samples,
-            )
-        )  # fmt: skip
-    return measures
-
-
-def _more(bound: float | None) -> Goal | None:
-    return None if bound is None else Goal(Rule.MORE_AT_MOST, bound)
+    first, last = (
+        f"median first output among {STREAMS} at once",
+        f"{STREAMS} at once, until the last has ended",
+    )
+    return [
+        compare(taken, "first", first, "ms", "straight", "straight"),
+        compare(taken, "all", last, "ms", "straight", "straight"),
+    ]

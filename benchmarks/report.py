@@ -25,7 +25,7 @@ def number(value: float, unit: str) -> str:
     return f"{value:,.{digits}f} {unit}"
 
 
-def goal_words(goal: Goal, unit: str) -> str:
+def describe_goal(goal: Goal, unit: str) -> str:
     """A goal as the design's table has it."""
     bound = f"{goal.bound:g}"
     return {
@@ -46,7 +46,7 @@ def cells(measure: Measure) -> tuple[str, ...]:
         number(measure.ours, measure.unit),
         named,
         _relation(measure),
-        "" if measure.goal is None else goal_words(measure.goal, measure.unit),
+        "" if measure.goal is None else describe_goal(measure.goal, measure.unit),
         met,
     )
 
@@ -66,7 +66,7 @@ def table(outcomes: Sequence[Outcome]) -> Table:
 
 def markdown(outcomes: Sequence[Outcome], machine: Mapping[str, Any]) -> str:
     """For the README: the table, and where and when it was measured."""
-    lines = [f"Measured {words(machine)}.", "", _line(HEADINGS), _line(["---"] * len(HEADINGS))]
+    lines = [f"Measured {describe(machine)}.", "", _line(HEADINGS), _line(["---"] * len(HEADINGS))]
     for outcome in outcomes:
         lines.append(_line([f"**{outcome.title}**", *[""] * (len(HEADINGS) - 1)]))
         lines.extend(_line(row) for row in _rows(outcome))
@@ -103,7 +103,7 @@ def as_json(
     }
 
 
-def words(machine: Mapping[str, Any]) -> str:
+def describe(machine: Mapping[str, Any]) -> str:
     """The machine and the day in one line."""
     return (
         f"{machine['date']} on {machine['cpu_count']} × {machine['cpu_model']}, "

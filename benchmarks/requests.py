@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from benchmarks import load, rows
+from benchmarks.comparison import compare
 from benchmarks.load import Target
-from benchmarks.results import Goal, Measure, Outcome, Rule
-from benchmarks.samples import alternately, column, middle
+from benchmarks.results import Goal, Outcome, Rule
+from benchmarks.samples import alternately, middle
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,17 +37,15 @@ def status(bench: Bench) -> Outcome:
             "ours": lambda: {"per s": load.run(ours, CONNECTIONS, WINDOW_S).per_s},
             "empty route": lambda: {"per s": load.run(empty, CONNECTIONS, WINDOW_S).per_s},
         }
-        taken = alternately(subjects, rounds, 1, bench.hear)
-    mine, theirs = column(taken["ours"], "per s"), column(taken["empty route"], "per s")
-    measure = Measure(
+        taken = alternately(subjects, rounds, 1, bench.progress)
+    measure = compare(
+        taken,
+        "per s",
         f"GET …/status, {CONNECTIONS} connections",
         "requests/s",
-        middle(mine),
-        middle(theirs),
+        "empty route",
         "an empty Starlette route, same uvicorn settings",
         Goal(Rule.RATIO_AT_LEAST, 0.5),
-        rounds=rounds,
-        samples={"ours": mine, "empty route": theirs},
     )
     note = f"A round of requests/s lasts {WINDOW_S:g} s; the generator is another process."
     return Outcome("status", "GET …/status", (measure,), 1, (note,))
@@ -56,34 +55,23 @@ def scale(bench: Bench) -> Outcome:
     """List and status of an organization with ten agents, alone and among ten thousand."""
     rounds = bench.rounds_or(ROUNDS)
     with bench.server(is_up=False) as small, bench.server(is_up=False) as large:
-        bench.hear("filling two stores")
+        bench.progress("filling two stores")
         rows.fill(small.data_dir, FEW, FEW, own=FEW)
         rows.fill(large.data_dir, MANY, SESSIONS, own=FEW, terminated=ENDED, keys=KEYS)
         small.up()
         large.up()
         subjects: dict[str, Callable[[], Sample]] = {
-            "many": lambda: _asked(large),
-            "few": lambda: _asked(small),
+            "many": lambda: _time_calls(large),
+            "few": lambda: _time_calls(small),
         }
-        taken = alternately(subjects, rounds, 1, bench.hear)
+        taken = alternately(subjects, rounds, 1, bench.progress)
     measures = []
     for metric, what in (
         ("list", f"GET /v1/instances, {FEW} listed"),
         ("status", "GET …/status"),
     ):
-        many, few = column(taken["many"], metric), column(taken["few"], metric)
-        measures.append(
-            Measure(
-                what,
-                "ms",
-                middle(many),
-                middle(few),
-                f"{FEW} rows",
-                Goal(Rule.RATIO_AT_MOST, 1.5),
-                rounds=rounds,
-                samples={"many": many, "few": few},
-            )
-        )
+        goal = Goal(Rule.RATIO_AT_MOST, 1.5)
+        measures.append(compare(taken, metric, what, "ms", "few", f"{FEW} rows", goal, ours="many"))
     note = (
         f"The large store has {MANY:,} living agents ({FEW} of them the asking organization's), "
         f"{ENDED:,} terminated ones of the same organization, {SESSIONS:,} sessions, {KEYS:,} keys."
@@ -95,7 +83,7 @@ def _status_of(server: Server) -> Target:
     return Target(server.port, f"/v1/instances/{rows.instance_id(0)}/status", server.headers)
 
 
-def _asked(server: Server) -> Sample:
+def _time_calls(server: Server) -> Sample:
     listed = load.run(Target(server.port, "/v1/instances", server.headers), 1, WINDOW_S / 2)
     looked = load.run(_status_of(server), 1, WINDOW_S / 2)
     return {

@@ -41,18 +41,18 @@ class Route:
         return cls(server.url + path, server.headers, MODEL)
 
     @classmethod
-    def straight(cls, told: Mapping[str, Any], session: str) -> Self:
+    def straight(cls, gateway: Mapping[str, Any], session: str) -> Self:
         """By the gateway's own endpoint."""
         headers = {
-            "Authorization": f"Bearer {told['token']}",
+            "Authorization": f"Bearer {gateway['token']}",
             "x-openclaw-model": ModelRoute(ModelProvider.ANTHROPIC, MODEL).openclaw_model,
             "x-openclaw-session-key": session_key(session),
         }
-        return cls(f"{told['gateway_url']}/v1/responses", headers, "openclaw")
+        return cls(f"{gateway['gateway_url']}/v1/responses", headers, "openclaw")
 
-    def body(self, words: str, *, is_streamed: bool = False) -> dict[str, Any]:
+    def body(self, text: str, *, is_streamed: bool = False) -> dict[str, Any]:
         """The message."""
-        return {"model": self.model, "input": words} | ({"stream": True} if is_streamed else {})
+        return {"model": self.model, "input": text} | ({"stream": True} if is_streamed else {})
 
 
 class Caller:
@@ -93,27 +93,27 @@ class Caller:
         return first_ms, last_ms
 
 
-def streamed_together(routes: Sequence[Route], words: str) -> tuple[list[float], float]:
+def streamed_together(routes: Sequence[Route], text: str) -> tuple[list[float], float]:
     """All at once: the milliseconds until each one's first output, and until all have ended."""
     began_s = time.perf_counter()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        first_ms = runner.run(_all(routes, words))
+        first_ms = runner.run(_all(routes, text))
     return first_ms, ms_since(began_s)
 
 
-async def _all(routes: Sequence[Route], words: str) -> list[float]:
+async def _all(routes: Sequence[Route], text: str) -> list[float]:
     limits = httpx.Limits(max_connections=None)
     async with httpx.AsyncClient(timeout=CALL_TIMEOUT_S, limits=limits, trust_env=False) as client:
-        return list(await asyncio.gather(*(_streamed(client, route, words) for route in routes)))
+        return list(await asyncio.gather(*(_streamed(client, route, text) for route in routes)))
 
 
-async def _streamed(client: httpx.AsyncClient, route: Route, words: str) -> float:
+async def _streamed(client: httpx.AsyncClient, route: Route, text: str) -> float:
     began_s = time.perf_counter()
     first_ms, said = None, bytearray()
     async with client.stream(
         "POST",
         route.url,
-        json=route.body(words, is_streamed=True),
+        json=route.body(text, is_streamed=True),
         headers=dict(route.headers),
     ) as answer:
         async for chunk in answer.aiter_raw():

@@ -20,7 +20,7 @@ def alternately(
     subjects: Mapping[str, Callable[[], Sample]],
     rounds: int,
     warm_up: int,
-    hear: Callable[[str], None] = lambda _: None,
+    progress: Callable[[str], None] = lambda _: None,
 ) -> Samples:
     """Has every subject measured once a round; the warm-up rounds before are thrown away.
 
@@ -33,7 +33,7 @@ def alternately(
         shift = number % len(names)
         for name in names[shift:] + names[:shift]:
             label = f"round {number + 1} of {rounds}" if number >= 0 else "warm-up round"
-            hear(f"{label}: {name}")
+            progress(f"{label}: {name}")
             sample = subjects[name]()
             if number >= 0:
                 kept[name].append(sample)

@@ -1,4 +1,4 @@
-"""A chowder-local server of a benchmark's own, as a process: started, asked, and taken away."""
+"""A chowder-local server of a benchmark's own, as a process: started, called, and removed."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class Server:
 
         def is_ready() -> bool:
             if process.poll() is not None:
-                raise NotMeasured(f"the server ended at once: {self._last_words()}")
+                raise NotMeasured(f"the server ended at once: {self._log_tail()}")
             try:
                 return self._http.get(f"{self.url}/local/ready").is_success
             except httpx.TransportError:
@@ -123,7 +123,7 @@ class Server:
             process.wait()
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
-        """The JSON that a call gives. Raises NotMeasured with the refusal's words."""
+        """The JSON that a call gives. Raises NotMeasured with the refusal."""
         answer = self._http.request(method, self.url + path, json=body, headers=self.headers)
         if not answer.is_success:
             raise NotMeasured(f"{method} {path}: {answer.status_code} {answer.text[:300]}")
@@ -146,10 +146,10 @@ class Server:
         """Destroys an instance."""
         self.call("DELETE", f"/v1/instances/{instance['id']}")
 
-    def say(self, instance: Mapping[str, Any], words: str) -> float:
+    def say(self, instance: Mapping[str, Any], text: str) -> float:
         """Sends a message to the main conversation; milliseconds until the whole answer was in."""
         began_s = time.perf_counter()
-        body = {"model": MODEL, "input": words}
+        body = {"model": MODEL, "input": text}
         self.call("POST", f"/v1/instances/{instance['id']}/responses", body)
         return ms_since(began_s)
 
@@ -200,5 +200,5 @@ class Server:
         python = [sys.executable, "-P", "-m", "chowder_local"]
         return [*python, "--data-dir", str(self.data_dir)]
 
-    def _last_words(self) -> str:
+    def _log_tail(self) -> str:
         return " ".join(self._log_file.read_text(errors="replace").splitlines()[-5:])

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from benchmarks.results import Goal, Measure, Outcome, Rule
-from benchmarks.samples import alternately, column, middle
+from benchmarks.comparison import compare
+from benchmarks.results import Goal, Outcome, Rule
+from benchmarks.samples import alternately
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,18 +48,22 @@ def up(bench: Bench) -> Outcome:
             "up, new data directory": new,
             "imports": _imports,
         }
-        taken = alternately(subjects, rounds, 1, bench.hear)
+        taken = alternately(subjects, rounds, 1, bench.progress)
     measures = []
     for subject, goal in (("up", Goal(Rule.AT_MOST, 1.5)), ("up, new data directory", None)):
         for metric, unit, what in (("wall_s", "s", "wall"), ("cpu_s", "CPU-s", "processor")):
-            mine, theirs = column(taken[subject], metric), column(taken["imports"], metric)
             measures.append(
-                Measure(
-                    f"{subject} → healthy, {what}", unit, middle(mine), middle(theirs),
-                    "importing the dependencies", goal if metric == "wall_s" else None,
-                    rounds=rounds, samples={"ours": mine, "imports": theirs},
+                compare(
+                    taken,
+                    metric,
+                    f"{subject} → healthy, {what}",
+                    unit,
+                    "imports",
+                    "importing the dependencies",
+                    goal if metric == "wall_s" else None,
+                    ours=subject,
                 )
-            )  # fmt: skip
+            )
     return Outcome("up", "`up` → healthy", tuple(measures), 1)
 
 

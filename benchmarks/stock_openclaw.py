@@ -58,12 +58,12 @@ class Agent:
     ready_ms: float
     boot_cpu_s: float
 
-    def say(self, words: str) -> float:
+    def say(self, text: str) -> float:
         """Sends a message; milliseconds until the whole answer was in. Raises NotMeasured."""
         began_s = time.perf_counter()
         answer = httpx.post(
             f"{self.url}/v1/responses",
-            json={"model": "openclaw", "input": words},
+            json={"model": "openclaw", "input": text},
             headers={"Authorization": f"Bearer {self.token}"},
             timeout=TURN_TIMEOUT_S,
             trust_env=False,
@@ -76,19 +76,19 @@ class Agent:
 @contextmanager
 def stock(bench: Bench) -> Iterator[Stock]:
     """Stock OpenClaw's image, and a stand-in model that its containers reach."""
-    tag = built(bench)
+    tag = build_image(bench)
     bind, address = _model_place(bench)
     with bench.python("benchmarks.model_stand_in", bind) as port:
         yield Stock(bench, tag, f"http://model.internal:{port}/anthropic", address)
 
 
-def built(bench: Bench) -> str:
+def build_image(bench: Bench) -> str:
     """The image's tag; it is built unless it is there. Raises NotMeasured."""
     versions = read_versions(recipe_dir())
     tag = f"chowder-local/benchmark-stock:{versions['OPENCLAW_VERSION']}"
     if has_image(bench, tag):
         return tag
-    bench.hear("building the image of stock OpenClaw (about a minute)")
+    bench.progress("building the image of stock OpenClaw (about a minute)")
     build(
         bench,
         "stock",
@@ -98,7 +98,7 @@ def built(bench: Bench) -> str:
     return tag
 
 
-def started(stock: Stock) -> Agent:
+def start(stock: Stock) -> Agent:
     """A fresh one, by what `docker run` does, once it takes turns. Raises NotMeasured."""
     bench, token = stock.bench, secrets.token_hex(16)
     began_s = time.perf_counter()

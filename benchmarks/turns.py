@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.comparison import compare_ways
 from benchmarks.results import Goal, Measure, Outcome, Rule
 from benchmarks.routes import Caller, Route
-from benchmarks.samples import alternately, column, mean, middle, p99, paired_difference
-from benchmarks.stock_openclaw import started, stock
+from benchmarks.samples import alternately, column, mean, middle
+from benchmarks.stock_openclaw import start, stock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -40,7 +41,7 @@ def first_message(bench: Bench) -> Outcome:
             "cold": lambda: _talked(plain, plain.create()[0]),
             "stock": lambda: _stock_talked(peer),
         }
-        taken = alternately(subjects, rounds, 0, bench.hear)
+        taken = alternately(subjects, rounds, 0, bench.progress)
     measures = []
     for subject, what, goal in (
         ("warm", "first message after a warm create", Goal(Rule.RATIO_AT_MOST, 2)),
@@ -67,36 +68,22 @@ def message(bench: Bench) -> Outcome:
     """A message through us and straight to the same gateway, in the same conversation."""
     rounds = bench.rounds_or(MESSAGE_ROUNDS)
     with bench.server() as server:
-        bench.hear("booting an agent")
+        bench.progress("booting an agent")
         instance, _ = server.create()
-        told = server.call("GET", f"/local/instances/{instance['id']}/gateway")
+        gateway = server.call("GET", f"/local/instances/{instance['id']}/gateway")
         with (
             Caller(Route.through_us(server, instance, SESSION)) as ours,
-            Caller(Route.straight(told, SESSION)) as straight,
+            Caller(Route.straight(gateway, SESSION)) as straight,
         ):
             subjects = {
                 "ours": lambda: _sent(ours, server),
                 "straight": lambda: _sent(straight, server),
             }
-            taken = alternately(subjects, rounds, 5, bench.hear)
+            taken = alternately(subjects, rounds, 5, bench.progress)
     mine, theirs = taken["ours"], taken["straight"]
     measures = []
     for metric, what in (("whole", "whole answer"), ("first output", "first output of a stream")):
-        ours_ms, peer_ms = column(mine, metric), column(theirs, metric)
-        samples = {"ours": ours_ms, "straight": peer_ms}
-        measures.append(
-            Measure(
-                what, "ms", middle(ours_ms), middle(peer_ms), "straight",
-                Goal(Rule.MORE_AT_MOST, 3), "median",
-                rounds, paired_difference(ours_ms, peer_ms), samples,
-            )
-        )  # fmt: skip
-        measures.append(
-            Measure(
-                what, "ms", p99(ours_ms), p99(peer_ms), "straight",
-                Goal(Rule.MORE_AT_MOST, 10) if metric == "whole" else None, "p99", rounds,
-            )
-        )  # fmt: skip
+        measures += compare_ways(taken, metric, what, 3, 10 if metric == "whole" else None)
     measures.append(
         Measure(
             "our server's processor time, a whole and a streamed answer",
@@ -123,13 +110,13 @@ def _sent(caller: Caller, server: Server) -> Sample:
 
 
 def _talked(server: Server, instance: Mapping[str, Any]) -> Sample:
-    sample = _first_and_later(lambda words: server.say(instance, words))
+    sample = _first_and_later(lambda text: server.say(instance, text))
     server.delete(instance)
     return sample
 
 
 def _stock_talked(stock: Stock) -> Sample:
-    agent = started(stock)
+    agent = start(stock)
     sample = _first_and_later(agent.say)
     agent.container.remove(force=True, v=True)
     return sample

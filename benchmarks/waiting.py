@@ -1,4 +1,4 @@
-"""Waiting for a condition, with a deadline and words for when it is missed."""
+"""Waiting for a condition, with a deadline and an error for when it is missed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ POLL_S = 0.005
 
 
 class NotMeasured(Exception):
-    """A row could not be measured; its words say why."""
+    """A row could not be measured; the message says why."""
 
 
 def until(
@@ -26,7 +26,7 @@ def until(
     while not (found := look()):
         if time.monotonic() > deadline:
             raise NotMeasured(f"{what}: not within {timeout_s:g} s")
-        # Of what another process does nobody is told but who asks.
+        # Another process does not say when it has changed: it has to be asked.
         time.sleep(poll_s)
     return found
 

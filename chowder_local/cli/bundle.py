@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chowder_local import __version__
-from chowder_local.cli.redaction import of_environment, redacted
 from chowder_local.cli.server_process import find_running
 from chowder_local.core.errors import ChowderError
 from chowder_local.core.secrets import SecretBox
@@ -25,6 +24,20 @@ if TYPE_CHECKING:
 
     from chowder_local.core.settings import Settings
     from chowder_local.diagnostics.checks import Finding
+
+MARK = "[redacted]"
+SHORTEST = 6
+"""A shorter value is no secret, and to take it out would spoil what it is a part of."""
+
+_SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|AUTH", re.I)
+_SECRETS = re.compile(
+    # Our own keys, then a sandbox's tokens, those of the providers, and what goes with a scheme.
+    r"chd_(?:org|sk)_[\w-]+"
+    r"|chowder-[0-9a-f]{12}\.[\w-]{16,}"
+    r"|\b(?:sk-|AIza|ghp_|xox[a-z]-)[\w-]{8,}"
+    r"|(?<=Bearer )[^\s\"']+"
+    r"|(?<=://)[^/\s\"'@]+(?=@)"
+)
 
 LOG_BYTES = 512 * 1024
 """So much of the log's end."""
@@ -38,7 +51,7 @@ def write_bundle(
 ) -> list[str]:
     """Writes the archive, which only we can read, and gives the names of its files.
 
-    What cannot be had is told in its place. Raises ClickException if there is no writing it.
+    What cannot be had is named in its place. Raises ClickException if there is no writing it.
     """
     contents: dict[str, Callable[[], Any]] = {
         "versions.json": _versions,
@@ -50,7 +63,7 @@ def write_bundle(
     }
     texts = {name: _text(content) for name, content in contents.items()}
     sandbox_ids = {each for text in texts.values() for each in _SANDBOX_ID.findall(text)}
-    known = {*of_environment(env), *_own_secrets(settings, sandbox_ids)}
+    known = {*secret_values(env), *_own_secrets(settings, sandbox_ids)}
     # As they are within JSON, too.
     known |= {json.dumps(each, ensure_ascii=False)[1:-1] for each in known}
     try:
@@ -60,7 +73,7 @@ def write_bundle(
             zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive,
         ):
             for name, text in texts.items():
-                archive.writestr(name, redacted(text, known))
+                archive.writestr(name, redact(text, known))
     except OSError as failure:
         raise click.ClickException(f"{path} cannot be written: {failure.strerror}.") from failure
     return list(texts)
@@ -120,3 +133,17 @@ def _own_secrets(settings: Settings, sandbox_ids: Iterable[str]) -> set[str]:
             for each in sandbox_ids:
                 found |= {box.gateway_token(each), box.relay_token(each)}
     return found
+
+
+def secret_values(env: Mapping[str, str]) -> set[str]:
+    """The values of variables whose names say that they are secret."""
+    return {value for name, value in env.items() if _SECRET_NAME.search(name)}
+
+
+def redact(text: str, known: Iterable[str] = ()) -> str:
+    """The text without the secrets that are known, and without what looks like one."""
+    # The longest first: one may be the beginning of another.
+    for secret in sorted(known, key=len, reverse=True):
+        if len(secret) >= SHORTEST:
+            text = text.replace(secret, MARK)
+    return _SECRETS.sub(MARK, text)

@@ -8,31 +8,28 @@ from typing import TYPE_CHECKING
 
 import click
 
-from chowder_local.cli.context import Context, data_dir_option
+from chowder_local.cli.context import pass_client
+from chowder_local.cli.options import Command
 from chowder_local.cli.output import note
 from chowder_local.cli.resolve import find_instance
 from chowder_local.core.domain import ModelProvider
 from chowder_local.core.errors import ChowderError
+from chowder_local.openclaw.models import DEFAULT_MODELS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-DEFAULT_MODELS = {
-    ModelProvider.ANTHROPIC: "claude-sonnet-4-20250514",
-    ModelProvider.OPENAI: "gpt-4o",
-    ModelProvider.GEMINI: "gemini-2.0-flash",
-}
+    from chowder_local.client import Client
 
 
-@click.command()
-@data_dir_option
+@click.command(cls=Command)
 @click.argument("instance")
 @click.argument("message", nargs=-1)
 @click.option("-s", "--session", help="A named conversation instead of the main one.")
 @click.option("-m", "--model", help="Model id (one of the instance's provider).")
-@click.pass_obj
+@pass_client
 def chat(
-    context: Context,
+    client: Client,
     instance: str,
     message: tuple[str, ...],
     session: str | None,
@@ -43,38 +40,37 @@ def chat(
     With MESSAGE, or with a message piped in, prints the answer and ends. Otherwise it asks for one
     message after the other, until Ctrl-D.
     """
-    with context.client() as client:
-        found = find_instance(client, instance)
-        chosen = model or DEFAULT_MODELS[ModelProvider(found["model_provider"])]
+    found = find_instance(client, instance)
+    chosen = model or DEFAULT_MODELS[ModelProvider(found["model_provider"])]
 
-        def tell(words: str) -> None:
-            with closing(client.stream_text(found["id"], words, chosen, session)) as pieces:
-                for piece in pieces:
-                    click.echo(piece, nl=False)
-                    sys.stdout.flush()
-            click.echo()
+    def send(text: str) -> None:
+        with closing(client.stream_text(found["id"], text, chosen, session)) as pieces:
+            for piece in pieces:
+                click.echo(piece, nl=False)
+                sys.stdout.flush()
+        click.echo()
 
-        if message:
-            tell(" ".join(message))
-        elif sys.stdin.isatty():
-            _converse(tell, f"{found['name']} ({chosen}). Ctrl-D ends the conversation.")
-        elif words := sys.stdin.read().strip():
-            tell(words)
-        else:
-            raise click.UsageError("There is no message: give one as an argument or pipe one in.")
+    if message:
+        send(" ".join(message))
+    elif sys.stdin.isatty():
+        _converse(send, f"{found['name']} ({chosen}). Ctrl-D ends the conversation.")
+    elif text := sys.stdin.read().strip():
+        send(text)
+    else:
+        raise click.UsageError("There is no message: give one as an argument or pipe one in.")
 
 
-def _converse(tell: Callable[[str], None], greeting: str) -> None:
+def _converse(send: Callable[[str], None], greeting: str) -> None:
     note(greeting)
     while True:
         try:
-            words = click.prompt("you", prompt_suffix="> ", err=True)
+            text = click.prompt("you", prompt_suffix="> ", err=True)
         except click.Abort:
             # Ctrl-D and Ctrl-C at the prompt both mean: enough.
             note("")
             return
         try:
-            tell(words)
+            send(text)
         except KeyboardInterrupt:
             # Hanging up ended the agent's turn; the conversation goes on.
             note("\n(interrupted)")

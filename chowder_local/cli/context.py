@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import update_wrapper
 from http import HTTPStatus
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
 import click
 
 from chowder_local.cli.output import note
-from chowder_local.cli.server_process import find_last, find_running
+from chowder_local.cli.server_process import RunningServer, find_last, find_running
 from chowder_local.core.errors.process import (
     ApiRefused,
     DataDirUnusable,
@@ -25,11 +25,12 @@ from chowder_local.core.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
 
     from chowder_local.client import Client
 
-Command = TypeVar("Command", bound="Callable[..., Any]")
-
+Params = ParamSpec("Params")
+Result = TypeVar("Result")
 
 PORTS = {"http": 80, "https": 443}
 BASE_URL, KEY, KEY_FILE = "CHOWDER_BASE_URL", "CHOWDER_KEY", "CHOWDER_KEY_FILE"
@@ -50,11 +51,11 @@ class Context:
         """The settings, with a command's options winning over the environment."""
         return Settings.read(self.env, data_dir=self.data_dir, **options)
 
-    def local(self) -> Context:
+    def for_data_dir(self) -> Context:
         """The same for the server of the data directory, whatever CHOWDER_BASE_URL names."""
         return replace(self, data_dir=self.settings().data_dir)
 
-    def elsewhere(self) -> str | None:
+    def other_server(self) -> str | None:
         """The root URL in CHOWDER_BASE_URL, unless that is the data directory's own server.
 
         Raises SettingsInvalid if it is no URL.
@@ -71,18 +72,25 @@ class Context:
 
     def require_local(self, command: str) -> None:
         """Raises ServerElsewhere if CHOWDER_BASE_URL names another server than the command's."""
-        if (root_url := self.elsewhere()) is not None:
+        if (root_url := self.other_server()) is not None:
             raise ServerElsewhere(command, root_url, str(self.settings().data_dir))
 
-    def root_url(self) -> str:
-        """Where the server is called, without `/v1`. Raises ServerNotRunning."""
-        if (root_url := self.elsewhere()) is not None:
-            return root_url
+    def running(self) -> RunningServer:
+        """The server of the data directory. Raises ServerNotRunning."""
         settings = self.settings()
         running = find_running(settings)
         if running is None:
             raise ServerNotRunning(settings.root_url)
-        return running.root_url
+        return running
+
+    def root_url(self) -> str:
+        """Where the server is called, without `/v1`. Raises ServerNotRunning."""
+        return self.other_server() or self.running().root_url
+
+    def base_url(self) -> str:
+        """What clients are pointed at, with `/v1`. Raises ServerNotRunning."""
+        other_url = self.other_server()
+        return self.running().base_url if other_url is None else f"{other_url}/v1"
 
     def key(self) -> str:
         """The key of the calls: CHOWDER_KEY, or else the default organization's.
@@ -92,7 +100,7 @@ class Context:
         """
         if (named := self._named(KEY)) is not None:
             return named
-        root_url = self.elsewhere()
+        root_url = self.other_server()
         # A data directory's key is not for any other server to see.
         if root_url is not None and self._named(KEY_FILE) is None:
             raise SettingsInvalid(
@@ -115,7 +123,7 @@ class Context:
             try:
                 yield client
             except ServerNotRunning:
-                if self.elsewhere() is not None:
+                if self.other_server() is not None:
                     note(f"{BASE_URL} names that server; unset it for the one of this machine.")
                 raise
             except ApiRefused as refused:
@@ -144,23 +152,14 @@ def _address(root_url: str) -> tuple[str, str, int]:
     return root_url.partition(":")[0], {"localhost": "127.0.0.1"}.get(host, host), port
 
 
-def data_dir_option(command: Command) -> Command:
-    """`--data-dir`, which every command takes: before its name or after it."""
+def pass_client(
+    command: Callable[Concatenate[Client, Params], Result],
+) -> Callable[Params, Result]:
+    """Calls a command with a client of the server, in place of the context."""
 
-    def choose(context: click.Context, _: click.Parameter, value: Path | None) -> None:
-        if value is not None:
-            context.obj = replace(context.obj, data_dir=value.absolute())
+    @click.pass_obj
+    def call(context: Context, /, *arguments: Params.args, **options: Params.kwargs) -> Result:
+        with context.client() as client:
+            return command(client, *arguments, **options)
 
-    return click.option(
-        "--data-dir",
-        type=click.Path(file_okay=False, path_type=Path),
-        callback=choose,
-        expose_value=False,
-        help="Where the database, keys and logs are kept. With this option the server is that of "
-        "this directory, whatever CHOWDER_BASE_URL names.  [env: CHOWDER_DATA_DIR]",
-    )(command)
-
-
-def json_option(command: Command) -> Command:
-    """`--json`, on whatever a script may read."""
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON for a script.")(command)
+    return update_wrapper(call, command)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chowder_local.cli.context import Context, data_dir_option, json_option
+from chowder_local.cli.options import Command, json_option
 from chowder_local.cli.output import note, say, show_json
 from chowder_local.cli.server_process import find_running, is_locked
 from chowder_local.core import model_endpoints
@@ -19,14 +19,14 @@ from chowder_local.diagnostics.checks import Finding, Level
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from chowder_local.cli.context import Context
     from chowder_local.core.settings import Settings
     from chowder_local.engine.engine_facts import EngineFacts
 
 MARKS = {Level.OK: ("ok", "green"), Level.WARN: ("warn", "yellow"), Level.FAIL: ("FAIL", "red")}
 
 
-@click.command()
-@data_dir_option
+@click.command(cls=Command)
 @json_option
 @click.option(
     "--bundle",
@@ -44,7 +44,7 @@ def doctor(context: Context, as_json: bool, bundle: Path | None) -> int:
     if bundle is not None:
         context.require_local("doctor --bundle")
     settings = context.settings()
-    found = [*_elsewhere(context), *examine(settings, context.env)]
+    found = [*_other_server(context), *examine(settings, context.env)]
     if bundle is not None:
         from chowder_local.cli.bundle import write_bundle
 
@@ -62,8 +62,8 @@ def doctor(context: Context, as_json: bool, bundle: Path | None) -> int:
     return int(worst_is_fail)
 
 
-def _elsewhere(context: Context) -> Iterator[Finding]:
-    if (root_url := context.elsewhere()) is not None:
+def _other_server(context: Context) -> Iterator[Finding]:
+    if (root_url := context.other_server()) is not None:
         words = (
             f"CHOWDER_BASE_URL names {root_url}; all below is about {context.settings().data_dir}"
         )
@@ -73,32 +73,20 @@ def _elsewhere(context: Context) -> Iterator[Finding]:
 
 def examine(settings: Settings, env: Mapping[str, str]) -> Iterator[Finding]:
     """Every finding, from the ground up."""
-    yield checks.versions()
-    yield from checks.data_dir(settings)
-    facts: EngineFacts | None = None
-    try:
-        facts = _ask_engine(env)
-        yield from checks.engine(facts)
-    except ChowderError as failure:
-        # The sentence of the failure has its cure in it.
-        yield Finding("engine", Level.FAIL, str(failure))
-    if facts is not None:
-        yield _image(settings, env)
-    yield from checks.disk(settings, facts)
+    facts = _engine_facts(env)
+    image = None if isinstance(facts, ChowderError) else _image(settings, env)
     health, server = _server(settings)
-    if facts is not None:
-        counts = None if health is None else health.get("instances") or {}
-        yield checks.memory(facts, None if counts is None else counts.get("running", 0))
-    yield from checks.ports(settings, health)
-    yield server
-    yield from checks.test_runs(settings)
+    yield from checks.examine(settings, facts, image, health, [server])
     yield from _providers(settings, env)
 
 
-def _ask_engine(env: Mapping[str, str]) -> EngineFacts:
+def _engine_facts(env: Mapping[str, str]) -> EngineFacts | ChowderError:
     from chowder_local.engine.engine_facts import ask_engine
 
-    return ask_engine(env)
+    try:
+        return ask_engine(env)
+    except ChowderError as failure:
+        return failure
 
 
 def _image(settings: Settings, env: Mapping[str, str]) -> Finding:
@@ -118,13 +106,11 @@ def _image(settings: Settings, env: Mapping[str, str]) -> Finding:
 
 
 def _providers(settings: Settings, env: Mapping[str, str]) -> Iterator[Finding]:
-    from chowder_local.diagnostics import providers
-
     running = find_running(settings)
     named = settings.providers | dict(running.providers if running else {})
     found = model_endpoints.known(named, {}, env, is_offline=settings.offline)
     for endpoint in found.values():
-        yield providers.of(endpoint, is_named=endpoint.name in named)
+        yield checks.provider(endpoint, is_named=endpoint.name in named)
 
 
 def _server(settings: Settings) -> tuple[dict[str, Any] | None, Finding]:
@@ -139,7 +125,7 @@ def _server(settings: Settings) -> tuple[dict[str, Any] | None, Finding]:
                 words = f"{health.get('version')} runs as process {health.get('pid')}"
                 return health, Finding("server", Level.OK, words)
             words = f"degraded: {(health.get('engine') or {}).get('error')}"
-            # The words of what is wrong with the engine have its cure in them.
+            # The engine's error has its cure in it.
             return health, Finding("server", Level.FAIL, words)
         if not is_locked(settings):
             return None, Finding("server", Level.OK, "not running; 'up --detach' starts it")

@@ -1,4 +1,4 @@
-"""`faults`: calls that are to fail, wait, or break off, for tests of who makes them."""
+"""`faults`: calls that are to fail, wait, or break off, for tests of the clients that make them."""
 
 from __future__ import annotations
 
@@ -6,18 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chowder_local.cli.context import Context, data_dir_option, json_option
-from chowder_local.cli.groups import Group
-from chowder_local.cli.output import note, say, show_json, show_table
-from chowder_local.cli.resolve import SHOWN_ID_LENGTH, find_fault, find_instance
+from chowder_local.cli.context import Context, pass_client
+from chowder_local.cli.options import Group, json_option
+from chowder_local.cli.output import show_list, show_result
+from chowder_local.cli.resolve import SHOWN_ID_LENGTH, find_fault, find_instance_id, short_id
 from chowder_local.core.fault_injection import FaultKind
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from chowder_local.client import Client
 
 
 @click.group(cls=Group)
-@data_dir_option
 def faults() -> None:
     """Let the next calls of a kind fail, wait, or break off.
 
@@ -27,7 +26,6 @@ def faults() -> None:
 
 
 @faults.command("add")
-@data_dir_option
 @json_option
 @click.argument("kind", type=click.Choice([str(kind) for kind in FaultKind]))
 @click.option("-n", "--times", type=int, default=1, show_default=True, help="So many calls.")
@@ -45,8 +43,8 @@ def faults() -> None:
 )
 @click.option("--method", help="Of a call: GET, POST and so on; any, if left out.")
 @click.option("--path", help="Of a call: a path as /openapi.json has it; * stands for any part.")
-@click.pass_obj
-def add(context: Context, /, as_json: bool, kind: str, instance: str | None, **asked: Any) -> None:
+@pass_client
+def add(client: Client, /, as_json: bool, kind: str, instance: str | None, **options: Any) -> None:
     """Set a fault of KIND and print its id.
 
     \b
@@ -59,40 +57,26 @@ def add(context: Context, /, as_json: bool, kind: str, instance: str | None, **a
 
     With --delay alone, what it befalls is only late.
     """
-    with context.client() as client:
-        instance_id = None if instance is None else find_instance(client, instance)["id"]
-        made = client.add_fault(kind, instance_id=instance_id, **asked)
-    if as_json:
-        show_json(made)
-    else:
-        say(made["id"])
+    made = client.add_fault(kind, instance_id=find_instance_id(client, instance), **options)
+    show_result(made, made["id"], as_json=as_json)
 
 
 @faults.command("ls")
-@data_dir_option
 @json_option
-@click.pass_obj
-def ls(context: Context, as_json: bool) -> None:
+@pass_client
+def ls(client: Client, as_json: bool) -> None:
     """List the faults that are not used up, in their order."""
-    with context.client() as client:
-        found = client.faults()
-    if as_json:
-        show_json(found)
-        return
-    if not found:
-        note("There are no faults. Set one with: chowder-local faults add KIND")
-        return
-    show_table(
+    found = client.faults()
+    show_list(
+        found,
         ("ID", "KIND", "LEFT", "WHAT"),
-        [
-            (each["id"][:SHOWN_ID_LENGTH], each["kind"], str(each["left"]), _words(each))
-            for each in found
-        ],
+        _row,
+        as_json=as_json,
+        if_empty="There are no faults. Set one with: chowder-local faults add KIND",
     )
 
 
 @faults.command("rm")
-@data_dir_option
 @click.argument("fault", required=False)
 @click.option("--all", "is_all", is_flag=True, help="All of them.")
 @click.pass_obj
@@ -104,18 +88,22 @@ def rm(context: Context, fault: str | None, is_all: bool) -> None:
         client.clear_faults(None if fault is None else find_fault(client, fault)["id"])
 
 
-def _words(fault: Mapping[str, Any]) -> str:
-    """What comes of a fault, in the order in which it does."""
+def _row(fault: dict[str, Any]) -> tuple[str, ...]:
+    return short_id(fault), fault["kind"], str(fault["left"]), _describe(fault)
+
+
+def _describe(fault: dict[str, Any]) -> str:
+    """The effects of a fault, in their order."""
     method, path, instance_id = fault["method"] or "", fault["path"], fault["instance_id"]
-    words = [f"{method} {path}".strip()] if path else []
+    effects = [f"{method} {path}".strip()] if path else []
     if instance_id is not None:
-        words.append(f"for {instance_id[:SHOWN_ID_LENGTH]}")
+        effects.append(f"for {instance_id[:SHOWN_ID_LENGTH]}")
     if fault["delay_s"]:
-        words.append(f"waits {fault['delay_s']:g} s")
+        effects.append(f"waits {fault['delay_s']:g} s")
     if fault["status"] is not None:
-        words.append(f"answers {fault['status']}")
+        effects.append(f"answers {fault['status']}")
     if fault["after_events"] is not None:
-        words.append(f"breaks off after {fault['after_events']} events")
+        effects.append(f"breaks off after {fault['after_events']} events")
     if fault["detail"] is not None:
-        words.append(f'"{fault["detail"]}"')
-    return ", ".join(words)
+        effects.append(f'"{fault["detail"]}"')
+    return ", ".join(effects)

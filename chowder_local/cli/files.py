@@ -5,22 +5,23 @@ from __future__ import annotations
 import sys
 from contextlib import closing
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from chowder_local.cli.context import Context, data_dir_option, json_option
-from chowder_local.cli.groups import Group, ensure_writable, yes_option
-from chowder_local.cli.output import note, show_json, show_table
+from chowder_local.cli.context import Context, pass_client
+from chowder_local.cli.options import Group, ensure_writable, json_option, yes_option
+from chowder_local.cli.output import format_time, show_list
 from chowder_local.cli.resolve import find_instance
 from chowder_local.core.formatting import size_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable
+
+    from chowder_local.client import Client
 
 
 @click.group(cls=Group)
-@data_dir_option
 def files() -> None:
     """List, read, fetch and send an agent's files.
 
@@ -29,50 +30,29 @@ def files() -> None:
 
 
 @files.command("ls")
-@data_dir_option
 @json_option
 @click.argument("instance")
 @click.argument("path", default=".")
-@click.pass_obj
-def ls(context: Context, as_json: bool, instance: str, path: str) -> None:
+@pass_client
+def ls(client: Client, as_json: bool, instance: str, path: str) -> None:
     """List a folder; without PATH the agent's home."""
-    with context.client() as client:
-        found = client.files(find_instance(client, instance)["id"], path)
-    if as_json:
-        show_json(found)
-        return
-    if not found:
-        note("There is nothing in it.")
-        return
-    show_table(
-        ("MODE", "SIZE", "CHANGED", "NAME"),
-        [
-            (
-                each["permissions"],
-                "" if each["is_dir"] else size_of(each["size"]),
-                each["mod_time"][:16].replace("T", " "),
-                each["name"] + ("/" if each["is_dir"] else ""),
-            )
-            for each in found
-        ],
-    )
+    found = client.files(find_instance(client, instance)["id"], path)
+    headings = ("MODE", "SIZE", "CHANGED", "NAME")
+    show_list(found, headings, _row, as_json=as_json, if_empty="There is nothing in it.")
 
 
 @files.command("cat")
-@data_dir_option
 @click.argument("instance")
 @click.argument("path")
-@click.pass_obj
-def cat(context: Context, instance: str, path: str) -> None:
+@pass_client
+def cat(client: Client, instance: str, path: str) -> None:
     """Print a file, byte for byte."""
-    with context.client() as client:
-        instance_id = find_instance(client, instance)["id"]
-        with closing(client.download(instance_id, path)) as chunks:
-            _pour(chunks, sys.stdout.buffer)
+    instance_id = find_instance(client, instance)["id"]
+    with closing(client.download(instance_id, path)) as chunks:
+        sys.stdout.buffer.writelines(chunks)
 
 
 @files.command("get")
-@data_dir_option
 @click.argument("instance")
 @click.argument("path")
 @click.argument("target", default=".", type=click.Path())
@@ -88,33 +68,41 @@ def get(context: Context, instance: str, path: str, target: str, yes: bool) -> N
     if chosen.is_dir() or target.endswith("/"):
         chosen /= PurePosixPath(path).name
     ensure_writable(chosen, yes=yes)
-    # What breaks off takes nothing's place.
-    partial = chosen.with_name(f"{chosen.name}.part")
     with context.client() as client:
         instance_id = find_instance(client, instance)["id"]
-        try:
-            with closing(client.download(instance_id, path)) as chunks, partial.open("wb") as file:
-                _pour(chunks, file)
-            partial.replace(chosen)
-        finally:
-            partial.unlink(missing_ok=True)
+        with closing(client.download(instance_id, path)) as chunks:
+            save(chunks, chosen)
 
 
 @files.command("put")
-@data_dir_option
 @click.argument("instance")
 @click.argument("source", type=click.File("rb"))
 @click.argument("path", default="workspace/")
-@click.pass_obj
-def put(context: Context, instance: str, source: BinaryIO, path: str) -> None:
+@pass_client
+def put(client: Client, instance: str, source: BinaryIO, path: str) -> None:
     """Send a file of this machine ("-" is the standard input) to PATH.
 
     If PATH is a folder or ends with "/", the file keeps its name; without PATH that is workspace/.
     """
-    with context.client() as client:
-        client.upload(find_instance(client, instance)["id"], path, source)
+    client.upload(find_instance(client, instance)["id"], path, source)
 
 
-def _pour(chunks: Iterator[bytes], file: BinaryIO) -> None:
-    for chunk in chunks:
-        file.write(chunk)
+def save(chunks: Iterable[bytes], path: Path, mode: int = 0o666) -> None:
+    """Writes a file as a whole: what breaks off replaces nothing. `mode` is less the umask."""
+    partial = path.with_name(f"{path.name}.part")
+    try:
+        partial.touch(mode)
+        with partial.open("wb") as file:
+            file.writelines(chunks)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _row(entry: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        entry["permissions"],
+        "" if entry["is_dir"] else size_of(entry["size"]),
+        format_time(entry["mod_time"]),
+        entry["name"] + ("/" if entry["is_dir"] else ""),
+    )

@@ -3,58 +3,47 @@
 from __future__ import annotations
 
 import json
-import re
 from textwrap import indent
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from chowder_local.cli.context import Context, data_dir_option, json_option
-from chowder_local.cli.groups import Group
-from chowder_local.cli.output import note, say, show_json, show_table
-from chowder_local.cli.resolve import SHOWN_ID_LENGTH, find_instance
+from chowder_local.cli.context import Context, pass_client
+from chowder_local.cli.options import Command, Group, json_option
+from chowder_local.cli.output import (
+    format_time,
+    note,
+    say,
+    show_json,
+    show_list,
+    show_table,
+    without_controls,
+)
+from chowder_local.cli.resolve import SHOWN_ID_LENGTH, find_instance, find_instance_id
+from chowder_local.openclaw.session_keys import MAIN_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# What a terminal would obey rather than show; an agent may have written it.
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+    from chowder_local.client import Client
 
 
 @click.group(cls=Group)
-@data_dir_option
 def sessions() -> None:
     """List and read an agent's conversations, whether it runs or is stopped."""
 
 
 @sessions.command("ls")
-@data_dir_option
 @json_option
 @click.argument("instance")
-@click.pass_obj
-def ls(context: Context, as_json: bool, instance: str) -> None:
+@pass_client
+def ls(client: Client, as_json: bool, instance: str) -> None:
     """List the conversations of INSTANCE, the main one first, then the last used ones."""
-    with context.client() as client:
-        found = client.sessions(find_instance(client, instance)["id"])
-    if as_json:
-        show_json(found)
-        return
-    show_table(
-        ("NAME", "MESSAGES", "CREATED", "LAST USED"),
-        [
-            (
-                _shown(_title(each)),
-                str(each["messages"]),
-                _moment(each["created_at"]),
-                _moment(each["last_used_at"]),
-            )
-            for each in found
-        ],
-    )
+    found = client.sessions(find_instance(client, instance)["id"])
+    show_list(found, ("NAME", "MESSAGES", "CREATED", "LAST USED"), _session_row, as_json=as_json)
 
 
 @sessions.command("show")
-@data_dir_option
 @json_option
 @click.argument("instance")
 @click.argument("name", required=False)
@@ -87,24 +76,21 @@ def show(
     if not found["turns"]:
         note("Nothing was said in it.")
     for turn in found["turns"]:
-        say(_shown(_head(turn)))
+        say(without_controls(_heading(turn)))
         if turn["text"]:
-            say(indent(_shown(turn["text"]), "  "))
+            say(indent(without_controls(turn["text"]), "  "))
 
 
-@click.command()
-@data_dir_option
+@click.command(cls=Command)
 @json_option
 @click.argument("instance", required=False)
 @click.option(
     "--limit", default=1000, show_default=True, type=click.IntRange(1, 10_000), help="Rows."
 )
-@click.pass_obj
-def usage(context: Context, as_json: bool, instance: str | None, limit: int) -> None:
+@pass_client
+def usage(client: Client, as_json: bool, instance: str | None, limit: int) -> None:
     """Show what the model calls of INSTANCE, or of all instances, have cost at list price."""
-    with context.client() as client:
-        instance_id = None if instance is None else find_instance(client, instance)["id"]
-        found = client.usage(instance_id, limit=limit)
+    found = client.usage(find_instance_id(client, instance), limit=limit)
     if as_json:
         show_json(found)
         return
@@ -112,8 +98,8 @@ def usage(context: Context, as_json: bool, instance: str | None, limit: int) -> 
         (
             row["day"],
             row["instance_id"][:SHOWN_ID_LENGTH],
-            _shown(_session(row)),
-            _shown(row["model"] or "-"),
+            session_title(row),
+            row["model"] or "-",
             *_figures(row),
         )
         for row in found["rows"]
@@ -127,44 +113,41 @@ def usage(context: Context, as_json: bool, instance: str | None, limit: int) -> 
     note(f"List prices as of {found['prices']['as_of']}; '?' where they are not known.")
 
 
-def _title(session: Mapping[str, Any]) -> str:
-    if session["is_main"]:
-        return "(main)"
-    return str(session["key"] if session["name"] is None else session["name"])
+def _session_row(session: Mapping[str, Any]) -> tuple[str, ...]:
+    name = session["key"] if session["name"] is None else session["name"]
+    return (
+        "(main)" if session["is_main"] else str(name),
+        str(session["messages"]),
+        format_time(session["created_at"]),
+        format_time(session["last_used_at"]),
+    )
 
 
-def _session(row: Mapping[str, Any]) -> str:
+def session_title(row: Mapping[str, Any]) -> str:
+    """How a row of usage, or a model call, names its conversation."""
     if row["session"] is not None:
         return str(row["session"])
     key = row["session_key"]
-    return "(main)" if key == "agent:main:main" else str(key or "-")
+    return "(main)" if key == MAIN_KEY else str(key or "-")
 
 
-def _head(turn: Mapping[str, Any]) -> str:
-    words = f"{_moment(turn['at'], 19)}  "
+def _heading(turn: Mapping[str, Any]) -> str:
+    heading = f"{format_time(turn['at'], 19)}  "
     if turn["role"] == "tool_call":
         arguments = "…" if turn["is_cut"] else json.dumps(turn["arguments"], ensure_ascii=False)
-        return f"{words}calls {turn['name']} {arguments}"
+        return f"{heading}calls {turn['name']} {arguments}"
     if turn["role"] == "tool_result":
         verb = "fails" if turn["is_error"] else "answers"
-        return f"{words}{turn['name'] or 'tool'} {verb}"
-    words += turn["role"] if turn["model"] is None else f"{turn['role']} ({turn['model']})"
+        return f"{heading}{turn['name'] or 'tool'} {verb}"
+    heading += turn["role"] if turn["model"] is None else f"{turn['role']} ({turn['model']})"
     if turn["images"]:
-        words += f" [{turn['images']} images]"
+        heading += f" [{turn['images']} images]"
     if turn.get("status") == "cancelled":
-        words += " cancelled: its client hung up"
-    return words if turn["error"] is None else f"{words} failed: {turn['error']}"
+        heading += " cancelled: its client hung up"
+    return heading if turn["error"] is None else f"{heading} failed: {turn['error']}"
 
 
 def _figures(row: Mapping[str, Any]) -> tuple[str, ...]:
     names = ("calls", "input_tokens", "cached_tokens", "output_tokens")
     cost = row["cost_usd"]
     return (*(str(row[name]) for name in names), "?" if cost is None else f"${cost:.4f}")
-
-
-def _moment(time: str | None, length: int = 16) -> str:
-    return "-" if time is None else time[:length].replace("T", " ")
-
-
-def _shown(words: str) -> str:
-    return _CONTROLS.sub("\ufffd", words)

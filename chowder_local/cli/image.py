@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from chowder_local.cli.context import Context, data_dir_option, json_option
-from chowder_local.cli.groups import Group
-from chowder_local.cli.output import note, say, show_json, show_table, waiting
+from chowder_local.cli.options import Group, json_option
+from chowder_local.cli.output import format_time, note, say, show_list, waiting
 from chowder_local.core.formatting import size_of
+
+if TYPE_CHECKING:
+    from chowder_local.cli.context import Context
 
 
 @click.group(cls=Group)
-@data_dir_option
 def image() -> None:
     """Build, name, list and remove the images of sandboxes and of the server.
 
@@ -22,28 +24,21 @@ def image() -> None:
 
 
 @image.command("build")
-@data_dir_option
 @click.option("--no-cache", is_flag=True, help="Run every step again.")
 @click.option("--server", is_flag=True, help="The image of the server itself, to run it by Docker.")
 @click.pass_obj
 def build(context: Context, no_cache: bool, server: bool) -> None:
     """Build the image that this version uses, and print its tag."""
-    from chowder_local.engine import images
+    from chowder_local.engine.images import build as build_sandbox
+    from chowder_local.engine.server_image import build_server
 
-    if server:
-        from chowder_local.engine.server_image import build_server
-
-        with waiting("Building the server image") as progress:
-            tag = build_server(context.settings(), progress, env=context.env, no_cache=no_cache)
-        say(tag)
-        return
-    with waiting("Building the sandbox image") as progress:
-        tag = images.build(context.settings(), progress, env=context.env, no_cache=no_cache)
+    name, build_image = ("server", build_server) if server else ("sandbox", build_sandbox)
+    with waiting(f"Building the {name} image") as progress:
+        tag = build_image(context.settings(), progress, env=context.env, no_cache=no_cache)
     say(tag)
 
 
 @image.command("tag")
-@data_dir_option
 @click.pass_obj
 def tag(context: Context) -> None:
     """Print the tag of the image that this version uses, built or not; asks no engine."""
@@ -53,7 +48,6 @@ def tag(context: Context) -> None:
 
 
 @image.command("ls")
-@data_dir_option
 @json_option
 @click.pass_obj
 def ls(context: Context, as_json: bool) -> None:
@@ -63,38 +57,24 @@ def ls(context: Context, as_json: bool) -> None:
     from chowder_local.engine.server_image import server_tag
 
     used = {expected_tag(context.settings()), server_tag()}
-    found = images.list_images(context.env)
-    if as_json:
-        show_json(
-            [
-                {
-                    **asdict(each),
-                    "created_at": each.created_at.isoformat(),
-                    "used": each.tag in used,
-                }
-                for each in found
-            ]
-        )
-    elif not found:
-        note("There is no image. Build it with: chowder-local image build")
-    else:
-        show_table(
-            ("", "TAG", "OPENCLAW", "SIZE", "CREATED"),
-            [
-                (
-                    "*" if each.tag in used else "",
-                    each.tag,
-                    each.openclaw_version or each.kind,
-                    size_of(each.size_bytes),
-                    f"{each.created_at:%Y-%m-%d %H:%M}",
-                )
-                for each in found
-            ],
-        )
+    found = [
+        {
+            **asdict(each),
+            "created_at": each.created_at.isoformat(),
+            "used": each.tag in used,
+        }
+        for each in images.list_images(context.env)
+    ]
+    show_list(
+        found,
+        ("", "TAG", "OPENCLAW", "SIZE", "CREATED"),
+        _row,
+        as_json=as_json,
+        if_empty="There is no image. Build it with: chowder-local image build",
+    )
 
 
 @image.command("rm")
-@data_dir_option
 @click.argument("tag", required=False)
 @click.pass_obj
 def rm(context: Context, tag: str | None) -> None:
@@ -105,3 +85,13 @@ def rm(context: Context, tag: str | None) -> None:
     tag = tag or expected_tag(context.settings())
     images.remove(tag, context.env)
     note(f"{tag} is removed.")
+
+
+def _row(image: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        "*" if image["used"] else "",
+        image["tag"],
+        image["openclaw_version"] or image["kind"],
+        size_of(image["size_bytes"]),
+        format_time(image["created_at"]),
+    )

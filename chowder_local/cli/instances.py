@@ -3,16 +3,37 @@
 from __future__ import annotations
 
 import json
+import sys
 from contextlib import closing
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from chowder_local.cli.context import Context, data_dir_option, json_option
-from chowder_local.cli.groups import Group
-from chowder_local.cli.output import note, say, show_json, show_table, waiting
-from chowder_local.cli.resolve import SHOWN_ID_LENGTH, find_instance
+from chowder_local.cli.context import pass_client
+from chowder_local.cli.files import save
+from chowder_local.cli.options import (
+    WAIT_TIMEOUT_S,
+    Command,
+    Group,
+    confirm,
+    ensure_writable,
+    json_option,
+    timeout_option,
+    wait_option,
+    yes_option,
+)
+from chowder_local.cli.output import (
+    format_time,
+    note,
+    say,
+    show_json,
+    show_list,
+    show_result,
+    waiting,
+)
+from chowder_local.cli.resolve import find_instance, short_id
 from chowder_local.core.domain import Egress, InstanceStatus, ModelProvider
 from chowder_local.core.errors.process import ApiRefused
 from chowder_local.core.errors.sandboxes import BootFailed, BootTimedOut
@@ -22,11 +43,23 @@ if TYPE_CHECKING:
 
     from chowder_local.client import Client
 
-WAIT_TIMEOUT_S = 300.0
+
+def _parse_overrides(
+    context: click.Context, parameter: click.Parameter, texts: tuple[str, ...]
+) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for text in texts:
+        path, equals, value = text.partition("=")
+        if not (path and equals):
+            raise click.BadParameter(f"{text!r} is not PATH=VALUE.", param_hint="--config")
+        try:
+            found[path] = json.loads(value)
+        except ValueError:
+            found[path] = value
+    return found
 
 
 @click.group(cls=Group)
-@data_dir_option
 def instances() -> None:
     """List, create, copy, stop, start and remove agents.
 
@@ -35,39 +68,24 @@ def instances() -> None:
 
 
 @instances.command("ls")
-@data_dir_option
 @json_option
-@click.pass_obj
-def ls(context: Context, as_json: bool) -> None:
+@pass_client
+def ls(client: Client, as_json: bool) -> None:
     """List all instances."""
-    with context.client() as client:
-        found = client.instances()
-    if as_json:
-        show_json(found)
-        return
-    if not found:
-        note("There are no instances. Create one with: chowder-local instances create NAME")
-        return
-    show_table(
+    found = client.instances()
+    show_list(
+        found,
         ("ID", "NAME", "STATUS", "MODELS", "CREATED"),
-        [
-            (
-                each["id"][:SHOWN_ID_LENGTH],
-                each["name"],
-                each["status"],
-                each["model_provider"],
-                each["created_at"][:16].replace("T", " "),
-            )
-            for each in found
-        ],
+        _row,
+        as_json=as_json,
+        if_empty="There are no instances. Create one with: chowder-local instances create NAME",
     )
     for each in found:
-        if each.get("error_message"):
+        if each.get("error_message") and not as_json:
             note(f"{each['name']}: {each['error_message']}")
 
 
 @instances.command("create")
-@data_dir_option
 @json_option
 @click.argument("name")
 @click.option(
@@ -82,19 +100,18 @@ def ls(context: Context, as_json: bool) -> None:
     "overrides",
     multiple=True,
     metavar="PATH=VALUE",
+    callback=_parse_overrides,
     help="Override of OpenClaw's configuration; VALUE is JSON, or else a string. Repeatable.",
 )
-@click.option("--wait/--no-wait", default=True, help="Return once it is running (the default).")
-@click.option(
-    "--timeout", type=float, default=WAIT_TIMEOUT_S, show_default=True, help="Seconds to wait."
-)
-@click.pass_obj
+@wait_option
+@timeout_option
+@pass_client
 def create(
-    context: Context,
+    client: Client,
     as_json: bool,
     name: str,
     provider: str,
-    overrides: tuple[str, ...],
+    overrides: dict[str, Any],
     wait: bool,
     timeout: float,
 ) -> None:
@@ -102,162 +119,191 @@ def create(
 
     How it comes along is told on standard error, so the id alone is what $(…) gets.
     """
-    config = dict(_override(text) for text in overrides)
-    with context.client() as client:
-        made = client.create_instance(name, provider, config or None)
-        show_made(client, made, as_json=as_json, wait=wait, timeout=timeout)
+    made = client.create_instance(name, provider, overrides or None)
+    show_made(client, made, as_json=as_json, wait=wait, timeout=timeout)
 
 
 @instances.command("wait")
-@data_dir_option
 @json_option
 @click.argument("instance")
-@click.option(
-    "--timeout", type=float, default=WAIT_TIMEOUT_S, show_default=True, help="Seconds to wait."
-)
-@click.pass_obj
-def wait_for(context: Context, as_json: bool, instance: str, timeout: float) -> None:
+@timeout_option
+@pass_client
+def wait_for(client: Client, as_json: bool, instance: str, timeout: float) -> None:
     """Wait until an instance is running.
 
     Exit codes: 8 if it gets into an error or is stopped, 9 if it is not running in time.
     """
-    with context.client() as client:
-        found = _running(client, find_instance(client, instance), timeout)
+    found = _wait_until_running(client, find_instance(client, instance), timeout)
     _show_status(found, as_json)
 
 
 @instances.command("rm")
-@data_dir_option
 @click.argument("instance")
-@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
-@click.pass_obj
-def rm(context: Context, instance: str, yes: bool) -> None:
+@yes_option
+@pass_client
+def rm(client: Client, instance: str, yes: bool) -> None:
     """Remove an instance with its files and conversations, after asking."""
-    with context.client() as client:
-        found = find_instance(client, instance)
-        if not yes:
-            question = f"Remove {found['name']} ({found['id']}) and all its data?"
-            click.confirm(question, abort=True, err=True)
-        client.delete(found["id"])
+    found = find_instance(client, instance)
+    confirm(f"Remove {found['name']} ({found['id']}) and all its data?", yes=yes)
+    client.delete(found["id"])
     note(f"{found['name']} is removed.")
 
 
 @instances.command("stop")
-@data_dir_option
 @json_option
 @click.argument("instance")
-@click.pass_obj
-def stop(context: Context, as_json: bool, instance: str) -> None:
+@pass_client
+def stop(client: Client, as_json: bool, instance: str) -> None:
     """Suspend a running instance; its memory, files and conversations are kept.
 
     One that is stopped already is left alone.
     """
-    with context.client() as client:
-        found = find_instance(client, instance)
-        _turn(client, found, client.stop, InstanceStatus.STOPPED, as_json=as_json)
+    found = find_instance(client, instance)
+    _change_status(client, found, client.stop, InstanceStatus.STOPPED, as_json=as_json)
 
 
 @instances.command("start")
-@data_dir_option
 @json_option
 @click.argument("instance")
-@click.pass_obj
-def start(context: Context, as_json: bool, instance: str) -> None:
+@pass_client
+def start(client: Client, as_json: bool, instance: str) -> None:
     """Wake a stopped instance; one that is running already is left alone."""
-    with context.client() as client:
-        found = find_instance(client, instance)
-        _turn(client, found, client.start, InstanceStatus.RUNNING, as_json=as_json)
+    found = find_instance(client, instance)
+    _change_status(client, found, client.start, InstanceStatus.RUNNING, as_json=as_json)
 
 
 @instances.command("gateway")
-@data_dir_option
 @json_option
 @click.argument("instance")
-@click.pass_obj
-def gateway(context: Context, as_json: bool, instance: str) -> None:
+@pass_client
+def gateway(client: Client, as_json: bool, instance: str) -> None:
     """Print the address and the token of an agent's own OpenClaw gateway."""
-    with context.client() as client:
-        found = client.gateway(find_instance(client, instance)["id"])
-    if as_json:
-        show_json(found)
-    else:
-        say(f"URL    {found['gateway_url'] or 'none while it is not running'}")
-        say(f"Token  {found['token']}")
+    found = client.gateway(find_instance(client, instance)["id"])
+    url = found["gateway_url"] or "none while it is not running"
+    show_result(found, f"URL    {url}\nToken  {found['token']}", as_json=as_json)
 
 
 @instances.command("egress")
-@data_dir_option
 @json_option
 @click.argument("instance")
 @click.argument("choice", type=click.Choice([*map(str, Egress), "default"]), required=False)
-@click.option("--wait/--no-wait", default=True, help="Return once it is running (the default).")
-@click.pass_obj
-def egress(context: Context, as_json: bool, instance: str, choice: str | None, wait: bool) -> None:
+@wait_option
+@pass_client
+def egress(client: Client, as_json: bool, instance: str, choice: str | None, wait: bool) -> None:
     """Show or choose whether an agent reaches the outside.
 
     With "off" it reaches its model and nothing else; "default" leaves it to the server's setting
     (CHOWDER_EGRESS). For another choice than the one in force, the sandbox of a running agent is
     made anew: files and conversations are kept, what runs in it ends.
     """
-    with context.client() as client:
-        found = find_instance(client, instance)
-        if choice is None:
-            known = client.egress(found["id"])
-        else:
-            known = client.set_egress(found["id"], None if choice == "default" else choice)
-        if choice is not None and wait and known["status"] == "provisioning":
-            with waiting(f"{found['name']} is made anew"):
-                known |= {"status": client.wait_until_running(known["id"])["status"]}
-    if as_json:
-        show_json(known)
+    found = find_instance(client, instance)
+    if choice is None:
+        known = client.egress(found["id"])
     else:
-        whose = "the server's setting" if known["egress"] is None else "chosen for it"
-        say(f"{found['name']}: egress {known['egress_in_force']} ({whose})")
+        known = client.set_egress(found["id"], None if choice == "default" else choice)
+    if choice is not None and wait and known["status"] == "provisioning":
+        with waiting(f"{found['name']} is made anew"):
+            known |= {"status": client.wait_until_running(known["id"])["status"]}
+    origin = "the server's setting" if known["egress"] is None else "chosen for it"
+    line = f"{found['name']}: egress {known['egress_in_force']} ({origin})"
+    show_result(known, line, as_json=as_json)
 
 
-@click.command()
-@data_dir_option
+@instances.command("fork")
+@json_option
+@click.argument("instance")
+@click.argument("name")
+@wait_option
+@pass_client
+def fork(client: Client, as_json: bool, instance: str, name: str, wait: bool) -> None:
+    """Make a new agent that is as INSTANCE is now; then each goes its own way."""
+    made = client.fork(find_instance(client, instance)["id"], name)
+    show_made(client, made, as_json=as_json, wait=wait)
+
+
+@instances.command("export")
+@click.argument("instance")
+@click.argument("target", required=False, type=click.Path(path_type=Path, allow_dash=True))
+@yes_option
+@pass_client
+def export(client: Client, instance: str, target: Path | None, yes: bool) -> None:
+    """Write an agent to TARGET ("-": standard output), for another machine.
+
+    Credentials do not go along: no keys, tokens, channels or other secrets of its configuration.
+    What was said, and its files, do. Without TARGET it is NAME.chowder.tar, here. It asks before it
+    overwrites a file.
+    """
+    found = find_instance(client, instance)
+    path = _export_file(found["name"]) if target is None else target
+    if str(path) != "-":
+        ensure_writable(path, yes=yes)
+    with closing(client.export(found["id"])) as chunks:
+        if str(path) == "-":
+            sys.stdout.buffer.writelines(chunks)
+            return
+        # Nobody else may read what was said.
+        save(chunks, path, mode=0o600)
+    note(f"{found['name']} is in {path}.")
+
+
+@instances.command("import")
+@json_option
+@click.argument("source", type=click.File("rb"))
+@click.argument("name", required=False)
+@wait_option
+@pass_client
+def import_(client: Client, as_json: bool, source: BinaryIO, name: str | None, wait: bool) -> None:
+    """Make an agent of a file that `export` wrote ("-" is the standard input)."""
+    made = client.import_instance(source, name)
+    show_made(client, made, as_json=as_json, wait=wait)
+
+
+@click.command(cls=Command)
 @click.argument("instance")
 @click.option("-f", "--follow", is_flag=True, help="Go on with each line that comes.")
 @click.option(
     "--tail", type=click.IntRange(1), default=200, show_default=True, help="Lines to begin with."
 )
-@click.pass_obj
-def logs(context: Context, instance: str, follow: bool, tail: int) -> None:
+@pass_client
+def logs(client: Client, instance: str, follow: bool, tail: int) -> None:
     """Read what the sandbox of INSTANCE (name, id, or beginning of an id) prints."""
-    with context.client() as client:
-        found = find_instance(client, instance)
-        with closing(client.logs(found["id"], tail, follow=follow)) as lines:
-            for line in lines:
-                say(line)
+    found = find_instance(client, instance)
+    with closing(client.logs(found["id"], tail, follow=follow)) as lines:
+        for line in lines:
+            say(line)
 
 
-def _override(text: str) -> tuple[str, Any]:
-    path, equals, value = text.partition("=")
-    if not (path and equals):
-        raise click.BadParameter(f"{text!r} is not PATH=VALUE.", param_hint="--config")
-    try:
-        return path, json.loads(value)
-    except ValueError:
-        return path, value
+def _row(instance: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        short_id(instance),
+        instance["name"],
+        instance["status"],
+        instance["model_provider"],
+        format_time(instance["created_at"]),
+    )
 
 
 def show_made(
-    client: Client, made: dict[str, Any], *, as_json: bool, wait: bool, timeout: float
+    client: Client,
+    made: dict[str, Any],
+    *,
+    as_json: bool,
+    wait: bool,
+    timeout: float = WAIT_TIMEOUT_S,
 ) -> None:
-    """Prints an instance that is being made; if so wished, it is waited for.
+    """Prints an instance that is being made, and waits for it if `wait`.
 
-    The id is printed at once: whoever waits in vain, or no longer, needs it, too.
+    The id is printed at once: it is needed also after a wait that failed or was interrupted.
     """
     if not as_json:
         say(made["id"])
     if wait:
-        made = _running(client, made, timeout)
+        made = _wait_until_running(client, made, timeout)
     if as_json:
         show_json(made)
 
 
-def _running(client: Client, found: dict[str, Any], timeout: float) -> dict[str, Any]:
+def _wait_until_running(client: Client, found: dict[str, Any], timeout: float) -> dict[str, Any]:
     """The instance once it is running. Raises BootFailed and BootTimedOut, with what to do next."""
     name, instance_id = found["name"], found["id"]
     try:
@@ -284,7 +330,7 @@ def _running(client: Client, found: dict[str, Any], timeout: float) -> dict[str,
         raise BootFailed(f"{name}: {failed}{cure}") from None
 
 
-def _turn(
+def _change_status(
     client: Client,
     found: dict[str, Any],
     call: Callable[[str], dict[str, Any]],
@@ -292,7 +338,7 @@ def _turn(
     *,
     as_json: bool,
 ) -> None:
-    """Brings an instance to a status by a call, and says so; as does one that has it already."""
+    """Brings an instance to a status by a call, unless it has it already, and says so."""
     already = ""
     try:
         now = call(found["id"])
@@ -311,3 +357,8 @@ def _show_status(instance: dict[str, Any], as_json: bool, already: str = "") -> 
         show_json(instance)
     else:
         note(f"{instance['name']} is {instance['status']}{already}.")
+
+
+def _export_file(name: str) -> Path:
+    plain = "".join(each if each.isalnum() or each in "-_. " else "_" for each in name)
+    return Path(f"{plain.lstrip('.')}.chowder.tar")

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from chowder_local.cli.context import Context, data_dir_option, json_option
-from chowder_local.cli.groups import Group
-from chowder_local.cli.output import note, say, show_json, show_table
-from chowder_local.cli.resolve import SHOWN_ID_LENGTH, choose_instance, find_key
+from chowder_local.cli.context import pass_client
+from chowder_local.cli.options import Group, confirm, json_option, yes_option
+from chowder_local.cli.output import format_time, note, show_list, show_result
+from chowder_local.cli.resolve import choose_instance, find_key, short_id
 from chowder_local.core.domain import Permission
 
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from chowder_local.client import Client
+
 
 @click.group(cls=Group)
-@data_dir_option
 def keys() -> None:
     """List, create and revoke scoped keys.
 
@@ -27,37 +28,21 @@ def keys() -> None:
 
 
 @keys.command("ls")
-@data_dir_option
 @json_option
-@click.pass_obj
-def ls(context: Context, as_json: bool) -> None:
+@pass_client
+def ls(client: Client, as_json: bool) -> None:
     """List all scoped keys, revoked and expired ones too."""
-    with context.client() as client:
-        found = client.keys()
-    if as_json:
-        show_json(found)
-        return
-    if not found:
-        note("There are no scoped keys. Create one with: chowder-local keys create NAME")
-        return
-    show_table(
+    found = client.keys()
+    show_list(
+        found,
         ("ID", "NAME", "KEY", "STATE", "EXPIRES", "LAST USED"),
-        [
-            (
-                each["id"][:SHOWN_ID_LENGTH],
-                each["name"],
-                f"{each['key_prefix']}…",
-                "active" if each["is_active"] else "inactive",
-                _moment(each["expires_at"]),
-                _moment(each["last_used_at"]),
-            )
-            for each in found
-        ],
+        _row,
+        as_json=as_json,
+        if_empty="There are no scoped keys. Create one with: chowder-local keys create NAME",
     )
 
 
 @keys.command("create")
-@data_dir_option
 @json_option
 @click.argument("name")
 @click.option(
@@ -78,9 +63,9 @@ def ls(context: Context, as_json: bool) -> None:
     help="What it may do; one grants no other. Repeatable.",
 )
 @click.option("--expires-at", type=click.DateTime(), help="When it ends by itself, in UTC.")
-@click.pass_obj
+@pass_client
 def create(
-    context: Context,
+    client: Client,
     as_json: bool,
     name: str,
     instances: tuple[str, ...],
@@ -88,35 +73,35 @@ def create(
     expires_at: datetime | None,
 ) -> None:
     """Create a scoped key and print it: it cannot be shown again."""
-    with context.client() as client:
-        all_instances = client.instances()
-        ids = [choose_instance(all_instances, wanted)["id"] for wanted in instances]
-        made = client.create_key(name, ids, permissions, expires_at)
-    if as_json:
-        show_json(made)
-    else:
-        say(made["raw_key"])
+    all_instances = client.instances()
+    ids = [choose_instance(all_instances, wanted)["id"] for wanted in instances]
+    made = client.create_key(name, ids, permissions, expires_at)
+    show_result(made, made["raw_key"], as_json=as_json)
+    if not as_json:
         note("Keep it: it is not shown again.")
 
 
 @keys.command("revoke")
-@data_dir_option
 @click.argument("key")
-@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
-@click.pass_obj
-def revoke(context: Context, key: str, yes: bool) -> None:
+@yes_option
+@pass_client
+def revoke(client: Client, key: str, yes: bool) -> None:
     """End a scoped key at once and for good, after asking."""
-    with context.client() as client:
-        found = find_key(client, key)
-        if not found["is_active"]:
-            note(f"{found['name']} is revoked or expired already.")
-            return
-        if not yes:
-            question = f"Revoke {found['name']} ({found['id']})?"
-            click.confirm(question, abort=True, err=True)
-        client.revoke_key(found["id"])
+    found = find_key(client, key)
+    if not found["is_active"]:
+        note(f"{found['name']} is revoked or expired already.")
+        return
+    confirm(f"Revoke {found['name']} ({found['id']})?", yes=yes)
+    client.revoke_key(found["id"])
     note(f"{found['name']} is revoked.")
 
 
-def _moment(time: str | None) -> str:
-    return "-" if time is None else time[:16].replace("T", " ")
+def _row(key: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        short_id(key),
+        key["name"],
+        f"{key['key_prefix']}…",
+        "active" if key["is_active"] else "inactive",
+        format_time(key["expires_at"]),
+        format_time(key["last_used_at"]),
+    )

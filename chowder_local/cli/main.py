@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from importlib import import_module
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from chowder_local import __version__
-from chowder_local.cli.context import Context, data_dir_option
+from chowder_local.cli.context import Context
 from chowder_local.cli.exit_codes import BROKEN_PIPE, FAILURE, INTERRUPTED, exit_code_of
+from chowder_local.cli.options import data_dir_option
 from chowder_local.core.errors import ChowderError
 from chowder_local.core.program_name import PROGRAM
 
@@ -23,10 +24,9 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "down": ("server", "Stop the server; agents stay as they are."),
     "status": ("server", "Say whether the server runs, and how it is."),
     "env": ("server", "Print what to export, for eval."),
-    "dashboard": ("dashboard", "Print a link that signs in to the dashboard."),
+    "dashboard": ("server", "Print a link that signs in to the dashboard."),
     "doctor": ("doctor", "Find out what is wrong, and how to cure it."),
-    # Whose module imports the other, and adds to it.
-    "instances": ("transfers", "List, create, copy, stop, start and remove agents."),
+    "instances": ("instances", "List, create, copy, stop, start and remove agents."),
     "snapshots": ("snapshots", "Keep agents as they are, and restore them."),
     "chat": ("chat", "Talk to an agent."),
     "logs": ("instances", "Read what an agent's sandbox prints."),
@@ -47,12 +47,14 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
 class Commands(click.Group):
     """Imports a command's module when it is called."""
 
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.params.append(data_dir_option())
+
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """All, in the order in which a newcomer meets them."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command, or None if there is none of that name."""
         if cmd_name not in COMMANDS:
             return None
         module, _ = COMMANDS[cmd_name]
@@ -60,14 +62,12 @@ class Commands(click.Group):
         return command if isinstance(command, click.Command) else None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The list in `--help`, from the table alone."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name=PROGRAM)
-@data_dir_option
 def chowder_local() -> None:
     """OpenClaw agents behind the hosted API's contract, on this machine.
 

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chowder_local.cli.context import Context, data_dir_option, json_option
-from chowder_local.cli.output import note, say, show_json, show_table
-from chowder_local.cli.resolve import find_instance
+from chowder_local.cli.context import Context, pass_client
+from chowder_local.cli.history import session_title
+from chowder_local.cli.options import Command, Group, json_option
+from chowder_local.cli.output import note, say, show_json, show_list, show_table
+from chowder_local.cli.resolve import find_instance, find_instance_id
 
 if TYPE_CHECKING:
     from chowder_local.client import Client
@@ -20,8 +22,7 @@ instance_option = click.option(
 )
 
 
-@click.group()
-@data_dir_option
+@click.group(cls=Group)
 def replies() -> None:
     """Script what the offline model says.
 
@@ -31,94 +32,83 @@ def replies() -> None:
 
 
 @replies.command("set")
-@data_dir_option
 @instance_option
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.pass_obj
-def put(context: Context, instance: str | None, file: Path) -> None:
+def set_(context: Context, instance: str | None, file: Path) -> None:
     """Put the script in FILE in force, from its beginning."""
     from chowder_local.relay.scripts.parser import read_file
 
     script = read_file(file).model_dump(mode="json", exclude_unset=True)
     with context.client() as client:
-        shown = client.set_replies(script, _id(client, instance))
+        shown = client.set_replies(script, find_instance_id(client, instance))
     note(f"In force: {len(shown['own']['used'])} rules.")
 
 
 @replies.command("show")
-@data_dir_option
 @instance_option
 @json_option
-@click.pass_obj
-def show(context: Context, instance: str | None, as_json: bool) -> None:
+@pass_client
+def show(client: Client, instance: str | None, as_json: bool) -> None:
     """Show the script, how often its rules have counted, and what none was about."""
-    with context.client() as client:
-        shown = client.replies(_id(client, instance))
+    shown = client.replies(find_instance_id(client, instance))
     if as_json:
         show_json(shown)
         return
-    for whose, found in (("own", shown["own"]), ("the server's", shown["server"])):
+    for owner, found in (("own", shown["own"]), ("the server's", shown["server"])):
         if found is not None:
-            _show_script(whose, found)
+            _show_script(owner, found)
     if shown["own"] is None and shown["server"] is None:
         note("There is no script. Give one with: chowder-local replies set FILE")
 
 
 @replies.command("clear")
-@data_dir_option
 @instance_option
-@click.pass_obj
-def clear(context: Context, instance: str | None) -> None:
+@pass_client
+def clear(client: Client, instance: str | None) -> None:
     """Remove the script."""
-    with context.client() as client:
-        client.clear_replies(_id(client, instance))
+    client.clear_replies(find_instance_id(client, instance))
     note("There is no script any more.")
 
 
-@click.command()
-@data_dir_option
+@click.command(cls=Command)
 @json_option
 @click.argument("instance")
 @click.argument("exchange", required=False)
 @click.option("-n", "--limit", default=20, show_default=True, help="So many of the latest.")
-@click.pass_obj
+@pass_client
 def exchanges(
-    context: Context, as_json: bool, instance: str, exchange: str | None, limit: int
+    client: Client, as_json: bool, instance: str, exchange: str | None, limit: int
 ) -> None:
     """List an agent's latest model calls, or show one as it was sent and answered."""
-    with context.client() as client:
-        if exchange is not None:
-            _show_exchange(client.exchange(exchange), as_json=as_json)
-            return
-        found = client.exchanges(find_instance(client, instance)["id"], limit)
-    if as_json:
-        show_json(found)
+    if exchange is not None:
+        _show_exchange(client.exchange(exchange), as_json=as_json)
         return
-    show_table(
-        ("ID", "AT", "SESSION", "SOURCE", "OUTCOME", "TOOK", "SENT", "BACK"),
-        [
-            (
-                each["id"],
-                each["at"][11:19],
-                _session(each),
-                each["source"],
-                each["outcome"] or "…",
-                "…" if each["took_s"] is None else f"{each['took_s']:.2f} s",
-                str(each["request_bytes"]),
-                str(each["answer_bytes"]),
-            )
-            for each in found
-        ],
+    found = client.exchanges(find_instance(client, instance)["id"], limit)
+    headings = ("ID", "AT", "SESSION", "SOURCE", "OUTCOME", "TOOK", "SENT", "BACK")
+    show_list(found, headings, _exchange_row, as_json=as_json)
+
+
+def _exchange_row(exchange: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        exchange["id"],
+        exchange["at"][11:19],
+        session_title(exchange),
+        exchange["source"],
+        exchange["outcome"] or "…",
+        "…" if exchange["took_s"] is None else f"{exchange['took_s']:.2f} s",
+        str(exchange["request_bytes"]),
+        str(exchange["answer_bytes"]),
     )
 
 
-def _show_script(whose: str, found: dict[str, Any]) -> None:
+def _show_script(owner: str, found: dict[str, Any]) -> None:
     rules = zip(found["script"].get("replies", []), found["used"], strict=True)
     show_table(
         ("SCRIPT", "RULE", "USED", "MATCH"),
         [
             (
-                whose,
+                owner,
                 rule.get("name", f"replies[{number}]"),
                 str(used),
                 _brief(rule.get("match", {})),
@@ -140,15 +130,5 @@ def _show_exchange(found: dict[str, Any], *, as_json: bool) -> None:
         say(chunk["text"].rstrip("\n"))
 
 
-def _session(found: dict[str, Any]) -> str:
-    if found["session_key"] == "agent:main:main":
-        return "(main)"
-    return str(found["session"] or found["session_key"] or "-")
-
-
 def _brief(match: dict[str, Any]) -> str:
     return ", ".join(f"{name} {value!r}" for name, value in match.items()) or "anything"
-
-
-def _id(client: Client, instance: str | None) -> str | None:
-    return None if instance is None else str(find_instance(client, instance)["id"])

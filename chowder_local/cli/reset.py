@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 from filelock import FileLock, Timeout
 
-from chowder_local.cli.context import Context, data_dir_option, json_option
-from chowder_local.cli.output import say, show_json, waiting
+from chowder_local.cli.options import Command, confirm, json_option, yes_option
+from chowder_local.cli.output import say, show_json, show_result, waiting
 from chowder_local.cli.server_process import find_running, stop_running
-from chowder_local.client.abandoned import end_abandoned
+from chowder_local.client.abandoned_runs import end_abandoned
 from chowder_local.core.errors.process import DataDirLocked, DataDirUnusable
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from chowder_local.cli.context import Context
     from chowder_local.core.settings import Settings
     from chowder_local.engine.store_resources import SweepReport
 
 
-@click.command()
-@data_dir_option
+@click.command(cls=Command)
 @json_option
-@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@yes_option
 @click.option(
     "--organization",
     "only",
@@ -56,18 +57,19 @@ def reset(context: Context, as_json: bool, yes: bool, only: str | None) -> None:
     settings = context.settings()
     files = own_files(settings)
     if not files:
-        if as_json:
-            show_json({"containers": [], "volumes": [], "networks": [], "files": []})
-        else:
-            say(f"There is nothing in {settings.data_dir}.")
+        nothing: dict[str, list[str]] = {
+            "containers": [],
+            "volumes": [],
+            "networks": [],
+            "files": [],
+        }
+        show_result(nothing, f"There is nothing in {settings.data_dir}.", as_json=as_json)
         return
-    if not yes:
-        click.confirm(
-            f"Remove every agent of {settings.data_dir}, with its files and conversations, "
-            "and the database and keys?",
-            abort=True,
-            err=True,
-        )
+    confirm(
+        f"Remove every agent of {settings.data_dir}, with its files and conversations, "
+        "and the database and keys?",
+        yes=yes,
+    )
     with waiting("Stopping the server") as update:
         stop_running(settings)
         lock = FileLock(settings.lock_file)
@@ -79,34 +81,29 @@ def reset(context: Context, as_json: bool, yes: bool, only: str | None) -> None:
                 removed = _remove(own_files(settings), settings)
         except Timeout:
             raise DataDirLocked(str(settings.data_dir)) from None
-    if as_json:
-        names = {"containers": report.containers, "volumes": report.volumes}
-        show_json({**names, "networks": report.networks, "files": removed})
-        return
-    say(
+    show_result(
+        {**asdict(report), "files": removed},
         f"Removed {len(report.containers)} containers, {len(report.volumes)} volumes, "
-        f"{len(report.networks)} networks and {len(removed)} files of {settings.data_dir}."
+        f"{len(report.networks)} networks and {len(removed)} files of {settings.data_dir}.",
+        as_json=as_json,
     )
 
 
 def _reset_organization(context: Context, as_json: bool, yes: bool) -> None:
     with context.client() as client:
         name = client.organization()["name"]
-        if not yes:
-            click.confirm(
-                f"Remove every agent of the organization {name}, with its files and "
-                "conversations, and its scoped keys and faults?",
-                abort=True,
-                err=True,
-            )
+        confirm(
+            f"Remove every agent of the organization {name}, with its files and conversations, "
+            "and its scoped keys and faults?",
+            yes=yes,
+        )
         with waiting(f"Removing what {name} has"):
             removed = client.reset()
-    if as_json:
-        show_json(removed)
-        return
-    say(
+    show_result(
+        removed,
         f"Removed {removed['instances']} agents, {removed['keys']} scoped keys and "
-        f"{removed['faults']} faults of {name}."
+        f"{removed['faults']} faults of {name}.",
+        as_json=as_json,
     )
 
 

@@ -10,22 +10,24 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chowder_local.cli.context import Context, data_dir_option
+from chowder_local.cli.options import Command
 from chowder_local.cli.output import note, say, show_json, waiting
-from chowder_local.cli.seed_memory import memory_of, removal
-from chowder_local.cli.server_process import find_running
+from chowder_local.core.data_dir import make_private_folder
 from chowder_local.core.errors.process import SettingsInvalid
+from chowder_local.core.program_name import program
+from chowder_local.core.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from chowder_local.cli.context import Context
+    from chowder_local.seeding.memory import Memory
     from chowder_local.seeding.run import Seeded, SeedFile
 
 SEED_PATH = click.Path(dir_okay=False, path_type=Path)
 
 
-@click.command()
-@data_dir_option
+@click.command(cls=Command)
 @click.argument("file", type=SEED_PATH)
 @click.option(
     "--output",
@@ -58,22 +60,18 @@ def read_file(context: Context, file: Path) -> SeedFile:
 def seed_server(context: Context, file: SeedFile) -> Seeded:
     """Seeds the running server, and says how. Raises ServerNotRunning, SettingsInvalid."""
     from chowder_local.seeding.run import seed
-    from chowder_local.seeding.target import Server
+    from chowder_local.seeding.target import SeedTarget
 
-    elsewhere = context.elsewhere()
-    # `default` in a file is the default organization, whoever's key the environment has.
-    key = context.key() if elsewhere is not None else context.local().key()
-    root_url = context.root_url()
-    running = find_running(context.settings())
-    told_url = running.base_url if running and elsewhere is None else f"{root_url}/v1"
+    is_own = context.other_server() is None
+    # `default` in a file is the default organization, whatever key the environment has.
+    key = context.for_data_dir().key() if is_own else context.key()
+    root_url, base_url, memory = context.root_url(), context.base_url(), memory_of(context)
+    removal = partial(removal_command, context)
     with (
         waiting("Looking at what is there") as update,
-        Server(
-            root_url, key, memory_of(context), update,
-            told_url=told_url, removal=partial(removal, context),
-        ) as server,
-    ):  # fmt: skip
-        seeded = seed(file, server, update)
+        SeedTarget(root_url, key, memory, update, public_url=base_url, removal=removal) as target,
+    ):
+        seeded = seed(file, target, update)
     steps = f"{seeded.step_count} {'step' if seeded.step_count == 1 else 'steps'}"
     note(f"Seeded in {steps}." if seeded.step_count else "All is there: nothing was changed.")
     return seeded
@@ -89,17 +87,58 @@ def env_of(declared: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
+def memory_of(context: Context) -> Memory:
+    """What is remembered of the context's server. Raises DataDirUnusable."""
+    from chowder_local.seeding.memory import Memory
+
+    settings = context.settings()
+    file = settings.seed_file
+    if (root_url := context.other_server()) is not None:
+        make_private_folder(settings.data_dir)
+        # Another server's organizations, of the same names perhaps.
+        file = file.with_name(f"seed-{re.sub(r'[^A-Za-z0-9.]+', '-', root_url)}.json")
+    return Memory(file)
+
+
+def seeded_key(context: Context, organization: str) -> str:
+    """The key of an organization. Raises click.ClickException if `seed` has made none so called."""
+    from chowder_local.accounts.bootstrap import NAME as DEFAULT
+
+    if organization == DEFAULT:
+        return context.key()
+    kept = memory_of(context).organizations.get(organization)
+    if kept is None or kept.key is None:
+        raise click.ClickException(
+            f"'seed' has made no organization {organization!r} on this server, by "
+            f"{context.settings().data_dir}."
+        )
+    return kept.key
+
+
+def removal_command(context: Context, organization: str, instance_id: str) -> str:
+    """A command, to be pasted, that removes an agent of a seeded organization."""
+    from chowder_local.accounts.bootstrap import NAME as DEFAULT
+
+    remove = f"instances rm {instance_id}"
+    # Without an option of its own the command heeds the environment.
+    plain = program(Settings.read({}).data_dir, context.env.get("PATH"))
+    own = plain if context.other_server() is not None else context.program()
+    if organization == DEFAULT:
+        return f"{own} {remove}"
+    return f'(eval "$({own} env --organization {shlex.quote(organization)})" && {plain} {remove})'
+
+
 def _variables(declared: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "SEED_BASE_URL", declared["base_url"]
     for organization in declared["organizations"]:
-        prefix = f"SEED_{_shouted(organization['name'])}"
+        prefix = f"SEED_{_variable_part(organization['name'])}"
         yield f"{prefix}_ID", organization["id"]
         yield f"{prefix}_KEY", organization["key"]
         for instance in organization["instances"]:
-            yield f"{prefix}_INSTANCE_{_shouted(instance['name'])}", instance["id"]
+            yield f"{prefix}_INSTANCE_{_variable_part(instance['name'])}", instance["id"]
         for key in organization["keys"]:
-            yield f"{prefix}_KEY_{_shouted(key['name'])}", key["key"]
+            yield f"{prefix}_KEY_{_variable_part(key['name'])}", key["key"]
 
 
-def _shouted(name: str) -> str:
+def _variable_part(name: str) -> str:
     return re.sub(r"\W", "_", name, flags=re.ASCII).upper()

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chowder_local import __version__
-from chowder_local.cli.background import healthy_server, start_detached, wait_until_ready
-from chowder_local.cli.context import Context, data_dir_option
+from chowder_local.cli.options import Command
 from chowder_local.cli.output import note, say, waiting
 from chowder_local.cli.seed import SEED_PATH, read_file, seed_server
+from chowder_local.cli.server_process import healthy_server, start_detached, wait_until_ready
 from chowder_local.client import Client
 from chowder_local.core.domain import Egress, Tier
 from chowder_local.core.errors import ChowderError
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from chowder_local.cli.context import Context
     from chowder_local.cli.server_process import RunningServer
     from chowder_local.core.settings import Settings
     from chowder_local.seeding.run import SeedFile
 
 
-@click.command()
-@data_dir_option
+@click.command(cls=Command)
 @click.option("--host", help="Address to listen on (127.0.0.1).  [env: CHOWDER_HOST]")
 @click.option("--port", type=int, help="Port to listen on (2469).  [env: CHOWDER_PORT]")
 @click.option(
@@ -75,21 +75,7 @@ if TYPE_CHECKING:
 @click.option("--seed", type=SEED_PATH, help="Then bring the server to what this file declares.")
 @click.option("-d", "--detach", is_flag=True, help="Return once the server is ready.")
 @click.pass_obj
-def up(
-    context: Context,
-    host: str | None,
-    port: int | None,
-    offline: bool | None,
-    tier: str | None,
-    image: str | None,
-    egress: str | None,
-    replies: str | None,
-    record: str | None,
-    replay: str | None,
-    providers: tuple[str, ...],
-    seed: Path | None,
-    detach: bool,
-) -> int:
+def up(context: Context, /, seed: Path | None, detach: bool, **options: Any) -> int:
     """Start the server, and first all that it needs.
 
     Finds the container engine, builds the sandbox image if it is not there, then serves until
@@ -99,13 +85,9 @@ def up(
     offline model for the other providers. With --offline, those that --provider names are answered
     by it as well.
     """
-    options = {
-        "host": host, "port": port, "offline": offline, "tier": tier, "image": image,
-        "egress": egress, "replies": replies, "record": record, "replay": replay,
-        "providers": providers or None,
-    }  # fmt: skip
+    options["providers"] = options["providers"] or None
     settings = context.settings(**options)
-    # What is wrong with it by itself is told before anything is begun.
+    # A seed file that makes no sense is refused before anything is begun.
     seeding = None if seed is None else read_file(context, seed)
     if running := healthy_server(settings):
         _check_settings(context, settings, options, running)
@@ -117,7 +99,7 @@ def up(
             return _serve(context, settings, seeding)
         _say_ready(context, settings, start_detached(settings, _options(settings), context.env))
     if seeding is not None:
-        seed_server(context.local(), seeding)
+        seed_server(context.for_data_dir(), seeding)
     return 0
 
 
@@ -165,9 +147,9 @@ def _serve(context: Context, settings: Settings, seeding: SeedFile | None) -> in
 
 def _seed(context: Context, seeding: SeedFile) -> None:
     try:
-        seed_server(context.local(), seeding)
+        seed_server(context.for_data_dir(), seeding)
     except ChowderError as failure:
-        # The server goes on; whoever looks at it can mend the file and run `seed`.
+        # The server goes on: the file can be mended, and `seed` run.
         note(f"Error: {failure}")
 
 
@@ -192,14 +174,14 @@ def _options(settings: Settings) -> list[str]:
 def _check_settings(
     context: Context, settings: Settings, options: Mapping[str, Any], running: RunningServer
 ) -> None:
-    """Raises ServerDiffers if the server is not as it was asked for."""
+    """Raises ServerDiffers if the server runs with other settings than these."""
     from chowder_local.app.effective_settings import unmet
 
     chosen = [name for name, value in options.items() if value is not None]
     differences = list(unmet(settings, context.env, chosen, running.settings))
     if settings.tier is not None:
         # It moves with a subscription, so what it began with says nothing.
-        with Client(running.root_url, context.local().key()) as client:
+        with Client(running.root_url, context.for_data_dir().key()) as client:
             tier = client.organization()["subscription_tier"]
         if tier != settings.tier:
             differences.append(f"CHOWDER_TIER is {tier}, not {settings.tier}")
@@ -224,8 +206,8 @@ def _say_ready(context: Context, settings: Settings, running: RunningServer) -> 
     if not settings.is_on_loopback:
         from chowder_local.engine.self_container import is_in_container
 
-        words = beyond_this_machine(settings.host, is_in_container=is_in_container())
-        note(f"\nWarning: {words}")
+        warning = beyond_this_machine(settings.host, is_in_container=is_in_container())
+        note(f"\nWarning: {warning}")
 
 
 def _say_lines(context: Context, running: RunningServer, models: str | None = None) -> None:
@@ -237,7 +219,7 @@ def _say_lines(context: Context, running: RunningServer, models: str | None = No
     say(f"  Data      {settings.data_dir}")
     if models is not None:
         say(f"  Models    {models}")
-    if (other := context.elsewhere()) is not None:
+    if (other := context.other_server()) is not None:
         note(f"\nCHOWDER_BASE_URL still names {other}, which other commands then are for.")
     say("\nPaste this to create an agent:\n")
     say(f'  eval "$({context.program()} env)"')
@@ -254,15 +236,15 @@ def _models(settings: Settings, env: Mapping[str, str]) -> str:
     keys = default_model_keys(env, settings.offline)
     real = [str(provider) for provider, key in keys.items() if key != OFFLINE_KEY]
     offline = [str(provider) for provider, key in keys.items() if key == OFFLINE_KEY]
-    words = [f"{', '.join(real)}: key from the environment"] if real else []
+    lines = [f"{', '.join(real)}: key from the environment"] if real else []
     if offline:
         unless = "" if settings.offline else ", unless you set a key with PATCH /v1/organization"
-        words.append(f"{', '.join(offline)}: built-in offline model{unless}")
+        lines.append(f"{', '.join(offline)}: built-in offline model{unless}")
     for endpoint in settings.endpoints(env).values():
         if endpoint.name in settings.providers:
             keyed = ", key from the environment" if endpoint.has_secret else ""
             place = "built-in offline model" if endpoint.is_offline else endpoint.url
-            words.append(f"{endpoint.name}/…: {place}{keyed}")
+            lines.append(f"{endpoint.name}/…: {place}{keyed}")
     if OLLAMA not in settings.providers and not settings.offline:
-        words.append(f"{OLLAMA}/…: Ollama, where it runs ('doctor' looks)")
-    return "; ".join(words)
+        lines.append(f"{OLLAMA}/…: Ollama, where it runs ('doctor' looks)")
+    return "; ".join(lines)

@@ -18,5 +18,5 @@ class Client(V1Calls, LocalCalls, SupportCalls, SnapshotCalls):
     What comes back is the API's JSON as it is: a dict with the contract's field names.
 
     Each method may raise ServerNotRunning (nobody listens there), ServerSilent (the answer did not
-    come in time or broke off) and ApiRefused (`status`, and the server's own words).
+    come in time or broke off) and ApiRefused (`status`, and the server's own message).
     """

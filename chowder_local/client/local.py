@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
-from chowder_local.client.transport import Json, Transport, local_path
+from chowder_local.client.transport import Json, Transport, local_path, url_path
 from chowder_local.core.errors.process import ApiRefused, ServerNotRunning, ServerSilent
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ class LocalCalls(Transport):
 
     def logs(self, instance_id: str, tail: int = 200, *, follow: bool = False) -> Generator[str]:
         """The last lines that the instance's sandbox printed; with `follow`, all later ones."""
-        path = f"{local_path(instance_id)}/logs"
+        path = local_path(instance_id, "logs")
         params = {"tail": str(tail), "follow": "true" if follow else "false"}
         with self._stream("GET", path, params=params, timeout=self._endless) as response:
             yield from response.iter_lines()
@@ -42,7 +41,7 @@ class LocalCalls(Transport):
         Each has `name` (None for the main one and for OpenClaw's own), `key`, `is_main`, `channel`,
         `created_at`, `last_used_at` and `messages`, the number of them.
         """
-        found = self._call("GET", f"{local_path(instance_id)}/sessions")
+        found = self._call("GET", local_path(instance_id, "sessions"))
         return list(found["sessions"])
 
     def transcript(
@@ -64,9 +63,9 @@ class LocalCalls(Transport):
         params: Json = {"limit": limit}
         if before is not None:
             params["before"] = before
-        path = f"{local_path(instance_id)}/transcript"
+        path = local_path(instance_id, "transcript")
         if session is not None:
-            path = f"{local_path(instance_id)}/sessions/{quote(session, safe='')}/transcript"
+            path = local_path(instance_id, "sessions", session, "transcript")
         elif key is not None:
             params["key"] = key
         return self._call("GET", path, params=params)
@@ -77,28 +76,24 @@ class LocalCalls(Transport):
         `totals` and each of `rows` (by day, conversation and model, the latest first) have `calls`,
         tokens, and `cost_usd` at list price, which is None where a price is not known.
         """
-        path = "/local/usage" if instance_id is None else f"{local_path(instance_id)}/usage"
+        path = "/local/usage" if instance_id is None else local_path(instance_id, "usage")
         return self._call("GET", path, params={"limit": limit})
 
     def gateway(self, instance_id: str) -> Json:
         """`gateway_url` and `token`, with which this machine reaches the agent's own gateway."""
-        return self._call("GET", f"{local_path(instance_id)}/gateway")
+        return self._call("GET", local_path(instance_id, "gateway"))
 
     def egress(self, instance_id: str) -> Json:
         """`egress` (on, off, or None for the server's own setting) and `egress_in_force`."""
-        return self._call("GET", f"{local_path(instance_id)}")
+        return self._call("GET", local_path(instance_id))
 
     def set_egress(self, instance_id: str, egress: str | None) -> Json:
         """Chooses whether the sandbox reaches the outside; None leaves that to the server.
 
         A running instance whose way out changes is `provisioning` then; see `wait_until_running`.
         """
-        return self._call(
-            "PATCH",
-            f"{local_path(instance_id)}",
-            json={"egress": egress},
-            timeout=self._turn_timeout,
-        )
+        body = {"egress": egress}
+        return self._call("PATCH", local_path(instance_id), json=body, timeout=self._turn_timeout)
 
     def replies(self, instance_id: str | None = None) -> Json:
         """The script of an instance, or of the organization, as `own`, and the `server`'s.
@@ -109,7 +104,7 @@ class LocalCalls(Transport):
         return self._call("GET", _replies_path(instance_id))
 
     def set_replies(self, script: Mapping[str, Any], instance_id: str | None = None) -> Json:
-        """Tells the offline model what to say, in place of an earlier script; as `replies`.
+        """Scripts what the offline model says, in place of an earlier script; as `replies`.
 
         `script` is what a file for `up --replies` has: `replies` and `unmatched`.
         """
@@ -125,26 +120,25 @@ class LocalCalls(Transport):
         With the id of an exchange, those after it only.
         """
         params = {} if after is None else {"after": after}
-        return self._call("GET", f"{local_path(instance_id)}/recording", params=params)
+        return self._call("GET", local_path(instance_id, "recording"), params=params)
 
     def replay(self, instance_id: str, entries: Mapping[str, Any]) -> Json:
         """Has the instance's model calls answered from a recording, without any provider."""
-        path = f"{local_path(instance_id)}/recording"
-        return self._call("PUT", path, json={"entries": dict(entries)})
+        body = {"entries": dict(entries)}
+        return self._call("PUT", local_path(instance_id, "recording"), json=body)
 
     def end_replay(self, instance_id: str) -> None:
-        """Leaves them to its models again."""
-        self._call("DELETE", f"{local_path(instance_id)}/recording")
+        """Has the model calls answered by the instance's models again."""
+        self._call("DELETE", local_path(instance_id, "recording"))
 
     def exchanges(self, instance_id: str, limit: int = 100) -> list[Json]:
         """The instance's latest model calls in short, the last first."""
-        path = f"{local_path(instance_id)}/exchanges"
-        return list(self._value("GET", path, params={"limit": str(limit)}) or [])
+        return self._list(local_path(instance_id, "exchanges"), limit=limit)
 
     def exchange(self, exchange_id: str) -> Json:
         """One model call: `request`, and `chunks` of the answer with their times."""
-        return self._call("GET", f"/local/exchanges/{quote(exchange_id, safe='')}")
+        return self._call("GET", url_path("local", "exchanges", exchange_id))
 
 
 def _replies_path(instance_id: str | None) -> str:
-    return f"{'/local' if instance_id is None else local_path(instance_id)}/replies"
+    return "/local/replies" if instance_id is None else local_path(instance_id, "replies")

@@ -3,48 +3,47 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, BinaryIO
-from urllib.parse import quote
 
-from chowder_local.client.transport import Json, Transport, local_path
+from chowder_local.client.transport import Json, Transport, local_path, url_path
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
 
 class SnapshotCalls(Transport):
-    """What can be done with copies."""
+    """The calls about snapshots, forks and exports."""
 
     def snapshots(self, instance_id: str | None = None) -> list[Json]:
         """An instance's snapshots, or all of the organization's; oldest first."""
-        path = "/local/snapshots" if instance_id is None else f"{local_path(instance_id)}/snapshots"
-        return list(self._value("GET", path) or [])
+        if instance_id is None:
+            return self._list("/local/snapshots")
+        return self._list(local_path(instance_id, "snapshots"))
 
     def snapshot(self, snapshot_id: str) -> Json:
-        """One snapshot."""
-        return self._call("GET", _of(snapshot_id))
+        return self._call("GET", _path(snapshot_id))
 
     def take_snapshot(self, instance_id: str, name: str | None = None) -> Json:
         """Keeps an instance as it is now; a turn that runs is let end first."""
-        path = f"{local_path(instance_id)}/snapshots"
+        path = local_path(instance_id, "snapshots")
         return self._call("POST", path, json={"name": name}, timeout=self._turn_timeout)
 
     def delete_snapshot(self, snapshot_id: str) -> None:
         """Removes a snapshot; instances that were made of it stay."""
-        self._call("DELETE", _of(snapshot_id), timeout=self._turn_timeout)
+        self._call("DELETE", _path(snapshot_id), timeout=self._turn_timeout)
 
     def restore(self, instance_id: str, snapshot_id: str) -> Json:
         """Makes an instance what it was; it is `provisioning` then, see `wait_until_running`."""
-        path, body = f"{local_path(instance_id)}/restore", {"snapshot_id": snapshot_id}
+        path, body = local_path(instance_id, "restore"), {"snapshot_id": snapshot_id}
         return self._call("POST", path, json=body, timeout=self._turn_timeout)
 
     def fork(self, instance_id: str, name: str) -> Json:
         """A new instance that is as this one is now, still `provisioning`."""
-        path = f"{local_path(instance_id)}/fork"
+        path = local_path(instance_id, "fork")
         return self._call("POST", path, json={"name": name}, timeout=self._turn_timeout)
 
     def fork_snapshot(self, snapshot_id: str, name: str) -> Json:
         """A new instance that is as the snapshot is, still `provisioning`."""
-        path = f"{_of(snapshot_id)}/fork"
+        path = _path(snapshot_id, "fork")
         return self._call("POST", path, json={"name": name}, timeout=self._turn_timeout)
 
     def export(self, instance_id: str) -> Generator[bytes]:
@@ -52,7 +51,7 @@ class SnapshotCalls(Transport):
 
         Raises ServerSilent when it breaks off.
         """
-        path = f"{local_path(instance_id)}/export"
+        path = local_path(instance_id, "export")
         with self._stream("GET", path, timeout=self._turn_timeout) as response:
             yield from response.iter_bytes()
 
@@ -68,5 +67,5 @@ class SnapshotCalls(Transport):
         )
 
 
-def _of(snapshot_id: str) -> str:
-    return f"/local/snapshots/{quote(snapshot_id, safe='')}"
+def _path(snapshot_id: str, *segments: str) -> str:
+    return url_path("local", "snapshots", snapshot_id, *segments)

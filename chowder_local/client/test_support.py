@@ -1,11 +1,11 @@
-"""The calls of whoever sets up tests: organizations, faults, and beginning anew."""
+"""The calls that set up tests: organizations, faults, and reset."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
-from chowder_local.client.transport import Json, Transport
+from chowder_local.client.transport import Json, Transport, instance_path, url_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,7 +17,7 @@ RESET_TIMEOUT_S = 600.0
 
 
 class SupportCalls(Transport):
-    """What a client of the API inherits."""
+    """The calls that set up tests."""
 
     def signup(self, name: str) -> Json:
         """A new `organization` on tier shrimp; only this answer has its `api_key`."""
@@ -38,12 +38,9 @@ class SupportCalls(Transport):
 
     def configure(self, instance_id: str, openclaw_config: Mapping[str, Any]) -> Json:
         """Lays overrides over an instance's OpenClaw configuration, live; gives the instance."""
-        return self._call(
-            "PATCH",
-            f"/v1/instances/{quote(instance_id, safe='')}",
-            json={"openclaw_config": dict(openclaw_config)},
-            timeout=CHANGE_TIMEOUT_S,
-        )
+        body = {"openclaw_config": dict(openclaw_config)}
+        path = instance_path(instance_id)
+        return self._call("PATCH", path, json=body, timeout=CHANGE_TIMEOUT_S)
 
     def add_fault(
         self,
@@ -67,22 +64,29 @@ class SupportCalls(Transport):
         what it befalls is only late. The fault that comes back has an `id`, and `left`: how many
         calls it still befalls.
         """
-        asked: Json = {
-            "kind": kind, "times": times, "instance_id": instance_id, "status": status,
-            "detail": detail, "retry_after_s": retry_after_s, "delay_s": delay_s,
-            "after_events": after_events, "method": method, "path": path,
-        }  # fmt: skip
-        body = {name: value for name, value in asked.items() if value is not None}
+        fault = {
+            "kind": kind,
+            "times": times,
+            "instance_id": instance_id,
+            "status": status,
+            "detail": detail,
+            "retry_after_s": retry_after_s,
+            "delay_s": delay_s,
+            "after_events": after_events,
+            "method": method,
+            "path": path,
+        }
+        body = {name: value for name, value in fault.items() if value is not None}
         return self._call("POST", "/local/faults", json=body)
 
     def faults(self) -> list[Json]:
         """The organization's faults that are not used up, in the order in which they were set."""
-        return list(self._value("GET", "/local/faults") or [])
+        return self._list("/local/faults")
 
     def clear_faults(self, fault_id: str | None = None) -> None:
         """Takes one fault back, or without an id all of the organization's."""
-        one = "" if fault_id is None else f"/{quote(fault_id, safe='')}"
-        self._call("DELETE", f"/local/faults{one}")
+        path = "/local/faults" if fault_id is None else url_path("local", "faults", fault_id)
+        self._call("DELETE", path)
 
     def reset(self) -> Json:
         """Removes the organization's instances, scoped keys and faults; how many of each.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
@@ -10,11 +9,11 @@ from urllib.parse import quote, urlsplit
 
 import httpx
 
+from chowder_local.core.addresses import is_loopback
 from chowder_local.core.errors.process import ApiRefused, ServerNotRunning, ServerSilent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import TracebackType
 
 Json = dict[str, Any]
 
@@ -40,18 +39,13 @@ class Transport:
             # Reading the certificates of all authorities takes longer than most of our calls.
             verify=address.scheme == "https",
             # A proxy that the environment names cannot reach this machine's loopback address.
-            trust_env=not _is_loopback(address.hostname or ""),
+            trust_env=not is_loopback(address.hostname or ""),
         )
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @property
@@ -60,7 +54,6 @@ class Transport:
         return f"{self._root}/v1"
 
     def close(self) -> None:
-        """Gives the connections back."""
         self._http.close()
 
     def _call(self, method: str, path: str, **options: Any) -> Json:
@@ -68,6 +61,9 @@ class Transport:
         if isinstance(found, dict):
             return found
         raise ServerSilent(f"What listens at {self._root} is no chowder-local server.")
+
+    def _list(self, path: str, **params: Any) -> list[Json]:
+        return list(self._value("GET", path, params=params) or [])
 
     def _value(self, method: str, path: str, **options: Any) -> Any:
         with self._stream(method, path, **options) as response:
@@ -83,7 +79,7 @@ class Transport:
             with self._http.stream(method, path, **options) as response:
                 if not response.is_success:
                     response.read()
-                    raise ApiRefused(response.status_code, _words(response))
+                    raise ApiRefused(response.status_code, _message(response))
                 yield response
         except (httpx.ConnectError, httpx.ConnectTimeout):
             raise ServerNotRunning(self._root) from None
@@ -95,18 +91,23 @@ class Transport:
             ) from failure
 
 
-def instance_path(instance_id: str) -> str:
-    """Where the contract has an instance."""
-    return f"/v1/instances/{quote(instance_id, safe='')}"
+def url_path(*segments: str) -> str:
+    """The path of a resource; what a segment has of slashes and the like is escaped."""
+    return "".join(f"/{quote(segment, safe='')}" for segment in segments)
 
 
-def local_path(instance_id: str) -> str:
-    """Where only the local server has one."""
-    return f"/local/instances/{quote(instance_id, safe='')}"
+def instance_path(instance_id: str, *segments: str) -> str:
+    """A path of the contract, which the hosted service has as well."""
+    return url_path("v1", "instances", instance_id, *segments)
 
 
-def _words(response: httpx.Response) -> str:
-    """The one sentence in an error answer, whichever of the contract's shapes it has."""
+def local_path(instance_id: str, *segments: str) -> str:
+    """A path that only the local server has."""
+    return url_path("local", "instances", instance_id, *segments)
+
+
+def _message(response: httpx.Response) -> str:
+    """The one sentence in an error response, whichever of the contract's shapes it has."""
     try:
         detail = response.json()["detail"]
     except (ValueError, KeyError, TypeError):
@@ -118,12 +119,3 @@ def _words(response: httpx.Response) -> str:
             f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in detail
         )
     return str(detail)
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -6,9 +6,8 @@ import json
 import time
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, BinaryIO
-from urllib.parse import quote
 
-from chowder_local.client.transport import Json, Transport, instance_path
+from chowder_local.client.transport import Json, Transport, instance_path, url_path
 from chowder_local.core.errors.sandboxes import BootFailed, BootTimedOut
 from chowder_local.core.errors.upstream import StreamBroken
 from chowder_local.upstream.sse import EventReader
@@ -16,6 +15,8 @@ from chowder_local.upstream.sse import EventReader
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
     from datetime import datetime
+
+    Input = str | Sequence[Mapping[str, Any]]
 
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 1.0
@@ -31,7 +32,7 @@ class V1Calls(Transport):
 
     def instances(self) -> list[Json]:
         """The organization's instances, without terminated ones."""
-        return list(self._value("GET", "/v1/instances") or [])
+        return self._list("/v1/instances")
 
     def create_instance(
         self,
@@ -46,12 +47,11 @@ class V1Calls(Transport):
         return self._call("POST", "/v1/instances", json=body)
 
     def instance(self, instance_id: str) -> Json:
-        """One instance."""
         return self._call("GET", instance_path(instance_id))
 
     def status(self, instance_id: str) -> Json:
         """`id`, `status` and `gateway_url` of one instance: light enough to poll."""
-        return self._call("GET", f"{instance_path(instance_id)}/status")
+        return self._call("GET", instance_path(instance_id, "status"))
 
     def wait_until_running(
         self,
@@ -69,7 +69,7 @@ class V1Calls(Transport):
         deadline = time.monotonic() + timeout_s
         pause_s = FIRST_PAUSE_S
         while True:
-            with self._stream("GET", f"{instance_path(instance_id)}/status") as response:
+            with self._stream("GET", instance_path(instance_id, "status")) as response:
                 status = str(json.loads(response.read())["status"])
                 position = response.headers.get("X-Queue-Position")
             if on_status is not None:
@@ -87,11 +87,11 @@ class V1Calls(Transport):
 
     def stop(self, instance_id: str) -> Json:
         """Suspends a running instance; files, sessions and memory are kept."""
-        return self._call("POST", f"{instance_path(instance_id)}/stop", timeout=self._turn_timeout)
+        return self._call("POST", instance_path(instance_id, "stop"), timeout=self._turn_timeout)
 
     def start(self, instance_id: str) -> Json:
         """Wakes a stopped instance."""
-        return self._call("POST", f"{instance_path(instance_id)}/start", timeout=self._turn_timeout)
+        return self._call("POST", instance_path(instance_id, "start"), timeout=self._turn_timeout)
 
     def delete(self, instance_id: str) -> None:
         """Destroys an instance and all its data."""
@@ -100,7 +100,7 @@ class V1Calls(Transport):
     def respond(
         self,
         instance_id: str,
-        input: str | Sequence[Mapping[str, Any]],  # noqa: A002 - the contract's word
+        input: Input,  # noqa: A002 - the contract's word
         model: str,
         session: str | None = None,
     ) -> Json:
@@ -118,7 +118,7 @@ class V1Calls(Transport):
     def stream(
         self,
         instance_id: str,
-        input: str | Sequence[Mapping[str, Any]],  # noqa: A002 - the contract's word
+        input: Input,  # noqa: A002 - the contract's word
         model: str,
         session: str | None = None,
     ) -> Generator[Json]:
@@ -142,24 +142,24 @@ class V1Calls(Transport):
     def stream_text(
         self,
         instance_id: str,
-        input: str | Sequence[Mapping[str, Any]],  # noqa: A002 - the contract's word
+        input: Input,  # noqa: A002 - the contract's word
         model: str,
         session: str | None = None,
     ) -> Generator[str]:
         """Like `stream`, but gives the pieces of the answer's text only.
 
-        Raises StreamBroken with the server's words when the answer ends in a failure.
+        Raises StreamBroken with the server's message when the answer ends in an error.
         """
         with closing(self.stream(instance_id, input, model, session)) as events:
             for event in events:
                 if event.get("type") == "response.output_text.delta":
                     yield event["delta"]
                 elif event.get("type") in {"response.failed", "error"}:
-                    raise StreamBroken(_failure_of(event))
+                    raise StreamBroken(_error_message(event))
 
     def files(self, instance_id: str, path: str = ".") -> list[Json]:
         """The entries of a folder; paths are relative to the agent's OpenClaw home."""
-        found = self._call("GET", f"{instance_path(instance_id)}/files", params={"path": path})
+        found = self._call("GET", instance_path(instance_id, "files"), params={"path": path})
         return list(found["entries"])
 
     def upload(self, instance_id: str, path: str, file: BinaryIO) -> None:
@@ -169,7 +169,7 @@ class V1Calls(Transport):
         """
         self._call(
             "POST",
-            f"{instance_path(instance_id)}/files/upload",
+            instance_path(instance_id, "files", "upload"),
             data={"path": path},
             files={"file": file},
             timeout=self._turn_timeout,
@@ -177,17 +177,17 @@ class V1Calls(Transport):
 
     def download(self, instance_id: str, path: str) -> Generator[bytes]:
         """A file's bytes as they come. Raises ServerSilent when they break off."""
-        url = f"{instance_path(instance_id)}/files/download"
+        url = instance_path(instance_id, "files", "download")
         with self._stream("GET", url, params={"path": path}) as response:
             yield from response.iter_bytes()
 
     def keys(self) -> list[Json]:
         """The organization's scoped keys, revoked and expired ones too; its own is not listed."""
-        return list(self._value("GET", "/v1/keys") or [])
+        return self._list("/v1/keys")
 
     def key(self, key_id: str) -> Json:
         """One scoped key, with `instances`: what it may do with which of them."""
-        return self._call("GET", f"/v1/keys/{quote(key_id, safe='')}")
+        return self._call("GET", url_path("v1", "keys", key_id))
 
     def create_key(
         self,
@@ -208,15 +208,15 @@ class V1Calls(Transport):
 
     def revoke_key(self, key_id: str) -> None:
         """Ends a scoped key: the next request with it is refused."""
-        self._call("DELETE", f"/v1/keys/{quote(key_id, safe='')}")
+        self._call("DELETE", url_path("v1", "keys", key_id))
 
 
 def _responses_path(instance_id: str, session: str | None) -> str:
     if session is None:
-        return f"{instance_path(instance_id)}/responses"
-    return f"{instance_path(instance_id)}/session/{quote(session, safe='')}/responses"
+        return instance_path(instance_id, "responses")
+    return instance_path(instance_id, "session", session, "responses")
 
 
-def _failure_of(event: Json) -> str:
+def _error_message(event: Json) -> str:
     error = event.get("response", event).get("error") or event
     return str(error.get("message") or "The answer failed.")

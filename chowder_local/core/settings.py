@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -11,6 +10,7 @@ from platformdirs import user_data_path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from chowder_local.core import model_endpoints
+from chowder_local.core.addresses import is_loopback
 from chowder_local.core.domain import Egress, ModelProvider, Tier
 from chowder_local.core.errors.process import SettingsInvalid
 
@@ -291,11 +291,7 @@ class Settings(BaseModel):
     @property
     def is_on_loopback(self) -> bool:
         """Whether only this machine reaches the API."""
-        try:
-            return ip_address(self.host).is_loopback
-        except ValueError:
-            # A name may mean any address, but for this one.
-            return self.host.lower() == "localhost"
+        return is_loopback(self.host)
 
     @property
     def default_key_file(self) -> Path:

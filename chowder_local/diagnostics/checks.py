@@ -11,20 +11,27 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import httpx
+
 from chowder_local import __version__
 from chowder_local.core import leases
 from chowder_local.core.domain import RELAY_PORT, places_in
+from chowder_local.core.errors import ChowderError
 from chowder_local.core.formatting import size_of
+from chowder_local.core.model_endpoints import models_in
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
+    from chowder_local.core.model_endpoints import Endpoint
     from chowder_local.core.settings import Settings
     from chowder_local.engine.engine_facts import EngineFacts
 
 LITTLE_DATA_BYTES = 200e6
 LITTLE_ENGINE_BYTES = 4e9
 NO_ENGINE_BYTES = 1e9
+PROVIDER_TIMEOUT_S = 3.0
+SHOWN_MODELS = 8
 
 
 class Level(StrEnum):
@@ -45,8 +52,38 @@ class Finding:
     cure: str | None = None
 
 
+def examine(
+    settings: Settings,
+    engine_facts: EngineFacts | ChowderError,
+    image: Finding | None,
+    health: Mapping[str, Any] | None,
+    server: Iterable[Finding],
+) -> Iterator[Finding]:
+    """All that is found on this machine, from the ground up.
+
+    `engine_facts` may be the error that the engine was not reached with; `health` is what the
+    server says of itself, if it runs, and `server` is what was found out about it.
+    """
+    facts = None if isinstance(engine_facts, ChowderError) else engine_facts
+    yield versions()
+    yield from data_dir(settings)
+    if isinstance(engine_facts, ChowderError):
+        # The sentence of the error has its cure in it.
+        yield Finding("engine", Level.FAIL, str(engine_facts))
+    else:
+        yield from engine(engine_facts)
+    if image is not None:
+        yield image
+    yield from disk(settings, facts)
+    if facts is not None:
+        counts = None if health is None else health.get("instances") or {}
+        yield memory(facts, None if counts is None else counts.get("running", 0))
+    yield from ports(settings, health)
+    yield from server
+    yield from test_runs(settings)
+
+
 def versions() -> Finding:
-    """This program and what it runs on."""
     words = f"chowder-local {__version__}, Python {platform.python_version()}, {platform.system()}"
     return Finding("versions", Level.OK, f"{words} {platform.release()} {platform.machine()}")
 
@@ -76,32 +113,28 @@ def data_dir(settings: Settings) -> Iterator[Finding]:
 def disk(settings: Settings, facts: EngineFacts | None) -> Iterator[Finding]:
     """Room for the store, and for image and volumes where the engine keeps them."""
     folder = next(p for p in (settings.data_dir, *settings.data_dir.parents) if p.exists())
-    free = shutil.disk_usage(folder).free
-    level = Level.OK if free > LITTLE_DATA_BYTES else Level.FAIL
-    cure = None if level is Level.OK else "Make room, or choose another one with --data-dir."
-    yield Finding("disk, data", level, f"{size_of(free)} free at {folder}", cure)
+    cure = "Make room, or choose another one with --data-dir."
+    yield _free_space("disk, data", folder, LITTLE_DATA_BYTES, cure)
     # The folder is on the engine's machine: with a virtual one it is not to be seen from here.
     if facts is None or not facts.root_dir or not Path(facts.root_dir).is_dir():
         return
-    free = shutil.disk_usage(facts.root_dir).free
+    root = Path(facts.root_dir)
     cure = "Make room: 'docker system df' shows what takes it."
-    words = f"{size_of(free)} free at {facts.root_dir}"
-    if free < NO_ENGINE_BYTES:
-        yield Finding("disk, engine", Level.FAIL, words, cure)
-    elif free < LITTLE_ENGINE_BYTES:
-        yield Finding("disk, engine", Level.WARN, f"{words}; an image build needs 4 GB", cure)
-    else:
-        yield Finding("disk, engine", Level.OK, words)
-    yield from _disk_of_volumes(Path(facts.root_dir))
+    found = _free_space("disk, engine", root, NO_ENGINE_BYTES, cure)
+    if found.level is Level.OK and shutil.disk_usage(root).free < LITTLE_ENGINE_BYTES:
+        words = f"{found.words}; an image build needs 4 GB"
+        found = Finding(found.subject, Level.WARN, words, cure)
+    yield found
+    yield from _disk_of_volumes(root)
 
 
 def _disk_of_volumes(root: Path) -> Iterator[Finding]:
     """Room for agents' files, where volumes have a disk of their own."""
-    folder = root / "volumes"
+    subject, folder = "disk, volumes", root / "volumes"
     try:
-        if folder.stat().st_dev == root.stat().st_dev:
-            return
-        free = shutil.disk_usage(folder).free
+        if folder.stat().st_dev != root.stat().st_dev:
+            cure = "Make room there, or delete agents: 'docker system df -v' shows what they take."
+            yield _free_space(subject, folder, NO_ENGINE_BYTES, cure, ", where agents' files are")
     except FileNotFoundError:
         return
     except OSError:
@@ -110,14 +143,17 @@ def _disk_of_volumes(root: Path) -> Iterator[Finding]:
         # An engine's folder is root's; that something is mounted there everybody may know.
         if any(Path(each.mountpoint) == folder for each in psutil.disk_partitions(all=True)):
             words = f"{folder} is a disk of its own, which only root can look at: sudo df {folder}"
-            yield Finding("disk, volumes", Level.OK, words)
-        return
-    words = f"{size_of(free)} free at {folder}, where agents' files are"
-    if free < NO_ENGINE_BYTES:
-        cure = "Make room there, or delete agents: 'docker system df -v' shows what they take."
-        yield Finding("disk, volumes", Level.FAIL, words, cure)
-    else:
-        yield Finding("disk, volumes", Level.OK, words)
+            yield Finding(subject, Level.OK, words)
+
+
+def _free_space(
+    subject: str, folder: Path, least_bytes: float, cure: str, remark: str = ""
+) -> Finding:
+    free = shutil.disk_usage(folder).free
+    words = f"{size_of(free)} free at {folder}{remark}"
+    if free < least_bytes:
+        return Finding(subject, Level.FAIL, words, cure)
+    return Finding(subject, Level.OK, words)
 
 
 def engine(facts: EngineFacts) -> Iterator[Finding]:
@@ -157,6 +193,30 @@ def test_runs(settings: Settings) -> Iterator[Finding]:
         words = f"agents of test runs that were killed may be running: {', '.join(left)}"
         cure = "The next run with the pytest plugin ends them, and 'reset --abandoned' does now."
         yield Finding("test runs", Level.WARN, words, cure)
+
+
+def provider(endpoint: Endpoint, *, is_named: bool) -> Finding:
+    """Whether it answers, and with which models; Ollama need not be there unless it was named."""
+    subject = f"provider {endpoint.name}"
+    if endpoint.is_offline:
+        return Finding(subject, Level.OK, "answered by the built-in offline model")
+    headers = {"Authorization": f"Bearer {endpoint.key}"} if endpoint.has_secret else {}
+    try:
+        answer = httpx.get(f"{endpoint.url}/models", headers=headers, timeout=PROVIDER_TIMEOUT_S)
+    except httpx.HTTPError as failure:
+        if not is_named:
+            words = f"not running at {endpoint.url}; models {endpoint.name}/… need it"
+            return Finding(subject, Level.OK, words)
+        why = str(failure) or type(failure).__name__
+        words = f"nothing answers at {endpoint.url}: {why}"
+        return Finding(subject, Level.WARN, words, endpoint.cure)
+    if answer.is_success and (models := models_in(answer.content)) is not None:
+        shown = ", ".join(f"{endpoint.name}/{model}" for model in models[:SHOWN_MODELS])
+        more = f" and {len(models) - SHOWN_MODELS} more" if len(models) > SHOWN_MODELS else ""
+        return Finding(subject, Level.OK, f"{endpoint.url} has {shown or 'no models'}{more}")
+    words = f"{endpoint.url}/models answers {answer.status_code}, and lists no models"
+    cure = "If messages fail too: such a URL mostly ends in /v1, and a key may be wanted."
+    return Finding(subject, Level.WARN, words, cure)
 
 
 def ports(settings: Settings, health: Mapping[str, Any] | None) -> Iterator[Finding]:

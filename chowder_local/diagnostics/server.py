@@ -6,11 +6,10 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from chowder_local.core.errors import ChowderError
-from chowder_local.diagnostics import checks
-from chowder_local.diagnostics.checks import Finding, Level
+from chowder_local.diagnostics.checks import Finding, Level, examine
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from chowder_local.core.settings import Settings
     from chowder_local.engine.engine_facts import EngineFacts
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class ServerDiagnosis:
-    """Looks anew each time it is asked; what it costs are some calls to the engine."""
+    """Runs the checks anew for each report, with some calls to the engine."""
 
     def __init__(
         self, settings: Settings, health: Health, engine_facts: Callable[[], Awaitable[EngineFacts]]
@@ -30,31 +29,21 @@ class ServerDiagnosis:
     async def report(self) -> tuple[dict[str, Any], list[Finding]]:
         """What the server says of itself, and every finding, from the ground up."""
         health = await self._health.report()
+        pool = [_pool(health["pool"])]
+        facts: EngineFacts | ChowderError
+        image: Finding | None = None
         try:
             facts = await self._engine_facts()
+            image = _image(health)
         except ChowderError as failure:
-            # The sentence of the failure has its cure in it.
-            found = [Finding("engine", Level.FAIL, str(failure))]
-            return health, found + await asyncio.to_thread(list, self._around(health, None))
-        return health, await asyncio.to_thread(list, self._around(health, facts))
-
-    def _around(self, health: Mapping[str, Any], facts: EngineFacts | None) -> Iterator[Finding]:
-        yield checks.versions()
-        yield from checks.data_dir(self._settings)
-        if facts is not None:
-            yield from checks.engine(facts)
-            yield _image(health)
-        yield from checks.disk(self._settings, facts)
-        if facts is not None:
-            yield checks.memory(facts, health["instances"]["running"])
-        yield from checks.ports(self._settings, health)
-        yield from checks.test_runs(self._settings)
-        yield _pool(health["pool"])
+            facts = failure
+        found = await asyncio.to_thread(list, examine(self._settings, facts, image, health, pool))
+        return health, found
 
 
 def _image(health: Mapping[str, Any]) -> Finding:
     if (problem := health["engine"]["error"]) is not None:
-        # The words of what is missing have its cure in them.
+        # The problem has its cure in it.
         return Finding("image", Level.FAIL, problem)
     return Finding("image", Level.OK, f"{health['image']} is there")
 

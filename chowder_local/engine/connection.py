@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import json
 import os
 import socket
@@ -18,6 +17,7 @@ from docker.errors import DockerException
 from docker.tls import TLSConfig
 from requests.exceptions import RequestException
 
+from chowder_local.core.addresses import is_loopback
 from chowder_local.core.errors.sandboxes import EngineRemote, EngineSilent, EngineUnavailable
 from chowder_local.engine.self_container import is_in_container
 
@@ -177,7 +177,7 @@ def _local_only(address: EngineAddress) -> EngineAddress:
     parts = urlsplit(address.url)
     if parts.scheme in {"unix", "npipe", "http+unix"}:
         return address
-    if parts.scheme in {"tcp", "http", "https"} and _is_loopback(parts.hostname or ""):
+    if parts.scheme in {"tcp", "http", "https"} and is_loopback(parts.hostname or ""):
         return address
     if parts.scheme in {"tcp", "http", "https", "ssh"}:
         raise EngineRemote(parts.hostname or address.url)
@@ -185,15 +185,6 @@ def _local_only(address: EngineAddress) -> EngineAddress:
         f"The engine address {address.url!r} (from {address.source}) is not understood. "
         "It should look like unix:///var/run/docker.sock."
     )
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _problem_with(address: EngineAddress) -> str | None:

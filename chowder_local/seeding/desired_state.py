@@ -1,38 +1,178 @@
-"""What a seed file wants, with everything read that it refers to: files, folders, variables."""
+"""What a seed file declares, with the files, folders and variables that it refers to read."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import json
+import re
+from collections import Counter
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Self, cast
 
-from chowder_local.core.domain import ModelProvider
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
+
+from chowder_local.core.domain import OFFLINE_KEY, ModelProvider, Permission, Tier
 from chowder_local.core.errors.agents import ConfigRefused
 from chowder_local.openclaw.config import agent_config
-from chowder_local.openclaw.models import DEFAULT_MODELS
+from chowder_local.seeding.source_locations import Location, SourceLocations, read
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from datetime import datetime
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from chowder_local.core.domain import Permission, Tier
-    from chowder_local.seeding.document import Document, InstanceGiven, OrganizationGiven
-    from chowder_local.seeding.source_locations import Part, SourceLocations
-
-    Way = tuple[Part, ...]
-
-OFFLINE = "offline"
+REFERENCE = re.compile(r"offline|env:[A-Za-z_][A-Za-z0-9_]*")
 
 
 @dataclass(frozen=True)
-class WantedSession:
-    """Messages that are to be sent once; `name` is None for the main conversation."""
+class Sources:
+    """What a seed file may refer to: the environment, and files relative to its own folder."""
 
-    way: Way
-    name: str | None
-    model: str
-    messages: tuple[str, ...]
+    folder: Path
+    env: Mapping[str, str]
+
+
+def digest(content: str | bytes) -> str:
+    return sha256(content.encode() if isinstance(content, str) else content).hexdigest()
+
+
+def _sources(info: ValidationInfo) -> Sources:
+    return cast("Sources", info.context)
+
+
+def _model_key(reference: str, info: ValidationInfo) -> str:
+    if REFERENCE.fullmatch(reference) is None:
+        raise ValueError("write env:NAME, with the key in that variable, or offline")
+    if reference == OFFLINE_KEY:
+        return OFFLINE_KEY
+    name = reference.removeprefix("env:")
+    value = _sources(info).env.get(name, "").strip()
+    if not value:
+        raise ValueError(f"Set {name} in the environment, or write offline")
+    return value
+
+
+def _below_home(path: str) -> str:
+    parts = path.split("/")
+    if path.startswith("/") or not all(parts) or {".", ".."} & set(parts):
+        raise ValueError("it should be a path below the agent's home, such as workspace/notes.md")
+    return path
+
+
+def _folder_name(name: str) -> str:
+    if "/" in name or name in {".", ".."}:
+        raise ValueError("it should be the name of one folder")
+    return name
+
+
+def _content_of(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as failure:
+        raise ValueError(f"{file} cannot be read: {failure.strerror}") from None
+
+
+def _relative_path(value: Any, info: ValidationInfo) -> Path:
+    if not isinstance(value, str) or not value:
+        raise ValueError("it should be a path, relative to the seed file")
+    return _sources(info).folder / value
+
+
+def _file(value: Any, info: ValidationInfo) -> bytes:
+    return _content_of(_relative_path(value, info))
+
+
+def _skill(value: Any, info: ValidationInfo) -> dict[str, bytes]:
+    folder = _relative_path(value, info)
+    if not (folder / "SKILL.md").is_file():
+        raise ValueError(f"{folder} should be a folder with a SKILL.md in it")
+    return {
+        path.relative_to(folder).as_posix(): _content_of(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def _as_file(value: Any) -> Any:
+    return {"content": value} if isinstance(value, str) else value
+
+
+def _nested_config(value: dict[str, Any]) -> dict[str, Any]:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError) as failure:
+        raise ValueError(f"it should be what JSON can say; {failure}") from None
+    try:
+        return agent_config.to_merge_patch(value)
+    except ConfigRefused as refused:
+        raise ValueError(str(refused)) from None
+
+
+def _in_utc(time: datetime) -> datetime:
+    return time.replace(tzinfo=UTC) if time.tzinfo is None else time
+
+
+Name = Annotated[str, Field(min_length=1, max_length=128)]
+ModelId = Annotated[str, Field(min_length=1, max_length=256)]
+HomePath = Annotated[str, AfterValidator(_below_home)]
+Text = Annotated[str, Field(min_length=1)]
+
+
+class _Part(BaseModel):
+    # What a person writes in place of env:NAME may be the key itself.
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    _location: Location = PrivateAttr(())
+
+    @property
+    def location(self) -> Location:
+        return self._location
+
+    def set_location(self, location: Location) -> None:
+        """Tells this part, and the lists of parts in it, where in the file they are."""
+        self._location = location
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if isinstance(value, list):
+                for index, each in enumerate(value):
+                    if isinstance(each, _Part):
+                        each.set_location((*location, name, index))
+
+
+class DesiredFile(_Part):
+    """A file's content, or `from` which file beside the seed file it comes."""
+
+    content: str | None = None
+    from_: Annotated[bytes, BeforeValidator(_file)] | None = Field(None, alias="from")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_is_one(cls, value: Any) -> Any:
+        if isinstance(value, dict) and value.keys() <= {"content", "from"}:
+            given = [each for each in value.values() if each is not None]
+            if len(given) != 1:
+                raise ValueError("write its content, or {from: path}")
+        return value
+
+    def read(self) -> bytes:
+        return (self.content or "").encode() if self.from_ is None else self.from_
+
+
+class DesiredSession(_Part):
+    """Messages to a conversation, once and in order; without a name, to the main one."""
+
+    name: Name | None = None
+    model: ModelId | None = None
+    messages: list[Text] = Field(min_length=1)
 
     @property
     def digests(self) -> tuple[str, ...]:
@@ -40,159 +180,102 @@ class WantedSession:
         return tuple(map(digest, self.messages))
 
 
-@dataclass(frozen=True)
-class WantedInstance:
-    """An agent; `files` are contents by path, those of its skills among them.
+class DesiredInstance(_Part):
+    """An agent with what it has and knows.
 
-    `openclaw_config` has no dot paths any more, only what they lead to.
+    `openclaw_config` may be written with dot paths, and is nested once it is read.
     """
 
-    way: Way
-    name: str
+    name: Name
     model_provider: ModelProvider = ModelProvider.ANTHROPIC
-    openclaw_config: Mapping[str, Any] = field(default_factory=dict)
-    files: Mapping[str, bytes] = field(default_factory=dict)
-    ways: Mapping[str, Way] = field(default_factory=dict)
-    """Where in the file each of the files is wanted."""
-    sessions: tuple[WantedSession, ...] = ()
+    openclaw_config: Annotated[dict[str, Any], AfterValidator(_nested_config)] = Field(
+        default_factory=dict
+    )
+    files: dict[HomePath, Annotated[DesiredFile, BeforeValidator(_as_file)]] = Field(
+        default_factory=dict
+    )
+    skills: dict[
+        Annotated[Name, AfterValidator(_folder_name)],
+        Annotated[dict[str, bytes], BeforeValidator(_skill)],
+    ] = Field(default_factory=dict)
+    sessions: list[DesiredSession] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _check_names(self) -> Self:
+        _check_unique("session", (each.name or "the main one" for each in self.sessions))
+        return self
+
+    def home_files(self) -> dict[str, tuple[bytes, Location]]:
+        """Content and location of each file by its path, those of skills among them."""
+        found: dict[str, tuple[bytes, Location]] = {}
+        for name, contents in self.skills.items():
+            for path, content in contents.items():
+                location = (*self.location, "skills", name)
+                found[f"workspace/skills/{name}/{path}"] = (content, location)
+        for path, file in self.files.items():
+            found[path] = (file.read(), (*self.location, "files", path))
+        return found
 
 
-@dataclass(frozen=True)
-class WantedKey:
+class DesiredKey(_Part):
     """A scoped key for agents of the same file."""
 
-    way: Way
-    name: str
-    instances: frozenset[str]
-    permissions: frozenset[Permission]
-    expires_at: datetime | None = None
+    name: Name
+    instances: list[Name] = Field(min_length=1)
+    permissions: list[Permission] = Field(min_length=1)
+    expires_at: Annotated[datetime, AfterValidator(_in_utc)] | None = None
 
 
-@dataclass(frozen=True)
-class WantedOrganization:
-    """An organization with the model keys themselves."""
+class DesiredOrganization(_Part):
+    """An organization with its model keys; the one called `default` is the one that `up` makes."""
 
-    way: Way
-    name: str
+    name: Name
     tier: Tier | None = None
-    model_keys: Mapping[ModelProvider, str] = field(default_factory=dict)
-    instances: tuple[WantedInstance, ...] = ()
-    keys: tuple[WantedKey, ...] = ()
-
-
-def digest(content: str | bytes) -> str:
-    """What tells contents apart."""
-    return sha256(content.encode() if isinstance(content, str) else content).hexdigest()
-
-
-def resolved(
-    document: Document, places: SourceLocations, folder: Path, env: Mapping[str, str]
-) -> tuple[WantedOrganization, ...]:
-    """What is wanted; paths are relative to the seed file's folder. Raises SettingsInvalid."""
-    return tuple(
-        _organization(each, ("organizations", index), places, folder, env)
-        for index, each in enumerate(document.organizations)
+    model_keys: dict[ModelProvider, Annotated[str, AfterValidator(_model_key)]] = Field(
+        default_factory=dict, repr=False
     )
+    instances: list[DesiredInstance] = Field(default_factory=list)
+    keys: list[DesiredKey] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _check_names(self) -> Self:
+        _check_unique("instance", (each.name for each in self.instances))
+        _check_unique("key", (each.name for each in self.keys))
+        known = {each.name for each in self.instances}
+        for key in self.keys:
+            if missing := [name for name in key.instances if name not in known]:
+                raise ValueError(f"key {key.name}: {missing[0]} is none of the instances here")
+        return self
 
 
-def _organization(
-    given: OrganizationGiven,
-    way: Way,
-    places: SourceLocations,
-    folder: Path,
-    env: Mapping[str, str],
-) -> WantedOrganization:
-    return WantedOrganization(
-        way,
-        given.name,
-        given.tier,
-        {
-            provider: _key((*way, "model_keys", provider), reference, places, env)
-            for provider, reference in given.model_keys.items()
-        },
-        tuple(
-            _instance(each, (*way, "instances", index), places, folder)
-            for index, each in enumerate(given.instances)
-        ),
-        tuple(
-            WantedKey(
-                (*way, "keys", index),
-                each.name,
-                frozenset(each.instances),
-                frozenset(each.permissions),
-                each.expires_at,
-            )
-            for index, each in enumerate(given.keys)
-        ),
-    )
+class Document(_Part):
+    """All that a seed file declares."""
+
+    organizations: list[DesiredOrganization] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _check_names(self) -> Self:
+        _check_unique("organization", (each.name for each in self.organizations))
+        return self
 
 
-def _key(way: Way, reference: str, places: SourceLocations, env: Mapping[str, str]) -> str:
-    if reference == OFFLINE:
-        return OFFLINE
-    name = reference.removeprefix("env:")
-    value = env.get(name, "").strip()
-    return value or places.wrong(way, f"Set {name} in the environment, or write offline.")
-
-
-def _instance(
-    given: InstanceGiven, way: Way, places: SourceLocations, folder: Path
-) -> WantedInstance:
-    files: dict[str, bytes] = {}
-    ways: dict[str, Way] = {}
-    for name, source in given.skills.items():
-        skill_way = (*way, "skills", name)
-        skill = dict(_skill(skill_way, name, folder / source, places))
-        files |= skill
-        ways |= dict.fromkeys(skill, skill_way)
-    for path, file in given.files.items():
-        ways[path] = (*way, "files", path)
-        if file.from_ is None:
-            files[path] = (file.content or "").encode()
-        else:
-            files[path] = _content((*ways[path], "from"), folder / file.from_, places)
-    sessions = tuple(
-        WantedSession(
-            (*way, "sessions", index),
-            each.name,
-            each.model or DEFAULT_MODELS[given.model_provider],
-            tuple(each.messages),
-        )
-        for index, each in enumerate(given.sessions)
-    )
-    return WantedInstance(
-        way,
-        given.name,
-        given.model_provider,
-        _nested(given, way, places),
-        files,
-        ways,
-        sessions,
-    )
-
-
-def _nested(given: InstanceGiven, way: Way, places: SourceLocations) -> dict[str, Any]:
+def read_document(file: Path, env: Mapping[str, str]) -> tuple[Document, SourceLocations]:
+    """Reads a seed file with all that it refers to. Raises SettingsInvalid."""
+    content, locations = read(file)
+    if not isinstance(content, dict):
+        locations.fail((), "It should begin with 'organizations:'; README shows an example.")
     try:
-        return agent_config.to_merge_patch(given.openclaw_config)
-    except ConfigRefused as refused:
-        places.wrong((*way, "openclaw_config"), str(refused))
+        document = Document.model_validate(content, context=Sources(file.parent, env))
+    except ValidationError as invalid:
+        problem = invalid.errors(include_url=False, include_input=False)[0]
+        message = problem["msg"].removeprefix("Value error, ").rstrip(".")
+        location = [part for part in problem["loc"] if part != "[key]"]
+        locations.fail(location, f"{message[:1].upper()}{message[1:]}.")
+    document.set_location(())
+    return document, locations
 
 
-def _skill(
-    way: Way, name: str, source: Path, places: SourceLocations
-) -> Iterator[tuple[str, bytes]]:
-    if not (source / "SKILL.md").is_file():
-        places.wrong(way, f"{source} should be a folder with a SKILL.md in it.")
-    return (
-        (f"workspace/skills/{name}/{path.relative_to(source).as_posix()}",
-         _content(way, path, places))
-        for path in sorted(source.rglob("*"))
-        if path.is_file()
-    )  # fmt: skip
-
-
-def _content(way: Way, source: Path, places: SourceLocations) -> bytes:
-    try:
-        return source.read_bytes()
-    except OSError as failure:
-        places.wrong(way, f"{source} cannot be read: {failure.strerror}.")
+def _check_unique(kind: str, names: Iterable[str]) -> None:
+    repeated = [name for name, count in Counter(names).items() if count > 1]
+    if repeated:
+        raise ValueError(f"{kind} {repeated[0]} is there twice; names tell them apart")

@@ -1,7 +1,8 @@
 """The file in an agent's home that tells which messages it was seeded with (pure).
 
-It is there, and not with the server or with who seeds, because it has to go where the conversations
-go: it is gone with the agent's volume, is in a copy of it, and is found from any machine.
+It is there, and not with the server or the seeding client, because it has to go where the
+conversations go: it is gone with the agent's volume, is in a copy of it, and is found from any
+machine.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ PATH = ".chowder-seed.json"
 Sent = dict[str | None, tuple[str, ...]]
 
 
-def written(sent: Mapping[str | None, tuple[str, ...]]) -> bytes:
+def serialize(sent: Mapping[str | None, tuple[str, ...]]) -> bytes:
     """The file's content, for digests of messages by conversation."""
     sessions = [{"name": name, "messages": list(digests)} for name, digests in sent.items()]
     return json.dumps({"sessions": sessions}, indent=2).encode()
 
 
-def read(content: bytes | None) -> Sent:
-    """What a file says; without one, that nothing was sent. Raises ValueError for a spoilt one."""
+def parse(content: bytes | None) -> Sent:
+    """What was sent: nothing, if there is no file. Raises ValueError for a spoilt one."""
     if content is None:
         return {}
     try:

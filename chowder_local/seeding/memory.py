@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from chowder_local.core.data_dir import write_private
 from chowder_local.core.domain import ModelProvider
@@ -36,6 +35,11 @@ class KeptOrganization(BaseModel):
     keys: dict[str, KeptKey] = Field(default_factory=dict)
 
 
+ORGANIZATIONS = TypeAdapter(
+    dict[str, KeptOrganization], config=ConfigDict(hide_input_in_errors=True)
+)
+
+
 class Memory:
     """A file in the data directory that only its owner can read; written with every change."""
 
@@ -45,16 +49,14 @@ class Memory:
 
     def write(self) -> None:
         """Keeps what is known now. Raises DataDirUnusable."""
-        content = {name: each.model_dump() for name, each in self.organizations.items()}
-        write_private(self._file, json.dumps(content, indent=2).encode())
+        write_private(self._file, ORGANIZATIONS.dump_json(self.organizations, indent=2))
 
     def _read(self) -> dict[str, KeptOrganization]:
         try:
-            content: dict[str, Any] = json.loads(self._file.read_bytes())
-            return {name: KeptOrganization.model_validate(each) for name, each in content.items()}
+            return ORGANIZATIONS.validate_json(self._file.read_bytes())
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError, ValidationError, AttributeError) as failure:
+        except (OSError, ValueError) as failure:
             raise DataDirUnusable(
                 f"{self._file} cannot be read: {failure}. It has the keys of seeded "
                 "organizations; mend it, or remove it and they are made anew."

@@ -1,11 +1,12 @@
-"""From what is there and what is wanted to what is to be done (pure)."""
+"""From the current and the desired state of a server to the steps between them (pure)."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from chowder_local.openclaw.models import DEFAULT_MODELS
+from chowder_local.seeding import steps
 from chowder_local.seeding.desired_state import digest
 
 if TYPE_CHECKING:
@@ -14,20 +15,20 @@ if TYPE_CHECKING:
 
     from chowder_local.core.domain import ModelProvider, Permission, Tier
     from chowder_local.seeding.desired_state import (
-        WantedInstance,
-        WantedKey,
-        WantedOrganization,
-        WantedSession,
-        Way,
+        DesiredInstance,
+        DesiredKey,
+        DesiredOrganization,
+        DesiredSession,
     )
     from chowder_local.seeding.source_locations import SourceLocations
+    from chowder_local.seeding.steps import Step
 
     Removal = Callable[[str, str], str]
 
 
 @dataclass(frozen=True)
-class FoundInstance:
-    """An agent of that name; `files` are digests of those that are wanted and there.
+class CurrentInstance:
+    """An agent of a declared name; `files` are digests of those that are declared and there.
 
     `sent` are the digests of the messages that its conversations were seeded with.
     """
@@ -40,7 +41,7 @@ class FoundInstance:
 
 
 @dataclass(frozen=True)
-class FoundKey:
+class CurrentKey:
     """A scoped key that an earlier seeding made and that still is good, by ids of instances."""
 
     id: str
@@ -49,138 +50,22 @@ class FoundKey:
 
 
 @dataclass(frozen=True)
-class FoundOrganization:
-    """An organization; `model_keys` are digests of what it was last seeded with and still has."""
+class CurrentOrganization:
+    """An organization; `model_keys` are digests of what it was last seeded with and still has.
 
-    tier: Tier
+    `tier` is None for one that is not there yet.
+    """
+
+    tier: Tier | None = None
     model_keys: Mapping[ModelProvider, str] = field(default_factory=dict)
-    instances: Mapping[str, FoundInstance] = field(default_factory=dict)
-    keys: Mapping[str, FoundKey] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Step(ABC):
-    """One thing to do for an organization; `str()` says it to a person."""
-
-    organization: str
-    way: Way
-    """Where in the file it is wanted."""
-
-    def __str__(self) -> str:
-        return f"{self.organization}: {self.words}"
-
-    @property
-    @abstractmethod
-    def words(self) -> str:
-        """What is done, with no secret in it."""
-
-
-@dataclass(frozen=True)
-class SignUp(Step):
-    """An organization of its own."""
-
-    @property
-    def words(self) -> str:
-        """What is done."""
-        return "sign up"
-
-
-@dataclass(frozen=True)
-class Move(Step):
-    """To another tier."""
-
-    tier: Tier
-
-    @property
-    def words(self) -> str:
-        """What is done."""
-        return f"move to {self.tier}"
-
-
-@dataclass(frozen=True)
-class SetModelKeys(Step):
-    """Model keys that are new or others."""
-
-    model_keys: Mapping[ModelProvider, str] = field(repr=False)
-
-    @property
-    def words(self) -> str:
-        """What is done."""
-        return f"set the model keys of {', '.join(self.model_keys)}"
-
-
-@dataclass(frozen=True)
-class Create(Step):
-    """A new agent."""
-
-    instance: WantedInstance = field(repr=False)
-
-    @property
-    def words(self) -> str:
-        """What is done."""
-        return f"create {self.instance.name}"
-
-
-@dataclass(frozen=True)
-class Configure(Step):
-    """Another configuration of an agent that is there."""
-
-    instance: WantedInstance = field(repr=False)
-
-    @property
-    def words(self) -> str:
-        """What is done."""
-        return f"configure {self.instance.name}"
-
-
-@dataclass(frozen=True)
-class WriteFile(Step):
-    """A file that is new or has another content."""
-
-    instance: str
-    path: str
-    content: bytes = field(repr=False)
-
-    @property
-    def words(self) -> str:
-        """What is done."""
-        return f"write {self.path} of {self.instance}"
-
-
-@dataclass(frozen=True)
-class Send(Step):
-    """A message; `before` are the digests of those that its conversation was seeded with so far."""
-
-    instance: str
-    session: WantedSession = field(repr=False)
-    message: str = field(repr=False)
-    before: tuple[str, ...] = field(repr=False)
-
-    @property
-    def words(self) -> str:
-        """What is done."""
-        number, count = len(self.before) + 1, len(self.session.messages)
-        where = self.session.name or "the main conversation"
-        return f"send message {number} of {count} to {where} of {self.instance}"
-
-
-@dataclass(frozen=True)
-class MakeKey(Step):
-    """A scoped key, in place of a former one of its name, if there is one."""
-
-    key: WantedKey
-    former_id: str | None = None
-
-    @property
-    def words(self) -> str:
-        """What is done."""
-        return f"{'make' if self.former_id is None else 'renew'} the key {self.key.name}"
+    instances: Mapping[str, CurrentInstance] = field(default_factory=dict)
+    keys: Mapping[str, CurrentKey] = field(default_factory=dict)
 
 
 def plan(
-    wanted: Sequence[WantedOrganization],
-    found: Mapping[str, FoundOrganization],
-    places: SourceLocations,
+    desired: Sequence[DesiredOrganization],
+    current: Mapping[str, CurrentOrganization],
+    locations: SourceLocations,
     removal: Removal,
 ) -> list[Step]:
     """The steps in their order: agents are made first, and boot while the rest is done.
@@ -188,91 +73,121 @@ def plan(
     `removal` gives a command that removes an organization's agent, by its id. Raises
     SettingsInvalid for what cannot be had without destroying something.
     """
-    steps = [
-        (phase, step)
-        for each in wanted
-        for phase, step in _of_organization(each, found.get(each.name), places, removal)
+    planner = _Planner(locations, removal)
+    found = [
+        step for each in desired for step in planner.organization(each, current.get(each.name))
     ]
-    return [step for _, step in sorted(steps, key=lambda one: one[0])]
+    return sorted(found, key=lambda step: PHASES.index(type(step)))
 
 
-def _of_organization(
-    wanted: WantedOrganization,
-    found: FoundOrganization | None,
-    places: SourceLocations,
-    removal: Removal,
-) -> Iterator[tuple[int, Step]]:
-    name = wanted.name
-    if found is None:
-        yield 0, SignUp(name, wanted.way)
-    if wanted.tier is not None and (found is None or wanted.tier is not found.tier):
-        yield 1, Move(name, (*wanted.way, "tier"), wanted.tier)
-    known = found.model_keys if found else {}
-    if keys := {p: key for p, key in wanted.model_keys.items() if known.get(p) != digest(key)}:
-        yield 2, SetModelKeys(name, (*wanted.way, "model_keys"), keys)
-    instances = found.instances if found else {}
-    for each in wanted.instances:
-        yield from _of_instance(name, each, instances.get(each.name), places, removal)
-    ids = {one: instances[one].id for one in instances}
-    for key in wanted.keys:
-        former = found.keys.get(key.name) if found else None
-        if former is None or not _is_as_wanted(former, key, ids):
-            yield 7, MakeKey(name, key.way, key, former.id if former else None)
+PHASES = (
+    steps.SignUp,
+    steps.Move,
+    steps.SetModelKeys,
+    steps.Create,
+    steps.Configure,
+    steps.WriteFile,
+    steps.Send,
+    steps.MakeKey,
+)
 
 
-def _of_instance(
-    organization: str,
-    wanted: WantedInstance,
-    found: FoundInstance | None,
-    places: SourceLocations,
-    removal: Removal,
-) -> Iterator[tuple[int, Step]]:
-    if found is None:
-        yield 3, Create(organization, wanted.way, wanted)
-    elif found.model_provider is not wanted.model_provider:
-        places.wrong(
-            (*wanted.way, "model_provider"),
-            f"{wanted.name} is there with {found.model_provider}, which cannot be changed. Write "
-            f"that, use another name, or remove it with: {removal(organization, found.id)}",
-        )
-    elif not has(found.openclaw_config, wanted.openclaw_config):
-        yield 4, Configure(organization, (*wanted.way, "openclaw_config"), wanted)
-    files = found.files if found else {}
-    for path, content in wanted.files.items():
-        if files.get(path) != digest(content):
-            yield 5, WriteFile(organization, wanted.ways[path], wanted.name, path, content)
-    for session in wanted.sessions:
-        for step in _rest(organization, wanted.name, session, found, places, removal):
-            yield 6, step
+@dataclass(frozen=True)
+class _Planner:
+    locations: SourceLocations
+    removal: Removal
+
+    def organization(
+        self, desired: DesiredOrganization, there: CurrentOrganization | None
+    ) -> Iterator[Step]:
+        name, location = desired.name, desired.location
+        current = there or CurrentOrganization()
+        if there is None:
+            yield steps.SignUp(name, location, "sign up")
+        if desired.tier is not None and desired.tier is not current.tier:
+            where, tier = (*location, "tier"), desired.tier
+            yield steps.Move(name, where, f"move to {tier}", tier)
+        changed_keys = {
+            provider: key
+            for provider, key in desired.model_keys.items()
+            if current.model_keys.get(provider) != digest(key)
+        }
+        if changed_keys:
+            description = f"set the model keys of {', '.join(changed_keys)}"
+            yield steps.SetModelKeys(name, (*location, "model_keys"), description, changed_keys)
+        for instance in desired.instances:
+            yield from self._instance(name, instance, current.instances.get(instance.name))
+        ids = {instance_name: each.id for instance_name, each in current.instances.items()}
+        for key in desired.keys:
+            former = current.keys.get(key.name)
+            if former is None or not _is_as_desired(former, key, ids):
+                verb, former_id = ("renew", former.id) if former else ("make", None)
+                description = f"{verb} the key {key.name}"
+                yield steps.MakeKey(name, key.location, description, key, former_id)
+
+    def _instance(
+        self, organization: str, desired: DesiredInstance, current: CurrentInstance | None
+    ) -> Iterator[Step]:
+        location = desired.location
+        if current is None:
+            yield steps.Create(organization, location, f"create {desired.name}", desired)
+        elif current.model_provider is not desired.model_provider:
+            self.locations.fail(
+                (*location, "model_provider"),
+                f"{desired.name} is there with {current.model_provider}, which cannot be changed. "
+                "Write that, use another name, or remove it with: "
+                f"{self.removal(organization, current.id)}",
+            )
+        elif not has(current.openclaw_config, desired.openclaw_config):
+            where, description = (*location, "openclaw_config"), f"configure {desired.name}"
+            yield steps.Configure(organization, where, description, desired)
+        digests = current.files if current else {}
+        for path, (content, file_location) in desired.home_files().items():
+            if digests.get(path) != digest(content):
+                description = f"write {path} of {desired.name}"
+                yield steps.WriteFile(
+                    organization, file_location, description, desired.name, path, content
+                )
+        for session in desired.sessions:
+            yield from self._unsent(organization, desired, session, current)
+
+    def _unsent(
+        self,
+        organization: str,
+        instance: DesiredInstance,
+        session: DesiredSession,
+        current: CurrentInstance | None,
+    ) -> Iterator[Step]:
+        """The messages of a session that were not sent yet."""
+        location = (*session.location, "messages")
+        sent = current.sent.get(session.name, ()) if current else ()
+        if current is not None and sent != session.digests[: len(sent)]:
+            self.locations.fail(
+                location,
+                f"{instance.name} was sent other messages there by an earlier seeding, which it "
+                "cannot forget. Only add messages at the end, use another session name, or remove "
+                f"the agent with: {self.removal(organization, current.id)}",
+            )
+        model = session.model or DEFAULT_MODELS[instance.model_provider]
+        conversation = session.name or "the main conversation"
+        for index in range(len(sent), len(session.messages)):
+            yield steps.Send(
+                organization,
+                (*location, index),
+                f"send message {index + 1} of {len(session.messages)} to {conversation} of "
+                f"{instance.name}",
+                instance.name,
+                session.name,
+                model,
+                session.messages[index],
+                session.digests[:index],
+            )
 
 
-def _rest(
-    organization: str,
-    instance: str,
-    session: WantedSession,
-    found: FoundInstance | None,
-    places: SourceLocations,
-    removal: Removal,
-) -> Iterator[Send]:
-    """The messages that were not sent yet."""
-    sent = found.sent.get(session.name, ()) if found else ()
-    if found is not None and sent != session.digests[: len(sent)]:
-        places.wrong(
-            (*session.way, "messages"),
-            f"{instance} was sent other messages there by an earlier seeding, which it cannot "
-            "forget. Only add messages at the end, use another session name, or remove the agent "
-            f"with: {removal(organization, found.id)}",
-        )
-    for index in range(len(sent), len(session.messages)):
-        way = (*session.way, "messages", index)
-        message, before = session.messages[index], session.digests[:index]
-        yield Send(organization, way, instance, session, message, before)
-
-
-def has(current: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
-    """Whether a configuration has all that is wanted, and maybe more."""
+def has(current: Mapping[str, Any], desired: Mapping[str, Any]) -> bool:
+    """Whether a configuration has all that is desired, and maybe more."""
     missing = object()
-    for name, value in wanted.items():
+    for name, value in desired.items():
         there = current.get(name, missing)
         if isinstance(value, dict) and isinstance(there, dict):
             if not has(there, value):
@@ -283,6 +198,7 @@ def has(current: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     return True
 
 
-def _is_as_wanted(found: FoundKey, wanted: WantedKey, ids: Mapping[str, str]) -> bool:
-    grants = {ids.get(name, ""): wanted.permissions for name in wanted.instances}
-    return found.grants == grants and found.expires_at == wanted.expires_at
+def _is_as_desired(current: CurrentKey, desired: DesiredKey, ids: Mapping[str, str]) -> bool:
+    permissions = frozenset(desired.permissions)
+    grants = {ids.get(name, ""): permissions for name in desired.instances}
+    return current.grants == grants and current.expires_at == desired.expires_at

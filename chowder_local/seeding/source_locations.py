@@ -10,35 +10,38 @@ import yaml
 from chowder_local.core.errors.process import SettingsInvalid
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    Part = int | str
+Location = tuple[int | str, ...]
+"""The way to a part of a file's content, by names and indexes."""
 
 
 class SourceLocations:
-    """Where the parts of a file's content are; a part is named by the way to it."""
+    """In which lines the parts of a file's content are."""
 
     def __init__(self, file: Path, root: yaml.Node | None) -> None:
         self._file = file
         self._root = root
 
-    def wrong(self, way: Sequence[Part], words: str) -> NoReturn:
-        """Raises SettingsInvalid with file, line, the way there, and what to do."""
-        line = self._line(way)
+    def fail(self, location: Sequence[int | str], message: str) -> NoReturn:
+        """Raises SettingsInvalid with file, line, location, and what to do."""
+        line = self._line(location)
         where = str(self._file) if line is None else f"{self._file}, line {line}"
-        raise SettingsInvalid(f"{where}{_written(way)}: {words}")
+        raise SettingsInvalid(f"{where}{_format(location)}: {message}")
 
-    def _line(self, way: Sequence[Part]) -> int | None:
+    def _line(self, location: Sequence[int | str]) -> int | None:
         """The line of the part, or of what it would be in."""
         if (node := self._root) is None:
             return None
         line = node.start_mark.line
-        for part in way:
-            found = _below(node, part)
-            if found is None:
+        for part in location:
+            found = [(key, value) for name, key, value in _parts(node) if name == str(part)]
+            if not found:
                 break
-            line, node = found
+            # Of a name that is there twice, the one that is too many.
+            key, node = found[-1]
+            line = key.start_mark.line
         return int(line) + 1
 
 
@@ -56,51 +59,48 @@ def read(file: Path) -> tuple[Any, SourceLocations]:
     except json.JSONDecodeError as broken:
         raise SettingsInvalid(f"{file}, line {broken.lineno}: {broken.msg}.") from None
     except yaml.YAMLError as broken:
-        raise SettingsInvalid(_told(file, broken)) from None
-    places = SourceLocations(file, _composed(text))
-    _check_names(places, places._root, ())
-    return content, places
+        raise SettingsInvalid(_syntax_error(file, broken)) from None
+    root = _compose(text)
+    locations = SourceLocations(file, root)
+    if root is not None:
+        _check_unique_names(locations, root, ())
+    return content, locations
 
 
-def _composed(text: str) -> yaml.Node | None:
+def _compose(text: str) -> yaml.Node | None:
     try:
         return yaml.compose(text, yaml.SafeLoader)
     except yaml.YAMLError:
         return None
 
 
-def _told(file: Path, broken: yaml.YAMLError) -> str:
+def _syntax_error(file: Path, broken: yaml.YAMLError) -> str:
     if isinstance(broken, yaml.MarkedYAMLError) and broken.problem_mark is not None:
         return f"{file}, line {broken.problem_mark.line + 1}: {broken.problem}."
     return f"{file} is no YAML: {broken}"
 
 
-def _check_names(places: SourceLocations, node: yaml.Node | None, way: tuple[Part, ...]) -> None:
+def _check_unique_names(locations: SourceLocations, node: yaml.Node, location: Location) -> None:
     """Raises SettingsInvalid for a name that is there twice: YAML lets the last one win."""
+    seen: set[str] = set()
+    for name, _, value in _parts(node):
+        if name in seen:
+            locations.fail((*location, name), "This name is there twice; remove one of them.")
+        seen.add(name)
+        part = int(name) if isinstance(node, yaml.SequenceNode) else name
+        _check_unique_names(locations, value, (*location, part))
+
+
+def _parts(node: yaml.Node) -> Iterator[tuple[str, yaml.Node, yaml.Node]]:
+    """What is in a node: each part's name or index, the node that it begins with, and itself."""
     if isinstance(node, yaml.SequenceNode):
         for index, each in enumerate(node.value):
-            _check_names(places, each, (*way, index))
+            yield str(index), each, each
     if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for name, value in node.value:
-            if name.value in seen:
-                places.wrong((*way, name.value), "This name is there twice; remove one of them.")
-            seen.add(str(name.value))
-            _check_names(places, value, (*way, str(name.value)))
+        for key, value in node.value:
+            yield str(key.value), key, value
 
 
-def _below(node: yaml.Node, part: Part) -> tuple[int, yaml.Node] | None:
-    if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-        value: yaml.Node = node.value[part]
-        return value.start_mark.line, value
-    if isinstance(node, yaml.MappingNode):
-        # Of a name that is there twice, the one that is too many.
-        for name, value in reversed(node.value):
-            if name.value == str(part):
-                return name.start_mark.line, value
-    return None
-
-
-def _written(way: Sequence[Part]) -> str:
-    parts = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in way]
+def _format(location: Sequence[int | str]) -> str:
+    parts = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in location]
     return f", {''.join(parts).removeprefix('.')}" if parts else ""

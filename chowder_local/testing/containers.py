@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
 from chowder_local.client import Client
-from chowder_local.client.abandoned import container_facts, end_abandoned
+from chowder_local.client.abandoned_runs import container_facts, end_abandoned
 from chowder_local.core.errors import ChowderError
 from chowder_local.core.leases import Lease
 from chowder_local.core.settings import Settings
@@ -56,14 +56,14 @@ class AgentsCanBoot(WaitStrategy):
         def is_well() -> bool:
             container.reload()
             if container.status not in {"created", "running"}:
-                raise ContainerStartException(f"The server has ended: {_last_words(container)}")
+                raise ContainerStartException(f"The server has ended: {_log_tail(container)}")
             host = container.get_container_host_ip()
             port = container.get_exposed_port(server_container.PORT)
             with Client(f"http://{host}:{port}", timeout_s=CALL_TIMEOUT_S) as client:
                 return client.is_ready() and client.health()["status"] == "ok"
 
         if not self._poll(is_well, [ChowderError]):
-            raise TimeoutError(f"No agent can boot: {_last_words(container)}")
+            raise TimeoutError(f"No agent can boot: {_log_tail(container)}")
 
 
 class ChowderLocalContainer(DockerContainer):
@@ -177,6 +177,6 @@ def _reaper_if_there(env: Mapping[str, str]) -> Iterator[None]:
         testcontainers_config.ryuk_disabled = was_disabled
 
 
-def _last_words(container: WaitStrategyTarget) -> str:
+def _log_tail(container: WaitStrategyTarget) -> str:
     lines = b"".join(container.get_logs()).decode(errors="replace").splitlines()
     return "\n".join(lines[-server_container.LOG_LINES :])

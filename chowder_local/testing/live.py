@@ -1,4 +1,4 @@
-"""What a test holds in its hand: an organization and its instances."""
+"""The organization and the instances that a test works with."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from chowder_local.client import Client
 from chowder_local.core.domain import OFFLINE_KEY, ModelProvider, Tier
+from chowder_local.openclaw.models import DEFAULT_MODELS
 from chowder_local.testing.replies import Replies
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from chowder_local.client.transport import Json
 
-DEFAULT_MODEL = "claude-sonnet-4-20250514"
+DEFAULT_MODEL = DEFAULT_MODELS[ModelProvider.ANTHROPIC]
 SHOWN_CALLS = 20
 SHOWN_LINES = 60
 SHOWN_SESSIONS = 3
@@ -47,8 +48,8 @@ class LiveOrganization:
 
         Its model keys are those of the environment, as for `chowder-local up`.
         """
-        with Client(base_url) as anyone:
-            key = anyone.signup(name)["api_key"]
+        with Client(base_url) as client:
+            key = client.signup(name)["api_key"]
         with Client(base_url, key) as client:
             client.set_model_keys(
                 {each: env.get(f"{each.upper()}_API_KEY") or OFFLINE_KEY for each in ModelProvider}
@@ -67,9 +68,9 @@ class LiveOrganization:
         return self.adopt(self.client.create_instance(name, **options)["id"])
 
     def adopt(self, instance_id: str) -> LiveInstance:
-        """One that the API has made, once it runs. Raises BootFailed."""
-        found = self.client.wait_until_running(instance_id)
-        instance = LiveInstance(self.client, found, self.key, self)
+        """An instance that the API has made, once it runs. Raises BootFailed."""
+        resource = self.client.wait_until_running(instance_id)
+        instance = LiveInstance(self.client, resource, self.key, self)
         self.instances.append(instance)
         if self.on_instance is not None:
             self.on_instance(instance)
@@ -127,12 +128,11 @@ class LiveInstance:
         return list(self.client.transcript(self.id, session)["turns"])
 
     def exchanges(self) -> list[Json]:
-        """What its models were asked and said, whole, the first of them first."""
+        """Its model calls with requests and answers, the first of them first."""
         listed = self.client.exchanges(self.id)
         return [self.client.exchange(each["id"]) for each in reversed(listed)]
 
     def delete(self) -> None:
-        """Destroys it, with all its data."""
         self.client.delete(self.id)
         self._organization.instances.remove(self)
 
@@ -147,21 +147,18 @@ class LiveInstance:
 
         Nothing of an instance that is older and had no model call meanwhile.
         """
-        calls = [
-            each for each in self.client.exchanges(self.id)
-            if datetime.fromisoformat(each["at"]) >= since
-        ]  # fmt: skip
+        listed = self.client.exchanges(self.id)
+        calls = [each for each in listed if datetime.fromisoformat(each["at"]) >= since]
         if not calls and self.created_at < since:
             return
         keys = {each["session_key"]: each["session"] for each in calls if each["session_key"]}
         for key, session in list(keys.items())[:SHOWN_SESSIONS]:
             turns = self.client.transcript(self.id, key=key, limit=SHOWN_TURNS)["turns"]
-            said = [each for each in turns if _is_since(each, since)]
-            if said:
-                where = session or key
-                yield f"said to {self.name} in {where}", "\n".join(map(_said, said))
-        told = [_told(each) for each in reversed(calls[:SHOWN_CALLS])]
-        yield f"model calls of {self.name}", "\n".join(told) or "none"
+            new = [_describe_turn(each) for each in turns if _is_since(each, since)]
+            if new:
+                yield f"said to {self.name} in {session or key}", "\n".join(new)
+        described = [_describe_call(each) for each in reversed(calls[:SHOWN_CALLS])]
+        yield f"model calls of {self.name}", "\n".join(described) or "none"
         yield f"log of {self.name}", "\n".join(self.client.logs(self.id, SHOWN_LINES))
 
 
@@ -169,13 +166,13 @@ def _is_since(turn: Json, since: datetime) -> bool:
     return turn["at"] is None or datetime.fromisoformat(turn["at"]) >= since
 
 
-def _said(turn: Json) -> str:
-    words = turn["text"] if turn["name"] is None else f"{turn['name']} {turn['text'] or ''}"
-    return f"{turn['role']}: {words}"
+def _describe_turn(turn: Json) -> str:
+    text = turn["text"] if turn["name"] is None else f"{turn['name']} {turn['text'] or ''}"
+    return f"{turn['role']}: {text}"
 
 
-def _told(call: Json) -> str:
+def _describe_call(call: Json) -> str:
     outcome = call["outcome"] or "goes on"
-    words = f": {call['error']}" if call["error"] else ""
-    where = call["session"] or call["session_key"] or "no session"
-    return f"{call['id']} {call['at']} {where}: {call['source']}, {outcome}{words}"
+    error = f": {call['error']}" if call["error"] else ""
+    session = call["session"] or call["session_key"] or "no session"
+    return f"{call['id']} {call['at']} {session}: {call['source']}, {outcome}{error}"

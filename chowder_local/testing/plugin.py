@@ -6,6 +6,7 @@ import os
 import shlex
 import uuid
 import warnings
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -17,12 +18,12 @@ if TYPE_CHECKING:
 
     from chowder_local.core.leases import Lease
     from chowder_local.testing.live import LiveInstance, LiveOrganization
-    from chowder_local.testing.recording import Replay, Take
+    from chowder_local.testing.recording import NewRecording, Replay
     from chowder_local.testing.replies import Replies
     from chowder_local.testing.servers import Server
 
-# Whoever has the package installed has this module imported by every run of pytest: what takes
-# time to import is imported where it is used.
+# Where the package is installed, every run of pytest imports this module: what takes time to import
+# is imported where it is used.
 
 REPLIES = "chowder_replies"
 RECORDING = "chowder_recording"
@@ -30,7 +31,7 @@ STARTED = "chowder-local/started"
 """In pytest's cache: whether any run ever started a server; without one there is nothing to end."""
 LIVE = pytest.StashKey["LiveOrganization"]()
 """The process's organization, once there is one."""
-TAKE = pytest.StashKey["Take"]()
+NEW_RECORDING = pytest.StashKey["NewRecording"]()
 """The recording that a test makes."""
 LEASES = pytest.StashKey["Path"]()
 """The folder of leases, in the data directory of the server that the run has, if that is known."""
@@ -41,7 +42,6 @@ FAILED = pytest.StashKey[bool]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The plugin's options."""
     group = parser.getgroup("chowder-local", "tests against OpenClaw agents")
     group.addoption(
         "--chowder",
@@ -64,7 +64,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Makes the markers known."""
     config.addinivalue_line(
         "markers",
         f"{REPLIES}(path, unused='ignore'): scripted replies for the test's instances, by a path "
@@ -94,7 +93,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         return
     if not cache.get(STARTED, False):
         return
-    from chowder_local.testing.leases import Leases
+    from chowder_local.testing.server_leases import ServerLeases
 
     def end(kind: str) -> None:
         # A server that is kept is the next run's to end, if that has to do with it at all.
@@ -104,14 +103,14 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
             stop = Server.remove_container if kind == "container" else Server.stop
             stop(_data_dir(cache), _environment())
 
-    Leases(_leases(cache)).give_up(_run(session.config), end)
+    ServerLeases(_leases(cache)).give_up(_run(session.config), end)
 
 
 @pytest.fixture(scope="session")
 def chowder_server(request: pytest.FixtureRequest) -> Server:
     """The server of the run: `base_url` and an organization's `key`."""
     from chowder_local.core.settings import Settings
-    from chowder_local.testing.leases import Leases
+    from chowder_local.testing.server_leases import ServerLeases
     from chowder_local.testing.servers import Server
 
     config, env = request.config, _environment()
@@ -132,8 +131,8 @@ def chowder_server(request: pytest.FixtureRequest) -> Server:
     kind = "container" if wish == "container" else "start"
     begin = Server.in_container if kind == "container" else Server.start
 
-    # All processes of a run have the same one, and whoever comes first starts it.
-    with Leases(_leases(cache)).take(_run(config), kind):
+    # All processes of a run have the same one, and the first of them starts it.
+    with ServerLeases(_leases(cache)).take(_run(config), kind):
         if not cache.get(STARTED, False):
             cache.set(STARTED, True)
         config.stash[LEASES] = Settings.read({}, data_dir=_data_dir(cache)).leases_dir
@@ -145,12 +144,12 @@ def chowder_organization(
     request: pytest.FixtureRequest, chowder_server: Server
 ) -> Iterator[LiveOrganization]:
     """An organization of this process's own, so that parallel tests do not meet."""
-    from chowder_local.client.abandoned import end_abandoned, organization_facts
+    from chowder_local.client.abandoned_runs import end_abandoned, organization_facts
     from chowder_local.testing.live import LiveOrganization
 
     folder, is_named = request.config.stash[LEASES], request.config.stash[IS_NAMED]
-    of_folder = None if is_named else chowder_server.base_url
-    for name, is_gone in end_abandoned(folder, _environment(), of_folder):
+    base_url = None if is_named else chowder_server.base_url
+    for name, is_gone in end_abandoned(folder, _environment(), base_url):
         if not is_gone:
             warnings.warn(f"{name}, of a killed test run, is left: see {folder}", stacklevel=1)
     worker = getattr(request.config, "workerinput", {}).get("workerid", "")
@@ -159,14 +158,12 @@ def chowder_organization(
     env = _environment() if request.config.getoption("--chowder-record") else {}
     with LiveOrganization.signed_up(chowder_server.base_url, name, env) as organization:
         request.config.stash[LIVE] = organization
-        lease = _lease(
-            folder,
-            organization_facts(
-                organization.base_url, organization.key, name, is_elsewhere=is_named
-            ),
+        facts = organization_facts(
+            organization.base_url, organization.key, name, is_other_server=is_named
         )
+        lease = _take_lease(folder, facts)
         yield organization
-    # Of one that could not be removed, the next run is told.
+    # A lease of agents that could not be removed stays, for the next run.
     if lease is not None:
         lease.end()
 
@@ -221,19 +218,16 @@ def chowder_replies(
     The marker `chowder_replies("file.yaml")` has those of the file in force from the start, and is
     enough where nothing is added to them.
     """
-    from chowder_local.core.errors import ChowderError
-
     replies = chowder_organization.replies
     try:
-        for marker in reversed(list(request.node.iter_markers(REPLIES))):
-            replies.unused = marker.kwargs.get("unused", replies.unused)
-            for path in marker.args[:1]:
-                replies.load(request.path.parent / str(path))
-    except (ChowderError, ValueError) as problem:
+        with _errors_fail_the_test():
+            for marker in reversed(list(request.node.iter_markers(REPLIES))):
+                replies.unused = marker.kwargs.get("unused", replies.unused)
+                for path in marker.args[:1]:
+                    replies.load(request.path.parent / str(path))
+        yield replies
+    finally:
         replies.clear()
-        pytest.fail(str(problem), pytrace=False)
-    yield replies
-    replies.clear()
 
 
 @pytest.fixture
@@ -245,19 +239,16 @@ def chowder_recording(
     The marker `chowder_recording("folder")` is enough. `--chowder-record` makes it anew, unless
     the test fails or no real model has answered.
     """
-    from chowder_local.core.errors import ChowderError
-    from chowder_local.testing.recording import Replay, Take
+    from chowder_local.testing.recording import NewRecording, Replay
 
     marker = request.node.get_closest_marker(RECORDING)
     folder = request.path.parent / str(marker.args[0])
-    recording: Replay | Take
+    recording: Replay | NewRecording
     if request.config.getoption("--chowder-record"):
-        recording = request.node.stash[TAKE] = Take(folder)
+        recording = request.node.stash[NEW_RECORDING] = NewRecording(folder)
     else:
-        try:
+        with _errors_fail_the_test():
             recording = Replay(folder, _command_to_record(request.node))
-        except ChowderError as problem:
-            pytest.fail(str(problem), pytrace=False)
     for instance in chowder_organization.instances:
         recording.begin(instance)
     chowder_organization.on_instance = recording.begin
@@ -277,7 +268,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
-    """Fails a test whose agents were asked what no rule is about, if its script says so, or whose
+    """Fails a test whose agents got messages that no rule is about, if its script says so, or whose
     recording would not be of real models.
     """
     yield
@@ -287,20 +278,16 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
         for replies in (organization.replies, *(each.replies for each in new)):
             for problem in replies.problems():
                 pytest.fail(problem, pytrace=False)
-    if (take := item.stash.get(TAKE, None)) is not None:
-        from chowder_local.core.errors import ChowderError
-
-        try:
-            take.check()
-        except ChowderError as refused:
-            pytest.fail(str(refused), pytrace=False)
+    if (recording := item.stash.get(NEW_RECORDING, None)) is not None:
+        with _errors_fail_the_test():
+            recording.check()
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Puts what a failed test's instances said and were asked into its report."""
+    """Adds what a failed test's instances were sent and answered to its report."""
     report = yield
     names = getattr(item, "fixturenames", ())
     if not report.failed or not any(each.startswith("chowder_") for each in names):
@@ -314,7 +301,7 @@ def pytest_runtest_makereport(
             report.sections += instance.report(item.stash[BEGAN])
         except ChowderError as problem:
             report.sections.append((f"of {instance.name}", f"nothing more: {problem}"))
-    if RECORDING in names and TAKE not in item.stash:
+    if RECORDING in names and NEW_RECORDING not in item.stash:
         command = _command_to_record(item)
         report.sections.append(("recording", f"Answered from it. Make it anew with: {command}"))
     return report
@@ -324,13 +311,23 @@ def _command_to_record(item: pytest.Item) -> str:
     return f"pytest --chowder-record {shlex.quote(item.nodeid)}"
 
 
+@contextmanager
+def _errors_fail_the_test() -> Iterator[None]:
+    from chowder_local.core.errors import ChowderError
+
+    try:
+        yield
+    except (ChowderError, ValueError) as problem:
+        pytest.fail(str(problem), pytrace=False)
+
+
 def _delete(instance: LiveInstance) -> None:
     """Deletes it, unless the test has done so itself."""
     if instance.is_there:
         instance.delete()
 
 
-def _lease(folder: Path, facts: Mapping[str, str]) -> Lease | None:
+def _take_lease(folder: Path, facts: Mapping[str, str]) -> Lease | None:
     from chowder_local.core.leases import Lease
 
     try:
@@ -341,7 +338,6 @@ def _lease(folder: Path, facts: Mapping[str, str]) -> Lease | None:
 
 
 def _environment() -> dict[str, str]:
-    """This process's, which only pytest knows the arguments of."""
     return dict(os.environ)
 
 

@@ -28,30 +28,29 @@ class Replay:
     def __init__(self, folder: Path, command: str) -> None:
         """`command` makes the recording. Raises SettingsInvalid if there is none."""
         entries = folders.read(folder, f"{command}, with a model key in the environment")
-        self._told = {name: entry.model_dump(mode="json") for name, entry in entries.items()}
+        self._entries = {name: entry.model_dump(mode="json") for name, entry in entries.items()}
         self._instances: list[LiveInstance] = []
 
     def begin(self, instance: LiveInstance) -> None:
-        """The instance's as well."""
-        instance.client.replay(instance.id, self._told)
+        instance.client.replay(instance.id, self._entries)
         self._instances.append(instance)
 
     def end(self) -> None:
-        """Leaves them to their models again; those that are deleted by now have none."""
+        """Has the models themselves answer again."""
         for instance in self._instances:
             if instance.is_there:
                 instance.client.end_replay(instance.id)
 
 
-class Take:
-    """Makes a folder's recording anew of what instances ask real models, once that is `written`."""
+class NewRecording:
+    """Records what instances ask real models, in place of a folder's recording."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._begun: list[tuple[LiveInstance, str | None]] = []
 
     def begin(self, instance: LiveInstance) -> None:
-        """Of the instance's calls from now on, too."""
+        """Records the instance's calls from now on."""
         before = instance.client.exchanges(instance.id, limit=1)
         self._begun.append((instance, before[0]["id"] if before else None))
 
@@ -59,8 +58,7 @@ class Take:
         """Raises SettingsInvalid unless real models have answered."""
         calls = [
             call
-            for instance, last_id in self._begun
-            if instance.is_there
+            for instance, last_id in self._present()
             for call in _calls_after(instance, last_id)
         ]
         kept = f"What is in {self._folder} stays as it was."
@@ -75,22 +73,24 @@ class Take:
 
     def write(self) -> None:
         """Puts the calls into the folder, in place of all. Raises SettingsInvalid as `check`."""
-        _wait_for_the_end([instance for instance, _ in self._begun if instance.is_there])
+        _wait_for_the_end([instance for instance, _ in self._present()])
         self.check()
         entries: list[Any] = []
-        for instance, last_id in self._begun:
-            if instance.is_there:
-                found = instance.client.recording(instance.id, after=last_id)["entries"]
-                entries += found.values()
+        for instance, last_id in self._present():
+            recording = instance.client.recording(instance.id, after=last_id)
+            entries += recording["entries"].values()
         if self._folder.is_dir():
             for earlier in self._folder.glob(f"*{folders.SUFFIX}"):
                 earlier.unlink()
         for number, entry in enumerate(entries, start=1):
             folders.write(self._folder, number, Entry.model_validate(entry))
 
+    def _present(self) -> list[tuple[LiveInstance, str | None]]:
+        return [begun for begun in self._begun if begun[0].is_there]
+
 
 def _calls_after(instance: LiveInstance, last_id: str | None) -> Iterator[dict[str, Any]]:
-    """Those that are recorded: embeddings, say, are not."""
+    """The calls that are recorded, which embeddings are not."""
     for call in instance.client.exchanges(instance.id, LISTED_CALLS):
         if call["id"] == last_id:
             return
@@ -99,7 +99,7 @@ def _calls_after(instance: LiveInstance, last_id: str | None) -> Iterator[dict[s
 
 
 def _wait_for_the_end(instances: list[LiveInstance]) -> None:
-    """An agent may answer before it has heard the very end of what its model said."""
+    """Waits for model calls that go on: an agent may answer before its model's answer has ended."""
     deadline = time.monotonic() + END_TIMEOUT_S
     while any(
         call["outcome"] is None for each in instances for call in each.client.exchanges(each.id)

@@ -33,8 +33,8 @@ class Replies:
     def add(self, reply: Any, *, times: int | None = None, **match: Any) -> None:
         """Adds a rule, which counts after those before it: `add("Sunny.", text="weather")`.
 
-        `reply` is words, an answer, or a list of them; README has all that they and `match` may
-        say.
+        `reply` is a text, an answer, or a list of them; README has all that they and `match` may
+        be.
         """
         rule = {"match": match, "reply": reply} | ({} if times is None else {"times": times})
         used, unmatched = self.used, self.unmatched
@@ -48,14 +48,14 @@ class Replies:
         unmatched: str = "fail",
         unused: str | None = None,
     ) -> None:
-        """Puts these rules in place of all earlier ones, and counts anew."""
+        """Replaces all rules, and counts anew."""
         self._unmatched = unmatched
         self.unused = unused or self.unused
         self._put(list(rules))
         self._used_before, self._unmatched_before = [], []
 
     def load(self, path: Path) -> None:
-        """The same with the rules of a file, and with what it says of all else."""
+        """Replaces all rules by those of a file, and takes over its settings."""
         from chowder_local.relay.scripts.parser import read_file
 
         script = read_file(path).model_dump(mode="json", exclude_unset=True)
@@ -64,7 +64,7 @@ class Replies:
         )
 
     def clear(self) -> None:
-        """Leaves all to the offline model again."""
+        """Removes all rules: the offline model answers again."""
         self._client.clear_replies(self._instance_id)
         self._rules, self._is_set = [], False
         self._unmatched, self._unused = "fail", "ignore"
@@ -83,7 +83,7 @@ class Replies:
 
     @property
     def used(self) -> list[int]:
-        """How often each rule has counted."""
+        """How often each rule was used."""
         now = self._own()["used"] if self._rules else []
         return [a + b for a, b in zip_longest(now, self._used_before, fillvalue=0)]
 
@@ -94,14 +94,14 @@ class Replies:
 
     @property
     def misses(self) -> list[str]:
-        """The same in words, if it is an error."""
+        """What no rule was about as texts, if that is an error."""
         if self._unmatched != "fail":
             return []
         return [json.dumps(each, ensure_ascii=False) for each in self.unmatched]
 
     @property
     def leftovers(self) -> list[str]:
-        """The rules that were never used, in words, if that is an error."""
+        """The rules that were never used as texts, if that is an error."""
         if self._unused != "fail":
             return []
         pairs = zip(self._rules, self.used, strict=True)
@@ -124,5 +124,5 @@ class Replies:
         self._rules, self._is_set = rules, True
 
     def _own(self) -> Json:
-        found: Json | None = self._client.replies(self._instance_id)["own"]
-        return found or {"script": {}, "used": [], "unmatched": []}
+        own: Json | None = self._client.replies(self._instance_id)["own"]
+        return own or {"script": {}, "used": [], "unmatched": []}

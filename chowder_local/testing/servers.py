@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from chowder_local.core.errors.process import ServerNotReady, SettingsInvalid
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 PORT_TAKEN = 3
 """The exit code of `chowder-local up` for that."""
@@ -26,14 +26,22 @@ CONTAINER_TIMEOUT_S = 900.0
 
 POLL_S = 0.2
 
-OF_THIS_MACHINE = frozenset(
-    f"CHOWDER_{each}"
-    for each in (
-        "BASE_URL", "CA_BUNDLE", "DATA_DIR", "HOST", "KEY", "KEY_FILE", "PORT", "PUBLIC_URL",
-        "RECORD", "REPLAY", "REPLIES",
-    )
-)  # fmt: skip
-"""What a server in a container is not told of the environment: addresses and paths."""
+MACHINE_VARIABLES = frozenset(
+    {
+        "CHOWDER_BASE_URL",
+        "CHOWDER_CA_BUNDLE",
+        "CHOWDER_DATA_DIR",
+        "CHOWDER_HOST",
+        "CHOWDER_KEY",
+        "CHOWDER_KEY_FILE",
+        "CHOWDER_PORT",
+        "CHOWDER_PUBLIC_URL",
+        "CHOWDER_RECORD",
+        "CHOWDER_REPLAY",
+        "CHOWDER_REPLIES",
+    }
+)
+"""Addresses and paths of this machine, which mean nothing to a server in a container."""
 
 
 @dataclass(frozen=True)
@@ -64,11 +72,9 @@ class Server:
         """The one that `chowder-local up` has started, if it is ready."""
         from chowder_local.client import Client
 
-        found = _asked(["env", "--format", "json"], env)
-        if found.returncode != 0:
+        server = cls._find([], env)
+        if server is None:
             return None
-        facts = json.loads(found.stdout)
-        server = cls(facts["CHOWDER_BASE_URL"], facts["CHOWDER_KEY"])
         with Client(server.base_url, server.key) as client:
             return server if client.is_ready() else None
 
@@ -80,15 +86,26 @@ class Server:
         first if it is not there. Raises ServerNotReady with what `chowder-local up` says.
         """
         place = ["--data-dir", str(data_dir)]
-        begin = ["up", *place, "--detach", "--offline", "--port"]
-        done = _asked([*begin, _port_of(place, env) or _free_port()], env)
-        if done.returncode != 0 and (done.returncode == PORT_TAKEN or _port_of(place, env)):
+        up = ["up", *place, "--detach", "--offline", "--port"]
+        ended = _run_cli([*up, _port_of(place, env) or _free_port()], env)
+        if ended.returncode != 0 and (ended.returncode == PORT_TAKEN or _port_of(place, env)):
             # Another process was quicker than the server.
-            done = _asked([*begin, _port_of(place, env) or _free_port()], env)
-        if done.returncode != 0:
-            raise ServerNotReady(f"No server for the tests: {done.stderr.strip()}")
-        facts = json.loads(_asked(["env", *place, "--format", "json"], env).stdout)
-        return cls(facts["CHOWDER_BASE_URL"], facts["CHOWDER_KEY"])
+            ended = _run_cli([*up, _port_of(place, env) or _free_port()], env)
+        if ended.returncode != 0:
+            raise ServerNotReady(f"No server for the tests: {ended.stderr.strip()}")
+        server = cls._find(place, env)
+        if server is None:
+            raise ServerNotReady(f"The server for the tests on {data_dir} is gone.")
+        return server
+
+    @classmethod
+    def _find(cls, place: Sequence[str], env: Mapping[str, str]) -> Self | None:
+        """The server of a data directory, as the command line knows it."""
+        found = _run_cli(["env", *place, "--format", "json"], env)
+        if found.returncode != 0:
+            return None
+        variables = json.loads(found.stdout)
+        return cls(variables["CHOWDER_BASE_URL"], variables["CHOWDER_KEY"])
 
     @staticmethod
     def stop(data_dir: Path, env: Mapping[str, str]) -> None:
@@ -96,9 +113,9 @@ class Server:
 
         Raises ServerNotReady with what `chowder-local reset` says.
         """
-        done = _asked(["reset", "--data-dir", str(data_dir), "--yes"], env)
-        if done.returncode != 0:
-            raise ServerNotReady(f"The tests' server cannot be removed: {done.stderr.strip()}")
+        ended = _run_cli(["reset", "--data-dir", str(data_dir), "--yes"], env)
+        if ended.returncode != 0:
+            raise ServerNotReady(f"The tests' server cannot be removed: {ended.stderr.strip()}")
 
     @classmethod
     def in_container(cls, data_dir: Path, env: Mapping[str, str]) -> Self:
@@ -113,11 +130,14 @@ class Server:
 
         settings = Settings.read(env)
         if not server_image.is_current(settings, env):
-            server_image.build_server(settings, _unheard, env=env)
+            # An error quotes the steps of the build.
+            server_image.build_server(settings, lambda _: None, env=env)
         chosen = {
-            each: value for each, value in env.items()
-            if each.startswith(PREFIX) and each not in OF_THIS_MACHINE
-        } | {"CHOWDER_OFFLINE": "true"}  # fmt: skip
+            name: value
+            for name, value in env.items()
+            if name.startswith(PREFIX) and name not in MACHINE_VARIABLES
+        }
+        chosen["CHOWDER_OFFLINE"] = "true"
         name = _container_name(data_dir)
         server_container.run_server(name, server_image.server_tag(), chosen, env)
         deadline = time.monotonic() + CONTAINER_TIMEOUT_S
@@ -129,8 +149,8 @@ class Server:
             if time.monotonic() > deadline:
                 break
             time.sleep(POLL_S)
-        words = "it is gone" if seen is None else seen.log_tail
-        raise ServerNotReady(f"No server for the tests in the container {name}: {words}")
+        reason = "it is gone" if seen is None else seen.log_tail
+        raise ServerNotReady(f"No server for the tests in the container {name}: {reason}")
 
     @staticmethod
     def remove_container(data_dir: Path, env: Mapping[str, str]) -> None:
@@ -154,13 +174,9 @@ def _container_name(data_dir: Path) -> str:
     return f"chowder-tests-{hashlib.sha256(str(data_dir).encode()).hexdigest()[:12]}"
 
 
-def _unheard(_: str) -> None:
-    """Whoever runs tests is not shown the steps of a build; an error quotes them."""
-
-
 def _port_of(place: list[str], env: Mapping[str, str]) -> str | None:
     """Where a server runs on that data directory, which `up` is not to ask for elsewhere."""
-    found = _asked(["status", *place, "--json"], env)
+    found = _run_cli(["status", *place, "--json"], env)
     if found.returncode != 0:
         return None
     return str(urlsplit(json.loads(found.stdout)["base_url"]).port)
@@ -172,9 +188,9 @@ def _free_port() -> str:
         return str(tried.getsockname()[1])
 
 
-def _asked(arguments: list[str], env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
-    """The command line, as a process of its own: it belongs to another layer."""
+def _run_cli(arguments: list[str], env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """Runs the command line as a process of its own: it belongs to another layer."""
+    command = [sys.executable, "-m", "chowder_local", *arguments]
     return subprocess.run(  # noqa: S603 - our own program
-        [sys.executable, "-m", "chowder_local", *arguments],
-        env=dict(env), capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        command, env=dict(env), capture_output=True, text=True, check=False
+    )

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 import chowder_local
-from chowder_local.client.abandoned import container_facts
+from chowder_local.client.abandoned_runs import container_facts
 from chowder_local.core.leases import Lease
 from chowder_local.core.settings import Settings
 from chowder_local.engine.server_container import STORE_FILE, read_file

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from benchmarks.model_stand_in import asked_for, asked_last
+from benchmarks.model_stand_in import long_answer_prompt, requested_stream
 
 
 def body(*said: str) -> bytes:
@@ -12,12 +12,20 @@ def body(*said: str) -> bytes:
 
 
 def test_the_last_message_tells_how_long_its_answer_is() -> None:
-    assert asked_last(body(f"[Mon] {asked_for(100, 20, 50)}", "context")) == (100, 20, 50)
+    assert requested_stream(body(f"[Mon] {long_answer_prompt(100, 20, 50)}", "context")) == (
+        100,
+        20,
+        50,
+    )
 
 
 def test_a_message_before_that_is_history() -> None:
-    assert asked_last(body(asked_for(100, 20, 50), "Hello.", "context")) is None
+    assert requested_stream(body(long_answer_prompt(100, 20, 50), "Hello.", "context")) is None
 
 
 def test_of_two_the_later_one_counts() -> None:
-    assert asked_last(body(asked_for(1, 1, 1), asked_for(2, 3, 4))) == (2, 3, 4)
+    assert requested_stream(body(long_answer_prompt(1, 1, 1), long_answer_prompt(2, 3, 4))) == (
+        2,
+        3,
+        4,
+    )

@@ -81,11 +81,11 @@ def test_the_environments_server_and_key_win_over_its_data_directory_and_an_opti
     env = {"CHOWDER_DATA_DIR": str(tmp_path), **NAMED}
     context = Context(env)
     assert (context.root_url(), context.key()) == ("http://other:5", "chd_org_other")
-    for own in (Context(env, tmp_path), context.local()):
+    for own in (Context(env, tmp_path), context.for_data_dir()):
         assert (own.root_url(), own.key()) == ("http://127.0.0.1:7", "chd_org_own")
     # For another organization of the data directory's own server.
     named = Context({**env, "CHOWDER_BASE_URL": "http://localhost:7/v1"})
-    assert (named.elsewhere(), named.root_url()) == (None, "http://127.0.0.1:7")
+    assert (named.other_server(), named.root_url()) == (None, "http://127.0.0.1:7")
     assert named.key() == "chd_org_other"
 
 

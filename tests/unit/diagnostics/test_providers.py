@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
 from chowder_local.core.model_endpoints import Endpoint
-from chowder_local.diagnostics import providers
+from chowder_local.diagnostics import checks
 from chowder_local.diagnostics.checks import Level
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def serving(status: int, body: bytes) -> Iterator[tuple[str, list[str | None]]]:
 def test_a_provider_that_runs_is_found_with_its_models() -> None:
     body = b'{"data": [%s]}' % b",".join(b'{"id": "m%d"}' % number for number in range(10))
     with serving(200, body) as (url, shown):
-        found = providers.of(Endpoint("lab", url, "sk-1"), is_named=True)
+        found = checks.provider(Endpoint("lab", url, "sk-1"), is_named=True)
     assert (found.subject, found.level) == ("provider lab", Level.OK)
     assert found.words.startswith(f"{url} has lab/m0, lab/m1, ")
     assert found.words.endswith("lab/m7 and 2 more")
@@ -54,10 +54,10 @@ def test_a_provider_that_runs_is_found_with_its_models() -> None:
 
 def test_one_without_models_or_without_a_list_says_so() -> None:
     with serving(200, b'{"data": []}') as (url, shown):
-        assert providers.of(Endpoint("lab", url), is_named=True).words.endswith("no models")
+        assert checks.provider(Endpoint("lab", url), is_named=True).words.endswith("no models")
     assert shown == [None]
     with serving(404, b"Not found") as (url, _):
-        found = providers.of(Endpoint("lab", url), is_named=True)
+        found = checks.provider(Endpoint("lab", url), is_named=True)
     assert (found.level, found.words) == (
         Level.WARN,
         f"{url}/models answers 404, and lists no models",
@@ -65,15 +65,15 @@ def test_one_without_models_or_without_a_list_says_so() -> None:
 
 
 def test_one_that_does_not_run_is_a_warning_if_somebody_named_it() -> None:
-    found = providers.of(Endpoint("lab", NOWHERE), is_named=True)
+    found = checks.provider(Endpoint("lab", NOWHERE), is_named=True)
     assert found.level is Level.WARN
     assert found.words.startswith(f"nothing answers at {NOWHERE}: ")
     assert "--provider lab=URL" in (found.cure or "")
-    unnamed = providers.of(Endpoint("ollama", NOWHERE), is_named=False)
+    unnamed = checks.provider(Endpoint("ollama", NOWHERE), is_named=False)
     assert unnamed.level is Level.OK
     assert unnamed.words == f"not running at {NOWHERE}; models ollama/… need it"
 
 
 def test_an_offline_one_is_not_called() -> None:
-    found = providers.of(Endpoint("lab", NOWHERE, "offline"), is_named=True)
+    found = checks.provider(Endpoint("lab", NOWHERE, "offline"), is_named=True)
     assert (found.level, found.words) == (Level.OK, "answered by the built-in offline model")

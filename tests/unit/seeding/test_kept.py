@@ -35,10 +35,18 @@ def test_a_spoilt_memory_is_told_and_not_written_over(tmp_path: Path, content: s
     assert file.read_text() == content
 
 
+def test_a_spoilt_memory_is_refused_without_quoting_its_keys(tmp_path: Path) -> None:
+    file = tmp_path / "seed.json"
+    file.write_text('{"kitchen": {"id": "o", "key": ["chd_org_x"], "keys": {"page": "chd_sk_x"}}}')
+    with pytest.raises(DataDirUnusable) as refused:
+        Memory(file)
+    assert "chd_" not in str(refused.value)
+
+
 def test_a_marker_tells_what_was_sent() -> None:
     sent: marker.Sent = {None: ("a", "b"), "ticket/1": ("c",)}
-    assert marker.read(marker.written(sent)) == sent
-    assert marker.read(None) == {}
+    assert marker.parse(marker.serialize(sent)) == sent
+    assert marker.parse(None) == {}
 
 
 SPOILT = [b"", b"\xff", b"[]", b'{"sessions": [{}]}', b'{"sessions": 1}']
@@ -47,4 +55,4 @@ SPOILT = [b"", b"\xff", b"[]", b'{"sessions": [{}]}', b'{"sessions": 1}']
 @pytest.mark.parametrize("content", SPOILT)
 def test_a_spoilt_marker_is_no_empty_one(content: bytes) -> None:
     with pytest.raises(ValueError, match="cannot be read"):
-        marker.read(content)
+        marker.parse(content)

@@ -11,58 +11,67 @@ import pytest
 
 from chowder_local.core.domain import ModelProvider, Permission, Tier
 from chowder_local.core.errors.process import SettingsInvalid
-from chowder_local.seeding.desired_state import (
-    WantedInstance,
-    WantedKey,
-    WantedOrganization,
-    WantedSession,
-    digest,
-)
+from chowder_local.seeding.desired_state import DesiredOrganization, Sources, digest
 from chowder_local.seeding.plan import (
-    FoundInstance,
-    FoundKey,
-    FoundOrganization,
-    Send,
-    Step,
+    CurrentInstance,
+    CurrentKey,
+    CurrentOrganization,
     has,
     plan,
 )
 from chowder_local.seeding.source_locations import SourceLocations
+from chowder_local.seeding.steps import Send, Step
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-PLACES = SourceLocations(Path("seed.yaml"), None)
-WAY = ("organizations", 0)
-MAIN = WantedSession((*WAY, "sessions", 0), None, "gpt-4o", ("one", "two"))
-ADA = WantedInstance(
-    WAY, "ada", ModelProvider.OPENAI, {"a": {"b": 1}}, {"x": b"text"}, {"x": WAY}, (MAIN,)
-)
-PAGE = WantedKey(WAY, "page", frozenset({"ada"}), frozenset({Permission.READ}))
-KITCHEN = WantedOrganization(
-    WAY, "kitchen", Tier.CRAB, {ModelProvider.OPENAI: "sk-secret"}, (ADA,), (PAGE,)
-)
+LOCATIONS = SourceLocations(Path("seed.yaml"), None)
 
-FOUND_ADA = FoundInstance(
+
+def organization(name: str, **fields: Any) -> DesiredOrganization:
+    sources = Sources(Path(), {"MY_KEY": "sk-secret"})
+    made = DesiredOrganization.model_validate({"name": name, **fields}, context=sources)
+    made.set_location(("organizations", 0))
+    return made
+
+
+FIELDS: dict[str, Any] = {
+    "tier": "crab",
+    "model_keys": {"openai": "env:MY_KEY"},
+    "instances": [
+        {
+            "name": "ada",
+            "model_provider": "openai",
+            "openclaw_config": {"a.b": 1},
+            "files": {"x": "text"},
+            "sessions": [{"messages": ["one", "two"]}],
+        }
+    ],
+    "keys": [{"name": "page", "instances": ["ada"], "permissions": ["read"]}],
+}
+KITCHEN = organization("kitchen", **FIELDS)
+MAIN = KITCHEN.instances[0].sessions[0]
+
+FOUND_ADA = CurrentInstance(
     "i1", ModelProvider.OPENAI, {"a": {"b": 1, "c": 2}}, {"x": digest("text")}, {None: MAIN.digests}
 )
-FOUND_PAGE = FoundKey("k1", {"i1": frozenset({Permission.READ})})
-FOUND = FoundOrganization(
+FOUND_PAGE = CurrentKey("k1", {"i1": frozenset({Permission.READ})})
+FOUND = CurrentOrganization(
     Tier.CRAB, {ModelProvider.OPENAI: digest("sk-secret")}, {"ada": FOUND_ADA}, {"page": FOUND_PAGE}
 )
 
 
-def steps(*wanted: WantedOrganization, found: Mapping[str, FoundOrganization]) -> list[Step]:
-    return plan(wanted, found, PLACES, lambda organization, id_: f"rm {organization} {id_}")
+def steps(*wanted: DesiredOrganization, found: Mapping[str, CurrentOrganization]) -> list[Step]:
+    return plan(wanted, found, LOCATIONS, lambda organization, id_: f"rm {organization} {id_}")
 
 
-def words(found: FoundOrganization | None, wanted: WantedOrganization = KITCHEN) -> list[str]:
+def words(found: CurrentOrganization | None, wanted: DesiredOrganization = KITCHEN) -> list[str]:
     """What is to be done for the kitchen, in words."""
     known = {} if found is None else {"kitchen": found}
-    return [step.words for step in steps(wanted, found=known)]
+    return [step.description for step in steps(wanted, found=known)]
 
 
-def changed(**fields: Any) -> FoundOrganization:
+def changed(**fields: Any) -> CurrentOrganization:
     """All that is wanted is there, but for something of the agent."""
     return replace(FOUND, instances={"ada": replace(FOUND_ADA, **fields)})
 
@@ -92,7 +101,7 @@ def test_what_the_file_does_not_name_is_left_alone() -> None:
         keys={**FOUND.keys, "other": FOUND_PAGE},
     )
     assert words(more) == []
-    bare = WantedOrganization(WAY, "kitchen")
+    bare = organization("kitchen")
     assert words(more, bare) == []
 
 
@@ -111,9 +120,9 @@ DIFFERING = [
      ["send message 2 of 2 to the main conversation of ada"]),
     (replace(FOUND, keys={}), ["make the key page"]),
     (replace(FOUND, keys={"page": replace(FOUND_PAGE, grants={})}), ["renew the key page"]),
-    (replace(FOUND, keys={"page": FoundKey("k", {"i1": frozenset({Permission.FILES})})}),
+    (replace(FOUND, keys={"page": CurrentKey("k", {"i1": frozenset({Permission.FILES})})}),
      ["renew the key page"]),
-    (replace(FOUND, keys={"page": FoundKey("k", {"i9": frozenset({Permission.READ})})}),
+    (replace(FOUND, keys={"page": CurrentKey("k", {"i9": frozenset({Permission.READ})})}),
      ["renew the key page"]),
     (replace(FOUND, keys={"page": replace(FOUND_PAGE,
                                           expires_at=datetime(2030, 1, 1, tzinfo=UTC))}),
@@ -129,15 +138,16 @@ def test_what_differs_is_brought_to_what_the_file_says() -> None:
 
 
 def test_agents_of_all_organizations_are_created_before_one_is_waited_for() -> None:
-    cellar = replace(KITCHEN, name="cellar")
+    cellar = organization("cellar", **FIELDS)
     made = [str(each) for each in steps(KITCHEN, cellar, found={})]
     assert made.index("cellar: create ada") < made.index("kitchen: write x of ada")
 
 
 def test_a_message_knows_those_before_it() -> None:
     sending = [each for each in steps(KITCHEN, found={}) if isinstance(each, Send)]
+    assert {each.model for each in sending} == {"gpt-4o"}
     assert [each.before for each in sending] == [(), MAIN.digests[:1]]
-    assert [each.way[-1] for each in sending] == [0, 1]
+    assert [each.location[-1] for each in sending] == [0, 1]
 
 
 def test_no_step_shows_a_secret() -> None:

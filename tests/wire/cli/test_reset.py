@@ -13,7 +13,7 @@ from filelock import FileLock
 from chowder_local.cli import reset as module
 from chowder_local.cli.main import run
 from chowder_local.cli.reset import own_files
-from chowder_local.client.abandoned import organization_facts
+from chowder_local.client.abandoned_runs import organization_facts
 from chowder_local.core.leases import Lease
 from chowder_local.core.settings import Settings
 from chowder_local.diagnostics import checks
@@ -147,7 +147,7 @@ def test_what_killed_test_runs_have_left_is_named_by_doctor_and_ended(
     for name, root, is_elsewhere in (
         ("pytest gw0", url, False), ("pytest gw1", nowhere, False), ("other", nowhere, True),
     ):  # fmt: skip
-        facts = organization_facts(f"{root}/v1", "chd_org_lost", name, is_elsewhere=is_elsewhere)
+        facts = organization_facts(f"{root}/v1", "chd_org_lost", name, is_other_server=is_elsewhere)
         # Nobody keeps it, as at the end of its process.
         Lease.take(folder, facts)
     (finding,) = checks.test_runs(Settings.read(env))

@@ -222,7 +222,7 @@ def seeded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
 
     def seed_server(_: object, file: SeedFile) -> Seeded:
-        names.extend(each.name for each in file.wanted)
+        names.extend(each.name for each in file.desired)
         if "broken" in names:
             raise SettingsInvalid("No.")
         return Seeded(1, {})

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
-class Leases:
+class ServerLeases:
     """A folder with a file for each run: named by its process, with the kind of server in it, and
     when that process was started, since its number may be another's by the time it is read.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from chowder_local.cli.redaction import MARK, of_environment, redacted
+from chowder_local.cli.bundle import MARK, redact, secret_values
 
 
 @pytest.mark.parametrize(
@@ -22,19 +22,19 @@ from chowder_local.cli.redaction import MARK, of_environment, redacted
     ],
 )
 def test_what_looks_like_a_secret_is_taken_out(text: str, left: str) -> None:
-    assert redacted(text) == left
+    assert redact(text) == left
 
 
 def test_known_secrets_are_taken_out_wherever_they_are_the_longest_first() -> None:
-    assert redacted("a planted-long b planted c", ["planted", "planted-long"]) == (
+    assert redact("a planted-long b planted c", ["planted", "planted-long"]) == (
         f"a {MARK} b {MARK} c"
     )
 
 
 def test_a_value_of_a_few_letters_is_no_secret() -> None:
-    assert redacted("a, b, true", ["a", "", "true"]) == "a, b, true"
+    assert redact("a, b, true", ["a", "", "true"]) == "a, b, true"
 
 
 def test_a_variable_is_secret_by_its_name() -> None:
     env = {"OPENAI_API_KEY": "1", "GH_TOKEN": "2", "DB_PASSWORD": "3", "PATH": "4"}
-    assert of_environment(env) == {"1", "2", "3"}
+    assert secret_values(env) == {"1", "2", "3"}

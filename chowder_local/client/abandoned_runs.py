@@ -18,12 +18,12 @@ UNAUTHORIZED = 401
 
 
 def organization_facts(
-    base_url: str, key: str, name: str, *, is_elsewhere: bool = False
+    base_url: str, key: str, name: str, *, is_other_server: bool = False
 ) -> dict[str, str]:
     """What a lease of an organization's agents has; elsewhere is a server that may have another
     data directory than that in which the lease is.
     """
-    kind = "elsewhere" if is_elsewhere else "organization"
+    kind = "elsewhere" if is_other_server else "organization"
     return {"kind": kind, "base_url": base_url, "key": key, "name": name}
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from chowder_local.core.domain import ModelProvider, Permission, Tier
 from chowder_local.core.errors.process import SettingsInvalid
-from chowder_local.seeding.document import read_document
+from chowder_local.seeding.desired_state import read_document
 from chowder_local.seeding.run import read_seed
 from chowder_local.seeding.source_locations import read
 from tests.scripted.refusals import refusal
@@ -27,16 +27,22 @@ def test_readmes_example_is_a_seed_file(tmp_path: Path) -> None:
     (example,) = re.findall(r"```yaml\n(organizations:.*?)```", README.read_text(), re.S)
     file = tmp_path / "seed.yaml"
     file.write_text(example)
-    document, _ = read_document(file)
+    (tmp_path / "fixtures").mkdir()
+    (tmp_path / "fixtures" / "prices.csv").write_text("1")
+    (tmp_path / "skills" / "pager").mkdir(parents=True)
+    (tmp_path / "skills" / "pager" / "SKILL.md").write_text("Page.")
+    document, _ = read_document(file, {"OPENAI_API_KEY": "sk-x"})
     (kitchen,) = document.organizations
     assert kitchen.tier is Tier.CRAB
-    assert kitchen.instances[0].openclaw_config == {"agents.defaults.thinkingDefault": "off"}
+    assert kitchen.instances[0].openclaw_config == {
+        "agents": {"defaults": {"thinkingDefault": "off"}}
+    }
     assert kitchen.instances[0].sessions[0].name is None
 
 
 def test_json_says_the_same(reading: Reading) -> None:
     text = '{"organizations":\n\t[{"name": "kitchen", "tier": "whale"}]}'
-    (kitchen,) = reading(text, name="seed.json").wanted
+    (kitchen,) = reading(text, name="seed.json").desired
     assert (kitchen.name, kitchen.tier) == ("kitchen", Tier.WHALE)
 
 
@@ -59,22 +65,23 @@ organizations:
     keys:
       - {name: page, instances: [ada], permissions: [read], expires_at: 2030-01-02 03:04:05}
 """
-    (kitchen,) = reading(text, {"MY_KEY": " sk-x\n"}).wanted
+    (kitchen,) = reading(text, {"MY_KEY": " sk-x\n"}).desired
     assert kitchen.model_keys == {ModelProvider.ANTHROPIC: "offline", ModelProvider.OPENAI: "sk-x"}
     (ada,) = kitchen.instances
     assert ada.openclaw_config == {"a": {"b": 1}}
-    assert ada.files == {
-        "workspace/skills/pager/SKILL.md": b"Page.",
-        "workspace/skills/pager/bin/page": b"\xff",
-        "x.md": b"text",
-        "y/z": b"1,2",
+    here = ("organizations", 0, "instances", 0)
+    assert ada.home_files() == {
+        "workspace/skills/pager/SKILL.md": (b"Page.", (*here, "skills", "pager")),
+        "workspace/skills/pager/bin/page": (b"\xff", (*here, "skills", "pager")),
+        "x.md": (b"text", (*here, "files", "x.md")),
+        "y/z": (b"1,2", (*here, "files", "y/z")),
     }
     main, named = ada.sessions
-    assert (main.name, main.model, main.messages) == (None, "gpt-4o", ("Hi",))
-    assert (named.name, named.model, named.messages) == ("s", "claude-x", ("a", "b"))
+    assert (main.name, main.model, main.messages) == (None, None, ["Hi"])
+    assert (named.name, named.model, named.messages) == ("s", "claude-x", ["a", "b"])
     (page,) = kitchen.keys
-    assert page.instances == frozenset({"ada"})
-    assert page.permissions == frozenset({Permission.READ})
+    assert page.instances == ["ada"]
+    assert page.permissions == [Permission.READ]
     assert page.expires_at == datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
@@ -116,6 +123,14 @@ def test_what_is_wrong_is_told_with_file_place_and_cure(reading: Reading) -> Non
     assert not [each for each in told if "seed.yaml" not in each[2] or each[1] not in each[2]]
 
 
+def test_a_key_that_is_written_into_the_file_is_not_quoted(reading: Reading) -> None:
+    text = "organizations:\n- name: a\n  model_keys:\n    openai: sk-planted\n"
+    with pytest.raises(SettingsInvalid) as refused:
+        reading(text)
+    assert "sk-planted" not in str(refused.value)
+    assert "sk-planted" not in str(refused.value.__context__)
+
+
 def test_broken_json_is_told_with_its_line(reading: Reading) -> None:
     with pytest.raises(SettingsInvalid, match=r"seed.json, line 2: Expecting"):
         reading('{"organizations":\n', name="seed.json")
@@ -137,13 +152,13 @@ def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
         read_seed(tmp_path / "seed.yaml", {})
 
 
-@pytest.mark.parametrize("way", [("a", "b"), ("a", 0), ("c", 7), ("c", "d"), ("e",)])
+@pytest.mark.parametrize("location", [("a", "b"), ("a", 0), ("c", 7), ("c", "d"), ("e",)])
 def test_of_what_is_nowhere_the_nearest_place_is_told(
-    tmp_path: Path, way: tuple[str | int, ...]
+    tmp_path: Path, location: tuple[str | int, ...]
 ) -> None:
     file = tmp_path / "seed.yaml"
     file.write_text("a: 1\nc: [1]\n")
-    _, places = read(file)
-    line = 2 if way[0] == "c" else 1
+    _, locations = read(file)
+    line = 2 if location[0] == "c" else 1
     with pytest.raises(SettingsInvalid, match=f"seed.yaml, line {line}, .*: No."):
-        places.wrong(way, "No.")
+        locations.fail(location, "No.")

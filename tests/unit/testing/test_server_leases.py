@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from chowder_local.testing.leases import Leases
+from chowder_local.testing.server_leases import ServerLeases
 
 OURS = os.getpid()
 
@@ -22,8 +22,8 @@ def other() -> Iterator[subprocess.Popen[bytes]]:
 
 
 @pytest.fixture
-def leases(tmp_path: Path) -> Leases:
-    return Leases(tmp_path / "runs")
+def leases(tmp_path: Path) -> ServerLeases:
+    return ServerLeases(tmp_path / "runs")
 
 
 @pytest.fixture
@@ -31,12 +31,12 @@ def ended() -> list[str]:
     return []
 
 
-def take(leases: Leases, run: int, kind: str = "start") -> None:
+def take(leases: ServerLeases, run: int, kind: str = "start") -> None:
     with leases.take(run, kind):
         """A server is started."""
 
 
-def test_a_run_alone_ends_its_server(leases: Leases, ended: list[str]) -> None:
+def test_a_run_alone_ends_its_server(leases: ServerLeases, ended: list[str]) -> None:
     # By each of its processes.
     for _ in range(2):
         take(leases, OURS)
@@ -46,7 +46,7 @@ def test_a_run_alone_ends_its_server(leases: Leases, ended: list[str]) -> None:
 
 
 def test_a_server_that_another_run_uses_is_left_to_that(
-    leases: Leases, ended: list[str], other: subprocess.Popen[bytes]
+    leases: ServerLeases, ended: list[str], other: subprocess.Popen[bytes]
 ) -> None:
     take(leases, OURS)
     take(leases, other.pid)
@@ -57,7 +57,7 @@ def test_a_server_that_another_run_uses_is_left_to_that(
 
 
 def test_a_server_of_another_kind_is_another_server(
-    leases: Leases, ended: list[str], other: subprocess.Popen[bytes]
+    leases: ServerLeases, ended: list[str], other: subprocess.Popen[bytes]
 ) -> None:
     take(leases, OURS)
     take(leases, other.pid, "container")
@@ -66,7 +66,7 @@ def test_a_server_of_another_kind_is_another_server(
 
 
 def test_a_run_that_uses_none_waits_for_nobody_and_ends_nothing(
-    leases: Leases, ended: list[str], other: subprocess.Popen[bytes]
+    leases: ServerLeases, ended: list[str], other: subprocess.Popen[bytes]
 ) -> None:
     leases.give_up(OURS, ended.append)
     with leases.take(other.pid, "start"):
@@ -75,7 +75,7 @@ def test_a_run_that_uses_none_waits_for_nobody_and_ends_nothing(
 
 
 def test_what_a_killed_run_left_is_ended_by_the_next_one(
-    leases: Leases, ended: list[str], other: subprocess.Popen[bytes]
+    leases: ServerLeases, ended: list[str], other: subprocess.Popen[bytes]
 ) -> None:
     take(leases, other.pid)
     other.kill()
@@ -85,7 +85,7 @@ def test_what_a_killed_run_left_is_ended_by_the_next_one(
 
 
 def test_a_process_that_has_the_number_of_a_killed_run_is_not_that_run(
-    leases: Leases, ended: list[str], other: subprocess.Popen[bytes], tmp_path: Path
+    leases: ServerLeases, ended: list[str], other: subprocess.Popen[bytes], tmp_path: Path
 ) -> None:
     take(leases, OURS)
     (tmp_path / "runs" / str(OURS)).write_text("start 1")
@@ -94,7 +94,7 @@ def test_a_process_that_has_the_number_of_a_killed_run_is_not_that_run(
 
 
 def test_what_a_desktop_leaves_in_the_folder_is_no_run(
-    leases: Leases, ended: list[str], tmp_path: Path
+    leases: ServerLeases, ended: list[str], tmp_path: Path
 ) -> None:
     take(leases, OURS)
     (tmp_path / "runs" / ".DS_Store").touch()
@@ -103,7 +103,7 @@ def test_what_a_desktop_leaves_in_the_folder_is_no_run(
 
 
 def test_a_server_that_does_not_start_is_ended_all_the_same(
-    leases: Leases, ended: list[str]
+    leases: ServerLeases, ended: list[str]
 ) -> None:
     with pytest.raises(TimeoutError), leases.take(OURS, "start"):
         raise TimeoutError

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from chowder_local.cli import background
-from chowder_local.cli.background import (
+from chowder_local.cli import server_process
+from chowder_local.cli.server_process import (
     ServerFailed,
     healthy_server,
     start_detached,
@@ -110,7 +110,7 @@ def test_one_that_does_not_get_ready_is_ended(settings: Settings, become: Become
 def test_one_that_does_not_listen_to_reason_is_killed(
     settings: Settings, become: Become, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(background, "END_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(server_process, "END_TIMEOUT_S", 0.1)
     code = (
         "import os, signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
         "print(os.getpid(), flush=True); time.sleep(60)"
@@ -130,7 +130,7 @@ def test_an_interrupted_wait_ends_the_server(
         started.append(pid)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(background, "wait_until_ready", interrupt)
+    monkeypatch.setattr(server_process, "wait_until_ready", interrupt)
     with pytest.raises(KeyboardInterrupt):
         start_detached(settings, [], become("import time; time.sleep(60)"))
     with pytest.raises(ProcessLookupError):

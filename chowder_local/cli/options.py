@@ -1,0 +1,75 @@
+"""Options, groups and questions that many commands have."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+ALIASES = {"list": "ls"}
+WAIT_TIMEOUT_S = 300.0
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for a script.")
+yes_option = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+wait_option = click.option(
+    "--wait/--no-wait", default=True, help="Return once it is running (the default)."
+)
+timeout_option = click.option(
+    "--timeout", type=float, default=WAIT_TIMEOUT_S, show_default=True, help="Seconds to wait."
+)
+
+
+def data_dir_option() -> click.Option:
+    """`--data-dir`, which every command takes: before its name or after it."""
+
+    def choose(context: click.Context, _: click.Parameter, value: Path | None) -> None:
+        if value is not None:
+            context.obj = replace(context.obj, data_dir=value.absolute())
+
+    return click.Option(
+        ["--data-dir"],
+        type=click.Path(file_okay=False, path_type=Path),
+        callback=choose,
+        expose_value=False,
+        help="Where the database, keys and logs are kept. With this option the server is that of "
+        "this directory, whatever CHOWDER_BASE_URL names.  [env: CHOWDER_DATA_DIR]",
+    )
+
+
+class Command(click.Command):
+    """A command with `--data-dir`."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.params.insert(0, data_dir_option())
+
+
+class Group(click.Group):
+    """A group with `--data-dir`, as its commands have; it knows them by their long names, too."""
+
+    command_class = Command
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.params.insert(0, data_dir_option())
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        return super().get_command(ctx, ALIASES.get(cmd_name, cmd_name))
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Asks, unless the answer was given as `--yes`. Raises click.Abort for a no."""
+    if not yes:
+        click.confirm(question, abort=True, err=True)
+
+
+def ensure_writable(path: Path, *, yes: bool) -> None:
+    """Asks before a file is overwritten. Raises ClickException if there is no writing it."""
+    if not path.parent.is_dir():
+        raise click.ClickException(f"There is no folder {path.parent}. Make it first.")
+    if path.exists():
+        if not path.is_file():
+            raise click.ClickException(f"{path} is there already, and is no file.")
+        confirm(f"{path} is there already. Overwrite it?", yes=yes)
