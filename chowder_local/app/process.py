@@ -25,8 +25,8 @@ from chowder_local.core.errors.process import DataDirLocked
 from chowder_local.core.settings import beyond_this_machine
 from chowder_local.engine.build_command import find_ca_bundle
 from chowder_local.engine.connection import find_engine
+from chowder_local.engine.container_detection import is_in_container
 from chowder_local.engine.image_recipe import expected_tag
-from chowder_local.engine.self_container import is_in_container
 from chowder_local.http.connections import raise_descriptor_limit
 from chowder_local.http.listener import bound_socket, listener, with_state
 
