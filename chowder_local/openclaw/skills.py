@@ -31,9 +31,16 @@ INSTALL_TIMEOUT_S = 120.0
 _UNKNOWN = "not found on ClawHub"
 _INSTALLED = "Skill already exists"
 _UNAVAILABLE = (
-    "fetch failed", "timed out", "temporarily unavailable", "rate limit", "response stalled",
-    "malformed JSON", "authentication failed", "denied access", "trust check failed",
-)  # fmt: skip
+    "fetch failed",
+    "timed out",
+    "temporarily unavailable",
+    "rate limit",
+    "response stalled",
+    "malformed JSON",
+    "authentication failed",
+    "denied access",
+    "trust check failed",
+)
 
 
 @dataclass(frozen=True)

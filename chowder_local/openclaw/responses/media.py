@@ -19,10 +19,14 @@ IMAGE_TYPES = frozenset(
 )
 FILE_TYPES = frozenset(
     {
-        "text/plain", "text/markdown", "text/html", "text/csv", "application/json",
+        "text/plain",
+        "text/markdown",
+        "text/html",
+        "text/csv",
+        "application/json",
         "application/pdf",
     }
-)  # fmt: skip
+)
 """What the gateway reads; every other text goes to it as plain text."""
 
 _UNTYPED = "application/octet-stream"

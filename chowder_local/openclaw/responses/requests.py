@@ -22,18 +22,31 @@ if TYPE_CHECKING:
 
 PASSED_ON = frozenset(
     {
-        "stream", "max_output_tokens", "max_tool_calls", "user", "temperature", "top_p",
-        "metadata", "store", "previous_response_id",
+        "stream",
+        "max_output_tokens",
+        "max_tool_calls",
+        "user",
+        "temperature",
+        "top_p",
+        "metadata",
+        "store",
+        "previous_response_id",
     }
-)  # fmt: skip
+)
 """Members that go to the gateway as they are."""
 
 TRANSLATED = frozenset(
     {
-        "model", "input", "instructions", "tools", "tool_choice", "parallel_tool_calls", "text",
+        "model",
+        "input",
+        "instructions",
+        "tools",
+        "tool_choice",
+        "parallel_tool_calls",
+        "text",
         "reasoning",
     }
-)  # fmt: skip
+)
 """Members of which something else becomes."""
 
 DROPPED = frozenset(
