@@ -9,14 +9,14 @@ from docker.errors import ImageNotFound
 
 from benchmarks.waiting import NotMeasured
 from chowder_local.core.settings import Settings
-from chowder_local.engine.builds import (
+from chowder_local.engine.build_command import (
     build_command,
     command_env,
-    lines_that_matter,
-    readable,
-    trusted_bundle,
+    find_ca_bundle,
+    format_progress,
+    relevant_lines,
+    run_command,
 )
-from chowder_local.engine.commands import run_command
 from chowder_local.engine.connection import find_engine
 
 if TYPE_CHECKING:
@@ -40,14 +40,14 @@ def build(bench: Bench, name: str, tag: str, arguments: Mapping[str, str]) -> No
         folder=Path(__file__).with_name(name),
         tag=tag,
         arguments=arguments,
-        ca_bundle=trusted_bundle(Settings.read(bench.env).ca_bundle, bench.env),
+        ca_bundle=find_ca_bundle(Settings.read(bench.env).ca_bundle, bench.env),
         no_cache=False,
     )
 
     def hear(line: str) -> None:
-        if (step := readable(line)) is not None:
+        if (step := format_progress(line)) is not None:
             bench.progress(step)
 
     code, lines = run_command(command, command_env(find_engine(bench.env), bench.env), hear)
     if code != 0:
-        raise NotMeasured(f"the image {tag}: {' | '.join(lines_that_matter(lines))}")
+        raise NotMeasured(f"the image {tag}: {' | '.join(relevant_lines(lines))}")

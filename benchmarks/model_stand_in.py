@@ -10,7 +10,6 @@ import asyncio
 import json
 import re
 import sys
-import time
 from typing import TYPE_CHECKING
 
 import uvloop
@@ -20,9 +19,9 @@ from starlette.routing import Route
 
 from chowder_local.core.domain import ModelProvider
 from chowder_local.http.listener import bound_socket, listener
-from chowder_local.relay.offline import model
+from chowder_local.relay.calls import ModelCall, local_answer
 from chowder_local.relay.offline.decision import decide
-from chowder_local.relay.offline.stream_steps import played
+from chowder_local.relay.wire.request_format import ParsedRequest
 from chowder_local.upstream.sse import encode
 
 if TYPE_CHECKING:
@@ -54,11 +53,12 @@ async def messages(request: Request) -> Response:
         pieces, size_bytes, interval_ms = stream
         chunks = _long(pieces, size_bytes, interval_ms / 1000)
         return StreamingResponse(chunks, media_type="text/event-stream")
-    answer = model.asked(ModelProvider.ANTHROPIC, "v1/messages", "", body, int(time.time()))
-    if isinstance(answer, model.Question):
-        answer = answer.answered(decide(answer.conversation))
+    parsed = ModelCall(ModelProvider.ANTHROPIC, "POST", "v1/messages", "", (), body).parse()
+    if isinstance(parsed, ParsedRequest):
+        parsed = parsed.render(decide(parsed.conversation))
+    answer = local_answer(parsed)
     return StreamingResponse(
-        played(answer.steps), status_code=answer.status, media_type=answer.content_type
+        answer.chunks, status_code=answer.status, media_type=answer.content_type
     )
 
 

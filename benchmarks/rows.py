@@ -11,7 +11,7 @@ from sqlalchemy import create_engine, select
 from chowder_local.accounts.bootstrap import FIRST_TIER, META_NAME, NAME
 from chowder_local.core.domain import InstanceStatus, ModelProvider, Permission, Tier
 from chowder_local.core.secrets import SCOPED_PREFIX, SecretBox, digest
-from chowder_local.store.encrypted_json import seal
+from chowder_local.store.encrypted_json import encrypt_json
 from chowder_local.store.schema import prepare
 from chowder_local.store.tables import METADATA
 
@@ -44,7 +44,7 @@ def fill(
     """
     path = data_dir / "chowder.db"
     prepare(path)
-    config = seal(
+    config = encrypt_json(
         {"agents.defaults.thinkingDefault": "low"}, SecretBox.load(data_dir / "secret.key")
     )
     engine = create_engine(f"sqlite:///{path}")
@@ -126,7 +126,7 @@ def _instance(kind: str, number: int, organization_id: str, config: bytes) -> di
         "sandbox_provider": "sandbox",
         "openclaw_version": "v1",
         "gateway_url": f"http://127.0.0.1:{32768 + number % 28000}",
-        "born_at": made_at,
+        "first_ready_at": made_at,
         "created_at": made_at,
         "updated_at": made_at,
         "openclaw_config_ciphertext": config,

@@ -1,11 +1,11 @@
-"""Tells who makes a request by its key, and issues organization keys."""
+"""Finds out who makes a request by its key, and makes new keys."""
 
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from chowder_local.core.domain import ApiKey, Caller, KeyId, OrganizationId
+from chowder_local.core.domain import ApiKey, Caller, KeyId
 from chowder_local.core.errors.requests import KeyInvalid, KeyMissing
 from chowder_local.core.secrets import ORGANIZATION_PREFIX, digest, new_key, shown_prefix
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
+    from chowder_local.core.domain import OrganizationId
     from chowder_local.store.keys import KeyQueries
 
 FIRST_KEY_NAME = "default"
@@ -50,12 +51,13 @@ class Authentication:
 
 def organization_key(organization_id: OrganizationId, now: datetime) -> tuple[ApiKey, str]:
     """A new key that may do everything in its organization, and its raw token."""
-    raw_key = new_key(ORGANIZATION_PREFIX)
-    key = ApiKey(
-        id=KeyId(str(uuid.uuid4())),
-        organization_id=organization_id,
-        name=FIRST_KEY_NAME,
-        prefix=shown_prefix(raw_key),
-        created_at=now,
-    )
-    return key, raw_key
+    return make_key(ORGANIZATION_PREFIX, organization_id, FIRST_KEY_NAME, now)
+
+
+def make_key(
+    prefix: str, organization_id: OrganizationId, name: str, now: datetime, **fields: Any
+) -> tuple[ApiKey, str]:
+    """A new key and its raw token; `fields` are the other ones of ApiKey."""
+    raw_key = new_key(prefix)
+    key_id, shown = KeyId(str(uuid.uuid4())), shown_prefix(raw_key)
+    return ApiKey(key_id, organization_id, name, shown, now, **fields), raw_key

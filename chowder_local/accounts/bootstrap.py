@@ -1,4 +1,4 @@
-"""Sees to it that there is an organization to begin with, and that its key is at hand."""
+"""Makes the default organization and its key file at the first start."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import logging
 import uuid
 from typing import TYPE_CHECKING
 
+from chowder_local.core.data_dir import write_private
 from chowder_local.core.domain import OFFLINE_KEY, ModelProvider, OrganizationId, Tier
 from chowder_local.core.errors.requests import KeyInvalid, KeyMissing, OrganizationNotFound
-from chowder_local.core.secrets import write_private
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,6 +41,12 @@ def default_model_keys(env: Mapping[str, str], offline: bool) -> dict[ModelProvi
     }
 
 
+async def default_organization_id(meta: MetaQueries) -> OrganizationId:
+    """The id of the default organization, whether it has been made yet or not."""
+    # Decided before the row is made, so that a crash in between leaves no second one.
+    return OrganizationId(await meta.put_if_absent(META_NAME, str(uuid.uuid4())))
+
+
 async def ensure_default(
     organizations: Organizations,
     default_key_file: Path,
@@ -51,15 +57,13 @@ async def ensure_default(
     offline: bool,
     tier: Tier | None = None,
 ) -> OrganizationId:
-    """Makes or heals the default organization and its key file, and puts the model keys anew.
+    """Makes or repairs the default organization and its key file, and sets the model keys again.
 
     The offline model fills in at the first start only, unless `offline` asks for it: a key that
     was set through the API since then is not to be lost because the environment has none. So it
     is with the tier: one that was moved to since then stays, unless `tier` asks for another.
     """
-    # The id is decided before the row is made, so that a crash in between leaves no second one.
-    decided = await meta.put_if_absent(META_NAME, str(uuid.uuid4()))
-    organization_id = OrganizationId(decided)
+    organization_id = await default_organization_id(meta)
     again = {provider: key for provider, key in model_keys.items() if offline or key != OFFLINE_KEY}
     try:
         details = await organizations.change(organization_id, model_api_keys=again)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from chowder_local.relay.meter import Usage
 from chowder_local.relay.prices import cost_usd
+from chowder_local.relay.wire.wire_format import Usage
 from chowder_local.store.usage import Counts
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from datetime import date
 
     from chowder_local.core.domain import InstanceId, OrganizationId
-    from chowder_local.store.usage import Kind, Span, UsagePart, UsageQueries
+    from chowder_local.store.usage import Kind, Span, UsageQueries, UsageSum
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,10 @@ class Tally:
     cost_usd: float = 0.0
     unpriced: set[str] = field(default_factory=set)
 
-    def add(self, part: UsagePart[Any]) -> None:
+    def add(self, part: UsageSum) -> None:
         """Counts some of them in."""
         self.counts.add(part.counts)
-        cost = _cost(part.model, part.counts, is_billed=part.is_billed)
+        cost = _cost(part, part.counts)
         if cost is None:
             self.unpriced.add(part.model)
         else:
@@ -69,7 +69,7 @@ class Tally:
 
 @dataclass(frozen=True)
 class ModelUsed:
-    """A model, and whether a provider is paid for it; the name is empty if no call told."""
+    """A model, and whether a provider is paid for it; the name is empty if it is not known."""
 
     name: str
     is_billed: bool
@@ -87,8 +87,6 @@ class SpendingOverTime:
 
 
 class CostReports:
-    """Tells what was spent."""
-
     def __init__(self, usage: UsageQueries) -> None:
         self._usage = usage
 
@@ -100,26 +98,18 @@ class CostReports:
         limit: int,
     ) -> SpendingReport:
         """What an organization, or one instance of it, has spent; rows the latest days first."""
-        totals, cost = Counts(), 0.0
-        is_known = True
+        total = Tally()
         for each in await self._usage.sums(organization_id, instance_id):
-            totals.add(each.counts)
-            one = _cost(each.model, each.counts, is_billed=each.is_billed)
-            is_known = is_known and one is not None
-            cost += one or 0.0
+            total.add(each)
         found = await self._usage.rows(organization_id, instance_id, limit=limit + 1)
         rows = [
             SpentOnKind(
-                each.kind,
-                each.session_name,
-                Spent(
-                    each.counts,
-                    _cost(each.kind.model, each.counts, is_billed=each.kind.is_billed),
-                ),
+                each.kind, each.session_name, Spent(each.counts, _cost(each.kind, each.counts))
             )
             for each in found[:limit]
         ]
-        return SpendingReport(Spent(totals, cost if is_known else None), rows, len(found) > limit)
+        spent = Spent(total.counts, None if total.unpriced else total.cost_usd)
+        return SpendingReport(spent, rows, len(found) > limit)
 
     async def over_time(
         self, organization_id: OrganizationId, span: Span, instance_id: InstanceId | None = None
@@ -141,7 +131,7 @@ class CostReports:
         return SpendingOverTime(span, total, days, models, instances)
 
 
-def _cost(model: str, counts: Counts, *, is_billed: bool) -> float | None:
+def _cost(used: Kind | UsageSum, counts: Counts) -> float | None:
     usage = Usage(
         input_tokens=counts.input_tokens,
         cached_tokens=counts.cached_tokens,
@@ -149,4 +139,4 @@ def _cost(model: str, counts: Counts, *, is_billed: bool) -> float | None:
         long_cache_write_tokens=counts.long_cache_write_tokens,
         output_tokens=counts.output_tokens,
     )
-    return cost_usd(model, usage, is_billed=is_billed)
+    return cost_usd(used.model, usage, is_billed=used.is_billed)

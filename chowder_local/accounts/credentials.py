@@ -1,46 +1,75 @@
-"""Tells the model relay whose sandbox calls, and lends it that organization's model key."""
+"""Model keys: which one an organization's calls of a provider are made with, and for the relay."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from chowder_local.core.domain import OFFLINE_KEY, InstanceStatus, SandboxId
+from chowder_local.core.domain import OFFLINE_KEY, InstanceStatus, ModelProvider, SandboxId
 from chowder_local.core.errors.upstream import RelayTokenInvalid
 from chowder_local.relay.calls import Credential
 
 if TYPE_CHECKING:
-    from chowder_local.accounts.model_keys import ModelKeys
+    from collections.abc import Mapping
+
+    from chowder_local.accounts.organizations import Organizations
+    from chowder_local.core.domain import OrganizationId
+    from chowder_local.core.model_endpoints import Endpoint
     from chowder_local.core.secrets import SecretBox
     from chowder_local.store.instances import InstanceQueries
-    from chowder_local.store.spares import SpareQueries
+    from chowder_local.store.warm_sandboxes import WarmSandboxQueries
+
+
+class ModelKeys:
+    """An organization's own keys, and those of the providers that the operator named."""
+
+    def __init__(
+        self,
+        organizations: Organizations,
+        endpoints: Mapping[str, Endpoint],
+        default_organization_id: OrganizationId,
+    ) -> None:
+        self._organizations = organizations
+        self._endpoints = endpoints
+        self._default_organization_id = default_organization_id
+
+    async def find(self, organization_id: OrganizationId, provider: str) -> str | None:
+        """The key, "" if the provider wants none, None if there is none for this organization."""
+        if (endpoint := self._endpoints.get(provider)) is None:
+            if provider not in set(ModelProvider):
+                return None
+            return await self._organizations.model_key(organization_id, ModelProvider(provider))
+        # As with all keys of the environment: who signs up does not spend the operator's.
+        if endpoint.has_secret and organization_id != self._default_organization_id:
+            return None
+        return endpoint.key
 
 
 class ModelCredentials:
-    """The relay's lender; see `CredentialResolver` in relay/service.py."""
+    """Resolves a sandbox's token to the model key of its organization."""
 
     def __init__(
         self,
         box: SecretBox,
         instances: InstanceQueries,
-        spares: SpareQueries,
+        warm_sandboxes: WarmSandboxQueries,
         model_keys: ModelKeys,
     ) -> None:
         self._box = box
         self._instances = instances
-        self._spares = spares
+        self._warm_sandboxes = warm_sandboxes
         self._model_keys = model_keys
 
-    async def lend(self, relay_token: str, provider: str) -> Credential:
+    async def resolve(self, relay_token: str, provider: str) -> Credential:
         """The key, read anew for each call, so that a changed one counts at once.
 
-        A spare, which is nobody's yet, gets the offline model. Raises RelayTokenInvalid if we
-        never gave the token out, or its instance is terminated.
+        A warm sandbox, which belongs to no instance yet, gets the offline model. Raises
+        RelayTokenInvalid if the token is none of ours, or its instance is terminated.
         """
         if (found := self._box.sandbox_of(relay_token)) is None:
             raise RelayTokenInvalid
         sandbox_id = SandboxId(found)
         instance = await self._instances.by_sandbox(sandbox_id)
-        if instance is None and await self._spares.has(sandbox_id):
+        if instance is None and await self._warm_sandboxes.has(sandbox_id):
             return Credential(None, None, sandbox_id, OFFLINE_KEY)
         if instance is None or instance.status is InstanceStatus.TERMINATED:
             raise RelayTokenInvalid
@@ -48,5 +77,5 @@ class ModelCredentials:
             organization_id=instance.organization_id,
             instance_id=instance.id,
             sandbox_id=instance.sandbox_id,
-            key=await self._model_keys.of(instance.organization_id, provider),
+            key=await self._model_keys.find(instance.organization_id, provider),
         )

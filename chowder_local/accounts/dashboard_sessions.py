@@ -1,11 +1,10 @@
-"""Who is signed in to the dashboard: a session instead of the key, good for nothing else."""
+"""Sessions of the dashboard: each stands for a key, and is good for nothing else."""
 
 from __future__ import annotations
 
-import json
 import secrets
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from chowder_local.core.domain import Caller
 from chowder_local.core.errors.requests import (
@@ -22,11 +21,11 @@ if TYPE_CHECKING:
     from chowder_local.accounts.authentication import Authentication
     from chowder_local.core.domain import KeyId
     from chowder_local.core.secrets import SecretBox
-    from chowder_local.store.dashboard_sessions import DashboardSessionQueries
-    from chowder_local.store.keys import KeyQueries
+    from chowder_local.store.keys import DashboardSessionQueries, KeyQueries
 
 SESSION_LIFE_S = 7 * 24 * 3600
 LINK_LIFE_S = 120
+_LINK = "dashboard"
 
 
 class DashboardSessions:
@@ -69,14 +68,14 @@ class DashboardSessions:
     async def redeem(self, link: str) -> str:
         """A new session for the code of a link, once. Raises SignInLinkUsed."""
         now = self._clock()
-        content = _read(self._box.unseal(link, now, LINK_LIFE_S), "dashboard-link")
+        content = self._box.decrypt_link(link, _LINK, now, LINK_LIFE_S)
         self._used_links = {
             code: until_s for code, until_s in self._used_links.items() if until_s > now.timestamp()
         }
-        if content is None or content["dashboard-link"] in self._used_links:
+        if content is None or content["id"] in self._used_links:
             raise SignInLinkUsed
-        self._used_links[content["dashboard-link"]] = now.timestamp() + LINK_LIFE_S
-        key = await self._keys.by_digest(content["key"])
+        self._used_links[content["id"]] = now.timestamp() + LINK_LIFE_S
+        key = await self._keys.by_digest(content["key_digest"])
         if key is None or not key.is_good(now) or not key.is_organization_key:
             raise SignInLinkUsed
         return await self._begun(key.id)
@@ -107,11 +106,5 @@ def sign_in_link(box: SecretBox, raw_key: str, now: datetime) -> str:
 
     The key is not in it, only what the store knows it by.
     """
-    content = {"dashboard-link": secrets.token_hex(16), "key": digest(raw_key)}
-    return box.seal(json.dumps(content), now)
-
-
-def _read(text: str | None, kind: str) -> dict[str, Any] | None:
-    content: dict[str, Any] = {} if text is None else json.loads(text)
-    # A link to a checkout is sealed in the same way.
-    return content if kind in content else None
+    content = {"id": secrets.token_hex(16), "key_digest": digest(raw_key)}
+    return box.encrypt_link(_LINK, content, now)

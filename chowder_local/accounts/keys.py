@@ -1,22 +1,22 @@
-"""The rules of scoped keys: for which instances they may be, until when, and who sees them."""
+"""The rules of scoped keys: which instances they are for, until when, and who sees them."""
 
 from __future__ import annotations
 
 import logging
-import uuid
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from chowder_local.core.domain import ApiKey, InstanceId, KeyId
+from chowder_local.accounts.authentication import make_key
+from chowder_local.core.domain import InstanceId, KeyId
 from chowder_local.core.errors.requests import InputInvalid, InstanceNotFound, KeyNotFound
-from chowder_local.core.secrets import SCOPED_PREFIX, digest, new_key, shown_prefix
+from chowder_local.core.secrets import SCOPED_PREFIX, digest
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
     from datetime import datetime
 
-    from chowder_local.core.domain import OrganizationId, Permission
+    from chowder_local.core.domain import ApiKey, OrganizationId, Permission
     from chowder_local.store.instances import InstanceQueries
     from chowder_local.store.keys import KeyQueries
 
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class KeyDraft:
-    """What a user asks for: each of the permissions for each of the instances."""
+    """A key to be made, with each of the permissions for each of the instances."""
 
     name: str
     instance_ids: Sequence[str]
@@ -34,7 +34,7 @@ class KeyDraft:
 
 
 class Keys:
-    """Scoped keys only: an organization's own key is not among them, so nobody locks himself out.
+    """Scoped keys only: an organization's own key is not among them, so that nobody is locked out.
 
     An expired key comes back as inactive, like a revoked one.
     """
@@ -47,7 +47,7 @@ class Keys:
         self._clock = clock
 
     async def create(self, organization_id: OrganizationId, draft: KeyDraft) -> tuple[ApiKey, str]:
-        """A new key and its raw token, which nobody can tell again.
+        """A new key and its raw token, which cannot be shown again.
 
         Raises InstanceNotFound if it has no such instance (any more), and InputInvalid for an
         expiry that is over.
@@ -58,13 +58,11 @@ class Keys:
         wanted = {InstanceId(each) for each in draft.instance_ids}
         if not await self._instances.has_all(organization_id, wanted):
             raise InstanceNotFound
-        raw_key = new_key(SCOPED_PREFIX)
-        key = ApiKey(
-            id=KeyId(str(uuid.uuid4())),
-            organization_id=organization_id,
-            name=draft.name,
-            prefix=shown_prefix(raw_key),
-            created_at=now,
+        key, raw_key = make_key(
+            SCOPED_PREFIX,
+            organization_id,
+            draft.name,
+            now,
             expires_at=draft.expires_at,
             is_organization_key=False,
             grants=dict.fromkeys(sorted(wanted), frozenset(draft.permissions)),
@@ -77,7 +75,7 @@ class Keys:
         """All that it ever got, oldest first, without their grants, in pages."""
         async with aclosing(self._keys.scoped(organization_id)) as pages:
             async for keys in pages:
-                yield [self._told(key) for key in keys]
+                yield [self._with_state(key) for key in keys]
 
     async def latest(
         self, organization_id: OrganizationId, *, limit: int, before_id: str | None = None
@@ -88,14 +86,14 @@ class Keys:
         """
         before = None if before_id is None else await self.get(organization_id, before_id)
         found = await self._keys.latest(organization_id, limit=limit, before=before)
-        return [self._told(key) for key in found]
+        return [self._with_state(key) for key in found]
 
     async def get(self, organization_id: OrganizationId, key_id: str) -> ApiKey:
-        """One of them, with its grants. Raises KeyNotFound, for others' ones too."""
+        """One of them, with its grants. Raises KeyNotFound, also for another organization's."""
         key = await self._keys.get(KeyId(key_id))
         if key is None or key.is_organization_key or key.organization_id != organization_id:
             raise KeyNotFound
-        return self._told(key)
+        return self._with_state(key)
 
     async def revoke(self, organization_id: OrganizationId, key_id: str) -> None:
         """The next request with it is refused; one that was let in before goes on to its end.
@@ -112,7 +110,7 @@ class Keys:
         log.info("Organization %s lost its %d scoped keys", organization_id, count)
         return count
 
-    def _told(self, key: ApiKey) -> ApiKey:
+    def _with_state(self, key: ApiKey) -> ApiKey:
         return replace(key, is_active=key.is_good(self._clock()))
 
 

@@ -57,20 +57,16 @@ class Organizations:
         model_keys: Mapping[ModelProvider, str] | None = None,
         organization_id: OrganizationId | None = None,
     ) -> tuple[OrganizationDetails, str]:
-        """A new organization and its raw key, which nobody can tell again."""
+        """A new organization and its raw key, which cannot be shown again."""
         now = self._clock()
-        encrypted = {
-            provider: ciphertext
-            for provider, ciphertext in self._encrypted(model_keys or {}).items()
-            if ciphertext is not None
-        }
+        encrypted = self._encrypted(model_keys or {})
         organization = Organization(
             id=organization_id or OrganizationId(str(uuid.uuid4())),
             name=name,
             tier=tier,
             created_at=now,
             updated_at=now,
-            model_providers=tuple(sorted(encrypted)),
+            model_providers=tuple(sorted(name for name, key in encrypted.items() if key)),
         )
         key, raw_key = organization_key(organization.id, now)
         await self._queries.add(organization, key, digest(raw_key), encrypted)
@@ -129,7 +125,7 @@ class Organizations:
         try:
             return self._box.decrypt(ciphertext)
         except InvalidToken:
-            # As good as not set: the caller is then told how to set one, which is the cure.
+            # As good as not set: the error for that says how to set one, which is the cure.
             log.warning(
                 "The %s key of organization %s was encrypted with another secret.key; set it again",
                 provider,

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from chowder_local.core.domain import OrganizationId, Tier
 from chowder_local.core.errors.requests import LinkInvalid, OrganizationNotFound
@@ -28,7 +27,7 @@ class Checkout:
 
 
 class Subscriptions:
-    """Whoever has a link may use the page that it leads to, for an hour and without a key.
+    """A link opens the page that it leads to, for an hour and without a key.
 
     A link says itself what it is for, so nothing is kept of those that nobody follows.
     """
@@ -42,16 +41,18 @@ class Subscriptions:
 
     def checkout_session(self, organization_id: OrganizationId, tier: Tier) -> str:
         """What a checkout's link carries."""
-        return self._sealed({"checkout": organization_id, "tier": tier})
+        content = {"organization_id": organization_id, "tier": tier}
+        return self._box.encrypt_link("checkout", content, self._clock())
 
     def portal_session(self, organization_id: OrganizationId) -> str:
         """What a portal's link carries."""
-        return self._sealed({"portal": organization_id})
+        content = {"organization_id": organization_id}
+        return self._box.encrypt_link("portal", content, self._clock())
 
     async def checkout(self, session: str) -> Checkout:
         """What a checkout's link is about. Raises LinkInvalid."""
-        content = self._unsealed(session, "checkout")
-        return Checkout(await self._details(content["checkout"]), Tier(content["tier"]))
+        details, content = await self._read(session, "checkout")
+        return Checkout(details, Tier(content["tier"]))
 
     async def pay(self, session: str) -> None:
         """Moves the organization to the checkout's tier. Raises LinkInvalid."""
@@ -60,7 +61,8 @@ class Subscriptions:
 
     async def portal(self, session: str) -> OrganizationDetails:
         """The organization that a portal's link is about. Raises LinkInvalid."""
-        return await self._details(self._unsealed(session, "portal")["portal"])
+        details, _ = await self._read(session, "portal")
+        return details
 
     async def choose(self, session: str, tier: Tier) -> None:
         """Moves a portal's organization to any tier. Raises LinkInvalid."""
@@ -69,18 +71,12 @@ class Subscriptions:
     async def _move(self, details: OrganizationDetails, tier: Tier) -> None:
         await self._organizations.move(details.organization.id, tier, is_paid_for=True)
 
-    async def _details(self, organization_id: str) -> OrganizationDetails:
+    async def _read(self, session: str, kind: str) -> tuple[OrganizationDetails, dict[str, str]]:
+        content = self._box.decrypt_link(session, kind, self._clock(), LINK_LIFE_S)
+        if content is None:
+            raise LinkInvalid
         try:
-            return await self._organizations.details(OrganizationId(organization_id))
+            owner = OrganizationId(content["organization_id"])
+            return await self._organizations.details(owner), content
         except OrganizationNotFound:
             raise LinkInvalid from None
-
-    def _sealed(self, content: dict[str, Any]) -> str:
-        return self._box.seal(json.dumps(content), self._clock())
-
-    def _unsealed(self, session: str, kind: str) -> dict[str, Any]:
-        text = self._box.unseal(session, self._clock(), LINK_LIFE_S)
-        content: dict[str, Any] = {} if text is None else json.loads(text)
-        if kind not in content:
-            raise LinkInvalid
-        return content

@@ -57,12 +57,12 @@ def guarded(handler: Handler, access: Access, faulty: Handler | None = None) -> 
             raise OrganizationKeyRequired
         if permission is not None:
             # First whether it is there: of another organization's nobody learns that it exists.
-            instance = await known.lifecycle.instance(
+            instance = await known.directory.get(
                 caller.organization_id, request.path_params["instance_id"]
             )
             if not caller.may(permission, instance.id):
                 raise PermissionMissing(permission)
-            request_context.of_instance(instance.id)
+            request_context.set_instance(instance.id)
             found["instance"] = instance
         if known.faults.are_set and faulty is not None:
             return await faulty(request)

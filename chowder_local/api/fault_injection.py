@@ -24,7 +24,7 @@ from chowder_local.http.body_memory import give_back
 from chowder_local.http.connections import break_off
 from chowder_local.http.services import caller, instance, instance_of, running_instance, services
 from chowder_local.http.streams import CLIENT_CLOSED_REQUEST, ClosingStream, while_connected
-from chowder_local.instances.lifecycle.service import InstanceDraft
+from chowder_local.instances.lifecycle.creation import InstanceDraft
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
@@ -145,7 +145,7 @@ async def _judge(call: _Call) -> None:
         said = asked.model_dump(exclude_unset=True)
         await services(request).conversations.check(instance(request), said)
     elif asked is not None and _is(operation, FaultKind.CREATE):
-        await services(request).lifecycle.check(InstanceDraft(**asked.model_dump()))
+        await services(request).creation.check(InstanceDraft(**asked.model_dump()))
     elif operation.access is Access.ORGANIZATION:
         await _judge_what_is_named(request, operation)
     elif operation.tag in INSIDE:

@@ -24,7 +24,6 @@ from chowder_local.api.local import (
     snapshots,
 )
 from chowder_local.api.local import instances as local_instances
-from chowder_local.api.local import subscription as pages
 from chowder_local.api.schemas.channels import (
     ChannelConnecting,
     ChannelInfoView,
@@ -237,18 +236,10 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("POST",   "/local/instances/{instance_id}/restore",                    snapshots.restore,       ORG,       "restoreInstance",       "Make an instance what it was", Restoration,       InstanceView, 200, (409,), is_audited=True),
     Operation("GET",    "/local/instances/{instance_id}/export",                     snapshots.export,        ORG,       "exportInstance",        "Export an instance",          None,               "application/octet-stream", 200, (400, 409, 502)),
 )
-
-PAGES: tuple[Operation, ...] = (
-    Operation("GET",    "/local/checkout",                                           pages.checkout, ANYONE, "showCheckout",          "Look at a checkout", None, "text/html"),
-    Operation("POST",   "/local/checkout",                                           pages.pay,      ANYONE, "payCheckout",           "Pay nothing",        None, None, 303),
-    Operation("GET",    "/local/portal",                                             pages.portal,   ANYONE, "showPortal",            "Look at the portal", None, "text/html"),
-    Operation("POST",   "/local/portal",                                             pages.choose,   ANYONE, "chooseTier",            "Choose a tier",      None, None, 303),
-)
-"""For people with a browser, who follow links; no part of the API's description."""
 # fmt: on
 
 
-def routes(operations: Iterable[Operation] = OPERATIONS + PAGES) -> list[Route]:
+def routes(operations: Iterable[Operation] = OPERATIONS) -> list[Route]:
     """Starlette's routes for the table, one a path; each handler is guarded as its row says."""
     paths: dict[str, dict[str, Handler]] = {}
     audited: dict[str, set[str]] = {}
@@ -260,10 +251,10 @@ def routes(operations: Iterable[Operation] = OPERATIONS + PAGES) -> list[Route]:
     # Starlette looks through them one by one, and this one is asked for more than all others.
     in_order = sorted(paths, key=lambda path: path != POLLED)
     # With a route for each method, a refusal would name that of the path's first one alone.
-    return [_route(path, paths[path], audited.get(path, ())) for path in in_order]
+    return [path_route(path, paths[path], audited.get(path, ())) for path in in_order]
 
 
-def _route(path: str, handlers: Mapping[str, Handler], audited: Collection[str]) -> Route:
+def path_route(path: str, handlers: Mapping[str, Handler], audited: Collection[str]) -> Route:
     # Of this one, other methods would be those of an instance that is called so.
     methods = None if path == IMPORT else list(handlers)
     made = Route(path, _Endpoint(handlers, audited), methods=methods)

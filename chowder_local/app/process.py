@@ -17,18 +17,16 @@ from filelock import FileLock, Timeout
 
 from chowder_local import __version__
 from chowder_local.accounts.bootstrap import default_model_keys
-from chowder_local.app.compose import create_app
 from chowder_local.app.effective_settings import effective_settings
-from chowder_local.app.parts import Machine
+from chowder_local.app.server import Machine, create_app
 from chowder_local.core import logs
-from chowder_local.core.data_dir import make_private_folder, touch_private, unusable
+from chowder_local.core.data_dir import make_private_folder, touch_private, unusable, write_private
 from chowder_local.core.errors.process import DataDirLocked
-from chowder_local.core.secrets import write_private
 from chowder_local.core.settings import beyond_this_machine
-from chowder_local.engine.builds import trusted_bundle
+from chowder_local.engine.build_command import find_ca_bundle
 from chowder_local.engine.connection import find_engine
-from chowder_local.engine.container_detection import is_in_container
 from chowder_local.engine.image_recipe import expected_tag
+from chowder_local.engine.self_container import is_in_container
 from chowder_local.http.connections import bounds_of_this_process, raise_descriptor_limit
 from chowder_local.http.listener import bound_socket, listener, with_state
 
@@ -70,7 +68,7 @@ def run(settings: Settings, env: Mapping[str, str]) -> int:
 
 
 def _machine(settings: Settings, env: Mapping[str, str]) -> Machine:
-    ca_bundle = trusted_bundle(settings.ca_bundle, env)
+    ca_bundle = find_ca_bundle(settings.ca_bundle, env)
     return Machine(
         engine_address=find_engine(env),
         image=expected_tag(settings),

@@ -16,27 +16,32 @@ from chowder_local.core.domain import (
     FORMER_RELAY_HOSTNAME,
     OTHER_PROVIDERS,
     RELAY_HOSTNAME,
+    RELAY_PORT,
     ModelProvider,
-    wire_of,
 )
+from chowder_local.core.errors.process import PortTaken, RelayPortTaken
 from chowder_local.core.errors.requests import BodiesTooMany, BodyTooLarge, ClientStalled
 from chowder_local.core.errors.upstream import RelayTokenInvalid, StreamBroken
 from chowder_local.http.bodies import check_values, read_body
 from chowder_local.http.body_memory import BodyMemory, give_back
-from chowder_local.http.connections import break_off
+from chowder_local.http.connections import bounds_of_this_process, break_off
+from chowder_local.http.listener import bound_socket, listening
 from chowder_local.http.origin_guard import OriginGuard
-from chowder_local.relay import endpoint_routing
 from chowder_local.relay.calls import ModelCall
-from chowder_local.relay.providers import error_body
 from chowder_local.relay.service import CROSSING_STATUS
+from chowder_local.relay.upstreams import ENDPOINT_PATH
+from chowder_local.relay.wire.formats import wire_format
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    import socket
+    from collections.abc import Mapping, Sequence
+    from contextlib import AbstractAsyncContextManager, AsyncExitStack
 
     from starlette.types import Message, Receive, Scope, Send
 
     from chowder_local.relay.calls import ModelAnswer
     from chowder_local.relay.service import Relay
+    from chowder_local.store.meta import MetaQueries
 
 _log = logging.getLogger(__name__)
 
@@ -44,6 +49,9 @@ MAX_BODY_BYTES = 32 * 1024 * 1024
 LARGEST_AT_ONCE = 8
 LARGEST_OF_ONE = 2
 """Each sandbox calls from an address of its own."""
+RELAY_GRACE_S = 1
+"""When the relay ends, no client waits for an agent any more; agents that were left hang up by
+themselves, and what a messenger's turn asks of a model may take for ever."""
 STOPPING = "The server is stopping."
 UNEXPECTED = "The server could not make the model call: its log has the cause."
 RELAY_HOSTNAMES = (RELAY_HOSTNAME, FORMER_RELAY_HOSTNAME)
@@ -70,6 +78,40 @@ def create_relay_app(relay: Relay, *, max_body_bytes: int = MAX_BODY_BYTES) -> S
     )
     app.router.redirect_slashes = False
     return app
+
+
+async def bind_relay(
+    addresses: Sequence[str], meta: MetaQueries, stack: AsyncExitStack
+) -> tuple[list[socket.socket], int]:
+    """Sockets where sandboxes find the relay, and their port, which is the same at every start."""
+    known = await meta.get("relay_port")
+    host, *others = addresses
+    bound = [_relay_socket(host, None if known is None else int(known))]
+    stack.callback(bound[0].close)
+    port: int = bound[0].getsockname()[1]
+    for other in others:
+        # The same: which network a sandbox is in changes, and what is written in it does not.
+        bound.append(_relay_socket(other, port))
+        stack.callback(bound[-1].close)
+    await meta.put("relay_port", str(port))
+    return bound, port
+
+
+def serve_relay(
+    relay: Relay, sockets: Sequence[socket.socket]
+) -> AbstractAsyncContextManager[None]:
+    """Answers sandboxes during the block."""
+    bounds = bounds_of_this_process().for_sandboxes()
+    return listening(create_relay_app(relay), *sockets, grace_s=RELAY_GRACE_S, bounds=bounds)
+
+
+def _relay_socket(host: str, known_port: int | None) -> socket.socket:
+    try:
+        return bound_socket(host, known_port or RELAY_PORT)
+    except PortTaken:
+        if known_port is not None:
+            raise RelayPortTaken(host, known_port) from None
+        return bound_socket(host, 0)
 
 
 async def _health(_: Request) -> JSONResponse:
@@ -156,7 +198,7 @@ def _provider(request: Request) -> str | None:
     if not {"..", "."}.isdisjoint(path.split("/")):
         return None
     if provider == OTHER_PROVIDERS:
-        is_served = request.method == "POST" and path == endpoint_routing.PATH
+        is_served = request.method == "POST" and path == ENDPOINT_PATH
     else:
         is_served = provider in set(ModelProvider)
     return provider if is_served else None
@@ -186,6 +228,5 @@ def _call(request: Request, provider: str, body: bytes) -> ModelCall:
 
 
 def _refusal(provider: str, status: int, words: str) -> Response:
-    return Response(
-        error_body(wire_of(provider), status, words), status, media_type="application/json"
-    )
+    body = wire_format(provider).error_body(status, words)
+    return Response(body, status, media_type="application/json")

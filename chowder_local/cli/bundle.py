@@ -111,7 +111,7 @@ def _health(settings: Settings) -> Any:
 
 
 def _containers(settings: Settings, env: Mapping[str, str]) -> Any:
-    from chowder_local.engine.report import inspect_store
+    from chowder_local.engine.store_resources import inspect_store
 
     return inspect_store(settings.store_file.read_text().strip(), env)
 

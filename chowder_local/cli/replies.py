@@ -37,9 +37,9 @@ def replies() -> None:
 @click.pass_obj
 def set_(context: Context, instance: str | None, file: Path) -> None:
     """Put the script in FILE in force, from its beginning."""
-    from chowder_local.relay.scripts.files import read
+    from chowder_local.relay.scripts.parser import read_file
 
-    script = read(file).model_dump(mode="json", exclude_unset=True)
+    script = read_file(file).model_dump(mode="json", exclude_unset=True)
     with context.client() as client:
         shown = client.set_replies(script, find_instance_id(client, instance))
     note(f"In force: {len(shown['own']['used'])} rules.")

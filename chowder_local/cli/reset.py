@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from chowder_local.cli.context import Context
     from chowder_local.core.settings import Settings
-    from chowder_local.engine.sweep import SweepReport
+    from chowder_local.engine.store_resources import SweepReport
 
 
 @click.command(cls=Command)
@@ -149,7 +149,7 @@ def own_files(settings: Settings) -> list[Path]:
 
 
 def _sweep(settings: Settings, context: Context) -> SweepReport:
-    from chowder_local.engine.sweep import SweepReport, remove_store
+    from chowder_local.engine.store_resources import SweepReport, remove_store
 
     try:
         store_id = settings.store_file.read_text().strip()

@@ -106,9 +106,9 @@ def up(context: Context, /, seed: Path | None, detach: bool, **options: Any) -> 
 def _check_files(settings: Settings) -> None:
     """Says at once what is wrong with a script or a recording. Raises SettingsInvalid."""
     if settings.replies is not None:
-        from chowder_local.relay.scripts import files
+        from chowder_local.relay.scripts import parser
 
-        files.read(settings.replies)
+        parser.read_file(settings.replies)
     if settings.replay is not None:
         from chowder_local.relay.recordings import folders
 
@@ -118,10 +118,10 @@ def _check_files(settings: Settings) -> None:
 def ensure_image(settings: Settings, env: Mapping[str, str]) -> None:
     """Builds the sandbox image that the settings ask for, unless the engine has it."""
     from chowder_local.engine import images
+    from chowder_local.engine.engine_facts import check_own_container
     from chowder_local.engine.image_recipe import expected_tag
-    from chowder_local.engine.self_container import check_engine
 
-    check_engine(env)
+    check_own_container(env)
     tag = expected_tag(settings)
     if images.is_there(tag, env):
         return
@@ -204,7 +204,7 @@ def _say_ready(context: Context, settings: Settings, running: RunningServer) -> 
             "\nEgress is off: agents reach their models and nothing else, unless one is set apart."
         )
     if not settings.is_on_loopback:
-        from chowder_local.engine.container_detection import is_in_container
+        from chowder_local.engine.self_container import is_in_container
 
         warning = beyond_this_machine(settings.host, is_in_container=is_in_container())
         note(f"\nWarning: {warning}")

@@ -77,7 +77,7 @@ def _reset(facts: Mapping[str, str], base_url: str | None) -> bool:
 
 def _remove_container(facts: Mapping[str, str], env: Mapping[str, str]) -> bool:
     from chowder_local.engine.server_container import remove_server
-    from chowder_local.engine.sweep import remove_store
+    from chowder_local.engine.store_resources import remove_store
 
     remove_server(facts["name"], env)
     # Somebody else may have removed the server alone.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import secrets
 import stat
+from contextlib import suppress
 from typing import IO, TYPE_CHECKING
 
 from chowder_local.core.errors.process import DataDirUnusable
@@ -34,6 +36,38 @@ def touch_private(path: Path) -> None:
     path.chmod(PRIVATE_FILE)
 
 
+def write_private(path: Path, content: bytes) -> None:
+    """Writes a whole file that only we can read, or none: no reader ever sees half of it.
+
+    Raises DataDirUnusable.
+    """
+    part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+        sync(part)
+        part.replace(path)
+        # The new name is in the directory, and survives a power cut only with it.
+        sync(path.parent)
+    except OSError as failed:
+        with suppress(OSError):
+            part.unlink()
+        raise DataDirUnusable(
+            f"{path} cannot be written: {failed.strerror}. Make room or make it writable, "
+            "or choose another directory with --data-dir."
+        ) from failed
+
+
+def sync(path: Path) -> None:
+    """Lets a file or a directory survive a power cut. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def opened_log(path: Path) -> IO[bytes]:
     """The log file, to be appended to; its folder is made if need be. Raises DataDirUnusable."""
     try:
@@ -45,7 +79,7 @@ def opened_log(path: Path) -> IO[bytes]:
 
 
 def unusable(folder: Path, failure: OSError) -> DataDirUnusable:
-    """What an operator is told of a data directory that cannot be used."""
+    """The error for a data directory that cannot be used."""
     return DataDirUnusable(
         f"The data directory {folder} cannot be used: {failure.strerror}. "
         "Make room or mend its permissions, or choose another one with --data-dir."

@@ -1,4 +1,4 @@
-"""The words of the contract as plain, frozen types; everything above may use them."""
+"""The contract's terms as plain, frozen types; everything above may use them."""
 
 from __future__ import annotations
 
@@ -19,43 +19,31 @@ SnapshotId = NewType("SnapshotId", str)
 
 
 class ModelProvider(StrEnum):
-    """Who a model key belongs to."""
-
     ANTHROPIC = "anthropic"
     OPENAI = "openai"
     GEMINI = "gemini"
 
 
 OTHER_PROVIDERS = "other"
-"""What a sandbox calls all providers that the operator named; a model's id says which is meant."""
-
-
-def wire_of(provider: str) -> ModelProvider:
-    """Whose format a provider's calls have; those that the operator named speak OpenAI's."""
-    try:
-        return ModelProvider(provider)
-    except ValueError:
-        return ModelProvider.OPENAI
-
+"""A sandbox's name for all providers that the operator named; a model's id says which one."""
 
 GATEWAY_PORT = 18789
 """Where the gateway listens inside a sandbox."""
 
 RELAY_HOSTNAME = "relay.local"
-"""What a sandbox calls the host that the model relay is on.
+"""A sandbox's name for the host that the model relay is on.
 
-Of a model below `.local` OpenClaw thinks that it may be slow, and leaves it to us to give it up.
+OpenClaw expects a model below `.local` to be slow, and leaves timeouts to us.
 """
 
 FORMER_RELAY_HOSTNAME = "relay.internal"
-"""What agents call it that were made before."""
+"""The name that older agents know."""
 
 RELAY_PORT = 2470
 """Where the relay listens at first, unless it is taken; a server then keeps the port it had."""
 
 OFFLINE_KEY = "offline"
 """The model key value that sends a provider's calls to the built-in offline model."""
-
 
 AGENT_MEMORY_BYTES = 1_300_000_000
 """What an agent takes after some turns; its limit is a setting and higher."""
@@ -67,7 +55,7 @@ def places_in(memory_bytes: int) -> int:
 
 
 class Egress(StrEnum):
-    """Whether a sandbox reaches what is outside, or the model relay alone."""
+    """Whether a sandbox reaches the outside, or only the model relay."""
 
     ON = "on"
     OFF = "off"
@@ -93,12 +81,12 @@ class Tier(StrEnum):
 
     @property
     def instance_limit(self) -> int | None:
-        """How many instances that are not terminated; None is unlimited."""
+        """How many instances that are not terminated it allows; None is unlimited."""
         return {Tier.SHRIMP: 1, Tier.CRAB: 10, Tier.LOBSTER: 500, Tier.WHALE: None}[self]
 
     @property
     def is_paid(self) -> bool:
-        """Whether it goes with a subscription; what a signup gets does not."""
+        """Whether it needs a subscription; the tier of a signup does not."""
         return self is not Tier.SHRIMP
 
 
@@ -149,7 +137,7 @@ class ApiKey:
 
 @dataclass(frozen=True)
 class Caller:
-    """Who makes a request, told by the key it carries."""
+    """Who makes a request, known by its key."""
 
     organization_id: OrganizationId
     key_id: KeyId
@@ -179,29 +167,29 @@ class Instance:
     region: str | None = None
     error_message: str | None = None
     gateway_url: str | None = None
-    born_at: datetime | None = None
-    """When it was first ready; until then its volume holds nothing that anyone was promised."""
+    first_ready_at: datetime | None = None
+    """When it was first ready; until then its volume holds nothing that must be kept."""
     egress: Egress | None = None
-    """What was chosen for it; None follows the server's own setting."""
-    seed_snapshot_id: SnapshotId | None = None
-    """What its volume is made from as long as it is not born; None is a blank one."""
+    """None follows the server's own setting."""
+    origin_snapshot_id: SnapshotId | None = None
+    """What its volume is made from until it was ready once; None is a blank one."""
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """An agent as it was at a moment; what its home was is an archive of that id."""
+    """An agent as it was at a moment; its home is in an archive of that id."""
 
     id: SnapshotId
     organization_id: OrganizationId
     model_provider: ModelProvider
     created_at: datetime
     instance_id: InstanceId | None = None
-    """Of which instance it was made; None if it came from another machine."""
+    """The instance that it was made of; None if it came from another machine."""
     name: str | None = None
     is_kept: bool = True
-    """Whether somebody wants to have it, or it only lives as long as an instance is made of it."""
+    """False for one that only lives for as long as an instance is made of it."""
     is_whole: bool = False
-    """Whether its archive is there; one that is not is being made, or a crash left it."""
+    """Whether its archive is complete; else it is being made, or a crash left it."""
     size_bytes: int = 0
     egress: Egress | None = None
     content: Mapping[str, Any] = field(default_factory=dict)
@@ -209,18 +197,18 @@ class Snapshot:
 
 
 @dataclass(frozen=True)
-class Spare:
-    """A blank sandbox that waits for an instance; `likeness` tells all that it was made of."""
+class WarmSandbox:
+    """A blank sandbox that waits for an instance; `fingerprint` identifies what it is made of."""
 
     sandbox_id: SandboxId
-    likeness: str
+    fingerprint: str
     created_at: datetime
     gateway_url: str | None = None
-    """Where its gateway is once it may be claimed; None while it is being made."""
+    """Set once it may be claimed; None while it is being made."""
 
 
 class SandboxState(StrEnum):
-    """What the engine says of a sandbox's container."""
+    """The state of a sandbox's container."""
 
     CREATED = "created"
     RUNNING = "running"
@@ -236,7 +224,7 @@ class SandboxSpec:
     id: SandboxId
     files: Mapping[str, bytes] = field(default_factory=dict)
     is_spare: bool = False
-    """Nobody waits for a spare: it gives way to others until it is promoted or parked."""
+    """A warm sandbox yields to others until it is promoted or parked: no client waits for it."""
     egress: Egress = Egress.ON
     home: Path | None = None
     """An archive of a whole home, which is put on the volume before the files are."""
@@ -252,10 +240,10 @@ class SandboxInfo:
     exit_code: int | None = None
     is_oom_killed: bool = False
     is_signalled: bool = False
-    """Whether it has exited after somebody has sent it a signal by the engine."""
+    """Whether it has exited after a signal that was sent through the engine."""
     egress: Egress = Egress.ON
     is_confined: bool = True
-    """False for one that only rules keep in, and somebody else has started: it waits in vain."""
+    """False for one that only firewall rules confine, and that was not started by us."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What the server decides, told as it happens to whoever follows; nobody has to."""
+"""Events: what the server decides, published as it happens to all who follow."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from chowder_local.core.domain import InstanceId, OrganizationId
 
 CAPACITY = 1000
-"""So many of the latest events are kept, for who comes back and for who reads slowly."""
+"""Of the latest events, for followers that come back or read slowly."""
 QUIET_S = 15.0
 """After so long without an event there is a sign of life."""
 
@@ -34,8 +34,8 @@ class EventType(StrEnum):
     SPARE_CLAIMED = "spare.claimed"
     SPARE_DISCARDED = "spare.discarded"
     SANDBOX_RELEASED = "sandbox.released"
-    SANDBOX_WOKEN = "sandbox.woken"
-    SANDBOX_HEALED = "sandbox.healed"
+    SANDBOX_RESUMED = "sandbox.resumed"
+    SANDBOX_RECONCILED = "sandbox.reconciled"
     SANDBOX_REMOVED = "sandbox.removed"
     ENGINE_LOST = "engine.lost"
     ENGINE_BACK = "engine.back"
@@ -46,12 +46,12 @@ class EventType(StrEnum):
     INSTANCE_FORKED = "instance.forked"
     INSTANCE_RESTORED = "instance.restored"
     EVENTS_MISSED = "events.missed"
-    """Never published: told to who resumes after what is not kept any more."""
+    """Never published: sent to a follower that resumes after what is not kept any more."""
 
 
 @dataclass(frozen=True)
 class Event:
-    """Something that was decided; `organization_id` is whose it is, None if it is nobody's."""
+    """Something that was decided; `organization_id` is None if it concerns all."""
 
     number: int
     type: EventType
@@ -80,7 +80,7 @@ class Events:
         instance_id: InstanceId | None = None,
         **more: Any,
     ) -> None:
-        """Tells an event; it costs an entry in a bounded list, and is put in words by followers."""
+        """Publishes an event; it costs an entry in a bounded list, and followers render it."""
         self._number += 1
         at = datetime.now(UTC)
         self._kept.append(Event(self._number, kind, at, organization_id, instance_id, more))
@@ -96,7 +96,7 @@ class Events:
     def follow(
         self, organization_id: OrganizationId, last_id: str | None = None
     ) -> Iterator[Follower]:
-        """What an organization may see from now on, or from after the event of that id."""
+        """Follows what an organization may see, from now on or from after the event of that id."""
         follower = Follower(self, organization_id, *self._begin(last_id))
         self._followers.add(follower)
         if self._is_closed:
@@ -107,14 +107,14 @@ class Events:
             self._followers.discard(follower)
 
     def close(self) -> None:
-        """Ends all who follow, once they have what is there; so that a server can stop."""
+        """Ends all followers once they have what is there, so that a server can stop."""
         self._is_closed = True
         for follower in self._followers:
             follower.end()
 
     @property
     def last_id(self) -> str:
-        """The id of the latest event, from which a page that is made now can be followed up."""
+        """The id of the latest event, after which a page that is rendered now can follow."""
         return self.id_of(self._number)
 
     def id_of(self, number: int) -> str:
@@ -141,7 +141,7 @@ class Events:
 
 
 class Follower:
-    """One who follows; it keeps nothing of its own but where it is in the list."""
+    """One that follows; it keeps nothing but its place in the list."""
 
     def __init__(
         self, events: Events, organization_id: OrganizationId, number: int, has_missed: bool
@@ -154,7 +154,7 @@ class Follower:
         self._news = asyncio.Event()
         self._news.set()
         self.is_outrun = asyncio.Event()
-        """Set once it has read so slowly that it would miss events: it is to be dropped."""
+        """Set once it has read so slowly that it would miss events: it has to be dropped."""
 
     def notice(self, oldest: int) -> None:
         """There is an event; the oldest that is kept has that number."""
@@ -168,24 +168,24 @@ class Follower:
         self._news.set()
 
     async def batches(self) -> AsyncIterator[list[Event]]:
-        """What there is to tell, each time there is something; an empty list is a sign of life."""
+        """New events, as soon as there are any; an empty list is a sign of life."""
         if self._has_missed:
             now = datetime.now(UTC)
             yield [Event(self._number, EventType.EVENTS_MISSED, now, None, None, {})]
-        told_s = asyncio.get_running_loop().time()
+        sent_s = asyncio.get_running_loop().time()
         while not self.is_outrun.is_set():
             self._news.clear()
             found = self._events.after(self._number)
             if found:
-                # Before they are told, which lasts as long as the client takes to read.
+                # Before they are sent, which takes as long as the client takes to read.
                 self._number = found[-1].number
             seen = [each for each in found if self._may_see(each)]
             if not found and self._is_over:
                 return
-            # What others' events make of the time is not to be seen, nor to keep us silent.
-            if seen or not (found or await self._has_news(told_s + self._events.quiet_s)):
+            # Others' events must neither be noticed nor suppress the sign of life.
+            if seen or not (found or await self._has_news(sent_s + self._events.quiet_s)):
                 yield seen
-                told_s = asyncio.get_running_loop().time()
+                sent_s = asyncio.get_running_loop().time()
 
     def _may_see(self, event: Event) -> bool:
         return event.organization_id in (None, self._organization_id)

@@ -1,10 +1,10 @@
-"""Numbers of bytes in words."""
+"""Numbers for people to read."""
 
 from __future__ import annotations
 
 
 def size_of(size_bytes: float) -> str:
-    """A number of bytes in words."""
+    """A number of bytes with a decimal unit."""
     for unit in ("B", "kB", "MB"):
         if abs(size_bytes) < 1000:
             return f"{size_bytes:.0f} {unit}"

@@ -1,7 +1,7 @@
-"""What a process has made elsewhere and must not outlive it, in files that others can look at.
+"""Leases: files that record what a process has made elsewhere and that must not outlive it.
 
-A file is its process's for as long as that holds a lock beside it; the kernel lets go of that with
-the process, however it ends. A number of a process would be another's some day.
+A lease is in force for as long as its process has locked a file beside it; the kernel unlocks that
+with the process's end, however it ends. Process ids would be reused.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SUFFIX = ".json"
 
 @dataclass
 class Lease:
-    """What was made, in a few texts, which may be secrets: the file is its user's alone."""
+    """A few facts about what was made, which may be secrets: only its user can read the file."""
 
     path: Path
     facts: dict[str, str]
@@ -34,7 +34,7 @@ class Lease:
 
     @classmethod
     def take(cls, folder: Path, facts: Mapping[str, str]) -> Self:
-        """A new one, which is this process's until it ends. Raises OSError."""
+        """A new one of this process. Raises OSError."""
         make_private_folder(folder)
         path = folder / f"{uuid.uuid4().hex}{SUFFIX}"
         lock = _lock_of(path)
@@ -45,12 +45,12 @@ class Lease:
         return made
 
     def update(self, **facts: str) -> None:
-        """Adds what was not known before. Raises OSError."""
+        """Adds facts. Raises OSError."""
         self.facts |= facts
         self._write()
 
     def end(self) -> None:
-        """Says that what was made is gone."""
+        """Removes it, once what was made is gone."""
         self.path.unlink(missing_ok=True)
         self._lock.release()
         self.path.with_suffix(".lock").unlink(missing_ok=True)
@@ -63,7 +63,7 @@ class Lease:
 
 
 def abandoned(folder: Path) -> Iterator[Lease]:
-    """Those whose process is no more, each held until the next one is asked for."""
+    """The leases whose process has ended, each locked until the next one is requested."""
     for path in sorted(folder.glob(f"*{SUFFIX}")):
         lock = _lock_of(path)
         try:
@@ -71,7 +71,7 @@ def abandoned(folder: Path) -> Iterator[Lease]:
                 facts = json.loads(path.read_text())
                 yield Lease(path, {str(name): str(value) for name, value in facts.items()}, lock)
         except (Timeout, OSError, ValueError, AttributeError):
-            # In use, or just ended by another process; or none of ours.
+            # In use, just ended by another process, or no lease.
             continue
 
 

@@ -34,7 +34,7 @@ class JsonLine(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The whole line."""
-        told: dict[str, Any] = {
+        entry: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
@@ -43,7 +43,7 @@ class JsonLine(logging.Formatter):
             "instance_id": request_context.instance_id(),
             "exception": self.formatException(record.exc_info) if record.exc_info else None,
         }
-        return json.dumps({name: value for name, value in told.items() if value is not None})
+        return json.dumps({name: value for name, value in entry.items() if value is not None})
 
 
 def _config(level: str, log_format: str) -> dict[str, Any]:

@@ -69,10 +69,10 @@ class Endpoint:
         )
 
 
-def pairs(words: Iterable[str], what: str) -> dict[str, str]:
+def pairs(parts: Iterable[str], what: str) -> dict[str, str]:
     """`name=value`, each; raises ValueError, without a value in it: that may be a secret."""
     found: dict[str, str] = {}
-    for each in words:
+    for each in parts:
         name, equals, value = (part.strip() for part in each.partition("="))
         if not equals or not value:
             raise ValueError(f"write name={what}, such as {_EXAMPLES[what]}")
@@ -96,7 +96,7 @@ def check_name(name: str) -> None:
 
 
 def checked_url(url: str) -> str:
-    """An endpoint's URL without a slash at its end; raises ValueError with words, not the URL."""
+    """An endpoint's URL without a slash at its end; raises ValueError, without the URL in it."""
     try:
         parts = urlsplit(url)
         is_whole = parts.scheme in _USUAL_PORTS and bool(parts.hostname) and parts.port != 0
@@ -151,7 +151,7 @@ def models_in(body: bytes) -> list[str] | None:
 
 
 def ollama_url(host: str) -> str:
-    """Where Ollama is, by what it takes OLLAMA_HOST for (envconfig/config.go in its sources)."""
+    """Where Ollama is, by how it reads OLLAMA_HOST (envconfig/config.go in its sources)."""
     scheme, has_scheme, rest = host.strip().strip("\"'").strip().rpartition("://")
     scheme = scheme if has_scheme and scheme in _USUAL_PORTS else "http"
     port = _USUAL_PORTS[scheme] if has_scheme else _OLLAMA_PORT

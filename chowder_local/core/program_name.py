@@ -1,4 +1,4 @@
-"""How a person calls this program, such that it can be pasted."""
+"""The command that calls this program, as it can be pasted into a shell."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def program(data_dir: Path, path: str | None = None) -> str:
     this one has in its environment.
     """
     script = Path(sys.executable).with_name(PROGRAM)
-    words = [PROGRAM]
+    command = [PROGRAM]
     if shutil.which(PROGRAM, path=path) is None:
-        words = [str(script)] if script.exists() else [sys.executable, "-m", "chowder_local"]
+        command = [str(script)] if script.exists() else [sys.executable, "-m", "chowder_local"]
     if data_dir != Settings.read({}).data_dir:
-        words += ["--data-dir", str(data_dir.absolute())]
-    return shlex.join(words)
+        command += ["--data-dir", str(data_dir.absolute())]
+    return shlex.join(command)

@@ -1,4 +1,4 @@
-"""Which request, and which instance, the code that runs now works for; the log tells it."""
+"""Which request and which instance the running code works for, as the log shows it."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ REQUEST_ID_HEADER = "X-Request-Id"
 
 _ACCEPTED = re.compile(r"[A-Za-z0-9._~-]{1,64}")
 # A task that a request begins, such as a boot, inherits its context.
-_worked_for: ContextVar[tuple[str | None, InstanceId | None]] = ContextVar(
-    "worked_for", default=(None, None)
+_current: ContextVar[tuple[str | None, InstanceId | None]] = ContextVar(
+    "current", default=(None, None)
 )
 
 
 def request_id() -> str | None:
-    """The id of the request that is worked for; None outside of any."""
-    return _worked_for.get()[0]
+    """The id of the current request, if there is one."""
+    return _current.get()[0]
 
 
 def instance_id() -> InstanceId | None:
-    """The instance that is worked for, once it is known."""
-    return _worked_for.get()[1]
+    """The current instance, once it is known."""
+    return _current.get()[1]
 
 
 def may_be_logged(offered_id: str) -> bool:
@@ -36,21 +36,21 @@ def may_be_logged(offered_id: str) -> bool:
     return _ACCEPTED.fullmatch(offered_id) is not None
 
 
-def of_request(request_id: str) -> None:
-    """From now on that request is worked for, and no instance yet, until the task ends."""
-    _worked_for.set((request_id, None))
+def set_request(request_id: str) -> None:
+    """Makes a request the current one until the task ends, with no instance yet."""
+    _current.set((request_id, None))
 
 
-def of_instance(instance_id: InstanceId | None) -> None:
-    """From now on that instance is worked for, until the request or the task ends."""
-    _worked_for.set((_worked_for.get()[0], instance_id))
+def set_instance(instance_id: InstanceId | None) -> None:
+    """Makes an instance the current one until the request or the task ends."""
+    _current.set((_current.get()[0], instance_id))
 
 
 @contextmanager
 def for_instance(instance_id: InstanceId) -> Iterator[None]:
-    """That instance is worked for within the block."""
-    former = _worked_for.set((_worked_for.get()[0], instance_id))
+    """Makes an instance the current one within the block."""
+    former = _current.set((_current.get()[0], instance_id))
     try:
         yield
     finally:
-        _worked_for.reset(former)
+        _current.reset(former)

@@ -5,17 +5,18 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-import os
+import json
 import re
 import secrets
-from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
 from cryptography.fernet import Fernet, InvalidToken
 
+from chowder_local.core.data_dir import write_private
 from chowder_local.core.errors.process import DataDirUnusable
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
     from pathlib import Path
 
@@ -32,12 +33,12 @@ def new_key(prefix: str) -> str:
 
 
 def shown_prefix(raw_key: str) -> str:
-    """The part of a token that may be shown, to tell it from others."""
+    """The part of a token that may be shown, to distinguish it from others."""
     return raw_key[:SHOWN_CHARACTERS]
 
 
 def without_keys(text: str) -> str:
-    """The text, for a log; of keys that somebody has put in it only what may be shown."""
+    """The text, for a log, with only the shown prefix of each key in it."""
     return _KEY.sub(lambda found: f"{shown_prefix(found[0])}...", text)
 
 
@@ -83,17 +84,22 @@ class SecretBox:
         """Back from the store; raises InvalidToken if another secret wrote it."""
         return self._fernet.decrypt(ciphertext).decode()
 
-    def seal(self, text: str, now: datetime) -> str:
-        """The text as a token for an address: nobody else can read or make it."""
+    def encrypt_link(self, kind: str, content: Mapping[str, str], now: datetime) -> str:
+        """A token for an address that says what it is for: nobody else can read or make it."""
+        text = json.dumps([kind, dict(content)])
         return self._links.encrypt_at_time(text.encode(), int(now.timestamp())).decode()
 
-    def unseal(self, token: str, now: datetime, life_s: int) -> str | None:
-        """The text of a token that is no older than `life_s`, or None if it is not such a one."""
+    def decrypt_link(
+        self, token: str, kind: str, now: datetime, life_s: int
+    ) -> dict[str, str] | None:
+        """What a token says; None if it is too old, of another kind, or none of ours."""
         try:
-            sealed = token.encode("ascii")
-            return self._links.decrypt_at_time(sealed, life_s, int(now.timestamp())).decode()
+            ciphertext = token.encode("ascii")
+            text = self._links.decrypt_at_time(ciphertext, life_s, int(now.timestamp()))
         except (InvalidToken, UnicodeEncodeError):
             return None
+        found, content = json.loads(text)
+        return content if found == kind else None
 
     def gateway_token(self, sandbox_id: str) -> str:
         """The bearer token of one sandbox's gateway; derived, so that no crash can lose it."""
@@ -112,35 +118,3 @@ class SecretBox:
 
     def _derive(self, purpose: str, name: str) -> bytes:
         return hmac.digest(self._secret, f"{purpose}\0{name}".encode(), "sha256")
-
-
-def write_private(path: Path, content: bytes) -> None:
-    """Writes a whole file that only we can read, or none: no reader ever sees half of it.
-
-    Raises DataDirUnusable.
-    """
-    part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        _write_durably(part, content)
-        part.replace(path)
-        # The new name is in the directory, and survives a power cut only with it.
-        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
-    except OSError as failed:
-        with suppress(OSError):
-            part.unlink()
-        raise DataDirUnusable(
-            f"{path} cannot be written: {failed.strerror}. Make room or make it writable, "
-            "or choose another directory with --data-dir."
-        ) from failed
-
-
-def _write_durably(path: Path, content: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())

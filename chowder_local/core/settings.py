@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from platformdirs import user_data_path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -22,6 +22,16 @@ CLIENT_NAMES = frozenset({"CHOWDER_BASE_URL", "CHOWDER_KEY"})
 """Names with our prefix that are the clients', printed by `chowder-local env`."""
 
 _LISTS = {"cors_origins", "allowed_hosts", "providers", "provider_context_tokens"}
+
+
+class _InDataDir:
+    """A path in the data directory."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, settings: Settings, _: type[Settings]) -> Path:
+        return settings.data_dir / self._name
 
 
 class Settings(BaseModel):
@@ -263,7 +273,7 @@ class Settings(BaseModel):
 
     @property
     def sandbox_environment(self) -> dict[str, str]:
-        """What OpenClaw is told by its environment when a sandbox boots."""
+        """Variables of OpenClaw's environment in a sandbox."""
         return {} if self.clawhub_url is None else {"OPENCLAW_CLAWHUB_URL": self.clawhub_url}
 
     @property
@@ -275,7 +285,7 @@ class Settings(BaseModel):
 
     @property
     def client_url(self) -> str:
-        """Where clients are told to find the server, without `/v1`."""
+        """The address that clients are given, without `/v1`."""
         return self.root_url if self.public_url is None else self.public_url.rstrip("/")
 
     @property
@@ -284,63 +294,32 @@ class Settings(BaseModel):
         return is_loopback(self.host)
 
     @property
-    def database_file(self) -> Path:
-        """The SQLite store."""
-        return self.data_dir / "chowder.db"
-
-    @property
-    def secret_file(self) -> Path:
-        """What encrypts everything at rest, and what internal tokens are derived from."""
-        return self.data_dir / "secret.key"
-
-    @property
     def default_key_file(self) -> Path:
         """The default organization's API key, for `chowder-local env`."""
         return self.key_file or self.data_dir / "default.key"
 
-    @property
-    def seed_file(self) -> Path:
-        """The keys that `seed` has to know again, because a server shows them only once."""
-        return self.data_dir / "seed.json"
-
-    @property
-    def snapshots_dir(self) -> Path:
-        """The archives of snapshots."""
-        return self.data_dir / "snapshots"
-
-    @property
-    def leases_dir(self) -> Path:
-        """What test runs have made, with keys, so that the next one ends what a killed one left."""
-        return self.data_dir / "leases"
-
-    @property
-    def store_file(self) -> Path:
-        """The store's id, which labels all that the data directory has on the engine."""
-        return self.data_dir / "store.id"
-
-    @property
-    def lock_file(self) -> Path:
-        """Held while a server runs on the data directory."""
-        return self.data_dir / "server.lock"
-
-    @property
-    def run_file(self) -> Path:
-        """What the running server is: `pid`, `base_url`, `version`, `settings` and more."""
-        return self.data_dir / "server.json"
-
-    @property
-    def last_run_file(self) -> Path:
-        """The same of the last server that has ended, by which its address still is known."""
-        return self.data_dir / "server.json.last"
-
-    @property
-    def log_file(self) -> Path:
-        """Where a detached server logs."""
-        return self.data_dir / "server.log"
+    database_file: ClassVar = _InDataDir("chowder.db")
+    secret_file: ClassVar = _InDataDir("secret.key")
+    """What encrypts everything at rest, and what internal tokens are derived from."""
+    seed_file: ClassVar = _InDataDir("seed.json")
+    """The keys that `seed` has to know again, because a server shows them only once."""
+    snapshots_dir: ClassVar = _InDataDir("snapshots")
+    leases_dir: ClassVar = _InDataDir("leases")
+    """What test runs have made, with keys, so that the next one ends what a killed one left."""
+    store_file: ClassVar = _InDataDir("store.id")
+    """The store's id, which labels all that the data directory has on the engine."""
+    lock_file: ClassVar = _InDataDir("server.lock")
+    """Locked while a server runs on the data directory."""
+    run_file: ClassVar = _InDataDir("server.json")
+    """The running server's `pid`, `base_url`, `version`, `settings` and more."""
+    last_run_file: ClassVar = _InDataDir("server.json.last")
+    """The same of the last server that has ended, so that its address still is known."""
+    log_file: ClassVar = _InDataDir("server.log")
+    """The log of a detached server."""
 
 
 def beyond_this_machine(host: str, *, is_in_container: bool = False) -> str:
-    """What an operator is told whose server listens elsewhere than on the loopback."""
+    """The warning for an operator whose server listens elsewhere than on the loopback."""
     if is_in_container:
         return (
             f"This server listens on {host} in its container, so other containers of its networks "

@@ -1,4 +1,4 @@
-"""The server's end, as whoever streams an answer is told of it."""
+"""The server's shutdown, which ends streams that would go on for ever."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ if TYPE_CHECKING:
 
 
 class Shutdown:
-    """Begins once, when no new requests are taken any more, and ends what would never end."""
+    """Begins once, when no new requests are taken any more."""
 
     def __init__(self) -> None:
         self.has_begun = False
         self._ends: dict[object, Callable[[], None]] = {}
 
     def begin(self) -> None:
-        """Calls whatever is to be called; again, it does nothing."""
+        """Calls all callbacks; the second time, it does nothing."""
         self.has_begun = True
         while self._ends:
             _, end = self._ends.popitem()
@@ -25,7 +25,7 @@ class Shutdown:
 
     @contextmanager
     def on_shutdown(self, end: Callable[[], None]) -> Iterator[None]:
-        """Calls `end` if the server stops while inside the block, or has begun to before it."""
+        """Calls `end` if the shutdown begins while inside the block, or has begun before it."""
         # A callback each, not a task that waits: streams are many, and this happens once.
         mine = object()
         if self.has_begun:

@@ -1,4 +1,4 @@
-"""Tasks that end with the block, or the call, that owns them."""
+"""Tasks that end with the block, or the call, that owns them, and loops that outlive a defect."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from chowder_local.core.errors import ChowderError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +56,17 @@ def contained(what: str) -> Iterator[None]:
         log.warning("%s put off: %s", what, problem)
     except Exception:
         log.exception("%s failed unexpectedly", what)
+
+
+async def every(interval_s: float, what: str, work: Callable[[], Awaitable[object]]) -> None:
+    """Does some work again and again, with a pause before each round, until it is cancelled.
+
+    A round that fails is logged, and the next one may succeed; `what` is as in `contained`.
+    """
+    while True:
+        await asyncio.sleep(interval_s)
+        with contained(what):
+            await work()
 
 
 async def together(first: Awaitable[First], second: Awaitable[Second]) -> tuple[First, Second]:

@@ -1,1 +1,1 @@
-"""The dashboard: pages that show what agents do, and why, to whoever has an organization's key."""
+"""The dashboard: pages for a browser that is signed in with an organization's key."""

@@ -1,4 +1,4 @@
-"""Static files, each under an address that has its hash in it, so that browsers may keep it."""
+"""Static files; each one's address contains its hash, so that browsers may cache it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HASH_DIGITS = 12
 
 
 class Assets:
-    """The files of `static/`, read once; they are some hundred kilobytes."""
+    """The files of `static/`, some hundred kilobytes, read once."""
 
     def __init__(self) -> None:
         self._addresses: dict[str, str] = {}
@@ -33,11 +33,10 @@ class Assets:
             self._contents[hashed] = media_type, content
 
     def address(self, name: str) -> str:
-        """Where a file is found, for templates."""
         return self._addresses[name]
 
     def serve(self, hashed: str) -> Response:
-        """The file of that name with its hash; there is none for another version's."""
+        """The file of that name with its hash. Raises HTTPException 404 for another version's."""
         if (found := self._contents.get(hashed)) is None:
             raise HTTPException(404)
         media_type, content = found

@@ -8,16 +8,19 @@ import logging
 import secrets
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import anyio
 from starlette.responses import Response
 
-from chowder_local.core.domain import wire_of
 from chowder_local.core.errors import ChowderError
-from chowder_local.dashboard.markdown import RENDERED_MAX, rendered
+from chowder_local.dashboard.rendering import (
+    RENDERED_MAX_CHARS,
+    STREAM_HEADERS,
+    STREAM_MEDIA_TYPE,
+    render_markdown,
+)
 from chowder_local.http.streams import ClosingStream
-from chowder_local.relay.answers import model_said
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
@@ -27,57 +30,35 @@ if TYPE_CHECKING:
     from chowder_local.core.domain import Instance
     from chowder_local.http.services import Services
     from chowder_local.instances.conversations.service import Conversations
-    from chowder_local.relay.call_log import Exchanges
-
-    Encode = Callable[["Heard"], bytes]
+    from chowder_local.relay.call_log import CallLog
 
 log = logging.getLogger(__name__)
 
 DONE = b"event: done\ndata:\n\n"
 WAITING_MAX = 100
-"""Pages ask for an answer as soon as a message is there; what nobody asks for is forgotten."""
+"""Pages ask for an answer as soon as they have sent a message; older messages are forgotten."""
 
 
 @dataclass(frozen=True)
 class ChatStream:
-    """A message that waits for its page to listen; a session without a name is the main one."""
+    """A message whose page has not asked for the answer yet; `session` is None for the main one."""
 
     instance: Instance
     session: str | None
     session_key: str
-    asked: dict[str, Any]
+    message: dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Piece:
-    """Some words of the answer."""
+class ChatEvent:
+    """A piece of an answer, a call of the tool `tool`, all of the answer as HTML, or its failure.
 
+    `text` is the piece, the call's arguments, the HTML, or the reason.
+    """
+
+    name: Literal["piece", "tool", "whole", "failed"]
     text: str
-
-
-@dataclass(frozen=True)
-class Whole:
-    """All of the answer as HTML, once nothing more comes."""
-
-    html: str
-
-
-@dataclass(frozen=True)
-class ToolCalled:
-    """The agent's model calls one of its tools."""
-
-    name: str
-    arguments: str
-
-
-@dataclass(frozen=True)
-class Failed:
-    """Why there is no answer, or no more of it."""
-
-    words: str
-
-
-Heard = Piece | Whole | ToolCalled | Failed
+    tool: str = ""
 
 
 class ChatStreams:
@@ -87,7 +68,7 @@ class ChatStreams:
         self._waiting: OrderedDict[str, ChatStream] = OrderedDict()
 
     def add(self, chat_stream: ChatStream) -> str:
-        """Keeps it, under a name that nobody guesses."""
+        """The token that takes it."""
         token = secrets.token_urlsafe(12)
         self._waiting[token] = chat_stream
         while len(self._waiting) > WAITING_MAX:
@@ -95,100 +76,104 @@ class ChatStreams:
         return token
 
     def take(self, token: str) -> ChatStream | None:
-        """The message, if it waits there."""
         return self._waiting.pop(token, None)
 
 
 class Answer(Response):
-    """What comes of a message, in its order, until it is over or the page is left.
+    """Sends the message, and streams what comes of it, in order.
 
-    Then the agent's run ends, too.
+    When the client disconnects, the agent's run is cancelled.
     """
 
     def __init__(
-        self, chat_stream: ChatStream, known: Services, encode: Encode, **options: Any
+        self, chat_stream: ChatStream, known: Services, encode: Callable[[ChatEvent], bytes]
     ) -> None:
         super().__init__()
         self._chat_stream = chat_stream
-        self._known = known
+        self._services = known
         self._encode = encode
-        self._options = options
-        self._news: asyncio.Queue[Heard | None] = asyncio.Queue()
+        self._events: asyncio.Queue[ChatEvent | None] = asyncio.Queue()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Sends all of it."""
-        told = ClosingStream(self._told(), shutdown=self._known.shutdown, **self._options)
+        stream = ClosingStream(
+            self._encoded(),
+            shutdown=self._services.shutdown,
+            media_type=STREAM_MEDIA_TYPE,
+            headers=STREAM_HEADERS,
+        )
         async with anyio.create_task_group() as group:
-            group.start_soon(_tools, self._chat_stream, self._known.exchanges, self._news)
-            group.start_soon(_words, self._chat_stream, self._known.conversations, self._news)
-            await told(scope, receive, send)
+            group.start_soon(
+                _read_tool_calls, self._chat_stream, self._services.exchanges, self._events
+            )
+            group.start_soon(
+                _read_answer, self._chat_stream, self._services.conversations, self._events
+            )
+            await stream(scope, receive, send)
             group.cancel_scope.cancel()
 
-    async def _told(self) -> AsyncGenerator[bytes, None]:
-        # The stream begins at once: what fails is told in it, and a server that stops ends it.
+    async def _encoded(self) -> AsyncGenerator[bytes, None]:
+        # The stream begins at once, so that failures are events of it, and a shutdown ends it.
         yield b""
         answer = ""
-        while (each := await self._news.get()) is not None:
-            if isinstance(each, Piece) and len(answer) <= RENDERED_MAX:
-                answer += each.text
-            yield self._encode(each)
-        html = await asyncio.to_thread(rendered, answer)
+        while (event := await self._events.get()) is not None:
+            if event.name == "piece" and len(answer) <= RENDERED_MAX_CHARS:
+                answer += event.text
+            yield self._encode(event)
+        html = await asyncio.to_thread(render_markdown, answer)
         if answer and html is not None:
-            yield self._encode(Whole(html))
+            yield self._encode(ChatEvent("whole", html))
         yield DONE
 
 
-async def _words(
-    chat_stream: ChatStream, conversations: Conversations, news: asyncio.Queue[Heard | None]
+async def _read_answer(
+    chat_stream: ChatStream, conversations: Conversations, events: asyncio.Queue[ChatEvent | None]
 ) -> None:
+    answer = conversations.stream(chat_stream.instance, chat_stream.message, chat_stream.session)
     try:
-        async for each in _read(
-            conversations.stream(chat_stream.instance, chat_stream.asked, chat_stream.session)
-        ):
-            news.put_nowait(each)
+        async for event in _events_of(answer):
+            events.put_nowait(event)
     except ChowderError as failure:
-        news.put_nowait(Failed(str(failure)))
+        events.put_nowait(ChatEvent("failed", str(failure)))
     except Exception:
-        # Raised, it would only break the page's stream off, without a word of why.
+        # Raised, it would break off the page's stream without a reason.
         log.exception("an answer failed unexpectedly")
-        news.put_nowait(Failed("Internal error; the server's log says more."))
+        events.put_nowait(ChatEvent("failed", "Internal error; the server's log says more."))
     finally:
-        news.put_nowait(None)
+        events.put_nowait(None)
 
 
-async def _tools(
-    chat_stream: ChatStream, exchanges: Exchanges, news: asyncio.Queue[Heard | None]
+async def _read_tool_calls(
+    chat_stream: ChatStream, exchanges: CallLog, events: asyncio.Queue[ChatEvent | None]
 ) -> None:
-    """The tools that the agent's model has called since, each as soon as its call is whole."""
-    told = {each.id for each in exchanges.of_instance(chat_stream.instance.id)}
-    with exchanges.watching() as something:
+    """The tools that the agent's model calls from now on, each when its model call has ended."""
+    known = {each.id for each in exchanges.of_instance(chat_stream.instance.id)}
+    with exchanges.watching() as news:
         while True:
-            await something.wait()
-            something.clear()
+            await news.wait()
+            news.clear()
             for each in reversed(list(exchanges.of_instance(chat_stream.instance.id))):
-                if each.id in told or each.outcome is None:
+                if each.id in known or each.outcome is None:
                     continue
-                told.add(each.id)
+                known.add(each.id)
                 if each.session_key == chat_stream.session_key:
-                    body = b"".join(chunk.data for chunk in each.chunks)
-                    for call in model_said(wire_of(each.provider), body).calls:
-                        news.put_nowait(ToolCalled(call.name, call.arguments_json))
+                    for call in each.output.calls:
+                        events.put_nowait(ChatEvent("tool", call.arguments_json, call.name))
 
 
-async def _read(stream: AsyncIterator[bytes]) -> AsyncIterator[Heard]:
-    """The words in a Responses stream, and its failure."""
+async def _events_of(stream: AsyncIterator[bytes]) -> AsyncIterator[ChatEvent]:
+    """The text in a Responses stream, and its failure."""
+    # Each item has whole events.
     async for ready in stream:
-        # What comes at a time are whole events.
-        for event in _events(ready):
+        for event in _parse(ready):
             kind = event.get("type")
             if kind in {"response.output_text.delta", "response.refusal.delta"}:
-                yield Piece(event["delta"])
+                yield ChatEvent("piece", event["delta"])
             elif kind == "error":
                 # The failed response that follows says the same.
-                yield Failed(event["message"])
+                yield ChatEvent("failed", event["message"])
 
 
-def _events(ready: bytes) -> Iterator[dict[str, Any]]:
+def _parse(ready: bytes) -> Iterator[dict[str, Any]]:
     for line in ready.split(b"\n"):
         if line.startswith(b"data: {"):
             yield json.loads(line[6:])

@@ -1,108 +1,188 @@
-"""Handlers: an instance's configuration as a document that OpenClaw judges."""
+"""An instance's configuration: a JSON document that OpenClaw validates, and its errors by line."""
 
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, Field
 
 from chowder_local.api.schemas.instances import InstanceChange
 from chowder_local.core.errors.agents import ConfigRefused, FileTooLarge, Problem
-from chowder_local.dashboard.forms import form
-from chowder_local.dashboard.json_locator import Placed, placed, read_document
-from chowder_local.dashboard.lazy_fragment import answered, running_of
-from chowder_local.dashboard.services import fragment
-from chowder_local.dashboard.tabs import instance_page
+from chowder_local.core.errors.requests import InputInvalid
+from chowder_local.dashboard.forms import parse_form
+from chowder_local.dashboard.pages import agent_part, instance_page, notice, part, parts
 from chowder_local.http.bodies import json_of, validated
-from chowder_local.http.services import instance_of, services
+from chowder_local.http.services import instance_of, running, services
 from chowder_local.openclaw.config.agent_config import CONFIG_FILE
 from chowder_local.openclaw.config.edits import HIDDEN, difference
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 
     from starlette.requests import Request
     from starlette.responses import Response
 
     from chowder_local.core.domain import Instance
-    from chowder_local.instances.configuration.editing import Verdict
 
     Use = Callable[[Request, Instance, dict[str, Any]], Awaitable[Response]]
 
-EDIT_MAX_BYTES = 2 * 1024 * 1024
-"""A form's encoding makes three bytes of many a character, and there are two documents in it."""
-
-LONGEST = 256 * 1024
-"""As much as can be changed at once, too."""
+MACROS = "_config.html"
+FORM_MAX_BYTES = 2 * 1024 * 1024
+"""The form has two documents, and its encoding makes three bytes of many a character."""
+DOCUMENT_MAX_CHARS = 256 * 1024
+"""The limit of one change, too."""
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+', re.DOTALL)
+_UNKNOWN_KEYS = re.compile(r"Unrecognized keys?: (.+)", re.DOTALL)
 
 
 class Edit(BaseModel):
-    """What was typed, and what was there to begin with."""
+    """The document as it was typed, and as it was before."""
 
     document: str = Field(min_length=1)
     before: str = "{}"
 
 
+@dataclass(frozen=True)
+class LocatedProblem:
+    """A problem, and the line of the typed document that it is about, if that is known."""
+
+    message: str
+    path: str = ""
+    line: int | None = None
+
+
 async def show(request: Request) -> Response:
-    """The page; what the agent has to tell comes behind it."""
     return await instance_page(request, "config.html", await instance_of(request), tab="/config")
 
 
 async def edit(request: Request) -> Response:
-    """The editor with what is written now."""
-    return await answered(request, "config_editor.html", _written, again="/config/editor")
+    async def render(instance: Instance) -> Response:
+        document = await _document(request, instance)
+        return parts(part(request, MACROS, "editor_panel", instance, document, HIDDEN))
+
+    return await agent_part(request, "/config/editor", render)
 
 
 async def check(request: Request) -> Response:
-    """Judges what was typed, and changes nothing."""
-    return await _used(request, _checked)
+    """Validates what was typed, and changes nothing."""
+    return await _with_patch(request, _check)
 
 
 async def save(request: Request) -> Response:
-    """Has OpenClaw take what was typed; what it refuses stays as it was typed."""
-    return await _used(request, _saved)
+    """Applies what was typed; if OpenClaw refuses it, nothing changes."""
+    return await _with_patch(request, _save)
 
 
-async def _used(request: Request, use: Use) -> Response:
-    instance = await running_of(request)
-    sent = validated(Edit, await form(request, EDIT_MAX_BYTES), "body")
+async def _with_patch(request: Request, use: Use) -> Response:
+    instance = running(await instance_of(request))
+    sent = await parse_form(request, Edit, FORM_MAX_BYTES)
     document = read_document(sent.document)
-    if isinstance(document, Placed):
-        return _told(request, problems=[document])
+    if isinstance(document, LocatedProblem):
+        return _refused(request, [document])
     try:
         patch = difference(json_of(sent.before.encode()), document)
         validated(InstanceChange, {"openclaw_config": patch}, "body")
         return await use(request, instance, patch)
     except ConfigRefused as refused:
         problems = refused.problems or (Problem("", str(refused)),)
-        return _told(request, problems=placed(sent.document, problems))
+        return _refused(request, locate(sent.document, problems))
 
 
-async def _checked(request: Request, instance: Instance, patch: dict[str, Any]) -> Response:
-    return _told(request, verdict=await services(request).config_editing.check(instance, patch))
+async def _check(request: Request, instance: Instance, patch: dict[str, Any]) -> Response:
+    verdict = await services(request).config_editing.check(instance, patch)
+    return parts(part(request, MACROS, "checked", verdict))
 
 
-async def _saved(request: Request, instance: Instance, patch: dict[str, Any]) -> Response:
+async def _save(request: Request, instance: Instance, patch: dict[str, Any]) -> Response:
     has_restarted = await services(request).config_editing.save(instance, patch)
-    words = (
-        "Saved, and in force." if patch else "Nothing has changed, so there was nothing to save."
-    )
+    text = "Saved, and in force." if patch else "Nothing has changed, so there was nothing to save."
     if has_restarted:
-        words = "Saved. OpenClaw has restarted itself for it, and takes messages again."
-    written = await _written(request, instance)
-    return fragment(request, "config_saved.html", it=instance, words=words, **written)
+        text = "Saved. OpenClaw has restarted itself for it, and takes messages again."
+    document = await _document(request, instance)
+    return notice(request, text, part(request, MACROS, "saved", instance, document, text))
 
 
-async def _written(request: Request, instance: Instance) -> dict[str, Any]:
+async def _document(request: Request, instance: Instance) -> str:
     document = await services(request).config_editing.read(instance)
     text = json.dumps(document, indent=2, ensure_ascii=False)
-    if len(text) > LONGEST:
-        raise FileTooLarge(CONFIG_FILE, LONGEST)
-    return {"text": text, "rows": min(max(text.count("\n") + 3, 16), 36), "hidden": HIDDEN}
+    if len(text) > DOCUMENT_MAX_CHARS:
+        raise FileTooLarge(CONFIG_FILE, DOCUMENT_MAX_CHARS)
+    return text
 
 
-def _told(
-    request: Request, *, verdict: Verdict | None = None, problems: Sequence[Placed] = ()
-) -> Response:
-    return fragment(request, "config_verdict.html", verdict=verdict, problems=problems)
+def _refused(request: Request, problems: Sequence[LocatedProblem]) -> Response:
+    return parts(part(request, MACROS, "refused", problems))
+
+
+def read_document(text: str) -> dict[str, Any] | LocatedProblem:
+    """The typed object, or why it is none."""
+    try:
+        document = json_of(text.encode())
+    except InputInvalid as invalid:
+        (problem,) = invalid.problems
+        position = next((each for each in problem["loc"] if isinstance(each, int)), None)
+        return LocatedProblem(
+            problem["msg"], line=None if position is None else _line(text, position)
+        )
+    if not isinstance(document, dict):
+        return LocatedProblem("A configuration is one object, in braces.", line=1)
+    seen: set[tuple[str, ...]] = set()
+    for path, line in _members(text):
+        # JSON's reader silently takes the last one.
+        if path in seen:
+            return LocatedProblem("This member is there twice.", ".".join(path), line)
+        seen.add(path)
+    return document
+
+
+def locate(text: str, problems: Iterable[Problem]) -> list[LocatedProblem]:
+    """Problems in the order of their lines; a missing member has the line of its parent."""
+    lines: dict[str, int] = {}
+    for path, line in _members(text):
+        lines.setdefault(".".join(path), line)
+    found = [LocatedProblem(each.words, each.path, _line_of(lines, each)) for each in problems]
+    return sorted(found, key=lambda each: each.line or 0)
+
+
+def _line_of(lines: dict[str, int], problem: Problem) -> int | None:
+    path = problem.path
+    for key in _unknown_keys(problem.words):
+        named = f"{path}.{key}" if path else key
+        if named in lines:
+            return lines[named]
+    while path and path not in lines:
+        path = path.rpartition(".")[0]
+    return lines.get(path)
+
+
+def _unknown_keys(message: str) -> Sequence[str]:
+    found = _UNKNOWN_KEYS.match(message)
+    return re.findall(r'"([^"]*)"', found[1]) if found else ()
+
+
+def _line(text: str, position: int) -> int:
+    return text.count("\n", 0, position) + 1
+
+
+def _members(text: str) -> Iterator[tuple[tuple[str, ...], int]]:
+    """The path and line of each member and item of a valid JSON document."""
+    path: list[Any] = []
+    line, at, is_key = 1, 0, False
+    for match in _TOKEN.finditer(text):
+        symbol = match[0]
+        line += text.count("\n", at, match.start())
+        at = match.start()
+        is_in_list = bool(path) and isinstance(path[-1], int)
+        if (is_key and symbol.startswith('"')) or (is_in_list and symbol not in "],"):
+            path[-1] = json.loads(symbol) if is_key else path[-1]
+            yield tuple(map(str, path)), line
+        is_key = symbol == "{" or (symbol == "," and not is_in_list)
+        if symbol in {"{", "["}:
+            path.append("" if symbol == "{" else 0)
+        elif symbol in {"}", "]"}:
+            path.pop()
+        elif symbol == "," and is_in_list:
+            path[-1] += 1

@@ -1,4 +1,4 @@
-"""What people see of a failure: a page, or a line in the page that they are on."""
+"""Errors as a page, or as a message on the page that htmx has asked from."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from chowder_local.core.errors.agents import (
     ClawHubUnavailable,
     PairingNotFound,
 )
-from chowder_local.core.errors.requests import InputInvalid, SignInNeeded
-from chowder_local.dashboard.services import fragment, moved
+from chowder_local.core.errors.requests import InputInvalid, LinkInvalid, SignInNeeded
+from chowder_local.dashboard.pages import MACROS, fragment, part, parts, redirect
 from chowder_local.http.error_rendering import detail_of, status_of
 from chowder_local.http.headers import fields_of
 
@@ -24,49 +24,52 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.types import Scope
 
-OF_PROGRAMS = ("/v1", "/local", "/docs", "/openapi.json", "/assets")
-"""Where nobody but programs gets lost; there a failure is JSON, whoever asks."""
+PROGRAM_PATHS = ("/v1", "/local", "/docs", "/openapi.json", "/assets")
+"""Below these an error is JSON, whatever the client accepts."""
 TITLES = {
     400: "That cannot be done",
     401: "Sign in again",
     402: "No more instances on this tier",
-    403: "Not from here",
-    404: "There is no such page",
-    405: "There is no such page",
+    403: "Refused",
+    404: "Page not found",
+    405: "Page not found",
     409: "Not now",
-    413: "Too much",
-    422: "Something is missing",
+    413: "Too large",
+    422: "Invalid input",
     502: "The agent or its engine does not answer",
-    503: "Too much at once",
+    503: "Too many requests",
 }
-
-OF_OTHERS = {
+TITLES_BY_ERROR = {
     ChannelRefused: "Not connected",
     ChannelUnreachable: "Not connected",
-    PairingNotFound: "Nobody is let in",
-    ClawHubUnavailable: "ClawHub is not there",
+    PairingNotFound: "Not paired",
+    ClawHubUnavailable: "ClawHub is unavailable",
+    LinkInvalid: "This link does not work",
 }
-"""What went wrong beyond the agent, whatever its status says."""
+"""These take the place of the status's title."""
 
 
 def page_of(raised: Exception, scope: Scope) -> Response | None:
-    """The failure for a person; None if it is a program that asked."""
-    if isinstance(raised, ClientDisconnect) or not _is_of_a_person(scope):
+    """The error for a person; None if the client is a program or has disconnected."""
+    # A link of ours is followed in a browser, whatever it accepts.
+    is_person = isinstance(raised, LinkInvalid) or _is_from_browser(scope)
+    if isinstance(raised, ClientDisconnect) or not is_person:
         return None
     request = Request(scope)
     if isinstance(raised, SignInNeeded):
-        # Where to, once that is done; of an action nobody knows whether it is still wanted.
+        # After signing in, a page is shown, but no action is repeated.
         onward = scope["path"] if scope["method"] == "GET" and not _is_htmx(scope) else "/"
-        return moved(request, f"/sign-in?next={quote(onward)}")
-    status, words = _told(raised)
-    title = OF_OTHERS.get(type(raised)) or TITLES.get(status, "Something went wrong")
-    template = "notice.html" if _is_htmx(scope) else "failure.html"
-    return fragment(request, template, status, title=title, words=words, number=status)
+        return redirect(request, f"/sign-in?next={quote(onward)}")
+    status, text = _describe(raised)
+    title = TITLES_BY_ERROR.get(type(raised)) or TITLES.get(status, "Something went wrong")
+    if _is_htmx(scope):
+        return parts(part(request, MACROS, "error_notice", title, text), status=status)
+    return fragment(request, "error.html", status, title=title, text=text, number=status)
 
 
-def _is_of_a_person(scope: Scope) -> bool:
+def _is_from_browser(scope: Scope) -> bool:
     path: str = scope["path"]
-    if any(path == each or path.startswith(f"{each}/") for each in OF_PROGRAMS):
+    if any(path == each or path.startswith(f"{each}/") for each in PROGRAM_PATHS):
         return False
     return _is_htmx(scope) or b"text/html" in fields_of(scope).get(b"accept", b"")
 
@@ -75,12 +78,15 @@ def _is_htmx(scope: Scope) -> bool:
     return b"hx-request" in fields_of(scope)
 
 
-def _told(raised: Exception) -> tuple[int, str]:
+def _describe(raised: Exception) -> tuple[int, str]:
     if isinstance(raised, HTTPException):
         return raised.status_code, "The address may be misspelt, or of another version."
+    if isinstance(raised, LinkInvalid):
+        cure = "POST /v1/subscription/checkout or POST /v1/subscription/portal gives a new one."
+        return status_of(raised), f"{raised} {cure}"
     if isinstance(raised, InputInvalid):
         problems = ((each["loc"][-1:] or ("",), each["msg"]) for each in raised.problems)
-        return 422, "; ".join(f"{name}: {words}" for (name,), words in problems)
+        return 422, "; ".join(f"{name}: {text}" for (name,), text in problems)
     if isinstance(raised, ChowderError):
         detail = detail_of(raised)
         return status_of(raised), str(detail["error"] if isinstance(detail, dict) else detail)

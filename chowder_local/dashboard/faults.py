@@ -1,4 +1,4 @@
-"""Handlers: the faults that are set, as they are used up; setting and taking them back."""
+"""The faults that are set: adding and removing them, and their use as it happens."""
 
 from __future__ import annotations
 
@@ -7,34 +7,34 @@ from functools import partial
 from typing import TYPE_CHECKING, get_args
 
 from pydantic import BaseModel, Field
-from starlette.responses import Response
 
 from chowder_local.api.local.faults import set_fault
+from chowder_local.api.routes import OPERATIONS
 from chowder_local.api.schemas.faults import NEW, USUAL_STATUSES, FaultCreation, Method
 from chowder_local.core.events import EventType
 from chowder_local.core.fault_injection import FaultKind
-from chowder_local.dashboard.event_watch import watch
-from chowder_local.dashboard.forms import form
-from chowder_local.dashboard.instance_names import choices, instance_names
-from chowder_local.dashboard.rendering import HEADERS
-from chowder_local.dashboard.services import dashboard, fragment, page
-from chowder_local.dashboard.streams import MEDIA_TYPE, Live, Told
-from chowder_local.http.bodies import parse_query, validated
+from chowder_local.dashboard.forms import parse_form
+from chowder_local.dashboard.instances import instance_choices, instance_names
+from chowder_local.dashboard.pages import dialog, notice, page, part
+from chowder_local.dashboard.streams import LiveStream, PageEvent, watch_events
+from chowder_local.http.bodies import parse_query
 from chowder_local.http.services import caller, services
-from chowder_local.http.streams import EVENT_STREAM
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
+    from markupsafe import Markup
     from starlette.requests import Request
+    from starlette.responses import Response
 
     from chowder_local.core.fault_injection import Fault, FaultDraft
     from chowder_local.dashboard.streams import Marks
 
 HERE = "/faults"
-USED = "used"
-WORDS = {
-    FaultKind.PROVISIONING: "a new instance, on its way",
+MACROS = "_faults.html"
+CHANGED = "changed"
+KIND_TITLES = {
+    FaultKind.PROVISIONING: "the provisioning of a new instance",
     FaultKind.CREATE: "a create",
     FaultKind.START: "a start",
     FaultKind.STOP: "a stop",
@@ -44,119 +44,109 @@ WORDS = {
 }
 
 
-class FaultWanted(BaseModel):
-    """For which kind the form is, and of which instance."""
+class FaultFormQuery(BaseModel):
+    """The kind and the instance that the form is for."""
 
     kind: FaultKind = FaultKind.MESSAGE
     instance: str = Field("", max_length=64)
 
 
 @dataclass(frozen=True)
-class FaultLine:
-    """A line of the list: what it befalls, and what happens then."""
-
+class FaultRow:
     fault: Fault
-    befalls: str
+    target: str
     effect: str
 
 
 async def show(request: Request) -> Response:
-    """The page; the fields of another kind are a part that htmx takes out."""
-    # The table has this module's handlers in it.
-    from chowder_local.api.routes import OPERATIONS
-
-    wanted = parse_query(request, FaultWanted)
+    """The page; the fields of another kind are a part that htmx selects."""
+    wanted = parse_query(request, FaultFormQuery)
     return await page(
         request,
         "faults.html",
         here=HERE,
         wanted=wanted,
-        kinds=WORDS,
+        kinds=KIND_TITLES,
         usual=USUAL_STATUSES.get(wanted.kind),
         is_new=wanted.kind in NEW,
         methods=get_args(Method),
         paths=list(dict.fromkeys(each.path for each in OPERATIONS)),
-        instances=await choices(request),
-        lines=await _lines(request),
+        instances=await instance_choices(request),
+        rows=await _rows(request),
     )
 
 
 async def add(request: Request) -> Response:
-    """Sets one."""
-    fault = await set_fault(request, validated(FaultCreation, await form(request), "body"))
-    words = WORDS[fault.asked.kind]
-    return await _changed(request, f"Set: {fault.left} × {words}.")
+    fault = await set_fault(request, await parse_form(request, FaultCreation))
+    return await _changed(request, f"Set: {fault.left} × {KIND_TITLES[fault.asked.kind]}.")
 
 
 async def remove(request: Request) -> Response:
-    """Takes one back."""
     services(request).faults.remove(
         caller(request).organization_id, request.path_params["fault_id"]
     )
-    return await _changed(request, "It is taken back.")
+    return await _changed(request, "The fault is removed.")
 
 
-async def ask_clear(request: Request) -> Response:
-    """The question whether all are to go."""
-    found = services(request).faults.of(caller(request).organization_id)
-    return fragment(request, "clear_faults.html", count=len(found))
+async def confirm_clear(request: Request) -> Response:
+    count = len(services(request).faults.of(caller(request).organization_id))
+    return dialog(request, MACROS, "confirm_clear", count)
 
 
 async def clear(request: Request) -> Response:
-    """Takes all back."""
     count = services(request).faults.clear(caller(request).organization_id)
-    return await _changed(request, f"{count} taken back.")
+    return await _changed(request, f"Removed: {count}.")
 
 
 async def follow(request: Request) -> Response:
     """The list, each time that a fault is used."""
-    if request.method == "HEAD":
-        return Response(media_type=MEDIA_TYPE, headers=HEADERS | EVENT_STREAM)
 
-    async def used(marks: Marks) -> None:
-        # What came between the page and this is seen as well.
-        marks.add(USED)
-        await watch(request, {EventType.FAULT_APPLIED}, partial(marks.add, USED))
+    async def watch(marks: Marks) -> None:
+        # Once at the beginning: faults may have been used since the page was made.
+        marks.add(CHANGED)
+        await watch_events(request, {EventType.FAULT_APPLIED}, partial(marks.add, CHANGED))
 
-    async def told(_: frozenset[Hashable]) -> Told:
-        lines = await _lines(request)
-        return Told(dashboard(request).rendering.html("fault_list.html", lines=lines))
+    async def render(_: frozenset[Hashable]) -> PageEvent:
+        return PageEvent(await _listing(request))
 
-    return Live(request, [used], told)
+    return LiveStream(request, [watch], render)
 
 
-async def _changed(request: Request, words: str) -> Response:
-    return fragment(request, "faults_changed.html", words=words, lines=await _lines(request))
+async def _changed(request: Request, text: str) -> Response:
+    return notice(request, text, await _listing(request))
 
 
-async def _lines(request: Request) -> list[FaultLine]:
+async def _listing(request: Request) -> Markup:
+    return part(request, MACROS, "listing", await _rows(request), oob=True)
+
+
+async def _rows(request: Request) -> list[FaultRow]:
     found = services(request).faults.of(caller(request).organization_id)
     ids = {each.asked.instance_id for each in found if each.asked.instance_id is not None}
     names = await instance_names(request, ids)
     return [
-        FaultLine(each, _befalls(each.asked, names.get(each.asked.instance_id)), _effect(each))
+        FaultRow(each, _target(each.asked, names.get(each.asked.instance_id)), _effect(each.asked))
         for each in found
     ]
 
 
-def _befalls(asked: FaultDraft, name: str | None) -> str:
-    words = WORDS[asked.kind]
-    if asked.path is not None:
-        words = f"{asked.method or 'any method'} {asked.path}"
-    return words if name is None else f"{words}, for {name}"
+def _target(draft: FaultDraft, instance_name: str | None) -> str:
+    target = KIND_TITLES[draft.kind]
+    if draft.path is not None:
+        target = f"{draft.method or 'any method'} {draft.path}"
+    return target if instance_name is None else f"{target}, for {instance_name}"
 
 
-def _effect(fault: Fault) -> str:
-    asked = fault.asked
-    said = []
-    if asked.delay_s:
-        said.append(f"waits {asked.delay_s:g} s")
-    if asked.after_events is not None:
-        said.append(f"breaks off after {asked.after_events} events")
-    if asked.status is not None:
-        said.append(f"is answered {asked.status}")
-    if asked.retry_after_s is not None:
-        said.append(f"to be tried again after {asked.retry_after_s} s")
-    if asked.detail is not None:
-        said.append(f"{'' if asked.status else 'fails: '}“{asked.detail}”")
-    return ", ".join(said)
+def _effect(draft: FaultDraft) -> str:
+    effects = []
+    if draft.delay_s:
+        effects.append(f"waits {draft.delay_s:g} s")
+    if draft.after_events is not None:
+        effects.append(f"breaks off after {draft.after_events} events")
+    if draft.status is not None:
+        effects.append(f"is answered {draft.status}")
+    if draft.retry_after_s is not None:
+        effects.append(f"to be tried again after {draft.retry_after_s} s")
+    if draft.detail is not None:
+        effects.append(f"{'' if draft.status else 'fails: '}“{draft.detail}”")
+    return ", ".join(effects)

@@ -1,69 +1,113 @@
-"""Handlers: an agent's files, folder by folder, what is sent to it, and what is fetched from it."""
+"""An agent's files: folders, uploads, downloads, and text files in an editor."""
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
+from contextlib import aclosing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-from urllib.parse import urlencode
+from typing import TYPE_CHECKING, Self
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from chowder_local.api.schemas.files import FileQuery, FolderQuery
+from chowder_local.api.schemas.files import FileQuery, FileWriting, FolderQuery
 from chowder_local.api.uploads import upload_into
 from chowder_local.core.domain import InstanceStatus
 from chowder_local.core.errors import ChowderError
+from chowder_local.core.errors.agents import FileMissing
+from chowder_local.dashboard.forms import fields, with_query
+from chowder_local.dashboard.pages import instance_page, notice, part, parts
 from chowder_local.dashboard.rendering import HEADERS
-from chowder_local.dashboard.tabs import instance_page
 from chowder_local.http import downloads
-from chowder_local.http.bodies import parse_query
+from chowder_local.http.bodies import parse_query, validated
 from chowder_local.http.error_rendering import status_of
 from chowder_local.http.services import instance_of, running, services
+from chowder_local.openclaw.files import split_path
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from chowder_local.openclaw.files import Entry, Folder
+    from chowder_local.core.domain import SandboxId
+    from chowder_local.openclaw.files import Entry, Files, Folder
 
+MACROS = "_files.html"
 TAB = "/files"
 PORTION = 200
 """So many entries are shown at first, and each time that more are asked for."""
+EDIT_MAX_BYTES = 1024 * 1024
+FORM_MAX_BYTES = 6 * EDIT_MAX_BYTES + 64 * 1024
+"""In a form the end of a line takes six bytes."""
 
 
-class Wanted(FolderQuery):
-    """Which folder, and what of it."""
-
+class FolderPageQuery(FolderQuery):
     q: str = Field("", max_length=255)
     skip: int = Field(0, ge=0, le=1_000_000)
 
-    def address(self, **other: str | int) -> str:
-        """The query with these wishes, or others instead."""
-        wishes = {"path": self.path, "q": self.q, "skip": self.skip} | other
-        return "?" + urlencode({name: value for name, value in wishes.items() if value})
+
+class EditorQuery(FileQuery):
+    """A file; with a name, the file of that name in the folder `path`."""
+
+    name: str = Field("", max_length=255)
 
 
-@dataclass(frozen=True)
-class Crumb:
-    """A folder on the way to where one is."""
+class Saved(BaseModel):
+    """What an editor sends with the text."""
 
-    name: str
-    path: str
+    opened: str = Field(max_length=64)
+    """The digest of the file that was opened."""
+    line_end: str = Field("lf", pattern="^(lf|crlf)$")
+    anyway: str | None = Field(None, max_length=64)
+    """The digest of another version that may be replaced."""
 
 
 @dataclass(frozen=True)
 class Portion:
-    """Some of a folder's entries, folders first; `count` is how many there are."""
+    """Some of a folder's entries, folders first; `count` is the number of all."""
 
     entries: list[Entry]
     count: int
     has_more: bool
 
 
+@dataclass(frozen=True)
+class Text:
+    """A file; without content it cannot be edited, because it is too long or no text.
+
+    Without a digest there is no such file.
+    """
+
+    size: int
+    digest: str
+    content: str | None = None
+    line_end: str = "lf"
+    is_mixed: bool = False
+    """Whether its lines end in several ways, which a browser's field would not keep."""
+
+    @property
+    def is_too_long(self) -> bool:
+        return self.size > EDIT_MAX_BYTES
+
+    @classmethod
+    def of(cls, data: bytes) -> Self:
+        digest = hashlib.sha256(data).hexdigest()
+        try:
+            content = data.decode()
+        except UnicodeDecodeError:
+            return cls(len(data), digest)
+        # No page can hold that character.
+        if "\0" in content:
+            return cls(len(data), digest)
+        pairs = content.count("\r\n")
+        is_mixed = content.count("\r") > pairs or 0 < pairs < content.count("\n")
+        line_end = "crlf" if pairs and not is_mixed else "lf"
+        return cls(len(data), digest, content, line_end, is_mixed)
+
+
 async def show(request: Request) -> Response:
-    """A folder; a search, and more entries, are parts of it that htmx takes out."""
+    """A folder; a search, and more entries, are parts of it that htmx selects."""
     instance = await instance_of(request)
-    wanted = parse_query(request, Wanted)
+    wanted = parse_query(request, FolderPageQuery)
     portion, problem, status = None, None, 200
     if instance.status is InstanceStatus.RUNNING:
         try:
@@ -74,8 +118,8 @@ async def show(request: Request) -> Response:
             problem, status = str(raised), status_of(raised)
         else:
             wanted.path = folder.path
-            # Thousands of entries would keep everybody else waiting.
-            portion = await asyncio.to_thread(portion_of, folder, wanted)
+            # Thousands of entries would block the event loop.
+            portion = await asyncio.to_thread(_portion, folder, wanted)
     return await instance_page(
         request,
         "files.html",
@@ -83,22 +127,22 @@ async def show(request: Request) -> Response:
         tab=TAB,
         status=status,
         wanted=wanted,
-        crumbs=crumbs(wanted.path),
+        crumbs=_crumbs(wanted.path),
         portion=portion,
         problem=problem,
-        more=wanted.address(skip=wanted.skip + PORTION),
+        more=with_query("", path=wanted.path, q=wanted.q, skip=wanted.skip + PORTION),
     )
 
 
 async def upload(request: Request) -> Response:
-    """Takes a file as it comes; one of its name is replaced once all of it is there."""
+    """Writes a file as it arrives; it replaces one of the same name once it is complete."""
     instance = await instance_of(request)
     await upload_into(request, running(instance).sandbox_id)
     return Response(status_code=204, headers=HEADERS)
 
 
 async def download(request: Request) -> Response:
-    """A file's bytes, which a browser keeps and never shows."""
+    """A file's bytes, which a browser saves and never shows."""
     instance = await instance_of(request)
     query = parse_query(request, FileQuery)
     found = await services(request).files.download(running(instance).sandbox_id, query.path)
@@ -107,17 +151,79 @@ async def download(request: Request) -> Response:
     return answer
 
 
-def crumbs(path: str) -> list[Crumb]:
-    """The folders from the root to a path, which is as the files' service says it."""
+async def edit(request: Request) -> Response:
+    """The file in an editor, or why it cannot be edited; a missing one is a new one."""
+    instance = await instance_of(request)
+    wanted = parse_query(request, EditorQuery)
+    path = "/".join(split_path(f"{wanted.path}/{wanted.name}"))
+    text: Text | None = None
+    problem, status = None, 200
+    try:
+        text = await _read(services(request).files, running(instance).sandbox_id, path)
+    except ChowderError as raised:
+        problem, status = str(raised), status_of(raised)
+    return await instance_page(
+        request,
+        "file.html",
+        instance,
+        tab=TAB,
+        status=status,
+        path=path,
+        crumbs=_crumbs(path),
+        text=text,
+        max_bytes=EDIT_MAX_BYTES,
+        problem=problem,
+    )
+
+
+async def save(request: Request) -> Response:
+    """Writes the text, unless the file has changed since it was opened and that is not allowed.
+
+    The agent may write between the comparison and the write: the last writer wins.
+    """
+    instance = await instance_of(request)
+    filled = dict(await fields(request, FORM_MAX_BYTES))
+    sent = validated(FileWriting, filled, "body")
+    saved = validated(Saved, filled, "body")
+    files, sandbox_id = services(request).files, running(instance).sandbox_id
+    present = await _read(files, sandbox_id, sent.path)
+    if present.digest not in {saved.opened, saved.anyway}:
+        is_new = not saved.opened
+        return parts(part(request, MACROS, "conflict", instance, sent.path, present, is_new))
+    content = with_line_ends(sent.content, saved.line_end)
+    await files.write_text(sandbox_id, sent.path, content)
+    text = Text.of(content.encode())
+    return notice(request, f"{sent.path} is saved.", part(request, MACROS, "saved", text))
+
+
+def _crumbs(path: str) -> list[tuple[str, str]]:
+    """The names and paths of the folders from the root to a normalized path."""
     names = [] if path == "." else path.split("/")
-    found = [Crumb(name, "/".join(names[: at + 1])) for at, name in enumerate(names)]
-    return [Crumb("Home", "."), *found]
+    found = [(name, "/".join(names[: at + 1])) for at, name in enumerate(names)]
+    return [("Home", "."), *found]
 
 
-def portion_of(folder: Folder, wanted: Wanted) -> Portion:
-    """What of a folder is shown."""
-    words = wanted.q.casefold()
-    found = [each for each in folder.entries if words in each.name.casefold()]
+def _portion(folder: Folder, wanted: FolderPageQuery) -> Portion:
+    searched = wanted.q.casefold()
+    found = [each for each in folder.entries if searched in each.name.casefold()]
     found.sort(key=lambda each: (not each.is_dir, each.name.casefold(), each.name))
     end = wanted.skip + PORTION
     return Portion(found[wanted.skip : end], len(found), len(found) > end)
+
+
+async def _read(files: Files, sandbox_id: SandboxId, path: str) -> Text:
+    """The present file. Raises what `Files.download` raises, except FileMissing."""
+    try:
+        found = await files.download(sandbox_id, path)
+    except FileMissing:
+        return Text(0, "")
+    async with aclosing(found.chunks) as chunks:
+        if found.size > EDIT_MAX_BYTES:
+            return Text(found.size, "too long")
+        return Text.of(b"".join([chunk async for chunk in chunks]))
+
+
+def with_line_ends(content: str, line_end: str) -> str:
+    """A form's text with each of its lines ended as `line_end` says."""
+    unified = content.replace("\r\n", "\n").replace("\r", "\n")
+    return unified.replace("\n", "\r\n") if line_end == "crlf" else unified

@@ -1,38 +1,53 @@
-"""Reading what a form sends: short fields of text, judged by the same models as JSON is."""
+"""Reading forms, and writing the queries of links."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import parse_qsl, urlencode
+
+from pydantic import BaseModel
 
 from chowder_local.core.errors.requests import InputInvalid
-from chowder_local.http.bodies import read_body
+from chowder_local.http.bodies import read_body, validated
 from chowder_local.http.services import services
 
 if TYPE_CHECKING:
     from starlette.requests import Request
+
+Model = TypeVar("Model", bound=BaseModel)
 
 FORM_MAX_BYTES = 64 * 1024
 FIELDS_MAX = 50
 
 
 async def form(request: Request, max_bytes: int = FORM_MAX_BYTES) -> dict[str, str]:
-    """The fields by name, without those that were left empty. Raises InputInvalid, BodyTooLarge."""
+    """The fields by name, without the empty ones. Raises InputInvalid, BodyTooLarge."""
     sent = await fields(request, max_bytes)
     return {name: value.strip() for name, value in sent if value.strip()}
+
+
+async def parse_form(request: Request, kind: type[Model], max_bytes: int = FORM_MAX_BYTES) -> Model:
+    """The form as a model. Raises InputInvalid, BodyTooLarge."""
+    return validated(kind, await form(request, max_bytes), "body")
 
 
 async def fields(
     request: Request, max_bytes: int = FORM_MAX_BYTES, max_count: int = FIELDS_MAX
 ) -> list[tuple[str, str]]:
-    """All of them as they were sent, those that are there several times, too. Raises as `form`."""
+    """All fields as they were sent, repeated ones included. Raises InputInvalid, BodyTooLarge."""
     body = await read_body(request, max_bytes, services(request).body_memory.share(request.scope))
     try:
-        # A long text would keep everybody else waiting.
+        # A long text would block the event loop.
         return await asyncio.to_thread(
             parse_qsl, body.decode(), keep_blank_values=True, max_num_fields=max_count
         )
-    except ValueError as broken:
-        problem = {"loc": ["body"], "msg": f"This is no form: {broken}", "type": "form"}
+    except ValueError as invalid:
+        problem = {"loc": ["body"], "msg": f"This is no form: {invalid}", "type": "form"}
         raise InputInvalid([problem]) from None
+
+
+def with_query(path: str, /, **values: str | int | None) -> str:
+    """The path with a query of the values that are not empty."""
+    query = urlencode({name: value for name, value in values.items() if value})
+    return f"{path}?{query}" if query else path

@@ -1,4 +1,4 @@
-"""Who may open a page: whoever is signed in, and only from this server's own pages."""
+"""Who may call a page's handler: a signed-in user, and for actions only our own pages."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ if TYPE_CHECKING:
 
     from chowder_local.api.access import Handler
 
-READING = frozenset({"GET", "HEAD"})
+SAFE_METHODS = frozenset({"GET", "HEAD"})
 
 
 def guarded(handler: Handler, *, is_open: bool) -> Handler:
-    """The handler behind its checks; `caller` then finds who is signed in, unless it is open.
+    """The handler behind its checks; unless it `is_open`, `caller` finds who is signed in.
 
-    What changes something must come from a page of this very origin: to a browser a page on
-    another port of this machine is of the same site, so it sends our cookie along.
+    Actions must come from a page of this very origin: for a browser, a page on another port of
+    this machine is of the same site, so it sends our cookie along. The checked handler raises
+    ActionRefused if they do not, and SignInNeeded without a session.
     """
 
     async def checked(request: Request) -> Response:
-        if request.method not in READING:
-            # No page of another origin can send that without being asked first, and refused.
-            has_asked_first = is_open or "HX-Request" in request.headers
-            if not (has_asked_first and _is_from_us(request)):
+        if request.method not in SAFE_METHODS:
+            # Another origin's page can send this header only after a preflight, which is refused.
+            is_preflighted = is_open or "HX-Request" in request.headers
+            if not (is_preflighted and _is_same_origin(request)):
                 raise ActionRefused
         if not is_open:
             dashboard_sessions = dashboard(request).dashboard_sessions
@@ -43,8 +44,8 @@ def session(request: Request) -> str | None:
     return request.cookies.get(dashboard(request).dashboard_sessions.cookie)
 
 
-def _is_from_us(request: Request) -> bool:
-    """Whether one of our own pages has sent it, by what the browser says of that."""
+def _is_same_origin(request: Request) -> bool:
+    """Whether the browser says that one of our own pages has sent it."""
     fields = fields_of(request.scope)
     origin, site, host = (
         fields.get(name, b"").decode("latin-1") for name in (b"origin", b"sec-fetch-site", b"host")

@@ -1,168 +1,292 @@
-"""Handlers: the model calls of all agents, the latest first, as they begin and end."""
+"""The model calls of all agents, latest first, as they begin and end."""
 
 from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from enum import StrEnum
 from itertools import dropwhile, islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from starlette.responses import Response
+from pydantic import BaseModel, BeforeValidator, Field
 
 from chowder_local.core.domain import InstanceId
-from chowder_local.dashboard.call_rows import CallStatus, CallsWanted, call_lines
-from chowder_local.dashboard.instance_names import instance_names
-from chowder_local.dashboard.rendering import HEADERS
-from chowder_local.dashboard.services import dashboard, page
-from chowder_local.dashboard.streams import MEDIA_TYPE, Live, Told
+from chowder_local.dashboard.forms import with_query
+from chowder_local.dashboard.instances import instance_names
+from chowder_local.dashboard.pages import page, part
+from chowder_local.dashboard.streams import (
+    LiveStream,
+    PageEvent,
+    RowChanged,
+    changed_rows,
+    each_news,
+)
 from chowder_local.http.bodies import parse_query
 from chowder_local.http.services import caller, services
-from chowder_local.http.streams import EVENT_STREAM
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Sequence
 
     from starlette.requests import Request
+    from starlette.responses import Response
 
-    from chowder_local.dashboard.call_rows import CallLine
     from chowder_local.dashboard.streams import Marks
-    from chowder_local.relay.call_log import Exchange
+    from chowder_local.relay.call_log import LoggedCall
 
 HERE = "/inspector"
+MACROS = "_calls.html"
 NONE = "none"
-"""The latest call of a list without any."""
+"""The latest call of an empty list."""
 PORTION = 50
-AT_ONCE = 100
-"""If more lines have changed, the page is told to look at the list again."""
+TEXT_MAX_CHARS = 160
+
+
+class CallStatus(StrEnum):
+    RUNNING = "running"
+    OK = "ok"
+    FAILED = "failed"
+
+
+class Filters(BaseModel):
+    """Which calls the list shows, and from where on."""
+
+    q: str = Field("", max_length=128)
+    instance: str = Field("", max_length=64)
+    model: str = Field("", max_length=200)
+    status: Annotated[CallStatus | None, BeforeValidator(lambda given: given or None)] = None
+    before: str | None = Field(None, max_length=64)
+    since: str | None = Field(None, max_length=64)
+    """The latest call that the page shows, for its stream."""
+
+    def address(self, path: str = HERE, **changes: str | None) -> str:
+        """The page, or another address, with these filters or changed ones."""
+        values: dict[str, str | None] = {"q": self.q, "instance": self.instance}
+        values |= {"model": self.model, "status": self.status}
+        return with_query(path, **values | changes)
+
+    def match(self, row: CallRow) -> bool:
+        if self.status not in {None, row.status} or self.model not in {"", row.model}:
+            return False
+        texts = (
+            row.text,
+            row.model,
+            row.call.source,
+            row.call.error,
+            row.session,
+            row.instance_name,
+        )
+        return self.q.lower() in " ".join(filter(None, texts)).lower()
+
+
+@dataclass(frozen=True)
+class Retried:
+    """The failed attempts of OpenClaw's before a call: how many, and the last one."""
+
+    count: int = 0
+    call: LoggedCall | None = None
+
+
+@dataclass(frozen=True)
+class CallRow:
+    """A row of the list; `text` is the beginning of the person's last message."""
+
+    call: LoggedCall
+    instance_name: str
+    session: str
+    model: str
+    text: str
+    retried: Retried
+
+    @property
+    def status(self) -> CallStatus:
+        if self.call.outcome is None:
+            return CallStatus.RUNNING
+        return CallStatus.FAILED if has_failed(self.call) else CallStatus.OK
+
+    @property
+    def attempt(self) -> int:
+        """The number of this attempt, of OpenClaw's and the relay's own; 1 is the first."""
+        return 1 + self.retried.count + len(self.call.tries)
 
 
 async def show(request: Request) -> Response:
-    """The page; a search, and more lines, are parts of it that htmx takes out."""
-    wanted = parse_query(request, CallsWanted)
-    # Before the list is read: what happens in between is told twice rather than never.
-    latest = next(_of(request, wanted), None)
-    found = await _found(request, wanted)
+    """The page; a search, and more rows, are parts of it that htmx selects."""
+    filters = parse_query(request, Filters)
+    # Before the list is read: what happens in between is sent twice rather than never.
+    latest = next(_calls(request, filters), None)
+    found = await _search(request, filters)
     shown = found[:PORTION]
     return await page(
         request,
         "inspector.html",
         here=HERE,
-        wanted=wanted,
-        lines=shown,
-        more=wanted.address(before=shown[-1].call.id) if len(found) > PORTION else None,
-        live=wanted.address(f"{HERE}/live", since=latest.id if latest else NONE),
+        filters=filters,
+        rows=shown,
+        more=filters.address(before=shown[-1].call.id) if len(found) > PORTION else None,
+        live=filters.address(f"{HERE}/live", since=latest.id if latest else NONE),
         statuses=list(CallStatus),
-        models=await asyncio.to_thread(_models, _all(request), wanted),
-        instances=await instance_names(request, _instances(request, wanted)),
+        models=await asyncio.to_thread(_models, all_calls(request), filters),
+        instances=await instance_names(request, _instances(request, filters)),
     )
 
 
 async def follow(request: Request) -> Response:
-    """Calls that begin and end, put into the list that is looked at."""
-    if request.method == "HEAD":
-        return Response(media_type=MEDIA_TYPE, headers=HEADERS | EVENT_STREAM)
-    inspector = _Inspector(request, parse_query(request, CallsWanted))
-    return Live(request, [inspector.calls], inspector.told)
+    """Calls that begin and end, in the list that the page shows."""
+    inspector = _FollowedCalls(request, parse_query(request, Filters))
+    return LiveStream(request, [inspector.watch], inspector.render)
 
 
-@dataclass(frozen=True)
-class Changed:
-    """A call that has begun or ended; `is_new` if the list may not have had it."""
+class _FollowedCalls:
+    """The list of one open page."""
 
-    call_id: str
-    is_new: bool
-
-
-class _Inspector:
-    """One page that somebody looks at."""
-
-    def __init__(self, request: Request, wanted: CallsWanted) -> None:
+    def __init__(self, request: Request, filters: Filters) -> None:
         self._request = request
-        self._wanted = wanted
-        self._exchanges = services(request).exchanges
-        self._organization_id = caller(request).organization_id
+        self._filters = filters
 
-    async def calls(self, marks: Marks) -> None:
-        """Marks what has changed since it looked last."""
-        known = self._stages()
+    async def watch(self, marks: Marks) -> None:
+        known = self._states()
         marks.add(*self._missed())
-        with self._exchanges.watching() as news:
-            while True:
-                await news.wait()
-                news.clear()
-                now = self._stages()
-                marks.add(
-                    *(
-                        Changed(each, each not in known)
-                        for each, stage in now.items()
-                        if each not in known or known[each] != stage
-                    )
-                )
-                known = now
+        async for _ in each_news(services(self._request).exchanges.watching()):
+            now = self._states()
+            for each, state in now.items():
+                if known.get(each) != state:
+                    marks.add(RowChanged(each, is_new=each not in known))
+            known = now
 
-    def _stages(self) -> dict[str, Hashable]:
-        """What of each call is seen in its line."""
-        calls = _of(self._request, self._wanted)
+    def _states(self) -> dict[str, Hashable]:
+        """What the row of each call shows of its progress."""
+        calls = _calls(self._request, self._filters)
         return {each.id: (each.outcome, len(each.tries)) for each in calls}
 
-    def _missed(self) -> list[Changed]:
-        """What may have come or changed since the page was made, or since a stream broke off."""
-        shown = [each.id for each in islice(_of(self._request, self._wanted), PORTION)]
-        since = self._wanted.since
+    def _missed(self) -> list[RowChanged]:
+        """What may have changed since the page was made, or since its stream broke off."""
+        shown = [each.id for each in islice(_calls(self._request, self._filters), PORTION)]
+        since = self._filters.since
         new = shown.index(since) if since in shown else len(shown)
-        return [Changed(each, at < new) for at, each in enumerate(shown)]
+        return [RowChanged(each, at < new) for at, each in enumerate(shown)]
 
-    async def told(self, marks: frozenset[Hashable]) -> Told:
-        """All of it, as lines."""
-        new = {each.call_id: each.is_new for each in marks if isinstance(each, Changed)}
-        # One that has begun and ended meanwhile is new all the same.
-        new |= {each.call_id: True for each in marks if isinstance(each, Changed) and each.is_new}
-        if len(new) > AT_ONCE:
-            return Told(event="stale")
-        kept = [each for each in _of(self._request, self._wanted) if each.id in new]
-        lines = await call_lines(self._request, kept)
-        shown = [each for each in lines if self._wanted.shows(each)]
-        # Its status may have brought it into the list, or out of it.
-        is_by_status = self._wanted.status is not None
-        html = dashboard(self._request).rendering.html(
-            "inspector_live.html",
-            added=[each for each in shown if new[each.call.id] or is_by_status],
-            changed=[each for each in shown if not (new[each.call.id] or is_by_status)],
-            gone=[each for each in lines if each not in shown] if is_by_status else [],
-        )
-        return Told(html)
+    async def render(self, marks: frozenset[Hashable]) -> PageEvent:
+        changed = changed_rows(marks)
+        if changed is None:
+            return PageEvent(name="stale")
+        calls = [each for each in _calls(self._request, self._filters) if each.id in changed]
+        rows = await build_rows(self._request, calls)
+        shown = [each for each in rows if self._filters.match(each)]
+        # A call's status may have brought it into the list, or out of it.
+        is_by_status = self._filters.status is not None
+        added = [each for each in shown if is_by_status or changed[each.call.id]]
+        replaced = [each for each in shown if not (is_by_status or changed[each.call.id])]
+        removed = [each for each in rows if each not in shown] if is_by_status else []
+        return PageEvent(part(self._request, MACROS, "changes", added, replaced, removed))
 
 
-def _of(request: Request, wanted: CallsWanted) -> Iterator[Exchange]:
-    """The organization's, or those of one of its instances."""
-    return (each for each in _all(request) if wanted.instance in {"", each.instance_id})
+def _calls(request: Request, filters: Filters) -> Iterator[LoggedCall]:
+    """The organization's calls, or those of one instance."""
+    return (each for each in all_calls(request) if filters.instance in {"", each.instance_id})
 
 
-def _all(request: Request) -> list[Exchange]:
+def all_calls(request: Request) -> list[LoggedCall]:
     organization_id = caller(request).organization_id
     return list(services(request).exchanges.of_organization(organization_id))
 
 
-def _models(calls: Sequence[Exchange], wanted: CallsWanted) -> list[str]:
-    """Those to choose from. Each call is read once, for that a thread is wanted."""
+def _models(calls: Sequence[LoggedCall], filters: Filters) -> list[str]:
+    """The models to choose from; takes long, because each call's body is parsed once."""
     asked = {each.model or each.provider for each in calls}
-    return sorted(asked | ({wanted.model} if wanted.model else set()))
+    return sorted(asked | ({filters.model} if filters.model else set()))
 
 
-def _instances(request: Request, wanted: CallsWanted) -> list[InstanceId]:
-    """Those that have asked something, the one that asked last first."""
-    ids = [each.instance_id for each in _all(request)]
-    if wanted.instance:
-        ids.append(InstanceId(wanted.instance))
+def _instances(request: Request, filters: Filters) -> list[InstanceId]:
+    """The instances to choose from, the one with the latest call first."""
+    ids = [each.instance_id for each in all_calls(request)]
+    if filters.instance:
+        ids.append(InstanceId(filters.instance))
     return [each for each in dict.fromkeys(ids) if each is not None]
 
 
-async def _found(request: Request, wanted: CallsWanted) -> list[CallLine]:
-    """One more than a portion, if there are so many."""
-    calls = _of(request, wanted)
-    if wanted.before is not None:
-        calls = islice(dropwhile(lambda each: each.id != wanted.before, calls), 1, None)
-    found: list[CallLine] = []
+async def _search(request: Request, filters: Filters) -> list[CallRow]:
+    """One row more than a portion, if there are so many."""
+    calls = _calls(request, filters)
+    if filters.before is not None:
+        calls = islice(dropwhile(lambda each: each.id != filters.before, calls), 1, None)
+    found: list[CallRow] = []
     while len(found) <= PORTION and (batch := list(islice(calls, PORTION + 1))):
-        found += [each for each in await call_lines(request, batch) if wanted.shows(each)]
+        found += [each for each in await build_rows(request, batch) if filters.match(each)]
     return found[: PORTION + 1]
+
+
+async def build_rows(request: Request, calls: Sequence[LoggedCall]) -> list[CallRow]:
+    names = await instance_names(request, {each.instance_id for each in calls if each.instance_id})
+    turns = _turns(request, {each.turn_id for each in calls if each.turn_id is not None})
+
+    def parse() -> list[tuple[str, Retried]]:
+        return [
+            (
+                (each.last_message or "")[:TEXT_MAX_CHARS],
+                retried_by(each, turns.get(each.turn_id, [])),
+            )
+            for each in calls
+        ]
+
+    # Parsing each body, once, takes a millisecond.
+    parsed = await asyncio.to_thread(parse)
+    return [
+        CallRow(
+            call=each,
+            instance_name=names.get(each.instance_id, ""),
+            session=_session(request, each),
+            model=each.model or each.provider,
+            text=text,
+            retried=retried,
+        )
+        for each, (text, retried) in zip(calls, parsed, strict=True)
+    ]
+
+
+def _session(request: Request, call: LoggedCall) -> str:
+    if call.session_key is None or call.instance_id is None:
+        # What OpenClaw asks by itself, such as for a summary, belongs to no session.
+        return "its own"
+    found = services(request).session_names.of(call.instance_id, call.session_key)
+    if found is None:
+        return call.session_key
+    return "main" if found.name is None else found.name
+
+
+def _turns(request: Request, turn_ids: set[str]) -> dict[str | None, list[LoggedCall]]:
+    """All calls of some turns, latest first."""
+    turns: dict[str | None, list[LoggedCall]] = {each: [] for each in turn_ids}
+    for each in all_calls(request):
+        if each.turn_id in turns:
+            turns[each.turn_id].append(each)
+    return turns
+
+
+def retried_by(call: LoggedCall, turn: Sequence[LoggedCall]) -> Retried:
+    """The failed attempts that a call repeats; `turn` are all calls of its turn, latest first.
+
+    A turn continues after a tool's result, or because its last call has failed or returned
+    nothing. Calls of other sessions, such as OpenClaw's for a summary, are neither.
+    """
+    own = [each for each in turn if each.session_key == call.session_key]
+    before = own[own.index(call) + 1 :] if call in own else []
+    count = 0
+    while count < len(before) and _was_useless(before[count]):
+        count += 1
+    return Retried(count, before[0]) if count else Retried()
+
+
+def has_failed(call: LoggedCall) -> bool:
+    """Whether it has ended with an error, or was answered with one, by a script, too."""
+    return call.error is not None or (call.status or 0) >= 400
+
+
+def _was_useless(call: LoggedCall) -> bool:
+    if call.outcome is None:
+        return False
+    if has_failed(call):
+        return True
+    if not call.is_whole:
+        return False
+    said = call.output
+    return not said.text and not said.calls

@@ -1,46 +1,73 @@
-"""Handlers: what an instance's sandbox has printed, and goes on to print."""
+"""What an instance's sandbox prints, line by line as it is printed."""
 
 from __future__ import annotations
 
 import asyncio
+import codecs
 import json
+import re
 from collections import deque
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
-from starlette.responses import Response
-
 from chowder_local.core.domain import InstanceStatus
 from chowder_local.core.errors import ChowderError
 from chowder_local.core.events import EventType
-from chowder_local.dashboard.event_watch import watch
-from chowder_local.dashboard.log_lines import Lines
-from chowder_local.dashboard.rendering import HEADERS
-from chowder_local.dashboard.streams import MEDIA_TYPE, Live, Told
-from chowder_local.dashboard.tabs import instance_page
+from chowder_local.dashboard.pages import instance_page
+from chowder_local.dashboard.streams import LiveStream, PageEvent, watch_events
 from chowder_local.http.services import caller, instance_of, services
-from chowder_local.http.streams import EVENT_STREAM
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
     from starlette.requests import Request
+    from starlette.responses import Response
 
     from chowder_local.core.domain import Instance
     from chowder_local.dashboard.streams import Marks
 
 KEPT = 1000
-"""So many lines a page begins with, and as many wait at most for one that reads slowly."""
-NEWS = "news"
-LIFE = {
+"""A page begins with so many lines, and so many wait at most for a slow client."""
+LINE_MAX_CHARS = 4000
+"""A longer line is cut, and ends with an ellipsis."""
+CHANGED = "changed"
+RESTART_EVENTS = {
     EventType.INSTANCE_STATUS,
     EventType.BOOT_ENDED,
     EventType.SANDBOX_RELEASED,
-    EventType.SANDBOX_WOKEN,
-    EventType.SANDBOX_HEALED,
+    EventType.SANDBOX_RESUMED,
+    EventType.SANDBOX_RECONCILED,
     EventType.ENGINE_BACK,
 }
-"""After these a log that had ended, or was not there, may go on."""
+"""After these a log that had ended, or was not there, may continue."""
+# Colours and other control sequences of terminals, as ECMA-48 defines them.
+_CONTROLS = re.compile(
+    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]*[0-Z\\^-~])"
+)
+
+
+class LineSplitter:
+    """Makes lines of pieces; only the beginning of an unfinished line is kept."""
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._begun = ""
+
+    def feed(self, piece: bytes) -> list[str]:
+        """The lines that this piece has completed."""
+        *ended, begun = self._decoder.decode(piece).split("\n")
+        if ended:
+            ended[0] = self._begun + ended[0]
+            self._begun = begun
+        else:
+            # Longer than LINE_MAX_CHARS, so that it is seen to be cut.
+            self._begun = (self._begun + begun)[: 2 * LINE_MAX_CHARS]
+        return [_plain(each) for each in ended]
+
+    def finish(self) -> list[str]:
+        """The last line, if it has no end, once nothing more comes."""
+        begun, self._begun = self._begun + self._decoder.decode(b"", final=True), ""
+        return [_plain(begun)] if begun else []
 
 
 async def show(request: Request) -> Response:
@@ -51,54 +78,52 @@ async def show(request: Request) -> Response:
 
 
 async def follow(request: Request) -> Response:
-    """The last lines, and then what is printed from now on, also after a new beginning."""
-    instance = await instance_of(request)
-    if request.method == "HEAD":
-        return Response(media_type=MEDIA_TYPE, headers=HEADERS | EVENT_STREAM)
-    log = _Log(request, instance)
-    return Live(request, [log.printed, log.life], log.told)
+    """The last lines, and those that are printed from now on, by later sandboxes, too."""
+    log = _FollowedLog(request, await instance_of(request))
+    return LiveStream(request, [log.read, log.watch_instance], log.render)
 
 
-class _Log:
-    """One page that somebody looks at."""
+class _FollowedLog:
+    """The log of one open page."""
 
     def __init__(self, request: Request, instance: Instance) -> None:
         self._request = request
-        self._known = services(request)
+        self._services = services(request)
         self._instance_id = instance.id
         self._lines: deque[str] = deque(maxlen=KEPT)
         self._left_out = 0
         self._is_new = True
         self._why = ""
-        self._again = asyncio.Event()
+        self._may_continue = asyncio.Event()
 
-    async def printed(self, marks: Marks) -> None:
-        """Marks lines; when there are no more, it waits until there may be."""
+    async def read(self, marks: Marks) -> None:
+        """Marks lines; at the end of a log, it waits until there may be another one."""
         while True:
-            self._again.clear()
+            self._may_continue.clear()
             self._begin()
-            marks.add(NEWS)
+            marks.add(CHANGED)
             try:
-                await self._read(marks)
+                await self._read_to_end(marks)
                 self._why = "It has ended; what it prints once it runs again follows here."
             except ChowderError as problem:
                 self._why = f"There is no log now: {problem}"
-            marks.add(NEWS)
-            await self._again.wait()
+            marks.add(CHANGED)
+            await self._may_continue.wait()
 
-    async def life(self, marks: Marks) -> None:
-        """Has an ended log looked for again, and marks that the instance may be another one."""
+    async def watch_instance(self, marks: Marks) -> None:
+        """Has an ended log read again, and marks that the instance's status may have changed."""
 
-        def notice() -> None:
-            self._again.set()
-            marks.add(NEWS)
+        def notify() -> None:
+            self._may_continue.set()
+            marks.add(CHANGED)
 
-        await watch(self._request, LIFE, notice, instance_id=self._instance_id)
+        await watch_events(self._request, RESTART_EVENTS, notify, instance_id=self._instance_id)
 
-    async def told(self, _: frozenset[Hashable]) -> Told:
-        """The lines since the last telling; `is_new` if they take the place of all before.
+    async def render(self, _: frozenset[Hashable]) -> PageEvent:
+        """The lines since the last event, as JSON.
 
-        `why` says why there may be none.
+        `is_new`: they replace all earlier ones; `left_out`: the number of lines that were dropped;
+        `why`: why there may be none.
         """
         status = (await self._instance()).status
         why = "It is stopped, and prints nothing until it is started."
@@ -111,26 +136,32 @@ class _Log:
             "status": status,
         }
         self._left_out, self._is_new = 0, False
-        return Told(json.dumps(content), event="log")
+        return PageEvent(json.dumps(content), name="log")
 
     async def _instance(self) -> Instance:
         organization_id = caller(self._request).organization_id
-        return await self._known.lifecycle.instance(organization_id, self._instance_id)
+        return await self._services.directory.get(organization_id, self._instance_id)
 
     def _begin(self) -> None:
         self._lines.clear()
         self._left_out, self._is_new, self._why = 0, True, ""
 
-    async def _read(self, marks: Marks) -> None:
-        lines = Lines()
+    async def _read_to_end(self, marks: Marks) -> None:
+        splitter = LineSplitter()
         sandbox_id = (await self._instance()).sandbox_id
-        log = self._known.engine.follow_log(sandbox_id, KEPT)
+        log = self._services.engine.follow_log(sandbox_id, KEPT)
         async with aclosing(log) as pieces:  # type: ignore[type-var]  # a generator
             async for piece in pieces:
-                self._add(lines.fed(piece))
-                marks.add(NEWS)
-        self._add(lines.rest())
+                self._add(splitter.feed(piece))
+                marks.add(CHANGED)
+        self._add(splitter.finish())
 
     def _add(self, lines: list[str]) -> None:
         self._left_out += max(0, len(self._lines) + len(lines) - KEPT)
         self._lines.extend(lines)
+
+
+def _plain(line: str) -> str:
+    """A line without control sequences, cut to LINE_MAX_CHARS."""
+    plain = _CONTROLS.sub("", line[: 2 * LINE_MAX_CHARS]).rstrip("\r")
+    return plain if len(plain) <= LINE_MAX_CHARS else f"{plain[:LINE_MAX_CHARS]}…"

@@ -1,136 +1,177 @@
-"""Handlers: what the organization is, its name, its model keys, and its subscription."""
+"""The organization: its name, its model keys, and its scoped keys."""
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import islice
 from typing import TYPE_CHECKING
-from urllib.parse import urlencode
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
+from chowder_local.accounts.keys import KeyDraft
+from chowder_local.api.schemas.keys import MOST_INSTANCES, KeyCreation
 from chowder_local.api.schemas.organization import OrganizationChange
-from chowder_local.api.schemas.subscription import CheckoutCreation
-from chowder_local.core.domain import ModelProvider, Permission, Tier
-from chowder_local.dashboard import keys
-from chowder_local.dashboard.forms import form
-from chowder_local.dashboard.instance_names import CHOICES, choices
-from chowder_local.dashboard.services import fragment, moved, page
+from chowder_local.core.domain import ModelProvider, Permission
+from chowder_local.dashboard.forms import fields, parse_form, with_query
+from chowder_local.dashboard.instances import CHOICES, instance_choices, instance_names
+from chowder_local.dashboard.pages import dialog, notice, page, part, parts
 from chowder_local.http.audit import note
 from chowder_local.http.bodies import parse_query, validated
 from chowder_local.http.services import caller, services
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from chowder_local.accounts.organizations import OrganizationDetails
+    from chowder_local.core.domain import ApiKey
 
 HERE = "/organization"
+MACROS = "_organization.html"
+PORTION = 50
+NAMED = 4
+"""So many of a key's instances are named; others are counted."""
 
 
-class ModelKeySet(BaseModel):
-    """A key for one provider."""
+class KeysQuery(BaseModel):
+    before: str | None = Field(None, max_length=64)
 
+
+class ProviderQuery(BaseModel):
     provider: ModelProvider
+
+
+class ModelKeyTyped(ProviderQuery):
     key: str
 
 
-class Provider(BaseModel):
-    """Whose key is meant."""
+@dataclass(frozen=True)
+class KeyRow:
+    """A scoped key; `instances` are the names of some of its instances."""
 
-    provider: ModelProvider
+    key: ApiKey
+    permissions: list[Permission]
+    instances: list[str]
+
+    @property
+    def other_count(self) -> int:
+        """How many more instances there are."""
+        return len(self.key.grants) - len(self.instances)
+
+    @property
+    def state(self) -> str:
+        if self.key.is_active:
+            return "active"
+        expires_at = self.key.expires_at
+        is_expired = expires_at is not None and expires_at <= datetime.now(UTC)
+        return "expired" if is_expired else "revoked"
 
 
 async def show(request: Request) -> Response:
-    """The organization with its scoped keys; more of these are a part that htmx takes out."""
-    lines, more = await keys.lines(request)
+    """The page; more keys are a part of it that htmx selects."""
+    organization_id = caller(request).organization_id
+    before = parse_query(request, KeysQuery).before
+    found = await services(request).keys.latest(
+        organization_id, limit=PORTION + 1, before_id=before
+    )
+    shown = found[:PORTION]
     return await page(
         request,
         "organization.html",
         here=HERE,
-        details=await _details(request),
-        providers=list(ModelProvider),
-        permissions=list(Permission),
-        instances=await choices(request),
+        details=await services(request).organizations.details(organization_id),
+        instances=await instance_choices(request),
         choices=CHOICES,
-        keys=lines,
-        more=more,
+        keys=await _rows(request, shown),
+        more=with_query(HERE, before=shown[-1].id) if len(found) > PORTION else None,
     )
 
 
 async def rename(request: Request) -> Response:
-    """Gives it another name."""
-    changed = validated(OrganizationChange, await form(request), "body")
+    changed = await parse_form(request, OrganizationChange)
     details = await services(request).organizations.change(
         caller(request).organization_id, name=changed.name
     )
-    return fragment(
-        request,
-        "organization_changed.html",
-        words=f"It is called {details.organization.name} now.",
-        organization=details.organization,
-    )
+    organization = details.organization
+    text = f"The organization is called {organization.name} now."
+    return notice(request, text, part(request, MACROS, "renamed", organization))
 
 
 async def set_model_key(request: Request) -> Response:
-    """Keeps a provider's key, in place of the one that is set."""
-    wanted = validated(ModelKeySet, await form(request), "body")
-    return await _changed(request, wanted.provider, wanted.key, "is set")
+    """Sets a provider's key, or replaces the one that is set."""
+    typed = await parse_form(request, ModelKeyTyped)
+    return await _change_model_key(request, typed.provider, typed.key, "set")
 
 
-async def ask_clear_model_key(request: Request) -> Response:
-    """The question whether it is really to be forgotten."""
-    return fragment(
-        request, "clear_model_key.html", provider=parse_query(request, Provider).provider
-    )
+async def confirm_clear_model_key(request: Request) -> Response:
+    provider = parse_query(request, ProviderQuery).provider
+    return dialog(request, MACROS, "confirm_clear_model_key", provider)
 
 
 async def clear_model_key(request: Request) -> Response:
-    """Forgets a provider's key."""
-    wanted = validated(Provider, await form(request), "body")
-    return await _changed(request, wanted.provider, "", "is cleared")
+    provider = (await parse_form(request, ProviderQuery)).provider
+    return await _change_model_key(request, provider, "", "cleared")
 
 
-async def subscription(request: Request) -> Response:
-    """The tier, what the others are, and the ways to them."""
-    return await page(
-        request,
-        "subscription.html",
-        here="/subscription",
-        details=await _details(request),
-        tiers=list(Tier),
-        payable=CheckoutCreation.model_json_schema()["properties"]["tier"]["enum"],
+async def create_key(request: Request) -> Response:
+    """Makes a scoped key and shows it, this once."""
+    sent = await fields(request, max_count=MOST_INSTANCES + 50)
+    first = {name: value.strip() for name, value in sent if value.strip()}
+    typed_ids = re.findall(r"[^\s,]+", first.get("more_ids", ""))
+    creation = {
+        "name": first.get("name"),
+        "instance_ids": [value for name, value in sent if name == "instance_ids"] + typed_ids,
+        "permissions": [value for name, value in sent if name == "permissions"],
+        "expires_at": first.get("expires_at"),
+    }
+    draft = KeyDraft(**validated(KeyCreation, creation, "body").model_dump())
+    key, raw_key = await services(request).keys.create(caller(request).organization_id, draft)
+    note(request, key=key.id)
+    (row,) = await _rows(request, [key])
+    return parts(part(request, MACROS, "new_key", row, raw_key))
+
+
+async def confirm_revoke(request: Request) -> Response:
+    return dialog(request, MACROS, "confirm_revoke", await _find_key(request))
+
+
+async def revoke_key(request: Request) -> Response:
+    key = await _find_key(request)
+    await services(request).keys.revoke(key.organization_id, key.id)
+    (row,) = await _rows(request, [await _find_key(request)])
+    return notice(
+        request, f"{key.name} is revoked.", part(request, MACROS, "key_row", row, oob=True)
     )
 
 
-async def checkout(request: Request) -> Response:
-    """Goes to the page on which a tier is paid for."""
-    wanted = validated(CheckoutCreation, await form(request), "body")
-    session = services(request).subscriptions.checkout_session(
-        caller(request).organization_id, wanted.tier
-    )
-    return moved(request, f"/local/checkout?{urlencode({'session': session})}")
-
-
-async def portal(request: Request) -> Response:
-    """Goes to the page on which any tier can be chosen."""
-    session = services(request).subscriptions.portal_session(caller(request).organization_id)
-    return moved(request, f"/local/portal?{urlencode({'session': session})}")
-
-
-async def _changed(request: Request, provider: ModelProvider, key: str, done: str) -> Response:
+async def _change_model_key(
+    request: Request, provider: ModelProvider, key: str, done: str
+) -> Response:
     change = validated(OrganizationChange, {"model_api_keys": {provider: key}}, "body")
     note(request, model_keys=provider)
     details = await services(request).organizations.change(
         caller(request).organization_id, model_api_keys=change.model_api_keys
     )
-    return fragment(
-        request,
-        "model_key_changed.html",
-        words=f"The key for {provider} {done}.",
-        details=details,
-        provider=provider,
+    is_set = provider in details.organization.model_providers
+    changed = part(request, MACROS, "model_key", provider, is_set, oob=True)
+    return notice(request, f"The key for {provider} is {done}.", changed)
+
+
+async def _find_key(request: Request) -> ApiKey:
+    return await services(request).keys.get(
+        caller(request).organization_id, request.path_params["key_id"]
     )
 
 
-async def _details(request: Request) -> OrganizationDetails:
-    return await services(request).organizations.details(caller(request).organization_id)
+async def _rows(request: Request, keys: Sequence[ApiKey]) -> list[KeyRow]:
+    named = [list(islice(each.grants, NAMED)) for each in keys]
+    names = await instance_names(request, {each for ids in named for each in ids})
+    rows = []
+    for key, ids in zip(keys, named, strict=True):
+        granted = {each for permissions in key.grants.values() for each in permissions}
+        permissions = [each for each in Permission if each in granted]
+        rows.append(KeyRow(key, permissions, [names[each] for each in ids]))
+    return rows

@@ -1,18 +1,23 @@
-"""Templates, with everything escaped and nothing left out, and the headers of every page."""
+"""Templates in which every value is escaped and defined, Markdown, and every page's headers."""
 
 from __future__ import annotations
 
 import json
+import re
 from base64 import b64encode
 from datetime import UTC, date, datetime
-from functools import cached_property
+from functools import cache, cached_property
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
+from chowder_local.core.domain import ModelProvider, Permission, Tier
 from chowder_local.core.formatting import size_of
+from chowder_local.http.streams import EVENT_STREAM
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+    from markdown_it import MarkdownIt
+    from markupsafe import Markup
 
     from chowder_local.dashboard.assets import Assets
 
@@ -21,9 +26,9 @@ RELOADING = (
     'addEventListener("error", ({ target }) => { if (target.matches?.("script, link") && '
     'performance.getEntriesByType("navigation")[0].type !== "reload") location.reload(); }, true)'
 )
-"""The one script in a page itself: without one of its files the page is loaded again, once.
+"""The only inline script: a page of which a file did not arrive is loaded again, once.
 
-Chromium breaks off what it is connecting to if the engine makes a network interface meanwhile.
+Chromium aborts its connections when the engine creates a network interface.
 """
 RELOADING_HASH = "sha256-" + b64encode(sha256(RELOADING.encode()).digest()).decode()
 
@@ -33,22 +38,24 @@ HEADERS = {
         "img-src 'self' data:; connect-src 'self'; form-action 'self'; base-uri 'none'; "
         "frame-ancestors 'none'"
     ),
-    # Not `no-referrer`, which has browsers say of our own forms that they come from nowhere.
+    # Not `no-referrer`: browsers would send our own forms with `Origin: null`.
     "Referrer-Policy": "same-origin",
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+STREAM_MEDIA_TYPE = "text/event-stream"
+STREAM_HEADERS = HEADERS | EVENT_STREAM
 
 HTMX = {
     "allowEval": False,
     "allowScriptTags": False,
-    # What is put in place works from that moment on, not twenty milliseconds later.
+    # Swapped-in elements work at once, not twenty milliseconds later.
     "defaultSettleDelay": 0,
     "historyCacheSize": 0,
     "refreshOnHistoryMiss": True,
-    # Its own style would be an inline one, which no page here may have.
+    # They are an inline style, which the policy forbids.
     "includeIndicatorStyles": False,
     "responseHandling": [
         {"code": "204", "swap": False},
@@ -63,20 +70,27 @@ HTMX = {
         },
     ],
 }
-"""What htmx is told by a meta tag: no code from pages, and failures go where they are seen."""
+"""htmx's configuration, in a meta tag: no code from pages, and errors go to `#notice`."""
+
+RENDERED_MAX_CHARS = 20_000
+"""Longer texts stay plain: rendering takes up to a second per 50,000 characters."""
+HEADING_OFFSET = 2
+"""The page and the conversation have the levels above those of an answer."""
+
+_LINK_TARGET = re.compile(r"(https?://|mailto:)", re.IGNORECASE)
 
 STEPS = ((60, 1, "s"), (3600, 60, "min"), (2 * 86400, 3600, "h"), (None, 86400, "d"))
 
 
 class Rendering:
-    """Makes HTML of templates. Only templates say what is HTML: all values are text."""
+    """Renders templates; all values are text unless a template says otherwise."""
 
     def __init__(self, assets: Assets) -> None:
         self._assets = assets
 
     @cached_property
     def _templates(self) -> Environment:
-        # With the first page: to import it takes as long as the store.
+        # Imported with the first page, because it takes as long as the store.
         from jinja2 import Environment, PackageLoader, StrictUndefined
 
         templates = Environment(
@@ -90,48 +104,87 @@ class Rendering:
             "asset": self._assets.address,
             "htmx_config": json.dumps(HTMX),
             "reloading": RELOADING,
+            "ModelProvider": ModelProvider,
+            "Permission": Permission,
+            "Tier": Tier,
         }
         templates.filters |= {"size": size_of, "iso": iso, "ago": ago, "day": day}
         templates.filters |= {"ordinal": ordinal, "number": number, "money": money}
         return templates
 
     def html(self, template: str, **context: Any) -> str:
-        """A template, filled; an undefined name in it is an error."""
+        """A rendered template. Raises UndefinedError for a name without a value."""
         return self._templates.get_template(template).render(context)
+
+    def macro(self, template: str, name: str, *args: Any, **options: Any) -> Markup:
+        """What a macro of a template makes; the template must need no context of its own."""
+        html: Markup = getattr(self._templates.get_template(template).module, name)(
+            *args, **options
+        )
+        return html
 
 
 def iso(moment: datetime) -> str:
-    """A moment for a `<time>`, which says it in words."""
+    """A moment in UTC, for a `<time>` element."""
     return moment.astimezone(UTC).isoformat(timespec="seconds")
 
 
 def day(moment: date) -> str:
-    """A day, as people write it, of a moment in UTC."""
+    """A day, or a moment's day in UTC, such as 5 May 2026."""
     if isinstance(moment, datetime):
         moment = moment.astimezone(UTC)
     return f"{moment.day} {moment:%b %Y}"
 
 
 def number(value: float) -> str:
-    """A count, with its thousands apart."""
+    """A count with separators of thousands."""
     return f"{value:,.0f}"
 
 
 def money(usd: float) -> str:
-    """Dollars, and of small sums what is needed to see them."""
+    """Dollars, with more digits for small sums."""
     if usd == 0 or usd >= 1:
         return f"${usd:,.2f}"
     return f"${usd:.4f}" if usd >= 0.0001 else "under $0.0001"
 
 
 def ordinal(number: int) -> str:
-    """Which one it is: 1st, 2nd, 3rd, 4th."""
+    """1st, 2nd, 3rd, 4th."""
     ends = {1: "st", 2: "nd", 3: "rd"}
     return f"{number}{'th' if number % 100 in {11, 12, 13} else ends.get(number % 10, 'th')}"
 
 
 def ago(moment: datetime, now: datetime | None = None) -> str:
-    """How long ago that was; the page's own script goes on counting."""
+    """How long ago that was, such as 5 min; the page's script keeps it current."""
     seconds = max(0, int(((now or datetime.now(UTC)) - moment).total_seconds()))
     unit_s, unit = next((each, word) for end, each, word in STEPS if end is None or seconds < end)
     return f"{seconds // unit_s} {unit}"
+
+
+def render_markdown(text: str) -> str | None:
+    """Safe HTML; None if the text is longer than RENDERED_MAX_CHARS."""
+    if len(text) > RENDERED_MAX_CHARS:
+        return None
+    markdown = _markdown()
+    tokens = markdown.parse(text)
+    for token in tokens:
+        if token.type in {"heading_open", "heading_close"}:
+            token.tag = f"h{min(int(token.tag[1:]) + HEADING_OFFSET, 6)}"
+        for child in token.children or ():
+            if child.type == "link_open":
+                child.attrSet("rel", "noopener noreferrer")
+                child.attrSet("target", "_blank")
+    html: str = markdown.renderer.render(tokens, markdown.options, {})
+    return html
+
+
+@cache
+def _markdown() -> MarkdownIt:
+    # Imported with the first text, because most servers never show one.
+    from markdown_it import MarkdownIt
+
+    markdown = MarkdownIt("commonmark", {"html": False, "breaks": True})
+    # A picture would reveal the reader to another server; without the rule it is a link.
+    markdown.enable(["table", "strikethrough"]).disable("image")
+    markdown.validateLink = lambda url: _LINK_TARGET.match(url) is not None  # type: ignore[method-assign]  # the documented way
+    return markdown

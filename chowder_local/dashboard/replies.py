@@ -1,4 +1,4 @@
-"""Handlers: the rules by which the offline model answers, and what they have come to."""
+"""Scripted replies and recordings, which answer model calls in place of providers."""
 
 from __future__ import annotations
 
@@ -10,50 +10,55 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from chowder_local.dashboard.forms import fields, form
-from chowder_local.dashboard.instance_names import choices, instance_names
-from chowder_local.dashboard.recordings import recording_lines
+from chowder_local.api.schemas.recordings import RecordingPlayback
+from chowder_local.api.uploads import form_of
+from chowder_local.core.errors.requests import InputInvalid
+from chowder_local.dashboard.forms import fields, parse_form
+from chowder_local.dashboard.instances import instance_choices, instance_names
+from chowder_local.dashboard.pages import dialog, notice, page, part, parts
 from chowder_local.dashboard.rendering import HEADERS
-from chowder_local.dashboard.services import dashboard, fragment, page
-from chowder_local.dashboard.streams import MEDIA_TYPE, Live, Told
-from chowder_local.http.bodies import parse_query, validated
-from chowder_local.http.services import caller, services
-from chowder_local.http.streams import EVENT_STREAM
-from chowder_local.relay.scripts.parser import TextInvalid, parsed, written
+from chowder_local.dashboard.streams import LiveStream, PageEvent, each_news
+from chowder_local.http.bodies import json_of, parse_query, read_body, validated
+from chowder_local.http.downloads import attachment
+from chowder_local.http.services import caller, instance_of, services
+from chowder_local.relay.recordings.registry import make_recording
+from chowder_local.relay.scripts.parser import TextInvalid, parse
+from chowder_local.relay.scripts.serializer import serialize
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import AsyncIterator, Hashable
 
+    from markupsafe import Markup
     from starlette.requests import Request
 
     from chowder_local.core.domain import Instance
     from chowder_local.dashboard.streams import Marks
+    from chowder_local.relay.recordings.entries import Entry
     from chowder_local.relay.scripts.registry import Owner, Running, Unmatched
     from chowder_local.relay.scripts.rules import Rule
 
 HERE = "/recordings"
-TEXT_MAX = 128 * 1024
-FORM_MAX_BYTES = 4 * TEXT_MAX
-SHOWN = 200
-"""So many rules are listed, and so many characters of each."""
-MISSED = 20
+MACROS = "_replies.html"
+CHANGED = "changed"
+TEXT_MAX_CHARS = 128 * 1024
+FORM_MAX_BYTES = 4 * TEXT_MAX_CHARS
+RULES_MAX = 200
+RULE_MAX_CHARS = 200
+UNMATCHED_MAX = 20
 
 
-class Whose(BaseModel):
-    """The rules of an instance, or else those of the organization."""
-
+class Scope(BaseModel):
     instance: str = Field("", max_length=64)
+    """Whose rules; empty for those of the organization."""
 
 
-class Script(Whose):
-    """A script as it was typed."""
-
-    text: str = Field("", max_length=TEXT_MAX)
+class TypedScript(Scope):
+    text: str = Field("", max_length=TEXT_MAX_CHARS)
 
 
 @dataclass(frozen=True)
-class RuleLine:
-    """A rule in words, and how often it has counted."""
+class RuleRow:
+    """A rule in words, and how often it was used."""
 
     name: str
     match: str
@@ -62,117 +67,102 @@ class RuleLine:
     used: int
 
 
+@dataclass(frozen=True)
+class RecordingRow:
+    """An instance, and how many of its model calls are in memory."""
+
+    instance: Instance
+    calls: int
+    entries: int | None
+    """The number of recorded calls; None if it is not answered from a recording."""
+
+
 async def show(request: Request) -> Response:
-    """The page."""
-    whose = parse_query(request, Whose)
-    instance = await _instance(request, whose)
-    known = services(request)
-    running = known.scripts.of(instance.id if instance else caller(request).organization_id)
-    server = known.scripts.own
+    instance = await _instance(request, parse_query(request, Scope))
+    running = services(request).scripts.of(_owner(request, instance))
+    registry = services(request).recordings
     return await page(
         request,
-        "recordings.html",
+        "replies.html",
         here=HERE,
         instance=instance,
-        instances=await choices(request),
-        running=running,
-        text=await asyncio.to_thread(written, running.script) if running else "",
-        rules=_lines(running),
-        missed=await _missed(request, running),
-        server_rules=_lines(server),
-        recordings=await recording_lines(request),
-        recorder=known.recordings.recorder is not None,
-        is_replayed=known.recordings.is_replayed,
+        instances=await instance_choices(request),
+        text=await asyncio.to_thread(serialize, running.script) if running else "",
+        rules=await _rules(request, instance, oob=False),
+        server_rules=_rows(services(request).scripts.own),
+        recordings=await _recording_rows(request),
+        is_recording=registry.recorder is not None,
+        is_replayed=registry.is_replayed,
     )
 
 
 async def follow(request: Request) -> Response:
-    """What is used and missed, each time that a model is asked something."""
-    if request.method == "HEAD":
-        return Response(media_type=MEDIA_TYPE, headers=HEADERS | EVENT_STREAM)
-    instance = await _instance(request, parse_query(request, Whose))
-    exchanges = services(request).exchanges
+    """The rules' and recordings' use, each time that a model is called."""
+    instance = await _instance(request, parse_query(request, Scope))
 
-    async def asked(marks: Marks) -> None:
-        # What came between the page and this is seen as well.
-        marks.add("asked")
-        with exchanges.watching() as news:
-            while True:
-                await news.wait()
-                news.clear()
-                marks.add("asked")
+    async def watch(marks: Marks) -> None:
+        # Once at the beginning: rules may have been used since the page was made.
+        marks.add(CHANGED)
+        async for _ in each_news(services(request).exchanges.watching()):
+            marks.add(CHANGED)
 
-    async def told(_: frozenset[Hashable]) -> Told:
-        html = dashboard(request).rendering.html(
-            "recordings_live.html",
-            recordings=await recording_lines(request),
-            **await _counts(request, instance),
-        )
-        return Told(html)
+    async def render(_: frozenset[Hashable]) -> PageEvent:
+        changed = [await _rules(request, instance), await _recordings(request)]
+        return PageEvent("\n".join(changed))
 
-    return Live(request, [asked], told)
+    return LiveStream(request, [watch], render)
 
 
 async def put(request: Request) -> Response:
-    """Puts what was typed in force; what is wrong with it is said below it."""
+    """Puts the typed script in force, or shows what is wrong with it."""
     limit_bytes = min(FORM_MAX_BYTES, services(request).max_body_bytes)
-    sent = validated(Script, dict(await fields(request, max_bytes=limit_bytes)), "body")
+    sent = validated(TypedScript, dict(await fields(request, max_bytes=limit_bytes)), "body")
     instance = await _instance(request, sent)
     try:
-        script = await asyncio.to_thread(parsed, sent.text)
+        script = await asyncio.to_thread(parse, sent.text)
     except TextInvalid as invalid:
-        return await _changed(request, instance, None, invalid.problems)
-    owner: Owner = instance.id if instance else caller(request).organization_id
-    services(request).scripts.put(owner, script)
+        problems = part(request, MACROS, "problems", invalid.problems)
+        return parts(problems, await _rules(request, instance))
+    services(request).scripts.put(_owner(request, instance), script)
     count = len(script.replies)
-    return await _changed(request, instance, f"In force: {count} {_rules(count)}.")
+    text = f"In force: {count} {'rule' if count == 1 else 'rules'}."
+    return await _changed(request, instance, text)
 
 
-async def ask_clear(request: Request) -> Response:
-    """The question whether the rules are to go."""
-    instance = await _instance(request, parse_query(request, Whose))
-    return fragment(request, "clear_replies.html", instance=instance)
+async def confirm_clear(request: Request) -> Response:
+    instance = await _instance(request, parse_query(request, Scope))
+    return dialog(request, MACROS, "confirm_clear", instance)
 
 
 async def clear(request: Request) -> Response:
-    """Ends the script."""
-    instance = await _instance(request, validated(Whose, await form(request), "body"))
-    owner: Owner = instance.id if instance else caller(request).organization_id
-    services(request).scripts.remove(owner)
-    return await _changed(request, instance, "There are no rules any more.")
+    instance = await _instance(request, await parse_form(request, Scope))
+    services(request).scripts.remove(_owner(request, instance))
+    return await _changed(request, instance, "The rules are cleared.")
 
 
-async def _instance(request: Request, whose: Whose) -> Instance | None:
-    if not whose.instance:
+def _owner(request: Request, instance: Instance | None) -> Owner:
+    return instance.id if instance else caller(request).organization_id
+
+
+async def _instance(request: Request, scope: Scope) -> Instance | None:
+    if not scope.instance:
         return None
-    return await services(request).lifecycle.instance(
-        caller(request).organization_id, whose.instance
-    )
+    return await services(request).directory.get(caller(request).organization_id, scope.instance)
 
 
-async def _changed(
-    request: Request,
-    instance: Instance | None,
-    words: str | None,
-    problems: Any = (),
-) -> Response:
-    counts = await _counts(request, instance)
-    return fragment(request, "replies_changed.html", words=words, problems=problems, **counts)
+async def _changed(request: Request, instance: Instance | None, text: str) -> Response:
+    no_problems = part(request, MACROS, "problems", ())
+    return notice(request, text, no_problems, await _rules(request, instance))
 
 
-async def _counts(request: Request, instance: Instance | None) -> dict[str, Any]:
-    known = services(request)
-    running = known.scripts.of(instance.id if instance else caller(request).organization_id)
-    return {
-        "instance": instance,
-        "running": running,
-        "rules": _lines(running),
-        "missed": await _missed(request, running),
-    }
+async def _rules(request: Request, instance: Instance | None, *, oob: bool = True) -> Markup:
+    running = services(request).scripts.of(_owner(request, instance))
+    unmatched = await _unmatched(request, running)
+    return part(request, MACROS, "rules_of", _rows(running), unmatched, running, oob=oob)
 
 
-async def _missed(request: Request, running: Running | None) -> list[tuple[Unmatched, str]]:
-    """The latest that no rule was about, with the names of who asked."""
+async def _unmatched(request: Request, running: Running | None) -> list[tuple[Unmatched, str]]:
+    """The latest messages that no rule matched, with the names of their instances."""
     if running is None:
         return []
     own = [
@@ -180,19 +170,19 @@ async def _missed(request: Request, running: Running | None) -> list[tuple[Unmat
         for each in running.unmatched
         if each.organization_id == caller(request).organization_id
     ]
-    latest = own[: -MISSED - 1 : -1]
+    latest = own[: -UNMATCHED_MAX - 1 : -1]
     names = await instance_names(request, {each.instance_id for each in latest})
     return [(each, names[each.instance_id]) for each in latest]
 
 
-def _lines(running: Running | None) -> list[RuleLine]:
+def _rows(running: Running | None) -> list[RuleRow]:
     if running is None:
         return []
-    rules = zip(running.script.replies[:SHOWN], running.used, strict=False)
+    rules = zip(running.script.replies[:RULES_MAX], running.used, strict=False)
     return [
-        RuleLine(
+        RuleRow(
             name=rule.name or f"replies[{number}]",
-            match=_brief(rule.match.model_dump(mode="json", exclude_unset=True)) or "anything",
+            match=_members(rule.match.model_dump(mode="json", exclude_unset=True)) or "anything",
             reply=_reply(rule),
             times=rule.times,
             used=used,
@@ -202,17 +192,97 @@ def _lines(running: Running | None) -> list[RuleLine]:
 
 
 def _reply(rule: Rule) -> str:
-    told = rule.model_dump(mode="json", exclude_unset=True)["reply"]
-    told = told if isinstance(told, list) else [told]
-    return ", then ".join(f"“{each}”" if isinstance(each, str) else _brief(each) for each in told)[
-        :SHOWN
-    ]
+    reply = rule.model_dump(mode="json", exclude_unset=True)["reply"]
+    steps = reply if isinstance(reply, list) else [reply]
+    texts = (f"“{each}”" if isinstance(each, str) else _members(each) for each in steps)
+    return ", then ".join(texts)[:RULE_MAX_CHARS]
 
 
-def _brief(members: dict[str, Any]) -> str:
-    said = (f"{name} {json.dumps(value, ensure_ascii=False)}" for name, value in members.items())
-    return ", ".join(said)[:SHOWN]
+def _members(members: dict[str, Any]) -> str:
+    texts = (f"{name} {json.dumps(value, ensure_ascii=False)}" for name, value in members.items())
+    return ", ".join(texts)[:RULE_MAX_CHARS]
 
 
-def _rules(count: int) -> str:
-    return "rule" if count == 1 else "rules"
+async def _recording_rows(request: Request) -> list[RecordingRow]:
+    """The organization's newest instances."""
+    known = services(request)
+    counts: dict[str | None, int] = {}
+    for call in known.exchanges.of_organization(caller(request).organization_id):
+        counts[call.instance_id] = counts.get(call.instance_id, 0) + 1
+    rows = []
+    for each in await instance_choices(request):
+        entries = known.recordings.entries(each.id)
+        count = None if entries is None else len(entries)
+        rows.append(RecordingRow(each, counts.get(each.id, 0), count))
+    return rows
+
+
+async def _recordings(request: Request) -> Markup:
+    return part(request, MACROS, "recordings_of", await _recording_rows(request), oob=True)
+
+
+async def download_recording(request: Request) -> Response:
+    """The instance's latest model calls as a file for `load_recording` and the API."""
+    instance = await instance_of(request)
+    entries = await _recorded(request, instance)
+    playback = RecordingPlayback(entries=entries)
+    content = await asyncio.to_thread(playback.model_dump_json, indent=2, exclude_none=True)
+    body = content.encode()
+    name = f"{instance.name}.recording.json"
+    return Response(body, headers=HEADERS | attachment(name, len(body)))
+
+
+async def replay_calls(request: Request) -> Response:
+    """Answers the instance from its own latest calls from now on."""
+    instance = await instance_of(request)
+    return await _played(request, instance, await _recorded(request, instance))
+
+
+async def choose_recording(request: Request) -> Response:
+    return dialog(request, MACROS, "choose_recording", await instance_of(request))
+
+
+async def load_recording(request: Request) -> Response:
+    """Answers the instance from a file from now on."""
+    instance = await instance_of(request)
+    known = services(request)
+    form, content = form_of(request), bytearray()
+    body = await read_body(request, known.max_body_bytes, known.body_memory.share(request.scope))
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield body
+
+    async def write(piece: bytes) -> None:
+        content.extend(piece)
+
+    await form.read(pieces(), write)
+    playback = await asyncio.to_thread(
+        lambda: validated(RecordingPlayback, json_of(bytes(content)), "file")
+    )
+    return await _played(request, instance, dict(sorted(playback.entries.items())))
+
+
+async def stop_replay(request: Request) -> Response:
+    """Has the instance call its models again."""
+    instance = await instance_of(request)
+    services(request).recordings.remove(instance.id)
+    return await _recordings_changed(request, f"{instance.name} calls its models again.")
+
+
+async def _recorded(request: Request, instance: Instance) -> dict[str, Entry]:
+    calls = list(services(request).exchanges.of_instance(instance.id))
+    # That parses megabytes of JSON.
+    return await asyncio.to_thread(make_recording, calls[::-1])
+
+
+async def _played(request: Request, instance: Instance, entries: dict[str, Entry]) -> Response:
+    if not entries:
+        text = "There is no complete model call in it, so nothing could be answered."
+        raise InputInvalid([{"loc": ["recording"], "msg": text, "type": "value_error"}])
+    services(request).recordings.put(instance.id, entries)
+    calls = "1 recorded call" if len(entries) == 1 else f"{len(entries)} recorded calls"
+    return await _recordings_changed(request, f"{instance.name} is answered from {calls}.")
+
+
+async def _recordings_changed(request: Request, text: str) -> Response:
+    return notice(request, text, await _recordings(request))

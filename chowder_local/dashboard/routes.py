@@ -1,10 +1,11 @@
 """The dashboard's table of pages: no part of the API, and not in its description.
 
-A page is a row here, a handler that asks the same services as the API's (`state.page` renders a
-template that extends `layout.html`), and a link in `layout.html`. A part of a page that changes by
-itself has an id and a macro; `streams.Live` renders it anew when one of its sources marks it. What
-is done by a click is a POST by htmx; what it answers is put in place by `hx-swap-oob`. A failure
-needs no code: `failures.py` makes a page or a line of whatever a handler raises.
+A page is a row here, a handler that calls the same services as the API's (`pages.page` renders a
+template that extends `layout.html`), and a link in `layout.html`. A part of a page that changes has
+an id and a macro, which `pages.part` renders. A `streams.LiveStream` sends it again when one of its
+sources marks a change; a button's POST by htmx is answered with `pages.notice` and the changed
+parts, which replace the shown ones by `hx-swap-oob`. Handlers raise their errors: `errors.py` makes
+a page or a message of them.
 """
 
 from __future__ import annotations
@@ -12,57 +13,50 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from starlette.requests import Request
-from starlette.routing import Route
-
+from chowder_local.api.routes import path_route
 from chowder_local.dashboard import (
     assets,
     call_detail,
     channels,
     config,
-    editor,
+    conversation,
     faults,
     files,
     inspector,
-    instance,
-    instance_actions,
-    keys,
-    live,
+    instances,
     logs,
     organization,
     overview,
-    recordings,
     replies,
     sign_in,
     skills,
     snapshots,
-    transcript_rows,
+    subscription,
     usage,
 )
 from chowder_local.dashboard.guard import guarded
 from chowder_local.dashboard.services import dashboard
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Iterable
 
+    from starlette.requests import Request
     from starlette.responses import Response
-    from starlette.types import Receive, Scope, Send
+    from starlette.routing import Route
 
     from chowder_local.api.access import Handler
 
 
 @dataclass(frozen=True)
 class Page:
-    """One method of one address; `is_open` for who is not signed in, too.
-
-    Audited is what is so in the API's table.
-    """
+    """A method of an address; `is_open` to users who are not signed in, too."""
 
     method: str
     path: str
     handler: Handler
     is_open: bool = False
     is_audited: bool = False
+    """Whether a call is logged with what it is about, as in the API's table."""
 
 
 INSTANCE = "/instances/{instance_id}"
@@ -74,27 +68,27 @@ KEY = "/organization/keys/{key_id}"
 
 PAGES: tuple[Page, ...] = (
     Page("GET", "/", overview.show),
-    Page("GET", "/live", live.follow),
-    Page("GET", "/health", overview.health),
-    Page("POST", "/instances", instance_actions.create),
-    Page("GET", "/instances/import", instance_actions.ask_import),
-    Page("POST", "/instances/import", instance_actions.take_in),
-    Page("GET", INSTANCE, instance.show),
-    Page("GET", f"{INSTANCE}/conversation", instance.conversation),
-    Page("POST", f"{INSTANCE}/messages", instance.say),
-    Page("GET", f"{INSTANCE}/answers/{{token}}", instance.listen),
-    Page("GET", f"{INSTANCE}/turns/{{position}}", transcript_rows.show),
-    Page("GET", f"{INSTANCE}/turns/{{position}}/file", transcript_rows.download),
-    Page("POST", f"{INSTANCE}/stop", instance_actions.stop),
-    Page("POST", f"{INSTANCE}/start", instance_actions.start),
-    Page("GET", f"{INSTANCE}/fork", instance_actions.ask_fork),
-    Page("POST", f"{INSTANCE}/fork", instance_actions.fork),
-    Page("GET", f"{INSTANCE}/delete", instance_actions.ask_delete),
-    Page("POST", f"{INSTANCE}/delete", instance_actions.delete, is_audited=True),
+    Page("GET", "/live", overview.follow),
+    Page("GET", "/health", overview.show_health),
+    Page("POST", "/instances", instances.create),
+    Page("GET", "/instances/import", instances.choose_import),
+    Page("POST", "/instances/import", instances.import_archive),
+    Page("GET", INSTANCE, conversation.show),
+    Page("GET", f"{INSTANCE}/conversation", conversation.show_conversation),
+    Page("POST", f"{INSTANCE}/messages", conversation.send),
+    Page("GET", f"{INSTANCE}/answers/{{token}}", conversation.stream_answer),
+    Page("GET", f"{INSTANCE}/turns/{{position}}", conversation.show_turn),
+    Page("GET", f"{INSTANCE}/turns/{{position}}/file", conversation.download_turn),
+    Page("POST", f"{INSTANCE}/stop", instances.stop),
+    Page("POST", f"{INSTANCE}/start", instances.start),
+    Page("GET", f"{INSTANCE}/fork", instances.propose_fork),
+    Page("POST", f"{INSTANCE}/fork", instances.fork),
+    Page("GET", f"{INSTANCE}/delete", instances.confirm_delete),
+    Page("POST", f"{INSTANCE}/delete", instances.delete, is_audited=True),
     Page("GET", f"{INSTANCE}/export", snapshots.export),
     Page("GET", f"{INSTANCE}/files", files.show),
-    Page("GET", f"{INSTANCE}/files/edit", editor.show),
-    Page("POST", f"{INSTANCE}/files/save", editor.save),
+    Page("GET", f"{INSTANCE}/files/edit", files.edit),
+    Page("POST", f"{INSTANCE}/files/save", files.save),
     Page("POST", f"{INSTANCE}/files/upload", files.upload),
     Page("GET", f"{INSTANCE}/files/download", files.download),
     Page("GET", f"{INSTANCE}/logs", logs.show),
@@ -102,25 +96,25 @@ PAGES: tuple[Page, ...] = (
     Page("GET", f"{INSTANCE}/snapshots", snapshots.show),
     Page("POST", f"{INSTANCE}/snapshots", snapshots.take),
     Page("GET", f"{INSTANCE}/snapshots/live", snapshots.follow),
-    Page("GET", f"{SNAPSHOT}/restore", snapshots.ask_restore),
+    Page("GET", f"{SNAPSHOT}/restore", snapshots.confirm_restore),
     Page("POST", f"{SNAPSHOT}/restore", snapshots.restore, is_audited=True),
-    Page("GET", f"{SNAPSHOT}/fork", snapshots.ask_fork),
+    Page("GET", f"{SNAPSHOT}/fork", snapshots.propose_fork),
     Page("POST", f"{SNAPSHOT}/fork", snapshots.fork),
-    Page("GET", f"{SNAPSHOT}/delete", snapshots.ask_delete),
+    Page("GET", f"{SNAPSHOT}/delete", snapshots.confirm_delete),
     Page("POST", f"{SNAPSHOT}/delete", snapshots.delete, is_audited=True),
     Page("GET", f"{INSTANCE}/channels", channels.show),
     Page("GET", f"{INSTANCE}/channels/list", channels.index),
-    Page("GET", f"{INSTANCE}/channels/states", channels.watch),
+    Page("GET", f"{INSTANCE}/channels/states", channels.poll),
     Page("POST", f"{CHANNEL}/connect", channels.connect),
     Page("POST", f"{CHANNEL}/pair", channels.pair),
-    Page("GET", f"{CHANNEL}/disconnect", channels.ask_disconnect),
+    Page("GET", f"{CHANNEL}/disconnect", channels.confirm_disconnect),
     Page("POST", f"{CHANNEL}/disconnect", channels.disconnect),
     Page("GET", f"{INSTANCE}/skills", skills.show),
     Page("POST", f"{INSTANCE}/skills", skills.install),
     Page("GET", f"{INSTANCE}/skills/list", skills.index),
-    Page("GET", f"{INSTANCE}/skills/one", skills.details),
+    Page("GET", f"{INSTANCE}/skills/one", skills.show_one),
     Page("POST", f"{INSTANCE}/skills/one", skills.change),
-    Page("GET", f"{INSTANCE}/skills/one/details", skills.detailed),
+    Page("GET", f"{INSTANCE}/skills/one/details", skills.show_details),
     Page("GET", f"{INSTANCE}/config", config.show),
     Page("POST", f"{INSTANCE}/config", config.save),
     Page("GET", f"{INSTANCE}/config/editor", config.edit),
@@ -128,36 +122,36 @@ PAGES: tuple[Page, ...] = (
     Page("GET", "/inspector", inspector.show),
     Page("GET", "/inspector/live", inspector.follow),
     Page("GET", EXCHANGE, call_detail.show),
-    Page("POST", f"{EXCHANGE}/script", call_detail.script),
-    Page("POST", f"{EXCHANGE}/fail", call_detail.fail),
+    Page("POST", f"{EXCHANGE}/script", call_detail.add_to_script),
+    Page("POST", f"{EXCHANGE}/fail", call_detail.fail_next_message),
     Page("GET", "/usage", usage.show),
     Page("GET", "/faults", faults.show),
     Page("POST", "/faults", faults.add),
     Page("GET", "/faults/live", faults.follow),
-    Page("GET", "/faults/clear", faults.ask_clear),
+    Page("GET", "/faults/clear", faults.confirm_clear),
     Page("POST", "/faults/clear", faults.clear),
     Page("POST", "/faults/{fault_id}/remove", faults.remove),
     Page("GET", "/recordings", replies.show),
     Page("GET", "/recordings/live", replies.follow),
     Page("POST", "/recordings/replies", replies.put),
-    Page("GET", "/recordings/replies/clear", replies.ask_clear),
+    Page("GET", "/recordings/replies/clear", replies.confirm_clear),
     Page("POST", "/recordings/replies/clear", replies.clear),
-    Page("GET", f"{RECORDING}/file", recordings.download),
-    Page("POST", f"{RECORDING}/play", recordings.play),
-    Page("GET", f"{RECORDING}/load", recordings.ask_load),
-    Page("POST", f"{RECORDING}/load", recordings.load),
-    Page("POST", f"{RECORDING}/stop", recordings.stop),
+    Page("GET", f"{RECORDING}/file", replies.download_recording),
+    Page("POST", f"{RECORDING}/play", replies.replay_calls),
+    Page("GET", f"{RECORDING}/load", replies.choose_recording),
+    Page("POST", f"{RECORDING}/load", replies.load_recording),
+    Page("POST", f"{RECORDING}/stop", replies.stop_replay),
     Page("GET", "/organization", organization.show),
     Page("POST", "/organization/name", organization.rename),
     Page("POST", "/organization/model-keys", organization.set_model_key, is_audited=True),
-    Page("GET", "/organization/model-keys/clear", organization.ask_clear_model_key),
+    Page("GET", "/organization/model-keys/clear", organization.confirm_clear_model_key),
     Page("POST", "/organization/model-keys/clear", organization.clear_model_key, is_audited=True),
-    Page("POST", "/organization/keys", keys.create, is_audited=True),
-    Page("GET", f"{KEY}/revoke", keys.ask_revoke),
-    Page("POST", f"{KEY}/revoke", keys.revoke, is_audited=True),
-    Page("GET", "/subscription", organization.subscription),
-    Page("POST", "/subscription/checkout", organization.checkout),
-    Page("POST", "/subscription/portal", organization.portal),
+    Page("POST", "/organization/keys", organization.create_key, is_audited=True),
+    Page("GET", f"{KEY}/revoke", organization.confirm_revoke),
+    Page("POST", f"{KEY}/revoke", organization.revoke_key, is_audited=True),
+    Page("GET", "/subscription", subscription.show),
+    Page("POST", "/subscription/checkout", subscription.begin_checkout),
+    Page("POST", "/subscription/portal", subscription.open_portal),
     Page("GET", "/sign-in", sign_in.show, is_open=True),
     Page("POST", "/sign-in", sign_in.sign_in, is_open=True),
     Page("POST", "/sign-in/link", sign_in.follow_link, is_open=True),
@@ -165,8 +159,17 @@ PAGES: tuple[Page, ...] = (
 )
 
 
+LINKED_PAGES: tuple[Page, ...] = (
+    Page("GET", "/local/checkout", subscription.show_checkout),
+    Page("POST", "/local/checkout", subscription.pay),
+    Page("GET", "/local/portal", subscription.show_portal),
+    Page("POST", "/local/portal", subscription.choose),
+)
+"""Pages whose links stand in for a session; programs may follow them, too."""
+
+
 def dashboard_routes(pages: Iterable[Page] = PAGES) -> list[Route]:
-    """Starlette's routes for the table, one an address, and that of the static files."""
+    """Starlette's routes for the tables, one for each path, and that of the static files."""
     paths: dict[str, dict[str, Handler]] = {}
     audited: dict[str, set[str]] = {}
     for each in pages:
@@ -174,26 +177,11 @@ def dashboard_routes(pages: Iterable[Page] = PAGES) -> list[Route]:
             audited.setdefault(each.path, set()).add(each.method)
         handler = guarded(each.handler, is_open=each.is_open)
         paths.setdefault(each.path, {})[each.method] = handler
-    made = [
-        Route(path, _Endpoint(handlers, audited.get(path, ())), methods=list(handlers))
-        for path, handlers in paths.items()
-    ]
-    return [*made, Route(assets.PATH, _asset)]
+    for each in LINKED_PAGES:
+        paths.setdefault(each.path, {})[each.method] = each.handler
+    paths[assets.PATH] = {"GET": _serve_asset}
+    return [path_route(path, handlers, audited.get(path, ())) for path, handlers in paths.items()]
 
 
-async def _asset(request: Request) -> Response:
+async def _serve_asset(request: Request) -> Response:
     return dashboard(request).assets.serve(request.path_params["name"])
-
-
-class _Endpoint:
-    """The handlers of an address; what they raise is rendered where everything is."""
-
-    def __init__(self, handlers: dict[str, Handler], audited: Collection[str]) -> None:
-        self._handlers = handlers
-        self.audited = audited
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope, receive, send)
-        method = "GET" if request.method == "HEAD" else request.method
-        response = await self._handlers[method](request)
-        await response(scope, receive, send)

@@ -1,14 +1,11 @@
-"""What only the dashboard's handlers need, and who asks them."""
+"""What only the dashboard's handlers need of the server."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
-from starlette.responses import HTMLResponse, Response
-
-from chowder_local.dashboard.rendering import HEADERS
-from chowder_local.http.services import Services, caller, services
+from chowder_local.http.services import Services, services
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -23,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Dashboard:
-    """The parts; `env_command` is what prints base URL and key in a shell."""
+    """The dashboard's parts; `env_command` prints base URL and key in a shell."""
 
     dashboard_sessions: DashboardSessions
     usage_samples: UsageSamples
@@ -43,28 +40,4 @@ class DashboardServices(Services):
 
 
 def dashboard(request: Request) -> Dashboard:
-    """The parts of the server that the request came to."""
     return cast("DashboardServices", services(request)).dashboard
-
-
-def fragment(request: Request, template: str, status: int = 200, **context: Any) -> HTMLResponse:
-    """A part of a page, for htmx to put in its place."""
-    html = dashboard(request).rendering.html(template, **context)
-    return HTMLResponse(html, status, HEADERS)
-
-
-async def page(
-    request: Request, template: str, *, here: str, status: int = 200, **context: Any
-) -> HTMLResponse:
-    """A whole page of who is signed in; `here` is the address that the navigation marks."""
-    details = await services(request).organizations.details(caller(request).organization_id)
-    return fragment(
-        request, template, status, here=here, organization=details.organization, **context
-    )
-
-
-def moved(request: Request, address: str) -> Response:
-    """Sends the browser to another page of ours, whoever in it has asked."""
-    if "HX-Request" in request.headers:
-        return Response(headers={**HEADERS, "HX-Redirect": address})
-    return Response(status_code=303, headers={**HEADERS, "Location": address})

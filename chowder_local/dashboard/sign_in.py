@@ -1,8 +1,8 @@
-"""Handlers: signing in with a key, once, and out again."""
+"""Signing in with a key or a link, and signing out."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from chowder_local.accounts.dashboard_sessions import SESSION_LIFE_S
@@ -15,7 +15,8 @@ from chowder_local.core.errors.requests import (
 )
 from chowder_local.dashboard.forms import form
 from chowder_local.dashboard.guard import session
-from chowder_local.dashboard.services import dashboard, fragment, moved
+from chowder_local.dashboard.pages import fragment, redirect
+from chowder_local.dashboard.services import dashboard
 from chowder_local.http.error_rendering import status_of
 from chowder_local.http.headers import fields_of
 
@@ -29,52 +30,45 @@ HOME = "/"
 
 
 async def show(request: Request) -> Response:
-    """The form; whoever is signed in already is sent on."""
-    onward = _onward(request.query_params.get("next"))
+    """The form; a user who is signed in already is sent on."""
+    onward = _safe_path(request.query_params.get("next"))
     try:
         await dashboard(request).dashboard_sessions.caller(session(request))
     except SignInNeeded:
-        return _asked(request, onward)
-    return moved(request, onward)
+        return _form(request, onward)
+    return redirect(request, onward)
 
 
 async def sign_in(request: Request) -> Response:
-    """Begins a session with the key of the form, which is nowhere kept."""
+    """Begins a session with the form's key, which is not kept."""
     sent = await form(request)
-    onward = _onward(sent.get("next"))
+    onward = _safe_path(sent.get("next"))
     try:
-        begun = await dashboard(request).dashboard_sessions.begin(sent.get("key"))
+        new_session = await dashboard(request).dashboard_sessions.begin(sent.get("key"))
     except (KeyMissing, KeyInvalid, OrganizationKeyRequired) as refusal:
-        return _asked(request, onward, refusal)
-    return _signed_in(request, begun, onward)
+        return _form(request, onward, refusal)
+    return _signed_in(request, new_session, onward)
 
 
 async def follow_link(request: Request) -> Response:
-    """Begins a session with the code of a link that `chowder-local dashboard` has printed."""
+    """Begins a session with the code of a link from `chowder-local dashboard`."""
     sent = await form(request)
     try:
-        begun = await dashboard(request).dashboard_sessions.redeem(sent.get("code", ""))
+        new_session = await dashboard(request).dashboard_sessions.redeem(sent.get("code", ""))
     except SignInLinkUsed as refusal:
-        return _asked(request, HOME, refusal)
-    return _signed_in(request, begun, HOME)
+        return _form(request, HOME, refusal)
+    return _signed_in(request, new_session, HOME)
 
 
 async def sign_out(request: Request) -> Response:
     """Ends the session for every copy of its cookie."""
-    dashboard_sessions = dashboard(request).dashboard_sessions
-    await dashboard_sessions.end(session(request))
-    answer = moved(request, "/sign-in")
-    answer.delete_cookie(
-        dashboard_sessions.cookie,
-        path="/",
-        httponly=True,
-        samesite="strict",
-        secure=_is_https(request),
-    )
+    await dashboard(request).dashboard_sessions.end(session(request))
+    answer = redirect(request, "/sign-in")
+    answer.delete_cookie(**_cookie(request))
     return answer
 
 
-def _asked(request: Request, onward: str, refusal: ChowderError | None = None) -> Response:
+def _form(request: Request, onward: str, refusal: ChowderError | None = None) -> Response:
     status = 200 if refusal is None else status_of(refusal)
     env_command = dashboard(request).env_command
     return fragment(
@@ -82,25 +76,26 @@ def _asked(request: Request, onward: str, refusal: ChowderError | None = None) -
     )
 
 
-def _signed_in(request: Request, begun: str, onward: str) -> Response:
-    answer = moved(request, onward)
-    answer.set_cookie(
-        dashboard(request).dashboard_sessions.cookie,
-        begun,
-        max_age=SESSION_LIFE_S,
-        path="/",
-        httponly=True,
-        samesite="strict",
-        secure=_is_https(request),
-    )
+def _signed_in(request: Request, new_session: str, onward: str) -> Response:
+    answer = redirect(request, onward)
+    answer.set_cookie(**_cookie(request), value=new_session, max_age=SESSION_LIFE_S)
     return answer
 
 
-def _is_https(request: Request) -> bool:
-    """Whether the browser asks by HTTPS, of a proxy that speaks it in our place too.
+def _cookie(request: Request) -> dict[str, Any]:
+    return {
+        "key": dashboard(request).dashboard_sessions.cookie,
+        "path": "/",
+        "httponly": True,
+        "samesite": "strict",
+        "secure": _is_https(request),
+    }
 
-    A header that lies gives its own sender a cookie that the browser keeps for HTTPS, and nobody
-    else: so it may be believed whoever sends it.
+
+def _is_https(request: Request) -> bool:
+    """Whether the browser uses HTTPS, to us or to a proxy in front.
+
+    A forged header only gives its own sender a cookie for HTTPS, so any client may be believed.
     """
     fields = fields_of(request.scope)
     scheme = fields.get(b"x-forwarded-proto", b"").partition(b",")[0].strip().lower()
@@ -108,8 +103,8 @@ def _is_https(request: Request) -> bool:
     return is_forwarded or request.url.scheme == "https"
 
 
-def _onward(address: str | None) -> str:
-    """Where to go on, which must be a page of ours: a browser takes `//x` and `/\\x` for a host."""
+def _safe_path(address: str | None) -> str:
+    """The address if it is a page of ours, else HOME: browsers take `//x` and `/\\x` for a host."""
     if address is None or not address.startswith("/") or address[1:2] in {"/", "\\"}:
         return HOME
     parts = urlsplit(address)

@@ -1,116 +1,155 @@
-"""Handlers: an instance's skills, listed, installed, switched and given what they need."""
+"""An instance's skills: listed, installed, enabled and disabled, and their settings."""
 
 from __future__ import annotations
 
+import hashlib
 import json
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode
 
 from pydantic import BaseModel, Field
 
 from chowder_local.api.schemas.skills import SkillChange, SkillInstallation
 from chowder_local.core.errors.requests import InputInvalid
-from chowder_local.dashboard.forms import form
-from chowder_local.dashboard.lazy_fragment import answered, running_of
-from chowder_local.dashboard.services import fragment
-from chowder_local.dashboard.skill_rows import KINDS, line_of
-from chowder_local.dashboard.tabs import instance_page
+from chowder_local.dashboard.forms import form, parse_form, with_query
+from chowder_local.dashboard.pages import agent_part, instance_page, notice, part, parts
 from chowder_local.http.bodies import parse_query, validated
-from chowder_local.http.services import instance_of, services
+from chowder_local.http.services import instance_of, running, services
 
 if TYPE_CHECKING:
+    from markupsafe import Markup
     from starlette.requests import Request
     from starlette.responses import Response
 
     from chowder_local.core.domain import Instance
+    from chowder_local.openclaw.skills import Skill
 
-TRUTHS = {"true": True, "false": False}
+MACROS = "_skills.html"
+READY, LACKING, DISABLED = KINDS = ("ready", "lacking", "disabled")
+BOOLEANS = {"true": True, "false": False}
 
 
-class Named(BaseModel):
-    """A skill by its name, which may be any text, so it is no part of a path."""
-
+class SkillNamed(BaseModel):
     name: str = Field(min_length=1, max_length=1024)
+    """Any text, so it is no part of a path."""
 
 
-class Row(BaseModel):
-    """Where a button is: in the list, or else on the skill's own page."""
-
+class Pressed(SkillNamed):
     row: bool = False
+    """Whether the button is in the list, and not on the skill's own page."""
+
+
+@dataclass(frozen=True)
+class SkillRow:
+    """A skill of the list; `lacks` are the kinds of what would make it ready, and their names."""
+
+    skill: Skill
+    kind: str
+    lacks: tuple[tuple[str, str], ...]
+
+    @classmethod
+    def of(cls, skill: Skill) -> SkillRow:
+        if skill.is_ready:
+            return cls(skill, READY, ())
+        lists = {
+            "variables": skill.missing_env,
+            "programs": skill.missing_programs,
+            "settings": skill.missing_settings,
+            "another system": skill.systems,
+        }
+        lacks = tuple((kind, ", ".join(names)) for kind, names in lists.items() if names)
+        return cls(skill, DISABLED if skill.is_disabled else LACKING, lacks)
+
+    @property
+    def id(self) -> str:
+        """An element's id, which a skill's name cannot be."""
+        return hashlib.sha256(self.skill.name.encode("utf-8", "replace")).hexdigest()[:12]
+
+    @property
+    def address(self) -> str:
+        """Of its page, below the list's."""
+        return with_query("/one", name=self.skill.name)
+
+    @property
+    def homepage(self) -> str | None:
+        """Its author's page, if it is safe to link."""
+        return self.skill.homepage if self.skill.homepage.startswith("https://") else None
 
 
 async def show(request: Request) -> Response:
-    """The page; what the agent has to tell comes behind it."""
     return await instance_page(request, "skills.html", await instance_of(request), tab="/skills")
 
 
 async def index(request: Request) -> Response:
-    """All skills, to be searched in the page."""
-    return await answered(request, "skill_list.html", _listed, again="/skills/list")
+    async def render(instance: Instance) -> Response:
+        return parts(await _table(request, instance))
+
+    return await agent_part(request, "/skills/list", render)
 
 
 async def install(request: Request) -> Response:
-    """Has OpenClaw install one from ClawHub."""
-    instance = await running_of(request)
-    sent = validated(SkillInstallation, await form(request), "body")
+    instance = running(await instance_of(request))
+    sent = await parse_form(request, SkillInstallation)
     done = await services(request).skills.install(instance, sent.slug, {})
-    listed = await _listed(request, instance)
-    return fragment(request, "skill_installed.html", it=instance, words=done.message, **listed)
+    table = await _table(request, instance)
+    return notice(request, done.message, part(request, MACROS, "replaced_table", table))
 
 
-async def details(request: Request) -> Response:
-    """The page of one skill; what the agent has to tell of it comes behind it."""
+async def show_one(request: Request) -> Response:
     instance = await instance_of(request)
-    name = parse_query(request, Named).name
-    again = f"/skills/one/details?{urlencode({'name': name})}"
+    name = parse_query(request, SkillNamed).name
     return await instance_page(
-        request, "skill.html", instance, tab="/skills", name=name, again=again
+        request, "skill.html", instance, tab="/skills", name=name, details=_details_address(name)
     )
 
 
-async def detailed(request: Request) -> Response:
-    """What there is to know of one, and the forms that change it."""
+async def show_details(request: Request) -> Response:
     await instance_of(request)
-    name = parse_query(request, Named).name
+    name = parse_query(request, SkillNamed).name
 
-    async def ask(request: Request, instance: Instance) -> dict[str, Any]:
-        return await _detailed(request, instance, name)
+    async def render(instance: Instance) -> Response:
+        return parts(await _sheet(request, instance, name))
 
-    again = f"/skills/one/details?{urlencode({'name': name})}"
-    return await answered(request, "skill_details.html", ask, again=again)
+    return await agent_part(request, _details_address(name), render)
 
 
 async def change(request: Request) -> Response:
-    """Changes a skill's settings, live; no value is ever shown again."""
-    instance = await running_of(request)
+    """Changes a skill's settings on the running agent; their values are never shown."""
+    instance = running(await instance_of(request))
     fields = await form(request)
-    name, row = validated(Named, fields, "body").name, validated(Row, fields, "body").row
+    pressed = validated(Pressed, fields, "body")
     sent = validated(SkillChange, _change(fields), "body")
-    await services(request).skills.change(instance, name, sent.change)
-    found = await _detailed(request, instance, name)
-    words = f"{name} is changed."
+    await services(request).skills.change(instance, pressed.name, sent.change)
+    text = f"{pressed.name} is changed."
     if sent.enabled is not None:
-        words = f"{name} is {'enabled' if sent.enabled else 'disabled'}."
-    template = "skill_switched.html" if row else "skill_changed.html"
-    return fragment(request, template, it=instance, words=words, **found)
+        text = f"{pressed.name} is {'enabled' if sent.enabled else 'disabled'}."
+    if not pressed.row:
+        return notice(request, text, await _sheet(request, instance, pressed.name, oob=True))
+    row = SkillRow.of(await services(request).skills.get(instance, pressed.name))
+    return notice(request, text, part(request, MACROS, "skill_row", instance, row, oob=True))
 
 
-async def _listed(request: Request, instance: Instance) -> dict[str, Any]:
-    lines = [line_of(each) for each in await services(request).skills.all(instance)]
-    return {"lines": lines, "kinds": KINDS}
+async def _table(request: Request, instance: Instance) -> Markup:
+    rows = [SkillRow.of(each) for each in await services(request).skills.list_skills(instance)]
+    return part(request, MACROS, "skill_table", instance, rows, KINDS)
 
 
-async def _detailed(request: Request, instance: Instance, name: str) -> dict[str, Any]:
+async def _sheet(request: Request, instance: Instance, name: str, *, oob: bool = False) -> Markup:
     skills = services(request).skills
-    skill = await skills.one(instance, name)
-    return {"line": line_of(skill), "settings": await skills.settings(instance, skill)}
+    skill = await skills.get(instance, name)
+    settings = await skills.settings(instance, skill)
+    return part(request, MACROS, "sheet", instance, SkillRow.of(skill), settings, oob=oob)
+
+
+def _details_address(name: str) -> str:
+    return with_query("/skills/one/details", name=name)
 
 
 def _change(fields: dict[str, str]) -> dict[str, Any]:
-    """What a form says of a skill's settings; of what was left empty it says nothing."""
+    """A form's change of a skill's settings; empty fields change nothing."""
     change: dict[str, Any] = {}
     if "enabled" in fields:
-        change["enabled"] = TRUTHS.get(fields["enabled"], fields["enabled"])
+        change["enabled"] = BOOLEANS.get(fields["enabled"], fields["enabled"])
     if "apiKey" in fields:
         change["apiKey"] = fields["apiKey"]
     env: dict[str, Any] = {
@@ -122,12 +161,12 @@ def _change(fields: dict[str, str]) -> dict[str, Any]:
         env[fields["variable"]] = fields.get("value", "")
     if "config" in fields:
         change["config"] = _settings(fields["config"])
-    part, _, removed = fields.get("remove", "").partition(".")
-    if part == "env":
+    kind, _, removed = fields.get("remove", "").partition(".")
+    if kind == "env":
         env[removed] = None
-    elif part == "config":
+    elif kind == "config":
         change["config"] = {removed: None}
-    elif part:
+    elif kind:
         change["apiKey"] = None
     return change | ({"env": env} if env else {})
 
@@ -135,6 +174,6 @@ def _change(fields: dict[str, str]) -> dict[str, Any]:
 def _settings(text: str) -> Any:
     try:
         return json.loads(text)
-    except (ValueError, RecursionError) as broken:
-        problem = {"loc": ["body", "config"], "msg": f"This is no JSON: {broken}", "type": "json"}
+    except (ValueError, RecursionError) as invalid:
+        problem = {"loc": ["body", "config"], "msg": f"This is no JSON: {invalid}", "type": "json"}
         raise InputInvalid([problem]) from None

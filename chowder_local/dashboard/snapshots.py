@@ -1,4 +1,4 @@
-"""Handlers: an instance's snapshots, and what is made of them."""
+"""An instance's snapshots, what is made of them, and exports."""
 
 from __future__ import annotations
 
@@ -6,43 +6,39 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, Field
-from starlette.responses import Response
 
-from chowder_local.api.local.snapshots import export as exported
+from chowder_local.api.local.snapshots import export as export_archive
 from chowder_local.api.schemas.snapshots import Fork, SnapshotCreation
 from chowder_local.core.events import EventType
-from chowder_local.dashboard.event_watch import watch
-from chowder_local.dashboard.forms import form
+from chowder_local.dashboard.forms import parse_form
+from chowder_local.dashboard.pages import dialog, instance_page, notice, part
 from chowder_local.dashboard.rendering import HEADERS
-from chowder_local.dashboard.services import fragment
-from chowder_local.dashboard.streams import MEDIA_TYPE, Live, Told
-from chowder_local.dashboard.tabs import instance_page
-from chowder_local.http.bodies import parse_query, validated
+from chowder_local.dashboard.streams import LiveStream, PageEvent, watch_events
+from chowder_local.http.bodies import parse_query
 from chowder_local.http.services import instance_of, services
-from chowder_local.http.streams import EVENT_STREAM
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
     from starlette.requests import Request
+    from starlette.responses import Response
 
     from chowder_local.core.domain import Instance, Snapshot
     from chowder_local.dashboard.streams import Marks
 
+MACROS = "_snapshots.html"
 CHANGED = "changed"
-NEWS = {EventType.SNAPSHOT_MADE, EventType.SNAPSHOT_REMOVED, EventType.INSTANCE_STATUS}
+LIST_EVENTS = {EventType.SNAPSHOT_MADE, EventType.SNAPSHOT_REMOVED, EventType.INSTANCE_STATUS}
 
 
 class Followed(BaseModel):
-    """From which event on."""
-
     after: str | None = Field(None, max_length=64)
+    """The event that the page has been made after."""
 
 
 async def show(request: Request) -> Response:
-    """All of the instance's, latest first."""
     instance = await instance_of(request)
-    # Before the list is read: what happens in between is told twice rather than never.
+    # Before the list is read: what happens in between is sent twice rather than never.
     last_event = services(request).events.last_id
     return await instance_page(
         request,
@@ -55,82 +51,77 @@ async def show(request: Request) -> Response:
 
 
 async def follow(request: Request) -> Response:
-    """Tells the page when it is to look again."""
+    """Tells the page when to load its list again."""
     instance = await instance_of(request)
     followed = parse_query(request, Followed)
-    if request.method == "HEAD":
-        return Response(media_type=MEDIA_TYPE, headers=HEADERS | EVENT_STREAM)
 
-    async def events(marks: Marks) -> None:
-        notice = partial(marks.add, CHANGED)
-        await watch(request, NEWS, notice, instance_id=instance.id, after=followed.after)
+    async def watch(marks: Marks) -> None:
+        notify = partial(marks.add, CHANGED)
+        await watch_events(
+            request, LIST_EVENTS, notify, instance_id=instance.id, after=followed.after
+        )
 
-    return Live(request, [events], _look_again)
+    async def render(_: frozenset[Hashable]) -> PageEvent:
+        return PageEvent(name=CHANGED)
+
+    return LiveStream(request, [watch], render)
 
 
 async def take(request: Request) -> Response:
-    """Keeps the instance as it is now; a turn that runs is let end first."""
     instance = await instance_of(request)
-    sent = validated(SnapshotCreation, await form(request), "body")
+    sent = await parse_form(request, SnapshotCreation)
     snapshot = await services(request).snapshots.take(instance, sent.name)
-    return await _told(request, instance, f"{_called(snapshot)} is taken.")
+    return await _changed(request, instance, f"{_title(snapshot)} is taken.")
 
 
-async def ask_restore(request: Request) -> Response:
-    """The question whether all since then is to be lost."""
-    return await _asked(request, "restore.html")
+async def confirm_restore(request: Request) -> Response:
+    instance, snapshot = await _find(request)
+    return dialog(request, MACROS, "confirm_restore", instance, _title(snapshot))
 
 
 async def restore(request: Request) -> Response:
-    """Makes the instance what it was."""
-    instance, snapshot = await _found(request)
-    restored = await services(request).forks.restore(
+    instance, snapshot = await _find(request)
+    restored = await services(request).restores.restore(
         instance.organization_id, instance, snapshot.id
     )
-    words = f"{restored.name} is being made what it was: {_called(snapshot)}."
-    return await _told(request, restored, words)
+    return await _changed(
+        request, restored, f"{restored.name} is being restored to {_title(snapshot)}."
+    )
 
 
-async def ask_fork(request: Request) -> Response:
-    """The question what the new instance is to be called."""
-    return await _asked(request, "fork_snapshot.html")
+async def propose_fork(request: Request) -> Response:
+    instance, snapshot = await _find(request)
+    return dialog(request, MACROS, "propose_fork", instance, _title(snapshot))
 
 
 async def fork(request: Request) -> Response:
-    """A new instance that is as the snapshot is."""
-    instance, snapshot = await _found(request)
-    sent = validated(Fork, await form(request), "body")
+    instance, snapshot = await _find(request)
+    sent = await parse_form(request, Fork)
     forked = await services(request).forks.fork_snapshot(
         instance.organization_id, snapshot.id, sent.name
     )
-    return await _told(request, instance, f"{forked.name} is made of {_called(snapshot)}.")
+    return await _changed(request, instance, f"{forked.name} is made of {_title(snapshot)}.")
 
 
-async def ask_delete(request: Request) -> Response:
-    """The question whether it is really to go."""
-    return await _asked(request, "delete_snapshot.html")
+async def confirm_delete(request: Request) -> Response:
+    instance, snapshot = await _find(request)
+    return dialog(request, MACROS, "confirm_delete", instance, _title(snapshot))
 
 
 async def delete(request: Request) -> Response:
-    """Removes it; instances that were made of it stay."""
-    instance, snapshot = await _found(request)
+    instance, snapshot = await _find(request)
     await services(request).snapshots.remove(instance.organization_id, snapshot.id)
-    return await _told(request, instance, f"{_called(snapshot)} is deleted.")
+    return await _changed(request, instance, f"{_title(snapshot)} is deleted.")
 
 
 async def export(request: Request) -> Response:
-    """The instance as one file, which a browser keeps and never shows."""
-    answer = await exported(request)
+    """The instance as a file, which a browser saves and never shows."""
+    answer = await export_archive(request)
     answer.headers.update(HEADERS)
     return answer
 
 
-async def _look_again(_: frozenset[Hashable]) -> Told:
-    return Told(event=CHANGED)
-
-
-async def _found(request: Request) -> tuple[Instance, Snapshot]:
-    """What the path names. Raises InstanceNotFound, SnapshotNotFound."""
+async def _find(request: Request) -> tuple[Instance, Snapshot]:
     instance = await instance_of(request)
     snapshot = await services(request).snapshots.snapshot(
         instance.organization_id, request.path_params["snapshot_id"]
@@ -138,21 +129,15 @@ async def _found(request: Request) -> tuple[Instance, Snapshot]:
     return instance, snapshot
 
 
-async def _asked(request: Request, template: str) -> Response:
-    instance, snapshot = await _found(request)
-    return fragment(request, template, it=instance, snapshot=snapshot, called=_called(snapshot))
-
-
-async def _told(request: Request, instance: Instance, words: str) -> Response:
+async def _changed(request: Request, instance: Instance, text: str) -> Response:
     snapshots = await _latest_first(request, instance)
-    return fragment(
-        request, "snapshots_changed.html", words=words, it=instance, snapshots=snapshots
-    )
+    listed = part(request, MACROS, "listing", instance, snapshots, oob=True)
+    return notice(request, text, listed)
 
 
 async def _latest_first(request: Request, instance: Instance) -> list[Snapshot]:
     return (await services(request).snapshots.of_instance(instance.id))[::-1]
 
 
-def _called(snapshot: Snapshot) -> str:
+def _title(snapshot: Snapshot) -> str:
     return snapshot.name or f"snapshot {snapshot.id[:8]}"

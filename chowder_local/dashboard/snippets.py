@@ -1,25 +1,37 @@
-"""What to paste into a shell, Python or JavaScript to talk with an agent here; it runs as it is."""
+"""Commands to copy: calls of the API, and a model call for the provider itself (pure)."""
 
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from chowder_local.accounts.bootstrap import MODEL_KEY_VARIABLES
+from chowder_local.core.domain import ModelProvider
+from chowder_local.relay.wire.formats import wire_format
+
 if TYPE_CHECKING:
-    from chowder_local.core.domain import Instance, ModelProvider
+    from chowder_local.core.domain import Instance
+    from chowder_local.relay.call_log import LoggedCall
 
 MODELS = {
     "anthropic": "claude-sonnet-4-20250514",
     "openai": "gpt-4o",
     "gemini": "gemini-2.5-flash",
 }
+PROVIDER_URLS = {
+    ModelProvider.ANTHROPIC: "https://api.anthropic.com",
+    ModelProvider.OPENAI: "https://api.openai.com",
+    ModelProvider.GEMINI: "https://generativelanguage.googleapis.com",
+}
 GREETING = "Hey! Who are you and what can you do?"
 
 
 @dataclass(frozen=True)
 class Snippet:
-    """Text to copy; `id` is for the page's own use."""
+    """Text to copy; `id` is for the page's elements."""
 
     id: str
     title: str
@@ -27,9 +39,9 @@ class Snippet:
 
 
 def snippets(instance: Instance | None) -> list[Snippet]:
-    """For an agent that runs, or else for making the first one.
+    """A message to a running agent, or else the creation of the first one.
 
-    The key is in none of them: it comes from the environment, where `chowder-local env` puts it.
+    The key comes from the environment, where `chowder-local env` puts it.
     """
     if instance is None:
         path, body = "", {"name": "my-first-agent"}
@@ -44,7 +56,7 @@ def snippets(instance: Instance | None) -> list[Snippet]:
 
 
 def model_of(provider: ModelProvider) -> str:
-    """A model to begin with, of who made the agent's own."""
+    """A model of the provider to begin with."""
     return MODELS[provider.value]
 
 
@@ -79,3 +91,26 @@ const answer = await fetch(`${{CHOWDER_BASE_URL}}/instances{path}`, {{
   body: JSON.stringify({json.dumps(body)}),
 }});
 console.log(JSON.stringify(await answer.json(), null, 2));"""
+
+
+def provider_curl(call: LoggedCall) -> str:
+    """A curl command that sends a model call's body to the provider itself.
+
+    Path and body are what an agent has sent, so they are quoted for the shell; the key is a
+    variable.
+    """
+    path = shlex.quote(f"/{call.path.lstrip('/')}")
+    if call.provider in set(ModelProvider):
+        provider = ModelProvider(call.provider)
+        url, headers = PROVIDER_URLS[provider], _provider_headers(provider)
+    else:
+        url, headers = f'"${re.sub("[^A-Z0-9]", "_", call.provider.upper())}_URL"', []
+    options = [f'-H "{each}"' for each in ("content-type: application/json", *headers)]
+    body = shlex.quote(call.request.decode("utf-8", "replace"))
+    return " \\\n  ".join([f"curl -sS {url}{path}", *options, f"--data-raw {body}"])
+
+
+def _provider_headers(provider: ModelProvider) -> list[str]:
+    name, value = wire_format(provider).credential(f"${MODEL_KEY_VARIABLES[provider]}")
+    needed = ["anthropic-version: 2023-06-01"] if provider is ModelProvider.ANTHROPIC else []
+    return [f"{name}: {value}", *needed]

@@ -1,115 +1,187 @@
-"""One stream of HTML for a page: what has changed is noted, and rendered once for all of it."""
+"""Server-sent events for a page: changes are marked, collected, and rendered together."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import anyio
 from starlette.responses import Response
 
 from chowder_local.core.errors.requests import SignInNeeded
+from chowder_local.core.events import EventType
 from chowder_local.dashboard.guard import session
-from chowder_local.dashboard.rendering import HEADERS
+from chowder_local.dashboard.rendering import STREAM_HEADERS, STREAM_MEDIA_TYPE
 from chowder_local.dashboard.services import dashboard
-from chowder_local.http.services import services
-from chowder_local.http.streams import EVENT_STREAM, ClosingStream
+from chowder_local.http.services import caller, services
+from chowder_local.http.streams import ClosingStream
+from chowder_local.upstream import sse
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Hashable, Sequence
+    from collections.abc import (
+        AsyncIterator,
+        Awaitable,
+        Callable,
+        Collection,
+        Coroutine,
+        Hashable,
+        Sequence,
+    )
+    from contextlib import AbstractContextManager
 
     from starlette.requests import Request
     from starlette.types import Receive, Scope, Send
 
+    from chowder_local.core.domain import InstanceId
+    from chowder_local.core.events import Event
+
     Source = Callable[["Marks"], Coroutine[Any, Any, None]]
-    Render = Callable[[frozenset[Hashable]], Awaitable["Told"]]
+    Render = Callable[[frozenset[Hashable]], Awaitable["PageEvent"]]
 
-log = logging.getLogger(__name__)
-
-TOGETHER_S = 0.15
-"""What changes within that time is told together."""
-QUIET_S = 15.0
-MEDIA_TYPE = "text/event-stream"
-SIGN_OF_LIFE = b":\n\n"
+COLLECT_S = 0.15
+"""Changes within that time are sent together."""
+CHANGES_MAX = 100
+KEEP_ALIVE_S = 15.0
+KEEP_ALIVE = b":\n\n"
 
 
-class Told:
-    """What a page is told: HTML with `hx-swap-oob`, or an event for `hx-trigger`, or with data."""
+@dataclass(frozen=True)
+class PageEvent:
+    """HTML with `hx-swap-oob`, or an event of another name for `hx-trigger` or a script."""
 
-    def __init__(self, data: str = "", event: str = "html", event_id: str | None = None):
-        self._data = data
-        self._event = event
-        self._event_id = event_id
+    data: str = ""
+    name: str = "html"
+    event_id: str | None = None
 
-    def encoded(self) -> bytes:
-        """As the stream has it."""
-        lines = [] if self._event_id is None else [f"id: {self._event_id}"]
-        data = self._data.splitlines() or [""]
-        lines += [f"event: {self._event}", *(f"data: {line}" for line in data)]
-        return ("\n".join(lines) + "\n\n").encode()
+    def encode(self) -> bytes:
+        event = sse.encode("\n".join(self.data.splitlines()), self.name)
+        return event if self.event_id is None else f"id: {self.event_id}\n".encode() + event
+
+
+@dataclass(frozen=True)
+class RowChanged:
+    """A row of a list may differ; `is_new` if the list may not have had it."""
+
+    row_id: str
+    is_new: bool = False
 
 
 class Marks:
-    """What has changed since it was told last. It is a set, so no burst is longer than a page."""
+    """What has changed since the last rendering; a set, so that no burst is longer than a page."""
 
     def __init__(self) -> None:
         self._marks: set[Hashable] = set()
-        self._news = asyncio.Event()
+        self._has_marks = asyncio.Event()
 
     def add(self, *marks: Hashable) -> None:
-        """Notes something, by whatever name the page's rendering knows it."""
         self._marks.update(marks)
-        self._news.set()
+        self._has_marks.set()
 
     async def take(self) -> frozenset[Hashable]:
-        """What there is, once there is something; nothing at all after a quiet while."""
+        """All marks, as soon as there are any; none after KEEP_ALIVE_S without one."""
         try:
-            async with asyncio.timeout(QUIET_S):
-                await self._news.wait()
+            async with asyncio.timeout(KEEP_ALIVE_S):
+                await self._has_marks.wait()
         except TimeoutError:
             return frozenset()
-        await asyncio.sleep(TOGETHER_S)
+        await asyncio.sleep(COLLECT_S)
         taken, self._marks = frozenset(self._marks), set()
-        self._news.clear()
+        self._has_marks.clear()
         return taken
 
 
-class Live(Response):
-    """Sends what has changed, until the page is left, the session ends, or the server does.
+class LiveStream(Response):
+    """Sends what changes until the client disconnects, its session ends, or the server stops.
 
-    Each of `sources` runs for as long and adds marks; `render` makes one telling of all marks.
-    Who reads slowly is told less often, and never less.
+    Each of `sources` runs that long and adds marks; `render` makes one event of all marks. A slow
+    client gets fewer events, never fewer changes.
     """
 
     def __init__(self, request: Request, sources: Sequence[Source], render: Render) -> None:
-        super().__init__()
+        super().__init__(media_type=STREAM_MEDIA_TYPE, headers=STREAM_HEADERS)
         self._request = request
         self._sources = sources
         self._render = render
         self._marks = Marks()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        told = ClosingStream(
-            self._told(),
+        if scope["method"] == "HEAD":
+            await super().__call__(scope, receive, send)
+            return
+        stream = ClosingStream(
+            self._events(),
             shutdown=services(self._request).shutdown,
-            media_type=MEDIA_TYPE,
-            headers=HEADERS | EVENT_STREAM,
+            media_type=STREAM_MEDIA_TYPE,
+            headers=STREAM_HEADERS,
         )
         async with anyio.create_task_group() as group:
             for source in self._sources:
                 group.start_soon(source, self._marks)
-            await told(scope, receive, send)
+            await stream(scope, receive, send)
             group.cancel_scope.cancel()
 
-    async def _told(self) -> AsyncIterator[bytes]:
-        # At once, so that the browser knows that it is heard.
-        yield SIGN_OF_LIFE
+    async def _events(self) -> AsyncIterator[bytes]:
+        # At once, so that the browser knows that it is connected.
+        yield KEEP_ALIVE
         while True:
             marks = await self._marks.take()
             try:
                 await dashboard(self._request).dashboard_sessions.caller(session(self._request))
             except SignInNeeded:
-                yield Told(event="signed-out").encoded()
+                yield PageEvent(name="signed-out").encode()
                 return
-            yield (await self._render(marks)).encoded() if marks else SIGN_OF_LIFE
+            yield (await self._render(marks)).encode() if marks else KEEP_ALIVE
+
+
+def changed_rows(marks: frozenset[Hashable]) -> dict[str, bool] | None:
+    """Whether each changed row is new, by its id; None if there are more than CHANGES_MAX.
+
+    The page is then to load its list again.
+    """
+    changed: dict[str, bool] = {}
+    for each in marks:
+        if isinstance(each, RowChanged):
+            changed[each.row_id] = each.is_new or changed.get(each.row_id, False)
+    return changed if len(changed) <= CHANGES_MAX else None
+
+
+async def event_batches(request: Request, after: str | None = None) -> AsyncIterator[list[Event]]:
+    """The organization's events from `after` or now on; EVENTS_MISSED stands for lost ones."""
+    events, is_outrun = services(request).events, True
+    while is_outrun:
+        with events.follow(caller(request).organization_id, after) as follower:
+            async for batch in follower.batches():
+                yield batch
+            is_outrun = follower.is_outrun.is_set()
+        after = "lost"
+
+
+async def watch_events(
+    request: Request,
+    types: Collection[EventType],
+    notify: Callable[[], None],
+    *,
+    instance_id: InstanceId | None = None,
+    after: str | None = None,
+) -> None:
+    """Calls `notify` for events of these types, and for lost ones, from `after` or now on.
+
+    With an instance, only for its own events and those of no instance.
+    """
+    wanted = {*types, EventType.EVENTS_MISSED}
+    async for batch in event_batches(request, after):
+        if any(
+            each.type in wanted and (instance_id is None or each.instance_id in {None, instance_id})
+            for each in batch
+        ):
+            notify()
+
+
+async def each_news(watching: AbstractContextManager[asyncio.Event]) -> AsyncIterator[None]:
+    """Yields once for all news since the last time, whenever there are some."""
+    with watching as news:
+        while True:
+            await news.wait()
+            news.clear()
+            yield

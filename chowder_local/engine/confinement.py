@@ -9,8 +9,8 @@ from docker.errors import APIError
 
 from chowder_local.core.domain import GATEWAY_PORT, Egress, SandboxState
 from chowder_local.core.errors.sandboxes import EgressUnavailable, EngineUnavailable
+from chowder_local.engine.container_exec import run_exec, run_privileged
 from chowder_local.engine.networks import JOINED_MARK
-from chowder_local.engine.privileged_exec import run_rooted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,7 +34,7 @@ exec "$@"
 """
 
 
-def patient(command: Sequence[str]) -> list[str]:
+def waiting_command(command: Sequence[str]) -> list[str]:
     """What runs a command only after the sandbox was confined (pure)."""
     return ["sh", "-c", _WAIT, "sh", *command]
 
@@ -63,14 +63,14 @@ def confine(
     arguments = [network.relay_address, str(relay_port), str(GATEWAY_PORT), MARK]
     if not is_closed and network.addresses is not None:
         arguments.append(network.addresses[0])
-    is_done, said = run_rooted(client, container, "confine.py", *arguments)
+    is_done, output = run_privileged(client, container, "confine.py", *arguments)
     if is_done:
         return
-    words = (said.splitlines() or ["it does not say why"])[-1]
+    reason = (output.splitlines() or ["it does not say why"])[-1]
     if is_closed:
-        raise EgressUnavailable(f"the sandbox's network cannot be closed: {words}.")
+        raise EgressUnavailable(f"the sandbox's network cannot be closed: {reason}.")
     raise EngineUnavailable(
-        f"A sandbox cannot be kept from its neighbours on this engine: {words}. Run the server "
+        f"A sandbox cannot be kept from its neighbours on this engine: {reason}. Run the server "
         "on the engine's machine itself, or its container with the network of the host."
     )
 
@@ -85,11 +85,11 @@ class Confined:
         self._client = client
         self._starts: dict[str, str] = {}
 
-    def note(self, container: Container) -> None:
+    def mark(self, container: Container) -> None:
         """Takes it that it was confined since it was started."""
         self._starts[str(container.id)] = container.attrs["State"]["StartedAt"]
 
-    def seen(self, info: SandboxInfo, attributes: dict[str, Any]) -> SandboxInfo:
+    def checked(self, info: SandboxInfo, attributes: dict[str, Any]) -> SandboxInfo:
         """The sandbox, and whether it is confined; `attributes` are those of an inspection."""
         if not _must_be(info, attributes):
             return info
@@ -100,34 +100,32 @@ class Confined:
             self._starts[key] = start
         return info
 
-    def listed(self, info: SandboxInfo, row: dict[str, Any]) -> SandboxInfo:
+    def checked_row(self, info: SandboxInfo, row: dict[str, Any]) -> SandboxInfo:
         """The same for a row of the engine's list, which does not tell when it was started."""
         if not _must_be(info, row):
             return info
         try:
-            return self.seen(info, self._client.api.inspect_container(row["Id"]))
+            return self.checked(info, self._client.api.inspect_container(row["Id"]))
         except APIError:
             # It is being removed; the next list will not have it.
             return info
 
     def forget_all_but(self, rows: Sequence[dict[str, Any]]) -> None:
-        """Keeps nothing about containers that are gone."""
         there = {row["Id"] for row in rows}
         for key in self._starts.keys() - there:
             self._starts.pop(key, None)
 
     def _is_marked(self, container_id: str) -> bool:
         try:
-            made = self._client.api.exec_create(container_id, ["test", "-e", MARK])
-            self._client.api.exec_start(made["Id"])
-            return bool(self._client.api.exec_inspect(made["Id"])["ExitCode"] == 0)
+            is_marked, _ = run_exec(self._client, container_id, ["test", "-e", MARK])
         except APIError:
             # It has ended meanwhile, which is for the next look to find.
             return True
+        return is_marked
 
 
-def _must_be(info: SandboxInfo, told: dict[str, Any]) -> bool:
+def _must_be(info: SandboxInfo, attributes: dict[str, Any]) -> bool:
     """Whether what the engine tells of a sandbox is of one that only the rules keep in."""
-    networks = (told.get("NetworkSettings") or {}).get("Networks") or {}
+    networks = (attributes.get("NetworkSettings") or {}).get("Networks") or {}
     is_joined = any(JOINED_MARK in name for name in networks)
     return info.state is SandboxState.RUNNING and (info.egress is Egress.OFF or is_joined)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import socket
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from requests.exceptions import RequestException
 
 from chowder_local.core.addresses import is_loopback
 from chowder_local.core.errors.sandboxes import EngineRemote, EngineSilent, EngineUnavailable
-from chowder_local.engine.container_detection import is_in_container
+from chowder_local.engine.self_container import is_in_container
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -31,13 +32,13 @@ HOW_TO_MOUNT_ONE = (
     "This is a container: give it the socket of the engine that runs it "
     "(-v /var/run/docker.sock:/var/run/docker.sock)."
 )
-HOW_TO_WAKE_ONE = (
+HOW_TO_RESTART_ONE = (
     "It is there, but hangs: restart it (systemctl restart docker, or Docker Desktop's Restart). "
     "Agents boot again by themselves."
 )
 PROBE_TIMEOUT_S = 2.0
 FIRST_ANSWER_S = 5.0
-HEARING_TIMEOUT_S = 3.0
+VERSION_TIMEOUT_S = 3.0
 """An engine that works says its version in a few milliseconds."""
 
 
@@ -93,7 +94,7 @@ def usual_sockets(env: Mapping[str, str]) -> Iterator[Path]:
 def open_client(
     address: EngineAddress, timeout_s: float = 30.0, pool_size: int = 8
 ) -> docker.DockerClient:
-    """A client of the engine, which the caller closes; the engine was heard before it returns.
+    """A client of the engine, which the caller closes; the engine has answered before it returns.
 
     Raises EngineSilent with the reason and a cure.
     """
@@ -113,15 +114,30 @@ def open_client(
     return client
 
 
-def hear(address: EngineAddress) -> str:
-    """The engine's name and version, heard on a new connection. Raises EngineSilent."""
-    client = open_client(address, HEARING_TIMEOUT_S, pool_size=1)
-    try:
-        answer = client.version()
-    except (DockerException, RequestException, OSError) as failure:
-        raise EngineSilent(_does_not_answer(address, _reason(failure))) from failure
-    finally:
-        client.close()
+@contextmanager
+def engine_client(
+    env: Mapping[str, str], refusal: str, timeout_s: float = 30.0
+) -> Iterator[tuple[docker.DockerClient, EngineAddress]]:
+    """A client of the engine that is found, closed with the block.
+
+    Raises EngineRemote and EngineUnavailable; `refusal` begins the latter's words for what the SDK
+    raises within the block.
+    """
+    address = find_engine(env)
+    with closing(open_client(address, timeout_s)) as client:
+        try:
+            yield client, address
+        except (DockerException, RequestException) as failure:
+            raise EngineUnavailable(f"{refusal}: {failure}") from failure
+
+
+def ask_version(address: EngineAddress) -> str:
+    """The engine's name and version, asked on a new connection. Raises EngineSilent."""
+    with closing(open_client(address, VERSION_TIMEOUT_S, pool_size=1)) as client:
+        try:
+            answer = client.version()
+        except (DockerException, RequestException, OSError) as failure:
+            raise EngineSilent(_does_not_answer(address, _reason(failure))) from failure
     platform = answer.get("Platform", {}).get("Name") or "Docker Engine"
     return f"{platform} {answer.get('Version', '')}".strip()
 
@@ -220,7 +236,7 @@ def _cure(reason: str) -> str:
             "Add yourself to the group that owns the socket: sudo usermod -aG docker $USER, "
             "then log in again."
         )
-    return HOW_TO_WAKE_ONE if "timed out" in reason.lower() else HOW_TO_GET_ONE
+    return HOW_TO_RESTART_ONE if "timed out" in reason.lower() else HOW_TO_GET_ONE
 
 
 def _config_dir(env: Mapping[str, str]) -> Path:

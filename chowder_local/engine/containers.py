@@ -1,12 +1,23 @@
-"""What Docker tells of a container, as a sandbox (pure)."""
+"""Containers as sandboxes: what Docker tells of one, and how one is paused."""
 
 from __future__ import annotations
 
-from typing import Any
+from contextlib import closing
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from docker.errors import APIError
 
 from chowder_local.core.domain import GATEWAY_PORT, Egress, SandboxId, SandboxInfo, SandboxState
 from chowder_local.engine import labels
 from chowder_local.engine.networks import CLOSED_SUFFIX, JOINED_MARK
+
+if TYPE_CHECKING:
+    import docker
+    from docker.models.containers import Container
+
+PAUSE_ATTEMPTS = 5
+"""Now and then a busy sandbox is not frozen at the first: the kernel does not catch all of it."""
 
 _STATES = {
     "created": SandboxState.CREATED,
@@ -23,7 +34,20 @@ _STATES = {
 }
 
 
-def info_of(sandbox_id: SandboxId, attributes: dict[str, Any]) -> SandboxInfo:
+def pause(container: Container) -> None:
+    """Freezes a container's processes. Blocking; raises the SDK's errors."""
+    for _ in range(PAUSE_ATTEMPTS - 1):
+        try:
+            container.pause()
+        except APIError as refused:
+            if not refused.is_server_error():
+                raise
+        else:
+            return
+    container.pause()
+
+
+def parse_container(sandbox_id: SandboxId, attributes: dict[str, Any]) -> SandboxInfo:
     state = attributes["State"]
     bindings = attributes["NetworkSettings"]["Ports"].get(f"{GATEWAY_PORT}/tcp") or []
     port = next((binding["HostPort"] for binding in bindings), None)
@@ -38,7 +62,7 @@ def info_of(sandbox_id: SandboxId, attributes: dict[str, Any]) -> SandboxInfo:
     )
 
 
-def info_of_row(row: dict[str, Any]) -> SandboxInfo | None:
+def parse_row(row: dict[str, Any]) -> SandboxInfo | None:
     """From one row of the engine's list, which tells less than an inspection."""
     sandbox_id = labels.sandbox_of(row.get("Labels"))
     if sandbox_id is None:
@@ -54,9 +78,29 @@ def info_of_row(row: dict[str, Any]) -> SandboxInfo | None:
     )
 
 
-def _state(told: str) -> SandboxState:
+def was_signalled(client: docker.DockerClient, container: Container) -> bool:
+    """Whether one that has exited was sent a signal since it was started, through the engine.
+
+    An engine keeps its latest 256 events, and some keep none: it is false then.
+    """
+    state = container.attrs["State"]
+    began, ended = (_seconds(state.get(name)) for name in ("StartedAt", "FinishedAt"))
+    if began is None or ended is None:
+        return False
+    try:
+        # With an end, which has to be over by then, or the engine waits for it.
+        events = client.events(
+            since=began, until=ended + 1, filters={"container": container.id, "event": ["kill"]}
+        )
+        with closing(events):
+            return next(iter(events), None) is not None
+    except APIError:
+        return False
+
+
+def _state(status: str) -> SandboxState:
     # One in a state that nobody knows is let be, and keeps nobody from seeing the others.
-    return _STATES.get(told, SandboxState.RUNNING)
+    return _STATES.get(status, SandboxState.RUNNING)
 
 
 def _egress(networks: dict[str, Any]) -> Egress:
@@ -70,9 +114,16 @@ def _gateway_url(port: int | str | None, networks: dict[str, Any]) -> str | None
         return f"http://127.0.0.1:{port}"
     # These publish nothing; this host has an address on a closed one, and this server on a joined
     # one, so that no port is needed.
-    beside = (
-        known for name, known in networks.items()
-        if name.endswith(CLOSED_SUFFIX) or JOINED_MARK in name
-    )  # fmt: skip
-    address = next(filter(None, (known.get("IPAddress") for known in beside)), None)
-    return None if address is None else f"http://{address}:{GATEWAY_PORT}"
+    for name, known in networks.items():
+        is_beside = name.endswith(CLOSED_SUFFIX) or JOINED_MARK in name
+        if is_beside and (address := known.get("IPAddress")):
+            return f"http://{address}:{GATEWAY_PORT}"
+    return None
+
+
+def _seconds(time: str | None) -> int | None:
+    # An engine tells nanoseconds, and of what has not been a year 1.
+    try:
+        return int(datetime.fromisoformat(f"{str(time)[:19]}+00:00").timestamp())
+    except ValueError:
+        return None

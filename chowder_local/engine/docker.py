@@ -3,59 +3,65 @@
 from __future__ import annotations
 
 import logging
-from contextlib import asynccontextmanager, closing
+from contextlib import ExitStack, aclosing, asynccontextmanager, closing
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Self
 
-from docker.errors import APIError, NotFound
-
-from chowder_local.core.domain import EngineMemory, SandboxId, SandboxInfo, SandboxState
+from chowder_local.core.domain import SandboxId, SandboxInfo, SandboxState
 from chowder_local.core.errors.sandboxes import EngineUnavailable
-from chowder_local.engine import confinement, labels, specs
-from chowder_local.engine.connection import hear, open_client
-from chowder_local.engine.containers import info_of, info_of_row
-from chowder_local.engine.engine_probe import EngineProbe
-from chowder_local.engine.error_translation import in_words, needing
-from chowder_local.engine.memory import memory_of
-from chowder_local.engine.networks import (
-    SandboxNetworks,
-    ensure_networks,
-    leave_networks,
-    remake_networks,
+from chowder_local.engine import (
+    confinement,
+    log_stream,
+    resource_usage,
+    specs,
+    volume_archives,
 )
+from chowder_local.engine.connection import ask_version, open_client
+from chowder_local.engine.container_exec import DockerProcess, start_exec
+from chowder_local.engine.containers import parse_container, parse_row, pause, was_signalled
+from chowder_local.engine.engine_facts import read_facts, read_memory
+from chowder_local.engine.error_translation import translated_errors
+from chowder_local.engine.networks import Networks, SandboxNetworks
 from chowder_local.engine.owned_resources import OwnedResources
-from chowder_local.engine.sandbox_ops import SandboxOps
 from chowder_local.engine.self_container import own_container
-from chowder_local.engine.signals import was_signalled
-from chowder_local.engine.threads import Threads, ensure_awaited
-from chowder_local.engine.volume_archives import Result, put_home, read_home, rework_home
+from chowder_local.engine.threads import EngineProbe, Threads, ensure_awaited
 from chowder_local.engine.volume_job import VolumeJobs
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+    from collections.abc import (
+        AsyncIterator,
+        Callable,
+        Collection,
+        Iterable,
+        Iterator,
+        Mapping,
+        Sequence,
+    )
     from pathlib import Path
+    from typing import TypeVar
 
     import docker
     from docker.models.containers import Container
     from docker.models.images import Image
 
-    from chowder_local.core.domain import SandboxSpec
+    from chowder_local.core.domain import EngineMemory, SandboxSpec, SandboxUsage
     from chowder_local.engine.connection import EngineAddress
+    from chowder_local.engine.engine_facts import EngineFacts
+
+    Result = TypeVar("Result")
 
 log = logging.getLogger(__name__)
-
-PAUSE_ATTEMPTS = 5
-"""Now and then a busy sandbox is not frozen at the first: the kernel does not catch all of it."""
 
 STOP_TIMEOUT_S = 10
 """OpenClaw ends within a second when it is told to."""
 
-NOT_PREPARED = "The engine is not prepared yet; try again in a moment."
 
+class DockerEngine:
+    """One server's view of an engine: it sees and touches only what bears the server's labels.
 
-class DockerEngine(SandboxOps):
-    """One server's view of an engine: it sees and touches only what bears the server's labels."""
+    What instances ask of an engine is said in their `Engine` protocol.
+    """
 
     def __init__(
         self,
@@ -65,14 +71,19 @@ class DockerEngine(SandboxOps):
         store_id: str,
         timeout_s: float,
     ) -> None:
-        super().__init__(client, address, threads, OwnedResources(client, store_id), timeout_s)
+        self._client = client
+        self._address = address
+        self._threads = threads
         self._store_id = store_id
-        self._around: specs.Surroundings | None = None
+        self._timeout_s = timeout_s
+        self._own = OwnedResources(client, store_id)
+        self._networks = Networks(client, store_id)
+        self._prepared: specs.SandboxTemplate | None = None
         self._likeness = ""
         self._relay_port: int | None = None
-        self.beside = VolumeJobs(client, threads, self._own, self._surroundings, timeout_s)
-        """Runs programs on the volumes of sandboxes that are still."""
         self._confined = confinement.Confined(client)
+        self.volume_jobs = VolumeJobs(client, threads, self._own, self._template, timeout_s)
+        """Runs programs on the volumes of sandboxes that are paused or ended."""
 
     @classmethod
     @asynccontextmanager
@@ -81,8 +92,8 @@ class DockerEngine(SandboxOps):
     ) -> AsyncIterator[Self]:
         """An engine that has answered once. Raises EngineUnavailable."""
         with (
-            closing(EngineProbe(partial(hear, address), "engine-hearing")) as hearing,
-            Threads(thread_count, "engine", hearing) as threads,
+            closing(EngineProbe(partial(ask_version, address), "engine-probe")) as probe,
+            Threads(thread_count, "engine", probe) as threads,
         ):
             # A kept connection for each thread, or the SDK would throw the surplus away.
             client = await threads.run(open_client, address, timeout_s, thread_count)
@@ -106,39 +117,35 @@ class DockerEngine(SandboxOps):
         """
 
         def call() -> tuple[Image, SandboxNetworks]:
-            with in_words("look for the sandbox image"), needing(image):
+            with translated_errors("look for the sandbox image", image=image):
                 found = self._client.images.get(image)
-            with in_words("take away what was left behind"):
+            with translated_errors("take away what was left behind"):
                 self._own.discard_passing()
-            with in_words("make the sandbox networks"):
+            with translated_errors("make the sandbox networks"):
                 own = own_container(self._client)
-                return found, ensure_networks(self._client, self._store_id, own)
+                return found, self._networks.ensure(own)
 
         found, networks = await self._threads.run(call)
-        told = found.attrs["Config"]
-        command = (*(told.get("Entrypoint") or ()), *(told.get("Cmd") or ()))
-        self._around = specs.Surroundings(
+        config = found.attrs["Config"]
+        command = (*(config.get("Entrypoint") or ()), *(config.get("Cmd") or ()))
+        self._prepared = specs.SandboxTemplate(
             self._store_id, image, networks, limits, ca_bundle, environment, command
         )
-        self._likeness = specs.likeness(str(found.id), self._around)
+        self._likeness = specs.likeness(str(found.id), self._prepared)
         return networks
 
     async def leave(self) -> None:
         """Takes the server's own container, if it is in one, out of the sandboxes' networks."""
-        if (around := self._around) is None or around.networks.joined_by is None:
+        if self._prepared is None or self._prepared.networks.joined_by is None:
             return
-
-        def call() -> None:
-            with in_words("leave the sandbox networks"):
-                leave_networks(self._client, around.networks)
-
         try:
-            await self._threads.run(call)
+            leave = partial(self._networks.leave, self._prepared.networks)
+            await self._run("leave the sandbox networks", leave)
         except EngineUnavailable as problem:
             # The next start joins them all the same, and whoever removes the container leaves them.
             log.warning("%s", problem)
 
-    def relay_is_at(self, port: int) -> None:
+    def set_relay_port(self, port: int) -> None:
         """Tells where sandboxes without egress may go; before it is known, none is booted."""
         self._relay_port = port
 
@@ -149,133 +156,85 @@ class DockerEngine(SandboxOps):
 
     @property
     def failure_count(self) -> int:
-        """How many calls the engine did not do."""
         return self._threads.failure_count
 
     async def version(self) -> str:
-        """The engine's name and version; that it answers at all is the point."""
-        return await self._threads.hear()
+        return await self._threads.probe()
 
     async def check_image(self) -> None:
-        """Raises ImageMissing if no sandbox could be made any more."""
-        if self._around is None:
-            raise EngineUnavailable(NOT_PREPARED)
-        image = self._around.image
-
-        def call() -> None:
-            with in_words("look for the sandbox image"), needing(image):
-                self._client.images.get(image)
-
-        await self._threads.run(call)
+        get = partial(self._client.images.get, self._template().image)
+        await self._run("look for the sandbox image", get)
 
     async def file_of_image(self, path: str) -> bytes | None:
-        """A file of the image that sandboxes are made of; None if it has no such file."""
-        if self._around is None:
-            raise EngineUnavailable(NOT_PREPARED)
-        image = self._around.image
-
-        def call() -> bytes | None:
-            with in_words(f"read {path} of the sandbox image"):
-                # Never started: an engine shows a file of a container only.
-                marks = labels.store_labels(self._store_id)
-                with needing(image):
-                    container = self._client.containers.create(
-                        image, ["true"], network_mode="none", labels=marks
-                    )
-                try:
-                    return specs.only_file(b"".join(container.get_archive(path)[0]))
-                except NotFound:
-                    return None
-                finally:
-                    container.remove(force=True, v=True)
-
-        return await self._threads.run(call)
+        read = partial(volume_archives.read_image_file, self._own, self._template().image, path)
+        return await self._run(f"read {path} of the sandbox image", read)
 
     async def boot(self, spec: SandboxSpec) -> SandboxInfo:
         """Makes and starts the container, replacing one of that id; its volume, if any, is kept.
 
         Raises EgressUnavailable, and then nothing has changed.
         """
-        if (around := self._around) is None:
-            raise EngineUnavailable(NOT_PREPARED)
-        options = specs.container_options(spec, around)
-        files = specs.files_of(spec, around)
+        template = self._template()
+        options = specs.container_options(spec, template)
+        files = specs.volume_files(spec, template)
 
         def call() -> SandboxInfo:
-            with in_words(f"boot sandbox {spec.id}"):
-                self._own.discard(spec.id)
-                # Somebody may have removed them, which takes the relay's addresses with them.
-                remake_networks(self._client, self._store_id, around.networks)
-                self._own.ensure_volume(spec.id)
-                with needing(around.image):
-                    container = self._client.containers.create(**options)
-                if spec.home is not None:
-                    ensure_awaited()
-                    put_home(container, spec.home)
-                if files:
-                    ensure_awaited()
-                    container.put_archive(specs.STATE_DIR, specs.archive(files))
+            self._own.discard(spec.id)
+            # Somebody may have removed them, which takes the relay's addresses with them.
+            self._networks.remake(template.networks)
+            self._own.ensure_volume(spec.id)
+            container = self._client.containers.create(**options)
+            if spec.home is not None:
                 ensure_awaited()
-                container.start()
-                is_kept = confinement.is_needed(spec.egress, around.networks)
-                if is_kept:
-                    confinement.confine(
-                        self._client, container, around.networks, spec.egress, self._relay_port
-                    )
-                container.reload()
-                if is_kept:
-                    self._confined.note(container)
-                return info_of(spec.id, container.attrs)
+                volume_archives.put_home(container, spec.home)
+            if files:
+                ensure_awaited()
+                container.put_archive(specs.STATE_DIR, specs.tar_of_files(files))
+            ensure_awaited()
+            container.start()
+            is_kept = confinement.is_needed(spec.egress, template.networks)
+            if is_kept:
+                confinement.confine(
+                    self._client, container, template.networks, spec.egress, self._relay_port
+                )
+            container.reload()
+            if is_kept:
+                self._confined.mark(container)
+            return parse_container(spec.id, container.attrs)
 
-        return await self._threads.run(call)
+        return await self._run(f"boot sandbox {spec.id}", call)
 
     async def inspect(self, sandbox_id: SandboxId) -> SandboxInfo:
-        """The sandbox as it is now; MISSING if its container is gone."""
-
         def call() -> SandboxInfo:
-            with in_words(f"inspect sandbox {sandbox_id}"):
-                container = self._own.find(sandbox_id)
-                if container is None:
-                    return SandboxInfo(sandbox_id, SandboxState.MISSING)
-                info = info_of(sandbox_id, container.attrs)
-                if info.state is SandboxState.EXITED:
-                    info = replace(info, is_signalled=was_signalled(self._client, container))
-                return self._confined.seen(info, container.attrs)
+            container = self._own.find(sandbox_id)
+            if container is None:
+                return SandboxInfo(sandbox_id, SandboxState.MISSING)
+            info = parse_container(sandbox_id, container.attrs)
+            if info.state is SandboxState.EXITED:
+                info = replace(info, is_signalled=was_signalled(self._client, container))
+            return self._confined.checked(info, container.attrs)
 
-        return await self._threads.run(call)
+        return await self._run("inspect", call, sandbox_id=sandbox_id)
 
     async def sandboxes(self) -> dict[SandboxId, SandboxInfo]:
         """Every sandbox of ours, in one call to the engine and one for each without egress."""
 
         def call() -> dict[SandboxId, SandboxInfo]:
-            with in_words("list the sandboxes"):
-                rows = self._client.api.containers(
-                    all=True, filters=labels.store_filter(self._store_id)
-                )
-                self._confined.forget_all_but(rows)
-                found = ((info_of_row(row), row) for row in rows)
-                told = (self._confined.listed(info, row) for info, row in found if info)
-                return {info.id: info for info in told}
+            rows = self._own.container_rows()
+            self._confined.forget_all_but(rows)
+            found = ((parse_row(row), row) for row in rows)
+            listed = (self._confined.checked_row(info, row) for info, row in found if info)
+            return {info.id: info for info in listed}
 
-        return await self._threads.run(call)
+        return await self._run("list the sandboxes", call)
 
     async def volumes(self) -> set[SandboxId]:
-        """The ids of all sandboxes that have a volume, with or without a container."""
-
-        def call() -> set[SandboxId]:
-            with in_words("list the volumes"):
-                found = self._client.volumes.list(filters=labels.store_filter(self._store_id))
-                return {SandboxId(str(volume.name)) for volume in found}
-
-        return await self._threads.run(call)
+        return await self._run("list the volumes", self._own.volume_ids)
 
     async def pause(self, sandbox_id: SandboxId) -> None:
-        """Freezes the sandbox's processes; memory and connections stay."""
-        await self._act(sandbox_id, "pause", _pause)
+        await self._act(sandbox_id, "pause", pause)
 
     async def unpause(self, sandbox_id: SandboxId) -> None:
-        """Lets a paused sandbox go on where it was; one that runs does so anyway."""
-
         def act(container: Container) -> None:
             if container.status != "running":
                 container.unpause()
@@ -283,14 +242,11 @@ class DockerEngine(SandboxOps):
         await self._act(sandbox_id, "unpause", act)
 
     async def promote(self, sandbox_id: SandboxId) -> None:
-        """Lets a spare have as much of the processor as any sandbox. Raises SandboxMissing."""
         await self._act(
             sandbox_id, "promote", lambda container: container.update(cpu_shares=specs.CPU_SHARES)
         )
 
     async def release(self, sandbox_id: SandboxId) -> None:
-        """Ends a paused sandbox in good order: its memory is free, its volume stays."""
-
         def act(container: Container) -> None:
             # A frozen process would not even hear that it is to end.
             if container.status == "paused":
@@ -300,24 +256,76 @@ class DockerEngine(SandboxOps):
 
         await self._act(sandbox_id, "release", act)
 
-    async def memory(self) -> EngineMemory:
-        """What the machine that sandboxes run on has, and has left."""
-
-        def call() -> EngineMemory:
-            with in_words("ask the engine for its memory"):
-                return memory_of(self._client)
-
-        return await self._threads.run(call)
-
     async def remove(self, sandbox_id: SandboxId) -> None:
-        """Destroys container and volume; nothing happens if they are gone already."""
-
         def call() -> None:
-            with in_words(f"remove sandbox {sandbox_id}"):
-                self._own.discard(sandbox_id)
-                self._own.discard_volume(sandbox_id)
+            self._own.discard(sandbox_id)
+            self._own.discard_volume(sandbox_id)
 
-        await self._threads.run(call)
+        await self._run("remove", call, sandbox_id=sandbox_id)
+
+    async def memory(self) -> EngineMemory:
+        return await self._run("ask the engine for its memory", partial(read_memory, self._client))
+
+    async def facts(self, address: EngineAddress) -> EngineFacts:
+        """What the engine, which is at that address, says of itself."""
+        return await self._run(
+            "ask the engine how it is", partial(read_facts, self._client, address)
+        )
+
+    async def usage(self, sandbox_ids: Collection[SandboxId]) -> dict[SandboxId, SandboxUsage]:
+        read = partial(resource_usage.read_usage, self._client, self._own, sandbox_ids)
+        return await self._run("ask what the sandboxes take", read)
+
+    async def disk_bytes(self, sandbox_id: SandboxId, limit: int) -> int:
+        measure = partial(resource_usage.disk_bytes, self._client, limit=limit)
+        return await self._act(sandbox_id, "measure", measure)
+
+    async def disk_free_bytes(self, sandbox_id: SandboxId) -> int:
+        measure = partial(resource_usage.disk_free_bytes, self._client)
+        return await self._act(sandbox_id, "look at the disk of", measure)
+
+    async def log_tail(self, sandbox_id: SandboxId, line_count: int) -> str:
+        def call() -> str:
+            container = self._own.find(sandbox_id)
+            if container is None:
+                return ""
+            return container.logs(tail=line_count).decode(errors="replace")
+
+        return await self._run("read the log of", call, sandbox_id=sandbox_id)
+
+    async def follow_log(self, sandbox_id: SandboxId, line_count: int) -> AsyncIterator[bytes]:
+        """The last lines and then each new one as it comes, until the sandbox ends.
+
+        The first piece is empty, and comes once the log is open. Close the iterator to stop
+        early. Raises SandboxMissing.
+        """
+        container_id = await self._act(
+            sandbox_id, "follow the log of", lambda container: str(container.id)
+        )
+        # In no thread: a follower waits for hours, and a few dozen would stop the server.
+        lines = log_stream.follow(self._address, container_id, line_count, self._timeout_s)
+        async with aclosing(lines):
+            async for chunk in lines:
+                yield chunk
+
+    async def unpack(self, sandbox_id: SandboxId, folder: str, archive: Iterable[bytes]) -> None:
+        """Unpacks a tar in a folder of the sandbox, with more rights than the agent's."""
+        await self._act(
+            sandbox_id,
+            "put files into",
+            lambda container: container.put_archive(folder, archive),
+        )
+
+    @asynccontextmanager
+    async def process(
+        self, sandbox_id: SandboxId, command: Sequence[str]
+    ) -> AsyncIterator[DockerProcess]:
+        """Runs a program in the sandbox as the agent's user; see `Processes` for its rules."""
+        # A caller who is cancelled gets no result, but what has begun has to be left by somebody.
+        with ExitStack() as stack:
+            start = partial(start_exec, self._client, command=command, stack=stack)
+            connection = await self._act(sandbox_id, "run a program in", start)
+            yield DockerProcess(connection, self._timeout_s)
 
     async def read_home(
         self, sandbox_id: SandboxId, work: Callable[[Iterator[bytes]], Result]
@@ -326,49 +334,39 @@ class DockerEngine(SandboxOps):
 
         Names begin with that of the home's folder. Raises SandboxMissing.
         """
-        image = self._surroundings().image
-
-        def call() -> Result:
-            with in_words(f"copy the home of sandbox {sandbox_id}"), needing(image):
-                return read_home(self._own, sandbox_id, image, work)
-
-        return await self._threads.run(call)
+        image = self._template().image
+        read = partial(volume_archives.read_home, self._own, sandbox_id, image, work)
+        return await self._run("copy the home of", read, sandbox_id=sandbox_id)
 
     async def rework_home(
         self, program: str, source: Path, work: Callable[[Iterator[bytes]], Result]
     ) -> Result:
         """The same of an archive of a home that a Python program without a network changes."""
-        image = self._surroundings().image
+        image = self._template().image
+        rework = partial(volume_archives.rework_home, self._own, image, program, source, work)
+        return await self._run("rework a home", rework)
 
-        def call() -> Result:
-            with in_words("rework a home"), needing(image):
-                return rework_home(self._client, self._store_id, image, program, source, work)
-
-        return await self._threads.run(call)
-
-    def _surroundings(self) -> specs.Surroundings:
-        if self._around is None:
-            raise EngineUnavailable(NOT_PREPARED)
-        return self._around
+    def _template(self) -> specs.SandboxTemplate:
+        if self._prepared is None:
+            raise EngineUnavailable("The engine is not prepared yet; try again in a moment.")
+        return self._prepared
 
     async def _act(
-        self, sandbox_id: SandboxId, verb: str, action: Callable[[Container], None]
-    ) -> None:
-        def call() -> None:
-            with in_words(f"{verb} sandbox {sandbox_id}"):
-                container = self._own.found(sandbox_id)
-                action(container)
+        self, sandbox_id: SandboxId, verb: str, action: Callable[[Container], Result]
+    ) -> Result:
+        def call() -> Result:
+            return action(self._own.get(sandbox_id))
 
-        await self._threads.run(call)
+        return await self._run(verb, call, sandbox_id=sandbox_id)
 
+    async def _run(
+        self, doing: str, call: Callable[[], Result], *, sandbox_id: SandboxId | None = None
+    ) -> Result:
+        """Runs a call in a thread; `doing` names it in errors, of a sandbox if there is one."""
+        image = None if self._prepared is None else self._prepared.image
 
-def _pause(container: Container) -> None:
-    for _ in range(PAUSE_ATTEMPTS - 1):
-        try:
-            container.pause()
-        except APIError as refused:
-            if not refused.is_server_error():
-                raise
-        else:
-            return
-    container.pause()
+        def translated() -> Result:
+            with translated_errors(doing, sandbox_id=sandbox_id, image=image):
+                return call()
+
+        return await self._threads.run(translated)

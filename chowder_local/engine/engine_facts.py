@@ -1,16 +1,15 @@
-"""What the engine says of itself and of the machine it runs on, for a diagnosis."""
+"""What the engine says of itself and of the machine it runs on."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from docker.errors import DockerException
-from requests.exceptions import RequestException
+import psutil
 
-from chowder_local.core.errors.sandboxes import EngineUnavailable
-from chowder_local.engine.connection import find_engine, open_client
-from chowder_local.engine.self_container import own_container
+from chowder_local.core.domain import EngineMemory
+from chowder_local.engine.connection import engine_client
+from chowder_local.engine.self_container import is_in_container, own_container
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,6 +19,8 @@ if TYPE_CHECKING:
     from chowder_local.engine.connection import EngineAddress
 
 TIMEOUT_S = 10.0
+SAME_MACHINE = 0.02
+"""By how much two readings of one machine's memory may differ."""
 
 
 @dataclass(frozen=True)
@@ -41,17 +42,18 @@ class EngineFacts:
 
 def ask_engine(env: Mapping[str, str]) -> EngineFacts:
     """The facts of the engine that is found. Raises EngineUnavailable and EngineRemote."""
-    address = find_engine(env)
-    client = open_client(address, timeout_s=TIMEOUT_S)
-    try:
-        return facts_of(client, address)
-    except (DockerException, RequestException) as failure:
-        raise EngineUnavailable(f"The engine does not say how it is: {failure}") from failure
-    finally:
-        client.close()
+    with engine_client(env, "The engine does not say how it is", TIMEOUT_S) as (client, address):
+        return read_facts(client, address)
 
 
-def facts_of(client: docker.DockerClient, address: EngineAddress) -> EngineFacts:
+def check_own_container(env: Mapping[str, str]) -> None:
+    """Raises EngineUnavailable where `own_container` would, before anything is done there."""
+    if is_in_container():
+        with engine_client(env, "The engine does not show this server's container") as (client, _):
+            own_container(client)
+
+
+def read_facts(client: docker.DockerClient, address: EngineAddress) -> EngineFacts:
     """Asks an engine that is connected; blocks."""
     info = client.info()
     return EngineFacts(
@@ -67,3 +69,12 @@ def facts_of(client: docker.DockerClient, address: EngineAddress) -> EngineFacts
         has_pids_limit=bool(info.get("PidsLimit", True)),
         own_container=own_container(client),
     )
+
+
+def read_memory(client: docker.DockerClient) -> EngineMemory:
+    """How much memory the engine's machine has, and has left; blocks."""
+    total = int(client.info().get("MemTotal") or 0)
+    seen = psutil.virtual_memory()
+    # A virtual machine's memory is its own, and only its size is told.
+    is_here = abs(seen.total - total) <= SAME_MACHINE * seen.total
+    return EngineMemory(total, seen.available if is_here else None)

@@ -1,4 +1,4 @@
-"""What the Docker SDK raises, turned into words for a person."""
+"""What the Docker SDK raises, turned into the server's errors."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from chowder_local.core.errors.sandboxes import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from chowder_local.core.domain import SandboxId
+
 CURES = {
     "no space left": " Make room on its disk: 'docker system df' shows what takes it.",
     "pool overlaps": " The addresses of the sandboxes' network are another's now: 'down' and 'up' "
@@ -27,18 +29,27 @@ CURES = {
 
 
 @contextmanager
-def in_words(doing: str) -> Iterator[None]:
-    """Turns what the SDK raises into EngineUnavailable with words for a person.
+def translated_errors(
+    doing: str, *, sandbox_id: SandboxId | None = None, image: str | None = None
+) -> Iterator[None]:
+    """Raises EngineUnavailable, or EngineSilent if the engine gave no answer at all.
 
-    It is an EngineSilent if the engine gave no answer at all.
+    What is not found is a SandboxMissing where the call is one of a sandbox, whose id then ends
+    what `doing` says; and an ImageMissing where it is the image.
     """
+    if sandbox_id is not None:
+        doing = f"{doing} sandbox {sandbox_id}"
     try:
         yield
-    except NotFound as gone:
-        raise SandboxMissing(f"Could not {doing}: {gone.explanation or gone}.") from gone
     except APIError as refused:
+        if image is not None and isinstance(refused, ImageNotFound):
+            raise ImageMissing(image) from None
+        if sandbox_id is not None and isinstance(refused, NotFound):
+            raise SandboxMissing(
+                f"Could not {doing}: {refused.explanation or refused}."
+            ) from refused
         reason = str(refused.explanation or refused).rstrip(".")
-        cure = next((words for sign, words in CURES.items() if sign in reason.lower()), "")
+        cure = next((text for sign, text in CURES.items() if sign in reason.lower()), "")
         raise EngineUnavailable(f"The engine could not {doing}: {reason}.{cure}") from refused
     except Timeout as silence:
         raise EngineSilent(
@@ -50,12 +61,3 @@ def in_words(doing: str) -> Iterator[None]:
             f"The container engine does not answer (could not {doing}). Is it running? "
             "Agents boot again by themselves once it is."
         ) from failure
-
-
-@contextmanager
-def needing(image: str) -> Iterator[None]:
-    """Raises ImageMissing, which has its cure, where the engine only says what it has not found."""
-    try:
-        yield
-    except ImageNotFound:
-        raise ImageMissing(image) from None

@@ -29,7 +29,6 @@ def read_versions(folder: Path) -> dict[str, str]:
 
 
 def openclaw_version() -> str:
-    """The OpenClaw that sandboxes run."""
     return read_versions(recipe_dir())["OPENCLAW_VERSION"]
 
 
@@ -45,10 +44,10 @@ def expected_tag(settings: Settings) -> str:
 def tag_of(folder: Path, base_image: str) -> str:
     """`chowder-local/sandbox:<OpenClaw version>-<12 hex digits of recipe and base>`."""
     version = read_versions(folder)["OPENCLAW_VERSION"]
-    return f"{REPOSITORY}:{version}-{digest_of(folder, base_image)}"
+    return f"{REPOSITORY}:{version}-{recipe_digest(folder, base_image)}"
 
 
-def digest_of(folder: Path, base_image: str) -> str:
+def recipe_digest(folder: Path, base_image: str) -> str:
     """12 hex digits, which change with every byte of a recipe and with its base."""
     digest = hashlib.sha256(base_image.encode())
     for path in _files(folder):

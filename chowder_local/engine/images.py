@@ -5,45 +5,42 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
-from docker.errors import APIError, DockerException, ImageNotFound
-from requests.exceptions import RequestException
+from docker.errors import APIError, ImageNotFound
 
 from chowder_local.core.errors.sandboxes import (
-    EngineUnavailable,
     ImageBuildFailed,
     ImageKept,
     ImageUnknown,
 )
 from chowder_local.core.settings import Settings
-from chowder_local.engine.builds import (
+from chowder_local.engine.build_command import (
     build_arguments,
     build_command,
     command_env,
-    lines_that_matter,
-    readable,
-    trusted_bundle,
+    find_ca_bundle,
+    format_progress,
+    relevant_lines,
+    run_command,
 )
-from chowder_local.engine.commands import run_command
-from chowder_local.engine.connection import find_engine, open_client
+from chowder_local.engine.connection import engine_client
 from chowder_local.engine.image_recipe import expected_tag, read_versions, recipe_dir
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     import docker
     from docker.models.images import Image
 
-    from chowder_local.engine.connection import EngineAddress
-
 LABEL = "dev.chowder-local.image"
 OPENCLAW_LABEL = "dev.chowder-local.openclaw"
 KINDS = ("sandbox", "server")
+REFUSAL = "The engine does not answer about images"
 
 PULL_ANSWER_S = 20.0
 """How long a registry may take to say anything; a pull that has begun may take its time."""
@@ -65,13 +62,13 @@ class ImageInfo:
 
 def is_there(tag: str, env: Mapping[str, str]) -> bool:
     """Whether the engine has the image. Raises EngineUnavailable."""
-    with engine_of(env) as (client, _):
+    with engine_client(env, REFUSAL) as (client, _):
         return _has(client, tag)
 
 
 def list_images(env: Mapping[str, str]) -> list[ImageInfo]:
     """Every tag of every image that we built, newest first. Raises EngineUnavailable."""
-    with engine_of(env) as (client, _):
+    with engine_client(env, REFUSAL) as (client, _):
         found = client.images.list(filters={"label": LABEL})
         ours = (image for image in found if image.labels[LABEL] in KINDS)
         infos = [_info(image, tag) for image in ours for tag in image.tags]
@@ -80,7 +77,7 @@ def list_images(env: Mapping[str, str]) -> list[ImageInfo]:
 
 def remove(tag: str, env: Mapping[str, str]) -> None:
     """Removes an image of ours. Raises ImageUnknown, ImageKept, EngineUnavailable."""
-    with engine_of(env) as (client, _):
+    with engine_client(env, REFUSAL) as (client, _):
         try:
             if client.images.get(tag).labels.get(LABEL) not in KINDS:
                 raise ImageKept(tag, "it was not built by chowder-local")
@@ -118,7 +115,7 @@ def build(
         folder=recipe_dir(),
         tag=expected_tag(settings),
         arguments=lambda base: build_arguments(base, versions, env),
-        words="The sandbox image",
+        subject="The sandbox image",
         no_cache=no_cache,
     )
 
@@ -131,7 +128,7 @@ def build_folder(
     folder: Path,
     tag: str,
     arguments: Callable[[str], Mapping[str, str]],
-    words: str,
+    subject: str,
     file: Path | None = None,
     no_cache: bool = False,
 ) -> str:
@@ -140,8 +137,8 @@ def build_folder(
     `arguments` makes the Dockerfile's ARGs of the name of the base image. Raises ImageBuildFailed
     and EngineUnavailable.
     """
-    ca_bundle = trusted_bundle(settings.ca_bundle, env)
-    with engine_of(env) as (client, address):
+    ca_bundle = find_ca_bundle(settings.ca_bundle, env)
+    with engine_client(env, REFUSAL) as (client, address):
         env = command_env(address, env)
         base = _base_image(client, settings, progress, env, ca_bundle)
         command = build_command(
@@ -153,10 +150,10 @@ def build_folder(
             file=file,
         )
         progress(f"building {tag} on {base} (about 2 minutes)")
-        code, lines = run_command(command, env, lambda line: _tell(progress, readable(line)))
+        code, lines = run_command(command, env, partial(_report, progress))
     if code != 0:
-        quoted = "\n  ".join(lines_that_matter(lines))
-        raise ImageBuildFailed(f"{words} could not be built:\n  {quoted}")
+        quoted = "\n  ".join(relevant_lines(lines))
+        raise ImageBuildFailed(f"{subject} could not be built:\n  {quoted}")
     return tag
 
 
@@ -200,7 +197,7 @@ def _base_image(
         env = {**env, "NODE_EXTRA_CA_CERTS": str(ca_bundle)}
     code, lines = run_command(["sh", str(recipe_dir() / "base-image"), made], env, progress)
     if code != 0:
-        quoted = "\n  ".join(lines_that_matter(lines))
+        quoted = "\n  ".join(relevant_lines(lines))
         raise ImageBuildFailed(f"The base image could not be made:\n  {quoted}")
     return made
 
@@ -209,22 +206,9 @@ def _can_make_base() -> bool:
     return sys.platform == "linux" and os.geteuid() == 0 and shutil.which("apt-get") is not None
 
 
-def _tell(progress: Callable[[str], None], line: str | None) -> None:
-    if line is not None:
-        progress(line)
-
-
-@contextmanager
-def engine_of(env: Mapping[str, str]) -> Iterator[tuple[docker.DockerClient, EngineAddress]]:
-    """A client of the engine that is found. Raises EngineUnavailable, also for what it refuses."""
-    address = find_engine(env)
-    client = open_client(address)
-    try:
-        yield client, address
-    except (DockerException, RequestException) as failure:
-        raise EngineUnavailable(f"The engine does not answer about images: {failure}") from failure
-    finally:
-        client.close()
+def _report(progress: Callable[[str], None], line: str) -> None:
+    if (step := format_progress(line)) is not None:
+        progress(step)
 
 
 def _has(client: docker.DockerClient, tag: str) -> bool:

@@ -20,7 +20,6 @@ def store_labels(store_id: str) -> dict[str, str]:
 
 
 def sandbox_labels(store_id: str, sandbox_id: str) -> dict[str, str]:
-    """What a sandbox's container and volume are marked with."""
     return {STORE: store_id, SANDBOX: sandbox_id}
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
-import struct
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -13,14 +12,13 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from chowder_local.core.errors.sandboxes import EngineSilent, EngineUnavailable, SandboxMissing
+from chowder_local.engine.container_exec import Frames
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
     from pathlib import Path
 
     from chowder_local.engine.connection import EngineAddress
-
-_HEADER = struct.Struct(">BxxxL")
 
 
 async def follow(
@@ -51,41 +49,12 @@ async def follow(
             yield b""
             frames = Frames()
             async for chunk in response.content.iter_any():
-                if content := frames.feed(chunk):
-                    yield content
+                if output := b"".join(content for _, content in frames.feed(chunk)):
+                    yield output
         except aiohttp.ClientError:
             return
         finally:
             response.close()
-
-
-class Frames:
-    """Takes apart what an engine sends of a container's two outputs: frames with a header each.
-
-    https://docs.docker.com/reference/api/engine/ (ContainerAttach: stream format)
-    """
-
-    def __init__(self) -> None:
-        self._header = bytearray()
-        self._left = 0
-
-    def feed(self, chunk: bytes) -> bytes:
-        """What both outputs said in the next bytes of the connection."""
-        said = bytearray()
-        while chunk:
-            if not self._left:
-                missing = _HEADER.size - len(self._header)
-                self._header += chunk[:missing]
-                chunk = chunk[missing:]
-                if len(self._header) == _HEADER.size:
-                    _, self._left = _HEADER.unpack(self._header)
-                    self._header.clear()
-                continue
-            said += chunk[: self._left]
-            taken = min(self._left, len(chunk))
-            self._left -= taken
-            chunk = chunk[taken:]
-        return bytes(said)
 
 
 def _way_to(address: EngineAddress) -> tuple[str, aiohttp.BaseConnector]:
@@ -107,9 +76,9 @@ def _tls(cert_dir: Path) -> ssl.SSLContext:
 
 def _refused(status: int, body: bytes) -> EngineUnavailable | SandboxMissing:
     try:
-        words = str(json.loads(body)["message"])
+        reason = str(json.loads(body)["message"])
     except (ValueError, KeyError, TypeError):
-        words = f"HTTP {status}"
+        reason = f"HTTP {status}"
     if status == HTTPStatus.NOT_FOUND:
-        return SandboxMissing(f"Could not follow a log: {words}.")
-    return EngineUnavailable(f"The engine could not follow a log: {words}.")
+        return SandboxMissing(f"Could not follow a log: {reason}.")
+    return EngineUnavailable(f"The engine could not follow a log: {reason}.")

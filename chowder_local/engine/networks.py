@@ -69,120 +69,176 @@ class SandboxNetworks:
 
     @property
     def relay_binds(self) -> list[str]:
-        """All addresses that the relay listens on."""
         networks = (self.open, self.closed)
         return [network.relay_bind for network in networks if network is not None]
 
 
-def ensure_networks(
-    client: docker.DockerClient, store_id: str, own: str | None = None
-) -> SandboxNetworks:
-    """The server's networks, made if they are not there. Blocking.
+class Networks:
+    """Makes, finds and leaves the networks of one data directory; all calls block."""
 
-    `own` is the container that the server is in, if that is one of this engine's; it joins them.
-    """
-    name = f"chowder-{store_id}" if own is None else f"chowder-{store_id}{JOINED_MARK}"
-    _clear(client, store_id, {name, name + CLOSED_SUFFIX})
-    if own is not None:
-        network = _joined(client, name, store_id, own)
-    else:
-        # No talk between sandboxes; the host and the outside stay reachable.
-        opened = _ensure(client, name, store_id, internal=False)
-        if (addresses := _addresses(opened)) is None:
-            # The engine lives in a virtual machine (Docker Desktop, Colima, rootless): its
-            # bridge is not on this host, and it forwards its own name for the host to our loopback.
-            there = SandboxNetwork(name, relay_bind="127.0.0.1", relay_address="host-gateway")
-            return SandboxNetworks(there, None, ELSEWHERE)
-        network = _at(name, addresses)
-    try:
-        closed = _closed(client, name + CLOSED_SUFFIX, store_id, own)
-    except (APIError, ValueError) as refused:
-        # Whoever never wants it must not lose his server over it.
-        log.warning("no network without a way out: %s", refused)
-        problem = f"the engine does not make its network: {refused}"
-        return SandboxNetworks(network, None, problem, own)
-    return SandboxNetworks(network, closed, None, own)
+    def __init__(self, client: docker.DockerClient, store_id: str) -> None:
+        self._client = client
+        self._store_id = store_id
+        self._name = f"chowder-{store_id}"
+        self._filters = labels.store_filter(store_id)
 
+    def ensure(self, own: str | None = None) -> SandboxNetworks:
+        """The server's networks, made if they are not there.
 
-def remake_networks(client: docker.DockerClient, store_id: str, known: SandboxNetworks) -> None:
-    """Makes those that somebody has removed, with the addresses that they had. Blocking."""
-    for network, internal in ((known.open, False), (known.closed, True)):
-        if network is not None and _find(client, network.name, store_id) is None:
-            made = _create(client, network.name, store_id, network.addresses, internal=internal)
-            if known.joined_by is not None:
-                _join(client, made, known.joined_by, network.relay_bind)
+        `own` is the container that the server is in, if this engine runs it; it joins them.
+        """
+        name = self._name if own is None else self._name + JOINED_MARK
+        self._clear({name, name + CLOSED_SUFFIX})
+        if own is not None:
+            network = self._joined(name, own)
+        else:
+            # No talk between sandboxes; the host and the outside stay reachable.
+            opened = self._ensure(name, internal=False)
+            if (addresses := _addresses(opened)) is None:
+                # The engine lives in a virtual machine (Docker Desktop, Colima, rootless): its
+                # bridge is not on this host, and it forwards its own name for the host to our
+                # loopback.
+                there = SandboxNetwork(name, relay_bind="127.0.0.1", relay_address="host-gateway")
+                return SandboxNetworks(there, None, ELSEWHERE)
+            network = _at(name, addresses)
+        try:
+            closed = self._closed(name + CLOSED_SUFFIX, own)
+        except (APIError, ValueError) as refused:
+            # Whoever never wants it must not lose his server over it.
+            log.warning("no network without a way out: %s", refused)
+            problem = f"the engine does not make its network: {refused}"
+            return SandboxNetworks(network, None, problem, own)
+        return SandboxNetworks(network, closed, None, own)
 
+    def remake(self, known: SandboxNetworks) -> None:
+        """Makes those that somebody has removed, with the addresses that they had."""
+        for network, internal in ((known.open, False), (known.closed, True)):
+            if network is not None and self._find(network.name) is None:
+                made = self._create(network.name, network.addresses, internal=internal)
+                if known.joined_by is not None:
+                    self._join(made, known.joined_by, network.relay_bind)
 
-def leave_networks(client: docker.DockerClient, known: SandboxNetworks) -> None:
-    """Takes the server's own container out of them, so that it can be started without. Blocking."""
-    if (own := known.joined_by) is None:
-        return
-    there = _networks_of(client, own)
-    for network in (known.open, known.closed):
-        if network is not None and network.name in there:
-            with suppress(NotFound):
-                client.networks.get(network.name).disconnect(own, force=True)
+    def leave(self, known: SandboxNetworks) -> None:
+        """Takes the server's own container out of them, so that it can be started without."""
+        if (own := known.joined_by) is None:
+            return
+        there = self._networks_of(own)
+        for network in (known.open, known.closed):
+            if network is not None and network.name in there:
+                with suppress(NotFound):
+                    self._client.networks.get(network.name).disconnect(own, force=True)
+
+    def _clear(self, wanted: set[str]) -> None:
+        """Takes away networks of a server that was in a container and is not, or the reverse.
+
+        Sandboxes in them would not be reached. What they are is on their volumes.
+        """
+        for network in self._client.networks.list(filters=self._filters):
+            if network.name in wanted or not str(network.name).startswith(self._name):
+                continue
+            log.info("network %s is of a server elsewhere: it goes, and who is in it", network.name)
+            for row in self._client.api.containers(all=True, filters=self._filters):
+                if network.name in ((row.get("NetworkSettings") or {}).get("Networks") or {}):
+                    self._client.api.remove_container(row["Id"], force=True)
+            network.reload()
+            for container_id in _attributes(network).get("Containers") or {}:
+                network.disconnect(container_id, force=True)
+            network.remove()
+
+    def _joined(self, name: str, own: str) -> SandboxNetwork:
+        """A network with a place for the server, whose address is the same at each start."""
+        internal = name.endswith(CLOSED_SUFFIX)
+        network = self._ensure(name, internal=internal)
+        subnet, gateway = _addresses_given(network)
+        for attempt in range(ATTEMPTS):
+            if any(part.get("IPRange") for part in _attributes(network)["IPAM"]["Config"]):
+                break
+            # Only to whom chooses the subnet the engine gives an address of his choice.
+            network.remove()
+            try:
+                network = self._create(name, (subnet, gateway), internal=internal)
+            except APIError:
+                if attempt == ATTEMPTS - 1:
+                    raise
+                network = self._create(name, internal=internal)
+            network.reload()
+            subnet, gateway = _addresses_given(network)
+        _, address = place_of_server(subnet)
+        self._join(network, own, address)
+        return SandboxNetwork(name, address, address, (subnet, gateway))
+
+    def _join(self, network: Network, own: str, address: str) -> None:
+        there = self._networks_of(own).get(str(network.name))
+        if there is not None:
+            if there["IPAddress"] == address:
+                return
+            network.disconnect(own, force=True)
+        network.connect(own, ipv4_address=address)
+
+    def _networks_of(self, container_id: str) -> dict[str, Any]:
+        details: dict[str, Any] = self._client.api.inspect_container(container_id)
+        return details["NetworkSettings"]["Networks"] or {}
+
+    def _closed(self, name: str, own: str | None) -> SandboxNetwork:
+        network = self._ensure(name, internal=True)
+        if not _attributes(network).get("Internal"):
+            cure = "remove it and start the server again"
+            raise ValueError(f"the network {name} has a way out; {cure}.")
+        if own is not None:
+            return self._joined(name, own)
+        if (addresses := _addresses(network)) is None:
+            raise ValueError(f"the network {name} has no address of this machine.")
+        return _at(name, addresses)
+
+    def _ensure(self, name: str, *, internal: bool) -> Network:
+        network = self._find(name) or self._create(name, internal=internal)
+        network.reload()
+        return network
+
+    def _find(self, name: str) -> Network | None:
+        found = self._client.networks.list(names=[name], filters=self._filters)
+        return next((network for network in found if network.name == name), None)
+
+    def _create(
+        self, name: str, addresses: tuple[str, str] | None = None, *, internal: bool
+    ) -> Network:
+        # Whoever has many projects on his engine has no addresses left there.
+        supply = [addresses] if addresses else [None, *_own_addresses()]
+        for place in supply:
+            try:
+                return self._create_at(name, place, internal=internal)
+            except APIError as refused:
+                if refused.status_code == 409 and (network := self._find(name)):
+                    return network
+                if place is supply[-1] or not _are_taken(refused):
+                    raise
+        raise AssertionError("the supply of addresses is never empty")
+
+    def _create_at(
+        self, name: str, addresses: tuple[str, str] | None, *, internal: bool
+    ) -> Network:
+        ipam, is_joined = None, JOINED_MARK in name
+        if addresses is not None:
+            subnet, gateway = addresses
+            others = place_of_server(subnet)[0] if is_joined else None
+            # The relay listens on an address of it, and goes on when that is there again.
+            pool = IPAMPool(subnet=subnet, gateway=gateway, iprange=others)
+            ipam = IPAMConfig(pool_configs=[pool])
+        return self._client.networks.create(
+            name,
+            driver="bridge",
+            internal=internal,
+            options={"com.docker.network.bridge.enable_icc": str(is_joined).lower()},
+            labels=labels.store_labels(self._store_id),
+            check_duplicate=True,
+            ipam=ipam,
+        )
 
 
 def place_of_server(subnet: str) -> tuple[str, str]:
     """The part of a subnet that others get addresses of, and the server's, beyond it (pure)."""
     whole = IPv4Network(subnet)
     return str(next(whole.subnets())), str(whole.broadcast_address - 1)
-
-
-def _clear(client: docker.DockerClient, store_id: str, wanted: set[str]) -> None:
-    """Takes away networks of a server that was in a container and is not, or the reverse.
-
-    Sandboxes in them would not be reached. What they are is on their volumes.
-    """
-    for network in client.networks.list(filters=labels.store_filter(store_id)):
-        if network.name in wanted or not str(network.name).startswith(f"chowder-{store_id}"):
-            continue
-        log.info("network %s is of a server elsewhere: it goes, and who is in it", network.name)
-        for row in client.api.containers(all=True, filters=labels.store_filter(store_id)):
-            if network.name in ((row.get("NetworkSettings") or {}).get("Networks") or {}):
-                client.api.remove_container(row["Id"], force=True)
-        network.reload()
-        for container_id in _attributes(network).get("Containers") or {}:
-            network.disconnect(container_id, force=True)
-        network.remove()
-
-
-def _joined(client: docker.DockerClient, name: str, store_id: str, own: str) -> SandboxNetwork:
-    """A network with a place for the server, whose address is the same at each start."""
-    internal = name.endswith(CLOSED_SUFFIX)
-    network = _ensure(client, name, store_id, internal=internal)
-    subnet, gateway = _addresses_given(network)
-    for attempt in range(ATTEMPTS):
-        if any(part.get("IPRange") for part in _attributes(network)["IPAM"]["Config"]):
-            break
-        # Only to whom chooses the subnet the engine gives an address of his choice.
-        network.remove()
-        try:
-            network = _create(client, name, store_id, (subnet, gateway), internal=internal)
-        except APIError:
-            if attempt == ATTEMPTS - 1:
-                raise
-            network = _create(client, name, store_id, internal=internal)
-        network.reload()
-        subnet, gateway = _addresses_given(network)
-    _, address = place_of_server(subnet)
-    _join(client, network, own, address)
-    return SandboxNetwork(name, address, address, (subnet, gateway))
-
-
-def _join(client: docker.DockerClient, network: Network, own: str, address: str) -> None:
-    there = _networks_of(client, own).get(str(network.name))
-    if there is not None:
-        if there["IPAddress"] == address:
-            return
-        network.disconnect(own, force=True)
-    network.connect(own, ipv4_address=address)
-
-
-def _networks_of(client: docker.DockerClient, container_id: str) -> dict[str, Any]:
-    networks: dict[str, Any] = client.api.inspect_container(container_id)["NetworkSettings"]
-    return networks["Networks"] or {}
 
 
 def _addresses_given(network: Network) -> tuple[str, str]:
@@ -193,28 +249,9 @@ def _addresses_given(network: Network) -> tuple[str, str]:
     raise ValueError(f"the network {network.name} has no IPv4 addresses.")
 
 
-def _closed(
-    client: docker.DockerClient, name: str, store_id: str, own: str | None
-) -> SandboxNetwork:
-    network = _ensure(client, name, store_id, internal=True)
-    if not _attributes(network).get("Internal"):
-        raise ValueError(f"the network {name} has a way out; remove it and start the server again.")
-    if own is not None:
-        return _joined(client, name, store_id, own)
-    if (addresses := _addresses(network)) is None:
-        raise ValueError(f"the network {name} has no address of this machine.")
-    return _at(name, addresses)
-
-
 def _at(name: str, addresses: tuple[str, str]) -> SandboxNetwork:
     _, gateway = addresses
     return SandboxNetwork(name, relay_bind=gateway, relay_address=gateway, addresses=addresses)
-
-
-def _ensure(client: docker.DockerClient, name: str, store_id: str, *, internal: bool) -> Network:
-    network = _find(client, name, store_id) or _create(client, name, store_id, internal=internal)
-    network.reload()
-    return network
 
 
 def _attributes(network: Network) -> dict[str, Any]:
@@ -230,58 +267,6 @@ def _addresses(network: Network) -> tuple[str, str] | None:
     return None
 
 
-def _find(client: docker.DockerClient, name: str, store_id: str) -> Network | None:
-    found = client.networks.list(names=[name], filters=labels.store_filter(store_id))
-    return next((network for network in found if network.name == name), None)
-
-
-def _create(
-    client: docker.DockerClient,
-    name: str,
-    store_id: str,
-    addresses: tuple[str, str] | None = None,
-    *,
-    internal: bool,
-) -> Network:
-    # Whoever has many projects on his engine has no addresses left there.
-    supply = [addresses] if addresses else [None, *_own_addresses()]
-    for place in supply:
-        try:
-            return _create_at(client, name, store_id, place, internal=internal)
-        except APIError as refused:
-            if refused.status_code == 409 and (network := _find(client, name, store_id)):
-                return network
-            if place is supply[-1] or not _are_taken(refused):
-                raise
-    raise AssertionError("the supply of addresses is never empty")
-
-
-def _create_at(
-    client: docker.DockerClient,
-    name: str,
-    store_id: str,
-    addresses: tuple[str, str] | None,
-    *,
-    internal: bool,
-) -> Network:
-    ipam, is_joined = None, JOINED_MARK in name
-    if addresses is not None:
-        subnet, gateway = addresses
-        others = place_of_server(subnet)[0] if is_joined else None
-        # The relay listens on an address of it, and goes on when that is there again.
-        pool = IPAMPool(subnet=subnet, gateway=gateway, iprange=others)
-        ipam = IPAMConfig(pool_configs=[pool])
-    return client.networks.create(
-        name,
-        driver="bridge",
-        internal=internal,
-        options={"com.docker.network.bridge.enable_icc": str(is_joined).lower()},
-        labels=labels.store_labels(store_id),
-        check_duplicate=True,
-        ipam=ipam,
-    )
-
-
 def _own_addresses() -> Iterator[tuple[str, str]]:
     """Subnets of our own choice, each with its gateway (pure)."""
     for subnet in OWN_POOL.subnets(new_prefix=OWN_PREFIX):
@@ -290,8 +275,8 @@ def _own_addresses() -> Iterator[tuple[str, str]]:
 
 def _are_taken(refused: APIError) -> bool:
     """Whether what the engine refuses a network for is that its addresses are another's."""
-    words = str(refused.explanation).lower()
-    return "non-overlapping" in words or "pool overlaps" in words
+    reason = str(refused.explanation).lower()
+    return "non-overlapping" in reason or "pool overlaps" in reason
 
 
 def _is_ours(address: str) -> bool:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from contextlib import contextmanager, suppress
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from docker.errors import APIError, NotFound
 
+from chowder_local.core.domain import SandboxId
 from chowder_local.core.errors.sandboxes import EngineUnavailable, SandboxMissing
 from chowder_local.engine import labels
 from chowder_local.engine.threads import ensure_awaited
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     import docker
     from docker.models.containers import Container
     from docker.models.volumes import Volume
-
-    from chowder_local.core.domain import SandboxId
 
 IN_USE_TIMEOUT_S = 5.0
 IN_USE_INTERVAL_S = 0.1
@@ -47,7 +46,7 @@ class OwnedResources:
         ensure_awaited()
         return container
 
-    def found(self, sandbox_id: SandboxId) -> Container:
+    def get(self, sandbox_id: SandboxId) -> Container:
         """The sandbox's container. Raises SandboxMissing."""
         container = self.find(sandbox_id)
         if container is None:
@@ -63,26 +62,29 @@ class OwnedResources:
         if (container := self.find(sandbox_id)) is not None:
             yield container
             return
-        try:
-            volume = self._client.volumes.get(sandbox_id)
-        except NotFound:
-            volume = None
-        if volume is None or not labels.is_of_store(volume.attrs.get("Labels"), self._store_id):
-            raise SandboxMissing(f"The volume {sandbox_id} is gone from the engine.")
-        made = self._client.containers.create(
+        self.check_volume(sandbox_id)
+        volumes = {str(sandbox_id): {"bind": home, "mode": "ro"}}
+        with self.passing_container(image, ["true"], volumes=volumes) as container:
+            yield container
+
+    @contextmanager
+    def passing_container(
+        self, image: str, command: list[str], **options: Any
+    ) -> Iterator[Container]:
+        """A container without a network, of no sandbox, which goes with the block."""
+        container = self._client.containers.create(
             image,
-            ["true"],
+            command,
             network_mode="none",
             labels=labels.store_labels(self._store_id),
-            volumes={str(sandbox_id): {"bind": home, "mode": "ro"}},
+            **options,
         )
         try:
-            yield made
+            yield container
         finally:
-            made.remove(force=True)
+            container.remove(force=True, v=True)
 
     def discard(self, sandbox_id: SandboxId) -> None:
-        """Removes the sandbox's container, if there is one."""
         container = self.find(sandbox_id)
         if container is None:
             return
@@ -95,17 +97,23 @@ class OwnedResources:
 
     def discard_passing(self) -> None:
         """Removes containers that are no sandboxes: those that an earlier life did not end."""
-        # Row by row: the SDK's objects are asked for one by one, and there may be hundreds.
-        for row in self._client.api.containers(
-            all=True, filters=labels.store_filter(self._store_id)
-        ):
+        for row in self.container_rows():
             if labels.sandbox_of(row.get("Labels")) is None:
                 ensure_awaited()
                 with suppress(NotFound):
                     self._client.api.remove_container(row["Id"], force=True)
 
+    def container_rows(self) -> list[dict[str, Any]]:
+        """The engine's list: the SDK's objects are asked for one by one, of hundreds."""
+        filters = labels.store_filter(self._store_id)
+        rows: list[dict[str, Any]] = self._client.api.containers(all=True, filters=filters)
+        return rows
+
+    def volume_ids(self) -> set[SandboxId]:
+        volumes = self._client.volumes.list(filters=labels.store_filter(self._store_id))
+        return {SandboxId(str(volume.name)) for volume in volumes}
+
     def ensure_volume(self, sandbox_id: SandboxId) -> None:
-        """Makes the sandbox's volume, unless there is one."""
         ensure_awaited()
         # Creating a volume that exists is a no-op that keeps its content.
         self._client.volumes.create(
@@ -114,20 +122,23 @@ class OwnedResources:
 
     def check_volume(self, sandbox_id: SandboxId) -> None:
         """Raises SandboxMissing unless the sandbox has a volume, and it is ours."""
-        with suppress(NotFound):
-            volume = self._client.volumes.get(sandbox_id)
-            if labels.is_of_store(volume.attrs.get("Labels"), self._store_id):
-                return
-        raise SandboxMissing(f"The volume of sandbox {sandbox_id} is gone from the engine.")
+        if self._volume(sandbox_id) is None:
+            raise SandboxMissing(f"The volume of sandbox {sandbox_id} is gone from the engine.")
 
     def discard_volume(self, sandbox_id: SandboxId) -> None:
         """Removes the sandbox's volume, if there is one and it is ours."""
+        if (volume := self._volume(sandbox_id)) is not None:
+            ensure_awaited()
+            with suppress(NotFound):
+                _remove_once_unused(volume)
+
+    def _volume(self, sandbox_id: SandboxId) -> Volume | None:
         # By its name: a list is looked through volume by volume, of everybody's.
         with suppress(NotFound):
             volume = self._client.volumes.get(sandbox_id)
-            ensure_awaited()
             if labels.is_of_store(volume.attrs.get("Labels"), self._store_id):
-                _remove_once_unused(volume)
+                return volume
+        return None
 
 
 def _remove_once_unused(volume: Volume) -> None:

@@ -1,4 +1,4 @@
-"""What sandboxes take of memory and processors, as the engine counts it."""
+"""What sandboxes take of memory, processors and the disk."""
 
 from __future__ import annotations
 
@@ -8,19 +8,24 @@ from typing import TYPE_CHECKING, Any
 from docker.errors import APIError
 
 from chowder_local.core.domain import SandboxId, SandboxUsage
+from chowder_local.core.errors.sandboxes import EngineUnavailable
+from chowder_local.engine.container_exec import run_privileged
+from chowder_local.engine.specs import HOME
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Mapping
 
     import docker
+    from docker.models.containers import Container
 
     from chowder_local.engine.owned_resources import OwnedResources
 
 
-def usage_of(
+def read_usage(
     client: docker.DockerClient, own: OwnedResources, sandbox_ids: Collection[SandboxId]
-) -> Iterator[tuple[SandboxId, SandboxUsage]]:
-    """What those that are there take; blocks."""
+) -> dict[SandboxId, SandboxUsage]:
+    """What those that are there take of memory and processors; blocks."""
+    usage = {}
     for sandbox_id in sandbox_ids:
         if (container := own.find(sandbox_id)) is None:
             continue
@@ -30,10 +35,11 @@ def usage_of(
         except APIError:
             # One that is just going stands in no other's way.
             continue
-        yield sandbox_id, usage_in(stats, time.monotonic())
+        usage[sandbox_id] = parse_usage(stats, time.monotonic())
+    return usage
 
 
-def usage_in(stats: Mapping[str, Any], at_s: float) -> SandboxUsage:
+def parse_usage(stats: Mapping[str, Any], at_s: float) -> SandboxUsage:
     """What a reading says; a sandbox that has just ended has none of its members."""
     memory = stats.get("memory_stats") or {}
     parts = memory.get("stats") or {}
@@ -46,3 +52,23 @@ def usage_in(stats: Mapping[str, Any], at_s: float) -> SandboxUsage:
         cpu_s=int(cpu.get("total_usage") or 0) / 1e9,
         at_s=at_s,
     )
+
+
+def disk_bytes(client: docker.DockerClient, container: Container, limit: int) -> int:
+    """What a sandbox takes of the disk. Blocking; raises EngineUnavailable."""
+    return _measure(client, container, "measure.py", HOME, "/proc", str(limit))
+
+
+def disk_free_bytes(client: docker.DockerClient, container: Container) -> int:
+    """What is left where a sandbox's files are. Blocking; raises EngineUnavailable."""
+    return _measure(client, container, "free.py", HOME)
+
+
+def _measure(
+    client: docker.DockerClient, container: Container, program: str, *arguments: str
+) -> int:
+    is_done, output = run_privileged(client, container, program, *arguments)
+    if not is_done or not output.isdecimal():
+        reason = (output.splitlines() or ["it does not say why"])[-1]
+        raise EngineUnavailable(f"The sandbox {container.name} cannot be measured: {reason}.")
+    return int(output)

@@ -10,18 +10,24 @@ from typing import TYPE_CHECKING
 from docker.errors import NotFound
 
 from chowder_local.core.errors.sandboxes import EngineUnavailable
-from chowder_local.engine.connection import find_engine, open_client
-from chowder_local.engine.container_detection import is_in_container
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     import docker
+
+MARKS = (Path("/.dockerenv"), Path("/run/.containerenv"))
+"""What Docker and Podman put into each container."""
 
 MOUNTS = Path("/proc/self/mountinfo")
 _MADE_FOR_IT = frozenset({"/etc/hostname", "/etc/hosts", "/etc/resolv.conf"})
 _ID = re.compile(r"/([0-9a-f]{64})/")
 _SHORT_ID = re.compile(r"[0-9a-f]{12}")
+
+
+def is_in_container() -> bool:
+    """Whether this process is in a container, of whatever engine."""
+    return any(mark.exists() for mark in MARKS)
 
 
 def own_container(client: docker.DockerClient) -> str | None:
@@ -34,11 +40,11 @@ def own_container(client: docker.DockerClient) -> str | None:
         return None
     for name in possible_names(MOUNTS.read_text("utf-8"), socket.gethostname()):
         try:
-            told = client.api.inspect_container(name)
+            details = client.api.inspect_container(name)
         except NotFound:
             continue
-        is_hosts = told["HostConfig"]["NetworkMode"] == "host"
-        return None if is_hosts else str(told["Id"])
+        is_hosts = details["HostConfig"]["NetworkMode"] == "host"
+        return None if is_hosts else str(details["Id"])
     if _has_bridge_of(client):
         # The engine is in this very container, so that its networks are here.
         return None
@@ -47,16 +53,6 @@ def own_container(client: docker.DockerClient) -> str | None:
         "only. Give it the socket of the engine that runs its container "
         "(-v /var/run/docker.sock:/var/run/docker.sock), or run it on the engine's machine."
     )
-
-
-def check_engine(env: Mapping[str, str]) -> None:
-    """Raises EngineUnavailable where `own_container` would, before anything is done there."""
-    if is_in_container():
-        client = open_client(find_engine(env))
-        try:
-            own_container(client)
-        finally:
-            client.close()
 
 
 def possible_names(mounts: str, hostname: str) -> Iterator[str]:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from docker.errors import NotFound
 
-from chowder_local.engine.images import engine_of
-from chowder_local.engine.specs import only_file
-from chowder_local.engine.sweep import sweep
+from chowder_local.engine.connection import engine_client
+from chowder_local.engine.images import REFUSAL
+from chowder_local.engine.store_resources import sweep
+from chowder_local.engine.volume_archives import read_container_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,7 +48,7 @@ class ServerContainer:
     log_tail: str
 
 
-def socket_beside(address: EngineAddress, env: Mapping[str, str]) -> str:
+def engine_socket_path(address: EngineAddress, env: Mapping[str, str]) -> str:
     """Where the engine's own machine has its socket, which a container of it is to be given (pure).
 
     A virtual machine's is not where this machine has the way to it. Testcontainers' variable for
@@ -62,7 +63,7 @@ def socket_beside(address: EngineAddress, env: Mapping[str, str]) -> str:
 
 def run_server(name: str, tag: str, environment: Mapping[str, str], env: Mapping[str, str]) -> None:
     """Starts it, unless it runs already, of that very image. Raises EngineUnavailable."""
-    with engine_of(env) as (client, address):
+    with engine_client(env, REFUSAL) as (client, address):
         image = client.images.get(tag)
         found = _find(client, name)
         if found is not None:
@@ -73,14 +74,14 @@ def run_server(name: str, tag: str, environment: Mapping[str, str], env: Mapping
             "name": name,
             "environment": dict(environment),
             "ports": {f"{PORT}/tcp": ("127.0.0.1", None)},
-            "volumes": [f"{socket_beside(address, env)}:{SOCKET}"],
+            "volumes": [f"{engine_socket_path(address, env)}:{SOCKET}"],
         }
         client.containers.run(tag, detach=True, **options, **RIGHTS)
 
 
-def look_at_server(name: str, env: Mapping[str, str]) -> ServerContainer | None:
+def inspect_server(name: str, env: Mapping[str, str]) -> ServerContainer | None:
     """How it is now; None if there is none. Raises EngineUnavailable."""
-    with engine_of(env) as (client, _):
+    with engine_client(env, REFUSAL) as (client, _):
         if (found := _find(client, name)) is None:
             return None
         bound = found.attrs["NetworkSettings"]["Ports"].get(f"{PORT}/tcp") or []
@@ -94,17 +95,14 @@ def look_at_server(name: str, env: Mapping[str, str]) -> ServerContainer | None:
 
 def remove_server(name: str, env: Mapping[str, str]) -> None:
     """Removes it, with every agent and all data of it. Raises EngineUnavailable."""
-    with engine_of(env) as (client, _):
+    with engine_client(env, REFUSAL) as (client, _):
         if (found := _find(client, name)) is not None:
             _remove(client, found)
 
 
 def read_file(container: Container, path: str) -> str | None:
     """What is in a file of a container, which need not run; None if there is no such file."""
-    try:
-        content = only_file(b"".join(container.get_archive(path)[0]))
-    except NotFound:
-        return None
+    content = read_container_file(container, path)
     return None if content is None else content.decode().strip()
 
 

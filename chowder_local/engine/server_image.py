@@ -9,8 +9,9 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import chowder_local
-from chowder_local.engine.image_recipe import digest_of, recipe_dir
-from chowder_local.engine.images import LABEL, build_folder, engine_of
+from chowder_local.engine.connection import engine_client
+from chowder_local.engine.image_recipe import recipe_digest, recipe_dir
+from chowder_local.engine.images import LABEL, REFUSAL, build_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -30,9 +31,9 @@ def server_tag() -> str:
 
 def is_current(settings: Settings, env: Mapping[str, str]) -> bool:
     """Whether the engine's image of this version is of this very code. Raises EngineUnavailable."""
-    with _context() as folder, engine_of(env) as (client, _):
+    with _context() as folder, engine_client(env, REFUSAL) as (client, _):
         found = client.images.list(name=server_tag())
-        wanted = digest_of(folder, settings.base_image)
+        wanted = recipe_digest(folder, settings.base_image)
         return any(image.labels.get(RECIPE_LABEL) == wanted for image in found)
 
 
@@ -48,7 +49,7 @@ def build_server(
     Raises ImageBuildFailed, which quotes the lines that matter, and EngineUnavailable.
     """
     with _context() as folder:
-        digest = digest_of(folder, settings.base_image)
+        digest = recipe_digest(folder, settings.base_image)
         index = {name: env[name] for name in ("PIP_INDEX_URL",) if env.get(name)}
         tag = build_folder(
             settings,
@@ -63,10 +64,10 @@ def build_server(
                 "VERSION": chowder_local.__version__,
                 **index,
             },
-            words="The server image",
+            subject="The server image",
             no_cache=no_cache,
         )
-    with engine_of(env) as (client, _):
+    with engine_client(env, REFUSAL) as (client, _):
         client.images.prune({"dangling": True, "label": f"{LABEL}=server"})
     return tag
 

@@ -36,11 +36,19 @@ CPU_SHARES = 1024
 SPARE_CPU_SHARES = 256
 """A quarter of what any other sandbox gets, as long as others want to have it."""
 
-BESIDE_MEMORY_MB = 512
-BESIDE_PIDS = 64
+JOB_MEMORY_MB = 512
+JOB_PIDS = 64
 
 # Engines differ in theirs, up to a billion files. A dump would fill the volume with memory.
 ULIMITS = {"nofile": 16384, "core": 0}
+
+CONFINED: Mapping[str, Any] = {
+    "user": f"{AGENT_UID}:{AGENT_UID}",
+    "cap_drop": ["ALL"],
+    "security_opt": ["no-new-privileges"],
+    "read_only": True,
+}
+"""What every container of an agent, or of what an agent has written, runs without."""
 
 RELAY_NAMES = (RELAY_HOSTNAME, FORMER_RELAY_HOSTNAME)
 
@@ -51,15 +59,13 @@ _SUPERVISED = {"OPENCLAW_SUPERVISOR_MODE": "external", "OPENCLAW_NO_RESPAWN": "1
 
 @dataclass(frozen=True)
 class Limits:
-    """What one sandbox may use of the host."""
-
     memory_mb: int
     cpus: float
     pids: int
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class SandboxTemplate:
     """What all sandboxes of one server have in common."""
 
     store_id: str
@@ -72,36 +78,33 @@ class Surroundings:
     """What the image runs on its own."""
 
 
-def container_options(spec: SandboxSpec, around: Surroundings) -> dict[str, Any]:
+def container_options(spec: SandboxSpec, template: SandboxTemplate) -> dict[str, Any]:
     """Arguments of the SDK's `containers.create`: no rights, bounded, only its volume writable.
 
     Raises EgressUnavailable.
     """
-    environment = {**around.environment, **_SUPERVISED, "HOME": HOME}
-    if around.ca_bundle is not None:
+    environment = {**template.environment, **_SUPERVISED, "HOME": HOME}
+    if template.ca_bundle is not None:
         ca_file = f"{STATE_DIR}/{CA_FILE}"
         environment |= {"NODE_EXTRA_CA_CERTS": ca_file, "SSL_CERT_FILE": ca_file}
-    memory = f"{around.limits.memory_mb}m"
+    memory = f"{template.limits.memory_mb}m"
     return {
-        "image": around.image,
+        "image": template.image,
         "name": spec.id,
         "hostname": "agent",
-        "labels": labels.sandbox_labels(around.store_id, spec.id),
+        "labels": labels.sandbox_labels(template.store_id, spec.id),
         "environment": environment,
-        "user": f"{AGENT_UID}:{AGENT_UID}",
+        **CONFINED,
         "init": True,
-        "cap_drop": ["ALL"],
-        "security_opt": ["no-new-privileges"],
-        "read_only": True,
         "tmpfs": {"/tmp": "rw,exec,nosuid,nodev,size=256m,mode=1777"},  # noqa: S108 - inside
         "mem_limit": memory,
         # Equal to the memory limit: a sandbox gets no swap, so that it cannot grind the host.
         "memswap_limit": memory,
         "cpu_shares": SPARE_CPU_SHARES if spec.is_spare else CPU_SHARES,
-        "nano_cpus": int(around.limits.cpus * 1e9),
-        "pids_limit": around.limits.pids,
+        "nano_cpus": int(template.limits.cpus * 1e9),
+        "pids_limit": template.limits.pids,
         "ulimits": [Ulimit(name=name, soft=most, hard=most) for name, most in ULIMITS.items()],
-        **_way_out(spec.egress, around),
+        **_way_out(spec.egress, template),
         "volumes": {str(spec.id): {"bind": HOME, "mode": "rw"}},
         # We restart what should run; Docker on its own would loop on a broken configuration.
         "restart_policy": {"Name": "no"},
@@ -109,28 +112,25 @@ def container_options(spec: SandboxSpec, around: Surroundings) -> dict[str, Any]
     }
 
 
-def beside_options(
-    sandbox_id: SandboxId, around: Surroundings, command: Sequence[str]
+def job_options(
+    sandbox_id: SandboxId, template: SandboxTemplate, command: Sequence[str]
 ) -> dict[str, Any]:
     """Arguments for a container that does one thing on a sandbox's volume while that is still.
 
     It is worth no more trust than the sandbox, and reaches nothing at all.
     """
     return {
-        "image": around.image,
+        "image": template.image,
         "entrypoint": [*command],
         "command": [],
-        "labels": labels.store_labels(around.store_id),
+        "labels": labels.store_labels(template.store_id),
         "environment": {"HOME": HOME},
-        "user": f"{AGENT_UID}:{AGENT_UID}",
+        **CONFINED,
         "stdin_open": True,
-        "cap_drop": ["ALL"],
-        "security_opt": ["no-new-privileges"],
-        "read_only": True,
-        "mem_limit": f"{BESIDE_MEMORY_MB}m",
-        "memswap_limit": f"{BESIDE_MEMORY_MB}m",
-        "nano_cpus": int(around.limits.cpus * 1e9),
-        "pids_limit": BESIDE_PIDS,
+        "mem_limit": f"{JOB_MEMORY_MB}m",
+        "memswap_limit": f"{JOB_MEMORY_MB}m",
+        "nano_cpus": int(template.limits.cpus * 1e9),
+        "pids_limit": JOB_PIDS,
         "network_mode": "none",
         "volumes": {str(sandbox_id): {"bind": HOME, "mode": "rw"}},
         # What it says would otherwise be kept on the engine's disk as well.
@@ -138,14 +138,14 @@ def beside_options(
     }
 
 
-def _way_out(egress: Egress, around: Surroundings) -> dict[str, Any]:
-    networks = around.networks
+def _way_out(egress: Egress, template: SandboxTemplate) -> dict[str, Any]:
+    networks = template.networks
     if egress is Egress.ON:
         network = networks.open
         more: dict[str, Any] = {"ports": {f"{GATEWAY_PORT}/tcp": ("127.0.0.1", None)}}
         if networks.joined_by is not None:
             # The server reaches its own address.
-            more = {"entrypoint": confinement.patient(around.command), "command": []}
+            more = {"entrypoint": confinement.waiting_command(template.command), "command": []}
     elif networks.closed is None:
         raise EgressUnavailable(networks.problem or "there is no network for it.")
     else:
@@ -154,31 +154,31 @@ def _way_out(egress: Egress, around: Surroundings) -> dict[str, Any]:
         # of its own it can only ask from inside, where nobody answers.
         more = {
             "dns": ["127.0.0.1"],
-            "entrypoint": confinement.patient(around.command),
+            "entrypoint": confinement.waiting_command(template.command),
             "command": [],
         }
     hosts = dict.fromkeys(RELAY_NAMES, network.relay_address)
     return {"network": network.name, "extra_hosts": hosts, **more}
 
 
-def likeness(image_id: str, around: Surroundings) -> str:
+def likeness(image_id: str, template: SandboxTemplate) -> str:
     """A digest of all that sandboxes made in these surroundings have in common."""
-    possible = list(Egress) if around.networks.closed is not None else [Egress.ON]
+    possible = list(Egress) if template.networks.closed is not None else [Egress.ON]
     specs = [SandboxSpec(SandboxId("any"), egress=egress) for egress in possible]
-    files = {path: content.hex() for path, content in files_of(specs[0], around).items()}
-    made_of = [image_id, [container_options(spec, around) for spec in specs], files]
+    files = {path: content.hex() for path, content in volume_files(specs[0], template).items()}
+    made_of = [image_id, [container_options(spec, template) for spec in specs], files]
     return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
 
 
-def files_of(spec: SandboxSpec, around: Surroundings) -> dict[str, bytes]:
+def volume_files(spec: SandboxSpec, template: SandboxTemplate) -> dict[str, bytes]:
     """All files that are put on the volume. The CA bundle is copied, not mounted: an engine
     in a virtual machine does not see every folder of the host.
     """
-    ca_files = {} if around.ca_bundle is None else {CA_FILE: around.ca_bundle}
+    ca_files = {} if template.ca_bundle is None else {CA_FILE: template.ca_bundle}
     return {**spec.files, **ca_files}
 
 
-def archive(files: Mapping[str, bytes]) -> bytes:
+def tar_of_files(files: Mapping[str, bytes]) -> bytes:
     """A tar of files that only the agent can read and write; paths are relative to its state."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
@@ -189,11 +189,3 @@ def archive(files: Mapping[str, bytes]) -> bytes:
             entry.uid = entry.gid = AGENT_UID
             tar.addfile(entry, io.BytesIO(content))
     return buffer.getvalue()
-
-
-def only_file(content: bytes) -> bytes | None:
-    """What is in a tar of one file; None if it is of something else."""
-    with tarfile.open(fileobj=io.BytesIO(content)) as tar:
-        entry = tar.next()
-        file = None if entry is None or not entry.isfile() else tar.extractfile(entry)
-        return None if file is None else file.read()

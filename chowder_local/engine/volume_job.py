@@ -1,15 +1,15 @@
-"""Programs that run beside a sandbox: on its volume, while it is frozen or ended."""
+"""Programs that run beside a sandbox: on its volume, while it is paused or ended."""
 
 from __future__ import annotations
 
 from contextlib import ExitStack, asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from docker.errors import NotFound
 
 from chowder_local.engine import specs
-from chowder_local.engine.error_translation import in_words, needing
-from chowder_local.engine.exec_streams import DockerProcess, socket_of
+from chowder_local.engine.container_exec import DockerProcess, take_socket
+from chowder_local.engine.error_translation import translated_errors
 from chowder_local.engine.threads import ensure_awaited
 
 if TYPE_CHECKING:
@@ -37,13 +37,13 @@ class VolumeJobs:
         client: docker.DockerClient,
         threads: Threads,
         own: OwnedResources,
-        around: Callable[[], specs.Surroundings],
+        template: Callable[[], specs.SandboxTemplate],
         timeout_s: float,
     ) -> None:
         self._client = client
         self._threads = threads
         self._own = own
-        self._around = around
+        self._template = template
         self._timeout_s = timeout_s
 
     @asynccontextmanager
@@ -54,26 +54,27 @@ class VolumeJobs:
 
         Should the server die meanwhile, its input ends, and with that the program; the container
         is taken away at the next start.
-        Whoever calls this sees to it that the volume is not taken away meanwhile.
+        The caller sees to it that the volume is not taken away meanwhile.
         Raises EngineUnavailable, ImageMissing, SandboxMissing.
         """
-        around = self._around()
-        options = specs.beside_options(sandbox_id, around, command)
+        template = self._template()
+        options = specs.job_options(sandbox_id, template, command)
 
         # A caller who is cancelled gets no result, but what has begun has to be ended by somebody.
         begun: list[Container] = []
 
         def begin(open_ends: ExitStack) -> socket.socket:
-            with in_words(f"run a program beside sandbox {sandbox_id}"):
+            with translated_errors(
+                "run a program beside", sandbox_id=sandbox_id, image=template.image
+            ):
                 # The engine would make a volume that is not there.
                 self._own.check_volume(sandbox_id)
                 ensure_awaited()
-                with needing(around.image):
-                    container = self._client.containers.create(**options)
+                container = self._client.containers.create(**options)
                 try:
                     ensure_awaited()
                     file = self._client.api.attach_socket(str(container.id), params=_STREAMS)
-                    connection = socket_of(file)
+                    connection = take_socket(file)
                     try:
                         container.start()
                         ensure_awaited()
@@ -87,20 +88,17 @@ class VolumeJobs:
                 begun.append(container)
                 return connection
 
-        async def inspect() -> dict[str, Any]:
-            return {"ExitCode": None}
-
         try:
             with ExitStack() as open_ends:
                 connection = await self._threads.run(begin, open_ends)
-                yield DockerProcess(connection, inspect, self._timeout_s)
+                yield DockerProcess(connection, self._timeout_s)
         finally:
             for container in begun:
                 await self._threads.run(_end, sandbox_id, container)
 
 
 def _end(sandbox_id: SandboxId, container: Container) -> None:
-    with in_words(f"end a program beside sandbox {sandbox_id}"):
+    with translated_errors("end a program beside", sandbox_id=sandbox_id):
         _remove(container)
 
 

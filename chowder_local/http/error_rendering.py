@@ -13,7 +13,6 @@ from chowder_local.core.domain import InstanceStatus
 from chowder_local.core.errors import (
     ChowderError,
     agents,
-    idempotency,
     process,
     requests,
     sandboxes,
@@ -106,9 +105,9 @@ STATUSES: Mapping[type[ChowderError], int] = {
     upstream.UpstreamFailed: 502,
     upstream.StreamBroken: 502,
     process.DataDirUnusable: 500,
-    idempotency.IdempotencyKeyInvalid: 400,
-    idempotency.IdempotencyKeyReused: 409,
-    idempotency.IdempotencyKeyInUse: 409,
+    requests.IdempotencyKeyInvalid: 400,
+    requests.IdempotencyKeyReused: 409,
+    requests.IdempotencyKeyInUse: 409,
     ChowderError: 500,
 }
 """Looked up along the class's bases, so that a new error is a 500 until it has a row."""
@@ -118,9 +117,9 @@ _LASTING = (
     sandboxes.SandboxPaused,
     agents.SkillInstalled,
     requests.FaultsFull,
-    idempotency.IdempotencyKeyReused,
+    requests.IdempotencyKeyReused,
 )
-_MOMENTARY = (requests.BodiesTooMany, idempotency.IdempotencyKeyInUse)
+_MOMENTARY = (requests.BodiesTooMany, requests.IdempotencyKeyInUse)
 _PROXIED = (
     agents.GatewayUnavailable,
     upstream.ProviderFailed,

@@ -174,7 +174,7 @@ class RequestLog:
             await send(message)
 
         # uvicorn runs each request as a task, and a task's context ends with it.
-        request_context.of_request(request_id)
+        request_context.set_request(request_id)
         try:
             await self._app(scope, receive, send_with_id)
         finally:

@@ -25,23 +25,28 @@ if TYPE_CHECKING:
     from chowder_local.core.shutdown import Shutdown
     from chowder_local.http.body_memory import BodyMemory
     from chowder_local.instances.configuration.editing import ConfigEditing
+    from chowder_local.instances.configuration.reconfiguration import Reconfiguration
     from chowder_local.instances.conversations.idempotency import IdempotentMessages
     from chowder_local.instances.conversations.service import Conversations
     from chowder_local.instances.conversations.session_names import SessionNames
     from chowder_local.instances.conversations.transcripts import ConversationReader
+    from chowder_local.instances.directory import InstanceDirectory
     from chowder_local.instances.engine_protocol import Engine
-    from chowder_local.instances.lifecycle.egress import EgressChanges
+    from chowder_local.instances.lifecycle.boot_queue import BootQueue
+    from chowder_local.instances.lifecycle.creation import InstanceCreation
+    from chowder_local.instances.lifecycle.egress_changes import EgressChanges
     from chowder_local.instances.lifecycle.organization_reset import OrganizationReset
     from chowder_local.instances.lifecycle.provisioner import Provisioner
     from chowder_local.instances.lifecycle.service import Lifecycle
     from chowder_local.instances.monitoring.health import Health
     from chowder_local.instances.snapshots.exports import Exports
     from chowder_local.instances.snapshots.forks import Forks
+    from chowder_local.instances.snapshots.restores import Restores
     from chowder_local.instances.snapshots.service import Snapshots
     from chowder_local.openclaw.channels import Channels
     from chowder_local.openclaw.files import Files
     from chowder_local.openclaw.skills import Skills
-    from chowder_local.relay.call_log import Exchanges
+    from chowder_local.relay.call_log import CallLog
     from chowder_local.relay.recordings.registry import RecordingRegistry
     from chowder_local.relay.scripts.registry import ScriptRegistry
 
@@ -55,12 +60,17 @@ class Services:
     keys: Keys
     subscriptions: Subscriptions
     cost_reports: CostReports
+    directory: InstanceDirectory
+    creation: InstanceCreation
     lifecycle: Lifecycle
+    reconfiguration: Reconfiguration
     egress: EgressChanges
     snapshots: Snapshots
     forks: Forks
+    restores: Restores
     exports: Exports
     provisioner: Provisioner
+    boot_queue: BootQueue
     conversations: Conversations
     idempotency: IdempotentMessages
     reading: ConversationReader
@@ -72,7 +82,7 @@ class Services:
     health: Health
     scripts: ScriptRegistry
     recordings: RecordingRegistry
-    exchanges: Exchanges
+    exchanges: CallLog
     session_names: SessionNames
     events: Events
     faults: Faults
@@ -116,8 +126,8 @@ async def instance_of(request: Request) -> Instance:
 
     From now on the log tells that the request is about it. Raises InstanceNotFound.
     """
-    found = await services(request).lifecycle.instance(
+    found = await services(request).directory.get(
         caller(request).organization_id, request.path_params["instance_id"]
     )
-    request_context.of_instance(found.id)
+    request_context.set_instance(found.id)
     return found

@@ -36,8 +36,6 @@ class Field:
 
 @dataclass(frozen=True)
 class Channel:
-    """A channel by the name that OpenClaw gives it."""
-
     name: str
     required: tuple[Field, ...]
     connection_type: ConnectionType = ConnectionType.CREDENTIALS
@@ -154,13 +152,13 @@ def camel_case(name: str) -> str:
     return first + "".join(other[:1].upper() + other[1:] for other in others)
 
 
-def settings(channel: Channel, given: Mapping[str, Any]) -> dict[str, Any]:
+def to_openclaw_config(channel: Channel, given: Mapping[str, Any]) -> dict[str, Any]:
     """A client's fields as OpenClaw names them; those that the table does not have, too."""
     known = {field.name: field.openclaw_key for field in channel.required}
     return {known.get(name) or camel_case(name): value for name, value in given.items()}
 
 
-def missing(channel: Channel, configured: Mapping[str, Any]) -> Sequence[str]:
+def missing_fields(channel: Channel, configured: Mapping[str, Any]) -> Sequence[str]:
     """The fields that a configuration of the channel, in OpenClaw's names, still lacks."""
     lacking: list[str] = []
     for field in channel.required:

@@ -9,27 +9,31 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from chowder_local.core import untrusted_json
 from chowder_local.core.errors.agents import (
     ChannelRefused,
     ChannelUnreachable,
     ConfigNotApplied,
-    GatewayUnavailable,
     PairingNotFound,
     RpcRefused,
 )
 from chowder_local.core.errors.requests import InputInvalid
-from chowder_local.openclaw import untrusted_json
-from chowder_local.openclaw.channel_table import CHANNELS, ConnectionType, missing, settings
-from chowder_local.openclaw.config.agent_config import merged, patch
+from chowder_local.openclaw.channel_table import (
+    CHANNELS,
+    ConnectionType,
+    missing_fields,
+    to_openclaw_config,
+)
+from chowder_local.openclaw.config.agent_config import merged, to_merge_patch
 from chowder_local.openclaw.qr_login import QrLogins
 from chowder_local.openclaw.sandbox_exec import Program
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from chowder_local.core.domain import Instance, SandboxId
     from chowder_local.openclaw.channel_table import Channel
-    from chowder_local.openclaw.gateway import Gateway
+    from chowder_local.openclaw.gateway import Gateway, GatewayOf
     from chowder_local.openclaw.qr_login import QrLogin
     from chowder_local.openclaw.sandbox_exec import Processes
 
@@ -45,8 +49,6 @@ _NO_SUCH_CODE = "No pending pairing request"
 
 
 class ConnectionStatus(StrEnum):
-    """How far a connection has come."""
-
     CONNECTED = "connected"
     AWAITING_SCAN = "awaiting_scan"
 
@@ -66,7 +68,6 @@ class ChannelState:
 
     @property
     def is_connected(self) -> bool:
-        """Whether messages come through."""
         if not self.account.get("running"):
             return False
         # Channels that are called, rather than calling, have no connection to tell of.
@@ -95,13 +96,13 @@ class ChannelState:
         also = CHANNELS[self.channel].also
         if also and self.account.get("configured") is False:
             return f"OpenClaw also needs {also}."
-        told = (
+        reasons = (
             self.account.get("lastError"),
             *(each.get("message") for each in self.issues),
             self.account.get("stateReason"),
             self.account.get("lifecycle"),
         )
-        return next(filter(None, map(untrusted_json.text_of, told)), None)
+        return next(filter(None, map(untrusted_json.text_of, reasons)), None)
 
     @property
     def _is_ready(self) -> bool:
@@ -119,7 +120,6 @@ class Connection:
 
     @property
     def qr_base64(self) -> str | None:
-        """The image alone."""
         return None if self.qr is None else self.qr.removeprefix(_PNG)
 
 
@@ -129,14 +129,14 @@ class Channels:
     def __init__(
         self,
         processes: Processes,
-        gateway_of: Callable[[SandboxId, str], Gateway],
+        gateway_of: GatewayOf,
         group: asyncio.TaskGroup,
         *,
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
     ) -> None:
         self._approving = Program(processes, "approve.mjs")
         self._gateway_of = gateway_of
-        self._scans = QrLogins(group)
+        self._logins = QrLogins(group)
         self._connect_timeout_s = connect_timeout_s
 
     async def enabled(self, instance: Instance) -> Mapping[str, bool]:
@@ -146,18 +146,15 @@ class Channels:
 
     async def states(self, instance: Instance) -> list[ChannelState]:
         """How all channels are. Raises GatewayUnavailable."""
-        gateway = self._gateway(instance)
-        configured = await _configured(gateway)
-        status = await gateway.call("channels.status", {})
-        return [_state_of(channel, configured, status) for channel in CHANNELS.values()]
+        return list((await _states(self._gateway(instance))).values())
 
-    def scan(self, instance: Instance, channel: Channel) -> QrLogin | None:
+    def qr_login(self, instance: Instance, channel: Channel) -> QrLogin | None:
         """The QR code that was made for a channel, until somebody has scanned it."""
-        return self._scans.latest(instance.sandbox_id, channel.name)
+        return self._logins.latest(instance.sandbox_id, channel.name)
 
     async def state(self, instance: Instance, channel: Channel) -> ChannelState:
         """How a channel is. Raises GatewayUnavailable."""
-        return await _state(self._gateway(instance), channel)
+        return (await _states(self._gateway(instance)))[channel.name]
 
     async def connect(
         self, instance: Instance, channel: Channel, given: Mapping[str, Any]
@@ -169,15 +166,15 @@ class Channels:
         """
         gateway = self._gateway(instance)
         configured = untrusted_json.object_of((await _configured(gateway)).get(channel.name))
-        change = settings(channel, given)
-        if lacking := missing(channel, merged(configured, change)):
+        change = to_openclaw_config(channel, given)
+        if lacking := missing_fields(channel, merged(configured, change)):
             raise InputInvalid([_missing(name) for name in lacking])
         started_s = time.monotonic()
         wanted = merged(_policy(channel), change, keep_nulls=True) | {"enabled": True}
         # What is written, but not applied, OpenClaw tries to apply again; the wait below tells.
         with contextlib.suppress(ConfigNotApplied):
-            if await gateway.patch_config(patch({"channels": {channel.name: wanted}})):
-                await gateway.restarted(started_s)
+            if await gateway.patch_config(to_merge_patch({"channels": {channel.name: wanted}})):
+                await gateway.wait_for_restart(started_s)
         if not given and _is_enabled(configured):
             # Nothing has changed, so OpenClaw sees no cause to try again.
             with contextlib.suppress(RpcRefused):
@@ -189,7 +186,7 @@ class Channels:
     async def disconnect(self, instance: Instance, channel: Channel) -> None:
         """Switches a channel off; its credentials are kept. Raises GatewayUnavailable."""
         gateway = self._gateway(instance)
-        self._scans.forget(instance.sandbox_id, channel.name)
+        self._logins.forget(instance.sandbox_id, channel.name)
         if _is_enabled((await _configured(gateway)).get(channel.name)):
             try:
                 await gateway.patch_config({"channels": {channel.name: {"enabled": False}}})
@@ -202,28 +199,26 @@ class Channels:
         Raises PairingNotFound, ChannelRefused, GatewayUnavailable.
         """
         question = {"method": APPROVE, "params": {"channel": channel.name, "code": code}}
-        try:
-            answer = await self._approving.ask(
-                instance.sandbox_id, question, timeout_s=PAIR_TIMEOUT_S
-            )
-        except TimeoutError:
-            raise GatewayUnavailable("the pairing code's approval takes too long") from None
-        said = untrusted_json.text_of(answer.get("output"))
+        answer = await self._approving.ask(
+            instance.sandbox_id,
+            question,
+            timeout_s=PAIR_TIMEOUT_S,
+            overdue="the pairing code's approval takes too long",
+        )
+        output = untrusted_json.text_of(answer.get("output"))
         if answer.get("status") == 0:
-            return said
-        if _NO_SUCH_CODE in said:
+            return output
+        if _NO_SUCH_CODE in output:
             raise PairingNotFound
-        raise ChannelRefused(f"{channel.name} takes no code: {_last_line(said)}")
+        raise ChannelRefused(f"{channel.name} takes no code: {_last_line(output)}")
 
     def _gateway(self, instance: Instance) -> Gateway:
-        if instance.gateway_url is None:
-            raise GatewayUnavailable("the sandbox has no address")
         return self._gateway_of(instance.sandbox_id, instance.gateway_url)
 
     async def _until_connected(self, gateway: Gateway, channel: Channel) -> Connection:
         ends_s = time.monotonic() + self._connect_timeout_s
         while True:
-            state = await _state(gateway, channel)
+            state = (await _states(gateway))[channel.name]
             if state.is_connected:
                 message = f"{channel.name} is connected."
                 return Connection(channel.name, ConnectionStatus.CONNECTED, message)
@@ -244,7 +239,7 @@ class Channels:
             raise ChannelUnreachable(channel.name, str(refused)) from refused
         message, qr = (untrusted_json.text_of(begun.get(name)) for name in ("message", "qrDataUrl"))
         if qr:
-            self._scans.begin(sandbox_id, channel.name, gateway, qr, message)
+            self._logins.follow(sandbox_id, channel.name, gateway, qr, message)
             return Connection(channel.name, ConnectionStatus.AWAITING_SCAN, message, qr)
         if begun.get("connected") or _ALREADY_LINKED in message:
             return await self._until_connected(gateway, channel)
@@ -254,30 +249,28 @@ class Channels:
 async def _configured(gateway: Gateway) -> Mapping[str, Any]:
     """What is written about each channel; secrets are there, but cannot be read."""
     answer = await gateway.call("config.get", {})
-    return untrusted_json.object_of(
-        untrusted_json.object_of(answer.get("sourceConfig")).get("channels")
-    )
+    return untrusted_json.object_at(answer, "sourceConfig", "channels")
 
 
-async def _state(gateway: Gateway, channel: Channel) -> ChannelState:
+async def _states(gateway: Gateway) -> dict[str, ChannelState]:
     configured = await _configured(gateway)
-    return _state_of(channel, configured, await gateway.call("channels.status", {}))
+    status = await gateway.call("channels.status", {})
+    return {name: _state_of(name, configured, status) for name in CHANNELS}
 
 
 def _state_of(
-    channel: Channel, configured: Mapping[str, Any], status: Mapping[str, Any]
+    channel: str, configured: Mapping[str, Any], status: Mapping[str, Any]
 ) -> ChannelState:
-    known = untrusted_json.object_of(status.get("channelAccounts"))
-    accounts = untrusted_json.objects_of(known.get(channel.name)) or [{}]
-    first = untrusted_json.object_of(status.get("channelDefaultAccountId")).get(channel.name)
-    account = next((each for each in accounts if each.get("accountId") == first), accounts[0])
+    known = untrusted_json.object_at(status, "channelAccounts")
+    accounts = untrusted_json.objects_of(known.get(channel)) or [{}]
+    first = untrusted_json.object_at(status, "channelDefaultAccountId").get(channel)
     issues = untrusted_json.objects_of(status.get("statusIssues"))
     return ChannelState(
-        channel=channel.name,
-        is_enabled=_is_enabled(configured.get(channel.name)),
-        configured=untrusted_json.object_of(configured.get(channel.name)),
-        account=account,
-        issues=tuple(each for each in issues if each.get("channel") == channel.name),
+        channel=channel,
+        is_enabled=_is_enabled(configured.get(channel)),
+        configured=untrusted_json.object_at(configured, channel),
+        account=next((each for each in accounts if each.get("accountId") == first), accounts[0]),
+        issues=tuple(each for each in issues if each.get("channel") == channel),
     )
 
 
@@ -297,5 +290,5 @@ def _missing(name: str) -> dict[str, Any]:
     return {"loc": ["body", "config", name], "msg": "Field required", "type": "missing"}
 
 
-def _last_line(said: str) -> str:
-    return (said.splitlines() or ["it says nothing"])[-1].strip()
+def _last_line(output: str) -> str:
+    return (output.splitlines() or ["it says nothing"])[-1].strip()

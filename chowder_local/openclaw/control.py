@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from chowder_local.core import untrusted_json
 from chowder_local.core.domain import GATEWAY_PORT
 from chowder_local.core.errors.agents import GatewayUnavailable, RpcRefused
-from chowder_local.openclaw import untrusted_json
-from chowder_local.openclaw.sandbox_exec import Program
+from chowder_local.openclaw.sandbox_exec import Program, error_message
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -48,15 +48,13 @@ class Control:
             "method": method,
             "params": params,
         }
-        try:
-            answer = await self._program.ask(sandbox_id, request, timeout_s=timeout_s)
-        except TimeoutError:
-            raise GatewayUnavailable(f"no answer to {method} within {timeout_s:.0f} s") from None
-        error = untrusted_json.object_of(answer.get("error"))
+        overdue = f"no answer to {method} within {timeout_s:.0f} s"
+        answer = await self._program.ask(sandbox_id, request, timeout_s=timeout_s, overdue=overdue)
         if answer.get("ok"):
             return untrusted_json.object_of(answer.get("payload"))
-        message = untrusted_json.text_of(error.get("message")) or "the call failed"
+        message = error_message(answer) or "the call failed"
+        code = untrusted_json.object_at(answer, "error").get("code")
         # With a payload it is not the gateway that is unavailable: the call itself says no.
-        if error.get("code") in ("UNREACHABLE", "UNAVAILABLE") and not answer.get("payload"):
+        if code in ("UNREACHABLE", "UNAVAILABLE") and not answer.get("payload"):
             raise GatewayUnavailable(message)
         raise RpcRefused(message)

@@ -8,7 +8,6 @@ import stat
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from importlib import resources
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
@@ -22,6 +21,7 @@ from chowder_local.core.errors.agents import (
     SandboxFull,
 )
 from chowder_local.core.errors.upstream import StreamBroken
+from chowder_local.openclaw.sandbox_exec import command, json_line, last_complaint
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
@@ -36,7 +36,6 @@ CHUNK_BYTES = 256 * 1024
 PROGRAMS_PER_SANDBOX = 8
 """Each is a process in the sandbox, whose memory the agent needs for itself."""
 
-_PROGRAM = "files.py"
 _ROWS = TypeAdapter(list[tuple[str, int, int, int]])
 _END_MARK = bytes(4)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -90,11 +89,11 @@ class Writing:
         With a file name, the path may be that of a folder: one that is there, or ends with "/".
         Raises FileRefused, SandboxFull, GatewayUnavailable, EngineUnavailable.
         """
-        parts = parts_of(path)
+        parts = split_path(path)
         if parts and path.endswith("/"):
             parts.append("")
         target = {"parts": parts, "into": file_name}
-        await self._process.write(_END_MARK + _line(target))
+        await self._process.write(_END_MARK + json_line(target))
         await _header(self._process, bytearray())
 
 
@@ -109,8 +108,7 @@ class Files:
         self._root = root
         self.idle_timeout_s = idle_timeout_s
         """How long a client may move nothing while it uploads or downloads."""
-        program = resources.files("chowder_local.openclaw.programs") / _PROGRAM
-        self._command = ("/usr/bin/python3", "-I", "-S", "-c", program.read_text("utf-8"))
+        self._command = command("files.py")
         self._slots: WeakValueDictionary[SandboxId, asyncio.Semaphore] = WeakValueDictionary()
 
     async def folder(self, sandbox_id: SandboxId, path: str) -> Folder:
@@ -119,7 +117,7 @@ class Files:
         Raises FileMissing, FileRefused, GatewayUnavailable, EngineUnavailable, SandboxMissing,
         SandboxPaused, as all calls of this class do.
         """
-        parts = parts_of(path)
+        parts = split_path(path)
         async with self._running(sandbox_id, {"op": "list", "parts": parts}) as process:
             content = await _content(process, MAX_LISTING_BYTES)
         # Thousands of entries would keep everybody else waiting.
@@ -127,7 +125,7 @@ class Files:
 
     async def text(self, sandbox_id: SandboxId, path: str) -> str:
         """A file's text. Raises FileRefused if it is none, FileTooLarge."""
-        request = {"op": "read", "parts": parts_of(path), "limit": MAX_TEXT_BYTES}
+        request = {"op": "read", "parts": split_path(path), "limit": MAX_TEXT_BYTES}
         async with self._running(sandbox_id, request) as process:
             content = await _content(process, MAX_TEXT_BYTES)
         try:
@@ -142,14 +140,14 @@ class Files:
 
         `chunks` raises StreamBroken if the file becomes shorter meanwhile.
         """
-        parts = parts_of(path)
+        parts = split_path(path)
         sending = self._sending(sandbox_id, {"op": "read", "parts": parts})
         size = int(await anext(sending))
         return Download(parts[-1] if parts else "", size, sending)
 
     async def write_text(self, sandbox_id: SandboxId, path: str, content: str) -> None:
         """Makes a file, or replaces one, with the folders above it. Raises SandboxFull."""
-        parts_of(path)
+        split_path(path)
         async with self.writing(sandbox_id) as writing:
             await writing.write(content.encode())
             await writing.place(path)
@@ -186,13 +184,13 @@ class Files:
             raise GatewayUnavailable("too many file transfers at once; try again later") from None
         try:
             async with self._processes.process(sandbox_id, self._command) as process:
-                await process.write(_line(request | {"root": self._root}))
+                await process.write(json_line(request | {"root": self._root}))
                 yield process
         finally:
             slots.release()
 
 
-def parts_of(path: str) -> list[str]:
+def split_path(path: str) -> list[str]:
     """The names that lead from the root to a path, "." and ".." resolved.
 
     Raises FileRefused if it is absolute, leads out of the root or cannot be a path.
@@ -212,19 +210,15 @@ def parts_of(path: str) -> list[str]:
     return parts
 
 
-def _line(request: dict[str, Any]) -> bytes:
-    return json.dumps(request).encode() + b"\n"
-
-
 async def _header(process: Process, rest: bytearray) -> int:
     """How many bytes of content follow; those that came already are put into `rest`."""
-    said = bytearray()
-    while b"\n" not in said:
+    head = bytearray()
+    while b"\n" not in head:
         chunk = await process.read()
-        said += chunk
-        if not chunk or len(said) > MAX_HEADER_BYTES + CHUNK_BYTES:
+        head += chunk
+        if not chunk or len(head) > MAX_HEADER_BYTES + CHUNK_BYTES:
             raise _unanswered(process)
-    line, _, behind = bytes(said).partition(b"\n")
+    line, _, behind = bytes(head).partition(b"\n")
     rest += behind
     try:
         header = json.loads(line)
@@ -238,21 +232,21 @@ async def _header(process: Process, rest: bytearray) -> int:
     raise _unanswered(process)
 
 
-def _failure(code: str, words: str) -> Exception:
+def _failure(code: str, reason: str) -> Exception:
     if code == "missing":
         return FileMissing()
     if code == "too_large":
-        return FileTooLarge(words, MAX_TEXT_BYTES)
+        return FileTooLarge(reason, MAX_TEXT_BYTES)
     if code == "full":
         return SandboxFull()
     if code == "refused":
-        return FileRefused(words)
-    return GatewayUnavailable(f"the sandbox could not do it: {words}")
+        return FileRefused(reason)
+    return GatewayUnavailable(f"the sandbox could not do it: {reason}")
 
 
 def _unanswered(process: Process) -> GatewayUnavailable:
-    words = process.complaint.splitlines()[-1:] or ["no answer"]
-    return GatewayUnavailable(f"the file program in the sandbox ended with: {words[0]}")
+    reason = last_complaint(process, "no answer")
+    return GatewayUnavailable(f"the file program in the sandbox ended with: {reason}")
 
 
 async def _content(process: Process, limit_bytes: int) -> bytes:
@@ -285,14 +279,17 @@ def _folder(parts: list[str], content: bytes) -> Folder:
         raise GatewayUnavailable("the file program in the sandbox listed nonsense") from None
     above = "".join(f"{part}/" for part in parts)
     entries = [
-        Entry(name, above + name, stat.S_ISDIR(mode), size, _time(mtime), _permissions(mode))
+        Entry(
+            name=name,
+            path=above + name,
+            is_dir=stat.S_ISDIR(mode),
+            size=size,
+            mod_time=_time(mtime),
+            permissions=stat.filemode(mode & 0xFFFF),
+        )
         for name, mode, size, mtime in rows
     ]
     return Folder("/".join(parts) or ".", entries)
-
-
-def _permissions(mode: int) -> str:
-    return stat.filemode(mode & 0xFFFF)
 
 
 def _time(seconds: int) -> datetime:

@@ -14,7 +14,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from chowder_local.core import request_context
+from chowder_local.core import request_context, untrusted_json
 from chowder_local.core.errors.agents import (
     ConfigNotApplied,
     ConfigRefused,
@@ -25,16 +25,17 @@ from chowder_local.core.errors.agents import (
     RpcRefused,
 )
 from chowder_local.core.errors.upstream import StreamBroken, UpstreamFailed
-from chowder_local.openclaw import untrusted_json
 from chowder_local.openclaw.session_keys import MAIN_KEY, session_key
 from chowder_local.upstream.forward import Forwarder, open_client
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 
+    from chowder_local.core.domain import SandboxId
     from chowder_local.upstream.forward import Answer
 
     PatchOf = Callable[[Mapping[str, Any]], Mapping[str, Any] | None]
+    GatewayOf = Callable[[SandboxId, str | None], "Gateway"]
 
 KEEPALIVE_S = 2.0
 """A gateway ends idle connections after five seconds; a message must not meet that moment, even
@@ -76,12 +77,19 @@ class Gateway:
     """One agent's gateway at `url`, by a forwarder that `open_gateways` made.
 
     `config_lock` is held while the configuration changes: OpenClaw's own check whether it was
-    changed meanwhile is no bar to two that come at once.
+    changed meanwhile is no bar to two that come at once. Raises GatewayUnavailable if a sandbox
+    has no `url`.
     """
 
     def __init__(
-        self, forwarder: Forwarder, url: str, token: str, config_lock: asyncio.Lock | None = None
+        self,
+        forwarder: Forwarder,
+        url: str | None,
+        token: str,
+        config_lock: asyncio.Lock | None = None,
     ) -> None:
+        if url is None:
+            raise GatewayUnavailable("the sandbox has no address")
         self._forwarder = forwarder
         self._url = url
         self._headers = {"Authorization": f"Bearer {token}"}
@@ -108,14 +116,14 @@ class Gateway:
 
     async def call(self, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
         """A control call's payload. Raises GatewayUnavailable, RpcRefused."""
-        asked = json.dumps({"method": method, "params": params}).encode()
+        request = json.dumps({"method": method, "params": params}).encode()
         try:
             status, answer = await self._exchange(
-                "POST", "/api/v1/admin/rpc", asked, timeout_s=RPC_TIMEOUT_S
+                "POST", "/api/v1/admin/rpc", request, timeout_s=RPC_TIMEOUT_S
             )
             body = untrusted_json.read_whole_object(answer)
         except (*_UNANSWERED, ValueError) as failure:
-            raise GatewayUnavailable(f"{method}: {_words(failure)}") from failure
+            raise GatewayUnavailable(f"{method}: {_reason(failure)}") from failure
         if body.get("ok"):
             return untrusted_json.object_of(body.get("payload"))
         error = untrusted_json.object_of(body.get("error"))
@@ -181,10 +189,8 @@ class Gateway:
                 # It says so if it restarts itself at once, rather than a little later.
                 return True
             raise
-        note = untrusted_json.object_of(
-            untrusted_json.object_of(done.get("sentinel")).get("payload")
-        )
-        return bool(untrusted_json.object_of(note.get("stats")).get("requiresRestart"))
+        stats = untrusted_json.object_at(done, "sentinel", "payload", "stats")
+        return bool(stats.get("requiresRestart"))
 
     async def _in_turn(self, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
         """A call of a method that OpenClaw takes some thirty times a minute and no more."""
@@ -198,25 +204,28 @@ class Gateway:
         await asyncio.sleep(min(int(limited[1]), LONGEST_TURN_WAIT_S))
         return await self.call(method, params)
 
-    async def restarted(self, since_s: float) -> None:
+    async def wait_for_restart(self, since_s: float) -> None:
         """Waits for a restart later than `since_s` by the monotonic clock, RESTART_TIMEOUT_S long.
 
         That turns are not taken proves nothing: they may be taken again before it begins.
         """
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(RESTART_TIMEOUT_S):
-                while True:
-                    uptime_s = await self.uptime_s()
-                    if uptime_s is not None and uptime_s < time.monotonic() - since_s:
-                        return
-                    await asyncio.sleep(PROBE_INTERVAL_S)
 
-    async def starts_within(self, timeout_s: float) -> bool:
+        def is_newer(uptime_s: float) -> bool:
+            return uptime_s < time.monotonic() - since_s
+
+        await self._reaches(is_newer, RESTART_TIMEOUT_S)
+
+    async def wait_until_started(self, timeout_s: float) -> bool:
         """Whether turns are taken by then; one that was thawed late has much to do at first."""
+        return await self._reaches(lambda _: True, timeout_s)
+
+    async def _reaches(self, is_right: Callable[[float], bool], timeout_s: float) -> bool:
+        """Whether turns are taken, and have been for the right time, before the timeout."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 while True:
-                    if await self.is_started():
+                    uptime_s = await self.uptime_s()
+                    if uptime_s is not None and is_right(uptime_s):
                         return True
                     await asyncio.sleep(PROBE_INTERVAL_S)
         return False
@@ -246,7 +255,7 @@ class Gateway:
         try:
             status, _ = await self._exchange("GET", path, timeout_s=RPC_TIMEOUT_S)
         except _UNANSWERED as failure:
-            raise GatewayUnavailable(f"sessions: {_words(failure)}") from failure
+            raise GatewayUnavailable(f"sessions: {_reason(failure)}") from failure
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             raise GatewayUnavailable(f"sessions: HTTP {status}")
 
@@ -275,10 +284,10 @@ class Gateway:
             "x-openclaw-session-key": session_key(session),
         }
         try:
-            async with self._asked("POST", "/v1/responses", headers, body) as answer:
+            async with self._open("POST", "/v1/responses", headers, body) as answer:
                 yield answer
         except (UpstreamFailed, StreamBroken) as failure:
-            raise GatewayUnavailable(_words(failure)) from failure
+            raise GatewayUnavailable(_reason(failure)) from failure
 
     async def _exchange(
         self, method: str, path: str, body: bytes = b"", *, timeout_s: float
@@ -287,12 +296,12 @@ class Gateway:
         headers = self._headers | ({"Content-Type": "application/json"} if body else {})
         async with (
             asyncio.timeout(timeout_s),
-            self._asked(method, path, headers, body) as answer,
+            self._open(method, path, headers, body) as answer,
         ):
             return answer.status, await answer.read()
 
     @asynccontextmanager
-    async def _asked(
+    async def _open(
         self, method: str, path: str, headers: Mapping[str, str], body: bytes
     ) -> AsyncIterator[Answer]:
         if (request_id := request_context.request_id()) is not None:
@@ -314,7 +323,7 @@ def _array_paths(patch: Mapping[str, Any], above: str = "") -> Iterator[str]:
 
 def _problems(error: Mapping[str, Any]) -> Iterator[Problem]:
     """What a refusal says is wrong, where it says so place by place."""
-    details = untrusted_json.object_of(error.get("details"))
+    details = untrusted_json.object_at(error, "details")
     for each in untrusted_json.objects_of(details.get("issues")):
         yield Problem(*(untrusted_json.text_of(each.get(name)) for name in ("path", "message")))
 
@@ -330,7 +339,7 @@ def _suspension(answer: Mapping[str, Any]) -> Suspension:
     )
 
 
-def _words(failure: Exception) -> str:
+def _reason(failure: Exception) -> str:
     """What went wrong on the wire, for a person."""
     if isinstance(failure, UpstreamFailed):
         return "the sandbox broke off" if failure.is_sent else "the sandbox does not answer"

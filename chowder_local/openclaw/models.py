@@ -68,8 +68,6 @@ _NAMES = {
 
 @dataclass(frozen=True)
 class ModelRoute:
-    """A model at its provider."""
-
     provider: str
     model: str
 
@@ -101,40 +99,40 @@ def route(model: str, named: Collection[str] = ()) -> ModelRoute:
     raise ModelUnknown(model, named)
 
 
-def sight_patch(config: Mapping[str, Any], route: ModelRoute) -> dict[str, Any] | None:
+def vision_patch(config: Mapping[str, Any], route: ModelRoute) -> dict[str, Any] | None:
     """What has to change in an agent's configuration for a model to be shown images, if anything.
 
     OpenClaw takes a model of which it is told nothing for one that reads text alone.
     """
     provider = provider_id(route.provider)
-    known = (config.get("models") or {}).get("providers", {}).get(provider, {}).get("models") or []
+    known = _providers(config).get(provider, {}).get("models") or []
     if any(model.get("id") == route.model and "image" in model.get("input", []) for model in known):
         return None
     others = [model for model in known if model.get("id") != route.model]
-    return {"models": {"providers": {provider: {"models": [*others, described(route.model)]}}}}
+    return {"models": {"providers": {provider: {"models": [*others, model_entry(route.model)]}}}}
 
 
-def introduction(
+def registration_patch(
     config: Mapping[str, Any], route: ModelRoute, *, endpoint: Endpoint, relay_token: str
 ) -> dict[str, Any] | None:
     """The same for a model of a named provider, of which OpenClaw also has to know how much it
     takes: the tokens that it counts on by itself are more than those of most local models.
     """
     name = provider_id(OTHER_PROVIDERS)
-    providers = (config.get("models") or {}).get("providers", {})
+    providers = _providers(config)
     known = providers.get(name, {}).get("models") or []
     tokens = endpoint.context_tokens(route.model)
-    told = {
+    entry = {
         "id": f"{route.provider}/{route.model}",
         "name": route.model,
         "input": ["text", "image"],
         "contextWindow": tokens,
         "maxTokens": min(LONGEST_ANSWER_TOKENS, tokens // 4),
     }
-    if any(told.items() <= model.items() for model in known):
+    if any(entry.items() <= model.items() for model in known):
         return None
-    others = [model for model in known if model.get("id") != told["id"]]
-    change: dict[str, Any] = {"models": [*others, told]}
+    others = [model for model in known if model.get("id") != entry["id"]]
+    change: dict[str, Any] = {"models": [*others, entry]}
     if name not in providers:
         # An agent that was made before there were such.
         beside = str(providers.get(provider_id(ModelProvider.OPENAI), {}).get("baseUrl", ""))
@@ -154,7 +152,7 @@ def provider_entry(provider: str, relay_url: str, relay_token: str) -> dict[str,
     }
 
 
-def described(model: str) -> dict[str, Any]:
+def model_entry(model: str) -> dict[str, Any]:
     """What OpenClaw is told of a model; else it takes it for one that reads text alone."""
     longest = (size for start, size in _MAX_TOKENS.items() if model.startswith(start))
     return {
@@ -164,3 +162,8 @@ def described(model: str) -> dict[str, Any]:
         # Its own limit is one that cuts longer answers off.
         "maxTokens": next(longest, _USUAL_MAX_TOKENS),
     }
+
+
+def _providers(config: Mapping[str, Any]) -> dict[str, Any]:
+    providers: dict[str, Any] = (config.get("models") or {}).get("providers", {})
+    return providers

@@ -7,9 +7,9 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from chowder_local.core import untrusted_json
 from chowder_local.core.errors.agents import GatewayUnavailable, RpcRefused
 from chowder_local.core.tasks import contained
-from chowder_local.openclaw import untrusted_json
 
 if TYPE_CHECKING:
     from chowder_local.core.domain import SandboxId
@@ -39,62 +39,61 @@ class QrLogins:
 
     def __init__(self, group: asyncio.TaskGroup) -> None:
         self._group = group
-        self._scans: dict[tuple[SandboxId, str], QrLogin] = {}
+        self._logins: dict[tuple[SandboxId, str], QrLogin] = {}
 
     def latest(self, sandbox_id: SandboxId, channel: str) -> QrLogin | None:
         """The code that waits to be scanned, or the one that nobody has scanned in time."""
-        return self._scans.get((sandbox_id, channel))
+        return self._logins.get((sandbox_id, channel))
 
-    def begin(
+    def follow(
         self, sandbox_id: SandboxId, channel: str, gateway: Gateway, qr: str, message: str
     ) -> None:
         """Waits for the code's scan, and for that of those that OpenClaw has follow it."""
-        known = self._scans.pop((sandbox_id, channel), None)
+        known = self._logins.pop((sandbox_id, channel), None)
         if known is not None and not known.is_over:
             # Whoever waits for that one waits for this one: they are of one login.
             known.qr, known.message = qr, message
-            self._scans[sandbox_id, channel] = known
+            self._logins[sandbox_id, channel] = known
             return
-        scan = self._scans[sandbox_id, channel] = QrLogin(qr, message)
-        while len(self._scans) > KEPT:
-            del self._scans[next(iter(self._scans))]
+        login = self._logins[sandbox_id, channel] = QrLogin(qr, message)
+        while len(self._logins) > KEPT:
+            del self._logins[next(iter(self._logins))]
         self._group.create_task(
-            self._followed((sandbox_id, channel), gateway, scan), name=f"scan {channel}"
+            self._watch((sandbox_id, channel), gateway, login), name=f"scan {channel}"
         )
 
     def forget(self, sandbox_id: SandboxId, channel: str) -> None:
-        """Nobody wants to see it any more."""
-        self._scans.pop((sandbox_id, channel), None)
+        self._logins.pop((sandbox_id, channel), None)
 
-    async def _followed(self, key: tuple[SandboxId, str], gateway: Gateway, scan: QrLogin) -> None:
+    async def _watch(self, key: tuple[SandboxId, str], gateway: Gateway, login: QrLogin) -> None:
         is_scanned = False
         with contained(f"sandbox {key[0]}: waiting for a scan"):
             try:
-                is_scanned = await _is_scanned(gateway, key[1], scan)
+                is_scanned = await _is_scanned(gateway, key[1], login)
             except (GatewayUnavailable, RpcRefused) as failure:
-                scan.message = str(failure)
-        scan.is_over = True
-        if is_scanned and self._scans.get(key) is scan:
-            del self._scans[key]
+                login.message = str(failure)
+        login.is_over = True
+        if is_scanned and self._logins.get(key) is login:
+            del self._logins[key]
 
 
-async def _is_scanned(gateway: Gateway, channel: str, scan: QrLogin) -> bool:
+async def _is_scanned(gateway: Gateway, channel: str, login: QrLogin) -> bool:
     ends_s = time.monotonic() + SCAN_TIMEOUT_S
-    while (asked_s := time.monotonic()) < ends_s:
+    while (called_s := time.monotonic()) < ends_s:
         question = {"channel": channel, "timeoutMs": int(SCAN_CALL_S * 1000)}
-        if scan.qr.startswith(_PNG) and len(scan.qr) <= LONGEST_QR:
+        if login.qr.startswith(_PNG) and len(login.qr) <= LONGEST_QR:
             # Then it tells at once when another code has taken the place of this one.
-            question["currentQrDataUrl"] = scan.qr
+            question["currentQrDataUrl"] = login.qr
         waited = await gateway.call("web.login.wait", question)
         if waited.get("connected"):
             return True
         message = untrusted_json.text_of(waited.get("message"))
         if qr := untrusted_json.text_of(waited.get("qrDataUrl")):
-            scan.qr, scan.message = qr, message
+            login.qr, login.message = qr, message
             await asyncio.sleep(LOOK_INTERVAL_S)
-        elif time.monotonic() - asked_s < SCAN_CALL_S / 2:
+        elif time.monotonic() - called_s < SCAN_CALL_S / 2:
             # An answer before its time is the end of it.
-            scan.message = message
+            login.message = message
             return False
-    scan.message = "Nobody has scanned it in time."
+    login.message = "Nobody has scanned it in time."
     return False

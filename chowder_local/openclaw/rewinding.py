@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from chowder_local.core.errors import ChowderError
 from chowder_local.core.errors.agents import GatewayUnavailable
-from chowder_local.openclaw.responses.item_digests import plain
+from chowder_local.openclaw.responses.item_digests import collapse_whitespace
 
 if TYPE_CHECKING:
     from chowder_local.core.domain import SandboxId
@@ -35,7 +35,7 @@ class Rewinding:
         self._transcripts = transcripts
         self._control = control
 
-    async def take_back(self, sandbox_id: SandboxId, session_key: str, words: str) -> bool:
+    async def take_back(self, sandbox_id: SandboxId, session_key: str, text: str) -> bool:
         """Whether the latest message was taken back: it must end with these words.
 
         One that the agent has answered stays, and one for which it has used its tools: else it
@@ -43,7 +43,7 @@ class Rewinding:
         """
         try:
             latest = await self._transcripts.latest_message(sandbox_id, session_key)
-            if latest is None or not latest.is_unanswered or not _is_of(latest.text, words):
+            if latest is None or not latest.is_unanswered or not _ends_with(latest.text, text):
                 return False
             await self._rewind(sandbox_id, session_key, latest.entry_id)
         except ChowderError as problem:
@@ -64,5 +64,5 @@ class Rewinding:
                 return
 
 
-def _is_of(text: str, words: str) -> bool:
-    return plain(text).endswith(plain(words))
+def _ends_with(text: str, ending: str) -> bool:
+    return collapse_whitespace(text).endswith(collapse_whitespace(ending))

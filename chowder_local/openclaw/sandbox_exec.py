@@ -1,4 +1,4 @@
-"""What is asked of an engine to act inside a sandbox: to run a program there and speak with it."""
+"""Programs inside sandboxes: what runs them, and how one is asked a question."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from importlib import resources
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Protocol
 
+from chowder_local.core import untrusted_json
 from chowder_local.core.errors.agents import GatewayUnavailable
-from chowder_local.openclaw import untrusted_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -31,14 +31,8 @@ class Process(Protocol):
     async def write(self, chunk: bytes) -> None:
         """Puts bytes into its standard input; waits while it does not read them."""
 
-    async def close_input(self) -> None:
-        """Ends its standard input."""
-
     async def read(self) -> bytes:
         """The next bytes of its standard output; empty when it has ended."""
-
-    async def exit_code(self) -> int | None:
-        """How it ended; None if it has not. Only to be asked after `read` gave the end."""
 
     @property
     def complaint(self) -> str:
@@ -84,33 +78,49 @@ class Program:
         self._command = command(name)
 
     async def ask(
-        self, sandbox_id: SandboxId, question: Mapping[str, Any], *, timeout_s: float
+        self, sandbox_id: SandboxId, question: Mapping[str, Any], *, timeout_s: float, overdue: str
     ) -> dict[str, Any]:
         """Its answer.
 
-        Raises GatewayUnavailable for an answer that is none, TimeoutError, EngineUnavailable,
-        SandboxMissing, SandboxPaused.
+        Raises GatewayUnavailable for an answer that is none, or is `overdue`, and
+        EngineUnavailable, SandboxMissing, SandboxPaused.
         """
-        async with (
-            asyncio.timeout(timeout_s),
-            self._processes.process(sandbox_id, self._command) as process,
-        ):
-            await process.write(json.dumps(question).encode() + b"\n")
-            return _answer(await _all(process), process)
+        try:
+            async with (
+                asyncio.timeout(timeout_s),
+                self._processes.process(sandbox_id, self._command) as process,
+            ):
+                await process.write(json_line(question))
+                return _answer(await _all(process), process)
+        except TimeoutError:
+            raise GatewayUnavailable(overdue) from None
+
+
+def json_line(question: Mapping[str, Any]) -> bytes:
+    return json.dumps(question).encode() + b"\n"
+
+
+def error_message(answer: Mapping[str, Any]) -> str:
+    """Why a program, or a gateway, did not do it; empty if it does not say."""
+    return untrusted_json.text_of(untrusted_json.object_at(answer, "error").get("message"))
+
+
+def last_complaint(process: Process, otherwise: str = "nothing") -> str:
+    return (process.complaint.splitlines() or [otherwise])[-1]
 
 
 async def _all(process: Process) -> bytes:
-    said = bytearray()
+    output = bytearray()
     while chunk := await process.read():
-        said += chunk
-        if len(said) > MAX_ANSWER_BYTES:
+        output += chunk
+        if len(output) > MAX_ANSWER_BYTES:
             raise GatewayUnavailable("the sandbox answered more than can be read")
-    return bytes(said)
+    return bytes(output)
 
 
-def _answer(said: bytes, process: Process) -> dict[str, Any]:
+def _answer(output: bytes, process: Process) -> dict[str, Any]:
     try:
-        return untrusted_json.read_whole_object(said)
+        return untrusted_json.read_whole_object(output)
     except ValueError:
-        words = process.complaint.splitlines()[-1:] or ["nothing"]
-        raise GatewayUnavailable(f"the call into the sandbox ended with: {words[0]}") from None
+        reason = last_complaint(process)
+        raise GatewayUnavailable(f"the call into the sandbox ended with: {reason}") from None

@@ -5,23 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from chowder_local.core import untrusted_json
 from chowder_local.core.errors.agents import (
     ClawHubUnavailable,
-    GatewayUnavailable,
     RpcRefused,
     SkillInstalled,
     SkillNotFound,
     SkillRefused,
 )
-from chowder_local.openclaw import untrusted_json
 from chowder_local.openclaw.sandbox_exec import Program
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from chowder_local.core.domain import Instance, SandboxId
     from chowder_local.openclaw.control import Control
-    from chowder_local.openclaw.gateway import Gateway
+    from chowder_local.openclaw.gateway import Gateway, GatewayOf
     from chowder_local.openclaw.sandbox_exec import Processes
 
 REACH_TIMEOUT_S = 5.0
@@ -82,19 +81,17 @@ class Installation:
 
 
 class Skills:
-    """Lists, installs and configures the skills of running agents."""
-
     def __init__(
         self,
         control: Control,
         processes: Processes,
-        gateway_of: Callable[[SandboxId, str], Gateway],
+        gateway_of: GatewayOf,
     ) -> None:
         self._control = control
         self._gateway_of = gateway_of
         self._reaching = Program(processes, "reach.mjs")
 
-    async def all(self, instance: Instance, *, is_ready_only: bool = False) -> list[Skill]:
+    async def list_skills(self, instance: Instance, *, is_ready_only: bool = False) -> list[Skill]:
         """The agent's skills by name. Raises GatewayUnavailable, RpcRefused, SandboxPaused."""
         status = await self._control.call(instance.sandbox_id, "skills.status", {})
         found = map(_skill, untrusted_json.objects_of(status.get("skills")))
@@ -103,23 +100,21 @@ class Skills:
             key=lambda each: each.name,
         )
 
-    async def one(self, instance: Instance, name: str) -> Skill:
+    async def get(self, instance: Instance, name: str) -> Skill:
         """One of them. Raises SkillNotFound, too."""
-        for each in await self.all(instance):
+        for each in await self.list_skills(instance):
             if each.name == name:
                 return each
         raise SkillNotFound
 
     async def settings(self, instance: Instance, skill: Skill) -> SkillSettings:
         """What is set for one of them. Raises GatewayUnavailable, RpcRefused."""
-        told = await self._gateway(instance).call("config.get", {})
-        entry = untrusted_json.object_of(told.get("sourceConfig"))
-        for name in ("skills", "entries", skill.key):
-            entry = untrusted_json.object_of(entry.get(name))
+        read = await self._gateway(instance).call("config.get", {})
+        entry = untrusted_json.object_at(read, "sourceConfig", "skills", "entries", skill.key)
         return SkillSettings(
             has_api_key=bool(entry.get("apiKey")),
-            env=tuple(untrusted_json.object_of(entry.get("env"))),
-            config=tuple(untrusted_json.object_of(entry.get("config"))),
+            env=tuple(untrusted_json.object_at(entry, "env")),
+            config=tuple(untrusted_json.object_at(entry, "config")),
         )
 
     async def install(self, instance: Instance, slug: str, env: Mapping[str, str]) -> Installation:
@@ -150,10 +145,10 @@ class Skills:
 
         Raises SkillNotFound, and ConfigRefused with OpenClaw's words.
         """
-        await self._configure(instance, await self.one(instance, name), change)
+        await self._configure(instance, await self.get(instance, name), change)
 
     async def _installed(self, instance: Instance, folder: str) -> Skill | None:
-        found = await self.all(instance)
+        found = await self.list_skills(instance)
         return next((each for each in found if each.folder == folder), None)
 
     async def _configure(self, instance: Instance, skill: Skill, change: Mapping[str, Any]) -> None:
@@ -161,16 +156,16 @@ class Skills:
         await self._gateway(instance).patch_config(patch)
 
     def _gateway(self, instance: Instance) -> Gateway:
-        if instance.gateway_url is None:
-            raise GatewayUnavailable("the sandbox has no address")
         return self._gateway_of(instance.sandbox_id, instance.gateway_url)
 
     async def _reach(self, sandbox_id: SandboxId, slug: str) -> None:
         question = {"slug": slug.rpartition("/")[2], "timeoutMs": int(REACH_TIMEOUT_S * 1000)}
-        try:
-            answer = await self._reaching.ask(sandbox_id, question, timeout_s=PROGRAM_TIMEOUT_S)
-        except TimeoutError:
-            raise GatewayUnavailable("the sandbox does not tell whether it is online") from None
+        answer = await self._reaching.ask(
+            sandbox_id,
+            question,
+            timeout_s=PROGRAM_TIMEOUT_S,
+            overdue="the sandbox does not tell whether it is online",
+        )
         if (error := answer.get("error")) is not None:
             raise ClawHubUnavailable(f"{answer.get('url')} cannot be reached: {error}")
         status = answer.get("status")
@@ -204,24 +199,24 @@ def _names(lists: Any, kind: str) -> tuple[str, ...]:
     return untrusted_json.texts_of(untrusted_json.object_of(lists).get(kind))
 
 
-def _explain(words: str, slug: str) -> NoReturn:
-    if _UNKNOWN in words:
+def _explain(reason: str, slug: str) -> NoReturn:
+    if _UNKNOWN in reason:
         raise SkillNotFound(f"Skill {slug!r} not found on ClawHub.")
-    if _INSTALLED in words:
+    if _INSTALLED in reason:
         raise SkillInstalled(slug)
-    if any(each in words for each in _UNAVAILABLE):
-        raise ClawHubUnavailable(words)
-    raise SkillRefused(words)
+    if any(each in reason for each in _UNAVAILABLE):
+        raise ClawHubUnavailable(reason)
+    raise SkillRefused(reason)
 
 
 def _installation(
     done: Mapping[str, Any], skill: Skill | None, env_applied: tuple[str, ...]
 ) -> Installation:
-    said = [
+    texts = [
         untrusted_json.text_of(done.get(part))
         for part in ("message", "stdout", "stderr", "warning")
     ]
-    message = f"{said[0] or 'Installed'}."
+    message = f"{texts[0] or 'Installed'}."
     if skill is None:
         message += " OpenClaw does not list it: its SKILL.md has no name or description."
     elif skill.missing_env:
@@ -230,7 +225,7 @@ def _installation(
         message += f" It needs {', '.join(skill.missing_programs)}, which the sandbox lacks."
     return Installation(
         skill=skill.name if skill is not None else untrusted_json.text_of(done.get("slug")),
-        output="\n".join(filter(None, said)),
+        output="\n".join(filter(None, texts)),
         env_applied=env_applied,
         required_env=skill.required_env if skill is not None else (),
         missing_env=skill.missing_env if skill is not None else (),

@@ -7,8 +7,7 @@ import secrets
 from typing import TYPE_CHECKING
 
 from chowder_local.core.errors.agents import GatewayUnavailable
-from chowder_local.openclaw import untrusted_json
-from chowder_local.openclaw.sandbox_exec import Program, command
+from chowder_local.openclaw.sandbox_exec import Program, command, error_message
 from chowder_local.openclaw.session_keys import session_key
 
 if TYPE_CHECKING:
@@ -26,8 +25,6 @@ _ERASER = "erase_session.py"
 
 
 class WarmUp:
-    """Warms the gateways of sandboxes that are nobody's yet."""
-
     def __init__(self, control: Control, processes: Processes, home: str) -> None:
         self._control = control
         self._eraser = Program(processes, _ERASER)
@@ -38,7 +35,7 @@ class WarmUp:
         """Tells apart what was warmed, and left, otherwise than one is now."""
         return hashlib.sha256("\0".join(command(_ERASER)).encode()).hexdigest()[:8]
 
-    async def of(self, sandbox_id: SandboxId, gateway: Gateway, model: str) -> None:
+    async def warm(self, sandbox_id: SandboxId, gateway: Gateway, model: str) -> None:
         """Has the agent answer in a conversation of which nothing is left when this returns.
 
         Raises GatewayUnavailable, RpcRefused, EngineUnavailable, SandboxMissing, SandboxPaused.
@@ -57,20 +54,20 @@ class WarmUp:
 
     async def _erase(self, sandbox_id: SandboxId, key: str) -> None:
         question = {"op": "erase", "home": self._home, "key": key}
-        try:
-            answer = await self._eraser.ask(sandbox_id, question, timeout_s=ERASE_TIMEOUT_S)
-        except TimeoutError:
-            raise GatewayUnavailable("the warm-up takes too long to be erased") from None
+        answer = await self._eraser.ask(
+            sandbox_id,
+            question,
+            timeout_s=ERASE_TIMEOUT_S,
+            overdue="the warm-up takes too long to be erased",
+        )
         if not answer.get("ok"):
-            words = untrusted_json.text_of(
-                untrusted_json.object_of(answer.get("error")).get("message")
-            )
-            raise GatewayUnavailable(f"the warm-up could not be erased: {words[:300]}")
+            reason = error_message(answer)[:300]
+            raise GatewayUnavailable(f"the warm-up could not be erased: {reason}")
 
 
 async def _turn(gateway: Gateway, model: str, session: str) -> None:
     request = {"model": "openclaw", "input": WORDS, "stream": True}
     async with gateway.respond(request, model=model, session=session) as answer:
-        said = await answer.read()
-        if not answer.is_success or b"response.completed" not in said:
+        output = await answer.read()
+        if not answer.is_success or b"response.completed" not in output:
             raise GatewayUnavailable("the warm-up was not answered")

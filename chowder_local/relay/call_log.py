@@ -12,21 +12,22 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from chowder_local.core.domain import wire_of
-from chowder_local.relay.last_words import last_words
-from chowder_local.relay.origin import model_of, session_key_of
+from chowder_local.relay.calls import ModelCall
+from chowder_local.relay.prompt_format.user_messages import view
+from chowder_local.relay.wire.formats import wire_format
+from chowder_local.relay.wire.request_format import ParsedRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from chowder_local.core.domain import InstanceId, OrganizationId
+    from chowder_local.relay.wire.wire_format import ModelOutput
 
 MAX_BYTES = 32 * 1024 * 1024
 """A call of an agent has about 70 kB, most of it OpenClaw's own instructions."""
-WHOLE = ("answered", "offline")
-"""Outcomes of calls that have an answer."""
 MAX_ANSWER_BYTES = 1024 * 1024
 """Of each answer; more of it passes by, and is counted only."""
+_GOOD_OUTCOMES = ("answered", "offline")
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Chunk:
 
 
 @dataclass(frozen=True)
-class Try:
+class FailedAttempt:
     """An attempt of the relay's that came to nothing, so that it has asked again."""
 
     source: str
@@ -48,7 +49,7 @@ class Try:
 
 
 @dataclass
-class Exchange:
+class LoggedCall:
     """A model call and what has come back by now. Without headers, and so without any key."""
 
     id: str
@@ -67,21 +68,16 @@ class Exchange:
     outcome: str | None = None
     """None while it goes on."""
     error: str | None = None
-    tries: list[Try] = field(default_factory=list)
-    """Those before the one that this tells of."""
+    tries: list[FailedAttempt] = field(default_factory=list)
+    """Those before the one that this describes."""
     chunks: list[Chunk] = field(default_factory=list)
     answer_bytes: int = 0
     took_s: float | None = None
     _began_s: float = field(default_factory=time.monotonic)
-    _told: Callable[[], None] | None = None
+    _notify: Callable[[], None] = lambda: None
 
-    @cached_property
-    def session_key(self) -> str | None:
-        """OpenClaw's key of the session; looked for when somebody wants to know."""
-        return session_key_of(wire_of(self.provider), self.request)
-
-    def came(self, data: bytes) -> int:
-        """Keeps a part of the answer, if there is room for it; says how much was kept."""
+    def append(self, data: bytes) -> int:
+        """Keeps a part of the answer, if there is room for it; returns how much was kept."""
         is_kept = self.answer_bytes + len(data) <= MAX_ANSWER_BYTES
         self.answer_bytes += len(data)
         if not is_kept:
@@ -89,47 +85,72 @@ class Exchange:
         self.chunks.append(Chunk(time.monotonic() - self._began_s, data))
         return len(data)
 
-    def tried(self, status: int | None, waited_s: float = 0.0) -> None:
-        """Says that it is asked once more."""
-        self.tries.append(Try(self.source, status, waited_s))
-        if self._told is not None:
-            self._told()
+    def retry(self, status: int | None, waited_s: float = 0.0) -> None:
+        self.tries.append(FailedAttempt(self.source, status, waited_s))
+        self._notify()
 
-    def ended(self, outcome: str, error: str | None = None) -> None:
-        """Says how it went."""
+    def finish(self, outcome: str, error: str | None = None) -> None:
         self.outcome, self.error = outcome, error
         self.took_s = time.monotonic() - self._began_s
-        if self._told is not None:
-            self._told()
+        self._notify()
+
+    @property
+    def call(self) -> ModelCall:
+        """The call again; what it parses is not kept for as long as this is."""
+        return ModelCall(self.provider, "POST", self.path, "", (), self.request)
+
+    @cached_property
+    def session_key(self) -> str | None:
+        session = self.call.session
+        return None if session is None else session.key
 
     @cached_property
     def model(self) -> str | None:
-        """The model that was asked, if it can be told."""
-        return model_of(wire_of(self.provider), self.path, self.request)
+        return self.call.model
 
     @cached_property
-    def words(self) -> str | None:
-        """What a person said last, if it can be told. Reads all of the request."""
-        return last_words(wire_of(self.provider), self.path, self.request)
+    def last_message(self) -> str | None:
+        """What a person said last; None if this is no conversation. Reads all of the request."""
+        parsed = self.call.parse()
+        if not isinstance(parsed, ParsedRequest):
+            return None
+        messages = view(parsed.conversation.turns).messages
+        return messages[-1] if messages else None
+
+    @property
+    def answer(self) -> bytes:
+        return b"".join(chunk.data for chunk in self.chunks)
+
+    @property
+    def output(self) -> ModelOutput:
+        """What was kept of the answer, read."""
+        return wire_format(self.provider).read_output(self.answer)
+
+    @property
+    def good_outcome(self) -> str:
+        """The outcome if it comes to its end."""
+        return "answered" if self.source == "provider" else "offline"
 
     @property
     def is_whole(self) -> bool:
         """Whether it has come to its end, and all of the answer is here."""
-        kept = sum(len(chunk.data) for chunk in self.chunks)
-        return self.outcome in WHOLE and kept == self.answer_bytes
+        return self.outcome in _GOOD_OUTCOMES and self._kept_bytes == self.answer_bytes
 
     @property
     def size_bytes(self) -> int:
-        """What keeping it takes, about."""
-        return len(self.request) + sum(len(chunk.data) for chunk in self.chunks)
+        return len(self.request) + self._kept_bytes
+
+    @property
+    def _kept_bytes(self) -> int:
+        return sum(len(chunk.data) for chunk in self.chunks)
 
 
-class Exchanges:
+class CallLog:
     """The latest ones, as many as there is room for. Used in one event loop."""
 
     def __init__(self, max_bytes: int = MAX_BYTES) -> None:
         self._max_bytes = max_bytes
-        self._kept: OrderedDict[str, Exchange] = OrderedDict()
+        self._kept: OrderedDict[str, LoggedCall] = OrderedDict()
         self._bytes = 0
         self._numbers = itertools.count(1)
         self._viewers: set[asyncio.Event] = set()
@@ -142,28 +163,33 @@ class Exchanges:
         path: str,
         request: bytes,
         turn_id: str | None = None,
-    ) -> Exchange:
-        """A new one, which the caller tells how it goes on; of a spare's, nothing is kept."""
-        made = Exchange(
-            f"ex-{next(self._numbers)}", organization_id, instance_id, provider, path, request,
-            turn_id, _told=self._tell,
-        )  # fmt: skip
+    ) -> LoggedCall:
+        """A new entry, which the caller goes on with; a warm sandbox's is not kept."""
+        logged = LoggedCall(
+            f"ex-{next(self._numbers)}",
+            organization_id,
+            instance_id,
+            provider,
+            path,
+            request,
+            turn_id,
+            _notify=self._notify,
+        )
         if instance_id is not None:
-            self._kept[made.id] = made
+            self._kept[logged.id] = logged
             self._grow(len(request))
-            self._tell()
-        return made
+            self._notify()
+        return logged
 
-    def came(self, exchange: Exchange, data: bytes) -> None:
-        """A part of its answer."""
-        if exchange.id in self._kept:
-            self._grow(exchange.came(data))
+    def append(self, logged: LoggedCall, data: bytes) -> None:
+        if logged.id in self._kept:
+            self._grow(logged.append(data))
 
-    def of_instance(self, instance_id: InstanceId) -> Iterator[Exchange]:
+    def of_instance(self, instance_id: InstanceId) -> Iterator[LoggedCall]:
         """An instance's, the latest first."""
         return (each for each in reversed(self._kept.values()) if each.instance_id == instance_id)
 
-    def of_organization(self, organization_id: OrganizationId) -> Iterator[Exchange]:
+    def of_organization(self, organization_id: OrganizationId) -> Iterator[LoggedCall]:
         """An organization's, the latest first."""
         kept = reversed(self._kept.values())
         return (each for each in kept if each.organization_id == organization_id)
@@ -171,27 +197,27 @@ class Exchanges:
     @contextmanager
     def watching(self) -> Iterator[asyncio.Event]:
         """An event that is set each time that one of them begins, is repeated or ends."""
-        news = asyncio.Event()
-        self._viewers.add(news)
+        changed = asyncio.Event()
+        self._viewers.add(changed)
         try:
-            yield news
+            yield changed
         finally:
-            self._viewers.discard(news)
+            self._viewers.discard(changed)
 
-    def latest(self) -> dict[InstanceId, Exchange]:
+    def latest(self) -> dict[InstanceId, LoggedCall]:
         """The latest of each instance that has any."""
         return {
             each.instance_id: each for each in self._kept.values() if each.instance_id is not None
         }
 
-    def get(self, organization_id: OrganizationId, exchange_id: str) -> Exchange | None:
+    def get(self, organization_id: OrganizationId, logged_id: str) -> LoggedCall | None:
         """One of them, if it is that organization's."""
-        found = self._kept.get(exchange_id)
+        found = self._kept.get(logged_id)
         return found if found is not None and found.organization_id == organization_id else None
 
-    def _tell(self) -> None:
-        for news in self._viewers:
-            news.set()
+    def _notify(self) -> None:
+        for changed in self._viewers:
+            changed.set()
 
     def _grow(self, size_bytes: int) -> None:
         self._bytes += size_bytes

@@ -2,40 +2,49 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+import json
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol
 
-from chowder_local.core.domain import wire_of
+from chowder_local.relay.prompt_format.system_prompt import LONGEST_NAME, find_session
+from chowder_local.relay.wire.formats import wire_format
+from chowder_local.relay.wire.reply import play
+from chowder_local.relay.wire.wire_format import MALFORMED
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
-    from chowder_local.core.domain import InstanceId, ModelProvider, OrganizationId, SandboxId
+    from chowder_local.core.domain import InstanceId, OrganizationId, SandboxId
+    from chowder_local.relay.prompt_format.system_prompt import Session
+    from chowder_local.relay.wire.request_format import ParsedRequest, RenderedAnswer
+    from chowder_local.relay.wire.wire_format import WireFormat
 
 
 @dataclass(frozen=True)
 class Credential:
-    """Who calls, nobody if it is a spare, and with whose key.
-
-    None if none is set, "" for a provider that wants none.
-    """
+    """The owner of a call, None if its sandbox is a warm one, and the provider's key."""
 
     organization_id: OrganizationId | None
     instance_id: InstanceId | None
     sandbox_id: SandboxId
-    key: str | None
+    key: str | None = field(repr=False)
+    """None if none is set, "" for a provider that wants none."""
 
 
 class CredentialResolver(Protocol):
     """Knows which organization's key a sandbox may use."""
 
-    async def lend(self, relay_token: str, provider: str) -> Credential:
+    async def resolve(self, relay_token: str, provider: str) -> Credential:
         """The credential for a call; raises RelayTokenInvalid for a token that is not ours."""
 
 
 @dataclass(frozen=True)
 class ModelCall:
-    """A sandbox's request; header names are in lower case, the path has no leading slash."""
+    """A sandbox's request; header names are in lower case, the path has no leading slash.
+
+    Its body is parsed only if something needs that, and then once.
+    """
 
     provider: str
     method: str
@@ -44,15 +53,49 @@ class ModelCall:
     headers: Sequence[tuple[str, str]]
     body: bytes
 
-    @property
-    def wire(self) -> ModelProvider:
-        """Whose format it is in."""
-        return wire_of(self.provider)
+    @cached_property
+    def wire(self) -> WireFormat:
+        return wire_format(self.provider)
+
+    @cached_property
+    def content(self) -> Any:
+        """The body's JSON. Raises ValueError, RecursionError."""
+        return json.loads(self.body)
+
+    @cached_property
+    def model(self) -> str | None:
+        model = self.wire.read_model(self.path, self.body)
+        return model if model and len(model) <= LONGEST_NAME else None
+
+    @cached_property
+    def system_prompt(self) -> str:
+        """Its system prompt; empty if there is none that can be read."""
+        try:
+            return self.wire.system_prompt(self.content)
+        except MALFORMED:
+            return ""
+
+    @cached_property
+    def session(self) -> Session | None:
+        """The OpenClaw session that it is made for, if it says so."""
+        return find_session(self.body, lambda: self.system_prompt)
+
+    def parse(self, created: int = 0) -> ParsedRequest | RenderedAnswer:
+        """What it asks a model; or else the offline model's whole answer, such as an error."""
+        return self.wire.parse(self.path, self.query, lambda: self.content, created)
+
+    def with_content(self, content: Any, *, provider: str | None = None) -> ModelCall:
+        """The same call with another body. Raises ValueError for text that is no Unicode."""
+        body = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
+        changed = replace(self, body=body, provider=provider or self.provider)
+        # Where `content` keeps what it has parsed.
+        vars(changed)["content"] = content
+        return changed
 
 
 @dataclass(frozen=True)
 class ModelAnswer:
-    """What a sandbox gets; whoever holds one closes it, read or not, and its chunks with it."""
+    """What a sandbox gets. Its holder closes it, read or not, and its chunks with it."""
 
     status: int
     headers: Sequence[tuple[str, str]]
@@ -60,13 +103,17 @@ class ModelAnswer:
     close: Callable[[], Awaitable[None]]
 
     @property
+    def content_type(self) -> str:
+        return dict(self.headers).get("content-type", "")
+
+    @property
     def is_page(self) -> bool:
         """Whether something on the way answers with a page for people, as proxies do."""
-        return dict(self.headers).get("content-type", "").startswith("text/html")
+        return self.content_type.startswith("text/html")
 
 
-def whole(
-    status: int, answer_headers: Sequence[tuple[str, str]], chunks: AsyncGenerator[bytes, None]
-) -> ModelAnswer:
+def local_answer(rendered: RenderedAnswer, *more_headers: tuple[str, str]) -> ModelAnswer:
     """An answer that is made here, with nothing to close behind its chunks."""
-    return ModelAnswer(status, answer_headers, chunks, chunks.aclose)
+    headers = [("content-type", rendered.content_type), *more_headers]
+    chunks = play(rendered.steps)
+    return ModelAnswer(rendered.status, headers, chunks, chunks.aclose)

@@ -6,10 +6,12 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
+from cachetools import TTLCache
+
 from chowder_local.core.errors.requests import ModelMissing
 from chowder_local.core.errors.upstream import ProviderFailed, StreamBroken, UpstreamFailed
 from chowder_local.core.model_endpoints import models_in
-from chowder_local.relay import providers
+from chowder_local.relay.wire.wire_format import bearer
 from chowder_local.upstream import headers
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ TIMEOUT_S = 5.0
 TRUSTED_S = 60.0
 """How long a model that was there is believed to be there; if it is not, its provider says so."""
 USUAL_TAG = ":latest"
+_KEPT = 1024
 
 
 class Catalogue:
@@ -29,8 +32,7 @@ class Catalogue:
 
     def __init__(self, forwarder: Forwarder, clock_s: Callable[[], float] = time.monotonic) -> None:
         self._forwarder = forwarder
-        self._clock_s = clock_s
-        self._seen: dict[tuple[str, str], float] = {}
+        self._seen: TTLCache[tuple[str, str], bool] = TTLCache(_KEPT, TRUSTED_S, clock_s)
 
     async def check(self, endpoint: Endpoint, model: str) -> None:
         """Raises ModelMissing, or ProviderFailed if nothing answers.
@@ -38,22 +40,19 @@ class Catalogue:
         What lists no models is left to say for itself what it has.
         """
         key = (endpoint.name, model)
-        if endpoint.is_offline:
-            return
-        if self._clock_s() - self._seen.get(key, float("-inf")) < TRUSTED_S:
+        if endpoint.is_offline or key in self._seen:
             return
         there = await self._list(endpoint)
         if there is None:
             return
-        # The ids are few and Ollama's own: only what it has is remembered.
         if not {model, f"{model}{USUAL_TAG}"}.isdisjoint(there):
-            self._seen[key] = self._clock_s()
+            self._seen[key] = True
             return
         raise ModelMissing(endpoint.name, model, there)
 
     async def _list(self, endpoint: Endpoint) -> list[str] | None:
-        credential = providers.bearer(endpoint.key) if endpoint.has_secret else None
-        sent = headers.onward([("accept", "application/json")], credential)
+        credential = bearer(endpoint.key) if endpoint.has_secret else None
+        sent = headers.for_upstream([("accept", "application/json")], credential)
         try:
             async with asyncio.timeout(TIMEOUT_S):
                 answer = await self._forwarder.open("GET", f"{endpoint.url}/models", sent, b"")

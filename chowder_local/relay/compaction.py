@@ -8,25 +8,26 @@ small model may write summaries for ever, and OpenClaw wait three minutes for ea
 from __future__ import annotations
 
 import asyncio
-import json
 import time
-from collections import OrderedDict
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from cachetools import FIFOCache
 
 from chowder_local.core.errors.upstream import ContextLengthExceeded
-from chowder_local.relay.choices import system_prompt
-from chowder_local.relay.origin import model_of, session_key_of
-from chowder_local.relay.overflow import is_hopeless, overflow_of
+from chowder_local.relay.prompt_format.system_prompt import SAVING_SESSION, SUMMARIZER
+from chowder_local.relay.wire.errors import read_overflow
+from chowder_local.relay.wire.wire_format import MALFORMED
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
 
-    from chowder_local.core.domain import ModelProvider, SandboxId
+    from chowder_local.core.domain import SandboxId
     from chowder_local.core.errors.upstream import ProviderFailed
-    from chowder_local.relay.calls import ModelAnswer, ModelCall
-    from chowder_local.relay.failure_markers import FailureMarkers
+    from chowder_local.relay.calls import ModelCall
+    from chowder_local.relay.prompt_format.failure_markers import FailureMarkers
+    from chowder_local.relay.wire.errors import Overflow
 
 MAX_CALLS = 12
 """A summary of each of three parts and one of all, the latest turn, and everything once more."""
@@ -35,22 +36,21 @@ SETTING = "CHOWDER_COMPACTION_TIMEOUT_S"
 """Which setting says how long, for those whose machines take longer."""
 
 _LENIENCE = "agents.defaults.compaction.qualityGuard.enabled=false makes it take any"
-_SUMMARIZER = "You are a context summarization assistant."
-_SAVING = ":internal-session-effects:"
+T = TypeVar("T")
+
 _KEPT_TURNS = 256
-_UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
+_MARGIN = 1.3
+"""By how much what stays has to be too long; a token may be two characters or five."""
 
 
 @dataclass
 class Compaction:
-    """That of one turn."""
-
     began_s: float
     calls: int = 0
     hopeless: ProviderFailed | None = None
     """The provider's refusal of a prompt that no compaction makes short enough."""
     marker: str | None = None
-    """Of the failure that is told if nothing comes after the compaction."""
+    """Of the failure that is reported if nothing comes after the compaction."""
 
 
 class Compactions:
@@ -65,17 +65,17 @@ class Compactions:
         self._timeout_s = timeout_s
         self._failures = failures
         self._clock_s = clock_s
-        self._turns: OrderedDict[str, Compaction] = OrderedDict()
+        self._turns: FIFOCache[str, Compaction] = FIFOCache(_KEPT_TURNS)
 
-    def of_call(
+    def find(
         self, call: ModelCall, turn_id: str | None, sandbox_id: SandboxId
     ) -> Compaction | None:
         """The compaction that a call is a part of, if it is one of a compaction."""
         if turn_id is None:
             return None
-        if is_of_compaction(call.wire, call.body):
+        if is_summary(call) or is_saving(call):
             compaction = self._of_turn(turn_id)
-            if compaction.marker is None and is_summary(call.wire, call.body):
+            if compaction.marker is None and is_summary(call):
                 # OpenClaw ends a turn without a word of it if it makes nothing of the summaries.
                 failure = self._outgrown(call, f"with that model's summaries ({_LENIENCE})")
                 compaction.marker = self._failures.remember(failure, sandbox_id)
@@ -96,49 +96,40 @@ class Compactions:
             raise self._timed_out(call)
         compaction.calls += 1
 
-    def overflow_words(self, call: ModelCall, turn_id: str | None, failure: ProviderFailed) -> str:
+    def overflow_message(
+        self, call: ModelCall, turn_id: str | None, failure: ProviderFailed
+    ) -> str:
         """What OpenClaw is to hear of a prompt that is too long: nothing if it cannot help it."""
-        known, overflow = self._turns.get(turn_id or ""), overflow_of(failure.words)
-        if (known is not None and known.hopeless is not None) or is_saving(call.wire, call.body):
+        known, overflow = self._turns.get(turn_id or ""), read_overflow(failure.words)
+        if (known is not None and known.hopeless is not None) or is_saving(call):
             return ""
         if overflow is None:
             return f" {failure.words}"
-        if is_hopeless(call.body, overflow) and not is_summary(call.wire, call.body):
+        if is_hopeless(call, overflow) and not is_summary(call):
             if turn_id is not None:
                 self._of_turn(turn_id).hopeless = failure
             return ""
         return f" {failure.words} ({overflow})"
 
-    async def within(
-        self, call: ModelCall, compaction: Compaction, opening: Awaitable[ModelAnswer]
-    ) -> ModelAnswer:
-        """What is opened, if the compaction has the time. Raises ContextLengthExceeded."""
+    async def in_time(self, call: ModelCall, compaction: Compaction, waited: Awaitable[T]) -> T:
+        """What is waited for, if the compaction has the time. Raises ContextLengthExceeded."""
         try:
             async with asyncio.timeout(max(0.0, self._left_s(compaction))):
-                return await opening
+                return await waited
         except TimeoutError:
             raise self._timed_out(call) from None
 
-    async def bounded(
+    async def bound_chunks(
         self, call: ModelCall, compaction: Compaction, chunks: AsyncGenerator[bytes, None]
     ) -> AsyncGenerator[bytes, None]:
         """The same pieces, for as long as the compaction may take. Raises ContextLengthExceeded."""
         async with aclosing(chunks):
-            while True:
-                try:
-                    async with asyncio.timeout(max(0.0, self._left_s(compaction))):
-                        chunk = await anext(chunks)
-                except StopAsyncIteration:
-                    return
-                except TimeoutError:
-                    raise self._timed_out(call) from None
+            while (chunk := await self.in_time(call, compaction, anext(chunks, None))) is not None:
                 yield chunk
 
     def _of_turn(self, turn_id: str) -> Compaction:
         if turn_id not in self._turns:
             self._turns[turn_id] = Compaction(self._clock_s())
-            if len(self._turns) > _KEPT_TURNS:
-                self._turns.popitem(last=False)
         return self._turns[turn_id]
 
     def _left_s(self, compaction: Compaction) -> float:
@@ -148,28 +139,48 @@ class Compactions:
         return self._outgrown(call, f"within {self._timeout_s:g} s ({SETTING})")
 
     def _outgrown(self, call: ModelCall, bound: str) -> ContextLengthExceeded:
-        model = model_of(call.wire, call.path, call.body)
-        return ContextLengthExceeded(f"{call.provider}/{model}", bound)
+        return ContextLengthExceeded(f"{call.provider}/{call.model}", bound)
 
 
-def is_summary(provider: ModelProvider, body: bytes) -> bool:
+def is_summary(call: ModelCall) -> bool:
     """Whether a call has a part of a conversation summarized."""
-    if _SUMMARIZER.encode() not in body:
-        return False
-    try:
-        return _SUMMARIZER in system_prompt(provider, json.loads(body))
-    except _UNREADABLE:
-        return False
+    return SUMMARIZER.encode() in call.body and SUMMARIZER in call.system_prompt
 
 
-def is_of_compaction(provider: ModelProvider, body: bytes) -> bool:
-    """Whether a call is one that OpenClaw makes only to shorten a conversation."""
-    return is_summary(provider, body) or is_saving(provider, body)
-
-
-def is_saving(provider: ModelProvider, body: bytes) -> bool:
+def is_saving(call: ModelCall) -> bool:
     """Whether a call is of the turn in which an agent saves what it has to remember.
 
     OpenClaw does without if it fails, and would have its conversation summarized apart.
     """
-    return _SAVING in (session_key_of(provider, body) or "")
+    return call.session is not None and SAVING_SESSION in call.session.key
+
+
+def is_hopeless(call: ModelCall, overflow: Overflow) -> bool:
+    """Whether what stays of a call of Chat Completions is too long without the conversation.
+
+    OpenClaw shortens a conversation whose prompt was refused. Its system prompt, its tools and what
+    the person said last stay, so there are prompts for which that is of no use.
+    """
+    try:
+        messages = call.content["messages"]
+        lengths = [_length(message) for message in messages]
+        tools = _length(call.content.get("tools"))
+        is_kept = [message["role"] in ("system", "developer") for message in messages]
+        last = max(at for at, message in enumerate(messages) if message["role"] == "user")
+        is_kept[last] = True
+    except MALFORMED:
+        return False
+    kept = tools + sum(length for length, stays in zip(lengths, is_kept, strict=True) if stays)
+    kept_tokens = overflow.prompt_tokens * kept / max(1, tools + sum(lengths))
+    return kept_tokens > _MARGIN * overflow.limit_tokens
+
+
+def _length(value: Any) -> int:
+    """Characters of the text in a value; those of images are no measure of their tokens."""
+    if isinstance(value, str):
+        return 0 if value.startswith("data:") else len(value)
+    if isinstance(value, dict):
+        return sum(len(name) + _length(each) for name, each in value.items())
+    if isinstance(value, list):
+        return sum(map(_length, value))
+    return 1

@@ -8,14 +8,25 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from chowder_local.core.domain import OFFLINE_KEY
-from chowder_local.relay.calls import whole
-from chowder_local.relay.offline import model as offline
+from chowder_local.relay.calls import local_answer
 from chowder_local.relay.offline.decision import decide
-from chowder_local.relay.offline.model import OfflineAnswer
-from chowder_local.relay.offline.stream_steps import played
 from chowder_local.relay.recordings.entries import Asked
-from chowder_local.relay.scripts import matching
-from chowder_local.relay.scripts.matching import Refusal
+from chowder_local.relay.scripts.matching import Ask, Refusal
+from chowder_local.relay.wire.request_format import ParsedRequest, RenderedAnswer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from chowder_local.core.domain import InstanceId
+    from chowder_local.relay.call_log import LoggedCall
+    from chowder_local.relay.calls import Credential, ModelAnswer, ModelCall
+    from chowder_local.relay.recordings.player import Playback
+    from chowder_local.relay.recordings.registry import RecordingRegistry
+    from chowder_local.relay.scripts.matching import ScriptedAnswer
+    from chowder_local.relay.scripts.registry import ScriptRegistry
+    from chowder_local.relay.wire.conversation import Conversation
+
+    NameOf = Callable[[InstanceId, str], "SessionName | None"]
 
 MISSING_STATUS = 400
 """Clients try again after most others, and would only be told the same more slowly."""
@@ -24,20 +35,6 @@ ASKED_TWICE = (
     "(This message asked the model twice, and the script counts both: a 429 with a retry_after_s "
     "of up to 10 is waited for once, as a real provider's is. A longer one fails at once.)"
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from chowder_local.core.domain import InstanceId
-    from chowder_local.relay.call_log import Exchange
-    from chowder_local.relay.calls import Credential, ModelAnswer, ModelCall
-    from chowder_local.relay.offline.conversation import Reply
-    from chowder_local.relay.offline.model import Question
-    from chowder_local.relay.recordings.player import Playback
-    from chowder_local.relay.recordings.registry import RecordingRegistry
-    from chowder_local.relay.scripts.registry import Scripted, ScriptRegistry
-
-    NameOf = Callable[[InstanceId, str], "SessionName | None"]
 
 
 @dataclass(frozen=True)
@@ -57,7 +54,7 @@ class LocalModel:
         self._recordings = recordings
         self._name_of = name_of
 
-    def is_meant(self, credential: Credential) -> bool:
+    def is_asked(self, credential: Credential) -> bool:
         """Whether a call is for this model, and not for a provider."""
         return (
             credential.key == OFFLINE_KEY
@@ -65,68 +62,56 @@ class LocalModel:
         )
 
     async def answer(
-        self, call: ModelCall, credential: Credential, exchange: Exchange
+        self, call: ModelCall, credential: Credential, logged: LoggedCall
     ) -> ModelAnswer:
         """The answer, which may be a failure such as a provider's."""
-        exchange.source = "offline"
-        asked = offline.asked(call.wire, call.path, call.query, call.body, int(time.time()))
-        if isinstance(asked, OfflineAnswer):
-            return _made(asked)
+        logged.source = "offline"
+        parsed = call.parse(int(time.time()))
+        if not isinstance(parsed, ParsedRequest):
+            return local_answer(parsed)
         if (playback := self._recordings.playback(credential.instance_id)) is not None:
-            exchange.source = "recording"
-            return await _replayed(call, playback, Asked.of(call.provider, asked.conversation))
-        scripted = await self._scripted(call, credential, exchange, asked)
+            logged.source = "recording"
+            return await _replay(call, playback, Asked.of(call.provider, parsed.conversation))
+        scripted = await self._find_scripted(call, credential, parsed.conversation)
         if scripted is None:
-            return _made(asked.answered(decide(asked.conversation)))
-        exchange.source = f"script: {scripted.rule}"
-        await asyncio.sleep(scripted.played.delay_s)
-        return _scripted(call, asked, scripted.played.answer, is_retry=bool(exchange.tries))
+            return local_answer(parsed.render(decide(parsed.conversation)))
+        logged.source = f"script: {scripted.rule}"
+        await asyncio.sleep(scripted.delay_s)
+        if isinstance(scripted.answer, Refusal):
+            return _refuse(call, scripted.answer, is_retry=bool(logged.tries))
+        return local_answer(parsed.render(scripted.answer))
 
-    async def _scripted(
-        self, call: ModelCall, credential: Credential, exchange: Exchange, asked: Question
-    ) -> Scripted | None:
+    async def _find_scripted(
+        self, call: ModelCall, credential: Credential, conversation: Conversation
+    ) -> ScriptedAnswer | None:
         """What a script says to a message; what OpenClaw asks on its own no script is about."""
-        if credential.organization_id is None or credential.instance_id is None:
+        organization_id, instance_id = credential.organization_id, credential.instance_id
+        if organization_id is None or instance_id is None or call.session is None:
             return None
-        conversation = asked.conversation
-        key = exchange.session_key
-        if key is None or not self._scripts.in_force(
-            credential.organization_id, credential.instance_id
-        ):
+        if not self._scripts.in_force(organization_id, instance_id):
             return None
-        session = self._name_of(credential.instance_id, key)
-        ask = matching.ask(
+        session = self._name_of(instance_id, call.session.key)
+        ask = Ask.of(
             call.provider,
             conversation,
             session.name if session else None,
             is_session_known=session is not None,
         )
-        return await self._scripts.answer(
-            credential.organization_id, credential.instance_id, ask, conversation.digest
-        )
+        return await self._scripts.answer(organization_id, instance_id, ask, conversation.digest)
 
 
-async def _replayed(call: ModelCall, playback: Playback, asked: Asked) -> ModelAnswer:
+async def _replay(call: ModelCall, playback: Playback, asked: Asked) -> ModelAnswer:
     found = playback.answer(asked)
     if found is None:
         # Compared with all that was recorded, which others are not to wait for.
-        words = await asyncio.to_thread(playback.missing, asked)
-        return _made(offline.refused(call.wire, MISSING_STATUS, words))
+        message = await asyncio.to_thread(playback.describe_nearest, asked)
+        return local_answer(call.wire.refuse(MISSING_STATUS, message))
     more = [] if found.retry_after is None else [("retry-after", found.retry_after)]
-    return _made(OfflineAnswer(found.status, found.content_type, found.chunks()), *more)
+    return local_answer(RenderedAnswer(found.status, found.content_type, found.chunks()), *more)
 
 
-def _scripted(
-    call: ModelCall, asked: Question, answer: Reply | Refusal, *, is_retry: bool
-) -> ModelAnswer:
-    if not isinstance(answer, Refusal):
-        return _made(asked.answered(answer))
-    words = f"{answer.words} {ASKED_TWICE}" if is_retry else answer.words
-    refused = offline.refused(call.wire, answer.status, words)
-    wait_s = answer.retry_after_s
-    return _made(refused, *([] if wait_s is None else [("retry-after", f"{wait_s:g}")]))
-
-
-def _made(answer: OfflineAnswer, *more: tuple[str, str]) -> ModelAnswer:
-    answer_headers = [("content-type", answer.content_type), *more]
-    return whole(answer.status, answer_headers, played(answer.steps))
+def _refuse(call: ModelCall, refusal: Refusal, *, is_retry: bool) -> ModelAnswer:
+    message = f"{refusal.words} {ASKED_TWICE}" if is_retry else refusal.words
+    wait_s = refusal.retry_after_s
+    more = [] if wait_s is None else [("retry-after", f"{wait_s:g}")]
+    return local_answer(call.wire.refuse(refusal.status, message), *more)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from chowder_local.relay.meter import Usage
+    from chowder_local.relay.wire.wire_format import Usage
 
 AS_OF = "2026-11-25"
 """When the lists were looked at."""
@@ -34,7 +34,6 @@ class Price:
     long_cache_write: float | None = None
 
     def of(self, usage: Usage) -> float:
-        """What a usage costs in USD."""
         written, long_written = usage.cache_write_tokens, usage.long_cache_write_tokens
         write = self.input if self.cache_write is None else self.cache_write
         long_write = write if self.long_cache_write is None else self.long_cache_write

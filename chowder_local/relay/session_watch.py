@@ -10,12 +10,11 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from chowder_local.relay.origin import origin_of
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from chowder_local.core.domain import ModelProvider, SandboxId
+    from chowder_local.core.domain import SandboxId
+    from chowder_local.relay.calls import ModelCall
 
 
 class WatchedMessage:
@@ -34,7 +33,6 @@ class WatchedMessage:
         return self.expected is None or (self.session_id is not None and not self.is_lost)
 
     def see(self, session_id: str) -> None:
-        """Takes note of a model call."""
         self.session_id = session_id
         self.is_lost = self.expected not in (None, session_id)
 
@@ -63,11 +61,11 @@ class SessionWatch:
         """Whether a message to that conversation is being answered."""
         return (sandbox_id, session_key) in self._messages
 
-    def is_lost(self, sandbox_id: SandboxId, provider: ModelProvider, body: bytes) -> bool:
+    def is_lost(self, sandbox_id: SandboxId, call: ModelCall) -> bool:
         """Whether a model call is of a message that relies on what is forgotten."""
-        if not self._messages or (origin := origin_of(provider, body)) is None:
+        if not self._messages or (session := call.session) is None:
             return False
-        messages = self._messages.get((sandbox_id, origin.session_key), [])
+        messages = self._messages.get((sandbox_id, session.key), [])
         for message in messages:
-            message.see(origin.session_id)
+            message.see(session.id)
         return any(message.is_lost for message in messages)

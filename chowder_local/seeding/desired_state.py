@@ -113,7 +113,7 @@ def _nested_config(value: dict[str, Any]) -> dict[str, Any]:
     except (TypeError, ValueError) as failure:
         raise ValueError(f"it should be what JSON can say; {failure}") from None
     try:
-        return agent_config.patch(value)
+        return agent_config.to_merge_patch(value)
     except ConfigRefused as refused:
         raise ValueError(str(refused)) from None
 

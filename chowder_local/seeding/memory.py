@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from chowder_local.core.data_dir import write_private
 from chowder_local.core.domain import ModelProvider
 from chowder_local.core.errors.process import DataDirUnusable
-from chowder_local.core.secrets import write_private
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -215,7 +215,7 @@ class SeedTarget(ExitStack):
         return CurrentInstance(
             instance_id,
             ModelProvider(there["model_provider"]),
-            agent_config.patch(there["openclaw_config"] or {}),
+            agent_config.to_merge_patch(there["openclaw_config"] or {}),
             files,
             sent,
         )

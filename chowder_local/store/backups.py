@@ -9,6 +9,8 @@ from contextlib import closing, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from chowder_local.core.data_dir import sync
+
 if TYPE_CHECKING:
     from collections.abc import Collection
     from pathlib import Path
@@ -29,7 +31,7 @@ def take(path: Path, revision: str) -> Path:
     backup = path.with_name(f"{path.name}.backup-{revision}-{taken_at}")
     part = backup.with_name(f"{backup.name}.part")
     for half in path.parent.glob(f"{path.name}.backup-*Z.part*"):
-        # Of somebody who died over it.
+        # Left by a process that was killed.
         half.unlink()
     try:
         os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
@@ -38,9 +40,9 @@ def take(path: Path, revision: str) -> Path:
             source.backup(copy)
             # The copy shall be one file, which nothing beside it can belong to.
             copy.execute("PRAGMA journal_mode = DELETE")
-        _sync(part)
+        sync(part)
         part.replace(backup)
-        _sync(path.parent)
+        sync(path.parent)
     finally:
         with suppress(FileNotFoundError):
             part.unlink()
@@ -57,11 +59,3 @@ def taken(path: Path, revisions: Collection[str] | None = None) -> list[Path]:
         if named and (revisions is None or named["revision"] in revisions):
             found.append((named["time"], each))
     return [each for _, each in sorted(found, reverse=True)]
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,6 +1,6 @@
-"""What is asked and told about the history of conversations: digests of what was said and answered.
+"""The history of conversations: digests of what was said and answered.
 
-Every message asks for it, so the histories used last are kept in memory; what is new is written a
+Every message needs one, so the histories used last are kept in memory; what is new is written a
 moment after the answer, which waits for no disk.
 """
 
@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import logging
-from collections import OrderedDict
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple, Self
 
+from cachetools import LRUCache
 from sqlalchemy.dialects.sqlite import insert
 from sqlmodel import col, delete, select
 
 from chowder_local.core.domain import InstanceId, InstanceStatus
-from chowder_local.core.errors.process import DataDirUnusable
 from chowder_local.core.tasks import contained
 from chowder_local.store.tables import ConversationHistoryRow, IdempotentAnswerRow, InstanceRow
+from chowder_local.store.write_behind import WriteBehind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,10 +27,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Delete
     from sqlmodel.ext.asyncio.session import AsyncSession
 
-    from chowder_local.core.domain import Instance
     from chowder_local.store.database import Database
-
-log = logging.getLogger(__name__)
 
 MOST_ITEMS = 2000
 """Of a conversation; older ones are forgotten, and would be context again."""
@@ -121,17 +117,11 @@ class ConversationHistory:
 
 
 async def forget_histories(session: AsyncSession, instance_id: InstanceId) -> None:
-    """Forgets all that an instance was told, and its answers, in a transaction."""
-    is_told = col(ConversationHistoryRow.instance_id) == instance_id
-    await session.exec(delete(ConversationHistoryRow).where(is_told))
+    """Forgets an instance's histories and kept answers, in a transaction."""
+    is_history = col(ConversationHistoryRow.instance_id) == instance_id
+    await session.exec(delete(ConversationHistoryRow).where(is_history))
     is_answer = col(IdempotentAnswerRow.instance_id) == instance_id
     await session.exec(delete(IdempotentAnswerRow).where(is_answer))
-
-
-async def forget_if_deleted(session: AsyncSession, instance: Instance) -> None:
-    """Does so for an instance that was just deleted."""
-    if instance.status is InstanceStatus.TERMINATED:
-        await forget_histories(session, instance.id)
 
 
 class ConversationHistoryQueries:
@@ -139,9 +129,10 @@ class ConversationHistoryQueries:
 
     def __init__(self, database: Database, capacity: int = CAPACITY) -> None:
         self._database = database
-        self._capacity = capacity
-        self._known: OrderedDict[Identity, ConversationHistory] = OrderedDict()
-        self._unwritten: dict[Identity, ConversationHistory] = {}
+        self._known = LRUCache[Identity, ConversationHistory](capacity)
+        self._unwritten = WriteBehind[Identity, ConversationHistory](
+            database, "writing the history of conversations", _save
+        )
         self._is_new = asyncio.Event()
 
     async def get(self, instance_id: InstanceId, session_key: str) -> ConversationHistory:
@@ -152,33 +143,35 @@ class ConversationHistoryQueries:
         found = await self._of(instance_id, session_key)
         # It may have been put meanwhile.
         known = self._now(identity) or found.get(session_key, ConversationHistory())
-        self._keep(identity, known)
+        self._known[identity] = known
         return known
 
     def latest(self, instance_id: InstanceId, session_key: str) -> ConversationHistory:
-        """What is known of a conversation that `get` was asked for a while ago."""
+        """What is known of a conversation, without reading the file."""
         return self._now((instance_id, session_key)) or ConversationHistory()
 
     def put(self, instance_id: InstanceId, session_key: str, history: ConversationHistory) -> None:
         """Keeps a history as it is now; it is on the disk a moment later."""
         identity = (instance_id, session_key)
-        self._keep(identity, history)
-        self._unwritten[identity] = history
+        self._known[identity] = history
+        self._unwritten.pending[identity] = history
         self._is_new.set()
 
     async def of_instance(self, instance_id: InstanceId) -> dict[str, ConversationHistory]:
         """All of an instance's histories, by OpenClaw's keys."""
         found = await self._of(instance_id)
         return found | {
-            key: history for (each, key), history in self._unwritten.items() if each == instance_id
+            key: history
+            for (each, key), history in self._unwritten.pending.items()
+            if each == instance_id
         }
 
     async def replace(
         self, instance_id: InstanceId, histories: Mapping[str, ConversationHistory]
     ) -> None:
         """Lets an instance have these and no others."""
-        async with self._database.writing(is_recalled=False) as session:
-            for known in (self._unwritten, self._known):
+        async with self._database.writing(invalidates_caches=False) as session:
+            for known in (self._unwritten.pending, self._known):
                 for identity in [each for each in known if each[0] == instance_id]:
                     del known[identity]
             await forget_histories(session, instance_id)
@@ -193,38 +186,19 @@ class ConversationHistoryQueries:
             self._is_new.clear()
             with contained("writing the history of conversations"):
                 await self.write()
-            if self._unwritten and not self._is_new.is_set():
+            if self._unwritten.pending and not self._is_new.is_set():
                 await asyncio.sleep(RETRY_INTERVAL_S)
                 self._is_new.set()
 
     async def write(self) -> None:
-        """Writes all that is new, in one transaction; what fails is put off with a warning."""
-        writing = dict(self._unwritten)
-        if not writing:
-            return
-        try:
-            async with self._database.writing(is_recalled=False) as session:
-                await session.exec(_KEPT, params=[_row(*each) for each in writing.items()])
-                # One that was deleted while it answered must not leave anything.
-                await session.exec(_of_deleted({each for each, _ in writing}))
-        except DataDirUnusable as problem:
-            log.warning("writing the history of conversations put off: %s", problem)
-            return
-        for identity, history in writing.items():
-            if self._unwritten.get(identity) is history:
-                del self._unwritten[identity]
+        """Writes all that is new."""
+        await self._unwritten.write()
 
     def _now(self, identity: Identity) -> ConversationHistory | None:
-        known = self._unwritten.get(identity) or self._known.get(identity)
+        known = self._unwritten.pending.get(identity) or self._known.get(identity)
         if known is not None:
-            self._keep(identity, known)
+            self._known[identity] = known
         return known
-
-    def _keep(self, identity: Identity, history: ConversationHistory) -> None:
-        self._known[identity] = history
-        self._known.move_to_end(identity)
-        while len(self._known) > self._capacity:
-            self._known.popitem(last=False)
 
     async def _of(
         self, instance_id: InstanceId, session_key: str | None = None
@@ -252,6 +226,12 @@ _KEPT = _NEW.on_conflict_do_update(
         "items": _NEW.excluded["items"],
     },
 )
+
+
+async def _save(session: AsyncSession, histories: Mapping[Identity, ConversationHistory]) -> None:
+    await session.exec(_KEPT, params=[_row(*each) for each in histories.items()])
+    # One that was deleted while it answered must not leave anything.
+    await session.exec(_of_deleted({each for each, _ in histories}))
 
 
 def _of_deleted(instance_ids: set[InstanceId]) -> Delete:

@@ -1,4 +1,4 @@
-"""Objects that may hold secrets: ciphertext on disk, and opened when somebody looks at them."""
+"""JSON objects that may hold secrets: encrypted on disk, and decrypted when they are read."""
 
 from __future__ import annotations
 
@@ -18,38 +18,37 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def seal(content: Mapping[str, Any], box: SecretBox) -> bytes:
-    """An object for a column; `EncryptedJson` is the way back."""
+def encrypt_json(content: Mapping[str, Any], box: SecretBox) -> bytes:
+    """The column's value for an object; `EncryptedJson` is the way back."""
     return box.encrypt(json.dumps(dict(content)))
 
 
 class EncryptedJson(Mapping[str, Any]):
-    """An object from a column, which is decrypted when somebody first looks into it.
+    """An object from a column, decrypted at the first access: most readers of a row need none.
 
-    Most who read a row do not: a poll, a message, or the relay wants other things of it. It has no
-    `repr` that tells anything.
+    Its `repr` shows nothing of it. One that was encrypted with another secret is empty.
     """
 
-    def __init__(self, ciphertext: bytes, box: SecretBox, whose: str) -> None:
+    def __init__(self, ciphertext: bytes, box: SecretBox, name: str) -> None:
         self._ciphertext = ciphertext
         self._box = box
-        self._whose = whose
+        self._name = name
 
     @cached_property
-    def _opened(self) -> dict[str, Any]:
+    def _content(self) -> dict[str, Any]:
         try:
-            opened: dict[str, Any] = json.loads(self._box.decrypt(self._ciphertext))
+            content: dict[str, Any] = json.loads(self._box.decrypt(self._ciphertext))
         except InvalidToken:
-            # As good as not set, like a model key: whoever looks is told so, and can set it again.
-            log.warning("%s was encrypted with another secret.key; set it again", self._whose)
+            # As good as not set, like a model key.
+            log.warning("%s was encrypted with another secret.key; set it again", self._name)
             return {}
-        return opened
+        return content
 
     def __getitem__(self, name: str) -> Any:
-        return self._opened[name]
+        return self._content[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._opened)
+        return iter(self._content)
 
     def __len__(self) -> int:
-        return len(self._opened)
+        return len(self._content)

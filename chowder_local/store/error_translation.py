@@ -1,4 +1,4 @@
-"""Puts what SQLite and the file system refuse into words, with the cure."""
+"""Translates errors of SQLite and the file system into ours, which say the cure."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ _ELSEWHERE = "or choose another directory with --data-dir."
 
 
 @contextmanager
-def in_words(path: Path) -> Iterator[None]:
+def translated_errors(path: Path) -> Iterator[None]:
     """Raises DataDirUnusable in place of a failure of the file or its disk; others pass."""
     try:
         yield
     except (sqlite3.Error, DBAPIError) as failed:
-        words = _words(path).get(_sqlite_code(failed))
-        if words is None:
+        message = _messages(path).get(_sqlite_code(failed))
+        if message is None:
             raise
-        raise DataDirUnusable(words) from failed
+        raise DataDirUnusable(message) from failed
 
 
 def unwritable(path: Path, failed: OSError) -> DataDirUnusable:
     """What a failure to make or open the file means."""
     is_full = failed.errno in {errno.ENOSPC, errno.EDQUOT}
     return DataDirUnusable(
-        _words(path)[sqlite3.SQLITE_FULL if is_full else sqlite3.SQLITE_CANTOPEN]
+        _messages(path)[sqlite3.SQLITE_FULL if is_full else sqlite3.SQLITE_CANTOPEN]
     )
 
 
@@ -51,18 +51,18 @@ def _sqlite_code(failed: BaseException | None) -> int:
     return sqlite3.SQLITE_ERROR
 
 
-def _words(path: Path) -> dict[int, str]:
+def _messages(path: Path) -> dict[int, str]:
     folder = path.parent
-    closed = f"{path} cannot be written. Make it and {folder} writable for this user, {_ELSEWHERE}"
-    strange = f"{path} is damaged or not a database. Move it away to begin anew, {_ELSEWHERE}"
+    denied = f"{path} cannot be written. Make it and {folder} writable for this user, {_ELSEWHERE}"
+    damaged = f"{path} is damaged or not a database. Move it away to begin anew, {_ELSEWHERE}"
     locked = f"Another program keeps {path} locked. Close it, {_ELSEWHERE}"
     return {
         sqlite3.SQLITE_FULL: f"The disk that holds {folder} is full. Free some space, {_ELSEWHERE}",
         sqlite3.SQLITE_IOERR: f"The disk that holds {path} fails. Check it, {_ELSEWHERE}",
-        sqlite3.SQLITE_CANTOPEN: closed,
-        sqlite3.SQLITE_READONLY: closed,
-        sqlite3.SQLITE_PERM: closed,
-        sqlite3.SQLITE_NOTADB: strange,
-        sqlite3.SQLITE_CORRUPT: strange,
+        sqlite3.SQLITE_CANTOPEN: denied,
+        sqlite3.SQLITE_READONLY: denied,
+        sqlite3.SQLITE_PERM: denied,
+        sqlite3.SQLITE_NOTADB: damaged,
+        sqlite3.SQLITE_CORRUPT: damaged,
         sqlite3.SQLITE_BUSY: locked,
     }

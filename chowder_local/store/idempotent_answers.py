@@ -1,4 +1,4 @@
-"""What is asked and told about answers that are kept for messages with an idempotency key."""
+"""Answers that are kept for messages with an idempotency key."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class KeptAnswer:
 
 
 class IdempotentAnswerQueries:
-    """Answers by their keys, encrypted: they hold what was said."""
+    """Answers by their keys, encrypted: they contain conversations."""
 
     def __init__(self, database: Database, box: SecretBox) -> None:
         self._database = database
@@ -94,7 +94,7 @@ class IdempotentAnswerQueries:
             .limit(1)
             .offset(MOST_OF_ONE - 1)
         )
-        async with self._database.writing(is_recalled=False) as session:
+        async with self._database.writing(invalidates_caches=False) as session:
             await session.exec(insert(IdempotentAnswerRow).prefix_with("OR REPLACE"), params=[row])
             await session.exec(
                 delete(IdempotentAnswerRow).where(
@@ -105,5 +105,5 @@ class IdempotentAnswerQueries:
     async def expire(self, now: datetime) -> None:
         """Forgets the answers whose time is over."""
         is_over = col(IdempotentAnswerRow.created_at) <= now - KEPT_FOR
-        async with self._database.writing(is_recalled=False) as session:
+        async with self._database.writing(invalidates_caches=False) as session:
             await session.exec(delete(IdempotentAnswerRow).where(is_over))

@@ -1,4 +1,4 @@
-"""What is asked and told about instances; every change of status is a compare-and-set."""
+"""Instances; every change of their status is a compare-and-set."""
 
 from __future__ import annotations
 
@@ -8,45 +8,44 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
 
 from sqlmodel import col, func, select, tuple_
 
-from chowder_local.core.domain import (
-    Egress,
-    Instance,
-    InstanceId,
-    InstanceStatus,
-    ModelProvider,
-    OrganizationId,
-    SandboxId,
-    SnapshotId,
-    Spare,
-)
+from chowder_local.core.domain import Instance, InstanceId, InstanceStatus, SandboxId
 from chowder_local.core.errors.requests import InstanceLimitReached
 from chowder_local.core.events import Events, EventType
-from chowder_local.store.conversation_histories import forget_if_deleted
-from chowder_local.store.encrypted_json import EncryptedJson, seal
-from chowder_local.store.read_cache import ReadCache
-from chowder_local.store.tables import METADATA, InstanceRow, KeyGrantRow, SpareRow
+from chowder_local.store.conversation_histories import forget_histories
+from chowder_local.store.database import ReadCache
+from chowder_local.store.encrypted_json import EncryptedJson, encrypt_json
+from chowder_local.store.tables import METADATA, InstanceRow, KeyGrantRow
+from chowder_local.store.warm_sandboxes import claim
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Collection, Iterator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Collection, Mapping
     from datetime import datetime
 
-    from sqlalchemy import ColumnElement, Row
+    from sqlalchemy import ColumnElement
+    from sqlalchemy.orm import Mapped
     from sqlmodel.ext.asyncio.session import AsyncSession
+    from sqlmodel.sql.expression import SelectOfScalar
 
-    from chowder_local.core.domain import KeyId
+    from chowder_local.core.domain import (
+        Egress,
+        KeyId,
+        ModelProvider,
+        OrganizationId,
+        SnapshotId,
+        WarmSandbox,
+    )
     from chowder_local.core.secrets import SecretBox
     from chowder_local.store.database import Database
 
-LIVING = tuple(status.value for status in InstanceStatus if status is not InstanceStatus.TERMINATED)
+_LIVING = tuple(status for status in InstanceStatus if status is not InstanceStatus.TERMINATED)
 """For lists, which have nothing better to go by: SQLite's indexes serve IN, and never <>."""
-_IS_LIVING = col(InstanceRow.status) != InstanceStatus.TERMINATED.value
-"""For rows that are asked for by their ids: a status is not to look like a shorter way to them."""
-AWAKE = (InstanceStatus.PROVISIONING.value, InstanceStatus.RUNNING.value)
+_IS_LIVING = col(InstanceRow.status) != InstanceStatus.TERMINATED
+"""For rows that are found by their ids: a status is not to look like a shorter way to them."""
 BATCH_SIZE = 500
 """Of values in one statement; SQLite takes no more than some ten thousand."""
 _TABLE = METADATA.tables["instance"]
 
-Value = TypeVar("Value")
+Found = TypeVar("Found")
 
 
 class InstanceChanges(TypedDict, total=False):
@@ -57,14 +56,14 @@ class InstanceChanges(TypedDict, total=False):
     openclaw_config: Mapping[str, Any] | None
     error_message: str | None
     gateway_url: str | None
-    born_at: datetime | None
+    first_ready_at: datetime | None
     egress: Egress | None
     model_provider: ModelProvider
-    seed_snapshot_id: SnapshotId | None
+    origin_snapshot_id: SnapshotId | None
 
 
 class InstanceQueries:
-    """Instances, the terminated ones too; what becomes of them is told as an event."""
+    """Instances, the terminated ones too; each change of a status is published as an event."""
 
     def __init__(self, database: Database, box: SecretBox, events: Events | None = None) -> None:
         self._database = database
@@ -76,72 +75,55 @@ class InstanceQueries:
         self,
         instance: Instance,
         limit: int | None,
-        likeness: str | None = None,
-        offered: SandboxId | None = None,
-    ) -> tuple[Instance, Spare | None]:
+        fingerprint: str | None = None,
+        booting: SandboxId | None = None,
+    ) -> tuple[Instance, WarmSandbox | None]:
         """Keeps a new instance, unless its organization has `limit` living ones already.
 
-        If a spare of that likeness is ready, or else the offered one is of it, the instance gets
-        its sandbox. Raises InstanceLimitReached. All of it is one transaction, so that racing
-        calls can neither pass the limit together, nor claim one spare twice.
+        If a warm sandbox of that fingerprint is ready, or else the booting one has it, it becomes
+        the instance's. Raises InstanceLimitReached. All of it is one transaction, so that racing
+        calls can neither pass the limit together, nor claim one sandbox twice.
         """
         async with self._database.writing() as session:
             if limit is not None:
-                counted = select(func.count()).where(
-                    InstanceRow.organization_id == instance.organization_id,
-                    col(InstanceRow.status).in_(LIVING),
-                )
-                count = (await session.exec(counted)).one()
+                count = await count_living(session, instance.organization_id)
                 if count >= limit:
                     raise InstanceLimitReached(count, limit)
-            spare = None if likeness is None else await _claimed(session, likeness, offered)
-            if spare is not None:
-                instance = replace(instance, sandbox_id=spare.sandbox_id)
-            session.add(self._row(instance))
-        self._tell_claim(instance, spare)
-        self._tell(instance, None)
-        return instance, spare
+            claimed = await claim(session, fingerprint, booting)
+            if claimed is not None:
+                instance = replace(instance, sandbox_id=claimed.sandbox_id)
+            session.add(InstanceRow(**self._columns(vars(instance))))
+        self._publish(instance, None, claimed)
+        return instance, claimed
 
     async def get(self, instance_id: InstanceId) -> Instance | None:
         """The instance, in whatever status."""
-        return await self._read_cache.of(
+        return await self._read_cache.get(
             instance_id, lambda: self._one(col(InstanceRow.id) == instance_id)
         )
 
     async def by_sandbox(self, sandbox_id: SandboxId) -> Instance | None:
         """The instance that a sandbox belongs or belonged to."""
-        return await self._read_cache.of(
+        return await self._read_cache.get(
             ("sandbox", sandbox_id), lambda: self._one(col(InstanceRow.sandbox_id) == sandbox_id)
         )
 
     async def owners(self, sandbox_ids: Collection[SandboxId]) -> list[Instance]:
         """The living instances that the sandboxes belong to."""
-        found: list[Instance] = []
-        async with self._database.reading() as session:
-            for some in _batched(sorted(sandbox_ids)):
-                rows = await session.exec(
-                    select(InstanceRow).where(col(InstanceRow.sandbox_id).in_(some), _IS_LIVING)
-                )
-                found += [self._instance(row) for row in rows]
-        return found
+        rows = await self._living(select(InstanceRow), col(InstanceRow.sandbox_id), sandbox_ids)
+        return [self._instance(row.model_dump()) for row in rows]
 
     async def owned(self, sandbox_ids: Collection[SandboxId]) -> set[SandboxId]:
         """Those of the sandboxes that belong to living instances, which may be thousands."""
-        found: set[SandboxId] = set()
-        async with self._database.reading() as session:
-            for some in _batched(sorted(sandbox_ids)):
-                ids = await session.exec(
-                    select(InstanceRow.sandbox_id).where(
-                        col(InstanceRow.sandbox_id).in_(some), _IS_LIVING
-                    )
-                )
-                found |= {SandboxId(each) for each in ids}
-        return found
+        sandbox_id = col(InstanceRow.sandbox_id)
+        found = await self._living(select(sandbox_id), sandbox_id, sandbox_ids)
+        return {SandboxId(each) for each in found}
 
     def of_organization(self, organization_id: OrganizationId) -> AsyncGenerator[list[Instance]]:
         """Its living instances, oldest first, in pages; close the iterator to stop early."""
         return self._pages(
-            col(InstanceRow.organization_id) == organization_id, col(InstanceRow.status).in_(LIVING)
+            col(InstanceRow.organization_id) == organization_id,
+            col(InstanceRow.status).in_(_LIVING),
         )
 
     def of_key(self, key_id: KeyId) -> AsyncGenerator[list[Instance]]:
@@ -153,32 +135,22 @@ class InstanceQueries:
         self, organization_id: OrganizationId, instance_ids: Collection[InstanceId]
     ) -> bool:
         """Whether these, each named once, are all living instances of the organization."""
-        found: list[str] = []
-        async with self._database.reading() as session:
-            for some in _batched(sorted(instance_ids)):
-                found += await session.exec(
-                    select(InstanceRow.organization_id).where(
-                        col(InstanceRow.id).in_(some), _IS_LIVING
-                    )
-                )
+        owner = select(InstanceRow.organization_id)
+        found = await self._living(owner, col(InstanceRow.id), instance_ids)
         return found == [organization_id] * len(instance_ids)
 
-    async def awake(self) -> list[Instance]:
-        """Every instance that runs or is about to, oldest first."""
-        async with self._database.reading() as session:
-            rows = await session.exec(
-                select(InstanceRow)
-                .where(col(InstanceRow.status).in_(AWAKE))
-                .order_by(col(InstanceRow.created_at), col(InstanceRow.id))
-            )
-            return [self._instance(row) for row in rows]
+    async def running_or_provisioning(self) -> list[Instance]:
+        """Oldest first."""
+        statuses = (InstanceStatus.RUNNING, InstanceStatus.PROVISIONING)
+        found = select(InstanceRow).where(col(InstanceRow.status).in_(statuses))
+        return await self._found(found.order_by(col(InstanceRow.created_at), col(InstanceRow.id)))
 
     async def running(self) -> dict[InstanceId, SandboxId]:
         """The sandbox of every instance that runs."""
         async with self._database.reading() as session:
             rows = await session.exec(
                 select(InstanceRow.id, InstanceRow.sandbox_id).where(
-                    InstanceRow.status == InstanceStatus.RUNNING.value
+                    InstanceRow.status == InstanceStatus.RUNNING
                 )
             )
             return {InstanceId(each): SandboxId(sandbox) for each, sandbox in rows}
@@ -196,7 +168,7 @@ class InstanceQueries:
 
         `after` is the last one of those that were found before.
         """
-        wanted = LIVING if status is None else (status.value,)
+        wanted = _LIVING if status is None else (status,)
         found = select(InstanceRow).where(
             InstanceRow.organization_id == organization_id, col(InstanceRow.status).in_(wanted)
         )
@@ -209,9 +181,7 @@ class InstanceQueries:
         if after is not None:
             found = found.where(tuple_(*place) < (after.created_at, after.id))
         newest = (each.desc() for each in place)
-        async with self._database.reading() as session:
-            rows = await session.exec(found.order_by(*newest).limit(limit))
-            return [self._instance(row) for row in rows]
+        return await self._found(found.order_by(*newest).limit(limit))
 
     async def change(
         self,
@@ -230,49 +200,46 @@ class InstanceQueries:
             if row is None or not (only_from is None or row.status in only_from):
                 return None
             before = row.status, row.error_message
-            for name, value in self._columns(fields).items():
-                setattr(row, name, value)
-            row.updated_at = now
-            changed = self._instance(row)
-            await forget_if_deleted(session, changed)
+            row.sqlmodel_update(self._columns({**fields, "updated_at": now}))
+            changed = self._instance(row.model_dump())
+            if changed.status is InstanceStatus.TERMINATED:
+                await forget_histories(session, instance_id)
         if before != (changed.status, changed.error_message):
-            self._tell(changed, before[0])
+            self._publish(changed, before[0])
         return changed
 
-    async def remake(
+    async def replace_sandbox(
         self,
         former: Instance,
         sandbox_id: SandboxId,
         *,
-        likeness: str | None,
-        offered: SandboxId | None,
+        fingerprint: str | None,
+        booting: SandboxId | None,
         now: datetime,
         **fields: Unpack[InstanceChanges],
-    ) -> tuple[Instance, Spare | None] | None:
-        """The instance as one that is yet to be born, with another sandbox: a spare's, if any fits.
+    ) -> tuple[Instance, WarmSandbox | None] | None:
+        """The instance as one that is provisioned anew in another sandbox: a warm one, if any fits.
 
         None if it is not any more in the status in which it was. Its former sandbox is nobody's.
         """
         async with self._database.writing() as session:
             row = await session.get(InstanceRow, former.id)
-            if row is None or row.status != former.status.value:
+            if row is None or row.status is not former.status:
                 return None
-            spare = None if likeness is None else await _claimed(session, likeness, offered)
-            anew: InstanceChanges = {
+            claimed = await claim(session, fingerprint, booting)
+            columns = {
                 **fields,
                 "status": InstanceStatus.PROVISIONING,
+                "sandbox_id": sandbox_id if claimed is None else claimed.sandbox_id,
                 "gateway_url": None,
-                "born_at": None,
+                "first_ready_at": None,
                 "error_message": None,
+                "updated_at": now,
             }
-            for name, value in self._columns(anew).items():
-                setattr(row, name, value)
-            row.sandbox_id = sandbox_id if spare is None else spare.sandbox_id
-            row.updated_at = now
-            remade = self._instance(row)
-        self._tell_claim(remade, spare)
-        self._tell(remade, former.status)
-        return remade, spare
+            row.sqlmodel_update(self._columns(columns))
+            replaced = self._instance(row.model_dump())
+        self._publish(replaced, former.status, claimed)
+        return replaced, claimed
 
     async def counts(
         self, organization_id: OrganizationId | None = None
@@ -283,117 +250,67 @@ class InstanceQueries:
             counted_rows = counted_rows.where(InstanceRow.organization_id == organization_id)
         async with self._database.reading() as session:
             rows = await session.exec(counted_rows)
-            counted = {InstanceStatus(status): count for status, count in rows}
+            counted = dict(rows.all())
             return {status: counted.get(status, 0) for status in InstanceStatus}
 
-    def _tell_claim(self, instance: Instance, spare: Spare | None) -> None:
-        if spare is not None:
-            self._events.publish(
-                EventType.SPARE_CLAIMED,
-                instance.organization_id,
-                instance.id,
-                sandbox_id=spare.sandbox_id,
-            )
-
-    def _tell(self, instance: Instance, before: str | None) -> None:
+    def _publish(
+        self, instance: Instance, before: str | None, claimed: WarmSandbox | None = None
+    ) -> None:
+        owner = (instance.organization_id, instance.id)
+        if claimed is not None:
+            self._events.publish(EventType.SPARE_CLAIMED, *owner, sandbox_id=claimed.sandbox_id)
         self._events.publish(
             EventType.INSTANCE_STATUS,
-            instance.organization_id,
-            instance.id,
+            *owner,
             status=instance.status,
             before=before,
             error_message=instance.error_message,
         )
 
+    async def _living(
+        self, question: SelectOfScalar[Found], column: Mapped[str], wanted: Collection[str]
+    ) -> list[Found]:
+        """What a question finds of the living instances with one of the wanted values."""
+        values, found = sorted(wanted), list[Found]()
+        async with self._database.reading() as session:
+            for start in range(0, len(values), BATCH_SIZE):
+                some = values[start : start + BATCH_SIZE]
+                found += await session.exec(question.where(column.in_(some), _IS_LIVING))
+        return found
+
     async def _pages(self, *conditions: ColumnElement[bool]) -> AsyncGenerator[list[Instance]]:
         found = _TABLE.select().where(*conditions).order_by(_TABLE.c.created_at, _TABLE.c.id)
         async with aclosing(self._database.pages(found)) as pages:
             async for rows in pages:
-                yield [self._instance(row) for row in rows]
+                yield [self._instance(fields) for fields in rows]
 
     async def _one(self, condition: ColumnElement[bool]) -> Instance | None:
-        async with self._database.reading() as session:
-            row = (await session.exec(select(InstanceRow).where(condition))).one_or_none()
-            return None if row is None else self._instance(row)
+        found = await self._found(select(InstanceRow).where(condition))
+        return found[0] if found else None
 
-    def _columns(self, fields: InstanceChanges) -> dict[str, Any]:
-        columns: dict[str, Any] = dict(fields)
-        if "status" in fields:
-            columns["status"] = fields["status"].value
-        if "model_provider" in fields:
-            columns["model_provider"] = fields["model_provider"].value
-        if (egress := fields.get("egress")) is not None:
-            columns["egress"] = egress.value
-        if "openclaw_config" in fields:
-            del columns["openclaw_config"]
-            columns["openclaw_config_ciphertext"] = self._sealed(fields["openclaw_config"])
+    async def _found(self, question: SelectOfScalar[InstanceRow]) -> list[Instance]:
+        async with self._database.reading() as session:
+            rows = await session.exec(question)
+            return [self._instance(row.model_dump()) for row in rows]
+
+    def _columns(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        columns = dict(fields)
+        if "openclaw_config" in columns:
+            config = columns.pop("openclaw_config")
+            ciphertext = None if config is None else encrypt_json(config, self._box)
+            columns["openclaw_config_ciphertext"] = ciphertext
         return columns
 
-    def _sealed(self, config: Mapping[str, Any] | None) -> bytes | None:
-        return None if config is None else seal(config, self._box)
-
-    def _row(self, instance: Instance) -> InstanceRow:
-        return InstanceRow(
-            id=instance.id,
-            organization_id=instance.organization_id,
-            name=instance.name,
-            status=instance.status.value,
-            model_provider=instance.model_provider.value,
-            sandbox_id=instance.sandbox_id,
-            sandbox_provider=instance.sandbox_provider,
-            openclaw_version=instance.openclaw_version,
-            openclaw_config_ciphertext=self._sealed(instance.openclaw_config),
-            region=instance.region,
-            error_message=instance.error_message,
-            gateway_url=instance.gateway_url,
-            born_at=instance.born_at,
-            created_at=instance.created_at,
-            updated_at=instance.updated_at,
-            egress=None if instance.egress is None else instance.egress.value,
-            seed_snapshot_id=instance.seed_snapshot_id,
-        )
-
-    def _instance(self, row: InstanceRow | Row[Any]) -> Instance:
-        ciphertext = row.openclaw_config_ciphertext
-        return Instance(
-            id=InstanceId(row.id),
-            organization_id=OrganizationId(row.organization_id),
-            name=row.name,
-            status=InstanceStatus(row.status),
-            model_provider=ModelProvider(row.model_provider),
-            sandbox_id=SandboxId(row.sandbox_id),
-            created_at=row.created_at,
-            updated_at=row.updated_at,
-            sandbox_provider=row.sandbox_provider,
-            openclaw_version=row.openclaw_version,
-            openclaw_config=None
-            if ciphertext is None
-            else EncryptedJson(ciphertext, self._box, f"The openclaw_config of instance {row.id}"),
-            region=row.region,
-            error_message=row.error_message,
-            gateway_url=row.gateway_url,
-            born_at=row.born_at,
-            egress=None if row.egress is None else Egress(row.egress),
-            seed_snapshot_id=None
-            if row.seed_snapshot_id is None
-            else SnapshotId(row.seed_snapshot_id),
-        )
+    def _instance(self, fields: dict[str, Any]) -> Instance:
+        if (ciphertext := fields.pop("openclaw_config_ciphertext")) is not None:
+            whose = f"The openclaw_config of instance {fields['id']}"
+            fields["openclaw_config"] = EncryptedJson(ciphertext, self._box, whose)
+        return Instance(**fields)
 
 
-async def _claimed(session: AsyncSession, likeness: str, offered: SandboxId | None) -> Spare | None:
-    is_ready = col(SpareRow.gateway_url).is_not(None)
-    claimed = await session.exec(
-        select(SpareRow)
-        .where(SpareRow.likeness == likeness, is_ready | (col(SpareRow.sandbox_id) == offered))
-        .order_by(is_ready.desc(), col(SpareRow.created_at), col(SpareRow.sandbox_id))
-        .limit(1)
+async def count_living(session: AsyncSession, organization_id: str) -> int:
+    """How many instances of an organization are not terminated."""
+    counted = select(func.count()).where(
+        InstanceRow.organization_id == organization_id, col(InstanceRow.status).in_(_LIVING)
     )
-    if (row := claimed.one_or_none()) is None:
-        return None
-    await session.delete(row)
-    return Spare(SandboxId(row.sandbox_id), row.likeness, row.created_at, row.gateway_url)
-
-
-def _batched(values: Sequence[Value]) -> Iterator[Sequence[Value]]:
-    for start in range(0, len(values), BATCH_SIZE):
-        yield values[start : start + BATCH_SIZE]
+    return (await session.exec(counted)).one()

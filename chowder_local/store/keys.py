@@ -1,26 +1,33 @@
-"""What is asked and told about API keys."""
+"""API keys, and the dashboard sessions that begin with one."""
 
 from __future__ import annotations
 
 import hmac
 from contextlib import aclosing
 from dataclasses import replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from sqlmodel import col, delete, select, tuple_, update
 
-from chowder_local.core.domain import ApiKey, InstanceId, KeyId, OrganizationId, Permission
-from chowder_local.store.last_used import LastUsed
-from chowder_local.store.read_cache import ReadCache
-from chowder_local.store.tables import METADATA, ApiKeyRow, KeyGrantRow
+from chowder_local.core.domain import ApiKey, InstanceId, KeyId, Permission
+from chowder_local.store.database import ReadCache
+from chowder_local.store.tables import (
+    METADATA,
+    ApiKeyRow,
+    DashboardSessionRow,
+    KeyGrantRow,
+)
+from chowder_local.store.write_behind import WriteBehind
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterable, Sequence
-    from datetime import datetime
+    from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 
-    from sqlalchemy import Row, Update
+    from sqlalchemy import ColumnElement
     from sqlmodel.ext.asyncio.session import AsyncSession
+    from sqlmodel.sql.expression import SelectOfScalar
 
+    from chowder_local.core.domain import OrganizationId
     from chowder_local.store.database import Database
 
 Grants = dict[InstanceId, frozenset[Permission]]
@@ -34,8 +41,10 @@ class KeyQueries:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._read_cache = ReadCache[tuple[str, ApiKey]](database)
-        self.uses = LastUsed(database, "keys", _use)
-        """Kept here, because no key is told without it; whoever opens the store runs it."""
+        self.uses = WriteBehind[KeyId, datetime](
+            database, "writing when keys were used", _save_uses
+        )
+        """Run by who opens the store."""
 
     async def add(self, key: ApiKey, key_digest: str) -> None:
         """Keeps a key of an organization, and for instances, that are there."""
@@ -50,45 +59,30 @@ class KeyQueries:
 
         They come in pages; close the iterator to stop early.
         """
-        found = (
-            _TABLE.select()
-            .where(
-                _TABLE.c.organization_id == organization_id,
-                _TABLE.c.is_organization_key.is_(False),
-            )
-            .order_by(_TABLE.c.created_at, _TABLE.c.id)
-        )
+        found = _TABLE.select().where(*_scoped(organization_id))
+        found = found.order_by(_TABLE.c.created_at, _TABLE.c.id)
         async with aclosing(self._database.pages(found)) as pages:
             async for rows in pages:
-                yield [self._told(_key(row, {})) for row in rows]
+                yield [self._with_last_use(_key(fields)) for fields in rows]
 
     async def latest(
         self, organization_id: OrganizationId, *, limit: int, before: ApiKey | None = None
     ) -> list[ApiKey]:
         """The same with their grants, newest first: so many, or those made before one of them."""
-        found = select(ApiKeyRow).where(
-            col(ApiKeyRow.organization_id) == organization_id,
-            col(ApiKeyRow.is_organization_key).is_(False),
-        )
+        found = select(ApiKeyRow).where(*_scoped(organization_id))
         order = (col(ApiKeyRow.created_at), col(ApiKeyRow.id))
         if before is not None:
             found = found.where(tuple_(*order) < tuple_(before.created_at, before.id))
         found = found.order_by(*(each.desc() for each in order)).limit(limit)
-        async with self._database.reading() as session:
-            rows = (await session.exec(found)).all()
-            granted = await _grants(session, [row.id for row in rows])
-        return [self._told(_key(row, granted.get(row.id, {}))) for row in rows]
+        return [self._with_last_use(key) for _, key in await self._found(found)]
 
     async def get(self, key_id: KeyId) -> ApiKey | None:
         """The key, in whatever state."""
-        async with self._database.reading() as session:
-            row = await session.get(ApiKeyRow, key_id)
-            if row is None:
-                return None
-            return self._told(_key(row, (await _grants(session, [row.id])).get(row.id, {})))
+        found = await self._found(select(ApiKeyRow).where(ApiKeyRow.id == key_id))
+        return self._with_last_use(found[0][1]) if found else None
 
     async def revoke(self, key_id: KeyId) -> None:
-        """From its return on, nobody is let in with this key."""
+        """From its return on, this key authenticates nothing."""
         async with self._database.writing() as session:
             row = await session.get(ApiKeyRow, key_id)
             if row is not None:
@@ -96,10 +90,7 @@ class KeyQueries:
 
     async def remove_scoped(self, organization_id: OrganizationId) -> int:
         """Forgets all of its scoped keys, which then open nothing; how many there were."""
-        theirs = (
-            col(ApiKeyRow.organization_id) == organization_id,
-            col(ApiKeyRow.is_organization_key).is_(False),
-        )
+        theirs = _scoped(organization_id)
         async with self._database.writing() as session:
             ids = select(ApiKeyRow.id).where(*theirs)
             await session.exec(delete(KeyGrantRow).where(col(KeyGrantRow.key_id).in_(ids)))
@@ -108,7 +99,12 @@ class KeyQueries:
 
     async def by_digest(self, key_digest: str) -> ApiKey | None:
         """The key whose token has this digest, whether it is still good or not."""
-        found = await self._read_cache.of(key_digest, lambda: self._by_digest(key_digest))
+
+        async def read() -> tuple[str, ApiKey] | None:
+            found = await self._found(select(ApiKeyRow).where(ApiKeyRow.sha256 == key_digest))
+            return found[0] if found else None
+
+        found = await self._read_cache.get(key_digest, read)
         if found is None:
             return None
         stored_digest, key = found
@@ -117,39 +113,34 @@ class KeyQueries:
         return key if hmac.compare_digest(stored_digest, key_digest) else None
 
     def note_use(self, key_id: KeyId, now: datetime) -> None:
-        """A key has just let somebody in."""
-        self.uses.note(key_id, now)
+        """A key has just authenticated a request."""
+        self.uses.pending[key_id] = now
 
-    def _told(self, key: ApiKey) -> ApiKey:
-        return replace(key, last_used_at=self.uses.told(key.id, key.last_used_at))
+    def _with_last_use(self, key: ApiKey) -> ApiKey:
+        return replace(key, last_used_at=self.uses.pending.get(key.id, key.last_used_at))
 
-    async def _by_digest(self, key_digest: str) -> tuple[str, ApiKey] | None:
+    async def _found(self, question: SelectOfScalar[ApiKeyRow]) -> list[tuple[str, ApiKey]]:
+        """Keys with their grants, each after its digest."""
         async with self._database.reading() as session:
-            found = await session.exec(select(ApiKeyRow).where(ApiKeyRow.sha256 == key_digest))
-            row = found.one_or_none()
-            if row is None:
-                return None
-            return row.sha256, _key(row, (await _grants(session, [row.id])).get(row.id, {}))
+            rows = (await session.exec(question)).all()
+            granted = await _grants(session, [row.id for row in rows])
+        return [(row.sha256, _key(row.model_dump(), granted.get(row.id))) for row in rows]
 
 
 def row_of_key(key: ApiKey, key_digest: str) -> ApiKeyRow:
     """The row that keeps a key."""
-    return ApiKeyRow(
-        id=key.id,
-        organization_id=key.organization_id,
-        name=key.name,
-        prefix=key.prefix,
-        sha256=key_digest,
-        is_active=key.is_active,
-        is_organization_key=key.is_organization_key,
-        created_at=key.created_at,
-        expires_at=key.expires_at,
-        last_used_at=key.last_used_at,
-    )
+    return ApiKeyRow(**vars(key), sha256=key_digest)
 
 
-def _use(key_id: KeyId, used_at: datetime) -> Update:
-    return update(ApiKeyRow).where(col(ApiKeyRow.id) == key_id).values(last_used_at=used_at)
+async def _save_uses(session: AsyncSession, uses: Mapping[KeyId, datetime]) -> None:
+    for key_id, used_at in uses.items():
+        row = col(ApiKeyRow.id) == key_id
+        await session.exec(update(ApiKeyRow).where(row).values(last_used_at=used_at))
+
+
+def _scoped(organization_id: OrganizationId) -> tuple[ColumnElement[bool], ...]:
+    is_theirs = col(ApiKeyRow.organization_id) == organization_id
+    return is_theirs, col(ApiKeyRow.is_organization_key).is_(False)
 
 
 def _grant_rows(key: ApiKey) -> Iterable[KeyGrantRow]:
@@ -177,16 +168,35 @@ async def _grants(session: AsyncSession, key_ids: Sequence[str]) -> dict[str, Gr
     return granted
 
 
-def _key(row: ApiKeyRow | Row[Any], grants: Grants) -> ApiKey:
-    return ApiKey(
-        id=KeyId(row.id),
-        organization_id=OrganizationId(row.organization_id),
-        name=row.name,
-        prefix=row.prefix,
-        created_at=row.created_at,
-        is_active=row.is_active,
-        expires_at=row.expires_at,
-        last_used_at=row.last_used_at,
-        is_organization_key=row.is_organization_key,
-        grants=grants,
-    )
+def _key(fields: dict[str, Any], grants: Grants | None = None) -> ApiKey:
+    del fields["sha256"]
+    return ApiKey(**fields, grants=grants or {})
+
+
+class DashboardSessionQueries:
+    """Sessions, found by the SHA-256 of the token in the browser's cookie."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def add(
+        self, token_digest: str, key_id: KeyId, *, now: datetime, expires_at: datetime
+    ) -> None:
+        """Keeps a new session, and forgets those that have expired."""
+        expired = col(DashboardSessionRow.expires_at) <= now
+        async with self._database.writing() as session:
+            await session.exec(delete(DashboardSessionRow).where(expired))
+            row = DashboardSessionRow(sha256=token_digest, key_id=key_id, expires_at=expires_at)
+            session.add(row)
+
+    async def key_id(self, token_digest: str, now: datetime) -> KeyId | None:
+        """By which key a session began; None if there is no such session, or it has expired."""
+        async with self._database.reading() as session:
+            row = await session.get(DashboardSessionRow, token_digest)
+            return None if row is None or row.expires_at <= now else KeyId(row.key_id)
+
+    async def remove(self, token_digest: str) -> None:
+        """Ends a session, if it is there."""
+        ended = col(DashboardSessionRow.sha256) == token_digest
+        async with self._database.writing() as session:
+            await session.exec(delete(DashboardSessionRow).where(ended))

@@ -17,7 +17,6 @@ class MetaQueries:
         self._database = database
 
     async def get(self, name: str) -> str | None:
-        """The value, if one was ever put."""
         async with self._database.reading() as session:
             row = await session.get(MetaRow, name)
             return None if row is None else row.value
@@ -32,6 +31,5 @@ class MetaQueries:
             return value
 
     async def put(self, name: str, value: str) -> None:
-        """Stores a value in place of whatever was there."""
         async with self._database.writing() as session:
             await session.merge(MetaRow(name=name, value=value))

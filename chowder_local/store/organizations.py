@@ -1,16 +1,16 @@
-"""What is asked and told about organizations and the model keys they own."""
+"""Organizations and the model keys they own."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlmodel import col, func, select
+from sqlmodel import col, select
 
-from chowder_local.core.domain import ModelProvider, Organization, OrganizationId, Tier
-from chowder_local.store.instances import LIVING
+from chowder_local.core.domain import ModelProvider, Organization
+from chowder_local.store.database import ReadCache
+from chowder_local.store.instances import count_living
 from chowder_local.store.keys import row_of_key
-from chowder_local.store.read_cache import ReadCache
-from chowder_local.store.tables import InstanceRow, ModelKeyRow, OrganizationRow
+from chowder_local.store.tables import ModelKeyRow, OrganizationRow
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from sqlmodel.ext.asyncio.session import AsyncSession
 
-    from chowder_local.core.domain import ApiKey
+    from chowder_local.core.domain import ApiKey, OrganizationId, Tier
     from chowder_local.store.database import Database
 
 
@@ -34,21 +34,11 @@ class OrganizationQueries:
         organization: Organization,
         key: ApiKey,
         key_digest: str,
-        model_keys: Mapping[ModelProvider, bytes],
+        model_keys: Mapping[ModelProvider, bytes | None],
     ) -> None:
         """Keeps an organization with its first key and model keys: all of it or nothing."""
         async with self._database.writing() as session:
-            session.add(
-                OrganizationRow(
-                    id=organization.id,
-                    name=organization.name,
-                    tier=organization.tier.value,
-                    created_at=organization.created_at,
-                    updated_at=organization.updated_at,
-                    stripe_customer_id=organization.stripe_customer_id,
-                    stripe_subscription_id=organization.stripe_subscription_id,
-                )
-            )
+            session.add(OrganizationRow(**vars(organization)))
             # The rows name each other by id only, so their order is ours to keep.
             await session.flush()
             session.add(row_of_key(key, key_digest))
@@ -62,24 +52,20 @@ class OrganizationQueries:
     async def instance_count(self, organization_id: OrganizationId) -> int:
         """How many of its instances are not terminated."""
         async with self._database.reading() as session:
-            counted = select(func.count()).where(
-                InstanceRow.organization_id == organization_id,
-                col(InstanceRow.status).in_(LIVING),
-            )
-            return (await session.exec(counted)).one()
+            return await count_living(session, organization_id)
 
     async def model_key(
         self, organization_id: OrganizationId, provider: ModelProvider
     ) -> bytes | None:
         """The ciphertext of a model key."""
-        identity = (organization_id, provider.value)
+        identity = (organization_id, provider)
 
         async def read() -> bytes | None:
             async with self._database.reading() as session:
                 row = await session.get(ModelKeyRow, identity)
                 return None if row is None else row.ciphertext
 
-        return await self._model_keys.of(identity, read)
+        return await self._model_keys.get(identity, read)
 
     async def change(
         self,
@@ -118,7 +104,7 @@ class OrganizationQueries:
             row = await session.get(OrganizationRow, organization_id)
             if row is None:
                 return None
-            row.tier = tier.value
+            row.tier = tier
             row.stripe_customer_id = row.stripe_customer_id or customer_id
             row.stripe_subscription_id = subscription_id and (
                 row.stripe_subscription_id or subscription_id
@@ -134,18 +120,15 @@ async def _put_model_keys(
     model_keys: Mapping[ModelProvider, bytes | None],
 ) -> None:
     for provider, ciphertext in model_keys.items():
-        row = await session.get(ModelKeyRow, (organization_id, provider.value))
         if ciphertext is None:
+            row = await session.get(ModelKeyRow, (organization_id, provider))
             if row is not None:
                 await session.delete(row)
-        elif row is None:
-            session.add(
-                ModelKeyRow(
-                    organization_id=organization_id, provider=provider.value, ciphertext=ciphertext
-                )
-            )
         else:
-            row.ciphertext = ciphertext
+            key = ModelKeyRow(
+                organization_id=organization_id, provider=provider, ciphertext=ciphertext
+            )
+            await session.merge(key)
 
 
 async def _organization(
@@ -159,13 +142,4 @@ async def _organization(
         .where(ModelKeyRow.organization_id == organization_id)
         .order_by(col(ModelKeyRow.provider))
     )
-    return Organization(
-        id=OrganizationId(row.id),
-        name=row.name,
-        tier=Tier(row.tier),
-        created_at=row.created_at,
-        updated_at=row.updated_at,
-        model_providers=tuple(ModelProvider(provider) for provider in providers),
-        stripe_customer_id=row.stripe_customer_id,
-        stripe_subscription_id=row.stripe_subscription_id,
-    )
+    return Organization(**row.model_dump(), model_providers=tuple(map(ModelProvider, providers)))

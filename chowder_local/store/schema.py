@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -11,15 +12,15 @@ from typing import TYPE_CHECKING
 
 from chowder_local.core.errors.process import DataDirUnusable
 from chowder_local.store import backups
-from chowder_local.store.error_translation import in_words, unwritable
+from chowder_local.store.error_translation import translated_errors, unwritable
 from chowder_local.store.sqlite_connection import BUSY_TIMEOUT_S
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Collection
 
 log = logging.getLogger(__name__)
 
-REVISION = "0011"
+REVISION = "v0001"
 """The newest migration; a file that has it is opened without importing Alembic."""
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -27,15 +28,13 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 _HAS_LEFTOVERS = 1
 
 
-def prepare(path: Path, encrypt: Callable[[str], bytes] | None = None) -> None:
+def prepare(path: Path) -> None:
     """Makes or upgrades the file, readable by us only; blocks. What is upgraded is copied first.
 
-    `encrypt` is what a file needs that has in clear what is encrypted now.
-
-    Raises DataDirUnusable if that cannot be, or if the file is another program's or a newer
-    version's.
+    Raises DataDirUnusable if that cannot be, or if the file is another program's, a newer
+    version's, or one from before the first release.
     """
-    with in_words(path):
+    with translated_errors(path):
         _make_private(path)
         with closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)) as file:
             # A migration counts as done only if a power cut cannot undo it.
@@ -46,7 +45,7 @@ def prepare(path: Path, encrypt: Callable[[str], bytes] | None = None) -> None:
             current = _revision(path, file)
             file.execute("ROLLBACK")
         if current != REVISION:
-            _upgrade(path, current, encrypt)
+            _upgrade(path, current)
         _forget_what_was_replaced(path)
 
 
@@ -72,7 +71,7 @@ def _revision(path: Path, file: sqlite3.Connection) -> str | None:
     return None
 
 
-def _upgrade(path: Path, current: str | None, encrypt: Callable[[str], bytes] | None) -> None:
+def _upgrade(path: Path, current: str | None) -> None:
     # Alembic takes longer to import than a start may take, and is seldom needed.
     from alembic.config import Config
     from alembic.runtime.environment import EnvironmentContext
@@ -84,7 +83,7 @@ def _upgrade(path: Path, current: str | None, encrypt: Callable[[str], bytes] | 
     known = {script.revision for script in scripts.walk_revisions()}
     if current is not None:
         if current not in known:
-            raise _too_new(path, current, known)
+            raise _unknown(path, current, known)
         _keep_a_copy(path, current)
     engine = create_engine(
         URL.create("sqlite", database=str(path)),
@@ -99,7 +98,7 @@ def _upgrade(path: Path, current: str | None, encrypt: Callable[[str], bytes] | 
             Config(), scripts, fn=lambda revision, _: scripts._upgrade_revs(REVISION, revision)
         ) as environment,
     ):
-        environment.configure(connection=connection, transactional_ddl=False, encrypt=encrypt)
+        environment.configure(connection=connection, transactional_ddl=False)
         environment.run_migrations()
         if current is not None:
             connection.exec_driver_sql(f"PRAGMA user_version = {_HAS_LEFTOVERS}")
@@ -109,7 +108,7 @@ def _upgrade(path: Path, current: str | None, encrypt: Callable[[str], bytes] | 
 def _forget_what_was_replaced(path: Path) -> None:
     """Leaves nothing of what an upgrade has removed or encrypted in the file or its WAL.
 
-    SQLite keeps it in pages that it does not use any more, even if told to overwrite them.
+    SQLite keeps it in pages that it does not use any more, even with secure_delete.
     """
     with closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)) as file:
         # The mark is of the upgrade's transaction, so a crash between the two is made good.
@@ -127,12 +126,22 @@ def _keep_a_copy(path: Path, current: str) -> None:
         raise unwritable(path, failed) from failed
     log.warning(
         "the database goes from schema %s to %s; as it was before, it is kept in %s",
-        current, REVISION, backup,
-    )  # fmt: skip
+        current,
+        REVISION,
+        backup,
+    )
 
 
-def _too_new(path: Path, current: str, known: Collection[str]) -> DataDirUnusable:
+def _unknown(path: Path, current: str, known: Collection[str]) -> DataDirUnusable:
     """No way down is tried: a step back would have to throw away what only the newer one knows."""
+    if current.isdecimal():
+        # How revisions were named before the first release.
+        reset = shlex.join(["chowder-local", "reset", "--data-dir", str(path.parent)])
+        return DataDirUnusable(
+            f"{path} was written by a chowder-local from before its first release (schema "
+            f"{current}), which cannot be upgraded; nothing was changed. Remove its agents and all "
+            f"its data with: {reset} – or choose another directory with --data-dir."
+        )
     back = "There is no copy of it here from before it was upgraded"
     if fitting := backups.taken(path, known):
         back = (

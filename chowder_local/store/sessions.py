@@ -1,24 +1,25 @@
-"""What is asked and told about conversations: their readable names, beside OpenClaw's keys."""
+"""Conversations: their readable names, beside OpenClaw's keys."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 from typing import TYPE_CHECKING
 
+from cachetools import LRUCache
 from sqlalchemy import func
 from sqlalchemy.dialects.sqlite import insert
 from sqlmodel import col, delete, select, update
 
 from chowder_local.core.domain import InstanceId
-from chowder_local.store.last_used import LastUsed
 from chowder_local.store.tables import SessionRow
+from chowder_local.store.write_behind import WriteBehind
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from collections.abc import Mapping
 
-    from sqlalchemy import Update
+    from sqlmodel.ext.asyncio.session import AsyncSession
 
     from chowder_local.store.database import Database
 
@@ -48,13 +49,14 @@ class SessionQueries:
 
     def __init__(self, database: Database, capacity: int = CAPACITY) -> None:
         self._database = database
-        self._capacity = capacity
         # One that falls out is merely written once more.
-        self._names: OrderedDict[Identity, str] = OrderedDict()
+        self._names = LRUCache[Identity, str](capacity)
         self._new: dict[Identity, RememberedSession] = {}
         self._new_lock = asyncio.Lock()
-        self.uses = LastUsed(database, "conversations", _use)
-        """Kept here, because no session is told without it; whoever opens the store runs it."""
+        self.uses = WriteBehind[Identity, datetime](
+            database, "writing when conversations were used", _save_uses
+        )
+        """Run by who opens the store."""
 
     async def remember(
         self, instance_id: InstanceId, name: str, session_key: str, now: datetime
@@ -63,8 +65,7 @@ class SessionQueries:
         used = RememberedSession(instance_id, name, session_key, now, now)
         if self._names.get(used.identity) == name:
             # Every message comes by here, and a write would make it wait for the disk.
-            self._names.move_to_end(used.identity)
-            self.uses.note(used.identity, now)
+            self.uses.pending[used.identity] = now
             return
         self._new[used.identity] = used
         try:
@@ -77,15 +78,12 @@ class SessionQueries:
 
     async def _write(self, opened: list[RememberedSession]) -> None:
         """Writes what waits, so that those who came during one write share the next."""
-        async with self._database.writing(is_recalled=False) as session:
+        async with self._database.writing(invalidates_caches=False) as session:
             await session.exec(_KEPT, params=[asdict(each) for each in opened])
         for each in opened:
             self._names[each.identity] = each.name
-            self._names.move_to_end(each.identity)
             if self._new.get(each.identity) is each:
                 del self._new[each.identity]
-        while len(self._names) > self._capacity:
-            self._names.popitem(last=False)
 
     def name_of(self, instance_id: InstanceId, session_key: str) -> str | None:
         """What a conversation is called that was used lately; without asking the database."""
@@ -93,7 +91,7 @@ class SessionQueries:
 
     async def replace(self, instance_id: InstanceId, wanted: list[RememberedSession]) -> None:
         """Lets an instance have these and no others; what has the same key twice is one."""
-        async with self._database.writing(is_recalled=False) as session:
+        async with self._database.writing(invalidates_caches=False) as session:
             await session.exec(delete(SessionRow).where(col(SessionRow.instance_id) == instance_id))
             if wanted:
                 await session.exec(_KEPT, params=[asdict(each) for each in wanted])
@@ -108,18 +106,12 @@ class SessionQueries:
                 .where(SessionRow.instance_id == instance_id)
                 .order_by(col(SessionRow.session_key))
             )
-            kept = [
-                RememberedSession(
-                    instance_id=InstanceId(row.instance_id),
-                    name=row.name,
-                    session_key=row.session_key,
-                    created_at=row.created_at,
-                    last_used_at=self.uses.told(
-                        (InstanceId(row.instance_id), row.session_key), row.last_used_at
-                    ),
-                )
-                for row in rows
-            ]
+            kept = [RememberedSession(**row.model_dump()) for row in rows]
+        latest = self.uses.pending
+        kept = [
+            replace(each, last_used_at=latest.get(each.identity, each.last_used_at))
+            for each in kept
+        ]
         return sorted(kept, key=lambda each: each.last_used_at, reverse=True)
 
 
@@ -134,13 +126,10 @@ _KEPT = _NEW.on_conflict_do_update(
 )
 
 
-def _use(identity: Identity, used_at: datetime) -> Update:
-    instance_id, session_key = identity
-    return (
-        update(SessionRow)
-        .where(
+async def _save_uses(session: AsyncSession, uses: Mapping[Identity, datetime]) -> None:
+    for (instance_id, session_key), used_at in uses.items():
+        row = (
             col(SessionRow.instance_id) == instance_id,
             col(SessionRow.session_key) == session_key,
         )
-        .values(last_used_at=used_at)
-    )
+        await session.exec(update(SessionRow).where(*row).values(last_used_at=used_at))

@@ -1,4 +1,4 @@
-"""What is asked and told about snapshots: agents as they were, to be made again."""
+"""Snapshots: agents as they were, to be made again."""
 
 from __future__ import annotations
 
@@ -6,17 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from sqlmodel import col, delete, select
 
-from chowder_local.core.domain import (
-    Egress,
-    InstanceId,
-    InstanceStatus,
-    ModelProvider,
-    OrganizationId,
-    Snapshot,
-    SnapshotId,
-)
+from chowder_local.core.domain import InstanceStatus, Snapshot, SnapshotId
 from chowder_local.core.events import Events, EventType
-from chowder_local.store.encrypted_json import EncryptedJson, seal
+from chowder_local.store.encrypted_json import EncryptedJson, encrypt_json
 from chowder_local.store.tables import InstanceRow, SnapshotRow
 
 if TYPE_CHECKING:
@@ -24,12 +16,13 @@ if TYPE_CHECKING:
 
     from sqlalchemy import ColumnElement
 
+    from chowder_local.core.domain import InstanceId, OrganizationId
     from chowder_local.core.secrets import SecretBox
     from chowder_local.store.database import Database
 
 
 class SnapshotQueries:
-    """Snapshots, those that are still being made included; whom they tell of is who keeps them."""
+    """Snapshots, those that are still being made included; events tell of those that are kept."""
 
     def __init__(self, database: Database, box: SecretBox, events: Events | None = None) -> None:
         self._database = database
@@ -38,36 +31,23 @@ class SnapshotQueries:
 
     async def add(self, snapshot: Snapshot) -> None:
         """Keeps one that is about to be made."""
-        async with self._database.writing(is_recalled=False) as session:
-            session.add(
-                SnapshotRow(
-                    id=snapshot.id,
-                    organization_id=snapshot.organization_id,
-                    instance_id=snapshot.instance_id,
-                    name=snapshot.name,
-                    model_provider=snapshot.model_provider.value,
-                    egress=None if snapshot.egress is None else snapshot.egress.value,
-                    is_kept=snapshot.is_kept,
-                    is_whole=snapshot.is_whole,
-                    size_bytes=snapshot.size_bytes,
-                    content_ciphertext=seal(snapshot.content, self._box),
-                    created_at=snapshot.created_at,
-                )
-            )
+        async with self._database.writing(invalidates_caches=False) as session:
+            ciphertext = encrypt_json(snapshot.content, self._box)
+            session.add(SnapshotRow(**vars(snapshot), content_ciphertext=ciphertext))
 
     async def finish(
         self, snapshot_id: SnapshotId, size_bytes: int, content: Mapping[str, Any]
     ) -> Snapshot | None:
         """The snapshot, whose archive is there now; None if it was forgotten meanwhile."""
-        async with self._database.writing(is_recalled=False) as session:
+        async with self._database.writing(invalidates_caches=False) as session:
             row = await session.get(SnapshotRow, snapshot_id)
             if row is None:
                 return None
             row.is_whole, row.size_bytes = True, size_bytes
-            row.content_ciphertext = seal(content, self._box)
+            row.content_ciphertext = encrypt_json(content, self._box)
             made = self._snapshot(row)
         if made.is_kept:
-            self._tell(EventType.SNAPSHOT_MADE, made)
+            self._publish(EventType.SNAPSHOT_MADE, made)
         return made
 
     async def get(self, snapshot_id: SnapshotId) -> Snapshot | None:
@@ -85,14 +65,14 @@ class SnapshotQueries:
         return await self._listed(col(SnapshotRow.instance_id) == instance_id)
 
     async def release(self, snapshot_id: SnapshotId) -> None:
-        """Nobody wants to have it any more; it goes once no instance is being made of it."""
-        async with self._database.writing(is_recalled=False) as session:
+        """Keeps it no longer; it goes once no instance is being made of it."""
+        async with self._database.writing(invalidates_caches=False) as session:
             row = await session.get(SnapshotRow, snapshot_id)
             if row is None or not row.is_kept:
                 return
             row.is_kept = False
             released = self._snapshot(row)
-        self._tell(EventType.SNAPSHOT_REMOVED, released)
+        self._publish(EventType.SNAPSHOT_REMOVED, released)
 
     async def ids(self) -> set[SnapshotId]:
         """Of all that there are."""
@@ -100,11 +80,11 @@ class SnapshotQueries:
             return {SnapshotId(each) for each in await session.exec(select(SnapshotRow.id))}
 
     async def leftovers(self) -> set[SnapshotId]:
-        """Those that are not whole, or that nobody keeps and no unborn instance is made of."""
-        making = select(InstanceRow.seed_snapshot_id).where(
-            col(InstanceRow.status) == InstanceStatus.PROVISIONING.value,
-            col(InstanceRow.born_at).is_(None),
-            col(InstanceRow.seed_snapshot_id).is_not(None),
+        """Those that are not whole, or that are not kept and that no instance is being made of."""
+        making = select(InstanceRow.origin_snapshot_id).where(
+            col(InstanceRow.status) == InstanceStatus.PROVISIONING,
+            col(InstanceRow.first_ready_at).is_(None),
+            col(InstanceRow.origin_snapshot_id).is_not(None),
         )
         async with self._database.reading() as session:
             found = await session.exec(
@@ -116,8 +96,8 @@ class SnapshotQueries:
             return {SnapshotId(each) for each in found}
 
     async def drop(self, snapshot_id: SnapshotId) -> None:
-        """Forgets it; its archive goes before, or is nobody's from now on."""
-        async with self._database.writing(is_recalled=False) as session:
+        """Forgets it; its archive is removed before, or belongs to nothing from now on."""
+        async with self._database.writing(invalidates_caches=False) as session:
             await session.exec(delete(SnapshotRow).where(col(SnapshotRow.id) == snapshot_id))
 
     async def _listed(self, condition: ColumnElement[bool]) -> list[Snapshot]:
@@ -133,22 +113,14 @@ class SnapshotQueries:
             )
             return [self._snapshot(row) for row in rows]
 
-    def _tell(self, kind: EventType, snapshot: Snapshot) -> None:
+    def _publish(self, kind: EventType, snapshot: Snapshot) -> None:
         self._events.publish(
             kind, snapshot.organization_id, snapshot.instance_id, snapshot_id=snapshot.id
         )
 
     def _snapshot(self, row: SnapshotRow) -> Snapshot:
-        return Snapshot(
-            id=SnapshotId(row.id),
-            organization_id=OrganizationId(row.organization_id),
-            model_provider=ModelProvider(row.model_provider),
-            created_at=row.created_at,
-            instance_id=None if row.instance_id is None else InstanceId(row.instance_id),
-            name=row.name,
-            is_kept=row.is_kept,
-            is_whole=row.is_whole,
-            size_bytes=row.size_bytes,
-            egress=None if row.egress is None else Egress(row.egress),
-            content=EncryptedJson(row.content_ciphertext, self._box, f"The snapshot {row.id}"),
+        fields = row.model_dump()
+        content = EncryptedJson(
+            fields.pop("content_ciphertext"), self._box, f"The snapshot {row.id}"
         )
+        return Snapshot(**fields, content=content)

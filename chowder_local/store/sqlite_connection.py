@@ -1,4 +1,4 @@
-"""A SQLite connection whose calls run to their end, whatever becomes of the task that waits."""
+"""A SQLite connection whose calls run to their end, even if the waiting task is cancelled."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class _Connection(aiosqlite.Connection):
             raise ValueError("Connection closed")
         return await self._called(partial(fn, *args, **kwargs))
 
-    # What was opened for somebody who is gone would be left to the garbage collector.
+    # A connection whose task was cancelled would be left to the garbage collector.
     async def _connect(self) -> aiosqlite.Connection:
         try:
             self._connection = await self._called(self._connector)

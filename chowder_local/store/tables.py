@@ -6,12 +6,15 @@ Classes with `table=True` do not validate what they are made of, so they never p
 from __future__ import annotations
 
 from datetime import UTC, date, datetime
+from enum import StrEnum
 from typing import ClassVar
 
-from sqlalchemy import JSON, DateTime, Dialect, Index, MetaData, UniqueConstraint
+from sqlalchemy import JSON, DateTime, Dialect, Index, MetaData, String, UniqueConstraint
 from sqlalchemy.orm import registry
 from sqlalchemy.types import TypeDecorator
 from sqlmodel import Field, SQLModel
+
+from chowder_local.core.domain import Egress, InstanceStatus, ModelProvider, Tier
 
 METADATA = MetaData(
     # Constraints need names, or a later migration cannot drop them.
@@ -41,6 +44,25 @@ class UtcDateTime(TypeDecorator[datetime]):
         return None if value is None else value.replace(tzinfo=UTC)
 
 
+class EnumText(TypeDecorator[StrEnum]):
+    """A member of a StrEnum, stored as its value."""
+
+    impl = String
+    cache_ok = True
+
+    def __init__(self, kind: type[StrEnum]) -> None:
+        super().__init__()
+        self.kind = kind
+        # Faster than calling the class, which lists of thousands of rows notice.
+        self._members = {member.value: member for member in kind}
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        return None if value is None else str(value)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> StrEnum | None:
+        return None if value is None else self._members[value]
+
+
 class Table(SQLModel, registry=registry(metadata=METADATA)):
     """What all tables share: metadata of their own, apart from any other user of SQLModel."""
 
@@ -52,7 +74,7 @@ class OrganizationRow(Table, table=True):
 
     id: str = Field(primary_key=True)
     name: str
-    tier: str
+    tier: Tier = Field(sa_type=EnumText(Tier))
     created_at: datetime = Field(sa_type=UtcDateTime)
     updated_at: datetime = Field(sa_type=UtcDateTime)
     stripe_customer_id: str | None
@@ -65,7 +87,7 @@ class ModelKeyRow(Table, table=True):
     __tablename__: ClassVar[str] = "model_key"
 
     organization_id: str = Field(primary_key=True, foreign_key="organization.id")
-    provider: str = Field(primary_key=True)
+    provider: ModelProvider = Field(primary_key=True, sa_type=EnumText(ModelProvider))
     ciphertext: bytes
 
 
@@ -98,7 +120,7 @@ class KeyGrantRow(Table, table=True):
 
 
 class DashboardSessionRow(Table, table=True):
-    """Somebody who is signed in to the dashboard; of the cookie only the SHA-256 is kept."""
+    """A session of the dashboard; of the cookie only the SHA-256 is kept."""
 
     __tablename__: ClassVar[str] = "dashboard_session"
 
@@ -121,29 +143,29 @@ class InstanceRow(Table, table=True):
     id: str = Field(primary_key=True)
     organization_id: str = Field(foreign_key="organization.id")
     name: str
-    status: str
-    model_provider: str
+    status: InstanceStatus = Field(sa_type=EnumText(InstanceStatus))
+    model_provider: ModelProvider = Field(sa_type=EnumText(ModelProvider))
     sandbox_id: str
     sandbox_provider: str
     openclaw_version: str
     region: str | None
     error_message: str | None
     gateway_url: str | None
-    born_at: datetime | None = Field(sa_type=UtcDateTime)
+    first_ready_at: datetime | None = Field(sa_type=UtcDateTime)
     created_at: datetime = Field(sa_type=UtcDateTime)
     updated_at: datetime = Field(sa_type=UtcDateTime)
-    egress: str | None
+    egress: Egress | None = Field(sa_type=EnumText(Egress))
     openclaw_config_ciphertext: bytes | None
-    seed_snapshot_id: str | None
+    origin_snapshot_id: str | None
 
 
-class SpareRow(Table, table=True):
+class WarmSandboxRow(Table, table=True):
     """A blank sandbox; the row goes in the transaction in which an instance takes its place."""
 
-    __tablename__: ClassVar[str] = "spare"
+    __tablename__: ClassVar[str] = "warm_sandbox"
 
     sandbox_id: str = Field(primary_key=True)
-    likeness: str
+    fingerprint: str
     gateway_url: str | None
     created_at: datetime = Field(sa_type=UtcDateTime)
 
@@ -186,24 +208,32 @@ class IdempotentAnswerRow(Table, table=True):
     created_at: datetime = Field(sa_type=UtcDateTime)
 
 
+COUNTED = (
+    "calls",
+    "unmetered_calls",
+    "input_tokens",
+    "cached_tokens",
+    "cache_write_tokens",
+    "long_cache_write_tokens",
+    "output_tokens",
+)
+"""The columns of usage that can be summed up."""
+
+
 class UsageRow(Table, table=True):
     """What the model calls of a day have cost, by conversation and model."""
 
     __tablename__: ClassVar[str] = "usage"
     __table_args__ = (
-        # All that sums are made of: the rows themselves, of which there may be ever so many for
-        # a model and day, are then left where they are.
-        Index(
-            "ix_usage_sums", "instance_id", "day", "model", "is_billed", "calls", "unmetered_calls",
-            "input_tokens", "cached_tokens", "cache_write_tokens", "long_cache_write_tokens",
-            "output_tokens",
-        ),
-    )  # fmt: skip
+        # All that sums are made of, so that the rows themselves, of which a model and day may have
+        # many, need not be read.
+        Index("ix_usage_sums", "instance_id", "day", "model", "is_billed", *COUNTED),
+    )
 
     instance_id: str = Field(primary_key=True, foreign_key="instance.id")
     day: date = Field(primary_key=True)
     session_key: str = Field(primary_key=True)
-    """Empty where a call does not tell, as a key may not be null."""
+    """Empty where it is not known, as a key may not be null."""
     provider: str = Field(primary_key=True)
     model: str = Field(primary_key=True)
     is_billed: bool = Field(primary_key=True)
@@ -226,8 +256,8 @@ class SnapshotRow(Table, table=True):
     # No foreign key: it outlives its instance, and may have come from another machine.
     instance_id: str | None
     name: str | None
-    model_provider: str
-    egress: str | None
+    model_provider: ModelProvider = Field(sa_type=EnumText(ModelProvider))
+    egress: Egress | None = Field(sa_type=EnumText(Egress))
     is_kept: bool
     is_whole: bool
     size_bytes: int

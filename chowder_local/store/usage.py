@@ -1,4 +1,4 @@
-"""What model calls cost: counted at once, written now and then, told in sums."""
+"""What model calls cost: counted at once, written now and then, read in sums."""
 
 from __future__ import annotations
 
@@ -8,18 +8,17 @@ from dataclasses import asdict, dataclass, replace
 from datetime import date
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from sqlalchemy import String, cast, func, literal, union_all
+from sqlalchemy import String, and_, cast, func, literal, union_all
 from sqlalchemy.dialects.sqlite import insert
 from sqlmodel import col, select
 
 from chowder_local.core.domain import InstanceId
 from chowder_local.core.errors.process import DataDirUnusable
-from chowder_local.core.tasks import contained
-from chowder_local.store.tables import InstanceRow, SessionRow, UsageRow
+from chowder_local.core.tasks import every
+from chowder_local.store.tables import COUNTED, InstanceRow, SessionRow, UsageRow
+from chowder_local.store.write_behind import WRITE_INTERVAL_S
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from sqlalchemy.sql.elements import ColumnElement
 
     from chowder_local.core.domain import OrganizationId
@@ -29,7 +28,6 @@ Part = TypeVar("Part")
 
 log = logging.getLogger(__name__)
 
-WRITE_INTERVAL_S = 10.0
 KINDS_MAX = 10_000
 """So many rows a day may be of one instance: names are an agent's to choose, and disks are not."""
 ELSEWHERE = ""
@@ -68,7 +66,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class UsageSum:
-    """What all calls of a model came to."""
+    """What the calls of a model came to."""
 
     model: str
     is_billed: bool
@@ -76,13 +74,10 @@ class UsageSum:
 
 
 @dataclass(frozen=True)
-class UsagePart(Generic[Part]):
-    """What the calls of a model came to, on one day or of one instance."""
+class UsagePart(UsageSum, Generic[Part]):
+    """What they came to on one day or of one instance."""
 
     of: Part
-    model: str
-    is_billed: bool
-    counts: Counts
 
 
 @dataclass(frozen=True)
@@ -108,9 +103,8 @@ class UsageQueries:
     A server that is killed forgets the calls of its last ten seconds.
     """
 
-    def __init__(self, database: Database, interval_s: float = WRITE_INTERVAL_S) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._interval_s = interval_s
         self._unwritten: dict[Kind, Counts] = {}
         self._writing = asyncio.Lock()
         self._day: date | None = None
@@ -118,39 +112,28 @@ class UsageQueries:
 
     def note(self, kind: Kind, counts: Counts) -> None:
         """Counts a call, without waiting for anything."""
-        kind = self._bounded(kind)
-        if (known := self._unwritten.get(kind)) is None:
-            known = self._unwritten[kind] = Counts()
-        known.add(counts)
+        self._unwritten.setdefault(self._bounded(kind), Counts()).add(counts)
 
     async def run(self) -> None:
         """Writes again and again, until cancelled; a server that nobody uses writes nothing."""
-        while True:
-            await asyncio.sleep(self._interval_s)
-            with contained("writing what model calls cost"):
-                await self.write()
+        await every(WRITE_INTERVAL_S, "writing what model calls cost", self.write)
 
     async def write(self) -> None:
         """Writes all that was counted, in one transaction; what fails is put off with a warning."""
-        # Whoever reads next is to find what somebody else is just writing.
+        # A read after this must find what another task is just writing.
         async with self._writing:
             writing, self._unwritten = self._unwritten, {}
-            is_written = False
+            rows = [asdict(kind) | asdict(counts) for kind, counts in writing.items()]
             try:
-                if writing:
-                    await self._add(writing)
-                is_written = True
+                if rows:
+                    async with self._database.writing(invalidates_caches=False) as session:
+                        await session.exec(_ADDED, params=rows)
+                writing = {}
             except DataDirUnusable as problem:
                 log.warning("writing what model calls cost put off: %s", problem)
             finally:
-                if not is_written:
-                    for kind, counts in writing.items():
-                        self.note(kind, counts)
-
-    async def _add(self, writing: Mapping[Kind, Counts]) -> None:
-        rows = [asdict(kind) | asdict(counts) for kind, counts in writing.items()]
-        async with self._database.writing(is_recalled=False) as session:
-            await session.exec(_ADDED, params=rows)
+                for kind, counts in writing.items():
+                    self.note(kind, counts)
 
     async def sums(
         self, organization_id: OrganizationId, instance_id: InstanceId | None = None
@@ -158,7 +141,7 @@ class UsageQueries:
         """What an organization, or one instance of it, has used by now, by model."""
         await self.write()
         model, is_billed = col(UsageRow.model), col(UsageRow.is_billed)
-        counts = [func.sum(getattr(UsageRow, name)) for name in _COUNTS]
+        counts = [func.sum(getattr(UsageRow, name)) for name in COUNTED]
         question = select(model, is_billed, *counts).where(*_whose(organization_id, instance_id))
         async with self._database.reading() as session:
             rows = await session.exec(question.group_by(model, is_billed).order_by(model))
@@ -174,17 +157,20 @@ class UsageQueries:
         await self.write()
         day = col(UsageRow.day)
         by = (col(UsageRow.instance_id), day, col(UsageRow.model), col(UsageRow.is_billed))
-        sums = [func.sum(getattr(UsageRow, name)).label(name) for name in _COUNTS]
+        sums = [func.sum(getattr(UsageRow, name)).label(name) for name in COUNTED]
         whose = (*_whose(organization_id, instance_id), day.between(span.first, span.last))
         # In the order of the index, so that nothing has to be sorted.
         read = select(*by, *sums).where(*whose).group_by(*by).cte("read").c
         days, instances = (
             select(
-                literal(number), cast(of, String), read.model, read.is_billed,
-                *(func.sum(read[name]) for name in _COUNTS),
+                literal(number),
+                cast(of, String),
+                read.model,
+                read.is_billed,
+                *(func.sum(read[name]) for name in COUNTED),
             ).group_by(of, read.model, read.is_billed)
             for number, of in enumerate((read.day, read.instance_id))
-        )  # fmt: skip
+        )
         async with self._database.reading() as session:
             found = await session.exec(union_all(days, instances))  # type: ignore[call-overload]  # SQLModel knows its own selects only
             rows = sorted(tuple(row) for row in found)
@@ -200,12 +186,12 @@ class UsageQueries:
         *,
         limit: int,
     ) -> list[UsageOfDay]:
-        """The same in detail, the latest days first, so many of them at most."""
+        """What it has used by day, conversation and model, the latest days first."""
         await self.write()
-        is_named = (
-            (col(SessionRow.instance_id) == col(UsageRow.instance_id)) &
-            (col(SessionRow.session_key) == col(UsageRow.session_key))
-        )  # fmt: skip
+        is_named = and_(
+            col(SessionRow.instance_id) == col(UsageRow.instance_id),
+            col(SessionRow.session_key) == col(UsageRow.session_key),
+        )
         question = (
             select(UsageRow, SessionRow.name)
             .join(SessionRow, is_named, isouter=True)
@@ -215,7 +201,7 @@ class UsageQueries:
         )
         async with self._database.reading() as session:
             found = await session.exec(question)
-            return [UsageOfDay(_kind(row), name, _counts(row)) for row, name in found]
+            return [_of_day(row, name) for row, name in found]
 
     def _bounded(self, kind: Kind) -> Kind:
         """The kind, or a coarser one if its instance has too many of them today."""
@@ -230,7 +216,7 @@ class UsageQueries:
 
 
 def _part(of: Part, row: tuple[Any, ...]) -> UsagePart[Part]:
-    return UsagePart(of, row[2], bool(row[3]), Counts(*row[4:]))
+    return UsagePart(row[2], bool(row[3]), Counts(*row[4:]), of)
 
 
 def _whose(
@@ -242,21 +228,15 @@ def _whose(
     return [col(UsageRow.instance_id).in_(owned)]
 
 
-def _kind(row: UsageRow) -> Kind:
-    return Kind(
-        InstanceId(row.instance_id), row.day, row.session_key, row.provider, row.model,
-        row.is_billed,
-    )  # fmt: skip
-
-
-def _counts(row: UsageRow) -> Counts:
-    return Counts(*(getattr(row, name) for name in _COUNTS))
+def _of_day(row: UsageRow, session_name: str | None) -> UsageOfDay:
+    columns = row.model_dump()
+    counts = Counts(**{name: columns.pop(name) for name in COUNTED})
+    return UsageOfDay(Kind(**columns), session_name, counts)
 
 
 _KEY = ("instance_id", "session_key", "provider", "model", "is_billed")
-_COUNTS = tuple(asdict(Counts()))
 _NEW = insert(UsageRow)
 _ADDED = _NEW.on_conflict_do_update(
     index_elements=["day", *_KEY],
-    set_={name: getattr(UsageRow, name) + getattr(_NEW.excluded, name) for name in _COUNTS},
+    set_={name: getattr(UsageRow, name) + getattr(_NEW.excluded, name) for name in COUNTED},
 )

@@ -16,7 +16,7 @@ from chowder_local.engine import server_container
 from chowder_local.engine.connection import EngineAddress
 from chowder_local.engine.images import is_there
 from chowder_local.engine.server_image import build_server, is_current, server_tag
-from chowder_local.engine.sweep import sweep
+from chowder_local.engine.store_resources import sweep
 
 try:
     from testcontainers.core.config import ConnectionMode, testcontainers_config
@@ -123,7 +123,7 @@ class ChowderLocalContainer(DockerContainer):
             if not is_current(settings, env):
                 build_server(settings, lambda _: None, env=env)
         address = EngineAddress(self.get_docker_client().client.api.base_url, "testcontainers")
-        socket = server_container.socket_beside(address, env)
+        socket = server_container.engine_socket_path(address, env)
         self.with_volume_mapping(socket, server_container.SOCKET, "rw")
         names = ["chowder-local", *(self._network_aliases or ())]
         # Elsewhere than on the loopback, strangers would reach it as well.

@@ -56,9 +56,9 @@ class Replies:
 
     def load(self, path: Path) -> None:
         """Replaces all rules by those of a file, and takes over its settings."""
-        from chowder_local.relay.scripts.files import read
+        from chowder_local.relay.scripts.parser import read_file
 
-        script = read(path).model_dump(mode="json", exclude_unset=True)
+        script = read_file(path).model_dump(mode="json", exclude_unset=True)
         self.set(
             script.get("replies", []), script.get("unmatched", "offline"), script.get("unused")
         )

@@ -141,7 +141,7 @@ class Server:
         name = _container_name(data_dir)
         server_container.run_server(name, server_image.server_tag(), chosen, env)
         deadline = time.monotonic() + CONTAINER_TIMEOUT_S
-        while (seen := server_container.look_at_server(name, env)) and seen.is_running:
+        while (seen := server_container.inspect_server(name, env)) and seen.is_running:
             if seen.port is not None and seen.key is not None:
                 server = cls(f"http://127.0.0.1:{seen.port}/v1", seen.key)
                 if server.is_healthy():

@@ -80,7 +80,7 @@ async def open_client(
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer whose body is still coming; whoever gets one closes it, read or not."""
+    """An answer whose body is still coming; its holder closes it, read or not."""
 
     status: int
     headers: Sequence[tuple[str, str]]
@@ -89,7 +89,6 @@ class Answer:
 
     @property
     def is_success(self) -> bool:
-        """Whether the status is one of the good ones."""
         return self.status in range(200, 300)
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
@@ -112,7 +111,7 @@ class Answer:
         return bytes(body)
 
     def break_off(self) -> None:
-        """Ends the request at once; whoever reads the body gets StreamBroken."""
+        """Ends the request at once; a reader of the body gets StreamBroken."""
         self._response.close()
 
     async def close(self) -> None:
@@ -149,31 +148,28 @@ class Forwarder:
     ) -> Answer:
         """The answer once its status is there; raises UpstreamFailed if none comes.
 
-        Who is patient waits for it as long as for what comes after.
+        With `is_patient` it may take as long as what comes after.
         """
         timeout_s = self._idle_timeout_s if is_patient else self._first_byte_timeout_s
         try:
             async with asyncio.timeout(timeout_s):
                 response = await self._client.request(
-                    method, url, headers=list(headers), timeout=self._timeout,
+                    method,
+                    url,
+                    headers=list(headers),
                     # A file, because bytes of more than a megabyte are warned of.
-                    data=BytesIO(body) if body else None, allow_redirects=False,
-                )  # fmt: skip
-        except _UNSENT as error:
-            raise UpstreamFailed(_words(error), is_sent=False) from error
+                    data=BytesIO(body) if body else None,
+                    timeout=self._timeout,
+                    allow_redirects=False,
+                )
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise UpstreamFailed(_late(error, timeout_s), is_sent=True) from error
+            is_sent = not isinstance(error, _UNSENT)
+            raise UpstreamFailed(_describe(error, timeout_s), is_sent=is_sent) from error
         pairs = [
             (name.decode("latin-1").lower(), value.decode("latin-1"))
             for name, value in response.raw_headers
         ]
         return Answer(response.status, pairs, response)
-
-
-def _late(error: Exception, timeout_s: float | None) -> str:
-    if isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ClientError):
-        return f"no answer within {timeout_s:g} seconds"
-    return _words(error)
 
 
 @cache
@@ -189,7 +185,9 @@ def _authorities(ca_bundle: Path | None) -> ssl.SSLContext:
     return tls
 
 
-def _words(error: Exception) -> str:
+def _describe(error: Exception, timeout_s: float | None) -> str:
+    if isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ClientError):
+        return f"no answer within {timeout_s:g} seconds"
     if isinstance(error, aiohttp.ClientResponseError):
         return f"the answer is not HTTP: {error.message.partition(chr(10))[0]}"
     # Some errors have a name and no text.

@@ -25,7 +25,7 @@ _CREDENTIALS = frozenset({"authorization", "x-api-key", "x-goog-api-key", "cooki
 _NOT_BACK = frozenset({"set-cookie", "date", "server"})
 
 
-def onward(
+def for_upstream(
     headers: Iterable[tuple[str, str]], credential: tuple[str, str] | None
 ) -> list[tuple[str, str]]:
     """What an upstream gets: the caller's headers without its credentials, with ours, if any."""
@@ -35,7 +35,7 @@ def onward(
     return [*kept, ("accept-encoding", "identity"), *ours]
 
 
-def back(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+def for_caller(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     """What the caller gets of an answer whose body is passed on byte for byte."""
     return _without(headers, _NOT_BACK)
 

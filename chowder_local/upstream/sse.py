@@ -51,7 +51,6 @@ class EventReader:
 
 
 def parse(raw: bytes) -> Event:
-    """Reads one event's lines."""
     name: str | None = None
     data: list[str] = []
     for line in raw.removeprefix(_BYTE_ORDER_MARK).decode("utf-8", "replace").split("\n"):
@@ -64,8 +63,8 @@ def parse(raw: bytes) -> Event:
     return Event(raw, name, "\n".join(data) if data else None)
 
 
-def encode(data: str, name: str | None = None) -> bytes:
-    """One event's bytes."""
-    lines = [f"event: {name}"] if name is not None else []
+def encode(data: str, name: str | None = None, event_id: str | None = None) -> bytes:
+    lines = [] if event_id is None else [f"id: {event_id}"]
+    lines += [] if name is None else [f"event: {name}"]
     lines += [f"data: {line}" for line in data.split("\n")]
     return ("\n".join(lines) + "\n\n").encode()

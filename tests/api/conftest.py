@@ -10,31 +10,13 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from chowder_local.accounts.cost_report import CostReports
-from chowder_local.accounts.dashboard_sessions import DashboardSessions
-from chowder_local.accounts.keys import Keys
 from chowder_local.api.openapi.document import document
 from chowder_local.api.routes import OPERATIONS, routes
-from chowder_local.app.compose import State, api
+from chowder_local.app.server import State, api
 from chowder_local.core.domain import ApiKey, KeyId, Tier
-from chowder_local.core.errors.sandboxes import EngineUnavailable
 from chowder_local.core.secrets import digest
-from chowder_local.core.settings import Settings
-from chowder_local.dashboard.assets import Assets
-from chowder_local.dashboard.chat_stream import ChatStreams
-from chowder_local.dashboard.rendering import Rendering
-from chowder_local.dashboard.services import Dashboard, DashboardServices
-from chowder_local.diagnostics.server import ServerDiagnosis
-from chowder_local.http.body_memory import LARGEST_AT_ONCE, BodyMemory
 from chowder_local.http.listener import with_state
-from chowder_local.instances.conversations.idempotency import IdempotentMessages
-from chowder_local.instances.conversations.session_names import SessionNames
-from chowder_local.instances.lifecycle.organization_reset import OrganizationReset
-from chowder_local.instances.monitoring.usage_samples import UsageSamples
-from chowder_local.relay.call_log import Exchanges
-from chowder_local.store.dashboard_sessions import DashboardSessionQueries
-from chowder_local.store.idempotent_answers import IdempotentAnswerQueries
-from tests.scripted.world import MAX_BODY_BYTES, World, open_world
+from tests.scripted.world import World, open_world
 
 if TYPE_CHECKING:
     import re
@@ -45,7 +27,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from chowder_local.core.domain import Instance
-    from chowder_local.engine.engine_facts import EngineFacts
+    from chowder_local.dashboard.services import DashboardServices
 
 ALLOWED_ORIGIN = "https://app.example"
 ALLOWED_HOSTS = ["server.test", "chowder.internal"]
@@ -62,94 +44,9 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         yield world
 
 
-def services_of(world: World) -> DashboardServices:
-    """What handlers may call, from a world's parts."""
-    return DashboardServices(
-        organizations=world.organizations,
-        authentication=world.authentication,
-        keys=Keys(world.keys, world.instances, world.clock),
-        subscriptions=world.subscriptions,
-        cost_reports=CostReports(world.usage),
-        lifecycle=world.lifecycle,
-        egress=world.egress,
-        snapshots=world.snapshots,
-        forks=world.forks,
-        exports=world.exports,
-        provisioner=world.provisioner,
-        conversations=world.conversations,
-        idempotency=IdempotentMessages(
-            IdempotentAnswerQueries(world.database, world.box), world.clock
-        ),
-        reading=world.reading,
-        files=world.files,
-        skills=world.skills,
-        channels=world.channels,
-        config_editing=world.config_editing,
-        engine=world.engine,
-        health=world.health,
-        scripts=world.scripts,
-        recordings=world.recordings,
-        exchanges=Exchanges(),
-        session_names=SessionNames(world.sessions),
-        events=world.events,
-        faults=world.faults,
-        organization_reset=OrganizationReset(
-            instances=world.instances,
-            lifecycle=world.lifecycle,
-            keys=Keys(world.keys, world.instances, world.clock),
-            faults=world.faults,
-            scripts=world.scripts,
-            snapshots=world.snapshots,
-        ),
-        metrics=world.metrics,
-        dashboard=dashboard_of(world),
-        box=world.box,
-        shutdown=world.shutdown,
-        max_body_bytes=MAX_BODY_BYTES,
-        body_memory=BodyMemory(LARGEST_AT_ONCE * MAX_BODY_BYTES),
-    )
-
-
-def dashboard_of(world: World) -> Dashboard:
-    """What the dashboard's pages are made of; its findings are of this machine."""
-    settings, rendering = Settings(data_dir=world.home.parent), _rendering()
-
-    async def engine_facts() -> EngineFacts:
-        raise EngineUnavailable("Nobody asks a scripted engine. Start a real one.")
-
-    return Dashboard(
-        dashboard_sessions=DashboardSessions(
-            authentication=world.authentication,
-            keys=world.keys,
-            sessions=DashboardSessionQueries(world.database),
-            box=world.box,
-            store_id="5eed",
-            clock=world.clock,
-        ),
-        usage_samples=UsageSamples(world.engine, world.instances),
-        server_diagnosis=ServerDiagnosis(settings, world.health, engine_facts),
-        assets=_assets(),
-        rendering=rendering,
-        chat_streams=ChatStreams(),
-        base_url="http://server.test/v1",
-        env_command='eval "$(chowder-local env)"',
-    )
-
-
-@cache
-def _assets() -> Assets:
-    return Assets()
-
-
-@cache
-def _rendering() -> Rendering:
-    """For all worlds, which change nothing of it: each template is compiled once."""
-    return Rendering(_assets())
-
-
 @pytest.fixture
 def served(world: World) -> DashboardServices:
-    return services_of(world)
+    return world.services
 
 
 @pytest.fixture
@@ -159,7 +56,7 @@ def app(served: DashboardServices, world: World) -> ASGIApp:
 
 def app_of(world: World, services: DashboardServices | None = None) -> ASGIApp:
     """The API over a world."""
-    services = services or services_of(world)
+    services = services or world.services
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[State]:
@@ -250,9 +147,8 @@ async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Api]
     """
     async with open_world(tmp_path_factory.mktemp("shared")) as world:
         await world.organizations.move(world.organization_id, Tier.LOBSTER, is_paid_for=False)
-        services = services_of(world)
-        async with open_client(app_of(world, services)) as client:
-            yield Api(client, world, services)
+        async with open_client(app_of(world)) as client:
+            yield Api(client, world, world.services)
 
 
 @pytest.fixture(scope="module")

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from chowder_local.api.access import Access
-from chowder_local.api.routes import OPERATIONS, PAGES, Operation
+from chowder_local.api.routes import OPERATIONS, Operation
 from chowder_local.core.domain import EngineMemory, InstanceId, Permission, Tier
 from chowder_local.core.fault_injection import FaultDraft, FaultKind
 from chowder_local.core.secrets import ORGANIZATION_PREFIX, SCOPED_PREFIX
+from chowder_local.dashboard.routes import LINKED_PAGES, Page
 from tests.scripted.homes import exported
 from tests.scripted.programs import done
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from chowder_local.core.domain import Instance
     from tests.api.conftest import Api
 
-ROUTES = OPERATIONS + PAGES
+ROUTES: tuple[Operation | Page, ...] = (*OPERATIONS, *LINKED_PAGES)
 INSIDE = re.compile(r"/(channels|skills|files|sessions|transcript)\b")
 
 COLUMNS = ("bad", "else", "read", "intr", "conf", "file", "chan", "all", "other", "org")
@@ -185,7 +186,7 @@ def rows() -> dict[str, list[int]]:
     return found
 
 
-def route(operation: Operation) -> str:
+def route(operation: Operation | Page) -> str:
     return f"{operation.method} {operation.path}"
 
 
@@ -275,7 +276,9 @@ async def new_cast(http: Api, *, is_stopped: bool) -> Cast:
     return Cast(await names_in_paths(http, agent.id), headers)
 
 
-async def statuses(http: Api, operation: Operation, cast: Cast, number: int) -> dict[str, int]:
+async def statuses(
+    http: Api, operation: Operation | Page, cast: Cast, number: int
+) -> dict[str, int]:
     """By column, from left to right: what is answered to its header.
 
     Where a column has several, every operation has its turn with another one.
@@ -293,7 +296,7 @@ async def statuses(http: Api, operation: Operation, cast: Cast, number: int) -> 
     return found
 
 
-def uses_up(operation: Operation) -> bool:
+def uses_up(operation: Operation | Page) -> bool:
     """Whether it may leave an agent, a key, a snapshot or a fault of the cast changed or gone."""
     if operation.method not in {"POST", "DELETE"} or INSIDE.search(operation.path):
         return False
@@ -362,7 +365,7 @@ async def test_an_instance_that_is_not_there_is_not_found(shared: Api, agent: In
     names = await names_in_paths(shared, agent.id) | {"instance_id": "none"}
     key = await scoped(shared, agent.id, *Permission, name="every")
     found, expected = {}, {}
-    for operation in ROUTES:
+    for operation in OPERATIONS:
         if "{instance_id}" not in operation.path or operation.access is Access.ANYONE:
             continue
         path = filled(operation.path, names)

@@ -448,7 +448,7 @@ async def test_provisioning_fails_in_the_words_that_were_asked_for(http: Api) ->
     made = await http.post("/v1/instances", json={"name": "Ada"})
     assert (made.status_code, made.json()["status"]) == (201, "provisioning")
     path = f"/v1/instances/{made.json()['id']}"
-    await eventually(lambda: not http.world.provisioner.under_way_count, "the boot has ended")
+    await eventually(lambda: not http.world.provisioner.in_progress_count, "the boot has ended")
     found = (await http.get(path)).json()
     assert (found["status"], found["error_message"]) == ("error", "No room in the harbour.")
     assert http.world.engine.made("boot") == 0

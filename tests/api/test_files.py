@@ -34,9 +34,9 @@ DEADLINE_S = 10.0
 @pytest.fixture
 def home(world: World) -> Path:
     """The instance root, with nothing in it."""
-    for file in world.home.iterdir():
+    for file in world.root.iterdir():
         file.unlink()
-    return world.home
+    return world.root
 
 
 @pytest.fixture

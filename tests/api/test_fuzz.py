@@ -11,11 +11,10 @@ import pytest
 from anyio.from_thread import start_blocking_portal
 
 from chowder_local.api.routes import OPERATIONS
-from chowder_local.app.compose import State, api
+from chowder_local.app.server import State, api
 from chowder_local.core.domain import EngineMemory, InstanceId, ModelProvider, Tier
 from chowder_local.http.listener import with_state
 from chowder_local.openclaw.channels import APPROVE
-from tests.api.conftest import services_of
 from tests.scripted.gateway import ok
 from tests.scripted.homes import exported
 from tests.scripted.programs import REACH, done
@@ -115,7 +114,7 @@ class Place:
 @asynccontextmanager
 async def open_place(tmp_path: Path) -> AsyncIterator[Place]:
     async with open_world(tmp_path) as world:
-        services = services_of(world)
+        services = world.services
 
         @asynccontextmanager
         async def lifespan(_: Starlette) -> AsyncIterator[State]:

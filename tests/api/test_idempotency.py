@@ -129,7 +129,7 @@ async def test_kept_answers_are_encrypted_bounded_and_forgotten(
         await queries.add(key, KeptAnswer("digest", "text/plain", body), world.clock())
     found = [await queries.get(key, world.clock()) for key in keys]
     assert [each is not None for each in found] == [False, True, True, False]
-    files = [world.home.parent / name for name in ("chowder.db", "chowder.db-wal")]
+    files = [world.root.parent / name for name in ("chowder.db", "chowder.db-wal")]
     assert not any(b"A secret." in file.read_bytes() for file in files)
     await queries.expire(world.clock() + timedelta(days=1))
     assert await queries.get(keys[2], world.clock()) is None

@@ -106,7 +106,7 @@ async def test_polling_tells_whoever_waits_for_his_boot_his_place(http: Api) -> 
         (await http.post("/v1/instances", json={"name": name})).json()["id"] for name in "ABC"
     ]
     await hold.has_begun.wait()
-    await eventually(lambda: http.world.provisioner.queue_length == 1, "the third waits")
+    await eventually(lambda: http.world.boot_queue.length == 1, "the third waits")
     answers = [await http.get(f"/v1/instances/{each}/status") for each in (provisioner, waits)]
     assert [each.headers.get("X-Queue-Position") for each in answers] == [None, "1"]
     hold.may_end.set()

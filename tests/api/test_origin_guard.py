@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chowder_local.api.routes import OPERATIONS, PAGES
+from chowder_local.api.routes import OPERATIONS
 from chowder_local.core.domain import RELAY_HOSTNAME
 from chowder_local.core.metrics import Metrics
-from chowder_local.dashboard.routes import PAGES as SCREENS
+from chowder_local.dashboard.routes import LINKED_PAGES, PAGES
 from chowder_local.http.middleware import PagesCORS, RequestLog, stack
 from chowder_local.http.origin_guard import OriginGuard, host_name
 from tests.api.conftest import ALLOWED_HOSTS, ALLOWED_ORIGIN
@@ -76,7 +76,8 @@ async def test_a_request_for_another_name_is_refused(host: str, method: str) -> 
 
 async def test_every_path_is_behind_the_gate(shared: Api) -> None:
     """Also those that are nobody's."""
-    paths = {each.path for each in OPERATIONS + PAGES + SCREENS} | {"/docs", "/openapi.json", "/x"}
+    paths = {each.path for each in OPERATIONS} | {each.path for each in PAGES + LINKED_PAGES}
+    paths |= {"/docs", "/openapi.json", "/x"}
     paths |= {"/local/ready", "/local/health", "/v1/organization", "/dashboard"}
     wrong = {}
     for path in sorted(paths):

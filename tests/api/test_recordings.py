@@ -33,8 +33,8 @@ def called(
         http.world.organization_id, instance_id, ModelProvider.OPENAI, "responses", body
     )
     made.status, made.content_type = 200, "text/event-stream"
-    exchanges.came(made, b"data: 1\n\n" + b"x" * bytes_)
-    made.ended(outcome)
+    exchanges.append(made, b"data: 1\n\n" + b"x" * bytes_)
+    made.finish(outcome)
 
 
 async def test_an_agents_model_calls_are_a_recording(http: Api) -> None:
@@ -62,7 +62,7 @@ async def test_what_failed_or_is_not_whole_is_not_in_it(http: Api) -> None:
     called(http, instance.id, bytes_=2 * 1024 * 1024)
     http.services.exchanges.begin(
         http.world.organization_id, instance.id, ModelProvider.OPENAI, "embeddings", b"{}"
-    ).ended("answered")
+    ).finish("answered")
     told = (await http.get(f"/local/instances/{instance.id}/recording")).json()
     assert told["entries"] == {}
 

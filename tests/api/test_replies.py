@@ -80,8 +80,8 @@ async def test_model_calls_are_listed_and_shown(http: Api) -> None:
             http.world.organization_id, instance.id, ModelProvider.OPENAI, "responses", body, "t1"
         )
         made.session_key = "agent:main:main"
-        exchanges.came(made, b"data: {}\n\n")
-        made.ended("offline")
+        exchanges.append(made, b"data: {}\n\n")
+        made.finish("offline")
     listed = (await http.get(f"/local/instances/{instance.id}/exchanges")).json()
     assert [each["id"] for each in listed] == ["ex-2", "ex-1"]
     assert {"request", "chunks"}.isdisjoint(listed[0])

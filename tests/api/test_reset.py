@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from chowder_local.core.domain import InstanceStatus, Permission
 from chowder_local.core.errors.sandboxes import EngineUnavailable
+from chowder_local.instances.lifecycle.creation import InstanceDraft
 from chowder_local.instances.lifecycle.organization_reset import AT_ONCE
-from chowder_local.instances.lifecycle.service import InstanceDraft
 from tests.api.test_access import scoped
 from tests.scripted.engine import Hold
 from tests.scripted.serving import eventually
@@ -58,7 +58,7 @@ async def test_other_organizations_keep_what_they_have(http: Api) -> None:
     body = {"name": "ci", "instance_ids": [made["id"]], "permissions": ["read"]}
     key = (await http.post("/v1/keys", json=body, key=theirs)).json()["raw_key"]
     await http.post("/local/faults", json={"kind": "stop"}, key=theirs)
-    await eventually(lambda: not http.world.provisioner.under_way_count, "it is booted")
+    await eventually(lambda: not http.world.provisioner.in_progress_count, "it is booted")
     await http.world.created()
     assert (await http.post("/local/reset")).json()["instances"] == 1
     assert (await http.get(f"/v1/instances/{made['id']}", key=key)).json()["status"] == "running"
@@ -69,11 +69,11 @@ async def test_other_organizations_keep_what_they_have(http: Api) -> None:
 async def test_what_still_boots_is_removed_as_well(http: Api) -> None:
     world = http.world
     hold = world.engine.holds["boot"] = Hold()
-    made = await world.lifecycle.create(world.organization_id, InstanceDraft("Ada"))
+    made = await world.creation.create(world.organization_id, InstanceDraft("Ada"))
     await hold.has_begun.wait()
     assert (await http.post("/local/reset")).json()["instances"] == 1
     assert (await world.now(made)).status is InstanceStatus.TERMINATED
-    assert not world.provisioner.is_under_way(made.id)
+    assert not world.provisioner.is_in_progress(made.id)
 
 
 async def test_a_few_instances_are_removed_at_a_time(http: Api) -> None:

@@ -17,7 +17,7 @@ from chowder_local.engine.connection import find_engine, open_client
 from chowder_local.engine.image_recipe import expected_tag, read_versions, recipe_dir
 from chowder_local.openclaw.channel_table import CHANNELS
 from chowder_local.openclaw.config import agent_config
-from chowder_local.openclaw.config.schema import SCHEMA_FILE, judge
+from chowder_local.openclaw.config.schema import SCHEMA_FILE, find_problems
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -123,13 +123,13 @@ def test_openclaws_schema_of_its_configuration_is_there_and_fits_what_we_give_it
 ) -> None:
     assert inside(container, f"stat -c '%U %a' {SCHEMA_FILE}") == "root 644"
     schema = json.loads(inside(container, f"cat {SCHEMA_FILE}"))
-    ours = agent_config.seed(
+    ours = agent_config.initial_config(
         gateway_token="t" * 32,
         relay_url="http://relay:1",
         relay_token="t" * 32,
         provider=ModelProvider.ANTHROPIC,
     )
-    assert judge(schema, ours) == []
+    assert find_problems(schema, ours) == []
     for overrides, words in (
         ({"nonsense": 1}, '<root>: Unrecognized key: "nonsense"'),
         ({"agents.defaults.nonsense": 1}, 'agents.defaults: Unrecognized key: "nonsense"'),
@@ -139,7 +139,9 @@ def test_openclaws_schema_of_its_configuration_is_there_and_fits_what_we_give_it
             "agents.defaults.timeoutSeconds: Invalid input: expected number, received string",
         ),
     ):
-        assert [str(each) for each in judge(schema, agent_config.patch(overrides))] == [words]
+        assert [
+            str(each) for each in find_problems(schema, agent_config.to_merge_patch(overrides))
+        ] == [words]
 
 
 def test_the_database_that_agents_begin_with_has_nothing_of_anybodys(container: Container) -> None:
@@ -163,7 +165,7 @@ for (name,) in blank.execute("SELECT name FROM sqlite_master WHERE type = \\"tab
 def test_what_it_has_is_neither_made_nor_looked_through_again(
     client: docker.DockerClient, tag: str
 ) -> None:
-    seed = agent_config.seed(
+    seed = agent_config.initial_config(
         gateway_token=secrets.token_hex(16),
         relay_url="http://relay:1",
         relay_token=secrets.token_hex(16),

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
 CLAUDE = "claude-sonnet-4-20250514"
-BOOT_TIMEOUT_S = 120.0
+BOOT_TIMEOUT_S = 240.0
+"""Longer than the server's own limit, which says why a boot failed."""
 TURN_TIMEOUT_S = 60.0
 
 

@@ -11,7 +11,7 @@ import httpx
 from anyio.from_thread import start_blocking_portal
 
 from chowder_local.core.domain import Instance, SandboxUsage
-from tests.api.conftest import app_of, services_of
+from tests.api.conftest import app_of
 from tests.e2e.api import BOOT_TIMEOUT_S
 from tests.e2e.axe import CONTRAST, violations
 from tests.scripted.serving import serve
@@ -80,7 +80,7 @@ class Served:
 @asynccontextmanager
 async def opened(folder: Path) -> AsyncIterator[tuple[World, DashboardServices, str]]:
     async with open_world(folder) as world:
-        services = services_of(world)
+        services = world.services
         async with serve(app_of(world, services)) as url:
             yield world, services, url
 

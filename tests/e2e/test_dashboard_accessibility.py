@@ -23,7 +23,7 @@ def test_the_overview_and_the_sign_in_are_in_nobodys_way(page: Page, served: Ser
     served.call(served.world.placed, InstanceStatus.PROVISIONING, 2)
     page.goto(f"{served.root_url}/")
     page.locator(f"#instance-{error.id}").wait_for()
-    page.get_by_text("What is in order").click()
+    page.get_by_text("Passed checks").click()
     page.locator("#findings li").first.wait_for()
     judge_in_all_looks(page)
     page.locator(f"#delete-{ada.id}").click()

@@ -155,7 +155,7 @@ def test_an_agent_is_made_what_it_was_by_clicking(
     log.get_by_text(word).first.wait_for()
     page.get_by_role("button", name=f"Restore {name}").click()
     page.get_by_role("dialog").get_by_role("button", name="Restore").click()
-    page.locator("#notice").get_by_text("is being made what it was").wait_for()
+    page.locator("#notice").get_by_text("is being restored to").wait_for()
     log.get_by_text(word).first.wait_for(state="detached", timeout=BOOT_TIMEOUT_MS)
     log.get_by_text("[gateway] listens").first.wait_for(timeout=BOOT_TIMEOUT_MS)
     page.locator("#head").get_by_text("running").wait_for(timeout=BOOT_TIMEOUT_MS)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page
 
     from chowder_local.core.domain import Instance
-    from chowder_local.relay.call_log import Exchange
+    from chowder_local.relay.call_log import LoggedCall
 
 pytestmark = pytest.mark.slow
 
@@ -38,27 +38,27 @@ def go(page: Page, served: Served, path: str) -> None:
     page.goto(f"{served.root_url}{path}")
 
 
-def call(served: Served, agent: Instance, words: str = "Which way is north?") -> Exchange:
+def call(served: Served, agent: Instance, words: str = "Which way is north?") -> LoggedCall:
     """A call of a turn of the agent's, which goes on."""
 
-    async def begun() -> Exchange:
+    async def begun() -> LoggedCall:
         asked = {"model": "gpt-4o", "messages": [{"role": "user", "content": words}]}
         return served.services.exchanges.begin(
             agent.organization_id, agent.id, "openai", "v1/chat/completions",
             json.dumps(asked).encode(), "t1",
         )  # fmt: skip
 
-    made: Exchange = served.call(begun)
+    made: LoggedCall = served.call(begun)
     return made
 
 
-def end(served: Served, call: Exchange, status: int, error: str | None = None) -> None:
+def end(served: Served, call: LoggedCall, status: int, error: str | None = None) -> None:
     async def ended() -> None:
         call.status = status
         if error is None:
             said = {"choices": [{"message": {"role": "assistant", "content": "Up."}}]}
-            served.services.exchanges.came(call, json.dumps(said).encode())
-        call.ended("answered" if error is None else "refused", error)
+            served.services.exchanges.append(call, json.dumps(said).encode())
+        call.finish("answered" if error is None else "refused", error)
 
     served.call(ended)
 
@@ -138,7 +138,7 @@ def test_the_organization_is_renamed_and_its_model_keys_are_set_and_cleared(
 def test_usage_is_drawn_and_told_for_a_range(page: Page, served: Served) -> None:
     ada = served.created("Ada")
     go(page, served, "/usage")
-    page.get_by_text("No model was asked anything in that time.").wait_for()
+    page.get_by_text("There were no model calls in that time.").wait_for()
     spend(served, ada)
     page.reload()
     totals = page.locator(".totals")
@@ -166,7 +166,7 @@ def test_a_fault_is_set_used_and_taken_back(page: Page, served: Served) -> None:
     ada = served.created("Ada")
     go(page, served, "/faults")
     page.get_by_text("No fault is set.").wait_for()
-    page.get_by_label("It befalls").select_option("call")
+    page.get_by_label("Applies to").select_option("call")
     page.get_by_label("Path").fill("/v1/nowhere")
     refuse(page, 422)
     page.get_by_role("button", name="Set", exact=True).click()
@@ -174,7 +174,7 @@ def test_a_fault_is_set_used_and_taken_back(page: Page, served: Served) -> None:
     page.get_by_role("button", name="Dismiss this message").click()
     page.get_by_label("Path").fill("/v1/instances/{instance_id}")
     page.get_by_label("Method").select_option("GET")
-    page.get_by_label("So many times").fill("2")
+    page.get_by_label("Times").fill("2")
     page.get_by_label("Status").fill("429")
     page.get_by_role("button", name="Set", exact=True).click()
     line = page.locator("#faults tbody tr")
@@ -185,15 +185,15 @@ def test_a_fault_is_set_used_and_taken_back(page: Page, served: Served) -> None:
     assert httpx.get(path, headers=headers).status_code == 429
     # The page is told while one looks.
     expect(line.locator("[data-label=Left]")).to_have_text("1 of 2")
-    page.get_by_label("It befalls").select_option("stream")
+    page.get_by_label("Applies to").select_option("stream")
     page.get_by_label("Breaks off after events").fill("3")
-    page.get_by_label("Of the instance").select_option(str(ada.id))
+    page.get_by_label("Instance").select_option(str(ada.id))
     page.get_by_role("button", name="Set", exact=True).click()
     expect(line).to_have_count(2)
-    line.first.get_by_role("button", name="Take back").click()
+    line.first.get_by_role("button", name="Remove").click()
     expect(line).to_have_count(1)
     assert httpx.get(path, headers=headers).status_code == 200
-    line.get_by_role("button", name="Take back").click()
+    line.get_by_role("button", name="Remove").click()
     page.get_by_text("No fault is set.").wait_for()
 
 
@@ -294,7 +294,7 @@ def test_calls_are_filtered_and_an_attempt_is_told_from_the_first(
     page.get_by_label("Model", exact=True).select_option("gpt-4o")
     expect(rows).to_have_count(2)
     page.locator(f"#open-{again.id}").click()
-    page.get_by_text("OpenClaw asks again after").get_by_role("link", name=failed.id).click()
+    page.get_by_text("OpenClaw retries after").get_by_role("link", name=failed.id).click()
     page.get_by_text("Slow down.").first.wait_for()
 
 

@@ -121,7 +121,7 @@ def test_calls_and_conversations_are_in_nobodys_way(page: Page, served: Served) 
         place.answers["read"] = done(is_known=True, messages=[said], has_more=True)
     for path, words in (
         ("/inspector", "Which way is north?"),
-        (f"/inspector/{call}", "Say this again"),
+        (f"/inspector/{call}", "Replay as script"),
         (f"/instances/{ada.id}", "Begin another"),
     ):
         page.goto(f"{served.root_url}{path}")
@@ -153,7 +153,7 @@ def test_calls_that_came_before_the_page_listens_are_in_the_list(
 def test_a_call_comes_into_the_list_while_one_looks(page: Page, served: Served) -> None:
     ada = served.created("Ada")
     page.goto(f"{served.root_url}/inspector")
-    page.get_by_text("No agent has asked its model anything yet.").wait_for()
+    page.get_by_text("No agent has called its model yet.").wait_for()
     call = served.call(answered, served, ada)
     line = page.locator(f"#call-{call}")
     line.get_by_text("200").wait_for()
@@ -175,9 +175,9 @@ async def answered(served: Served, instance: Instance) -> str:
         instance.organization_id, instance.id, "openai", "v1/chat/completions",
         json.dumps(asked).encode(), "t1",
     )  # fmt: skip
-    exchanges.came(made, json.dumps(said).encode())
+    exchanges.append(made, json.dumps(said).encode())
     made.status = 200
-    made.ended("answered")
+    made.finish("answered")
     return made.id
 
 
@@ -268,7 +268,7 @@ async def placed(served: Served, count: int) -> Instance:
 def test_health_is_not_known_while_the_server_is_away(page: Page, served: Served) -> None:
     verdict = page.locator("#verdict")
     verdict.locator(".facts").wait_for()
-    page.get_by_text("What is in order").click()
+    page.get_by_text("Passed checks").click()
     page.locator("#findings li").first.wait_for()
     page.route("**/health", lambda route: route.abort("connectionrefused"))
     provoke(page, "net::ERR_CONNECTION_REFUSED")

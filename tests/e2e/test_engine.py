@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chowder_local.instances.lifecycle.reconciler import DEATHS_ALLOWED
+from chowder_local.instances.lifecycle.healing import DEATHS_ALLOWED
 from tests.e2e.containers import container_of, inside, names_of_sandboxes, open_network
 from tests.e2e.quick_agents import degraded, health, is_well, made, remembers
 from tests.e2e.waiting import eventually

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.e2e.api import BOOT_TIMEOUT_S
 from tests.e2e.containers import names_of_sandboxes
 from tests.e2e.waiting import eventually
 
@@ -134,7 +135,7 @@ def test_the_guides_walk_by_curl(own_server: ServerProcess, engine: docker.Docke
         assert polled["status"] in {"provisioning", "running"}, shell.run(SHOW)
         return polled if polled["status"] == "running" else None
 
-    polled = eventually(running, "the agent is running", timeout_s=120)
+    polled = eventually(running, "the agent is running", timeout_s=BOOT_TIMEOUT_S)
     assert set(polled) == {"id", "status", "gateway_url"}
     sandbox_id = shell.run(SHOW)[1]["sandbox_id"]
     gateway = urlsplit(polled["gateway_url"])

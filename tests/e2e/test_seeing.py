@@ -43,13 +43,13 @@ def test_who_follows_sees_an_agent_stop_start_and_die_and_the_servers_end(
         quick_api.stop(agent)
         assert next(told)["status"] == "stopped"
         quick_api.start(agent)
-        assert next(told)["type"] == "sandbox.woken"
+        assert next(told)["type"] == "sandbox.resumed"
         assert next(told)["status"] == "running"
         engine.containers.get(quick_api.get(f"instances/{agent}").json()["sandbox_id"]).kill()
         seen = [next(told)]
         while (seen[-1].get("status"), seen[-1].get("before")) != ("running", "provisioning"):
             seen.append(next(told))
-        assert {"sandbox.healed", "boot.queued", "boot.begun", "boot.ended"} <= {
+        assert {"sandbox.reconciled", "boot.queued", "boot.begun", "boot.ended"} <= {
             each["type"] for each in seen
         }
         quick_server.down()

@@ -20,7 +20,7 @@ from chowder_local.core.leases import Lease
 from chowder_local.core.settings import Settings
 from chowder_local.engine.server_container import STORE_FILE, read_file
 from chowder_local.engine.server_image import build_server, server_tag
-from chowder_local.engine.sweep import remove_store
+from chowder_local.engine.store_resources import remove_store
 from tests.e2e.api import Api
 from tests.e2e.containers import container_of, inside, names_of_sandboxes, networks
 from tests.e2e.probing import probed, relay_of

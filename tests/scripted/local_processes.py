@@ -32,14 +32,8 @@ class LocalProcess:
         self._input.write(chunk)
         await self._input.drain()
 
-    async def close_input(self) -> None:
-        self._input.close()
-
     async def read(self) -> bytes:
         return await self._output.read(READ_BYTES)
-
-    async def exit_code(self) -> int | None:
-        return await self.child.wait()
 
     @property
     def complaint(self) -> str:

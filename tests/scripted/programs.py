@@ -27,15 +27,9 @@ class ScriptedProgram:
     async def write(self, chunk: bytes) -> None:
         self._said = json.dumps(self._programs.answer(json.loads(chunk))).encode() + b"\n"
 
-    async def close_input(self) -> None:
-        """Nobody waits for that."""
-
     async def read(self) -> bytes:
         said, self._said = self._said, b""
         return said
-
-    async def exit_code(self) -> int | None:
-        return 0
 
 
 @dataclass

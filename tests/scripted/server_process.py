@@ -13,13 +13,11 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from chowder_local.app import process
-from chowder_local.app.compose import State, api
-from chowder_local.app.parts import Machine
+from chowder_local.app.server import Machine, State, api
 from chowder_local.core.errors import ChowderError
 from chowder_local.core.metrics import Metrics
 from chowder_local.core.settings import Settings
 from chowder_local.engine.connection import EngineAddress
-from tests.api.conftest import services_of
 from tests.scripted import gateway as scripted
 from tests.scripted.world import open_world
 
@@ -65,7 +63,7 @@ def _app(data_dir: Path) -> Starlette:
             world.engine.follow_log = _endless_log  # type: ignore[method-assign,assignment]
             instance = await world.created()
             say(key=world.key, instance_id=instance.id)
-            yield {"services": services_of(world)}
+            yield {"services": world.services}
 
     return api([], lifespan, Metrics())
 

@@ -6,15 +6,22 @@ import ast
 import re
 import tomllib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 import chowder_local
 from chowder_local.core.settings import PREFIX, Settings
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "chowder_local"
 LONGEST_MODULE_LINES = 400
+MOST_COLLABORATORS = 7
+VALUES = {"dataclass", "StrEnum", "TypedDict", "NamedTuple", "BaseModel"}
+"""What makes a class one of values, rather than of parts that do something."""
 DRAWERS = {"utils", "util", "helpers", "common", "misc", "manager", "base"}
 
 
@@ -42,6 +49,30 @@ def test_a_module_is_short_enough_to_read(texts: dict[str, str]) -> None:
 
 def test_a_module_has_a_role_and_is_no_drawer(texts: dict[str, str]) -> None:
     assert not [name for name in texts if Path(name).stem in DRAWERS]
+
+
+def test_a_constructor_takes_few_collaborators(texts: dict[str, str]) -> None:
+    classes = [
+        each
+        for text in texts.values()
+        for each in ast.walk(ast.parse(text))
+        if isinstance(each, ast.ClassDef)
+    ]
+    parts = {each.name for each in classes if not _names(each.bases, each.decorator_list) & VALUES}
+    crowded = {}
+    for each in classes:
+        for method in each.body:
+            if isinstance(method, ast.FunctionDef) and method.name == "__init__":
+                taken = [*method.args.args, *method.args.kwonlyargs]
+                count = sum(1 for argument in taken if _names([argument]) & parts)
+                if count > MOST_COLLABORATORS:
+                    crowded[each.name] = count
+    assert not crowded, "split these"
+
+
+def _names(*nodes: Sequence[ast.AST]) -> set[str]:
+    found = (name for some in nodes for node in some for name in ast.walk(node))
+    return {each.id for each in found if isinstance(each, ast.Name)}
 
 
 def test_no_python_package_hides_the_docker_sdk() -> None:

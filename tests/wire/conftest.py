@@ -14,16 +14,18 @@ from chowder_local.core.domain import InstanceId, ModelProvider, OrganizationId,
 from chowder_local.core.errors.upstream import RelayTokenInvalid
 from chowder_local.core.events import Events
 from chowder_local.core.metrics import Metrics
-from chowder_local.relay.call_log import Exchanges
+from chowder_local.relay.call_log import CallLog
 from chowder_local.relay.calls import Credential
 from chowder_local.relay.compaction import Compactions
-from chowder_local.relay.failure_markers import FailureMarkers
+from chowder_local.relay.journal import CallJournal
 from chowder_local.relay.local_model import LocalModel, SessionName
 from chowder_local.relay.metering import Metering
+from chowder_local.relay.prompt_format.failure_markers import FailureMarkers
 from chowder_local.relay.recordings.registry import RecordingRegistry
 from chowder_local.relay.scripts.registry import ScriptRegistry
 from chowder_local.relay.service import Relay
 from chowder_local.relay.session_watch import SessionWatch
+from chowder_local.relay.upstreams import Upstreams
 from chowder_local.upstream.forward import Forwarder, open_client
 from tests.scripted import serving
 
@@ -62,7 +64,7 @@ class RelayUnderTest:
     failures: FailureMarkers = field(default_factory=FailureMarkers)
     events: Events = field(default_factory=Events)
     metrics: Metrics = field(default_factory=Metrics)
-    exchanges: Exchanges = field(default_factory=Exchanges)
+    exchanges: CallLog = field(default_factory=CallLog)
     scripts: ScriptRegistry = field(default_factory=ScriptRegistry)
     recordings: RecordingRegistry = field(default_factory=RecordingRegistry)
     usage: list[tuple[Kind, Counts]] = field(default_factory=list)
@@ -83,7 +85,7 @@ class Noted:
 class _OneKey:
     key: str | None
 
-    async def lend(self, relay_token: str, provider: str) -> Credential:
+    async def resolve(self, relay_token: str, provider: str) -> Credential:
         if relay_token != RELAY_TOKEN:
             raise RelayTokenInvalid
         return Credential(OrganizationId("o"), InstanceId("i"), SandboxId("sandbox-1"), self.key)
@@ -113,18 +115,17 @@ async def _open_relay(
         client = await stack.enter_async_context(open_client(is_proxied=False))
         failures, events, metrics = FailureMarkers(), Events(), Metrics()
         forwarder = Forwarder(client, first_byte_timeout_s=first_byte_timeout_s)
-        exchanges, scripts, usage, watch = Exchanges(), ScriptRegistry(), Noted(), SessionWatch()
+        exchanges, scripts, usage, watch = CallLog(), ScriptRegistry(), Noted(), SessionWatch()
         recordings = await RecordingRegistry.open(record, None)
         relay = Relay(
-            resolver=resolver or _OneKey(key), base_urls=base_urls, endpoints=endpoints or {},
-            forwarder=forwarder, failures=failures, events=events, metrics=metrics,
-            exchanges=exchanges,
+            resolver=resolver or _OneKey(key),
+            upstreams=Upstreams(base_urls, endpoints or {}, forwarder),
+            journal=CallJournal(exchanges, failures, events, metrics, recordings.recorder),
             metering=Metering(usage, lambda: datetime(2026, 5, 4, tzinfo=UTC)),
             local_model=LocalModel(scripts, recordings, session_name),
             session_watch=watch,
             compactions=Compactions(compaction_timeout_s, failures),
-            recorder=recordings.recorder,
-        )  # fmt: skip
+        )
         app = create_relay_app(relay, max_body_bytes=max_body_bytes)
         url = await stack.enter_async_context(serving.serve(app))
         yield RelayUnderTest(

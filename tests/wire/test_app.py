@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, cast
 
 import httpx
 
-from chowder_local.app import compose, parts
-from chowder_local.app.compose import State, create_app
-from chowder_local.app.parts import Machine
+from chowder_local.app import relay_app, server
+from chowder_local.app.server import Machine, State, create_app
 from chowder_local.core.domain import OFFLINE_KEY, ModelProvider
 from chowder_local.core.errors.sandboxes import EngineUnavailable
 from chowder_local.core.settings import Settings
 from chowder_local.engine.connection import EngineAddress
 from chowder_local.engine.networks import SandboxNetwork, SandboxNetworks
-from chowder_local.instances.lifecycle.service import InstanceDraft
+from chowder_local.instances.lifecycle.creation import InstanceDraft
 from tests.scripted.engine import ScriptedEngine
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ class Engine(ScriptedEngine):
     async def facts(self, _: EngineAddress) -> EngineFacts:
         raise EngineUnavailable("It is scripted.")
 
-    def relay_is_at(self, port: int) -> None:
+    def set_relay_port(self, port: int) -> None:
         self.relay_port = port
 
 
@@ -52,9 +51,9 @@ async def open_server(
     async def open_engine(*_: object) -> tuple[Engine, SandboxNetworks]:
         return engine, networks
 
-    monkeypatch.setattr(compose, "open_engine", open_engine)
+    monkeypatch.setattr(server, "open_engine", open_engine)
     # Any that is free.
-    monkeypatch.setattr(parts, "RELAY_PORT", 0)
+    monkeypatch.setattr(relay_app, "RELAY_PORT", 0)
     machine = Machine(
         EngineAddress("unix:///nowhere", "the test"), "none",
         dict.fromkeys(ModelProvider, OFFLINE_KEY), {},
@@ -70,7 +69,7 @@ async def test_what_was_used_is_told_after_the_server_has_ended(
     engine = Engine("http://127.0.0.1:9")
     async with open_server(tmp_path, engine, monkeypatch) as services:
         caller = await services.authentication.caller((tmp_path / "default.key").read_text())
-        instance = await services.lifecycle.create(caller.organization_id, InstanceDraft("Ada"))
+        instance = await services.creation.create(caller.organization_id, InstanceDraft("Ada"))
         headers = {"Authorization": f"Bearer {services.box.relay_token(instance.sandbox_id)}"}
         url = f"http://127.0.0.1:{engine.relay_port}/openai/responses"
         async with httpx.AsyncClient(trust_env=False) as client:

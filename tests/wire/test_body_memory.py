@@ -13,12 +13,11 @@ from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from chowder_local.app.compose import api
+from chowder_local.app.server import api
 from chowder_local.http.bodies import read_body
 from chowder_local.http.body_memory import UNCOUNTED_BYTES, BodyMemory
 from chowder_local.http.listener import with_state
 from chowder_local.http.middleware import Api, Failures
-from tests.api.conftest import services_of
 from tests.scripted import gateway as scripted
 from tests.scripted.serving import eventually, loopback_client, serve
 from tests.scripted.world import open_world
@@ -204,7 +203,7 @@ async def test_a_message_holds_its_body_until_it_is_answered(tmp_path: Path) -> 
     async with open_world(tmp_path) as world:
         instance = await world.created()
         services = replace(
-            services_of(world), max_body_bytes=LARGEST, body_memory=BodyMemory(len(text) * 3 // 2)
+            world.services, max_body_bytes=LARGEST, body_memory=BodyMemory(len(text) * 3 // 2)
         )
         app = with_state(api([], _no_lifespan, world.metrics), {"services": services})
         headers = {"Authorization": f"Bearer {world.key}"}

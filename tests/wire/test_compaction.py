@@ -12,7 +12,7 @@ import pytest
 from chowder_local.core.domain import SandboxId
 from chowder_local.core.errors.upstream import ContextLengthExceeded, ProviderFailed
 from chowder_local.relay.compaction import MAX_CALLS
-from chowder_local.relay.providers import error_words
+from chowder_local.relay.wire.errors import error_message
 from tests.scripted.serving import loopback_client
 from tests.wire.test_other_providers import ANSWER, NOWHERE, TOKEN, lab
 from tests.wire.test_relay import Upstream, answer
@@ -63,7 +63,7 @@ async def test_a_turn_has_so_many_calls_to_shorten_its_conversation(
         # Only these count.
         assert (await ask(http, relay, AGENT)).status_code == 200
     assert len(upstream.requests) == MAX_CALLS + 1
-    failure = relay.failures.find(error_words(refused.content))
+    failure = relay.failures.find(error_message(refused.content))
     assert isinstance(failure, ContextLengthExceeded)
     assert f"lab/small takes, and the agent could not shorten it within {MAX_CALLS}" in str(failure)
 
@@ -99,8 +99,8 @@ async def test_a_conversation_that_no_summary_makes_short_enough_is_not_shortene
     words = "request (9000 tokens) exceeds the available context size (4096 tokens)"
     upstream = Upstream(answer(400, {"error": {"message": words}}))
     async with serve(upstream) as url, open_relay("", NOWHERE, endpoints=lab(url)) as relay:
-        told = error_words((await ask(http, relay, AGENT * 100, "Once.")).content)
-        unmade = error_words((await ask(http, relay, SUMMARY)).content)
+        told = error_message((await ask(http, relay, AGENT * 100, "Once.")).content)
+        unmade = error_message((await ask(http, relay, SUMMARY)).content)
     # Nothing in it makes OpenClaw think of the context.
     assert words not in told
     failure = relay.failures.find(told)
@@ -119,8 +119,10 @@ async def test_the_numbers_of_a_refusal_are_told_in_words_that_openclaw_knows(
     )
     refusing = Upstream(answer(400, {"error": words}))
     async with serve(refusing) as url, open_relay("", NOWHERE, endpoints=lab(url)) as relay:
-        told = error_words((await ask(http, relay, AGENT, "Once upon a time. " * 99)).content)
-        unhelped = error_words((await ask(http, relay, SAVING, "Once upon a time. " * 99)).content)
+        told = error_message((await ask(http, relay, AGENT, "Once upon a time. " * 99)).content)
+        unhelped = error_message(
+            (await ask(http, relay, SAVING, "Once upon a time. " * 99)).content
+        )
     assert "prompt is too long: 9000 tokens > 4096 maximum" in told
     # What OpenClaw does without is not worth a compaction of its own.
     assert "4096" not in unhelped

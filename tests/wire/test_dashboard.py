@@ -12,11 +12,11 @@ from chowder_local.core.domain import InstanceStatus, KeyId, SandboxUsage
 from chowder_local.core.events import EventType
 from chowder_local.core.fault_injection import FaultDraft, FaultKind
 from chowder_local.core.tasks import owned_tasks
-from chowder_local.dashboard.live import AT_ONCE
+from chowder_local.dashboard.streams import CHANGES_MAX
 from chowder_local.relay.scripts.matching import Ask
 from chowder_local.relay.scripts.rules import ReplyScript
 from chowder_local.upstream import sse
-from tests.api.conftest import app_of, services_of
+from tests.api.conftest import app_of
 from tests.scripted.serving import eventually, loopback_client, serve
 from tests.scripted.world import World, open_world
 
@@ -63,7 +63,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 @pytest.fixture
 def services(world: World) -> DashboardServices:
-    return services_of(world)
+    return world.services
 
 
 @pytest.fixture
@@ -144,7 +144,7 @@ async def test_what_happened_since_the_page_was_made_is_told(
 
 async def test_a_burst_is_one_hint_to_look_again(client: httpx.AsyncClient, world: World) -> None:
     async with looking(client) as page:
-        for number in range(AT_ONCE + 1):
+        for number in range(CHANGES_MAX + 1):
             world.events.publish(
                 EventType.INSTANCE_STATUS,
                 world.organization_id,
@@ -239,8 +239,8 @@ async def test_a_call_leaves_the_list_of_a_status_and_comes_into_another(
             world.organization_id, agent.id, "openai", "responses", b"{}"
         )
         assert f"call-{made.id}" in await running.until("afterbegin:#rows")
-        made.tried(429, 1.0)
+        made.retry(429, 1.0)
         assert "2nd attempt" in await running.until("afterbegin:#rows")
-        made.ended("refused", "Slow down.")
+        made.finish("refused", "Slow down.")
         assert f"call-{made.id}" in await running.until('hx-swap-oob="delete"')
         assert "Slow down." in await failed.until("afterbegin:#rows")

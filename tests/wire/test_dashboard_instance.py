@@ -12,7 +12,7 @@ import pytest
 from chowder_local.core.errors.sandboxes import EngineUnavailable
 from chowder_local.core.events import EventType
 from chowder_local.dashboard.logs import KEPT
-from tests.api.conftest import app_of, services_of
+from tests.api.conftest import app_of
 from tests.scripted.serving import eventually, loopback_client, serve
 from tests.scripted.world import World, open_world
 from tests.wire.test_dashboard import DEADLINE_S, Page
@@ -35,7 +35,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 @pytest.fixture
 async def client(world: World) -> AsyncIterator[httpx.AsyncClient]:
     """Somebody who is signed in."""
-    services = services_of(world)
+    services = world.services
     async with serve(app_of(world, services)) as url:
         session = await services.dashboard.dashboard_sessions.begin(world.key)
         cookies = {services.dashboard.dashboard_sessions.cookie: session}
@@ -115,7 +115,7 @@ async def test_a_log_that_ends_begins_anew_with_its_sandbox(
         assert content["why"].startswith("It has ended")
         world.engine.log = "two\n"
         world.events.publish(
-            EventType.SANDBOX_HEALED, agent.organization_id, agent.id, reason="exited"
+            EventType.SANDBOX_RECONCILED, agent.organization_id, agent.id, reason="exited"
         )
         content = await told(page)
         assert (content["lines"], content["is_new"]) == (["two"], True)

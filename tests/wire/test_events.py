@@ -11,14 +11,12 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from chowder_local.app.compose import api
-from chowder_local.app.parts import open_events
+from chowder_local.app.server import api, open_events
 from chowder_local.core.domain import OrganizationId
 from chowder_local.core.events import Events, EventType
 from chowder_local.core.shutdown import Shutdown
 from chowder_local.http.listener import with_state
 from chowder_local.upstream import sse
-from tests.api.conftest import services_of
 from tests.scripted.serving import eventually, loopback_client, serve
 from tests.scripted.world import World, open_world
 
@@ -99,7 +97,7 @@ class Server:
 @asynccontextmanager
 async def serving(tmp_path: Path, events: Events | None = None) -> AsyncIterator[Server]:
     async with open_world(tmp_path, events=events) as world:
-        state = {"services": services_of(world)}
+        state = {"services": world.services}
         async with serve(with_state(api([], _no_lifespan, world.metrics), state)) as url:
             yield Server(world, url)
 

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from chowder_local.app.compose import State, api
+from chowder_local.app.server import State, api
 from chowder_local.core.domain import OrganizationId
 from chowder_local.http.listener import bound_socket, listening, with_state
-from tests.api.conftest import services_of
 from tests.scripted.serving import eventually, loopback_client
 from tests.scripted.world import World, open_world
 
@@ -28,7 +27,7 @@ ASKED: dict[str, Any] = {"model": "claude-sonnet-4-20250514", "input": "Hi", "st
 @asynccontextmanager
 async def serving(world: World) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the API on a connection as the product has it."""
-    services = services_of(world)
+    services = world.services
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[State]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractAsyncContextManager
 
-    from chowder_local.relay.call_log import Exchange
+    from chowder_local.relay.call_log import LoggedCall
 
     Serve = Callable[[Any], AbstractAsyncContextManager[str]]
     OpenRelay = Callable[..., AbstractAsyncContextManager[Any]]
@@ -50,7 +50,7 @@ ASKED = {
 HEADERS = {str(provider): headers for provider, headers in TOKEN_HEADERS.items()}
 
 
-def has_ended(exchange: Exchange) -> bool:
+def has_ended(exchange: LoggedCall) -> bool:
     return exchange.outcome is not None
 
 

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from chowder_local.instances.lifecycle import reconciler
+from chowder_local.instances.lifecycle import healing
 from chowder_local.openclaw import gateway
 from chowder_local.openclaw.channels import APPROVE
 from chowder_local.upstream.forward import Answer, Forwarder
-from tests.api.conftest import app_of, services_of
+from tests.api.conftest import app_of
 from tests.scripted.programs import REACH, done
 from tests.scripted.world import World, open_world
 
@@ -118,12 +118,12 @@ class Victim:
 @pytest.fixture
 async def victim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Victim]:
     """It waits for nothing that the gateway only says is going to be."""
-    monkeypatch.setattr(reconciler, "CHECK_INTERVAL_S", 0.0)
+    monkeypatch.setattr(healing, "CHECK_INTERVAL_S", 0.0)
     monkeypatch.setattr(gateway, "RESTART_TIMEOUT_S", 0.0)
     monkeypatch.setattr(gateway, "LONGEST_TURN_WAIT_S", 0.0)
     async with open_world(tmp_path, drain_timeout_s=0.2, boot_timeout_s=0.5) as world:
         monkeypatch.setattr(world.channels, "_connect_timeout_s", -1.0)
-        transport = httpx.ASGITransport(app_of(world, services_of(world)))
+        transport = httpx.ASGITransport(app_of(world, world.services))
         headers = {"Authorization": f"Bearer {world.key}"}
         async with httpx.AsyncClient(
             transport=transport, base_url="http://localhost", headers=headers

@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chowder_local.app.compose import api
+from chowder_local.app.server import api
 from chowder_local.core.domain import SandboxState
 from chowder_local.http.listener import with_state
-from chowder_local.instances.lifecycle import reconciler
-from tests.api.conftest import services_of
+from chowder_local.instances.lifecycle import healing
 from tests.scripted.gateway import DELTA, RESPONSE, STARTED
 from tests.scripted.hostile import PIECE, begun, said, serve_hostile, streamed, whole
 from tests.scripted.serving import eventually, loopback_client, serve
@@ -126,13 +125,13 @@ class Victim:
 @pytest.fixture
 async def victim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Victim]:
     # After each failure it looks whether the sandbox has died, for half a second.
-    monkeypatch.setattr(reconciler, "CHECK_INTERVAL_S", 0.001)
+    monkeypatch.setattr(healing, "CHECK_INTERVAL_S", 0.001)
     async with (
         asyncio.timeout(DEADLINE_S),
         open_world(tmp_path, drain_timeout_s=0.2, boot_timeout_s=0.5) as world,
         serve_hostile() as (gateway, hostile_url),
     ):
-        state = {"services": services_of(world)}
+        state = {"services": world.services}
         well, taken = await world.created(), await taken_over(world, hostile_url)
         headers = {"Authorization": f"Bearer {world.key}"}
         async with (

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chowder_local.app.compose import api
+from chowder_local.app.server import api
 from chowder_local.http.listener import with_state
 from chowder_local.upstream import sse
-from tests.api.conftest import services_of
 from tests.scripted import gateway as scripted
 from tests.scripted.serving import eventually, loopback_client, serve
 from tests.scripted.world import World, open_world
@@ -64,7 +63,7 @@ class ChatStream:
 @pytest.fixture
 async def talk(tmp_path: Path) -> AsyncIterator[ChatStream]:
     async with open_world(tmp_path) as world:
-        state = {"services": services_of(world)}
+        state = {"services": world.services}
         async with serve(with_state(api([], _no_lifespan, world.metrics), state)) as url:
             yield ChatStream(world, url, await world.created())
 

@@ -151,5 +151,5 @@ async def test_a_spares_calls_are_nobodys() -> None:
     call = ModelCall(OPENAI, "POST", "responses", "", [], json.dumps(RESPONSES).encode())
     credential = Credential(None, None, SandboxId("s"), "offline")
     metering = Metering(ledger, lambda: pytest.fail("nobody asks for the time"))
-    assert [each async for each in metering.of(call, credential, chunks(), is_billed=False)]
+    assert [each async for each in metering.meter(call, credential, chunks(), is_billed=False)]
     assert ledger.noted == []

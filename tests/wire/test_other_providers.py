@@ -14,7 +14,7 @@ from chowder_local.core.errors.requests import ModelMissing, ModelUnknown, Provi
 from chowder_local.core.errors.upstream import ProviderFailed
 from chowder_local.core.model_endpoints import Endpoint
 from chowder_local.relay.catalogue import Catalogue
-from chowder_local.relay.providers import error_words
+from chowder_local.relay.wire.errors import error_message
 from chowder_local.upstream.forward import Forwarder, open_client
 from tests.scripted.serving import loopback_client
 from tests.unit.core.test_metrics import FIGURES
@@ -135,7 +135,7 @@ async def test_a_refusal_is_remembered_with_its_status_and_words(
     async with serve(refusing) as url, open_relay("", NOWHERE, endpoints=lab(url)) as relay:
         found = await http.post(f"{relay.url}/other/chat/completions", json=ASKED)
     assert found.status_code == 400
-    failure = relay.failures.find(error_words(found.content))
+    failure = relay.failures.find(error_message(found.content))
     assert isinstance(failure, ProviderFailed)
     assert (failure.provider, failure.status, failure.words) == ("lab", 404, "model 'a' not found")
 
@@ -147,7 +147,7 @@ async def test_an_overflow_is_told_so_that_openclaw_shortens_the_prompt(
     refusing = Upstream(answer(400, {"error": {"message": words}}))
     async with serve(refusing) as url, open_relay("", NOWHERE, endpoints=lab(url)) as relay:
         found = await http.post(f"{relay.url}/other/chat/completions", json=ASKED)
-    assert words in error_words(found.content)
+    assert words in error_message(found.content)
 
 
 async def test_a_provider_that_does_not_run_is_told_with_its_url_and_the_cure(
@@ -155,7 +155,7 @@ async def test_a_provider_that_does_not_run_is_told_with_its_url_and_the_cure(
 ) -> None:
     async with open_relay("", NOWHERE, endpoints=lab(NOWHERE)) as relay:
         found = await http.post(f"{relay.url}/other/chat/completions", json=ASKED)
-    words = str(relay.failures.find(error_words(found.content)))
+    words = str(relay.failures.find(error_message(found.content)))
     assert words.startswith("The model provider lab did not answer: ")
     assert f"Is it running at {NOWHERE}/v1? Start it" in words
 
@@ -198,7 +198,7 @@ async def test_what_may_not_be_called_is_not(
         found = await http.post(
             f"{relay.url}/other/chat/completions", json={**ASKED, "model": model}
         )
-    assert isinstance(relay.failures.find(error_words(found.content)), kind)
+    assert isinstance(relay.failures.find(error_message(found.content)), kind)
     assert upstream.requests == []
 
 

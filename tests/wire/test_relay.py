@@ -21,9 +21,9 @@ from chowder_local.core.errors.requests import ModelKeyMissing
 from chowder_local.core.errors.upstream import ProviderFailed
 from chowder_local.core.logs import JsonLine
 from chowder_local.http.bodies import UNCOUNTED_BYTES
-from chowder_local.relay.call_log import Try
-from chowder_local.relay.choices import ANY_TOOL
-from chowder_local.relay.providers import error_words
+from chowder_local.relay.call_log import FailedAttempt
+from chowder_local.relay.prompt_format.system_prompt import ANY_TOOL
+from chowder_local.relay.wire.errors import error_message
 from tests.scripted.serving import eventually, loopback_client
 from tests.unit.core.test_metrics import FIGURES
 
@@ -201,7 +201,7 @@ async def test_a_providers_failure_crosses_as_a_marked_400(
     assert (failures[0].provider, failures[0].words) == (provider, "No, ….")
     assert failures[0].retry_after == "60"
     # Nothing but the marker: OpenClaw draws conclusions from words.
-    assert error_words(answers[0].content).startswith("relay-failure-")
+    assert error_message(answers[0].content).startswith("relay-failure-")
     assert "No" not in answers[0].text
     assert len(upstream.requests) == len(statuses)
 
@@ -238,7 +238,7 @@ async def test_a_prompt_that_is_too_long_is_told_to_openclaw(
     async with serve(upstream) as url, open_relay(KEY, url) as relay:
         answered = await post(http, relay.url, ANTHROPIC)
 
-    assert error_words(answered.content).endswith(" prompt is too long: 9 > 8")
+    assert error_message(answered.content).endswith(" prompt is too long: 9 > 8")
     assert relay.failures.find(answered.text) is not None
 
 
@@ -254,7 +254,7 @@ async def test_a_limited_call_is_tried_again_once_after_the_wait(
     assert first == second
     # Whoever looks at the call sees that it was the second one.
     (exchange,) = relay.exchanges.of_instance(InstanceId("i"))
-    assert exchange.tries == [Try("provider", 429, 0.0)]
+    assert exchange.tries == [FailedAttempt("provider", 429, 0.0)]
 
 
 @pytest.mark.parametrize("headers", [{"retry_after": "0"}, {"retry_after": "11"}, {}])
@@ -278,7 +278,7 @@ async def test_a_refused_connection_is_a_failure_without_status(
     failure = relay.failures.find(answered.text)
     assert answered.status_code == 400
     (exchange,) = relay.exchanges.of_instance(InstanceId("i"))
-    assert exchange.tries == [Try("provider", None, 0.0)]
+    assert exchange.tries == [FailedAttempt("provider", None, 0.0)]
     assert isinstance(failure, ProviderFailed)
     assert failure.status is None
     assert "did not answer" in str(failure)
@@ -393,7 +393,7 @@ async def test_a_call_that_outlasts_the_servers_end_is_cut_off_without_being_a_d
             await eventually(lambda: upstream.requests, "the provider is asked")
         told = await calling
         # A status after which OpenClaw neither tries again nor blocks the provider.
-        assert (told.status_code, error_words(told.content)) == (400, "The server is stopping.")
+        assert (told.status_code, error_message(told.content)) == (400, "The server is stopping.")
         await asyncio.wait_for(upstream.has_left.wait(), 5)
     assert [record for record in caplog.records if record.exc_info] == []
 
@@ -410,7 +410,7 @@ async def test_a_call_without_a_token_of_ours_is_refused_in_the_providers_shape(
         ]
 
     assert {each.status_code for each in answers} == {401}
-    assert {error_words(each.content) for each in answers} == {"Invalid relay token."}
+    assert {error_message(each.content) for each in answers} == {"Invalid relay token."}
     assert [sorted(each.json()) for each in answers[:3]] == [["error", "type"]] * 2 + [["error"]]
 
 
@@ -433,7 +433,7 @@ async def test_a_body_that_is_too_long_is_refused(
         answered = await http.post(f"{relay.url}/anthropic/x", content=b"x" * 11)
 
     assert answered.status_code == 413
-    assert "larger than 10 bytes" in error_words(answered.content)
+    assert "larger than 10 bytes" in error_message(answered.content)
 
 
 async def test_a_body_of_so_many_values_that_others_would_have_to_wait_is_refused(
@@ -444,7 +444,7 @@ async def test_a_body_of_so_many_values_that_others_would_have_to_wait_is_refuse
         answered = await http.post(f"{relay.url}/anthropic/v1/messages", content=many)
 
     assert answered.status_code == 400
-    assert "more than" in error_words(answered.content)
+    assert "more than" in error_message(answered.content)
 
 
 async def test_a_sandbox_that_leaves_while_sending_costs_nothing(

@@ -12,7 +12,7 @@ import pytest
 from chowder_local.core.domain import ModelProvider, SandboxId
 from chowder_local.core.errors.process import DataDirUnusable
 from chowder_local.core.errors.upstream import RelayFailed
-from chowder_local.relay.providers import error_words
+from chowder_local.relay.wire.errors import error_message
 from tests.scripted.serving import loopback_client
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Failing:
     def __init__(self, failure: Exception) -> None:
         self._failure = failure
 
-    async def lend(self, relay_token: str, provider: str) -> Credential:
+    async def resolve(self, relay_token: str, provider: str) -> Credential:
         raise self._failure
 
 
@@ -66,7 +66,7 @@ async def test_a_failure_of_ours_crosses_openclaw_as_a_providers_would(
         answer = await http.post(f"{relay.url}/{provider}/x", json=ASK, headers=HEADERS)
     # The one status after which OpenClaw neither tries again nor blocks the provider.
     assert answer.status_code == 400
-    told = relay.failures.find(error_words(answer.content))
+    told = relay.failures.find(error_message(answer.content))
     assert isinstance(told, RelayFailed)
     assert words in str(told)
     assert "secret" not in answer.text + str(told)
@@ -80,7 +80,7 @@ async def test_a_failure_of_ours_within_an_answer_breaks_it_off_and_is_told(
         raise RuntimeError("unexpected")
 
     async with open_relay("offline") as relay, loopback_client() as http:
-        monkeypatch.setattr(relay.exchanges, "came", fail)
+        monkeypatch.setattr(relay.exchanges, "append", fail)
         with pytest.raises(httpx.RemoteProtocolError):
             await http.post(f"{relay.url}/openai/responses", json=ASK, headers=HEADERS)
     assert isinstance(relay.failures.latest(SandboxId("sandbox-1"), 0.0), RelayFailed)

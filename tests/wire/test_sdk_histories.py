@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pydantic import SecretStr
 
-from chowder_local.app.compose import api
+from chowder_local.app.server import api
 from chowder_local.core.domain import ModelProvider
 from chowder_local.http.listener import with_state
 from chowder_local.openclaw.session_keys import MAIN_KEY
-from tests.api.conftest import services_of
 from tests.scripted import gateway as scripted
+from tests.scripted.model_calls import model_call
 from tests.scripted.serving import serve
 from tests.scripted.world import World, open_world
 
@@ -61,7 +61,7 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
     async with open_world(tmp_path) as world:
         instance = await world.created()
         world.gateway.handler = _agent(world, instance.sandbox_id)
-        app = with_state(api([], _no_lifespan, world.metrics), {"services": services_of(world)})
+        app = with_state(api([], _no_lifespan, world.metrics), {"services": world.services})
         async with serve(app) as url:
             yield Served(world, f"{url}/v1/instances/{instance.id}")
 
@@ -76,7 +76,8 @@ def _agent(world: World, sandbox_id: SandboxId) -> Any:
 
     async def handler(asked: Asked, _: Receive, send: Send) -> None:
         body = b'{"input": [{"role": "developer", "content": "%s"}]}' % LINE.encode()
-        assert not world.session_watch.is_lost(sandbox_id, ModelProvider.OPENAI, body)
+        call = model_call(ModelProvider.OPENAI, "responses", body)
+        assert not world.session_watch.is_lost(sandbox_id, call)
         latest = asked.body["input"][-1]
         is_question = "weather" in str(latest.get("content"))
         output = [CALL] if is_question else [scripted.MESSAGE]

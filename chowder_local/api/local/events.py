@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from chowder_local.http.services import caller, services
 from chowder_local.http.streams import EVENT_STREAM, ClosingStream
+from chowder_local.upstream import sse
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -77,4 +78,4 @@ def encoded(event_id: str, event: Event) -> bytes:
     whose = {} if event.instance_id is None else {"instance_id": event.instance_id}
     at = event.at.isoformat(timespec="milliseconds")
     data = json.dumps({"type": event.type, "at": at, **whose, **event.more})
-    return f"id: {event_id}\nevent: {event.type}\ndata: {data}\n\n".encode()
+    return sse.encode(data, event.type, event_id)

@@ -15,7 +15,7 @@ from chowder_local.http.services import caller, instance_of, services
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from chowder_local.relay.call_log import Exchange
+    from chowder_local.relay.call_log import LoggedCall
     from chowder_local.relay.local_model import SessionName
 
 
@@ -38,7 +38,7 @@ async def show(request: Request) -> JSONResponse:
     return JSONResponse(view.model_dump(mode="json"))
 
 
-def _session(request: Request, exchange: Exchange) -> SessionName | None:
+def _session(request: Request, exchange: LoggedCall) -> SessionName | None:
     if exchange.session_key is None or exchange.instance_id is None:
         return None
     return services(request).session_names.of(exchange.instance_id, exchange.session_key)

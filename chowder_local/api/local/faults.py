@@ -53,7 +53,7 @@ async def set_fault(request: Request, asked: FaultCreation) -> Fault:
     _check_path(draft)
     known, asking = services(request), caller(request).organization_id
     if draft.instance_id is not None:
-        await known.lifecycle.instance(asking, draft.instance_id)
+        await known.directory.get(asking, draft.instance_id)
     return known.faults.add(asking, draft)
 
 

@@ -30,7 +30,7 @@ async def change(request: Request) -> JSONResponse:
     instance = await instance_of(request)
     body = await parse(request, LocalInstanceChange)
     note(request, egress=body.egress or "default")
-    return _shown(request, await services(request).egress.change(instance.id, body.egress))
+    return _shown(request, await services(request).egress.change(instance, body.egress))
 
 
 async def logs(request: Request) -> Response:

@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 from chowder_local.api.schemas.recordings import RecordingPlayback, RecordingQuery, RecordingView
 from chowder_local.http.bodies import parse, parse_query
 from chowder_local.http.services import instance_of, services
-from chowder_local.relay.recordings.registry import recorded
+from chowder_local.relay.recordings.registry import make_recording
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -52,7 +52,7 @@ async def _shown(request: Request, instance: Instance, after: str | None = None)
     latest = list(takewhile(lambda each: each.id != after, of_instance))
     view = RecordingView(
         # Megabytes of JSON are read for that.
-        entries=await asyncio.to_thread(recorded, latest[::-1]),
+        entries=await asyncio.to_thread(make_recording, latest[::-1]),
         is_replayed=known.recordings.entries(instance.id) is not None,
     )
     return JSONResponse(view.model_dump(mode="json", exclude_none=True))

@@ -87,7 +87,7 @@ async def restore(request: Request) -> JSONResponse:
     instance = await instance_of(request)
     body = await parse(request, Restoration)
     note(request, snapshot=body.snapshot_id)
-    restored = await services(request).forks.restore(
+    restored = await services(request).restores.restore(
         instance.organization_id, instance, body.snapshot_id
     )
     return _shown(request, restored)

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from chowder_local.api.schemas.bounds import Id
 
 if TYPE_CHECKING:
-    from chowder_local.relay.call_log import Exchange
+    from chowder_local.relay.call_log import LoggedCall
     from chowder_local.relay.local_model import SessionName
 
 LISTED_MAX = 1_000
@@ -65,7 +65,7 @@ class ExchangeView(BaseModel):
     answer_bytes: int
 
     @classmethod
-    def of(cls, exchange: Exchange, session: SessionName | None) -> Self:
+    def of(cls, exchange: LoggedCall, session: SessionName | None) -> Self:
         """The view."""
         return cls(**_fields(exchange, session))
 
@@ -90,7 +90,7 @@ class ExchangeDetailsView(ExchangeView):
     ]
 
     @classmethod
-    def of(cls, exchange: Exchange, session: SessionName | None) -> Self:
+    def of(cls, exchange: LoggedCall, session: SessionName | None) -> Self:
         """The view."""
         return cls(
             **_fields(exchange, session),
@@ -102,7 +102,7 @@ class ExchangeDetailsView(ExchangeView):
         )
 
 
-def _fields(exchange: Exchange, session: SessionName | None) -> dict[str, Any]:
+def _fields(exchange: LoggedCall, session: SessionName | None) -> dict[str, Any]:
     return {
         "id": exchange.id,
         "at": exchange.at,

@@ -77,7 +77,7 @@ class InstanceView(BaseModel):
         view = cls.model_validate(instance, from_attributes=True)
         if not caller.may(Permission.READ, instance.id):
             view.sandbox_id = view.openclaw_config = view.gateway_url = view.error_message = None
-        if instance.born_at is None:
+        if instance.first_ready_at is None:
             view.sandbox_id = None
         return view
 

@@ -16,7 +16,7 @@ from chowder_local.http.bodies import parse
 from chowder_local.http.json_array import array
 from chowder_local.http.middleware import QUEUE_POSITION_HEADER
 from chowder_local.http.services import caller, instance, services
-from chowder_local.instances.lifecycle.service import InstanceDraft
+from chowder_local.instances.lifecycle.creation import InstanceDraft
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -28,7 +28,7 @@ async def create(request: Request) -> JSONResponse:
     """A new instance, which is provisioned in the background."""
     body = await parse(request, InstanceCreation)
     draft = InstanceDraft(**body.model_dump())
-    instance = await services(request).lifecycle.create(caller(request).organization_id, draft)
+    instance = await services(request).creation.create(caller(request).organization_id, draft)
     return _shown(request, instance, 201)
 
 
@@ -39,7 +39,7 @@ async def index(request: Request) -> Response:
     name, status and provider is null.
     """
     who = caller(request)
-    found = services(request).lifecycle.all(who)
+    found = services(request).directory.all(who)
     return await array(found, lambda each: InstanceView.of(each, who))
 
 
@@ -52,7 +52,7 @@ async def status(request: Request) -> Response:
     """One instance's status, light enough to poll, and its place among those that wait to boot."""
     found = instance(request)
     view = InstanceStatusView.of(found)
-    position = services(request).provisioner.position(found.id)
+    position = services(request).boot_queue.position(found.id)
     # A header, because clients know the body: it is the hosted service's.
     headers = None if position is None else {QUEUE_POSITION_HEADER: str(position)}
     return Response(view.model_dump_json(), headers=headers, media_type="application/json")
@@ -64,13 +64,13 @@ async def change(request: Request) -> JSONResponse:
     A scoped key that may not `read` the instance gets the same answer as in the list.
     """
     body = await parse(request, InstanceChange)
-    instance = await services(request).lifecycle.change(
+    changed = await services(request).reconfiguration.change(
         caller(request).organization_id,
         request.path_params["instance_id"],
         name=body.name,
         overrides=body.openclaw_config,
     )
-    return _shown(request, instance)
+    return _shown(request, changed.instance)
 
 
 async def stop(request: Request) -> JSONResponse:

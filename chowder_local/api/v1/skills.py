@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 async def index(request: Request) -> JSONResponse:
     """The agent's skills, whether they came with OpenClaw, from ClawHub or as a folder."""
     query = parse_query(request, SkillQuery)
-    found = await services(request).skills.all(
+    found = await services(request).skills.list_skills(
         running_instance(request), is_ready_only=query.eligible_only
     )
     return JSONResponse([SkillView.of(each).model_dump(mode="json") for each in found])
@@ -33,7 +33,7 @@ async def index(request: Request) -> JSONResponse:
 async def show(request: Request) -> JSONResponse:
     """One skill."""
     agent = running_instance(request)
-    skill = await services(request).skills.one(agent, request.path_params["skill_name"])
+    skill = await services(request).skills.get(agent, request.path_params["skill_name"])
     return JSONResponse(SkillDetailsView.of(skill).model_dump(mode="json"))
 
 

@@ -8,13 +8,9 @@ from chowder_local.core.errors import ChowderError
 class SettingsInvalid(ChowderError):
     """A setting is unknown or has a value that makes no sense."""
 
-    code = "settings_invalid"
-
 
 class PortTaken(ChowderError):
     """The address to listen on belongs to another process."""
-
-    code = "port_taken"
 
     def __init__(self, host: str, port: int) -> None:
         super().__init__(
@@ -26,8 +22,6 @@ class PortTaken(ChowderError):
 class RelayPortTaken(ChowderError):
     """The model relay's port, which running agents know it by, belongs to another process."""
 
-    code = "relay_port_taken"
-
     def __init__(self, host: str, port: int) -> None:
         super().__init__(
             f"Port {port} on {host}, where agents expect the model relay, is taken by another "
@@ -36,10 +30,6 @@ class RelayPortTaken(ChowderError):
 
 
 class DataDirLocked(ChowderError):
-    """Another server runs on the same data directory."""
-
-    code = "data_dir_locked"
-
     def __init__(self, data_dir: str) -> None:
         super().__init__(
             f"Another chowder-local server uses {data_dir}. "
@@ -50,13 +40,9 @@ class DataDirLocked(ChowderError):
 class DataDirUnusable(ChowderError):
     """The data directory cannot be written: full, read-only or not ours."""
 
-    code = "data_dir_unusable"
-
 
 class ServerNotRunning(ChowderError):
     """The CLI finds no server to talk to."""
-
-    code = "server_not_running"
 
     def __init__(self, base_url: str) -> None:
         super().__init__(
@@ -66,9 +52,7 @@ class ServerNotRunning(ChowderError):
 
 
 class ServerElsewhere(ChowderError):
-    """A command that needs the server's data directory was called while another server is named."""
-
-    code = "server_elsewhere"
+    """A command needs the server's data directory, but CHOWDER_BASE_URL names another server."""
 
     def __init__(self, command: str, root_url: str, data_dir: str) -> None:
         super().__init__(
@@ -80,9 +64,7 @@ class ServerElsewhere(ChowderError):
 
 
 class ServerDiffers(ChowderError):
-    """`up` was asked for settings that the server that runs already does not have."""
-
-    code = "server_differs"
+    """`up` was given settings that the running server does not have."""
 
     def __init__(self, pid: int, differences: str, program: str) -> None:
         super().__init__(
@@ -95,19 +77,13 @@ class ServerDiffers(ChowderError):
 class ServerNotReady(ChowderError):
     """A server that was started did not become healthy."""
 
-    code = "server_not_ready"
-
 
 class ServerSilent(ChowderError):
     """The server was reached, but its answer did not come in time or broke off."""
 
-    code = "server_silent"
-
 
 class ServerStuck(ChowderError):
-    """A server that was told to stop goes on."""
-
-    code = "server_stuck"
+    """A server does not stop."""
 
     def __init__(self, pid: int, waited_s: float) -> None:
         super().__init__(
@@ -117,22 +93,17 @@ class ServerStuck(ChowderError):
 
 
 class ServerOfContainer(ChowderError):
-    """The server is what its container was started for, so only the engine can end it rightly."""
+    """The server is its container's main process, so only the engine can end it properly."""
 
-    code = "server_of_container"
-
-    def __init__(self) -> None:
-        super().__init__(
-            "This container is there for the server, and ends with it. Stop it by the engine "
-            "(docker stop, docker compose stop); what is to be done without the server is done in "
-            "another one: docker compose run --rm chowder-local reset --yes"
-        )
+    message = (
+        "This container is there for the server, and ends with it. Stop it by the engine "
+        "(docker stop, docker compose stop); what is to be done without the server is done in "
+        "another one: docker compose run --rm chowder-local reset --yes"
+    )
 
 
 class ApiRefused(ChowderError):
-    """The server answered a client's call with an error; the words are the answer's."""
-
-    code = "api_refused"
+    """The server answered a client's call with an error; the message is the answer's."""
 
     def __init__(self, status: int, detail: str) -> None:
         super().__init__(f"{detail} (HTTP {status})")

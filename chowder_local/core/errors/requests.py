@@ -16,8 +16,6 @@ SHOWN_CHARACTERS = 100
 class HostUnknown(ChowderError):
     """The request is for a name that is not this server's, as after a rebinding of DNS."""
 
-    code = "host_unknown"
-
     def __init__(self, host: str) -> None:
         super().__init__(
             f"This server is not known as {host[:SHOWN_CHARACTERS]!r}. If it is to be called by "
@@ -26,9 +24,7 @@ class HostUnknown(ChowderError):
 
 
 class PageRefused(ChowderError):
-    """A page of another site wants to change something."""
-
-    code = "page_refused"
+    """A page of another site sends a request that changes something."""
 
     def __init__(self, origin: str) -> None:
         super().__init__(
@@ -38,87 +34,55 @@ class PageRefused(ChowderError):
 
 
 class KeyMissing(ChowderError):
-    """The request carries no bearer token."""
-
-    code = "key_missing"
-
-    def __init__(self) -> None:
-        super().__init__("Missing API key. Send it as 'Authorization: Bearer chd_org_…'.")
+    message = "Missing API key. Send it as 'Authorization: Bearer chd_org_…'."
 
 
 class KeyInvalid(ChowderError):
-    """The bearer token is unknown, revoked or expired."""
+    """The key is unknown, revoked or expired."""
 
-    code = "key_invalid"
-
-    def __init__(self) -> None:
-        super().__init__("Invalid API key.")
+    message = "Invalid API key."
 
 
 class ActionRefused(ChowderError):
-    """The dashboard is told to do something, but not by one of its own pages."""
+    """The dashboard was asked for an action, but not by one of its own pages."""
 
-    code = "action_refused"
-
-    def __init__(self) -> None:
-        super().__init__(
-            "The dashboard does what its own pages ask for, with scripts on, and nothing else. "
-            "Open the page anew and try again; programs call the API."
-        )
+    message = (
+        "The dashboard does what its own pages ask for, with scripts on, and nothing else. "
+        "Open the page anew and try again; programs call the API."
+    )
 
 
 class SignInNeeded(ChowderError):
-    """A page of the dashboard is asked for by somebody who is not signed in, or no longer."""
+    """A page of the dashboard was requested without a session."""
 
-    code = "sign_in_needed"
-
-    def __init__(self) -> None:
-        super().__init__("Sign in with your organization's key.")
+    message = "Sign in with your organization's key."
 
 
 class SignInLinkUsed(ChowderError):
     """A sign-in link was followed too late, or a second time."""
 
-    code = "sign_in_link_used"
-
-    def __init__(self) -> None:
-        super().__init__(
-            "This link was used already, or is too old. Get a new one with 'chowder-local "
-            "dashboard', or sign in with your organization's key."
-        )
+    message = (
+        "This link was used already, or is too old. Get a new one with 'chowder-local "
+        "dashboard', or sign in with your organization's key."
+    )
 
 
 class OrganizationKeyRequired(ChowderError):
-    """A scoped key was used where an organization key is needed."""
-
-    code = "organization_key_required"
-
-    def __init__(self) -> None:
-        super().__init__("This call needs an organization key.")
+    message = "This call needs an organization key."
 
 
 class PermissionMissing(ChowderError):
-    """A scoped key lacks the permission that a call needs for that instance."""
-
-    code = "permission_missing"
-
     def __init__(self, permission: str) -> None:
         super().__init__(f"This key lacks the '{permission}' permission for this instance.")
 
 
 class InstanceLimitReached(ChowderError):
-    """The organization's tier allows no further instance."""
-
-    code = "instance_limit_reached"
-
     def __init__(self, count: int, limit: int) -> None:
         super().__init__(f"Instance limit reached ({count}/{limit}). Upgrade your subscription.")
 
 
 class ChatCompletionsMissing(ChowderError):
     """A client calls the Chat Completions API, which agents do not have."""
-
-    code = "chat_completions_missing"
 
     def __init__(self, path: str) -> None:
         super().__init__(
@@ -128,90 +92,52 @@ class ChatCompletionsMissing(ChowderError):
 
 
 class InstanceNotFound(ChowderError):
-    """No such instance in the caller's organization."""
-
-    code = "instance_not_found"
-
-    def __init__(self) -> None:
-        super().__init__("Instance not found.")
+    message = "Instance not found."
 
 
 class TurnNotFound(ChowderError):
-    """A conversation has no such message."""
-
-    code = "turn_not_found"
-
-    def __init__(self) -> None:
-        super().__init__("Message not found.")
+    message = "Message not found."
 
 
 class ExchangeNotFound(ChowderError):
     """No such model call of the caller's organization; it may have been one."""
 
-    code = "exchange_not_found"
-
-    def __init__(self) -> None:
-        super().__init__("Exchange not found: only the latest are kept, until the server ends.")
+    message = "Exchange not found: only the latest are kept, until the server ends."
 
 
 class SessionNotFound(ChowderError):
-    """Nobody has spoken to the agent in a conversation of that name or key."""
-
-    code = "session_not_found"
-
-    def __init__(self) -> None:
-        super().__init__("Session not found: nobody has spoken to this agent in it.")
+    message = "Session not found: nobody has spoken to this agent in it."
 
 
 class SnapshotNotFound(ChowderError):
-    """No such snapshot in the caller's organization."""
-
-    code = "snapshot_not_found"
-
-    def __init__(self) -> None:
-        super().__init__("Snapshot not found.")
+    message = "Snapshot not found."
 
 
 class ArchiveRefused(ChowderError):
     """An agent's archive is broken, or has what none of ours would have."""
-
-    code = "archive_refused"
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"This archive of an agent is not taken: {reason}")
 
 
 class OrganizationNotFound(ChowderError):
-    """No such organization."""
-
-    code = "organization_not_found"
-
-    def __init__(self) -> None:
-        super().__init__("Organization not found.")
+    message = "Organization not found."
 
 
 class KeyNotFound(ChowderError):
     """No such scoped key in the caller's organization."""
 
-    code = "key_not_found"
-
-    def __init__(self) -> None:
-        super().__init__("Key not found.")
+    message = "Key not found."
 
 
 class FaultNotFound(ChowderError):
     """No such fault in the caller's organization, or it is used up."""
 
-    code = "fault_not_found"
-
-    def __init__(self) -> None:
-        super().__init__("Fault not found.")
+    message = "Fault not found."
 
 
 class FaultsFull(ChowderError):
     """There are so many faults that there can be no more."""
-
-    code = "faults_full"
 
     def __init__(self, limit: int) -> None:
         super().__init__(
@@ -221,28 +147,19 @@ class FaultsFull(ChowderError):
 
 
 class FaultAnswered(ChowderError):
-    """What a fault has a call answered with, where none of our own failures has that status."""
+    """An injected fault whose status none of our own errors has."""
 
-    code = "fault_answered"
-
-    def __init__(self, status: int, words: str) -> None:
-        super().__init__(words)
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
         self.status = status
 
 
 class LinkInvalid(ChowderError):
-    """The address of a page is not one that we gave out, or it has expired."""
-
-    code = "link_invalid"
-
-    def __init__(self) -> None:
-        super().__init__("This link has expired, or it is not whole.")
+    message = "This link has expired, or it is not whole."
 
 
 class InstanceStateWrong(ChowderError):
     """The instance is in a state in which the call makes no sense."""
-
-    code = "instance_state_wrong"
 
     def __init__(self, status: str, wanted: str) -> None:
         super().__init__(f"Instance is {status}, but must be {wanted} for this.")
@@ -252,26 +169,18 @@ class InstanceStateWrong(ChowderError):
 class InputInvalid(ChowderError):
     """A request's body, path or query breaks a bound; `problems` are FastAPI-shaped."""
 
-    code = "input_invalid"
-
     def __init__(self, problems: Sequence[Mapping[str, Any]]) -> None:
         super().__init__("The request is not valid.")
         self.problems = [dict(problem) for problem in problems]
 
 
 class BodyTooLarge(ChowderError):
-    """A request's body is longer than the server takes."""
-
-    code = "body_too_large"
-
     def __init__(self, limit_bytes: int) -> None:
         super().__init__(f"The request body is larger than {limit_bytes} bytes.")
 
 
 class BodyEncodingUnknown(ChowderError):
     """A request's body is compressed in a way that the server does not read."""
-
-    code = "body_encoding_unknown"
 
     def __init__(self, encoding: str) -> None:
         super().__init__(
@@ -281,9 +190,7 @@ class BodyEncodingUnknown(ChowderError):
 
 
 class BodiesTooMany(ChowderError):
-    """All that may be held of bodies is held, and none of it was given back in time."""
-
-    code = "bodies_too_many"
+    """The bodies of all requests together take all the memory that they may have."""
 
     def __init__(self, limit_bytes: int) -> None:
         super().__init__(
@@ -295,16 +202,12 @@ class BodiesTooMany(ChowderError):
 class ClientStalled(ChowderError):
     """A client that uploads has sent nothing for too long."""
 
-    code = "client_stalled"
-
     def __init__(self, waited_s: float) -> None:
         super().__init__(f"The upload has not moved for {waited_s:g} s; nothing was changed.")
 
 
 class ModelUnknown(ChowderError):
-    """The asked-for model belongs to no provider we know."""
-
-    code = "model_unknown"
+    """The requested model belongs to no known provider."""
 
     def __init__(self, model: str, named: Iterable[str] = ()) -> None:
         known = ", ".join(["anthropic", "openai", "gemini", *named])
@@ -318,8 +221,6 @@ class ModelUnknown(ChowderError):
 class ModelMissing(ChowderError):
     """The provider runs, and says that it does not have the model."""
 
-    code = "model_missing"
-
     def __init__(self, provider: str, model: str, there: Sequence[str]) -> None:
         shown = ", ".join(f"{provider}/{each}" for each in there[:20]) or "none"
         more = f" and {len(there) - 20} more" if len(there) > 20 else ""
@@ -330,9 +231,7 @@ class ModelMissing(ChowderError):
 
 
 class ProviderReserved(ChowderError):
-    """A named provider has a key, which is not lent to this organization."""
-
-    code = "provider_reserved"
+    """A named provider has a key, which this organization may not use."""
 
     def __init__(self, provider: str) -> None:
         super().__init__(
@@ -344,11 +243,30 @@ class ProviderReserved(ChowderError):
 class ModelKeyMissing(ChowderError):
     """The organization has no key for the provider that a message or instance needs."""
 
-    code = "model_key_missing"
-
     def __init__(self, provider: str) -> None:
         super().__init__(
             f"No API key for {provider} is set on the organization. Set one with "
             f'PATCH /v1/organization {{"model_api_keys": {{"{provider}": "…"}}}}; '
             'the value "offline" selects the built-in offline model.'
         )
+
+
+class IdempotencyKeyInvalid(ChowderError):
+    def __init__(self, longest: int) -> None:
+        super().__init__(f"Idempotency-Key should have 1 to {longest} characters.")
+
+
+class IdempotencyKeyReused(ChowderError):
+    """A message has the key of another one."""
+
+    message = (
+        "Idempotency-Key: this key was used for another message within the last 24 hours. "
+        "Send the same body again, or choose another key."
+    )
+
+
+class IdempotencyKeyInUse(ChowderError):
+    message = (
+        "Idempotency-Key: the message with this key is still being answered. Try again in a "
+        "moment to get its answer."
+    )

@@ -8,19 +8,13 @@ from chowder_local.core.errors import ChowderError
 class EngineUnavailable(ChowderError):
     """The container engine cannot be reached or does not do what it should."""
 
-    code = "engine_unavailable"
-
 
 class EngineSilent(EngineUnavailable):
-    """The container engine does not answer, so that it may yet do, or have done, what was asked."""
-
-    code = "engine_silent"
+    """The container engine does not answer, so it may or may not have done its work."""
 
 
 class EngineRemote(ChowderError):
     """The engine found is on another machine, where ports and relay would not meet."""
-
-    code = "engine_remote"
 
     def __init__(self, host: str) -> None:
         super().__init__(
@@ -30,10 +24,6 @@ class EngineRemote(ChowderError):
 
 
 class ImageMissing(ChowderError):
-    """The sandbox image is not on the engine."""
-
-    code = "image_missing"
-
     def __init__(self, image: str) -> None:
         is_ours = image.startswith("chowder-local/")
         cure = "chowder-local image build" if is_ours else f"docker pull {image}"
@@ -41,10 +31,6 @@ class ImageMissing(ChowderError):
 
 
 class ImageUnknown(ChowderError):
-    """An image that is to be removed is not on the engine."""
-
-    code = "image_unknown"
-
     def __init__(self, image: str) -> None:
         super().__init__(f"There is no image {image}. 'image ls' shows those that are there.")
 
@@ -52,13 +38,9 @@ class ImageUnknown(ChowderError):
 class ImageBuildFailed(ChowderError):
     """The sandbox image could not be built."""
 
-    code = "image_build_failed"
-
 
 class ImageKept(ChowderError):
     """An image is not removed, because it is not ours or in use."""
-
-    code = "image_kept"
 
     def __init__(self, image: str, reason: str) -> None:
         super().__init__(f"The image {image} is kept: {reason}.")
@@ -67,31 +49,21 @@ class ImageKept(ChowderError):
 class SandboxMissing(ChowderError):
     """A sandbox, or the volume it lives on, is gone from the engine."""
 
-    code = "sandbox_missing"
-
 
 class OriginMissing(SandboxMissing):
     """The snapshot that an instance was to be made of was never finished, or is gone."""
 
-    code = "origin_missing"
-
-    def __init__(self) -> None:
-        super().__init__("The snapshot that the agent was to be made of is gone.")
+    message = "The snapshot that the agent was to be made of is gone."
 
 
 class SandboxPaused(ChowderError):
-    """A sandbox is frozen, so nothing can be run in it; its instance has just been stopped."""
+    """A sandbox is paused, so nothing can be run in it; its instance has just been stopped."""
 
-    code = "sandbox_paused"
-
-    def __init__(self) -> None:
-        super().__init__("Instance is stopped, but must be running for this.")
+    message = "Instance is stopped, but must be running for this."
 
 
 class EgressUnavailable(EngineUnavailable):
-    """A sandbox cannot be kept from the outside on this engine; the words say why."""
-
-    code = "egress_unavailable"
+    """A sandbox cannot be kept from the outside on this engine; the message says why."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"Egress cannot be off here: {reason}")
@@ -99,8 +71,6 @@ class EgressUnavailable(EngineUnavailable):
 
 class HostFull(ChowderError):
     """The engine's machine has no memory for one more sandbox, and none can be freed."""
-
-    code = "host_full"
 
     def __init__(self, places: int) -> None:
         super().__init__(
@@ -112,16 +82,10 @@ class HostFull(ChowderError):
 class BootFailed(ChowderError):
     """A sandbox did not become ready; the message quotes what its log says."""
 
-    code = "boot_failed"
-
 
 class BootTimedOut(BootFailed):
-    """A client has waited as long as it wanted to for a sandbox that goes on booting."""
-
-    code = "boot_timed_out"
+    """A client has waited for as long as it wanted; the sandbox goes on booting."""
 
 
 class DiskFull(BootFailed):
-    """A sandbox did not become ready for lack of room; with some it would."""
-
-    code = "disk_full"
+    """A sandbox did not become ready for lack of disk."""

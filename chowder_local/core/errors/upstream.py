@@ -12,8 +12,6 @@ class ProviderFailed(ChowderError):
     within an answer that it had begun.
     """
 
-    code = "provider_failed"
-
     def __init__(
         self,
         provider: str,
@@ -41,8 +39,6 @@ class ContextLengthExceeded(ChowderError):
     `bound` is what it could not do so within, or with.
     """
 
-    code = "context_length_exceeded"
-
     def __init__(self, model: str, bound: str) -> None:
         super().__init__(
             f"The conversation is longer than {model} takes, and the agent could not shorten it "
@@ -51,39 +47,28 @@ class ContextLengthExceeded(ChowderError):
 
 
 class RelayTokenInvalid(ChowderError):
-    """A call of the model relay carries no token of ours."""
-
-    code = "relay_token_invalid"
-
-    def __init__(self) -> None:
-        super().__init__("Invalid relay token.")
+    message = "Invalid relay token."
 
 
 class RelayFailed(ChowderError):
     """The model relay could not do its own part of a call; the provider is not to blame."""
 
-    code = "relay_failed"
-
-    def __init__(self, words: str | None) -> None:
+    def __init__(self, cause: str | None) -> None:
         super().__init__(
-            f"The server could not make the model call: {words or 'its log has the cause.'}"
+            f"The server could not make the model call: {cause or 'its log has the cause.'}"
         )
 
 
 class UpstreamFailed(ChowderError):
-    """No answer came from where a request was forwarded; the words say why.
+    """No answer came from where a request was forwarded; the message says why.
 
     `is_sent` is False when the request cannot have had an effect there.
     """
 
-    code = "upstream_failed"
-
-    def __init__(self, words: str, *, is_sent: bool) -> None:
-        super().__init__(words)
+    def __init__(self, message: str, *, is_sent: bool) -> None:
+        super().__init__(message)
         self.is_sent = is_sent
 
 
 class StreamBroken(ChowderError):
-    """An answer that had begun broke off, or cannot be read; the words say how."""
-
-    code = "stream_broken"
+    """An answer that had begun broke off, or cannot be read; the message says how."""

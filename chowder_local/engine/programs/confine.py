@@ -37,7 +37,6 @@ def attribute(kind: int, value: bytes) -> bytes:
 
 
 def nested(kind: int, *attributes: bytes) -> bytes:
-    """An attribute made of others."""
     return attribute(NESTED | kind, b"".join(attributes))
 
 
@@ -47,7 +46,6 @@ def number(kind: int, value: int) -> bytes:
 
 
 def expression(name: str, *attributes: bytes) -> bytes:
-    """One step of a rule."""
     return nested(1, attribute(1, name.encode() + b"\0"), nested(2, *attributes))
 
 
@@ -62,25 +60,21 @@ def meta(key: int, value: bytes) -> bytes:
 
 
 def loaded(header: int, offset: int, length: int) -> bytes:
-    """Loads some bytes of a header."""
     parts = number(1, 1), number(2, header), number(3, offset), number(4, length)
     return expression("payload", *parts)
 
 
 def masked(mask: bytes) -> bytes:
-    """Leaves these bits of what was loaded."""
     zeros = nested(5, attribute(1, bytes(len(mask))))
     parts = number(1, 1), number(2, 1), number(3, len(mask)), nested(4, attribute(1, mask)), zeros
     return expression("bitwise", *parts)
 
 
 def accepted() -> bytes:
-    """Lets the packet out."""
     return expression("immediate", number(1, 0), nested(2, nested(2, number(1, ACCEPT))))
 
 
 def ipv4() -> bytes:
-    """Goes on if the packet is one."""
     return meta(META_FAMILY, bytes([FAMILY_IPV4]))
 
 
@@ -117,11 +111,11 @@ def way_in(host: str, subnet: str) -> list[bytes]:
     """What may come: what is from within, from where the relay is, and answers from beyond."""
     from_host = loaded(NETWORK_HEADER, FROM, 4) + equals(socket.inet_aton(host))
     # The first router, which may say that a packet is too long for what lies beyond, is within.
-    is_said_of_packets = ipv4() + meta(META_PROTOCOL, bytes([socket.IPPROTO_ICMP]))
+    is_icmp = ipv4() + meta(META_PROTOCOL, bytes([socket.IPPROTO_ICMP]))
     return [
         meta(META_IN_INDEX, struct.pack("=I", LOOPBACK_INDEX)) + accepted(),
         ipv4() + from_host + accepted(),
-        *([beyond(subnet, FROM) + accepted(), is_said_of_packets + accepted()] if subnet else ()),
+        *([beyond(subnet, FROM) + accepted(), is_icmp + accepted()] if subnet else ()),
     ]
 
 

@@ -6,7 +6,7 @@ import os
 import sys
 
 
-def left(root: str) -> int:
+def free_bytes(root: str) -> int:
     """What is left for everybody: root may have a reserve."""
     found = os.statvfs(root)
     # Some file systems make room for as many files as there are, and count none.
@@ -15,4 +15,4 @@ def left(root: str) -> int:
 
 
 if __name__ == "__main__":
-    print(left(sys.argv[1]))  # noqa: T201 - its answer
+    print(free_bytes(sys.argv[1]))  # noqa: T201 - its answer

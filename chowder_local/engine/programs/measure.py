@@ -18,7 +18,7 @@ BLOCK_BYTES = 512
 FILES_MAX = 1_000_000
 
 
-def found(root: str, processes: str) -> Iterator[os.stat_result]:
+def entries(root: str, processes: str) -> Iterator[os.stat_result]:
     """Everything on the volume, also what only a process still holds; a file may come twice."""
     yield os.lstat(root)
     for folder, folders, files in os.walk(root):
@@ -26,10 +26,10 @@ def found(root: str, processes: str) -> Iterator[os.stat_result]:
             with suppress(OSError):
                 yield os.lstat(os.path.join(folder, name))
     for process in filter(str.isdecimal, os.listdir(processes)):
-        yield from deleted(os.path.join(processes, process, "fd"))
+        yield from deleted_files(os.path.join(processes, process, "fd"))
 
 
-def deleted(held: str) -> Iterator[os.stat_result]:
+def deleted_files(held: str) -> Iterator[os.stat_result]:
     """What a process holds that has no name any more."""
     names: list[str] = []
     with suppress(OSError):
@@ -41,12 +41,12 @@ def deleted(held: str) -> Iterator[os.stat_result]:
                 yield status
 
 
-def measured(root: str, processes: str, limit: int) -> int:
+def measure(root: str, processes: str, limit: int) -> int:
     """The bytes; more than the limit, if there are more files than anybody has."""
     device = os.lstat(root).st_dev
     seen: set[int] = set()
     total = 0
-    for status in found(root, processes):
+    for status in entries(root, processes):
         if status.st_dev != device or status.st_ino in seen:
             continue
         seen.add(status.st_ino)
@@ -59,4 +59,4 @@ def measured(root: str, processes: str, limit: int) -> int:
 
 
 if __name__ == "__main__":
-    print(measured(sys.argv[1], sys.argv[2], int(sys.argv[3])))  # noqa: T201 - its answer
+    print(measure(sys.argv[1], sys.argv[2], int(sys.argv[3])))  # noqa: T201 - its answer

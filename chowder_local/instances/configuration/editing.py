@@ -5,17 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from chowder_local.core.errors.agents import GatewayUnavailable, RpcRefused
-from chowder_local.openclaw import untrusted_json
+from chowder_local.core import untrusted_json
+from chowder_local.core.errors.agents import RpcRefused
 from chowder_local.openclaw.config import agent_config
-from chowder_local.openclaw.config.edits import leaves, shown
+from chowder_local.openclaw.config.edits import changed_paths, visible_config
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
-    from chowder_local.core.domain import Instance, SandboxId
-    from chowder_local.instances.lifecycle.service import Lifecycle
-    from chowder_local.openclaw.gateway import Gateway
+    from chowder_local.core.domain import Instance
+    from chowder_local.instances.configuration.reconfiguration import Reconfiguration
+    from chowder_local.instances.configuration.validator import ConfigValidator
+    from chowder_local.openclaw.gateway import Gateway, GatewayOf
 
 ASKED_PATHS = 24
 """Of so many changes OpenClaw is asked at most whether they need a restart."""
@@ -35,10 +36,12 @@ class ConfigEditing:
 
     def __init__(
         self,
-        lifecycle: Lifecycle,
-        gateway_of: Callable[[SandboxId, str], Gateway],
+        reconfiguration: Reconfiguration,
+        config_validator: ConfigValidator,
+        gateway_of: GatewayOf,
     ) -> None:
-        self._lifecycle = lifecycle
+        self._reconfiguration = reconfiguration
+        self._config_validator = config_validator
         self._gateway_of = gateway_of
 
     async def read(self, instance: Instance) -> dict[str, Any]:
@@ -47,12 +50,12 @@ class ConfigEditing:
         Raises GatewayUnavailable, RpcRefused.
         """
         told = await self._gateway(instance).call("config.get", {})
-        return shown(untrusted_json.object_of(told.get("sourceConfig")))
+        return visible_config(untrusted_json.object_of(told.get("sourceConfig")))
 
     async def check(self, instance: Instance, patch: Mapping[str, Any]) -> Verdict:
         """Judges a merge patch by OpenClaw's schema, and changes nothing. Raises ConfigRefused."""
-        await self._lifecycle.check_config(patch)
-        changed = tuple(leaves(agent_config.patch(patch)))
+        await self._config_validator.check_overrides(patch)
+        changed = tuple(changed_paths(agent_config.to_merge_patch(patch)))
         gateway = self._gateway(instance)
         kinds = {path: await _reload_kind(gateway, path) for path in changed[:ASKED_PATHS]}
         return Verdict(changed, tuple(path for path in changed if kinds.get(path) == "restart"))
@@ -62,14 +65,12 @@ class ConfigEditing:
 
         Raises ConfigRefused and then nothing has changed; InstanceStateWrong, GatewayUnavailable.
         """
-        done = await self._lifecycle.reconfigure(
-            instance.organization_id, instance.id, name=None, overrides=patch
+        changed = await self._reconfiguration.change(
+            instance.organization_id, instance.id, overrides=patch
         )
-        return done.has_restarted
+        return changed.has_restarted
 
     def _gateway(self, instance: Instance) -> Gateway:
-        if instance.gateway_url is None:
-            raise GatewayUnavailable("the sandbox has no address")
         return self._gateway_of(instance.sandbox_id, instance.gateway_url)
 
 

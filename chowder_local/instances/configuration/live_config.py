@@ -19,16 +19,15 @@ from chowder_local.openclaw.config.agent_config import CONFIG_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
-    from datetime import datetime
 
     from chowder_local.core.domain import Instance, SandboxId
     from chowder_local.instances.conversations.vision_models import VisionModels
     from chowder_local.instances.engine_protocol import Engine
-    from chowder_local.instances.lifecycle.provisioner import Provisioner
     from chowder_local.instances.lifecycle.readiness import Readiness
+    from chowder_local.instances.lifecycle.sandbox_boot import SandboxBoot
+    from chowder_local.instances.transitions import Transitions
     from chowder_local.openclaw.files import Files
-    from chowder_local.openclaw.gateway import Gateway
-    from chowder_local.store.instances import InstanceQueries
+    from chowder_local.openclaw.gateway import Gateway, GatewayOf
 
 LOG_LINES = 20
 
@@ -39,23 +38,21 @@ class LiveConfig:
     def __init__(
         self,
         *,
-        instances: InstanceQueries,
+        transitions: Transitions,
         engine: Engine,
-        provisioner: Provisioner,
+        sandbox_boot: SandboxBoot,
         readiness: Readiness,
         files: Files,
-        gateway_of: Callable[[SandboxId, str], Gateway],
+        gateway_of: GatewayOf,
         vision_models: VisionModels,
-        clock: Callable[[], datetime],
     ) -> None:
-        self._instances = instances
+        self._transitions = transitions
         self._engine = engine
-        self._provisioner = provisioner
+        self._sandbox_boot = sandbox_boot
         self._readiness = readiness
         self._files = files
         self._gateway_of = gateway_of
         self._vision_models = vision_models
-        self._clock = clock
 
     async def change(self, instance: Instance, url: str | None, patch: Mapping[str, Any]) -> bool:
         """Lays a merge patch over the agent's configuration; it takes turns when this returns.
@@ -64,8 +61,6 @@ class LiveConfig:
         Raises ConfigRefused with OpenClaw's words, and then nothing has changed. Raises
         GatewayUnavailable, BootFailed, EngineUnavailable, too.
         """
-        if url is None:
-            raise GatewayUnavailable("the sandbox has no address")
         gateway = self._gateway_of(instance.sandbox_id, url)
         # Until it is certain that nothing is put back, which would undo what others change.
         async with gateway.holding_config() as revise:
@@ -84,7 +79,7 @@ class LiveConfig:
         began_s = time.monotonic()
         try:
             if has_restarted := await patch():
-                await gateway.restarted(began_s)
+                await gateway.wait_for_restart(began_s)
                 await self._readiness.wait(await self._engine.inspect(instance.sandbox_id))
         except ConfigNotApplied:
             said = await self._engine.log_tail(instance.sandbox_id, LOG_LINES)
@@ -103,8 +98,8 @@ class LiveConfig:
             raise GatewayUnavailable(f"its configuration cannot be read: {failure}") from None
 
     async def _boot_with(self, instance: Instance, former: str) -> None:
-        url = await self._provisioner.boot(instance, {CONFIG_FILE: former.encode()})
-        await self._instances.change(instance.id, now=self._clock(), gateway_url=url)
+        url = await self._sandbox_boot.boot(instance, {CONFIG_FILE: former.encode()})
+        await self._transitions.update(instance, gateway_url=url)
 
 
 def _reason(said: str) -> str:

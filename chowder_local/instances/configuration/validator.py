@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from chowder_local.core.errors.agents import ConfigRefused
 from chowder_local.core.errors.sandboxes import EngineUnavailable, ImageMissing
-from chowder_local.openclaw.config.schema import SCHEMA_FILE, judge
+from chowder_local.openclaw.config import agent_config
+from chowder_local.openclaw.config.schema import SCHEMA_FILE, find_problems
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,6 +33,10 @@ class ConfigValidator:
         self._is_read = False
         self._reading = asyncio.Lock()
 
+    async def check_overrides(self, overrides: Mapping[str, Any]) -> None:
+        """Raises ConfigRefused for overrides that no agent could be given."""
+        await self.check(agent_config.to_merge_patch(overrides))
+
     async def check(self, patch: Mapping[str, Any]) -> None:
         """Raises ConfigRefused, with words like OpenClaw's own, for a nested merge patch."""
         if not patch:
@@ -42,7 +47,7 @@ class ConfigValidator:
             # Whether the agent can be made at all is for its boot to tell.
             log.warning("a configuration is not judged before the boot: %s", failure)
             return
-        if schema is not None and (problems := judge(schema, patch)):
+        if schema is not None and (problems := find_problems(schema, patch)):
             raise ConfigRefused(f"invalid config: {_told(problems)}", problems)
 
     async def _known_schema(self) -> Mapping[str, Any] | None:

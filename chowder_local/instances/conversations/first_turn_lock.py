@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import OrderedDict
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
-from weakref import WeakValueDictionary
+
+from chowder_local.core.keyed_lock import KeyedLocks
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Hashable
@@ -25,14 +25,12 @@ class FirstTurnLocks:
         self._capacity = capacity
         # A session that falls out is merely opened once more.
         self._opened: OrderedDict[Hashable, None] = OrderedDict()
-        self._locks: WeakValueDictionary[Hashable, asyncio.Lock] = WeakValueDictionary()
+        self._locks = KeyedLocks()
 
     @asynccontextmanager
     async def turn(self, session: Hashable) -> AsyncIterator[Callable[[], None]]:
         """A message's turn; call what you get once it is seen that the session is there."""
-        lock = self._locks.get(session)
-        if lock is None:
-            lock = self._locks[session] = asyncio.Lock()
+        lock = self._locks.holding(session)
         is_alone = session not in self._opened
         if is_alone:
             await lock.acquire()

@@ -61,7 +61,7 @@ class Delivery:
     def ended(self, response: Mapping[str, Any]) -> None:
         """Takes note of the answer as the client gets it."""
         if response.get("status") in ANSWERED_STATUSES:
-            self.answer = item_digests.of_output(response.get("output", []))
+            self.answer = item_digests.digests_of_output(response.get("output", []))
 
 
 class Histories:
@@ -90,14 +90,14 @@ class Histories:
         items = turn.given.items
         if known.openclaw_session_id is not None and turn.given.history:
             answered = [each.digest for each in known.answered]
-            items = (*history.unknown(turn.given.history, answered), *turn.given.new)
+            items = (*history.unknown_items(turn.given.history, answered), *turn.given.new)
         if known.unanswered:
             await self._take_back(instance, session_key, items)
         is_shorter = len(items) < len(turn.given.items)
         expected = known.openclaw_session_id if is_shorter else None
         with self._watch.watching(instance.sandbox_id, session_key, expected) as watched:
             sent = turn.of_items(items) if is_shorter else turn
-            delivery = Delivery(sent, item_digests.of_items(items), watched)
+            delivery = Delivery(sent, item_digests.digests_of_items(items), watched)
             status = ItemStatus.FAILED
             try:
                 yield delivery
@@ -124,7 +124,7 @@ class Histories:
         words = _words(delivery.turn.given.new)
         await self._rewinding.take_back(instance.sandbox_id, session_key, words)
         delivery.turn = turn
-        delivery.digests = item_digests.of_items(turn.given.items)
+        delivery.digests = item_digests.digests_of_items(turn.given.items)
         delivery.watched.expected, delivery.watched.is_lost = None, False
 
     async def _take_back(self, instance: Instance, session_key: str, items: Sequence[Item]) -> None:
@@ -135,7 +135,7 @@ class Histories:
         # OpenClaw itself sees it if the only message whose client had gone is said again.
         is_left = unanswered == [KnownItem(each, ItemStatus.CANCELLED) for each in again]
         while unanswered and unanswered[-1].digest in again:
-            words = item_digests.words(again[unanswered.pop().digest])
+            words = item_digests.item_text(again[unanswered.pop().digest])
             if words and not is_left:
                 await self._rewinding.take_back(instance.sandbox_id, session_key, words)
         if len(unanswered) < len(known.unanswered):
@@ -172,4 +172,4 @@ def _remembered(item: KnownItem) -> KnownItem:
 
 def _words(items: Iterable[Item]) -> str:
     """What a message says last."""
-    return next(filter(None, map(item_digests.words, reversed(list(items)))), "")
+    return next(filter(None, map(item_digests.item_text, reversed(list(items)))), "")

@@ -13,12 +13,12 @@ import re
 from contextlib import aclosing, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from chowder_local.core.errors.idempotency import (
+from chowder_local.core.errors.process import DataDirUnusable
+from chowder_local.core.errors.requests import (
     IdempotencyKeyInUse,
     IdempotencyKeyInvalid,
     IdempotencyKeyReused,
 )
-from chowder_local.core.errors.process import DataDirUnusable
 from chowder_local.core.tasks import contained
 from chowder_local.store.idempotent_answers import KeptAnswer, MessageKey
 

@@ -12,7 +12,7 @@ from chowder_local.openclaw import models
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from chowder_local.accounts.model_keys import ModelKeys
+    from chowder_local.accounts.credentials import ModelKeys
     from chowder_local.core.domain import Instance, SandboxId
     from chowder_local.core.model_endpoints import Endpoint
     from chowder_local.instances.conversations.vision_models import VisionModels
@@ -52,7 +52,7 @@ class ModelResolver:
         """
         route = self.route(model)
         endpoint = self._endpoints.get(route.provider)
-        if await self._model_keys.of(instance.organization_id, route.provider) is None:
+        if await self._model_keys.find(instance.organization_id, route.provider) is None:
             raise (ModelKeyMissing if endpoint is None else ProviderReserved)(route.provider)
         is_called = self._recordings.playback(instance.id) is None
         # Others that are named may list nothing, or less than they have.
@@ -70,7 +70,7 @@ class ModelResolver:
         sandbox_id = instance.sandbox_id
         if (endpoint := self._endpoints.get(route.provider)) is not None:
             token = self._relay_token_of(sandbox_id)
-            tell = partial(models.introduction, endpoint=endpoint, relay_token=token)
+            tell = partial(models.registration_patch, endpoint=endpoint, relay_token=token)
             await self._vision_models.give(sandbox_id, gateway, route, tell)
         elif is_shown:
             await self._vision_models.give(sandbox_id, gateway, route)

@@ -4,76 +4,42 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from chowder_local.core import untrusted_json
 from chowder_local.core.domain import InstanceStatus
-from chowder_local.core.errors import ChowderError
 from chowder_local.core.errors.agents import (
-    AgentDiskFull,
-    AgentRenewed,
     AnswerUnfit,
     GatewaySuspended,
     GatewayUnavailable,
-    MessageRefused,
     ServerStopping,
 )
 from chowder_local.core.errors.requests import InstanceStateWrong
 from chowder_local.instances.conversations.first_turn_lock import FirstTurnLocks
-from chowder_local.openclaw import untrusted_json
 from chowder_local.openclaw.responses import requests, response_normalizer
-from chowder_local.openclaw.responses.events import EventWriter
-from chowder_local.openclaw.responses.stream_errors import error_of
+from chowder_local.openclaw.responses.events import EventWriter, error_of
+from chowder_local.openclaw.responses.gateway_shapes import check_response
 from chowder_local.openclaw.session_keys import session_key
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-    from datetime import datetime
 
-    from chowder_local.core.domain import Instance, SandboxId
+    from chowder_local.core.domain import Instance
+    from chowder_local.core.errors import ChowderError
     from chowder_local.core.shutdown import Shutdown
+    from chowder_local.instances.conversations.failure_diagnosis import FailureDiagnosis, Known
     from chowder_local.instances.conversations.histories import Delivery, Histories
     from chowder_local.instances.conversations.model_resolver import ModelResolver
-    from chowder_local.instances.engine_protocol import Engine
-    from chowder_local.instances.lifecycle.reconciler import Reconciler
-    from chowder_local.openclaw.gateway import Gateway
+    from chowder_local.instances.conversations.session_names import SessionNames
+    from chowder_local.instances.lifecycle.sandbox_control import SandboxControl
+    from chowder_local.openclaw.gateway import Gateway, GatewayOf
     from chowder_local.openclaw.models import ModelRoute
-    from chowder_local.relay.failure_markers import FailureMarkers
-    from chowder_local.store.sessions import SessionQueries
     from chowder_local.upstream.forward import Answer
 
-    Known = Callable[[str], ChowderError | None]
-
 log = logging.getLogger(__name__)
-
-EMPTY_WORDS = "internal error"
-"""What OpenClaw says of what it did not foresee, a full disk for one."""
-LITTLE_DISK_BYTES = 1024 * 1024
-"""What is left of a disk when nothing more fits on it: a database takes it by pages."""
-FULL_KEPT = 256
-"""Sandboxes whose disk is remembered to have been full."""
-STUCK_SIGN = 'error="Agent database cleanup failed"'
-"""What OpenClaw writes into its log when all turns fail until it is started again. It closes a
-worker's database a minute after a turn, and its own after half an hour; frozen before the first,
-and thawed when both are due, it often fails to."""
-STUCK_SIGN_LINES = 10
-"""From the end: the failure is written just before it is answered."""
-OWN_WORDS = {"upstream provider timeout", "upstream provider error", EMPTY_WORDS}
-"""What OpenClaw says in place of a model call's error, which then carries no marker of ours."""
-PLAINER_WORDS = {
-    "invalid request": "input: an image or file of the message could not be taken. It may be "
-    "broken or too large (images 10 MB, files 5 MB), or be at an address that the agent does not "
-    "reach; it fetches nothing from private addresses.",
-    "upstream provider timeout": "the agent could not make sense of the model provider's answer, "
-    "or gave up waiting for it",
-    "invalid tool configuration": "tools: a function is called like one of the agent's own tools.",
-}
-"""What some of OpenClaw's own words are about; it writes the cause into its own log alone."""
-CHOICE_UNMET = "tool_choice"
-"""How OpenClaw's words begin when a model called none of the functions that it had to."""
 
 
 class Conversations:
@@ -83,27 +49,21 @@ class Conversations:
         self,
         *,
         models: ModelResolver,
-        sessions: SessionQueries,
+        session_names: SessionNames,
         histories: Histories,
-        engine: Engine,
-        reconciler: Reconciler,
-        failures: FailureMarkers,
-        gateway_of: Callable[[SandboxId, str], Gateway],
-        clock: Callable[[], datetime],
+        diagnosis: FailureDiagnosis,
+        sandbox_control: SandboxControl,
+        gateway_of: GatewayOf,
         shutdown: Shutdown,
     ) -> None:
         self._models = models
-        self._sessions = sessions
+        self._session_names = session_names
         self._histories = histories
-        self._engine = engine
-        self._reconciler = reconciler
-        self._failures = failures
+        self._diagnosis = diagnosis
+        self._sandbox_control = sandbox_control
         self._gateway_of = gateway_of
-        self._clock = clock
         self._shutdown = shutdown
         self._first_turn_locks = FirstTurnLocks()
-        # Those that are deleted like that never have their turn to be removed.
-        self._were_full: deque[SandboxId] = deque(maxlen=FULL_KEPT)
 
     async def respond(
         self, instance: Instance, asked: Mapping[str, Any], session: str | None = None
@@ -114,7 +74,7 @@ class Conversations:
         `ModelResolver` does, ProviderFailed among it. Cancelling it ends the agent's run.
         """
         gateway, route, turn = await self._open(instance, asked, session)
-        known = partial(self._known, instance.sandbox_id, time.monotonic())
+        known = partial(self._diagnosis.known, instance.sandbox_id, time.monotonic())
         key = session_key(session)
         async with (
             self._first_turn_locks.turn((instance.sandbox_id, session)) as opened,
@@ -125,11 +85,11 @@ class Conversations:
                 await self._histories.ask_again(instance, key, turn, delivery)
                 answer, body = await self._whole(instance, gateway, delivery, route, session)
             if not answer.is_success:
-                raise await self._failure(instance, answer.status, body, known)
+                raise await self._diagnosis.of_refusal(instance, answer.status, body, known)
             opened()
-            response = response_normalizer.settled(body, turn)
+            response = response_normalizer.normalize_output(body, turn)
             delivery.ended(response)
-        return response_normalizer.resource(response, asked, int(time.time()))
+        return response_normalizer.normalize(response, asked, int(time.time()))
 
     async def _whole(
         self,
@@ -144,7 +104,7 @@ class Conversations:
             async with self._asked(instance, gateway, delivery.turn, route, session) as answer:
                 return answer, _json(await answer.read())
         except GatewayUnavailable:
-            await self._look_after(instance)
+            await self._diagnosis.look_after(instance)
             raise
 
     async def stream(
@@ -182,7 +142,7 @@ class Conversations:
         opened: Callable[[], None],
     ) -> AsyncGenerator[bytes]:
         """The events of an answer, or none if the delivery is lost."""
-        known = partial(self._known, instance.sandbox_id, time.monotonic())
+        known = partial(self._diagnosis.known, instance.sandbox_id, time.monotonic())
         writer = EventWriter(asked, delivery.turn, time.time)
         delivery.is_said = True
         broken: ChowderError | None = None
@@ -192,7 +152,7 @@ class Conversations:
                     body = _json(await answer.read())
                     if delivery.is_lost:
                         return
-                    raise await self._failure(instance, answer.status, body, known)
+                    raise await self._diagnosis.of_refusal(instance, answer.status, body, known)
                 rewritten = self._rewritten(answer, writer, delivery, opened)
                 async with aclosing(rewritten) as events:
                     async for ready in events:
@@ -238,14 +198,14 @@ class Conversations:
         if instance.status is not InstanceStatus.RUNNING or instance.gateway_url is None:
             raise InstanceStateWrong(instance.status, InstanceStatus.RUNNING)
         route = await self._models.judged(instance, asked["model"])
-        return instance.gateway_url, route, requests.turn(asked)
+        return instance.gateway_url, route, requests.parse_request(asked)
 
     async def _open(
         self, instance: Instance, asked: Mapping[str, Any], session: str | None
     ) -> tuple[Gateway, ModelRoute, requests.Turn]:
         gateway_url, route, turn = await self._judged(instance, asked)
         if session is not None:
-            await self._sessions.remember(instance.id, session, session_key(session), self._clock())
+            await self._session_names.remember(instance.id, session)
         gateway = self._gateway_of(instance.sandbox_id, gateway_url)
         introduce = partial(
             self._models.introduce, instance, gateway, route, is_shown=turn.may_show_images
@@ -281,46 +241,9 @@ class Conversations:
 
     async def _lift(self, instance: Instance) -> None:
         """Waits until what keeps turns from the agent is over. Raises InstanceStateWrong."""
-        current = await self._reconciler.lift(instance)
+        current = await self._sandbox_control.lift(instance)
         if current.status is not InstanceStatus.RUNNING:
             raise InstanceStateWrong(current.status, InstanceStatus.RUNNING)
-
-    def _known(self, sandbox_id: SandboxId, since_s: float, message: str) -> ChowderError | None:
-        """The model call's failure that the gateway speaks of, if it is one that we remember."""
-        if (marked := self._failures.find(message)) is not None:
-            return marked
-        return self._failures.latest(sandbox_id, since_s) if message in OWN_WORDS else None
-
-    async def _failure(
-        self, instance: Instance, status: int, body: Mapping[str, Any], known: Known
-    ) -> ChowderError:
-        """What the gateway's refusal means to the client."""
-        failure = _failure(status, body, known)
-        is_empty = type(failure) is GatewayUnavailable and _words(status, body) == EMPTY_WORDS
-        return (await self._cause(instance) if is_empty else None) or failure
-
-    async def _cause(self, instance: Instance) -> GatewayUnavailable | None:
-        """Why an agent failed that says nothing of it, as far as that can be seen."""
-        try:
-            free_bytes = await self._engine.disk_free_bytes(instance.sandbox_id)
-            log_end = await self._engine.log_tail(instance.sandbox_id, STUCK_SIGN_LINES)
-        except ChowderError as problem:
-            log.warning("instance %s: it could not be looked at: %s", instance.id, problem)
-            return None
-        if free_bytes < LITTLE_DISK_BYTES:
-            if instance.sandbox_id not in self._were_full:
-                self._were_full.append(instance.sandbox_id)
-            return AgentDiskFull()
-        if instance.sandbox_id in self._were_full:
-            # OpenClaw takes a turn whose end did not fit on the disk for one that runs.
-            self._were_full.remove(instance.sandbox_id)
-            what = "the disk that was full"
-        elif STUCK_SIGN in log_end:
-            what = "the time in which it was frozen"
-        else:
-            return None
-        await self._reconciler.renew(instance)
-        return AgentRenewed(what)
 
     async def _end(
         self,
@@ -337,7 +260,9 @@ class Conversations:
             # As the gateway refuses a message that is not streamed.
             is_refused = writer.error.get("code") == "invalid_request_error"
             status = HTTPStatus.BAD_REQUEST if is_refused else HTTPStatus.BAD_GATEWAY
-            failure = await self._failure(instance, status, {"error": writer.error}, known)
+            failure = await self._diagnosis.of_refusal(
+                instance, status, {"error": writer.error}, known
+            )
         elif writer.is_over:
             return writer.ready()
         elif isinstance(broken, AnswerUnfit):
@@ -346,43 +271,17 @@ class Conversations:
             # It was us who broke it.
             failure = ServerStopping()
         else:
-            await self._look_after(instance)
+            await self._diagnosis.look_after(instance)
             failure = broken or GatewayUnavailable("the answer broke off before its end")
         if not writer.has_begun:
             raise failure
         return writer.ready() + writer.failed(error_of(failure))
 
-    async def _look_after(self, instance: Instance) -> None:
-        try:
-            await self._reconciler.check(instance)
-        except ChowderError as problem:
-            log.warning("instance %s: could not be looked after: %s", instance.id, problem)
-
-
-def _failure(status: int, body: Mapping[str, Any], known: Known) -> ChowderError:
-    """What the gateway's refusal means to the client."""
-    message = _words(status, body)
-    if (failure := known(message)) is not None:
-        return failure
-    if message.startswith(CHOICE_UNMET):
-        return AnswerUnfit(f"The model called no function of those that it had to: {message}.")
-    message = PLAINER_WORDS.get(message, message)
-    if status in {HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND}:
-        return MessageRefused(message)
-    return GatewayUnavailable(message)
-
-
-def _words(status: int, body: Mapping[str, Any]) -> str:
-    words: str = untrusted_json.whole(
-        str((body.get("error") or {}).get("message") or f"HTTP {status}")
-    )
-    return words
-
 
 def _json(body: bytes) -> dict[str, Any]:
     try:
         content = untrusted_json.read_object(body)
-        untrusted_json.check_response(content)
+        check_response(content)
     except ValueError:
         raise GatewayUnavailable("the sandbox answered with something else than JSON") from None
     return content

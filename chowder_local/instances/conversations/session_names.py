@@ -1,22 +1,30 @@
-"""What a session is called, from the key by which OpenClaw knows it."""
+"""The names of sessions, and the keys by which OpenClaw knows them."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from chowder_local.openclaw.session_keys import MAIN_KEY
+from chowder_local.openclaw.session_keys import MAIN_KEY, session_key
 from chowder_local.relay.local_model import SessionName
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
     from chowder_local.core.domain import InstanceId
     from chowder_local.store.sessions import SessionQueries
 
 
 class SessionNames:
-    """Knows those that were used since the server was started."""
+    """Remembers names, and knows those that were used since the server was started."""
 
-    def __init__(self, sessions: SessionQueries) -> None:
+    def __init__(self, sessions: SessionQueries, clock: Callable[[], datetime]) -> None:
         self._sessions = sessions
+        self._clock = clock
+
+    async def remember(self, instance_id: InstanceId, name: str) -> None:
+        """Notes that a session is used now."""
+        await self._sessions.remember(instance_id, name, session_key(name), self._clock())
 
     def of(self, instance_id: InstanceId, session_key: str) -> SessionName | None:
         """The session's name; None if it is not ours, as that of a messenger's chat."""

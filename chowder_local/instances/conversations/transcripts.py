@@ -12,15 +12,16 @@ from chowder_local.core.errors.requests import InstanceStateWrong, SessionNotFou
 from chowder_local.core.errors.sandboxes import SandboxPaused
 from chowder_local.openclaw.session_keys import MAIN_KEY
 from chowder_local.openclaw.transcripts.reader import TEXT_MAX
-from chowder_local.openclaw.transcripts.turn_statuses import with_statuses
+from chowder_local.openclaw.transcripts.turns import with_statuses
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
     from chowder_local.core.domain import Instance
-    from chowder_local.instances.lifecycle.locks import InstanceLocks
-    from chowder_local.openclaw.transcripts.reader import KeptSession, Transcript, Transcripts
+    from chowder_local.core.keyed_lock import KeyedLocks
+    from chowder_local.openclaw.transcripts.program_output import KeptSession
+    from chowder_local.openclaw.transcripts.reader import Transcript, Transcripts
     from chowder_local.relay.session_watch import SessionWatch
     from chowder_local.store.instances import InstanceQueries
     from chowder_local.store.sessions import RememberedSession, SessionQueries
@@ -65,7 +66,7 @@ class ConversationReader:
         instances: InstanceQueries,
         sessions: SessionQueries,
         transcripts: Transcripts,
-        locks: InstanceLocks,
+        locks: KeyedLocks,
         watch: SessionWatch,
     ) -> None:
         self._instances = instances
@@ -123,7 +124,7 @@ class ConversationReader:
         """What `sessions` and `transcript` tell, at once; raises what these do."""
 
         read = partial(
-            self._transcripts.both, instance.sandbox_id, key,
+            self._transcripts.sessions_and_transcript, instance.sandbox_id, key,
             limit=limit, before=before, text_max=text_max,
         )  # fmt: skip
         kept, found = await self._read(instance, read)

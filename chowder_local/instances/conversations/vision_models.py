@@ -34,7 +34,7 @@ class VisionModels:
         sandbox_id: SandboxId,
         gateway: Gateway,
         route: models.ModelRoute,
-        patch_of: PatchOf = models.sight_patch,
+        patch_of: PatchOf = models.vision_patch,
     ) -> None:
         """Makes sure that a model is shown images, or of what else `patch_of` makes a patch.
 

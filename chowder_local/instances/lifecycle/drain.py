@@ -9,10 +9,8 @@ from typing import TYPE_CHECKING
 from chowder_local.core.errors.agents import GatewayUnavailable, RpcRefused
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from chowder_local.core.domain import Instance, SandboxId
-    from chowder_local.openclaw.gateway import Gateway
+    from chowder_local.openclaw.gateway import GatewayOf
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +20,7 @@ DRAIN_POLL_S = 0.1
 class Drain:
     """Begins and ends them; one that nobody ends lapses, but only after two minutes."""
 
-    def __init__(self, gateway_of: Callable[[SandboxId, str], Gateway], timeout_s: float) -> None:
+    def __init__(self, gateway_of: GatewayOf, timeout_s: float) -> None:
         self._gateway_of = gateway_of
         self._timeout_s = timeout_s
         self._begun: dict[SandboxId, str] = {}
@@ -30,7 +28,7 @@ class Drain:
     async def drain(self, instance: Instance, url: str | None) -> None:
         """Lets the running turn end and no other begin, if that can be had within the timeout."""
         try:
-            gateway = self._gateway(instance, url)
+            gateway = self._gateway_of(instance.sandbox_id, url)
             async with asyncio.timeout(self._timeout_s):
                 suspension = await gateway.suspend(instance.sandbox_id)
                 self._begun[instance.sandbox_id] = suspension.id
@@ -43,7 +41,7 @@ class Drain:
 
     async def end(self, instance: Instance, url: str | None) -> None:
         """Lets it take turns again; harmless if it does. Raises GatewayUnavailable, RpcRefused."""
-        gateway = self._gateway(instance, url)
+        gateway = self._gateway_of(instance.sandbox_id, url)
         begun = self._begun.pop(instance.sandbox_id, None)
         if begun is None:
             # OpenClaw begins thirty in a minute, so it is asked for none in vain.
@@ -60,12 +58,7 @@ class Drain:
     async def lift(self, instance: Instance) -> None:
         """Ends one that a stop has left which failed, or in which the server died."""
         try:
-            if not await self._gateway(instance, instance.gateway_url).is_started():
+            if not await self._gateway_of(instance.sandbox_id, instance.gateway_url).is_started():
                 await self.end(instance, instance.gateway_url)
         except (GatewayUnavailable, RpcRefused) as reason:
             log.warning("instance %s: not resumed: %s", instance.id, reason)
-
-    def _gateway(self, instance: Instance, url: str | None) -> Gateway:
-        if url is None:
-            raise GatewayUnavailable("the sandbox has no address")
-        return self._gateway_of(instance.sandbox_id, url)

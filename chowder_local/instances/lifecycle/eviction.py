@@ -11,8 +11,8 @@ from chowder_local.core.events import EventType
 if TYPE_CHECKING:
     from chowder_local.core.domain import Instance
     from chowder_local.core.events import Events
+    from chowder_local.core.keyed_lock import KeyedLocks
     from chowder_local.instances.engine_protocol import Engine
-    from chowder_local.instances.lifecycle.locks import InstanceLocks
     from chowder_local.store.instances import InstanceQueries
 
 log = logging.getLogger(__name__)
@@ -22,7 +22,7 @@ class Eviction:
     """Ends the sandboxes of stopped instances in good order; `start` boots them again."""
 
     def __init__(
-        self, instances: InstanceQueries, engine: Engine, locks: InstanceLocks, events: Events
+        self, instances: InstanceQueries, engine: Engine, locks: KeyedLocks, events: Events
     ) -> None:
         self._instances = instances
         self._engine = engine

@@ -10,11 +10,9 @@ from chowder_local.core.domain import SandboxState
 from chowder_local.core.errors.sandboxes import BootFailed, DiskFull, EngineUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from chowder_local.core.domain import SandboxId, SandboxInfo
+    from chowder_local.core.domain import SandboxInfo
     from chowder_local.instances.engine_protocol import Engine
-    from chowder_local.openclaw.gateway import Gateway
+    from chowder_local.openclaw.gateway import GatewayOf
 
 PROBE_INTERVAL_S = 0.1
 INSPECT_EVERY = 10
@@ -35,7 +33,7 @@ class Readiness:
     def __init__(
         self,
         engine: Engine,
-        gateway_of: Callable[[SandboxId, str], Gateway],
+        gateway_of: GatewayOf,
         *,
         boot_timeout_s: float,
     ) -> None:

@@ -11,12 +11,10 @@ from chowder_local.core.domain import InstanceStatus
 from chowder_local.core.tasks import contained
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from datetime import datetime
-
     from chowder_local.core.domain import Instance
+    from chowder_local.core.keyed_lock import KeyedLocks
     from chowder_local.instances.engine_protocol import Engine
-    from chowder_local.instances.lifecycle.locks import InstanceLocks
+    from chowder_local.instances.transitions import Transitions
     from chowder_local.store.instances import InstanceQueries
 
 log = logging.getLogger(__name__)
@@ -31,18 +29,18 @@ class DiskWatch:
         self,
         *,
         instances: InstanceQueries,
+        transitions: Transitions,
         engine: Engine,
-        locks: InstanceLocks,
+        locks: KeyedLocks,
         limit_mb: int,
         interval_s: float,
-        clock: Callable[[], datetime],
     ) -> None:
         self._instances = instances
+        self._transitions = transitions
         self._engine = engine
         self._locks = locks
         self._limit_mb = limit_mb
         self._interval_s = interval_s
-        self._clock = clock
 
     async def run(self) -> None:
         """Looks again and again, until cancelled."""
@@ -53,7 +51,7 @@ class DiskWatch:
 
     async def look(self) -> None:
         """One look at everything that runs."""
-        for instance in await self._instances.awake():
+        for instance in await self._instances.running_or_provisioning():
             if instance.status is not InstanceStatus.RUNNING:
                 continue
             # One that cannot be looked at stands in no other's way.
@@ -68,17 +66,12 @@ class DiskWatch:
     async def _end(self, seen: Instance) -> None:
         async with self._locks.holding(seen.id):
             # The row first: what is `running` and has ended would be booted again.
-            ended = await self._instances.change(
-                seen.id,
-                only_from={InstanceStatus.RUNNING},
-                now=self._clock(),
-                status=InstanceStatus.ERROR,
+            ended = await self._transitions.to_error(
+                seen,
+                f"The agent's files take more than the {self._limit_mb} MB of disk that it "
+                "may use (CHOWDER_DISK_LIMIT_MB), so it was ended. They are kept on the "
+                f"volume {seen.sandbox_id} until it is deleted.",
                 gateway_url=None,
-                error_message=(
-                    f"The agent's files take more than the {self._limit_mb} MB of disk that it "
-                    "may use (CHOWDER_DISK_LIMIT_MB), so it was ended. They are kept on the "
-                    f"volume {seen.sandbox_id} until it is deleted."
-                ),
             )
             if ended is not None:
                 log.warning("instance %s: ended, because its disk is full", seen.id)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from chowder_local.core.errors.sandboxes import EngineUnavailable, ImageMissing
@@ -15,11 +15,12 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from chowder_local.instances.engine_protocol import Engine
+    from chowder_local.instances.lifecycle.boot_queue import BootQueue
     from chowder_local.instances.lifecycle.capacity import Capacity
     from chowder_local.instances.lifecycle.provisioner import Provisioner
-    from chowder_local.instances.warm_pool.pool import Pool
+    from chowder_local.instances.warm_pool.pool import WarmPool
     from chowder_local.store.instances import InstanceQueries
-    from chowder_local.store.spares import SpareQueries
+    from chowder_local.store.warm_sandboxes import WarmSandboxQueries
 
 
 @dataclass(frozen=True)
@@ -36,16 +37,16 @@ class ServerFacts:
     relay_url: str
 
 
-LOOK_AGE_S = 1.0
+LOOK_AGE = timedelta(seconds=1)
 
 
 @dataclass(frozen=True)
 class _EngineLook:
     """What the engine has said of itself, and when."""
 
-    at_s: float
+    at: datetime
     engine: dict[str, Any]
-    places: int | None
+    limit: int | None
 
 
 class Health:
@@ -59,20 +60,22 @@ class Health:
         facts: ServerFacts,
         engine: Engine,
         instances: InstanceQueries,
-        spares: SpareQueries,
-        pool: Pool,
+        warm_queries: WarmSandboxQueries,
+        pool: WarmPool,
         provisioner: Provisioner,
+        boot_queue: BootQueue,
         capacity: Capacity,
-        seconds: Callable[[], float] = time.monotonic,
+        clock: Callable[[], datetime],
     ) -> None:
         self._facts = facts
         self._engine = engine
         self._instances = instances
-        self._spares = spares
+        self._warm_queries = warm_queries
         self._pool = pool
         self._provisioner = provisioner
+        self._boot_queue = boot_queue
         self._capacity = capacity
-        self._seconds = seconds
+        self._clock = clock
         self._look: _EngineLook | None = None
         self._looking = asyncio.Lock()
 
@@ -87,14 +90,14 @@ class Health:
             "started_at": self._facts.started_at.isoformat(),
             "engine": dict(look.engine),
             "relay": {"url": relay_url},
-            "places": look.places,
+            "places": look.limit,
             "boots": {
-                "under_way": self._provisioner.under_way_count,
-                "queued": self._provisioner.queue_length,
+                "under_way": self._provisioner.in_progress_count,
+                "queued": self._boot_queue.length,
             },
             "pool": {
                 "size": self._pool.size,
-                "ready": await self._spares_ready(),
+                "ready": await self._warm_count(),
                 "error": self._pool.problem,
             },
             "instances": {
@@ -105,22 +108,22 @@ class Health:
     async def _engine_look(self) -> _EngineLook:
         # All who ask while somebody looks wait for that, however long the engine takes.
         async with self._looking:
-            if self._look is None or self._seconds() - self._look.at_s >= LOOK_AGE_S:
+            if self._look is None or self._clock() - self._look.at >= LOOK_AGE:
                 self._look = await self._looked()
             return self._look
 
     async def _looked(self) -> _EngineLook:
         engine: dict[str, Any] = {"reachable": True, "version": None, "error": None}
-        places = None
+        limit = None
         try:
             engine["version"] = await self._engine.version()
-            places = await self._capacity.places()
+            limit = await self._capacity.limit()
             await self._engine.check_image()
         except ImageMissing as missing:
             engine["error"] = str(missing)
         except EngineUnavailable as unavailable:
             engine |= {"reachable": False, "error": str(unavailable)}
-        return _EngineLook(self._seconds(), engine, places)
+        return _EngineLook(self._clock(), engine, limit)
 
     async def figures(self) -> Figures:
         """What metrics tell of the state; the engine, which may take its time, is not asked."""
@@ -128,11 +131,11 @@ class Health:
             version=self._facts.version,
             started_at_s=self._facts.started_at.timestamp(),
             instances={str(k): n for k, n in (await self._instances.counts()).items()},
-            spares_ready=await self._spares_ready(),
-            boots_under_way=self._provisioner.under_way_count,
-            boots_queued=self._provisioner.queue_length,
+            spares_ready=await self._warm_count(),
+            boots_under_way=self._provisioner.in_progress_count,
+            boots_queued=self._boot_queue.length,
             engine_failures=self._engine.failure_count,
         )
 
-    async def _spares_ready(self) -> int:
-        return sum(each.gateway_url is not None for each in await self._spares.all())
+    async def _warm_count(self) -> int:
+        return sum(each.gateway_url is not None for each in await self._warm_queries.all())

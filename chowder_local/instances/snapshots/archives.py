@@ -43,8 +43,8 @@ class Archives:
         prefix: str = "",
         is_strict: bool = False,
         begun: Callable[[], object] | None = None,
-    ) -> sanitize.Home:
-        """Makes of another archive what `keep` then makes this one; see `homes.cleaned`.
+    ) -> sanitize.SanitizedHome:
+        """Makes of another archive what `keep` then makes this one; see `sanitize_home`.
 
         Tells when it has begun, and `chunks` is as good as if it were whole.
         Raises ArchiveRefused, DataDirUnusable, and what the source raises.
@@ -52,7 +52,7 @@ class Archives:
         with self.writing(snapshot_id) as target:
             if begun is not None:
                 begun()
-            return sanitize.cleaned(
+            return sanitize.sanitize_home(
                 source, target, prefix=prefix, is_wanted=is_wanted, is_strict=is_strict
             )
 

@@ -13,9 +13,9 @@ from typing import IO, TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import AwareDatetime, BaseModel, Field, ValidationError, model_validator
 
+from chowder_local.core import untrusted_json
 from chowder_local.core.domain import Egress, ModelProvider, Snapshot, SnapshotId
 from chowder_local.core.errors.requests import ArchiveRefused, BodyTooLarge
-from chowder_local.openclaw import untrusted_json
 from chowder_local.openclaw.config import agent_config, reserved, transfer
 from chowder_local.openclaw.home import sanitize
 from chowder_local.store.conversation_histories import ConversationHistory
@@ -149,7 +149,7 @@ class Exports:
                     snapshot = await self._snapshots.take_in(snapshot_id, file, content)
             finally:
                 await asyncio.to_thread(raw.unlink, missing_ok=True)
-            return await self._forks.of(snapshot, name or manifest.name)
+            return await self._forks.make(snapshot, name or manifest.name)
 
     async def _sending(self, instance: Instance) -> AsyncGenerator[bytes, None]:
         """The size in digits, then the archive."""
@@ -182,7 +182,7 @@ class Exports:
                 "config": None if settings is None else transfer.portable(settings),
                 "overrides": None
                 if overrides is None
-                else transfer.portable(agent_config.patch(overrides)),
+                else transfer.portable(agent_config.to_merge_patch(overrides)),
                 "sessions": snapshot.content.get("sessions") or [],
                 "histories": _portable(snapshot.content.get("histories") or {}),
             }
@@ -245,8 +245,8 @@ def _content(manifest: Manifest) -> dict[str, Any]:
     if any(path.count(".") > PATH_DEPTH_MAX for path in overrides or {}):
         raise ArchiveRefused(f"{MANIFEST}: overrides: a path has too many parts.")
     return {
-        "config": None if manifest.config is None else reserved.without(manifest.config),
-        "overrides": None if overrides is None else agent_config.patch(overrides),
+        "config": None if manifest.config is None else reserved.without_reserved(manifest.config),
+        "overrides": None if overrides is None else agent_config.to_merge_patch(overrides),
         "sessions": [each.model_dump(mode="json") for each in manifest.sessions],
         "histories": {key: each.model_dump() for key, each in manifest.histories.items()},
     }

@@ -7,13 +7,11 @@ import logging
 import uuid
 from collections import Counter
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from datetime import datetime
 from functools import partial
 from typing import IO, TYPE_CHECKING, Any
 
-from chowder_local.core.domain import InstanceStatus, SandboxState, Snapshot, SnapshotId
+from chowder_local.core.domain import InstanceStatus, Snapshot, SnapshotId
 from chowder_local.core.errors import ChowderError
-from chowder_local.core.errors.agents import GatewayUnavailable, RpcRefused
 from chowder_local.core.errors.requests import (
     InstanceNotFound,
     InstanceStateWrong,
@@ -25,21 +23,18 @@ from chowder_local.instances.configuration.initial_config import Origin
 from chowder_local.instances.snapshots.append_stream import CHUNK_BYTES
 from chowder_local.openclaw.config import transfer
 from chowder_local.openclaw.home import sanitize
-from chowder_local.openclaw.session_keys import session_key
-from chowder_local.store.conversation_histories import ConversationHistory
-from chowder_local.store.sessions import RememberedSession
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+    from datetime import datetime
 
-    from chowder_local.core.domain import Instance, InstanceId, OrganizationId, SandboxId
+    from chowder_local.core.domain import Instance, InstanceId, OrganizationId
+    from chowder_local.core.keyed_lock import KeyedLocks
     from chowder_local.instances.engine_protocol import Engine
-    from chowder_local.instances.lifecycle.drain import Drain
-    from chowder_local.instances.lifecycle.locks import InstanceLocks
+    from chowder_local.instances.lifecycle.sandbox_control import SandboxControl
     from chowder_local.instances.snapshots.archives import Archives
-    from chowder_local.store.conversation_histories import ConversationHistoryQueries
+    from chowder_local.instances.snapshots.conversation_records import ConversationRecords
     from chowder_local.store.instances import InstanceQueries
-    from chowder_local.store.sessions import SessionQueries
     from chowder_local.store.snapshots import SnapshotQueries
 
 log = logging.getLogger(__name__)
@@ -72,22 +67,20 @@ class Snapshots:
         *,
         queries: SnapshotQueries,
         instances: InstanceQueries,
-        sessions: SessionQueries,
-        histories: ConversationHistoryQueries,
+        conversations: ConversationRecords,
         engine: Engine,
         archives: Archives,
-        locks: InstanceLocks,
-        drain: Drain,
+        locks: KeyedLocks,
+        sandbox_control: SandboxControl,
         clock: Callable[[], datetime],
     ) -> None:
         self._queries = queries
         self._instances = instances
-        self._sessions = sessions
-        self._histories = histories
+        self._conversations = conversations
         self._engine = engine
         self.archives = archives
         self._locks = locks
-        self._drain = drain
+        self._sandbox_control = sandbox_control
         self._clock = clock
         self._in_use: Counter[SnapshotId] = Counter()
         self._settling = asyncio.Lock()
@@ -125,7 +118,7 @@ class Snapshots:
         *,
         name: str | None = None,
         is_kept: bool = False,
-        is_wanted: Callable[[str], bool] = sanitize.is_carried,
+        is_wanted: Callable[[str], bool] = sanitize.is_in_snapshot,
         meanwhile: Callable[[Snapshot], Awaitable[None]] | None = None,
     ) -> AsyncIterator[Snapshot]:
         """The same; one that is not kept is there until the block ends, and as long as
@@ -194,17 +187,17 @@ class Snapshots:
 
         Waits until it is copied. Raises OriginMissing if that has come to nothing.
         """
-        if instance.born_at is not None or instance.seed_snapshot_id is None:
+        if instance.first_ready_at is not None or instance.origin_snapshot_id is None:
             return None
-        if (copying := self._copying.get(instance.seed_snapshot_id)) is not None:
+        if (copying := self._copying.get(instance.origin_snapshot_id)) is not None:
             await copying.ended.wait()
-        snapshot = await self._queries.get(instance.seed_snapshot_id)
+        snapshot = await self._queries.get(instance.origin_snapshot_id)
         if snapshot is None or not snapshot.is_whole:
             raise OriginMissing
         config = snapshot.content.get("config")
         # An agent that is taken back to what it was is the only one with its channels.
         if isinstance(config, dict) and snapshot.instance_id != instance.id:
-            config = transfer.muted(config)
+            config = transfer.with_channels_disabled(config)
         return Origin(self.archives.path(snapshot.id), config)
 
     async def chunks(self, instance: Instance) -> Iterator[bytes]:
@@ -213,48 +206,18 @@ class Snapshots:
         Waits until that has begun: a thread that waits for one which waits for a thread would
         wait for ever. What is given raises SandboxMissing if the copy comes to nothing.
         """
-        if instance.seed_snapshot_id is None:
+        if instance.origin_snapshot_id is None:
             raise SandboxMissing("There is nothing that the agent could be made of.")
-        if (copying := self._copying.get(instance.seed_snapshot_id)) is not None:
+        if (copying := self._copying.get(instance.origin_snapshot_id)) is not None:
             await copying.begun.wait()
-        return self.archives.chunks(instance.seed_snapshot_id)
+        return self.archives.chunks(instance.origin_snapshot_id)
 
-    async def _conversations(self, instance_id: InstanceId) -> dict[str, Any]:
-        """What a snapshot has to tell of conversations beside the home."""
-        sessions = await self._sessions.of_instance(instance_id)
-        histories = await self._histories.of_instance(instance_id)
-        return {
-            "sessions": [_told(each) for each in sessions],
-            "histories": {key: each.to_json() for key, each in histories.items()},
-        }
-
-    async def name_sessions(self, instance: Instance) -> None:
-        """Gives an instance that was just made of a snapshot the names of its conversations.
-
-        And what is known of their histories.
-        """
-        if instance.born_at is not None or instance.seed_snapshot_id is None:
+    async def restore_conversations(self, instance: Instance) -> None:
+        """Gives an instance that was just made of a snapshot the names of its conversations."""
+        if instance.first_ready_at is not None or instance.origin_snapshot_id is None:
             return
-        snapshot = await self._queries.get(instance.seed_snapshot_id)
-        histories = {} if snapshot is None else snapshot.content.get("histories") or {}
-        await self._histories.replace(
-            instance.id,
-            {key: ConversationHistory.from_json(each) for key, each in histories.items()},
-        )
-        told = [] if snapshot is None else snapshot.content.get("sessions") or []
-        await self._sessions.replace(
-            instance.id,
-            [
-                RememberedSession(
-                    instance.id,
-                    each["name"],
-                    session_key(each["name"]),
-                    datetime.fromisoformat(each["created_at"]),
-                    datetime.fromisoformat(each["last_used_at"]),
-                )
-                for each in told
-            ],
-        )
+        snapshot = await self._queries.get(instance.origin_snapshot_id)
+        await self._conversations.write(instance.id, {} if snapshot is None else snapshot.content)
 
     async def settle(self) -> None:
         """Clears away what a crash has left, and what nobody keeps and nothing is made of."""
@@ -290,7 +253,7 @@ class Snapshots:
             instance = await self._instances.get(seen.id)
             if instance is None:
                 raise InstanceNotFound
-            if instance.status not in TAKABLE or instance.born_at is None:
+            if instance.status not in TAKABLE or instance.first_ready_at is None:
                 raise InstanceStateWrong(instance.status, "running or stopped")
             overrides = instance.openclaw_config
             snapshot = Snapshot(
@@ -306,7 +269,7 @@ class Snapshots:
             )
             await self._queries.add(snapshot)
             async with self._forgotten_unless_whole(snapshot_id):
-                still = stillness.enter_async_context(self._still(instance))
+                still = stillness.enter_async_context(self._sandbox_control.frozen(instance))
                 # What somebody waits for is begun first.
                 await (still if meanwhile is None else together(meanwhile(snapshot), still))
                 fill = partial(
@@ -316,7 +279,7 @@ class Snapshots:
                 )  # fmt: skip
                 home, conversations = await together(
                     self._engine.read_home(instance.sandbox_id, fill),
-                    self._conversations(instance.id),
+                    self._conversations.read(instance.id),
                 )
                 content = {**snapshot.content, **conversations}
                 # It need not stand still any longer, nor need anybody wait for it to go on.
@@ -334,60 +297,15 @@ class Snapshots:
             raise
 
     async def _finished(
-        self, snapshot_id: SnapshotId, home: sanitize.Home, content: Mapping[str, Any]
+        self, snapshot_id: SnapshotId, home: sanitize.SanitizedHome, content: Mapping[str, Any]
     ) -> Snapshot:
         """The snapshot of an archive that was filled. Raises SnapshotNotFound, DataDirUnusable."""
         await asyncio.to_thread(self.archives.keep, snapshot_id)
         if "config" not in content:
-            content = {**content, "config": transfer.of_file(home.config)}
+            content = {**content, "config": transfer.read_config(home.config)}
         made = await self._queries.finish(snapshot_id, home.size_bytes, content)
         if made is None:
             raise SnapshotNotFound
         if (copying := self._copying.get(snapshot_id)) is not None:
             copying.end()
         return made
-
-    @asynccontextmanager
-    async def _still(self, instance: Instance) -> AsyncIterator[None]:
-        """Nothing of a running instance moves in this block; its turn was let end before.
-
-        Frozen, all its files are of one moment, as after a power cut: SQLite is made for that.
-        """
-        if instance.status is not InstanceStatus.RUNNING:
-            yield
-            return
-        await self._drain.drain(instance, instance.gateway_url)
-        try:
-            is_frozen = await self._froze(instance.sandbox_id)
-            try:
-                yield
-            finally:
-                if is_frozen:
-                    await self._engine.unpause(instance.sandbox_id)
-        finally:
-            await self._go_on(instance)
-
-    async def _froze(self, sandbox_id: SandboxId) -> bool:
-        """False if there is nothing to freeze, because it has died; the reconciler revives it."""
-        try:
-            await self._engine.pause(sandbox_id)
-        except ChowderError:
-            if (await self._engine.inspect(sandbox_id)).state is SandboxState.RUNNING:
-                raise
-            return False
-        return True
-
-    async def _go_on(self, instance: Instance) -> None:
-        try:
-            await self._drain.end(instance, instance.gateway_url)
-        except (GatewayUnavailable, RpcRefused) as reason:
-            # The next message to it lifts what is left of it.
-            log.warning("instance %s: not resumed: %s", instance.id, reason)
-
-
-def _told(session: RememberedSession) -> dict[str, str]:
-    return {
-        "name": session.name,
-        "created_at": session.created_at.isoformat(),
-        "last_used_at": session.last_used_at.isoformat(),
-    }

@@ -1,4 +1,4 @@
-"""Spares: blank sandboxes, made before anybody asks, and what turns one into an instance's."""
+"""Warm sandboxes: blank ones, made before anybody asks, and what turns one into an instance's."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ import logging
 import secrets
 import time
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from chowder_local.core.domain import SandboxId, SandboxSpec, SandboxState, Spare
+from chowder_local.core.domain import SandboxId, SandboxSpec, SandboxState, WarmSandbox
 from chowder_local.core.errors import ChowderError
 from chowder_local.core.errors.agents import GatewayUnavailable
-from chowder_local.core.errors.sandboxes import SandboxMissing
 from chowder_local.core.tasks import contained, together
 from chowder_local.openclaw.config import agent_config
 from chowder_local.openclaw.config.agent_config import BLANK_PROVIDER
@@ -26,21 +25,20 @@ if TYPE_CHECKING:
     from chowder_local.instances.configuration.initial_config import InitialConfigs
     from chowder_local.instances.engine_protocol import Engine
     from chowder_local.instances.lifecycle.readiness import Readiness
-    from chowder_local.instances.snapshots.service import Snapshots
-    from chowder_local.openclaw.gateway import Gateway
-    from chowder_local.openclaw.home.state_transfer import StateTransfers
+    from chowder_local.instances.warm_pool.hydration import Hydration
+    from chowder_local.openclaw.gateway import GatewayOf
     from chowder_local.openclaw.warmup import WarmUp
-    from chowder_local.store.spares import SpareQueries
+    from chowder_local.store.warm_sandboxes import WarmSandboxQueries
 
 log = logging.getLogger(__name__)
 
-CAME_TO_NOTHING = "the spare came to nothing"
+NEVER_READY = "the warm sandbox never became ready"
 WAKE_TIMEOUT_S = 15.0
 """Several that are woken at once keep each other; to throw one away costs a boot, and more."""
 
 
 class _Booting:
-    """How far a spare is that boots."""
+    """How far a warm sandbox is that boots."""
 
     def __init__(self) -> None:
         loop = asyncio.get_running_loop()
@@ -59,96 +57,96 @@ class _Booting:
     async def sandbox(self) -> None:
         """Waits until it has a sandbox that runs. Raises GatewayUnavailable if that fails."""
         if not await asyncio.shield(self._is_there):
-            raise GatewayUnavailable(CAME_TO_NOTHING)
+            raise GatewayUnavailable(NEVER_READY)
 
     async def gateway_url(self) -> str:
         """Waits until it is booted. Raises GatewayUnavailable if that fails."""
         if (url := await asyncio.shield(self._url)) is None:
-            raise GatewayUnavailable(CAME_TO_NOTHING)
+            raise GatewayUnavailable(NEVER_READY)
         return url
 
 
-class Spares:
-    """Makes, freezes, wakes and discards spares; the store decides who gets one."""
+class WarmSandboxes:
+    """Makes, freezes, wakes and discards them; the store decides which instance gets one."""
 
     def __init__(
         self,
         *,
-        spares: SpareQueries,
+        queries: WarmSandboxQueries,
         engine: Engine,
         readiness: Readiness,
         initial_configs: InitialConfigs,
         warm_up: WarmUp,
-        state_transfers: StateTransfers,
-        snapshots: Snapshots,
-        gateway_of: Callable[[SandboxId, str], Gateway],
+        hydration: Hydration,
+        gateway_of: GatewayOf,
         egress: Egress,
         freeze_after_s: float,
         clock: Callable[[], datetime],
     ) -> None:
-        self._spares = spares
+        self._queries = queries
         self._engine = engine
         self._readiness = readiness
         self._initial_configs = initial_configs
         self._warm_up = warm_up
-        self._state_transfers = state_transfers
-        self._snapshots = snapshots
+        self._hydration = hydration
         self._gateway_of = gateway_of
         self._egress = egress
         self._freeze_after_s = freeze_after_s
         self._clock = clock
-        self._offered: SandboxId | None = None
-        self._offering = asyncio.Lock()
+        self._booting_id: SandboxId | None = None
+        self._reserving = asyncio.Lock()
         self._booting: dict[SandboxId, _Booting] = {}
         self._awake_since: dict[SandboxId, datetime] = {}
         self._freezing = asyncio.Lock()
 
     @property
-    def likeness(self) -> str:
-        """What a spare must have been made of to be as good as a sandbox made now."""
-        made_of = (self._engine.likeness, self._initial_configs.likeness, self._egress)
+    def fingerprint(self) -> str:
+        """What a warm sandbox must have been made of to be as good as a sandbox made now."""
+        made_of = (self._engine.likeness, self._initial_configs.fingerprint, self._egress)
         return ".".join((*made_of, self._warm_up.likeness))
 
     @asynccontextmanager
-    async def offer(self) -> AsyncIterator[SandboxId | None]:
-        """The spare that boots just now, for whoever finds none ready: better than another boot.
+    async def reserve_booting(self) -> AsyncIterator[SandboxId | None]:
+        """The one that boots just now, for an instance that finds none ready.
 
-        It is theirs once its row is dropped within the block; `wake` then waits for it.
+        It is the instance's once its row is dropped within the block; `wake` then waits for it.
         """
-        async with self._offering:
-            yield self._offered
+        async with self._reserving:
+            yield self._booting_id
 
     async def make(self) -> None:
-        """A spare: booted, and warmed by a turn; or a booted one that was claimed.
+        """One more: booted, and warmed by a turn; or a booted one that was claimed.
 
         Raises ChowderError.
         """
         sandbox_id = SandboxId(f"chowder-{secrets.token_hex(6)}")
         # The row first: should we die on the way, it tells that the sandbox is nobody's.
-        await self._spares.add(Spare(sandbox_id, self.likeness, self._clock()))
+        await self._queries.add(WarmSandbox(sandbox_id, self.fingerprint, self._clock()))
         if (url := await self._booted(sandbox_id)) is None:
             return
         model = ModelRoute(BLANK_PROVIDER, DEFAULT_MODELS[BLANK_PROVIDER]).openclaw_model
-        await self._warm_up.of(sandbox_id, self._gateway_of(sandbox_id, url), model)
+        await self._warm_up.warm(sandbox_id, self._gateway_of(sandbox_id, url), model)
         try:
             # Nobody waits now; for a fork, its start would be a fifth of all the work.
-            await self._state_transfers.prepare(sandbox_id)
+            await self._hydration.prepare(sandbox_id)
         except ChowderError as problem:
-            log.warning("spare %s: less than ready to become a fork: %s", sandbox_id, problem)
+            log.warning(
+                "warm sandbox %s: less than ready to become a fork: %s", sandbox_id, problem
+            )
         await self._engine.promote(sandbox_id)
         self._awake_since[sandbox_id] = self._clock()
         if not self._freeze_after_s:
             await self._freeze(sandbox_id)
-        await self._spares.ready(sandbox_id, url)
-        log.info("spare %s: ready", sandbox_id)
+        await self._queries.ready(sandbox_id, url)
+        log.info("warm sandbox %s: ready", sandbox_id)
 
     async def _booted(self, sandbox_id: SandboxId) -> str | None:
         """The address of its gateway; None if an instance has claimed it meanwhile."""
         booting = self._booting[sandbox_id] = _Booting()
-        self._offered = sandbox_id
+        self._booting_id = sandbox_id
         url, failure = None, None
         try:
-            files = {agent_config.CONFIG_FILE: self._initial_configs.of(sandbox_id)}
+            files = {agent_config.CONFIG_FILE: self._initial_configs.blank(sandbox_id)}
             spec = SandboxSpec(sandbox_id, files, is_spare=True, egress=self._egress)
             sandbox = await self._engine.boot(spec)
             booting.begun()
@@ -156,113 +154,98 @@ class Spares:
         except ChowderError as problem:
             failure = problem
         finally:
-            self._offered = None
+            self._booting_id = None
             booting.ended(url)
         # Not offered any more: a warm-up's turns must not be answered with a user's key.
-        async with self._offering:
-            is_claimed = not await self._spares.has(sandbox_id)
+        async with self._reserving:
+            is_claimed = not await self._queries.has(sandbox_id)
         if is_claimed:
             # `wake` takes it from here.
             if failure is not None:
-                log.warning("spare %s: claimed, but not booted: %s", sandbox_id, failure)
+                log.warning("warm sandbox %s: claimed, but not booted: %s", sandbox_id, failure)
             return None
         self._booting.pop(sandbox_id, None)
         if failure is not None:
             raise failure
         return url
 
-    async def is_fit(self, spare: Spare) -> bool:
-        """Whether a spare would be as good as a sandbox made now."""
-        if spare.gateway_url is None or spare.likeness != self.likeness:
+    async def is_fit(self, warm: WarmSandbox) -> bool:
+        """Whether it would be as good as a sandbox made now."""
+        if warm.gateway_url is None or warm.fingerprint != self.fingerprint:
             return False
-        state = (await self._engine.inspect(spare.sandbox_id)).state
+        state = (await self._engine.inspect(warm.sandbox_id)).state
         if state is SandboxState.RUNNING:
             # The server that made it has ended before it froze it.
-            self._awake_since.setdefault(spare.sandbox_id, self._clock())
+            self._awake_since.setdefault(warm.sandbox_id, self._clock())
         return state in {SandboxState.RUNNING, SandboxState.PAUSED}
 
     async def freeze_idle(self) -> None:
         """Freezes those that were left alone for long enough, each by itself."""
         for sandbox_id, since in list(self._awake_since.items()):
             if (self._clock() - since).total_seconds() >= self._freeze_after_s:
-                with contained(f"spare {sandbox_id}: freezing it"):
+                with contained(f"warm sandbox {sandbox_id}: freezing it"):
                     await self._freeze(sandbox_id)
 
     async def _freeze(self, sandbox_id: SandboxId) -> None:
         # Whoever has claimed it waits for this, or has it awake.
         async with self._freezing:
-            if sandbox_id in self._awake_since and await self._spares.has(sandbox_id):
+            if sandbox_id in self._awake_since and await self._queries.has(sandbox_id):
                 await self._engine.pause(sandbox_id)
             self._awake_since.pop(sandbox_id, None)
 
-    async def discard(self, spare: Spare) -> bool:
-        """Destroys a spare; False if an instance was quicker."""
-        if not await self._spares.drop(spare.sandbox_id):
+    async def discard(self, warm: WarmSandbox) -> bool:
+        """Destroys one; False if an instance was quicker."""
+        if not await self._queries.drop(warm.sandbox_id):
             return False
-        await self.forget(spare.sandbox_id)
-        await self._engine.remove(spare.sandbox_id)
+        await self.forget(warm.sandbox_id)
+        await self._engine.remove(warm.sandbox_id)
         return True
 
     async def forget(self, sandbox_id: SandboxId) -> None:
-        """Ends what goes on for one that is a spare no more; what is an instance's stays."""
+        """Ends what goes on for one that is in the pool no more; what is an instance's stays."""
         self._booting.pop(sandbox_id, None)
         self._awake_since.pop(sandbox_id, None)
-        await self._state_transfers.forget(sandbox_id)
+        await self._hydration.forget(sandbox_id)
 
-    async def wake(self, instance: Instance, spare: Spare) -> str:
-        """Turns a spare into the sandbox of an instance that has claimed it.
+    async def wake(self, instance: Instance, warm: WarmSandbox) -> str:
+        """Turns one into the sandbox of an instance that has claimed it.
 
         What that is to be like, if not blank, may still be copied.
         Gives its gateway's address; turns are taken when this returns. Raises ChowderError.
         """
         try:
-            return await self._woken(instance, spare)
+            return await self._woken(instance, warm)
         finally:
-            await self._state_transfers.forget(spare.sandbox_id)
+            await self._hydration.forget(warm.sandbox_id)
 
-    async def _woken(self, instance: Instance, spare: Spare) -> str:
-        if (url := spare.gateway_url) is None:
-            booting = await self._handed_over(spare.sandbox_id)
+    async def _woken(self, instance: Instance, warm: WarmSandbox) -> str:
+        if (url := warm.gateway_url) is None:
+            booting = await self._handed_over(warm.sandbox_id)
             # Not at once: what takes another boot need not wait for this one.
-            patch = await self._likened(instance, booting)
+            patch = await self._hydration.patch(instance, booting.gateway_url)
             url = await booting.gateway_url()
-            gateway = self._gateway_of(spare.sandbox_id, url)
-            is_started = await gateway.starts_within(WAKE_TIMEOUT_S)
+            gateway = self._gateway_of(warm.sandbox_id, url)
+            is_started = await gateway.wait_until_started(WAKE_TIMEOUT_S)
         else:
             async with self._freezing:
-                self._awake_since.pop(spare.sandbox_id, None)
-            await self._engine.unpause(spare.sandbox_id)
-            gateway = self._gateway_of(spare.sandbox_id, url)
+                self._awake_since.pop(warm.sandbox_id, None)
+            await self._engine.unpause(warm.sandbox_id)
+            gateway = self._gateway_of(warm.sandbox_id, url)
             patch, is_started = await together(
-                self._likened(instance), gateway.starts_within(WAKE_TIMEOUT_S)
+                self._hydration.patch(instance), gateway.wait_until_started(WAKE_TIMEOUT_S)
             )
         began_s = time.monotonic()
         if patch and await gateway.patch_config(patch):
-            await gateway.restarted(began_s)
-            is_started = await gateway.starts_within(WAKE_TIMEOUT_S)
+            await gateway.wait_for_restart(began_s)
+            is_started = await gateway.wait_until_started(WAKE_TIMEOUT_S)
         if not is_started:
-            raise GatewayUnavailable("the spare does not take turns")
+            raise GatewayUnavailable("the warm sandbox does not take turns")
         return url
-
-    async def _likened(self, instance: Instance, booting: _Booting | None = None) -> dict[str, Any]:
-        """What is to be changed in its configuration, once it has what it is to have."""
-        if instance.seed_snapshot_id is None:
-            return agent_config.blank_patch(instance.model_provider, instance.openclaw_config)
-        async with self._state_transfers.into(instance.sandbox_id) as pour:
-            await pour.unpack(await self._snapshots.chunks(instance))
-            if booting is not None:
-                await pour.check()
-                url = await booting.gateway_url()
-                await self._gateway_of(instance.sandbox_id, url).open_conversations()
-            _, origin = await together(pour.apply(), self._snapshots.origin(instance))
-        if origin is None:
-            raise SandboxMissing("There is nothing that the agent could be made of.")
-        return self._initial_configs.change_to(origin, instance)
 
     async def _handed_over(self, sandbox_id: SandboxId) -> _Booting:
         """One that was still booting when it was claimed, once it has a sandbox that runs."""
         if (booting := self._booting.pop(sandbox_id, None)) is None:
-            raise GatewayUnavailable(CAME_TO_NOTHING)
+            raise GatewayUnavailable(NEVER_READY)
         await booting.sandbox()
         await self._engine.promote(sandbox_id)
         return booting

@@ -12,7 +12,7 @@ from chowder_local.openclaw.models import (
     DEFAULT_MODELS,
     KNOWN_MODELS,
     ModelRoute,
-    described,
+    model_entry,
     provider_entry,
     provider_id,
 )
@@ -27,7 +27,7 @@ BLANK_PROVIDER = ModelProvider.ANTHROPIC
 """Whose model an agent uses by default as long as it is nobody's."""
 
 
-def seed(
+def initial_config(
     *,
     gateway_token: str,
     relay_url: str,
@@ -66,23 +66,23 @@ def seed(
             "providers": {
                 provider_id(each): {
                     **provider_entry(each, relay_url, relay_token),
-                    "models": [described(model) for model in KNOWN_MODELS.get(each, ())],
+                    "models": [model_entry(model) for model in KNOWN_MODELS.get(each, ())],
                 }
                 for each in (*ModelProvider, OTHER_PROVIDERS)
             }
         },
     }
-    return merged(config, patch(overrides or {}))
+    return merged(config, to_merge_patch(overrides or {}))
 
 
 def blank_patch(provider: ModelProvider, overrides: Mapping[str, Any] | None) -> dict[str, Any]:
     """What makes of a blank agent's configuration the one that `seed` gives; may be nothing."""
     default = ModelRoute(provider, DEFAULT_MODELS[provider]).openclaw_model
     own = {} if provider is BLANK_PROVIDER else {"agents.defaults.model.primary": default}
-    return merged(patch(own), patch(overrides or {}), keep_nulls=True)
+    return merged(to_merge_patch(own), to_merge_patch(overrides or {}), keep_nulls=True)
 
 
-def patch(overrides: Mapping[str, Any]) -> dict[str, Any]:
+def to_merge_patch(overrides: Mapping[str, Any]) -> dict[str, Any]:
     """A user's overrides (dot paths as keys, or nested objects) as one nested merge patch.
 
     Raises ConfigRefused for a path that the server's own hold on the sandbox hangs on.
@@ -113,7 +113,7 @@ def apply_change(
         if isinstance(same, dict) and isinstance(value, dict):
             value = merged(same, value, keep_nulls=True)
         result[key] = value
-    fresh = seed(gateway_token="", relay_url="", relay_token="", provider=provider)
+    fresh = initial_config(gateway_token="", relay_url="", relay_token="", provider=provider)
     left = {
         key: _drop_idle_nulls(value, _below(fresh, *key.split(".")))
         for key, value in result.items()
@@ -186,6 +186,5 @@ def merged(
     return result
 
 
-def as_file(config: Mapping[str, Any]) -> bytes:
-    """The content of `openclaw.json`."""
+def serialize_config(config: Mapping[str, Any]) -> bytes:
     return json.dumps(config, indent=2, ensure_ascii=False).encode()

@@ -19,13 +19,13 @@ _MOVED = f"{HIDDEN} stands for a value that is hidden at another place: write th
 _IN_LIST = f"A list is replaced as a whole, so write its values themselves where it has {HIDDEN}."
 
 
-def shown(source: Mapping[str, Any]) -> dict[str, Any]:
+def visible_config(source: Mapping[str, Any]) -> dict[str, Any]:
     """A configuration as OpenClaw tells it, without what belongs to the server.
 
     OpenClaw hides what it knows for a secret. Of the agent's and its skills' environments it knows
     that of names like KEY only, so all values are hidden there.
     """
-    visible = reserved.without(source)
+    visible = reserved.without_reserved(source)
     _hide(visible.get("env"), "vars")
     skills = visible.get("skills")
     entries = skills.get("entries") if isinstance(skills, dict) else None
@@ -41,24 +41,13 @@ def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str,
     """
     if problems := list(_misplaced(before, after, ())):
         raise ConfigRefused("; ".join(map(str, problems)), problems)
-    return _difference(before, after, ())
+    return merge_patch_between(before, after)
 
 
-def leaves(patch: Mapping[str, Any], above: Path = ()) -> Iterator[str]:
-    """The dotted paths that a merge patch sets or removes."""
-    for key, value in patch.items():
-        if isinstance(value, dict) and value:
-            yield from leaves(value, (*above, key))
-        else:
-            yield ".".join((*above, key))
-
-
-def _hide(holder: Any, name: str) -> None:
-    if isinstance(holder, dict) and isinstance(holder.get(name), dict):
-        holder[name] = dict.fromkeys(holder[name], HIDDEN)
-
-
-def _difference(before: Mapping[str, Any], after: Mapping[str, Any], above: Path) -> dict[str, Any]:
+def merge_patch_between(
+    before: Mapping[str, Any], after: Mapping[str, Any], above: Path = ()
+) -> dict[str, Any]:
+    """The merge patch that makes one configuration of another, whatever is hidden; null deletes."""
     patch: dict[str, Any] = {}
     for key in [*before, *(each for each in after if each not in before)]:
         path, old = (*above, key), before.get(key)
@@ -67,12 +56,23 @@ def _difference(before: Mapping[str, Any], after: Mapping[str, Any], above: Path
         if key not in after:
             # What is not shown may be there as well, and is not to go with it.
             may_have_more = isinstance(old, dict) and old and reserved.is_held(path)
-            patch[key] = _difference(dict(old or {}), {}, path) if may_have_more else None
+            patch[key] = merge_patch_between(dict(old or {}), {}, path) if may_have_more else None
         elif isinstance(old, dict) and isinstance(new, dict):
-            patch[key] = _difference(old, new, path)
+            patch[key] = merge_patch_between(old, new, path)
         else:
             patch[key] = new
     return patch
+
+
+def changed_paths(patch: Mapping[str, Any]) -> Iterator[str]:
+    """The dotted paths that a merge patch sets or removes."""
+    for names, _ in reserved.leaves(patch):
+        yield ".".join(names)
+
+
+def _hide(holder: Any, name: str) -> None:
+    if isinstance(holder, dict) and isinstance(holder.get(name), dict):
+        holder[name] = dict.fromkeys(holder[name], HIDDEN)
 
 
 def _is_same(old: Any, new: Any) -> bool:

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 from chowder_local.core.errors.agents import ConfigRefused, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
+
+    Path = tuple[str, ...]
 
 RPC_PLUGIN = "admin-http-rpc"
 
@@ -41,57 +43,57 @@ _ROUTES = {"api", "v1", "startupz", "readyz", "healthz"}
 
 def check(patch: Mapping[str, Any]) -> None:
     """Raises ConfigRefused, by name, for a nested merge patch that would break the hold."""
-    for names, value in _leaves(patch, ()):
-        if is_held(names):
-            words = "belongs to chowder-local and cannot be set."
-        elif _turns_plugin_off(names, value):
-            words = f"cannot be set so: chowder-local needs the plugin {RPC_PLUGIN}."
-        elif _takes_route(names, value):
-            words = "cannot be set so: chowder-local calls the gateway at that address."
-        else:
-            continue
-        path = ".".join(names)
-        problem = Problem(path, f"It {words}")
-        raise ConfigRefused(f"The configuration path {path!r} {words}", [problem])
+    for names, value in leaves(patch):
+        if objection := _objection(names, value):
+            path = ".".join(names)
+            problem = Problem(path, f"It {objection}")
+            raise ConfigRefused(f"The configuration path {path!r} {objection}", [problem])
 
 
-def without(nested: Mapping[str, Any], above: tuple[str, ...] = ()) -> dict[str, Any]:
+def without_reserved(nested: Mapping[str, Any]) -> dict[str, Any]:
     """A configuration of another agent's, without all that `check` would not let be set."""
-    kept: dict[str, Any] = {}
-    for key, value in nested.items():
-        names = (*above, key)
-        if isinstance(value, dict) and value:
-            if below := without(value, names):
-                kept[key] = below
-        elif not (is_held(names) or _turns_plugin_off(names, value) or _takes_route(names, value)):
-            kept[key] = value
-    return kept
+    return _filtered(nested, lambda names, value: _objection(names, value) is None, ())
 
 
-def held(nested: Mapping[str, Any], above: tuple[str, ...] = ()) -> dict[str, Any]:
+def only_reserved(nested: Mapping[str, Any]) -> dict[str, Any]:
     """The rest: of a seed, what is an agent's own and cannot be another's."""
-    kept: dict[str, Any] = {}
-    for key, value in nested.items():
-        names = (*above, key)
-        if isinstance(value, dict) and value:
-            if below := held(value, names):
-                kept[key] = below
-        elif is_held(names):
-            kept[key] = value
-    return kept
+    return _filtered(nested, lambda names, _: is_held(names), ())
 
 
-def _leaves(
-    nested: Mapping[str, Any], above: tuple[str, ...]
-) -> Iterator[tuple[tuple[str, ...], Any]]:
+def leaves(nested: Mapping[str, Any], above: Path = ()) -> Iterator[tuple[Path, Any]]:
+    """The paths that a merge patch sets or removes, and what to."""
     for key, value in nested.items():
         if isinstance(value, dict) and value:
-            yield from _leaves(value, (*above, key))
+            yield from leaves(value, (*above, key))
         else:
             yield (*above, key), value
 
 
-def is_held(names: tuple[str, ...]) -> bool:
+def _filtered(
+    nested: Mapping[str, Any], is_kept: Callable[[Path, Any], bool], above: Path
+) -> dict[str, Any]:
+    kept: dict[str, Any] = {}
+    for key, value in nested.items():
+        names = (*above, key)
+        if isinstance(value, dict) and value:
+            if below := _filtered(value, is_kept, names):
+                kept[key] = below
+        elif is_kept(names, value):
+            kept[key] = value
+    return kept
+
+
+def _objection(names: Path, value: Any) -> str | None:
+    if is_held(names):
+        return "belongs to chowder-local and cannot be set."
+    if _turns_plugin_off(names, value):
+        return f"cannot be set so: chowder-local needs the plugin {RPC_PLUGIN}."
+    if _takes_route(names, value):
+        return "cannot be set so: chowder-local calls the gateway at that address."
+    return None
+
+
+def is_held(names: Path) -> bool:
     """Whether setting a value there changes what is held, from above or from below."""
     # OpenClaw trims and lower-cases some names itself.
     path = "".join(f"{name.strip().lower()}." for name in names)
@@ -100,7 +102,7 @@ def is_held(names: tuple[str, ...]) -> bool:
     return any(held.startswith(path) for held in _HELD)
 
 
-def _turns_plugin_off(names: tuple[str, ...], value: Any) -> bool:
+def _turns_plugin_off(names: Path, value: Any) -> bool:
     if value is None or names[0] != "plugins":
         return False
     named = RPC_PLUGIN in value if isinstance(value, list) else False
@@ -111,7 +113,7 @@ def _turns_plugin_off(names: tuple[str, ...], value: Any) -> bool:
     )
 
 
-def _takes_route(names: tuple[str, ...], value: Any) -> bool:
+def _takes_route(names: Path, value: Any) -> bool:
     """Whether a webhook is put where the server's own calls would end up in it."""
     if not isinstance(value, str) or names[0] not in {"channels", "hooks", "plugins"}:
         return False

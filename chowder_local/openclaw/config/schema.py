@@ -27,13 +27,13 @@ _BOUNDS: dict[str, tuple[Callable[[Any, Any], bool], str]] = {
 }
 
 
-def judge(schema: Mapping[str, Any], patch: Mapping[str, Any]) -> list[Problem]:
+def find_problems(schema: Mapping[str, Any], patch: Mapping[str, Any]) -> list[Problem]:
     """What is wrong with a nested merge patch, in OpenClaw's manner of words; empty if nothing.
 
     Only what can be told for sure: unknown keys, wrong types, values out of an enumeration or a
     range. What the schema says beyond that, OpenClaw does not always hold to itself.
     """
-    return [Problem(".".join(path), words) for path, words in _problems(schema, patch, ())]
+    return [Problem(".".join(path), message) for path, message in _problems(schema, patch, ())]
 
 
 def _problems(schema: Any, value: Any, path: Path) -> Iterator[tuple[Path, str]]:
@@ -41,8 +41,8 @@ def _problems(schema: Any, value: Any, path: Path) -> Iterator[tuple[Path, str]]
         return
     if branches := schema.get("anyOf") or schema.get("oneOf"):
         yield from _problems_of_all(branches, value, path)
-    elif words := _misfit(schema, value):
-        yield path, words
+    elif message := _misfit(schema, value):
+        yield path, message
     elif isinstance(value, dict):
         yield from _problems_inside(schema, value, path)
     elif isinstance(value, list):
@@ -102,9 +102,9 @@ def _misfit(schema: Mapping[str, Any], value: Any) -> str | None:
         many = "Invalid option: expected one of" if len(allowed) > 1 else "Invalid input: expected"
         return f"{many} {shown}"
     if received == "number":
-        for name, (holds, words) in _BOUNDS.items():
+        for name, (holds, message) in _BOUNDS.items():
             if name in schema and not holds(value, schema[name]):
-                return f"{words}{schema[name]}"
+                return f"{message}{schema[name]}"
     return None
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import TYPE_CHECKING, Any
 
+from chowder_local.core.untrusted_json import read_object
 from chowder_local.openclaw.config import agent_config, reserved
-from chowder_local.openclaw.untrusted_json import read_object
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,7 +20,7 @@ _PRIVATE = {"channels", "env", "headers", "secrets", "auth"}
 """What is left out of an export at whatever depth, whatever is in it."""
 
 
-def of_file(content: bytes | None) -> dict[str, Any] | None:
+def read_config(content: bytes | None) -> dict[str, Any] | None:
     """What an `openclaw.json` says that is not its own sandbox's; None if it is not read.
 
     It is the agent's to write, and OpenClaw takes more than JSON.
@@ -29,17 +28,17 @@ def of_file(content: bytes | None) -> dict[str, Any] | None:
     if content is None:
         return None
     try:
-        return reserved.without(read_object(content))
+        return reserved.without_reserved(read_object(content))
     except (ValueError, RecursionError):
         return None
 
 
-def whole(seed: Mapping[str, Any], carried: Mapping[str, Any]) -> dict[str, Any]:
+def with_reserved(seed: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
     """A new sandbox's configuration: its own seed in what is held, and all else as carried."""
-    return agent_config.merged(carried, reserved.held(seed))
+    return agent_config.merged(config, reserved.only_reserved(seed))
 
 
-def muted(settings: Mapping[str, Any]) -> dict[str, Any]:
+def with_channels_disabled(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The same with all channels disabled: two agents cannot both read one mailbox."""
     channels = settings.get("channels")
     if not isinstance(channels, dict):
@@ -70,16 +69,3 @@ def _portable(value: Any) -> Any:
     if isinstance(value, list):
         return [_portable(each) for each in value]
     return value
-
-
-def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
-    """The merge patch that makes one configuration of another; null deletes."""
-    patch: dict[str, Any] = {name: None for name in before if name not in after}
-    for name, value in after.items():
-        known = before.get(name)
-        if isinstance(value, dict) and isinstance(known, dict):
-            if below := difference(known, value):
-                patch[name] = below
-        elif name not in before or json.dumps(known) != json.dumps(value):
-            patch[name] = value
-    return patch

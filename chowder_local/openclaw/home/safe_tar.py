@@ -55,7 +55,6 @@ class Stream:
         return self._position
 
     def tell(self) -> int:
-        """How many bytes it is on."""
         return self._position
 
     def drain(self) -> None:
@@ -64,7 +63,7 @@ class Stream:
             pass
 
 
-def checked(
+def checked_chunks(
     chunks: Iterable[bytes], max_bytes: int, max_entries: int
 ) -> Iterator[bytes | memoryview]:
     """An archive's bytes, in chunks that each have a header whole or none.
@@ -85,10 +84,10 @@ def checked(
         header = _header(block)
         left = -(-_length(header) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
         if header.type in _EXTENSIONS:
-            said = source.read(left)
-            _check_extension(header, said)
-            left -= len(said)
-            block += said
+            extension = source.read(left)
+            _check_extension(header, extension)
+            left -= len(extension)
+            block += extension
         yield block
         while left:
             if not (piece := source.some(left)):
@@ -124,7 +123,7 @@ def _length(header: tarfile.TarInfo) -> int:
     return 0 if header.type in _WITHOUT else header.size
 
 
-def _check_extension(header: tarfile.TarInfo, said: bytes) -> None:
+def _check_extension(header: tarfile.TarInfo, extension: bytes) -> None:
     """Raises ArchiveRefused if it says that there is more, or less, than headers say."""
-    if header.type in _PAX and (b" size=" in said or b" GNU.sparse" in said):
+    if header.type in _PAX and (b" size=" in extension or b" GNU.sparse" in extension):
         raise ArchiveRefused("an entry has another size than its header says.")

@@ -76,15 +76,15 @@ class Target(Protocol):
 
 
 @dataclass(frozen=True)
-class Home:
-    """What `cleaned` has found."""
+class SanitizedHome:
+    """What `sanitize_home` has found."""
 
     size_bytes: int
     config: bytes | None
     """The agent's own configuration file, which is not in the archive that was written."""
 
 
-def is_carried(name: str) -> bool:
+def is_in_snapshot(name: str) -> bool:
     """Whether a snapshot has it."""
     is_shared_memory = name.endswith(".sqlite-shm")
     return not (is_shared_memory or f"{name}/".startswith(_NOT_CARRIED) or name.startswith(CONFIG))
@@ -93,26 +93,26 @@ def is_carried(name: str) -> bool:
 def is_exported(name: str) -> bool:
     """Whether an archive for another machine has it."""
     private = f"{name}/".startswith(_NOT_EXPORTED) or name.startswith(_NOT_EXPORTED)
-    return is_carried(name) and not private
+    return is_in_snapshot(name) and not private
 
 
-def cleaned(
+def sanitize_home(
     source: Iterable[bytes],
     target: Target,
     *,
     prefix: str = "",
-    is_wanted: Callable[[str], bool] = is_carried,
+    is_wanted: Callable[[str], bool] = is_in_snapshot,
     is_strict: bool,
     max_bytes: int = MAX_BYTES,
     max_entries: int = MAX_ENTRIES,
-) -> Home:
+) -> SanitizedHome:
     """Writes an archive of regular files, folders and links that stay where they should.
 
     It is written as the source's chunks come; `prefix` is what all names there begin with. What is
     unfit (devices, sockets, links that lead out) is left out, or refused if `is_strict`.
     Raises ArchiveRefused. Blocking.
     """
-    stream = safe_tar.Stream(safe_tar.checked(source, max_bytes, max_entries))
+    stream = safe_tar.Stream(safe_tar.checked_chunks(source, max_bytes, max_entries))
     cleaner = _Cleaner(stream, target, prefix, is_wanted, is_strict=is_strict)
     try:
         with tarfile.open(fileobj=cast("IO[bytes]", stream), mode="r:") as tar:
@@ -196,13 +196,13 @@ class _Cleaner:
             return
         self._out.addfile(made)
 
-    def finish(self) -> Home:
+    def finish(self) -> SanitizedHome:
         self._out.close()
-        return Home(self._target.tell(), self._config)
+        return SanitizedHome(self._target.tell(), self._config)
 
-    def _leave(self, words: str) -> None:
+    def _leave(self, reason: str) -> None:
         if self._is_strict:
-            raise ArchiveRefused(words)
+            raise ArchiveRefused(reason)
 
 
 def _is_path(name: str) -> bool:

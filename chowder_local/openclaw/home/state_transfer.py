@@ -8,10 +8,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
+from chowder_local.core import untrusted_json
 from chowder_local.core.errors import ChowderError
 from chowder_local.core.errors.agents import GatewayUnavailable
-from chowder_local.openclaw import untrusted_json
-from chowder_local.openclaw.sandbox_exec import command
+from chowder_local.openclaw.sandbox_exec import command, last_complaint
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -34,6 +34,7 @@ class _Program:
     stack: AsyncExitStack
 
 
+@dataclass(frozen=True)
 class StateTransfer:
     """An archive on its way into a sandbox; it is unpacked, looked at, and put in place.
 
@@ -41,28 +42,25 @@ class StateTransfer:
     start, or went wrong: then the sandbox is to be made anew.
     """
 
-    def __init__(
-        self, engine: Unpacking, sandbox_id: SandboxId, process: Process, folder: str
-    ) -> None:
-        self._engine = engine
-        self._sandbox_id = sandbox_id
-        self._process = process
-        self._folder = folder
+    engine: Unpacking
+    sandbox_id: SandboxId
+    process: Process
+    folder: str
 
     async def unpack(self, archive: Iterable[bytes]) -> None:
         """Puts all of it on the sandbox's disk, and nothing in place yet."""
-        await self._engine.unpack(self._sandbox_id, self._folder, archive)
+        await self.engine.unpack(self.sandbox_id, self.folder, archive)
 
     async def check(self) -> None:
         """Raises GatewayUnavailable if it is known by now that it takes a start.
 
         The gateway need not run for that: it may still start.
         """
-        _ensure(await _ask(self._process, "check"), "fit")
+        _ensure_done(await _ask(self.process, "check"))
 
     async def apply(self) -> None:
         """Brings the agent, whose gateway runs and has its databases, to the archive's state."""
-        _ensure(await _ask(self._process, "pour"), "poured")
+        _ensure_done(await _ask(self.process, "apply"))
 
 
 class StateTransfers:
@@ -84,7 +82,7 @@ class StateTransfers:
             await self.forget(sandbox_id)
 
     async def prepare(self, sandbox_id: SandboxId) -> None:
-        """Starts the program, which then waits in the sandbox, frozen or not, until `into`.
+        """Starts the program, which then waits in the sandbox, frozen or not, until `open`.
 
         Raises EngineUnavailable, SandboxMissing, SandboxPaused, GatewayUnavailable.
         """
@@ -92,12 +90,11 @@ class StateTransfers:
         self._waiting[sandbox_id] = await self._started(sandbox_id)
 
     async def forget(self, sandbox_id: SandboxId) -> None:
-        """Ends the program that waits in a sandbox, if there is one."""
         if (program := self._waiting.pop(sandbox_id, None)) is not None:
             await program.stack.aclose()
 
     @asynccontextmanager
-    async def into(self, sandbox_id: SandboxId) -> AsyncIterator[StateTransfer]:
+    async def open(self, sandbox_id: SandboxId) -> AsyncIterator[StateTransfer]:
         """Has the program ready in a sandbox that runs; it ends with the block.
 
         Raises EngineUnavailable, SandboxMissing, SandboxPaused.
@@ -128,10 +125,10 @@ class StateTransfers:
         return program.process, await _folder(program.process)
 
 
-def _ensure(answer: dict[str, object], what: str) -> None:
-    if answer.get(what) is not True:
-        words = str(answer.get("words") or answer.get("error") or "it does not say why")
-        raise GatewayUnavailable(f"it takes a start to bring it to that state: {words[:300]}")
+def _ensure_done(answer: dict[str, object]) -> None:
+    if answer.get("done") is not True:
+        reason = str(answer.get("words") or answer.get("error") or "it does not say why")
+        raise GatewayUnavailable(f"it takes a start to bring it to that state: {reason[:300]}")
 
 
 async def _folder(process: Process) -> str:
@@ -151,14 +148,14 @@ async def _ask(process: Process, what: str) -> dict[str, object]:
 
 
 async def _answer(process: Process) -> dict[str, object]:
-    said = bytearray()
-    while b"\n" not in said and len(said) < MAX_ANSWER_BYTES:
+    output = bytearray()
+    while b"\n" not in output and len(output) < MAX_ANSWER_BYTES:
         chunk = await process.read()
         if not chunk:
             break
-        said += chunk
+        output += chunk
     try:
-        return untrusted_json.read_object(bytes(said))
+        return untrusted_json.read_object(bytes(output))
     except ValueError:
-        words = process.complaint.splitlines()[-1:] or ["nothing"]
-        raise GatewayUnavailable(f"the program that unpacks ended with: {words[0]}") from None
+        reason = last_complaint(process)
+        raise GatewayUnavailable(f"the program that unpacks ended with: {reason}") from None

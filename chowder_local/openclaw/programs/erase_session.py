@@ -112,7 +112,6 @@ def tables(database: sqlite3.Connection) -> Iterator[tuple[str, list[str]]]:
 
 
 def searched(database: sqlite3.Connection) -> list[str]:
-    """The indexes of full texts."""
     listed = (
         "SELECT name FROM sqlite_master WHERE type = 'table' AND sql LIKE 'CREATE VIRTUAL%fts5%'"
     )
@@ -152,8 +151,8 @@ def answer(question: dict[str, Any]) -> dict[str, Any]:
     return {"ok": True, "payload": {}}
 
 
-def serve(asked: TextIO, answered: TextIO) -> None:
-    print(json.dumps(answer(json.loads(asked.readline()))), file=answered, flush=True)
+def serve(questions: TextIO, answers: TextIO) -> None:
+    print(json.dumps(answer(json.loads(questions.readline()))), file=answers, flush=True)
 
 
 if __name__ == "__main__":

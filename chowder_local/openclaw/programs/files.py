@@ -260,7 +260,6 @@ def send(opened: int, size: int, sink: BinaryIO) -> None:
 
 
 def answer(sink: BinaryIO, **fields: Any) -> None:
-    """Sends the line that says how it went."""
     sink.write(json.dumps(fields).encode() + b"\n")
     sink.flush()
 
@@ -313,7 +312,6 @@ def in_the_way(folder: int, parts: list[str]) -> str:
 
 
 def must_be_file(info: os.stat_result, parts: list[str]) -> None:
-    """Raises Refusal unless it is a regular file."""
     if stat.S_ISREG(info.st_mode):
         return
     if stat.S_ISDIR(info.st_mode):
@@ -346,7 +344,6 @@ def temporary(root: int) -> Iterator[Temporary]:
 
 
 def hidden_name() -> str:
-    """A name that nothing has yet."""
     return f".{os.urandom(8).hex()}.part"
 
 
@@ -372,7 +369,6 @@ def row_of(entry: os.DirEntry[str]) -> list[str | int]:
 
 
 def shown(parts: list[str]) -> str:
-    """A path as words show it."""
     return "/".join(part for part in parts if part) or "."
 
 

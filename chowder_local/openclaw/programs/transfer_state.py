@@ -2,8 +2,8 @@
 
 Runs in the sandbox as the agent's user, with its home as argument. Each line that comes in is
 answered by a line of JSON: `ready`; `stage`, which gives the folder that the other home is to be
-unpacked in; `check`, while the gateway may still start; `pour`. What the gateway would only read
-when it starts is not poured: the answer is then that it does not fit, and nothing has changed.
+unpacked in; `check`, while the gateway may still start; `apply`. What the gateway would only read
+when it starts is not applied: the answer is then that it is not done, and nothing has changed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ import sys
 import tempfile
 import time
 from contextlib import closing, suppress
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 AGENT = "agents/main/agent/openclaw-agent.sqlite"
 STATE = "state/openclaw.sqlite"
@@ -158,51 +161,35 @@ class Agent:
                 time.sleep(0.1)
             self.databases[name] = database
 
-    def check(self) -> dict[str, Any]:
-        """Whether the other home, in the staged folder, may fit; nothing of the agent is opened."""
-        try:
-            self.check_files()
-            if os.path.exists(BLANK):
-                self.check_like_blank()
-        except Unfit as unfit:
-            return {"fit": False, "words": str(unfit)}
-        except (OSError, sqlite3.Error) as failure:
-            return {"error": f"{type(failure).__name__}: {failure}"}
-        return {"fit": True}
+    def check(self) -> None:
+        """Checks the other home, in the staged folder; nothing of the agent is opened.
 
-    def check_like_blank(self) -> None:
-        """Raises Unfit if it would not fit an agent whose state is as all begin."""
+        Raises Unfit if it would not fit an agent whose state is as all begin.
+        """
+        self.check_files()
+        if not os.path.exists(BLANK):
+            return
         with (
             closing(sqlite3.connect(f"file:{BLANK}?immutable=1", uri=True)) as blank,
             closing(opened(os.path.join(self.new, AGENT))) as theirs,
         ):
             if release(theirs) != release(blank):
                 raise Unfit("it may be of another version of OpenClaw")
-            path = os.path.join(self.new, STATE)
-            if os.path.exists(path):
-                blank.execute("ATTACH ? AS theirs", (f"file:{path}",))
-                check_version(blank, blank, "theirs")
-                check_state(blank)
+            self.attach_state(blank)
 
-    def pour(self) -> dict[str, Any]:
-        """What is to be answered once another home is in the staged folder."""
-        try:
-            self.check_files()
-            self.open(MAKING_S)
-            with closing(opened(os.path.join(self.new, AGENT))) as theirs:
-                ours = self.databases[AGENT]
-                check_version(ours, theirs)
-                has_state = self.is_state_attached()
-                # In SQLite's own way, so that whoever has it open sees all of it, or nothing.
-                theirs.backup(ours)
-            if has_state:
-                copy_state(self.databases[STATE])
-            self.take_files()
-        except Unfit as unfit:
-            return {"poured": False, "words": str(unfit)}
-        except (OSError, sqlite3.Error) as failure:
-            return {"error": f"{type(failure).__name__}: {failure}"}
-        return {"poured": True}
+    def apply(self) -> None:
+        """Takes over the other home, in the staged folder. Raises Unfit."""
+        self.check_files()
+        self.open(MAKING_S)
+        with closing(opened(os.path.join(self.new, AGENT))) as theirs:
+            ours = self.databases[AGENT]
+            check_version(ours, theirs)
+            has_state = self.attach_state(self.databases[STATE])
+            # In SQLite's own way, so that whoever has it open sees all of it, or nothing.
+            theirs.backup(ours)
+        if has_state:
+            copy_state(self.databases[STATE])
+        self.take_files()
 
     def check_files(self) -> None:
         if found := sorted(AT_START & set(os.listdir(self.new))):
@@ -212,14 +199,14 @@ class Agent:
         if not os.path.exists(os.path.join(self.new, AGENT)):
             raise Unfit("it has no conversations")
 
-    def is_state_attached(self) -> bool:
-        """Whether there is one, which then is called `theirs`. Raises Unfit."""
-        path, ours = os.path.join(self.new, STATE), self.databases[STATE]
+    def attach_state(self, database: sqlite3.Connection) -> bool:
+        """Attaches the other home's state as `theirs`, if there is one. Raises Unfit."""
+        path = os.path.join(self.new, STATE)
         if not os.path.exists(path):
             return False
-        ours.execute("ATTACH ? AS theirs", (path,))
-        check_version(ours, ours, "theirs")
-        check_state(ours)
+        database.execute("ATTACH ? AS theirs", (path,))
+        check_version(database, database, "theirs")
+        check_state(database)
         return True
 
     def take_files(self) -> None:
@@ -235,7 +222,6 @@ class Agent:
         self.merge(self.staged, self.home)
 
     def merge(self, new: str, old: str) -> None:
-        """Moves all that is in one folder into another."""
         for name in os.listdir(new):
             source, target = os.path.join(new, name), os.path.join(old, name)
             if is_folder(source) and is_folder(target):
@@ -327,20 +313,31 @@ def sync(path: str) -> None:
         os.fsync(file.fileno())
 
 
-def serve(home: str, asked: TextIO, answered: TextIO) -> None:
+def outcome_of(action: Callable[[], None]) -> dict[str, Any]:
+    """Does something, and says whether it is done, or takes a start, or went wrong."""
+    try:
+        action()
+    except Unfit as unfit:
+        return {"done": False, "words": str(unfit)}
+    except (OSError, sqlite3.Error) as failure:
+        return {"error": f"{type(failure).__name__}: {failure}"}
+    return {"done": True}
+
+
+def serve(home: str, questions: TextIO, answers: TextIO) -> None:
     """Answers until nothing more is asked."""
     agent = None
     try:
-        for line in asked:
+        for line in questions:
             answer: dict[str, Any] = {}
             if line == "stage\n" and agent is None:
                 agent = Agent(home)
                 answer["staged"] = agent.staged
             elif line == "check\n" and agent is not None:
-                answer = agent.check()
-            elif line == "pour\n" and agent is not None:
-                answer = agent.pour()
-            print(json.dumps(answer), file=answered, flush=True)
+                answer = outcome_of(agent.check)
+            elif line == "apply\n" and agent is not None:
+                answer = outcome_of(agent.apply)
+            print(json.dumps(answer), file=answers, flush=True)
             if line == "stage\n" and agent is not None:
                 # While it is filled; what cannot be opened yet is waited for later.
                 with suppress(Unfit, OSError, sqlite3.Error):

@@ -4,19 +4,32 @@ from __future__ import annotations
 
 import json
 import re
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from chowder_local.core.errors.upstream import StreamBroken
-from chowder_local.openclaw import untrusted_json
+from chowder_local.core import untrusted_json
+from chowder_local.core.errors.agents import AnswerUnfit, MessageRefused
+from chowder_local.core.errors.upstream import ContextLengthExceeded, ProviderFailed, StreamBroken
 from chowder_local.openclaw.responses import response_normalizer
+from chowder_local.openclaw.responses.gateway_shapes import check_event
 from chowder_local.upstream import sse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from chowder_local.core.errors import ChowderError
     from chowder_local.openclaw.responses.requests import Turn
 
 DONE = "[DONE]"
+
+# Of the codes that OpenAI's ResponseError has, these three are about something that can happen
+# here; its API has a type for each of them.
+SERVER_ERROR, RATE_LIMIT, INVALID_PROMPT = "server_error", "rate_limit_exceeded", "invalid_prompt"
+_ERROR_TYPES = {
+    SERVER_ERROR: "server_error",
+    RATE_LIMIT: "rate_limit_error",
+    INVALID_PROMPT: "invalid_request_error",
+}
 
 _DELTA = "response.output_text.delta"
 _TEXT_EVENTS = {_DELTA, "response.output_text.done"}
@@ -49,8 +62,10 @@ class EventWriter:
     request, not of a stream.
     """
 
-    def __init__(self, asked: Mapping[str, Any], turn: Turn, clock_s: Callable[[], float]) -> None:
-        self._asked = asked
+    def __init__(
+        self, requested: Mapping[str, Any], turn: Turn, clock_s: Callable[[], float]
+    ) -> None:
+        self._requested = requested
         self._turn = turn
         self._is_plain = turn.format is None
         self._clock_s = clock_s
@@ -109,24 +124,24 @@ class EventWriter:
             self._response = event.get("response")
             self._beginnings.append(event)
             return b""
-        told = [*self._told(event)]
-        if told and self._beginnings:
-            told = [*self._beginnings, *told]
+        events = [*self._translated(event)]
+        if events and self._beginnings:
+            events = [*self._beginnings, *events]
             self._beginnings = []
-        self.has_begun |= bool(told)
-        return b"".join(map(self._numbered, told))
+        self.has_begun |= bool(events)
+        return b"".join(map(self._numbered, events))
 
     def failed(self, error: Mapping[str, Any]) -> bytes:
         """The end of a stream that has begun and then failed."""
         # Open Responses nests what OpenAI's own clients have always found at the top. Most of
         # all clients raise at the first event, and know nothing of what the second one says.
         top = {name: error[name] for name in ("code", "message", "param")}
-        told: list[Event] = [{"type": "error", **top, "error": dict(error)}]
+        events: list[Event] = [{"type": "error", **top, "error": dict(error)}]
         if self._response is not None:
-            words = {"code": error["code"], "message": error["message"]}
-            response = {**self._response, "status": "failed", "error": words}
-            told.append({"type": _FAILED, "response": response})
-        return b"".join(map(self._numbered, told)) + sse.encode(DONE)
+            details = {"code": error["code"], "message": error["message"]}
+            response = {**self._response, "status": "failed", "error": details}
+            events.append({"type": _FAILED, "response": response})
+        return b"".join(map(self._numbered, events)) + sse.encode(DONE)
 
     def _spliced(self, data: str) -> bytes:
         """A piece of text as `_numbered` would write it; most events by far are such ones."""
@@ -135,33 +150,33 @@ class EventWriter:
         self._sequence_number += 1
         return sse.encode(text, _DELTA)
 
-    def _told(self, event: Event) -> Iterator[Event]:
+    def _translated(self, event: Event) -> Iterator[Event]:
         kind = event["type"]
         self.has_words |= kind == _DELTA
         if kind in _TERMINAL:
             yield from self._ended(event)
         elif self._turn.format is None:
-            yield from self._spoken(event)
+            yield from self._spoken_events(event)
         elif not kind.startswith("response."):
             # Of an answer in a format nothing is told before all of it is known to fit.
             yield event
 
     def _ended(self, event: Event) -> Iterator[Event]:
-        response = response_normalizer.settled(event["response"], self._turn)
+        response = response_normalizer.normalize_output(event["response"], self._turn)
         if self._turn.format is not None:
             for index, item in enumerate(response["output"]):
-                yield from _unrolled(response_normalizer.item(item), index)
+                yield from _unrolled(response_normalizer.complete_item(item), index)
         self.response = response
         yield event | {"response": response}
 
-    def _spoken(self, event: Event) -> Iterator[Event]:
+    def _spoken_events(self, event: Event) -> Iterator[Event]:
         """The event, unless it tells of a message without words or of a call too many.
 
         The gateway begins every stream with a message, also where only a call follows.
         """
         kind, item = event["type"], event.get("item") or {}
         if item.get("type") == "function_call":
-            yield from self._called(event)
+            yield from self._call_events(event)
         elif kind in (_ADDED, "response.content_part.added"):
             self._held.append(event)
         elif kind == "response.output_text.done" and not event.get("text"):
@@ -171,12 +186,12 @@ class EventWriter:
             self._held = []
             yield event
 
-    def _called(self, event: Event) -> Iterator[Event]:
+    def _call_events(self, event: Event) -> Iterator[Event]:
         is_new = event["type"] == _ADDED
         self._calls += is_new
         if self._turn.is_single and self._calls > 1:
             return
-        item = response_normalizer.renamed(event["item"], self._turn.names)
+        item = response_normalizer.with_client_name(event["item"], self._turn.names)
         index = event.get("output_index", 0) - self._is_wordless
         if is_new:
             # The gateway has the arguments whole in this event, where no SDK looks for them.
@@ -197,11 +212,13 @@ class EventWriter:
     def _complete(self, event: Event) -> None:
         if "response" in event:
             now_s = int(self._clock_s())
-            event["response"] = response_normalizer.resource(event["response"], self._asked, now_s)
+            event["response"] = response_normalizer.normalize(
+                event["response"], self._requested, now_s
+            )
         if "item" in event:
-            event["item"] = response_normalizer.item(event["item"])
+            event["item"] = response_normalizer.complete_item(event["item"])
         if "part" in event:
-            event["part"] = response_normalizer.part(event["part"])
+            event["part"] = response_normalizer.complete_part(event["part"])
         if event["type"] in _TEXT_EVENTS:
             event.setdefault("logprobs", [])
 
@@ -242,9 +259,26 @@ def _begun_call(item: Event, index: int) -> Iterator[Event]:
 def _event(data: str) -> Event:
     try:
         event = untrusted_json.read_object(data)
-        untrusted_json.check_event(event)
+        check_event(event)
         if event["type"] in _TERMINAL and "response" not in event:
             raise ValueError("no response")
     except ValueError:
         raise StreamBroken("the sandbox sent something else than an event") from None
     return event
+
+
+def error_of(failure: ChowderError) -> dict[str, Any]:
+    """What `failed` says of an error: the members of an `error` event."""
+    code = _error_code(failure)
+    return {"type": _ERROR_TYPES[code], "code": code, "message": str(failure), "param": None}
+
+
+def _error_code(failure: ChowderError) -> str:
+    if isinstance(failure, AnswerUnfit | ContextLengthExceeded | MessageRefused):
+        return INVALID_PROMPT
+    if not isinstance(failure, ProviderFailed) or failure.status is None:
+        return SERVER_ERROR
+    if failure.status == HTTPStatus.TOO_MANY_REQUESTS:
+        return RATE_LIMIT
+    is_refusal = failure.status < HTTPStatus.INTERNAL_SERVER_ERROR
+    return INVALID_PROMPT if is_refusal else SERVER_ERROR

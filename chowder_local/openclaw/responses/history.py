@@ -33,11 +33,10 @@ class Input:
 
     @property
     def items(self) -> tuple[Item, ...]:
-        """All of them."""
         return (*self.history, *self.new)
 
 
-def parsed(value: str | list[Item]) -> Input:
+def parse_input(value: str | list[Item]) -> Input:
     """The items that a client sends. Raises MessageRefused.
 
     History ends with the latest answer or call; what follows is new, whatever it says.
@@ -47,7 +46,7 @@ def parsed(value: str | list[Item]) -> Input:
     items: list[Item] = []
     end = 0
     for given in value:
-        if (item := inputs.item(given)) is not None:
+        if (item := inputs.to_gateway_item(given)) is not None:
             items.append(item)
         if _is_answer(given):
             end = len(items)
@@ -57,7 +56,7 @@ def parsed(value: str | list[Item]) -> Input:
     return Input(tuple(items[:end]), tuple(items[end:]))
 
 
-def unknown(history: Sequence[Item], known: Sequence[bytes]) -> tuple[Item, ...]:
+def unknown_items(history: Sequence[Item], known: Sequence[bytes]) -> tuple[Item, ...]:
     """The items of a history from the first one on that is not known, and all rules for it.
 
     `known` has the digests of the conversation's items in their order; a client may have left

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from chowder_local.core.errors.agents import MessageRefused
 from chowder_local.openclaw.responses import media
-from chowder_local.openclaw.responses.validators import as_object, as_string, only
+from chowder_local.openclaw.responses.validators import as_object, as_string, pick
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,7 +58,7 @@ def _is_blank_message(item: Item) -> bool:
     return not "".join(part["text"] for part in _texts(item)).strip()
 
 
-def item(item: Mapping[str, Any]) -> Item | None:
+def to_gateway_item(item: Mapping[str, Any]) -> Item | None:
     """An item as the gateway takes it; None for one that is left out. Raises MessageRefused."""
     kind = item.get("type") or "message"
     if kind == "message":
@@ -66,7 +66,7 @@ def item(item: Mapping[str, Any]) -> Item | None:
     if not isinstance(kind, str):
         raise MessageRefused("input: an item's type must be a string.")
     if kind in _CALLS:
-        call = only(item, "id", "call_id", "name") | {"type": "function_call", **_status(item)}
+        call = pick(item, "id", "call_id", "name") | {"type": "function_call", **_status(item)}
         call["arguments"] = as_string(item.get(_CALLS[kind]) or "", f"input: {_CALLS[kind]}")
         as_string(call.setdefault("name", ""), "input: name")
         return call
@@ -83,15 +83,15 @@ def _message(item: Mapping[str, Any]) -> Item:
     role = item.get("role")
     if role not in _ROLES:
         raise MessageRefused(f"input: the role {role!r} is none of {', '.join(_ROLES)}.")
-    message = only(item, "id", "role") | {"type": "message", **_status(item)}
+    message = pick(item, "id", "role") | {"type": "message", **_status(item)}
     if role == "assistant":
-        message |= only(item, "phase")
+        message |= pick(item, "phase")
     message["content"] = _content(item.get("content"), "input: a message's content")
     return message
 
 
 def _status(item: Mapping[str, Any]) -> Item:
-    return only(item, "status") if item.get("status") in _STATUSES else {}
+    return pick(item, "status") if item.get("status") in _STATUSES else {}
 
 
 def _content(content: Any, what: str) -> str | list[Item]:
@@ -112,9 +112,9 @@ def _part(part: Mapping[str, Any]) -> Item:
     if kind == "refusal":
         return {"type": "output_text", "text": part.get("refusal", "")}
     if kind in ("input_image", "image_url"):
-        return media.image({**part, "type": "input_image"})
+        return media.to_gateway_image({**part, "type": "input_image"})
     if kind == "input_file":
-        return media.file(part)
+        return media.to_gateway_file(part)
     raise MessageRefused(f"input: content of type {kind!r} is not supported.")
 
 
@@ -126,17 +126,17 @@ def _with_somebody_who_speaks(items: list[Item]) -> list[Item]:
 
 def _with_media_at_the_end(items: list[Item]) -> list[Item]:
     found = [part for item in items[_beginning_of_the_turn(items) :] for part in _media(item)]
-    place = _last_said(items)
+    place = _last_user_message(items)
     if found and place is None:
         # Results of tools have no room for media.
         items, place = [*items, {"type": "message", "role": "user", "content": []}], len(items)
     return [
-        item | {"content": [*_texts(item), *found]} if found and at == place else _in_words(item)
+        item | {"content": [*_texts(item), *found]} if found and at == place else _as_text(item)
         for at, item in enumerate(items)
     ]
 
 
-def _last_said(items: list[Item]) -> int | None:
+def _last_user_message(items: list[Item]) -> int | None:
     """Where the user message is that the gateway takes for what is to be answered."""
     for at in range(len(items) - 1, -1, -1):
         if items[at]["type"] != "message" or items[at]["role"] == "assistant":
@@ -170,21 +170,21 @@ def _media(item: Item) -> list[Item]:
     return [part for part in _parts(item) if media.is_medium(part)]
 
 
-def _in_words(item: Item) -> Item:
+def _as_text(item: Item) -> Item:
     """The item with text alone, whatever it had besides named in words."""
     if item["type"] == "function_call_output":
-        texts = [_words(part) for part in _parts(item)]
+        texts = [_text_for(part) for part in _parts(item)]
         return item | {"output": "\n".join(texts)} if texts else item
     if not _media(item):
         return item
     kind = "output_text" if item["role"] == "assistant" else "input_text"
     return item | {
         "content": [
-            {"type": kind, "text": media.words_for(part)} if media.is_medium(part) else part
+            {"type": kind, "text": media.placeholder(part)} if media.is_medium(part) else part
             for part in _parts(item)
         ]
     }
 
 
-def _words(part: Item) -> str:
-    return media.words_for(part) if media.is_medium(part) else str(part["text"])
+def _text_for(part: Item) -> str:
+    return media.placeholder(part) if media.is_medium(part) else str(part["text"])

@@ -37,27 +37,29 @@ def digest(item: Item) -> bytes | None:
     return None if item["role"] in _RULES or not any(content) else _digest(item["role"], *content)
 
 
-def of_items(items: Iterable[Item]) -> list[bytes]:
+def digests_of_items(items: Iterable[Item]) -> list[bytes]:
     """The digests of those that leave a trace."""
     return [each for item in items if (each := digest(item)) is not None]
 
 
-def of_output(output: Iterable[Mapping[str, Any]]) -> list[bytes]:
+def digests_of_output(output: Iterable[Mapping[str, Any]]) -> list[bytes]:
     """The digests of an answer's items, as clients send them back."""
     try:
-        return of_items(item for each in output if (item := inputs.item(each)) is not None)
+        return digests_of_items(
+            item for each in output if (item := inputs.to_gateway_item(each)) is not None
+        )
     except MessageRefused:
         # An agent may have put anything there; nobody will be able to send it back.
         return []
 
 
-def words(item: Item) -> str:
+def item_text(item: Item) -> str:
     """The text of what a user says or gives back, without differences that nobody sees."""
-    said = item.get("content") if item.get("role") == "user" else item.get("output")
-    return "" if said is None else next(_content(said))
+    content = item.get("content") if item.get("role") == "user" else item.get("output")
+    return "" if content is None else next(_content(content))
 
 
-def plain(text: str) -> str:
+def collapse_whitespace(text: str) -> str:
     """A text without differences that nobody sees."""
     return " ".join(text.split())
 
@@ -65,9 +67,11 @@ def plain(text: str) -> str:
 def _content(content: str | list[Item]) -> Iterator[str]:
     """The text, then a digest of each image and file."""
     if isinstance(content, str):
-        yield plain(content)
+        yield collapse_whitespace(content)
         return
-    yield plain(" ".join(part["text"] for part in content if not media.is_medium(part)))
+    yield collapse_whitespace(
+        " ".join(part["text"] for part in content if not media.is_medium(part))
+    )
     for part in content:
         if media.is_medium(part):
             source = json.dumps(part, sort_keys=True).encode()
@@ -78,7 +82,7 @@ def _canonical(arguments: str) -> str:
     try:
         return json.dumps(json.loads(arguments), sort_keys=True)
     except (ValueError, RecursionError):
-        return plain(arguments)
+        return collapse_whitespace(arguments)
 
 
 def _digest(*parts: object) -> bytes:

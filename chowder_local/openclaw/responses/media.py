@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
 from chowder_local.core.errors.agents import MessageRefused
-from chowder_local.openclaw.responses.validators import as_object, as_string, only
+from chowder_local.openclaw.responses.validators import as_object, as_string, pick
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,10 +28,10 @@ FILE_TYPES = frozenset(
 _UNTYPED = "application/octet-stream"
 
 
-def image(part: Mapping[str, Any]) -> dict[str, Any]:
+def to_gateway_image(part: Mapping[str, Any]) -> dict[str, Any]:
     """An image as the gateway takes it. Raises MessageRefused."""
     if "source" in part:
-        return only(part, "type", "source")
+        return pick(part, "type", "source")
     url = part.get("image_url")
     if isinstance(url, dict):
         url = url.get("url")
@@ -44,10 +44,10 @@ def image(part: Mapping[str, Any]) -> dict[str, Any]:
     return _inline_image(media_type, content)
 
 
-def file(part: Mapping[str, Any]) -> dict[str, Any]:
+def to_gateway_file(part: Mapping[str, Any]) -> dict[str, Any]:
     """A file as the gateway takes it; one that is an image, as an image. Raises MessageRefused."""
     if "source" in part:
-        return only(part, "type", "source")
+        return pick(part, "type", "source")
     if url := part.get("file_url"):
         return {"type": "input_file", "source": _link(as_string(url, "input: file_url"))}
     data = part.get("file_data")
@@ -71,7 +71,7 @@ def is_medium(part: Mapping[str, Any]) -> bool:
     return part["type"] in ("input_image", "input_file")
 
 
-def words_for(part: Mapping[str, Any]) -> str:
+def placeholder(part: Mapping[str, Any]) -> str:
     """What stands for an image or a file where the gateway takes only text."""
     if part["type"] == "input_image":
         return "[image]"

@@ -83,27 +83,27 @@ class Turn:
         )
 
 
-def turn(body: Mapping[str, Any]) -> Turn:
+def parse_request(body: Mapping[str, Any]) -> Turn:
     """The turn that a client asks for. Raises MessageRefused."""
-    for member, words in REFUSED.items():
+    for member, reason in REFUSED.items():
         if body.get(member):
-            raise MessageRefused(f"{member}: {words}")
-    offer = tools.offer(body)
+            raise MessageRefused(f"{member}: {reason}")
+    offer = tools.parse_tools(body)
     # A call that is demanded of a client's function comes before the answer.
-    wanted = structured_outputs.wanted(as_object(body.get("text"), "text"))
-    asked_for = None if offer.is_demanding else wanted
+    wanted = structured_outputs.parse_format(as_object(body.get("text"), "text"))
+    answer_format = None if offer.is_demanding else wanted
     request = {key: body[key] for key in PASSED_ON if body.get(key) is not None}
     request["model"] = "openclaw"
-    given = history.parsed(body["input"])
+    given = history.parse_input(body["input"])
     is_text = isinstance(body["input"], str)
     request["input"] = body["input"] if is_text else inputs.gateway_input(list(given.items))
     if inputs.is_blank(request["input"]):
         raise MessageRefused("input: there is nothing but white space in it.")
     rules = [body.get("instructions"), offer.rule]
-    if asked_for is not None:
+    if answer_format is not None:
         theirs = offer.tools if offer.mode == "auto" else []
-        request["tools"] = [*theirs, asked_for.tool]
-        rules.append(asked_for.rule(offer))
+        request["tools"] = [*theirs, answer_format.tool]
+        rules.append(answer_format.rule(offer))
     elif offer.tools:
         request |= {"tools": offer.tools, "tool_choice": offer.choice}
     if instructions := "\n\n".join(filter(None, rules)):
@@ -112,7 +112,7 @@ def turn(body: Mapping[str, Any]) -> Turn:
         request["reasoning"] = {"effort": effort}
     return Turn(
         request=request,
-        format=asked_for,
+        format=answer_format,
         is_single=offer.is_single,
         names=offer.names,
         may_show_images=any(media.may_show_images(part) for part in _parts(request["input"])),

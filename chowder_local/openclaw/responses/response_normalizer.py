@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from chowder_local.openclaw.responses.tools import LEFT_TO_THE_AGENT, function
+from chowder_local.openclaw.responses.tools import AGENT_BUILT_INS, to_gateway_function
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -26,9 +26,9 @@ _SUMMARIES = ("concise", "detailed", "auto")
 _MODES = ("none", "auto", "required")
 
 
-def settled(response: Mapping[str, Any], turn: Turn) -> dict[str, Any]:
+def normalize_output(response: Mapping[str, Any], turn: Turn) -> dict[str, Any]:
     """The gateway's answer with the output that the client asked for. Raises AnswerUnfit."""
-    output = [renamed(each, turn.names) for each in response.get("output", [])]
+    output = [with_client_name(each, turn.names) for each in response.get("output", [])]
     if response.get("status") == "incomplete":
         output = [_without_notice(each) for each in output]
     calls = [each for each in output if each["type"] == "function_call"]
@@ -50,7 +50,7 @@ def _without_notice(given: dict[str, Any]) -> dict[str, Any]:
     return given | {"content": content}
 
 
-def renamed(given: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+def with_client_name(given: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
     """An output item; a call goes by the client's name of the function."""
     if given.get("type") != "function_call":
         return dict(given)
@@ -62,16 +62,16 @@ def _formatted(
     calls: list[dict[str, Any]], messages: list[dict[str, Any]], form: Format, id_: str
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The calls of a client's functions, or else the answer as a message of JSON alone."""
-    told = [each.get("arguments") or "" for each in calls if each["name"] == form.tool["name"]]
+    answers = [each.get("arguments") or "" for each in calls if each["name"] == form.tool["name"]]
     others = [each for each in calls if each["name"] != form.tool["name"]]
     if others:
         return others, messages
-    if told:
-        answer: str | None = form.told(told[-1])
+    if answers:
+        answer: str | None = form.from_arguments(answers[-1])
         text = ""
     else:
         text = "".join(map(_text_of, messages))
-        answer = form.written(text)
+        answer = form.from_text(text)
     # Whoever says in words what was asked for in JSON will not do it.
     content = (
         {"type": "refusal", "refusal": text}
@@ -86,10 +86,12 @@ def _text_of(message: Mapping[str, Any]) -> str:
     return "".join(each.get("text", "") for each in message.get("content", []))
 
 
-def resource(response: Mapping[str, Any], asked: Mapping[str, Any], now_s: int) -> dict[str, Any]:
+def normalize(
+    response: Mapping[str, Any], requested: Mapping[str, Any], now_s: int
+) -> dict[str, Any]:
     """A whole Responses resource for the request that `asked` was, if it ends at `now_s`."""
     # An explicit null asks for the default, as leaving it out does.
-    asked = {key: value for key, value in asked.items() if value is not None}
+    requested = {key: value for key, value in requested.items() if value is not None}
     status = response.get("status")
     is_over = status in {"completed", "incomplete", "failed"}
     # What people read comes first; the rest is there because the schema requires it.
@@ -103,71 +105,71 @@ def resource(response: Mapping[str, Any], asked: Mapping[str, Any], now_s: int) 
         "usage": None,
         "error": None,
         "incomplete_details": None,
-        "instructions": asked.get("instructions"),
-        "max_output_tokens": asked.get("max_output_tokens"),
-        "max_tool_calls": asked.get("max_tool_calls"),
-        "metadata": asked.get("metadata") or {},
-        "parallel_tool_calls": asked.get("parallel_tool_calls", True),
-        "previous_response_id": asked.get("previous_response_id"),
-        "prompt_cache_key": asked.get("prompt_cache_key"),
-        "reasoning": _reasoning(asked.get("reasoning") or {}),
-        "safety_identifier": asked.get("safety_identifier"),
-        "service_tier": asked.get("service_tier") or "default",
-        "store": asked.get("store", True),
+        "instructions": requested.get("instructions"),
+        "max_output_tokens": requested.get("max_output_tokens"),
+        "max_tool_calls": requested.get("max_tool_calls"),
+        "metadata": requested.get("metadata") or {},
+        "parallel_tool_calls": requested.get("parallel_tool_calls", True),
+        "previous_response_id": requested.get("previous_response_id"),
+        "prompt_cache_key": requested.get("prompt_cache_key"),
+        "reasoning": _reasoning(requested.get("reasoning") or {}),
+        "safety_identifier": requested.get("safety_identifier"),
+        "service_tier": requested.get("service_tier") or "default",
+        "store": requested.get("store", True),
         "background": False,
         "frequency_penalty": 0.0,
         "presence_penalty": 0.0,
-        "temperature": asked.get("temperature", 1.0),
-        "text": _text(asked.get("text") or {}),
-        "tool_choice": _tool_choice(asked.get("tool_choice", "auto")),
-        "tools": list(_tools(asked.get("tools") or [])),
+        "temperature": requested.get("temperature", 1.0),
+        "text": _text(requested.get("text") or {}),
+        "tool_choice": _tool_choice(requested.get("tool_choice", "auto")),
+        "tools": list(_tools(requested.get("tools") or [])),
         "top_logprobs": 0,
-        "top_p": asked.get("top_p", 1.0),
-        "truncation": _one_of(asked.get("truncation"), _TRUNCATIONS) or "disabled",
+        "top_p": requested.get("top_p", 1.0),
+        "truncation": _one_of(requested.get("truncation"), _TRUNCATIONS) or "disabled",
         "completed_at": now_s if is_over else None,
     }
     whole |= {key: value for key, value in response.items() if value is not None}
-    whole["model"] = asked["model"]
-    whole["output"] = [item(each) for each in response.get("output", [])]
+    whole["model"] = requested["model"]
+    whole["output"] = [complete_item(each) for each in response.get("output", [])]
     whole["usage"] = _usage(response.get("usage")) if is_over else None
     return whole
 
 
-def item(given: Mapping[str, Any]) -> dict[str, Any]:
+def complete_item(given: Mapping[str, Any]) -> dict[str, Any]:
     """An output item with the members that the schema requires."""
     whole = {key: value for key, value in given.items() if key != "phase"}
     whole.setdefault("status", "completed")
     if whole.get("type") == "message":
-        whole["content"] = [part(each) for each in whole.get("content", [])]
+        whole["content"] = [complete_part(each) for each in whole.get("content", [])]
     return whole
 
 
-def part(given: Mapping[str, Any]) -> dict[str, Any]:
+def complete_part(given: Mapping[str, Any]) -> dict[str, Any]:
     """A content part with the members that the schema requires."""
     if given.get("type") != "output_text":
         return dict(given)
     return {"annotations": [], "logprobs": [], **given}
 
 
-def _reasoning(asked: Mapping[str, Any]) -> dict[str, Any] | None:
-    effort = _one_of(asked.get("effort"), _EFFORTS)
-    summary = _one_of(asked.get("summary"), _SUMMARIES)
+def _reasoning(requested: Mapping[str, Any]) -> dict[str, Any] | None:
+    effort = _one_of(requested.get("effort"), _EFFORTS)
+    summary = _one_of(requested.get("summary"), _SUMMARIES)
     return {"effort": effort, "summary": summary} if effort or summary else None
 
 
-def _tools(asked: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    for tool in asked:
+def _tools(requested: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    for tool in requested:
         # Only functions have a place in the published schema.
-        if tool.get("type") not in LEFT_TO_THE_AGENT and (given := function(tool)):
+        if tool.get("type") not in AGENT_BUILT_INS and (given := to_gateway_function(tool)):
             yield {"description": None, "parameters": None, "strict": None, **given}
 
 
-def _tool_choice(asked: Any) -> Any:
+def _tool_choice(requested: Any) -> Any:
     """The choice as the Responses API writes it; some clients write it as Chat Completions does."""
-    if not isinstance(asked, dict):
-        return asked
-    kind = str(asked.get("type"))
-    inner = asked[kind] if isinstance(asked.get(kind), dict) else asked
+    if not isinstance(requested, dict):
+        return requested
+    kind = str(requested.get("type"))
+    inner = requested[kind] if isinstance(requested.get(kind), dict) else requested
     if kind == "function":
         return {"type": kind, "name": inner.get("name")}
     tools = [
@@ -176,9 +178,9 @@ def _tool_choice(asked: Any) -> Any:
     return {"type": kind, "mode": _one_of(inner.get("mode"), _MODES) or "auto", "tools": tools}
 
 
-def _text(asked: Mapping[str, Any]) -> dict[str, Any]:
-    given = asked.get("format") or {"type": "text"}
-    whole = {key: value for key, value in asked.items() if value is not None}
+def _text(requested: Mapping[str, Any]) -> dict[str, Any]:
+    given = requested.get("format") or {"type": "text"}
+    whole = {key: value for key, value in requested.items() if value is not None}
     if given.get("type") == "json_schema":
         # Chat Completions has it one level deeper.
         inner = given.get("json_schema")
@@ -187,8 +189,8 @@ def _text(asked: Mapping[str, Any]) -> dict[str, Any]:
     return {**whole, "format": given}
 
 
-def _one_of(asked: Any, understood: tuple[str, ...]) -> str | None:
-    return asked if asked in understood else None
+def _one_of(requested: Any, understood: tuple[str, ...]) -> str | None:
+    return requested if requested in understood else None
 
 
 def _usage(given: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -14,7 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from chowder_local.core.errors.agents import AnswerUnfit, MessageRefused
 from chowder_local.openclaw.responses.validators import as_object, as_string
-from chowder_local.relay.choices import ANSWER_TOOL, ANY_TOOL, ONE_AT_A_TIME, ONE_TOOL
+from chowder_local.relay.prompt_format.system_prompt import (
+    ANSWER_TOOL,
+    ANY_TOOL,
+    ONE_AT_A_TIME,
+    ONE_TOOL,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,28 +51,28 @@ class Format:
     @property
     def tool(self) -> dict[str, Any]:
         """The function that the answer is asked for with."""
-        words = "Gives your whole answer to the user, who sees nothing else of it."
+        text = "Gives your whole answer to the user, who sees nothing else of it."
         return {
             "type": "function",
             "name": ANSWER_TOOL,
-            "description": f"{words} The answer: {self.description}" if self.description else words,
+            "description": f"{text} The answer: {self.description}" if self.description else text,
             "parameters": _ANY_OBJECT if self.schema is None else dict(self.schema),
         }
 
     def rule(self, offer: Offer) -> str:
         """What the model is told about it, beside a client's functions."""
-        words = f"Give your answer to the user by calling the {ANSWER_TOOL} tool, and only so."
+        text = f"Give your answer to the user by calling the {ANSWER_TOOL} tool, and only so."
         if offer.tools and offer.mode == "auto":
-            return f"{words} To call another function of the user's comes before that. {ANY_TOOL}"
-        return f"{words} {ONE_AT_A_TIME} {ONE_TOOL.format(ANSWER_TOOL)}"
+            return f"{text} To call another function of the user's comes before that. {ANY_TOOL}"
+        return f"{text} {ONE_AT_A_TIME} {ONE_TOOL.format(ANSWER_TOOL)}"
 
-    def told(self, arguments: str) -> str:
+    def from_arguments(self, arguments: str) -> str:
         """The answer that is the function's arguments. Raises AnswerUnfit."""
         if self.schema is None:
             arguments = str(_parsed(arguments).get(_TEXT_MEMBER))
         return self._checked(arguments)
 
-    def written(self, text: str) -> str | None:
+    def from_text(self, text: str) -> str | None:
         """An answer that was given as text; None if it is not JSON. Raises AnswerUnfit."""
         text = text.strip()
         if fenced := _FENCED.match(text):
@@ -81,7 +86,7 @@ class Format:
         return text
 
 
-def wanted(text: Mapping[str, Any]) -> Format | None:
+def parse_format(text: Mapping[str, Any]) -> Format | None:
     """The format that a request's `text` asks for; None for text. Raises MessageRefused."""
     given = as_object(text.get("format"), "text.format")
     kind = given.get("type", "text")
@@ -151,5 +156,5 @@ def _validator(schema: Mapping[str, Any]) -> Any:
     try:
         return jsonschema_rs.validator_for(dict(schema), retriever=fetch)
     except (ValueError, jsonschema_rs.ReferencingError) as problem:
-        words = str(problem).splitlines()[0]
-        raise MessageRefused(f"text.format.schema: it is not a JSON schema: {words}") from None
+        text = str(problem).splitlines()[0]
+        raise MessageRefused(f"text.format.schema: it is not a JSON schema: {text}") from None

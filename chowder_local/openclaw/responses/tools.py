@@ -1,7 +1,7 @@
 """A client's tools and what it says of their use, as the gateway takes them (pure).
 
 The agent has tools of its own, which it uses as it sees fit. So a provider's tool that the agent
-can do itself is left out of a request (`LEFT_TO_THE_AGENT`); any other that is not a function of
+can do itself is left out of a request (`AGENT_BUILT_INS`); any other that is not a function of
 the client's cannot be honoured. A function that is called like a tool of the agent's goes by
 another name there.
 """
@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chowder_local.core.errors.agents import MessageRefused
 from chowder_local.core.errors.requests import SHOWN_CHARACTERS
-from chowder_local.openclaw.responses.validators import as_array, as_object, only
-from chowder_local.relay.choices import ANSWER_TOOL, ONE_AT_A_TIME
+from chowder_local.openclaw.responses.validators import as_array, as_object, pick
+from chowder_local.relay.prompt_format.system_prompt import ANSWER_TOOL, ONE_AT_A_TIME
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-LEFT_TO_THE_AGENT = frozenset(
+AGENT_BUILT_INS = frozenset(
     {
         "code_interpreter", "web_search", "web_search_2025_08_26", "web_search_preview",
         "web_search_preview_2025_03_11",
@@ -27,7 +27,7 @@ LEFT_TO_THE_AGENT = frozenset(
 )  # fmt: skip
 """Built-in tools for which the agent has its own: it can search the web and run programs."""
 
-TAKEN = frozenset(
+AGENT_TOOL_NAMES = frozenset(
     {
         "agents_list", "agents_wait", "apply-patch", "apply_patch", "ask_user", "automations",
         "bash", "browser", "canvas", "computer", "conversations_list", "conversations_send",
@@ -77,7 +77,6 @@ class Offer:
 
     @property
     def choice(self) -> Any:
-        """The gateway's `tool_choice`."""
         return self.mode if self.pinned is None else {"type": "function", "name": self.pinned}
 
     @property
@@ -86,12 +85,12 @@ class Offer:
         return ONE_AT_A_TIME if self.is_single and self.tools else None
 
 
-def offer(body: Mapping[str, Any]) -> Offer:
+def parse_tools(body: Mapping[str, Any]) -> Offer:
     """What a request says of tools. Raises MessageRefused."""
     given = [
         as_object(tool, "tools: a tool") for tool in as_array(body.get("tools") or [], "tools")
     ]
-    tools = [tool for each in given if (tool := function(each)) is not None]
+    tools = [tool for each in given if (tool := to_gateway_function(each)) is not None]
     _refuse_doubles(tool["name"] for tool in tools)
     choice = _choice(body.get("tool_choice"))
     if choice.among is not None:
@@ -111,13 +110,13 @@ def offer(body: Mapping[str, Any]) -> Offer:
     )
 
 
-def function(tool: Mapping[str, Any]) -> dict[str, Any] | None:
+def to_gateway_function(tool: Mapping[str, Any]) -> dict[str, Any] | None:
     """A function as the gateway takes it; None for a tool that is left to the agent.
 
     Raises MessageRefused for one that cannot be honoured.
     """
     kind = tool.get("type")
-    if kind in LEFT_TO_THE_AGENT:
+    if kind in AGENT_BUILT_INS:
         return None
     if kind != "function":
         raise MessageRefused(
@@ -127,7 +126,7 @@ def function(tool: Mapping[str, Any]) -> dict[str, Any] | None:
     if isinstance(tool.get("function"), dict):
         # As Chat Completions writes it.
         tool = tool["function"]
-    return {"type": "function"} | only(tool, "name", "description", "parameters", "strict")
+    return {"type": "function"} | pick(tool, "name", "description", "parameters", "strict")
 
 
 def _refuse_doubles(names: Iterable[str]) -> None:
@@ -154,7 +153,7 @@ def _choice(given: Any) -> _Choice:
         return _Choice("required", frozenset({inner["name"]}), is_pinned=True)
     if choice.get("type") == "allowed_tools":
         tools = as_array(inner.get("tools") or [], "tool_choice: tools")
-        functions = [function(as_object(tool, "tool_choice: a tool")) for tool in tools]
+        functions = [to_gateway_function(as_object(tool, "tool_choice: a tool")) for tool in tools]
         among = frozenset(str(each.get("name")) for each in functions if each is not None)
         return _Choice("required" if inner.get("mode") == "required" else "auto", among)
     raise MessageRefused(
@@ -167,7 +166,7 @@ def _other_names(names: Iterable[str]) -> dict[str, str]:
     known = list(names)
     others: dict[str, str] = {}
     for name in known:
-        if name.lower() in TAKEN:
+        if name.lower() in AGENT_TOOL_NAMES:
             other = _PREFIX + name
             while other in known:
                 other = _PREFIX + other

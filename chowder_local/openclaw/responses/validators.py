@@ -33,6 +33,6 @@ def as_string(value: Any, what: str) -> str:
     return value
 
 
-def only(source: Mapping[str, Any], *keys: str) -> dict[str, Any]:
+def pick(source: Mapping[str, Any], *keys: str) -> dict[str, Any]:
     """Some of an object's members, those that are there and not null."""
     return {key: source[key] for key in keys if source.get(key) is not None}

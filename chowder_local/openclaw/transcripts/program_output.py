@@ -2,9 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
+from datetime import UTC, datetime
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+_LAST_MS = 253_402_300_799_000
+
+
+def _time(at_ms: Any) -> Any:
+    """From milliseconds; None for a time that cannot be."""
+    if not isinstance(at_ms, int | float):
+        return at_ms
+    return datetime.fromtimestamp(at_ms / 1000, UTC) if 0 <= at_ms <= _LAST_MS else None
+
+
+def _count(value: Any) -> Any:
+    return 0 if value is None else value
+
+
+Time = Annotated[datetime | None, BeforeValidator(_time)]
 
 
 class _Shape(BaseModel):
@@ -12,8 +29,6 @@ class _Shape(BaseModel):
 
 
 class Part(_Shape):
-    """A part of a message's content."""
-
     type: str
     text: str | None = None
     is_cut: bool = False
@@ -24,8 +39,6 @@ class Part(_Shape):
 
 
 class Tokens(_Shape):
-    """What a model call took."""
-
     input: int = 0
     output: int = 0
     cache_read: int = 0
@@ -33,12 +46,12 @@ class Tokens(_Shape):
 
 
 class Message(_Shape):
-    """A message as OpenClaw keeps it."""
+    """A message as OpenClaw keeps it; one that is beside its conversation was taken back."""
 
     position: int
     id: str | None = None
     role: str
-    at: float | None = None
+    at: Time = None
     parts: list[Part] = []
     call_id: str | None = None
     name: str | None = None
@@ -52,28 +65,24 @@ class Message(_Shape):
 
 
 class Page(_Shape):
-    """Some messages in a row."""
-
     is_known: bool
     messages: list[Message]
     has_more: bool
 
 
-class Kept(_Shape):
-    """A conversation."""
+class KeptSession(_Shape):
+    """A conversation that OpenClaw has, by its key."""
 
     key: str
-    created_at: float | None = None
-    updated_at: float | None = None
-    messages: int | None = None
+    created_at: Time = None
+    last_used_at: Time = Field(None, alias="updated_at")
+    messages: Annotated[int, BeforeValidator(_count)] = 0
     channel: str | None = None
 
 
 class Sessions(_Shape):
-    """All conversations."""
-
-    sessions: list[Kept]
+    sessions: list[KeptSession]
 
 
-class Both(Page, Sessions):
+class SessionsAndPage(Page, Sessions):
     """Conversations, and one of them."""

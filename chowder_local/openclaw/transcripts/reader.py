@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from chowder_local.core.errors.agents import GatewayUnavailable
-from chowder_local.openclaw import untrusted_json
-from chowder_local.openclaw.sandbox_exec import Program
-from chowder_local.openclaw.transcripts.program_output import Both, Message, Page, Sessions
-from chowder_local.openclaw.transcripts.turn_statuses import beside, with_beside
-from chowder_local.openclaw.transcripts.turns import Turn, TurnUsage
-from chowder_local.relay.choices import ANSWER_TOOL, HANDED_OVER
-from chowder_local.relay.failure_markers import marked_words
-from chowder_local.relay.offline.conversation import Answered, Called, Said
-from chowder_local.relay.offline.words import unfolded
+from chowder_local.openclaw.sandbox_exec import Program, error_message
+from chowder_local.openclaw.transcripts.program_output import (
+    KeptSession,
+    Message,
+    Page,
+    Sessions,
+    SessionsAndPage,
+)
+from chowder_local.openclaw.transcripts.turns import (
+    Turn,
+    TurnUsage,
+    messages_beside,
+    with_messages_beside,
+)
+from chowder_local.relay.prompt_format.failure_markers import read_marked_message
+from chowder_local.relay.prompt_format.system_prompt import ANSWER_TOOL, HANDED_OVER
+from chowder_local.relay.prompt_format.user_messages import unfold
+from chowder_local.relay.wire.conversation import AssistantText, ToolCall, UserMessage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -43,7 +51,6 @@ Shape = TypeVar("Shape", bound=BaseModel)
 _BROKEN_OFF = "terminated"
 """What Node's HTTP client says of a connection that ends too early."""
 _PROGRAM = "transcripts.mjs"
-_LAST_MS = 253_402_300_799_000
 # What OpenClaw's gateway writes around a person's words; other words are kept to the letter.
 _FOLDED = (
     "[Chat messages since your last reply",
@@ -53,17 +60,6 @@ _FOLDED = (
     "Tool:",
     "<<<BEGIN_OPENCLAW_INTERNAL_CONTEXT>>>",
 )
-
-
-@dataclass(frozen=True)
-class KeptSession:
-    """A conversation that OpenClaw has, by its key."""
-
-    key: str
-    created_at: datetime | None = None
-    last_used_at: datetime | None = None
-    messages: int = 0
-    channel: str | None = None
 
 
 @dataclass(frozen=True)
@@ -99,7 +95,7 @@ class Transcripts:
         Raises GatewayUnavailable, EngineUnavailable, SandboxMissing, SandboxPaused, ImageMissing.
         """
         found = await self._ask(sandbox_id, {"op": "list"}, Sessions, is_running=is_running)
-        return _kept(found)
+        return found.sessions
 
     async def transcript(
         self,
@@ -115,24 +111,24 @@ class Transcripts:
 
         Texts are cut to so many characters, but what a person said to no less than TEXT_MAX.
         """
-        asked = _asked("read", key, limit, before, text_max)
-        return _transcript(await self._ask(sandbox_id, asked, Page, is_running=is_running))
+        request = _page_request("read", key, limit, before, text_max)
+        return _transcript(await self._ask(sandbox_id, request, Page, is_running=is_running))
 
     async def latest_message(self, sandbox_id: SandboxId, key: str) -> LatestMessage | None:
         """What was said last in a conversation of a running agent. Raises as `sessions` does."""
         # Of an answer only that there is one counts: with their texts, a few readers at once would
         # take hundreds of megabytes.
-        asked = _asked("read", key, LATEST_MESSAGES, None, text_max=0)
-        found = await self._ask(sandbox_id, asked, Page, is_running=True)
+        request = _page_request("read", key, LATEST_MESSAGES, None, text_max=0)
+        found = await self._ask(sandbox_id, request, Page, is_running=True)
         is_unanswered = True
         for message in reversed([each for each in found.messages if not each.is_beside]):
             if message.role == "user":
-                text = _said(message).text or ""
+                text = _base_turn(message).text or ""
                 return LatestMessage(message.id or "", text, is_unanswered)
             is_unanswered &= message.error is not None or not message.parts
         return None
 
-    async def both(
+    async def sessions_and_transcript(
         self,
         sandbox_id: SandboxId,
         key: str,
@@ -143,54 +139,47 @@ class Transcripts:
         text_max: int = TEXT_MAX,
     ) -> tuple[list[KeptSession], Transcript]:
         """What `sessions` and `transcript` tell, in the time of one of them; raises as these do."""
-        asked = _asked("both", key, limit, before, text_max)
-        found = await self._ask(sandbox_id, asked, Both, is_running=is_running)
-        return _kept(found), _transcript(found)
+        request = _page_request("both", key, limit, before, text_max)
+        found = await self._ask(sandbox_id, request, SessionsAndPage, is_running=is_running)
+        return found.sessions, _transcript(found)
 
     async def _ask(
         self,
         sandbox_id: SandboxId,
-        asked: Mapping[str, Any],
+        request: Mapping[str, Any],
         shape: type[Shape],
         *,
         is_running: bool,
     ) -> Shape:
         program = self._inside if is_running else self._beside
-        try:
-            answer = await program.ask(
-                sandbox_id, {**asked, "path": self._path}, timeout_s=READ_TIMEOUT_S
-            )
-        except TimeoutError:
-            words = f"its conversations could not be read within {READ_TIMEOUT_S:.0f} s"
-            raise GatewayUnavailable(words) from None
+        answer = await program.ask(
+            sandbox_id,
+            {**request, "path": self._path},
+            timeout_s=READ_TIMEOUT_S,
+            overdue=f"its conversations could not be read within {READ_TIMEOUT_S:.0f} s",
+        )
         if not answer.get("ok"):
-            words = str(untrusted_json.object_of(answer.get("error")).get("message"))[:500]
-            raise GatewayUnavailable(f"its conversations could not be read: {words}")
+            reason = error_message(answer)[:500]
+            raise GatewayUnavailable(f"its conversations could not be read: {reason}")
         try:
             return shape.model_validate(answer.get("payload"))
         except ValidationError:
             raise GatewayUnavailable("its conversations are not what they should be") from None
 
 
-def _asked(op: str, key: str, limit: int, before: int | None, text_max: int) -> dict[str, Any]:
+def _page_request(
+    op: str, key: str, limit: int, before: int | None, text_max: int
+) -> dict[str, Any]:
     last = FROM_THE_END if before is None else before
     return {"op": op, "key": key, "limit": limit, "before": last, "textMax": text_max}
-
-
-def _kept(found: Sessions) -> list[KeptSession]:
-    return [
-        KeptSession(
-            each.key, _time(each.created_at), _time(each.updated_at), each.messages or 0,
-            each.channel,
-        )
-        for each in found.sessions
-    ]  # fmt: skip
 
 
 def _transcript(found: Page) -> Transcript:
     older = found.messages[0].position if found.has_more and found.messages else None
     on_it = [each for each in found.messages if not each.is_beside]
-    turns = with_beside(_turns(on_it), [_turns(each) for each in beside(found.messages)])
+    turns = with_messages_beside(
+        _turns(on_it), [_turns(each) for each in messages_beside(found.messages)]
+    )
     return Transcript(found.is_known, turns, older)
 
 
@@ -199,7 +188,7 @@ def _turns(messages: Sequence[Message]) -> list[Turn]:
     turns: list[Turn] = []
     handed_over: list[Turn] = []
     for message in messages:
-        for turn in _told(message):
+        for turn in _turns_of(message):
             if turn.role == "tool_result" and message.role == "user" and handed_over:
                 # OpenClaw tells a client another id than the model's own.
                 call = handed_over.pop(0)
@@ -211,15 +200,15 @@ def _turns(messages: Sequence[Message]) -> list[Turn]:
     return turns
 
 
-def _told(message: Message) -> Iterator[Turn]:
-    said = _said(message)
+def _turns_of(message: Message) -> Iterator[Turn]:
+    base = _base_turn(message)
     if message.role == "user":
-        yield from _from_user(message, said)
+        yield from _from_user(message, base)
     elif message.role == "assistant":
-        yield from _from_assistant(message, said)
+        yield from _from_assistant(message, base)
     elif message.role == "toolResult" and not _is_handed_over(message):
         yield replace(
-            said,
+            base,
             role="tool_result",
             call_id=_id(message.call_id),
             name=message.name,
@@ -227,7 +216,7 @@ def _told(message: Message) -> Iterator[Turn]:
         )
 
 
-def _said(message: Message) -> Turn:
+def _base_turn(message: Message) -> Turn:
     """What all turns of a message have in common, and its text."""
     parts = message.parts
     texts = [part for part in parts if part.type == "text"]
@@ -235,7 +224,7 @@ def _said(message: Message) -> Turn:
     return Turn(
         position=message.position,
         role=message.role,
-        at=_time(message.at),
+        at=message.at,
         text="".join(part.text or "" for part in texts),
         images=sum(part.type == "image" for part in parts),
         is_cut=is_cut,
@@ -244,20 +233,20 @@ def _said(message: Message) -> Turn:
     )
 
 
-def _from_user(message: Message, said: Turn) -> Iterator[Turn]:
+def _from_user(message: Message, base: Turn) -> Iterator[Turn]:
     texts = [part.text or "" for part in message.parts if part.type == "text"]
     if not any(mark in text for text in texts for mark in _FOLDED):
-        yield replace(said, role="user", text="\n".join(texts))
+        yield replace(base, role="user", text="\n".join(texts))
         return
-    turns = list(unfolded([Said(tuple(texts))]))
+    turns = list(unfold([UserMessage(tuple(texts))]))
     for number, turn in enumerate(turns, 1):
         # Its images came with the words that it ends with.
-        one = said if number == len(turns) else replace(said, images=0)
-        if isinstance(turn, Said):
+        one = base if number == len(turns) else replace(base, images=0)
+        if isinstance(turn, UserMessage):
             yield replace(one, role="user", text="\n".join(turn.parts))
-        elif isinstance(turn, Answered):
+        elif isinstance(turn, AssistantText):
             yield replace(one, role="assistant", text=turn.text)
-        elif isinstance(turn, Called):
+        elif isinstance(turn, ToolCall):
             yield replace(one, role="tool_call", text=None, call_id=turn.id, name=turn.name)
         else:
             yield replace(
@@ -265,11 +254,11 @@ def _from_user(message: Message, said: Turn) -> Iterator[Turn]:
             )
 
 
-def _from_assistant(message: Message, said: Turn) -> Iterator[Turn]:
+def _from_assistant(message: Message, base: Turn) -> Iterator[Turn]:
     error = message.error and _plain(message.error)
-    made = replace(said, model=message.model, usage=_usage(message), error=error)
+    made = replace(base, model=message.model, usage=_usage(message), error=error)
     calls = [part for part in message.parts if part.type == "call"]
-    if said.text or not calls:
+    if base.text or not calls:
         yield made
         # Of one model call, one turn tells what it cost.
         made = replace(made, usage=None)
@@ -297,7 +286,7 @@ def _plain(error: str) -> str:
     """Why a model call failed: the relay's marker, which OpenClaw has, has the provider's words."""
     if error == _BROKEN_OFF:
         return "The model provider broke off its answer."
-    return marked_words(error) or error
+    return read_marked_message(error) or error
 
 
 def _is_handed_over(message: Message) -> bool:
@@ -309,22 +298,16 @@ def _is_handed_over(message: Message) -> bool:
 
 
 def _usage(message: Message) -> TurnUsage | None:
-    if (told := message.usage) is None:
+    if (tokens := message.usage) is None:
         return None
     return TurnUsage(
-        input_tokens=told.input + told.cache_read + told.cache_write,
-        cached_tokens=told.cache_read,
-        cache_write_tokens=told.cache_write,
-        output_tokens=told.output,
+        input_tokens=tokens.input + tokens.cache_read + tokens.cache_write,
+        cached_tokens=tokens.cache_read,
+        cache_write_tokens=tokens.cache_write,
+        output_tokens=tokens.output,
     )
 
 
 def _id(call_id: str | None) -> str | None:
     """A call's own id, without the one of the item that it came in."""
     return None if call_id is None else call_id.partition("|")[0]
-
-
-def _time(at_ms: float | None) -> datetime | None:
-    if at_ms is None or not 0 <= at_ms <= _LAST_MS:
-        return None
-    return datetime.fromtimestamp(at_ms / 1000, UTC)

@@ -6,51 +6,50 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from chowder_local.relay.choices import ANSWER_TOOL, ONE_AT_A_TIME, demanded
 from chowder_local.relay.offline.arguments import fits, minimal
-from chowder_local.relay.offline.conversation import (
-    Called,
-    Choice,
-    Reply,
-    Tool,
-)
 from chowder_local.relay.offline.function_matching import arguments_from, match_function
-from chowder_local.relay.offline.view import seen
+from chowder_local.relay.prompt_format.system_prompt import (
+    ANSWER_TOOL,
+    ONE_AT_A_TIME,
+    find_tool_demand,
+    own_tools,
+)
+from chowder_local.relay.prompt_format.user_messages import view
+from chowder_local.relay.wire.conversation import Tool, ToolCall, ToolChoice
+from chowder_local.relay.wire.reply import Reply
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from chowder_local.relay.offline.conversation import Conversation
-    from chowder_local.relay.offline.view import View
+    from chowder_local.relay.prompt_format.user_messages import ConversationView
+    from chowder_local.relay.wire.conversation import Conversation
 
 _MAX_QUOTE = 2000
 # The one argument of an answer that may be any JSON object: its text.
 _ANY_OBJECT = "json"
 _ASKED_FOR = re.compile(r"\bcall\s+[`'\"]?([A-Za-z_][\w.-]*)[`'\"]?\s*", re.IGNORECASE)
-_TOOLING = re.compile(r"^## Tooling$(.*?)(?=^## |\Z)", re.DOTALL | re.MULTILINE)
-_OWN_TOOL = re.compile(r"^- (\S+?)(?=[:\s]|$)", re.MULTILINE)
 
 
 def decide(conversation: Conversation) -> Reply:
     """The same conversation always gets the same reply."""
-    view = seen(conversation)
-    if view.returned is None and (calls := tuple(_calls(conversation, view))):
+    seen = view(conversation.turns)
+    if seen.returned is None and (calls := tuple(_calls(conversation, seen))):
         return Reply(calls=calls[:1] if ONE_AT_A_TIME in conversation.system else calls)
     # An answer that came back was no good, and there is no other.
-    is_tried = view.returned is not None and view.returned.name == ANSWER_TOOL
+    is_tried = seen.returned is not None and seen.returned.name == ANSWER_TOOL
     if not is_tried and (tool := _answer_tool(conversation)):
-        return Reply(calls=(_structured(conversation, view, tool),))
-    return Reply(_answer(view))
+        return Reply(calls=(_structured(conversation, seen, tool),))
+    return Reply(_answer(seen))
 
 
-def _answer(view: View) -> str:
-    turn = len(view.messages)
-    said = view.messages[-1] if view.messages else ""
+def _answer(seen: ConversationView) -> str:
+    turn = len(seen.messages)
+    said = seen.latest
     text = f'[offline] Turn {turn}. You said: "{_quote(said)}"'
-    if view.returned is not None:
-        return f'{text} Tool {view.returned.name} answered: "{_quote(view.returned.text)}"'
+    if seen.returned is not None:
+        return f'{text} Tool {seen.returned.name} answered: "{_quote(seen.returned.text)}"'
     if turn > 1:
-        return f'{text} Before that: "{_quote(view.messages[-2])}"'
+        return f'{text} Before that: "{_quote(seen.messages[-2])}"'
     return text
 
 
@@ -58,11 +57,11 @@ def _quote(text: str) -> str:
     return text if len(text) <= _MAX_QUOTE else text[:_MAX_QUOTE] + "…"
 
 
-def _calls(conversation: Conversation, view: View) -> Iterator[Called]:
+def _calls(conversation: Conversation, seen: ConversationView) -> Iterator[ToolCall]:
     choice = _choice(conversation)
-    if choice.mode == "none" or not conversation.tools or not view.messages:
+    if choice.mode == "none" or not conversation.tools or not seen.messages:
         return
-    said = view.messages[-1]
+    said = seen.messages[-1]
     wanted = list(_asked_for(conversation, said))
     if not wanted and choice.name is None:
         wanted = list(_fitting(conversation, said))
@@ -72,7 +71,7 @@ def _calls(conversation: Conversation, view: View) -> Iterator[Called]:
     for number, (tool, arguments) in enumerate(wanted):
         id_ = conversation.digest[:22] + f"{number:02}" if number else conversation.digest[:24]
         given = minimal(tool.parameters) if arguments is None else arguments
-        yield Called(f"call_{id_}", tool.name, given)
+        yield ToolCall(f"call_{id_}", tool.name, given)
 
 
 def _asked_for(
@@ -97,28 +96,27 @@ def _fitting(conversation: Conversation, said: str) -> Iterator[tuple[Tool, dict
         yield tool, given if is_fit else arguments_from(said, tool.parameters)
 
 
-def _choice(conversation: Conversation) -> Choice:
-    is_told, name = demanded(conversation.system)
+def _choice(conversation: Conversation) -> ToolChoice:
+    is_told, name = find_tool_demand(conversation.system)
     if is_told and conversation.choice.mode == "auto":
-        return Choice("required", name)
+        return ToolChoice("required", name)
     return conversation.choice
 
 
 def _answer_tool(conversation: Conversation) -> Tool | None:
-    """What the answer has to be given with, if it is to be a structured one."""
-    return _offered(conversation, ANSWER_TOOL) if demanded(conversation.system)[0] else None
+    return _offered(conversation, ANSWER_TOOL) if find_tool_demand(conversation.system)[0] else None
 
 
-def _structured(conversation: Conversation, view: View, tool: Tool) -> Called:
+def _structured(conversation: Conversation, seen: ConversationView, tool: Tool) -> ToolCall:
     """The object in the person's words if it is one that is wanted, else the smallest one."""
     arguments = minimal(tool.parameters)
-    said = _object_in(view.messages[-1] if view.messages else "")
+    said = _object_in(seen.latest)
     if list(arguments) == [_ANY_OBJECT]:
-        answer = {"answer": _answer(view)} if said is None else said
+        answer = {"answer": _answer(seen)} if said is None else said
         arguments = {_ANY_OBJECT: json.dumps(answer, ensure_ascii=False)}
     elif said is not None and fits(tool.parameters, said):
         arguments = said
-    return Called(f"call_{conversation.digest[:24]}", tool.name, arguments)
+    return ToolCall(f"call_{conversation.digest[:24]}", tool.name, arguments)
 
 
 def _offered(conversation: Conversation, name: str | None) -> Tool | None:
@@ -131,11 +129,10 @@ def _first_of_client(conversation: Conversation) -> Tool:
 
 def client_functions(conversation: Conversation) -> list[Tool]:
     """The agent's own tools are listed in OpenClaw's system prompt; a client's are not."""
-    tooling = _TOOLING.search(conversation.system)
-    if tooling is None and "OpenClaw" in conversation.system:
+    own = own_tools(conversation.system)
+    if own is None:
         # They cannot be told apart.
         return []
-    own = set(_OWN_TOOL.findall(tooling[1])) if tooling else set()
     return [tool for tool in conversation.tools if tool.name not in own]
 
 

@@ -10,18 +10,15 @@ from chowder_local.relay.offline.arguments import minimal
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from chowder_local.relay.offline.conversation import Tool
+    from chowder_local.relay.wire.conversation import Tool
 
-_STOP_WORDS = frozenset(
-    {
-        "all", "an", "and", "any", "are", "as", "at", "be", "by", "call", "can", "check", "client",
-        "current", "did", "do", "does", "fetch", "find", "for", "from", "function", "get", "give",
-        "has", "have", "how", "if", "in", "info", "is", "it", "its", "list", "look", "make", "me",
-        "my", "new", "no", "not", "now", "of", "on", "one", "or", "our", "please", "run", "set",
-        "show", "tell", "that", "the", "then", "this", "to", "tool", "use", "was", "we", "what",
-        "when", "where", "which", "who", "why", "will", "with", "you", "your",
-    }
-)  # fmt: skip
+_COMMON = """
+    all an and any are as at be by call can check client current did do does fetch find for from
+    function get give has have how if in info is it its list look make me my new no not now of
+    on one or our please run set show tell that the then this to tool use was we what when where
+    which who why will with you your
+"""
+_STOP_WORDS = frozenset(_COMMON.split())
 """Words that tell nothing about what a function or a message is about."""
 
 _WORD_OF_NAME = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from chowder_local.relay.offline.conversation import Answered, Called, Said
-from chowder_local.relay.offline.words import unfolded
+from chowder_local.relay.prompt_format.user_messages import unfold
+from chowder_local.relay.wire.conversation import AssistantText, ToolCall, UserMessage
+from chowder_local.relay.wire.request_format import ParsedRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from chowder_local.relay.offline.conversation import Conversation, Turn
+    from chowder_local.relay.calls import ModelCall
+    from chowder_local.relay.wire.conversation import Conversation, Turn
 
 FORMAT = 1
 
@@ -52,13 +54,20 @@ class Asked(_Strict):
 
     @classmethod
     def of(cls, provider: str, conversation: Conversation) -> Asked:
-        """What a request asks."""
         return cls(
             provider=provider,
             model=conversation.model,
             is_streamed=conversation.is_streamed,
-            turns=[_told(turn) for turn in unfolded(conversation.turns)],
+            turns=[_turn(turn) for turn in unfold(conversation.turns)],
         )
+
+    @classmethod
+    def of_call(cls, call: ModelCall) -> Asked | None:
+        """What a call asks; None if it asks no model, as one for embeddings."""
+        parsed = call.parse()
+        if not isinstance(parsed, ParsedRequest):
+            return None
+        return cls.of(call.provider, parsed.conversation)
 
     def lines(self) -> list[str]:
         """The same a line a thing, without what is another each time: times, and ids."""
@@ -79,7 +88,6 @@ class AnsweredCall(_Strict):
     def of(
         cls, status: int, content_type: str, body: bytes, retry_after: str | None = None
     ) -> AnsweredCall:
-        """From the bytes of a whole answer."""
         text = body.decode("utf-8", "replace")
         if not content_type.startswith("text/event-stream"):
             return cls(status=status, content_type=content_type, retry_after=retry_after, text=text)
@@ -109,12 +117,12 @@ def without_what_varies(text: str) -> str:
     return text
 
 
-def _told(turn: Turn) -> dict[str, Any]:
-    if isinstance(turn, Said):
+def _turn(turn: Turn) -> dict[str, Any]:
+    if isinstance(turn, UserMessage):
         return {"said": "\n".join(turn.parts)}
-    if isinstance(turn, Answered):
+    if isinstance(turn, AssistantText):
         return {"answered": turn.text}
-    if isinstance(turn, Called):
+    if isinstance(turn, ToolCall):
         return {"called": turn.name} | ({"with": dict(turn.arguments)} if turn.arguments else {})
     return {"returned": turn.text}
 

@@ -42,11 +42,11 @@ def write(folder: Path, number: int, entry: Entry) -> Path:
     """Adds an entry as a file; blocks. Its place in the order is its number."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / name_of(number, entry)
-    # Whoever compares two recordings sees lines that differ.
+    # Indented, so that a comparison of two recordings shows lines.
     text = json.dumps(
         entry.model_dump(mode="json", exclude_none=True), indent=2, ensure_ascii=False
     )
-    # Whoever reads the folder meanwhile finds no half of one.
+    # Renamed when it is whole, for readers of the folder.
     part = path.with_suffix(".part")
     part.write_text(text + "\n", encoding="utf-8")
     part.replace(path)

@@ -37,7 +37,7 @@ class Playback:
         self._used[question] += 1
         return answers[min(number, len(answers) - 1)]
 
-    def missing(self, asked: Asked) -> str:
+    def describe_nearest(self, asked: Asked) -> str:
         """What is nearest to a question that has no answer, and how it differs."""
         question = asked.lines()
         if not self._questions:

@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
-from chowder_local.core.domain import wire_of
-from chowder_local.relay.offline import model as offline
-from chowder_local.relay.offline.model import OfflineAnswer
-from chowder_local.relay.providers import error_body
 from chowder_local.relay.recordings import folders
 from chowder_local.relay.recordings.entries import AnsweredCall, Asked, Entry
 
@@ -35,21 +30,27 @@ class Recorder:
         self._folder = folder
         self._number = number
 
-    async def listened(
+    async def listen(
         self, call: ModelCall, answer: ModelAnswer, key: str
     ) -> AsyncGenerator[bytes, None]:
         """The answer's bytes as they come; it is kept once it has come to its end."""
-        heard = bytearray()
+        body = bytearray()
         async with aclosing(answer.chunks) as chunks:
             async for chunk in chunks:
-                heard += chunk
+                body += chunk
                 yield chunk
-        content_type = dict(answer.headers).get("content-type", "")
-        await self.keep(call, AnsweredCall.of(answer.status, content_type, bytes(heard)), key)
+        answered = AnsweredCall.of(answer.status, answer.content_type, bytes(body))
+        await self._keep(call, answered, key)
 
-    async def keep(self, call: ModelCall, answered: AnsweredCall, key: str) -> None:
+    async def keep_failure(self, call: ModelCall, failure: ProviderFailed, key: str) -> None:
+        status = failure.status or 502
+        body = call.wire.error_body(status, failure.words)
+        answered = AnsweredCall.of(status, "application/json", body, failure.retry_after)
+        await self._keep(call, answered, key)
+
+    async def _keep(self, call: ModelCall, answered: AnsweredCall, key: str) -> None:
         """Writes a call with its answer, without the key, wherever it may be."""
-        asked = asked_by(call.provider, call.path, call.body)
+        asked = Asked.of_call(call)
         if asked is None:
             return
         self._number += 1
@@ -64,18 +65,3 @@ class Recorder:
             log.error("a model call could not be recorded: %s", error)
             return
         log.info("recorded: %s", path)
-
-
-def asked_by(provider: str, path: str, body: bytes) -> Asked | None:
-    """What matters of a model call; None of one that is no question, such as for embeddings."""
-    found = offline.asked(wire_of(provider), path, "", body, int(time.time()))
-    if isinstance(found, OfflineAnswer):
-        return None
-    return Asked.of(provider, found.conversation)
-
-
-def refused(provider: str, failure: ProviderFailed) -> AnsweredCall:
-    """A provider's refusal, as it is kept."""
-    status = failure.status or 502
-    body = error_body(wire_of(provider), status, failure.words)
-    return AnsweredCall.of(status, "application/json", body, failure.retry_after)

@@ -6,16 +6,16 @@ import asyncio
 from typing import TYPE_CHECKING, Self
 
 from chowder_local.relay.recordings import folders
-from chowder_local.relay.recordings.entries import AnsweredCall, Entry
+from chowder_local.relay.recordings.entries import AnsweredCall, Asked, Entry
 from chowder_local.relay.recordings.player import Playback
-from chowder_local.relay.recordings.recorder import Recorder, asked_by
+from chowder_local.relay.recordings.recorder import Recorder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from chowder_local.core.domain import InstanceId
-    from chowder_local.relay.call_log import Exchange
+    from chowder_local.relay.call_log import LoggedCall
 
 
 class RecordingRegistry:
@@ -47,12 +47,10 @@ class RecordingRegistry:
         self._of[instance_id] = Playback(entries)
 
     def entries(self, instance_id: InstanceId) -> Mapping[str, Entry] | None:
-        """What an instance's own playback answers from."""
         found = self._of.get(instance_id)
         return None if found is None else found.entries
 
     def remove(self, instance_id: InstanceId) -> None:
-        """Ends an instance's playback, if there is one."""
         self._of.pop(instance_id, None)
 
     def playback(self, instance_id: InstanceId | None) -> Playback | None:
@@ -62,14 +60,13 @@ class RecordingRegistry:
         return self._of.get(instance_id) or self._playback
 
 
-def recorded(exchanges: Iterable[Exchange]) -> dict[str, Entry]:
-    """A recording of model calls that were kept, by file name; those without an answer are none."""
+def make_recording(calls: Iterable[LoggedCall]) -> dict[str, Entry]:
+    """A recording of logged calls, by file name; those without a whole answer are left out."""
     entries: dict[str, Entry] = {}
-    for exchange in exchanges:
-        asked = asked_by(exchange.provider, exchange.path, exchange.request)
-        if asked is not None and exchange.is_whole and exchange.status is not None:
-            body = b"".join(chunk.data for chunk in exchange.chunks)
-            answered = AnsweredCall.of(exchange.status, exchange.content_type, body)
+    for call in calls:
+        asked = Asked.of_call(call.call)
+        if asked is not None and call.is_whole and call.status is not None:
+            answered = AnsweredCall.of(call.status, call.content_type, call.answer)
             entry = Entry(asked=asked, answered=answered)
             entries[folders.name_of(len(entries) + 1, entry)] = entry
     return entries

@@ -5,23 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from chowder_local.core.domain import ModelProvider
-from chowder_local.relay.offline.conversation import Called, Reply, Usage, pieces
-from chowder_local.relay.offline.stream_steps import Cut, Raw, StreamStep, Wait
-from chowder_local.relay.offline.view import seen
-from chowder_local.relay.scripts.patterns import TimeLimit, search
-from chowder_local.relay.scripts.rules import OVERLOADED, Break, Pause, ToolCall, Verbatim
-from chowder_local.relay.scripts.templates import TemplateInvalid, rendered
+from chowder_local.relay.prompt_format.user_messages import view
+from chowder_local.relay.scripts import rules
+from chowder_local.relay.scripts.patterns import search
+from chowder_local.relay.scripts.templates import TemplateInvalid, render
+from chowder_local.relay.wire.conversation import ToolCall
+from chowder_local.relay.wire.reply import Reply, StreamStep, split_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from regex import Pattern
 
-    from chowder_local.relay.offline.conversation import Conversation
+    from chowder_local.relay.scripts.patterns import TimeLimit
     from chowder_local.relay.scripts.rules import Action, Match, Rule
+    from chowder_local.relay.wire.conversation import Conversation
 
 _OVERLOADED_STATUSES: Mapping[str, int] = {ModelProvider.ANTHROPIC: 529}
 _DEFAULT_WORDS = "The script of replies says so."
@@ -47,6 +48,29 @@ class Ask:
     is_session_known: bool = False
     """Not of a turn that a messenger began, say."""
 
+    @classmethod
+    def of(
+        cls,
+        provider: str,
+        conversation: Conversation,
+        session: str | None,
+        *,
+        is_session_known: bool,
+    ) -> Self:
+        """What is asked, freed of what OpenClaw adds to it."""
+        seen = view(conversation.turns)
+        return cls(
+            provider=provider,
+            model=conversation.model,
+            turn=len(seen.messages),
+            text=seen.latest,
+            round=seen.rounds,
+            tool=seen.returned.name if seen.returned else None,
+            result=seen.returned.text if seen.returned else None,
+            session=session,
+            is_session_known=is_session_known,
+        )
+
     @cached_property
     def folded_text(self) -> str:
         """The text for comparisons in any case: every rule would make it anew."""
@@ -54,7 +78,6 @@ class Ask:
 
     @cached_property
     def folded_result(self) -> str:
-        """The same of what came back."""
         return (self.result or "").casefold()
 
     def __str__(self) -> str:
@@ -77,68 +100,46 @@ class Refusal:
 
 
 @dataclass(frozen=True)
-class Played:
-    """What a rule makes of a question."""
-
+class ScriptedAnswer:
+    rule: str
+    """Which rule that was, in words; or that there was none."""
     answer: Reply | Refusal
     delay_s: float = 0.0
 
 
-def ask(
-    provider: str,
-    conversation: Conversation,
-    session: str | None = None,
-    *,
-    is_session_known: bool = False,
-) -> Ask:
-    """What is asked, freed of what OpenClaw adds to it."""
-    view = seen(conversation)
-    return Ask(
-        provider=provider,
-        model=conversation.model,
-        turn=len(view.messages),
-        text=view.messages[-1] if view.messages else "",
-        round=view.rounds,
-        tool=view.returned.name if view.returned else None,
-        result=view.returned.text if view.returned else None,
-        session=session,
-        is_session_known=is_session_known,
-    )
-
-
-def place(rule: Rule, asked: Ask, limit: TimeLimit) -> int | None:
-    """Which of a rule's answers is for this; None if it is not about it at all.
+def find_answer(rule: Rule, ask: Ask, limit: TimeLimit) -> int | None:
+    """The index of a rule's answer to this; None if the rule is not about it at all.
 
     Raises MatchingTooSlow.
     """
-    if not _fits(rule.match, asked, limit):
+    if not _fits(rule.match, ask, limit):
         return None
     # A rule about a result begins with that; any other one with the message.
-    index = 0 if rule.match.is_of_result else asked.round
+    index = 0 if rule.match.is_of_result else ask.round
     return index if index < len(rule.answers) else None
 
 
-def _fits(match: Match, asked: Ask, limit: TimeLimit) -> bool:
-    if match.is_of_session and not (asked.is_session_known and match.session == asked.session):
+def _fits(match: Match, ask: Ask, limit: TimeLimit) -> bool:
+    if match.is_of_session and not (ask.is_session_known and match.session == ask.session):
         return False
     return (
-        (match.turn is None or match.turn == asked.turn)
-        and (match.provider is None or match.provider == asked.provider)
-        and (match.model is None or fnmatchcase(asked.model, match.model))
-        and _is(asked.text, match.equals, limit)
-        and _has(asked.text, asked.folded_text, match.text, match.pattern, limit)
-        and _fits_result(match, asked, limit)
+        (match.turn is None or match.turn == ask.turn)
+        and (match.provider is None or match.provider == ask.provider)
+        and (match.model is None or fnmatchcase(ask.model, match.model))
+        and _is(ask.text, match.equals, limit)
+        and _has(ask.text, ask.folded_text, match.text, match.pattern, limit)
+        and _fits_result(match, ask, limit)
     )
 
 
-def _fits_result(match: Match, asked: Ask, limit: TimeLimit) -> bool:
+def _fits_result(match: Match, ask: Ask, limit: TimeLimit) -> bool:
     if not match.is_of_result:
         return True
-    if asked.tool is None or match.tool not in (None, asked.tool):
+    if ask.tool is None or match.tool not in (None, ask.tool):
         return False
-    result = asked.result or ""
+    result = ask.result or ""
     return _is(result, match.result_equals, limit) and _has(
-        result, asked.folded_result, match.result, match.result_pattern, limit
+        result, ask.folded_result, match.result, match.result_pattern, limit
     )
 
 
@@ -159,83 +160,78 @@ def _has(
     return pattern is None or search(pattern, text, limit) is not None
 
 
-def played(rule: Rule, made: Action, asked: Ask, digest: str, limit: TimeLimit) -> Played:
-    """An action as an answer; ids are made of the digest, so that they are always the same.
+def make_answer(
+    rule: Rule, action: Action, ask: Ask, digest: str, limit: TimeLimit
+) -> tuple[Reply | Refusal, float]:
+    """An action as an answer, and its delay; ids are always the same, action of the digest.
 
     Raises MatchingTooSlow.
     """
-    if made.error is not None:
-        status = made.error
-        if status == OVERLOADED:
-            status = _OVERLOADED_STATUSES.get(asked.provider, 503)
-        refusal = Refusal(int(status), made.message or _DEFAULT_WORDS, made.retry_after_s)
-        return Played(refusal, made.delay_s)
+    if action.error is not None:
+        status = action.error
+        if status == rules.OVERLOADED:
+            status = _OVERLOADED_STATUSES.get(ask.provider, 503)
+        message = action.message or _DEFAULT_WORDS
+        return Refusal(int(status), message, action.retry_after_s), action.delay_s
     try:
-        text, beats = _said(rule, made, asked, limit)
+        text, steps = _text(rule, action, ask, limit)
     except TemplateInvalid as invalid:
-        return Played(Refusal(400, f"The script of replies: {invalid}"))
+        return Refusal(400, f"The script of replies: {invalid}"), 0.0
     reply = Reply(
         text=text,
-        calls=tuple(_calls(made, digest)),
-        beats=beats,
-        usage=Usage(made.usage.input_tokens, made.usage.output_tokens),
+        calls=tuple(_calls(action, digest)),
+        steps=steps,
+        stated_input_tokens=action.usage.input_tokens,
+        stated_output_tokens=action.usage.output_tokens,
     )
-    return Played(reply, made.delay_s)
+    return reply, action.delay_s
 
 
-def _said(
-    rule: Rule, made: Action, asked: Ask, limit: TimeLimit
+def _text(
+    rule: Rule, action: Action, ask: Ask, limit: TimeLimit
 ) -> tuple[str, tuple[str | StreamStep, ...]]:
-    if made.chunks is not None:
-        text = "".join(chunk for chunk in made.chunks if isinstance(chunk, str))
-        return text, tuple(_paced((_beat(chunk) for chunk in made.chunks), made.pace_s))
-    text = made.text or ""
-    if made.template is not None:
-        values = _values(rule.match.pattern, asked, limit)
-        text = rendered(made.template, values, lambda: limit.left_s(str(made.template)))
-    return text, tuple(_paced(pieces(text), made.pace_s)) if made.pace_s else ()
+    if action.chunks is not None:
+        text = "".join(chunk for chunk in action.chunks if isinstance(chunk, str))
+        return text, tuple(_paced(action.chunks, action.pace_s))
+    text = action.text or ""
+    if action.template is not None:
+        values = _values(rule.match.pattern, ask, limit)
+        text = render(action.template, values, lambda: limit.left_s(str(action.template)))
+    return text, tuple(_paced(split_text(text), action.pace_s)) if action.pace_s else ()
 
 
-def _paced(steps: Iterator[str | StreamStep], pace_s: float) -> Iterator[str | StreamStep]:
+def _paced(steps: Iterable[str | StreamStep], pace_s: float) -> Iterator[str | StreamStep]:
     is_first = True
     for step in steps:
         if pace_s and isinstance(step, str) and not is_first:
-            yield Wait(pace_s)
+            yield rules.Pause(wait_s=pace_s)
         is_first = is_first and not isinstance(step, str)
         yield step
 
 
-def _beat(chunk: str | Pause | Verbatim | Break) -> str | StreamStep:
-    if isinstance(chunk, str):
-        return chunk
-    if isinstance(chunk, Pause):
-        return Wait(chunk.wait_s)
-    return Raw(chunk.raw.encode()) if isinstance(chunk, Verbatim) else Cut()
-
-
-def _calls(made: Action, digest: str) -> Iterator[Called]:
-    calls = made.calls or []
-    if made.call is not None:
-        calls = [ToolCall(name=made.call, arguments=made.arguments or {})]
+def _calls(action: Action, digest: str) -> Iterator[ToolCall]:
+    calls = action.calls or []
+    if action.call is not None:
+        calls = [rules.ToolCall(name=action.call, arguments=action.arguments or {})]
     for number, each in enumerate(calls):
-        yield Called(f"call_{digest[:22]}{number:02}", each.name, each.arguments)
+        yield ToolCall(f"call_{digest[:22]}{number:02}", each.name, each.arguments)
 
 
-def _values(pattern: Pattern[str] | None, asked: Ask, limit: TimeLimit) -> dict[str, Any]:
-    found = search(pattern, asked.text, limit) if pattern is not None else None
+def _values(pattern: Pattern[str] | None, ask: Ask, limit: TimeLimit) -> dict[str, Any]:
+    found = search(pattern, ask.text, limit) if pattern is not None else None
     groups: dict[str | int, str | None] = {}
     if found is not None:
         groups.update(enumerate((found[0], *found.groups())))
         groups.update(found.groupdict())
     return {
-        "text": asked.text,
-        "turn": asked.turn,
-        "session": asked.session,
-        "model": asked.model,
-        "provider": str(asked.provider),
+        "text": ask.text,
+        "turn": ask.turn,
+        "session": ask.session,
+        "model": ask.model,
+        "provider": str(ask.provider),
         "groups": groups,
-        "tool": asked.tool,
-        "result": asked.result,
+        "tool": ask.tool,
+        "result": ask.result,
     }
 
 

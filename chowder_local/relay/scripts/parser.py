@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from chowder_local.core.errors.process import SettingsInvalid
 from chowder_local.core.json_paths import written_path
 from chowder_local.relay.scripts.rules import ReplyScript
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
 VALUES_MAX = 100_000
 """With what is only referred to counted each time: a few lines can name millions."""
 DEPTH_MAX = 100
-LONG = 100
-"""Rules."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,27 @@ class TextInvalid(Exception):
         self.is_yaml = is_yaml
 
 
-def parsed(text: str) -> ReplyScript:
+def read_file(path: Path) -> ReplyScript:
+    """The file's script; blocks. Raises SettingsInvalid, which says what is wrong and where."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsInvalid(f"The replies in {path} cannot be read: {error}") from None
+    try:
+        return parse(text)
+    except TextInvalid as invalid:
+        problems = "\n".join(f"  {_locate(path, each)}" for each in invalid.problems)
+        wrong = "make no sense" if invalid.is_yaml else "are no YAML"
+        raise SettingsInvalid(f"The replies in {path} {wrong}:\n{problems}") from None
+
+
+def _locate(path: Path, problem: Problem) -> str:
+    """A problem on a line of its own, which an editor can jump to."""
+    where = str(path) if problem.line is None else f"{path}:{problem.line}"
+    return ": ".join(filter(None, (where, problem.place, problem.words)))
+
+
+def parse(text: str) -> ReplyScript:
     """The script; takes seconds for megabytes. Raises TextInvalid."""
     # Few servers are given one.
     import yaml
@@ -71,18 +90,6 @@ def parsed(text: str) -> ReplyScript:
             for problem in invalid.errors()
         ]
         raise TextInvalid(problems) from None
-
-
-def written(script: ReplyScript) -> str:
-    """The script as a person writes it, or a long one at least so that it is quickly there."""
-    import yaml
-
-    content = script.model_dump(mode="json", exclude_unset=True)
-    if len(script.replies) > LONG:
-        # YAML as well, and written in a hundredth of the time.
-        return json.dumps(content, indent=2, ensure_ascii=False)
-    text: str = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100)
-    return text
 
 
 def _line(node: Any, place: Sequence[str | int]) -> int | None:

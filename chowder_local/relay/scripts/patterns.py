@@ -67,7 +67,7 @@ def size(pattern: str) -> int:
     return once * repeated
 
 
-def compiled(pattern: str) -> Pattern[str]:
+def compile_pattern(pattern: str) -> Pattern[str]:
     """The pattern. Raises PatternInvalid."""
     # Few servers are given a script. It reads what Python's own module reads, and that one cannot
     # be stopped.

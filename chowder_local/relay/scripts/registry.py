@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
-from weakref import WeakValueDictionary
 
 from anyio import CapacityLimiter, to_thread
 
 from chowder_local.core.domain import InstanceId, OrganizationId
-from chowder_local.relay.scripts.matching import Played, Refusal, place, played
+from chowder_local.core.keyed_lock import KeyedLocks
+from chowder_local.relay.scripts.matching import Refusal, ScriptedAnswer, find_answer, make_answer
 from chowder_local.relay.scripts.patterns import MatchingTooSlow, TimeLimit
 
 if TYPE_CHECKING:
@@ -52,15 +51,6 @@ class Running:
         self.used = [0] * len(self.script.replies)
 
 
-@dataclass(frozen=True)
-class Scripted:
-    """What a script has the model answer."""
-
-    played: Played
-    rule: str
-    """Which rule that was, in words; or that there was none."""
-
-
 class ScriptRegistry:
     """Scripts of instances, of organizations, and the server's own, asked in this order.
 
@@ -71,7 +61,7 @@ class ScriptRegistry:
         self.own = None if own is None else Running(own)
         self._of: dict[Owner, Running] = {}
         self._threads = CapacityLimiter(THREADS)
-        self._turns: WeakValueDictionary[OrganizationId, asyncio.Lock] = WeakValueDictionary()
+        self._turns = KeyedLocks()
 
     def put(self, owner: Owner, script: ReplyScript) -> Running:
         """Puts a script in force from its beginning, in place of the owner's present one."""
@@ -79,11 +69,9 @@ class ScriptRegistry:
         return self._of[owner]
 
     def of(self, owner: Owner) -> Running | None:
-        """The owner's own script."""
         return self._of.get(owner)
 
     def remove(self, owner: Owner) -> None:
-        """Ends the owner's script, if there is one."""
         self._of.pop(owner, None)
 
     def in_force(self, organization_id: OrganizationId, instance_id: InstanceId) -> list[Running]:
@@ -93,13 +81,13 @@ class ScriptRegistry:
 
     async def answer(
         self, organization_id: OrganizationId, instance_id: InstanceId, ask: Ask, digest: str
-    ) -> Scripted | None:
+    ) -> ScriptedAnswer | None:
         """What is to be answered; None if that is left to the offline model."""
         running = self.in_force(organization_id, instance_id)
         if not running:
             return None
         # One at a time of each organization, so that slow rules of one keep no other waiting.
-        async with self._turns.setdefault(organization_id, asyncio.Lock()):
+        async with self._turns.holding(organization_id):
             found = await self._find(running, ask, digest)
         if found is not None:
             return found
@@ -108,47 +96,46 @@ class ScriptRegistry:
         if running[0].script.unmatched == "offline":
             return None
         refusal = Refusal(UNMATCHED_STATUS, f"No rule of the script of replies is about {ask}.")
-        return Scripted(Played(refusal), "unmatched")
+        return ScriptedAnswer("unmatched", refusal)
 
-    async def _find(self, running: list[Running], ask: Ask, digest: str) -> Scripted | None:
+    async def _find(self, running: list[Running], ask: Ask, digest: str) -> ScriptedAnswer | None:
         while True:
             states = [(each.script.replies, tuple(each.used)) for each in running]
-            found = await to_thread.run_sync(_looked_up, states, ask, digest, limiter=self._threads)
-            if found is None or found.use is None:
-                return None if found is None else found.scripted
-            each, number = running[found.use[0]], found.use[1]
+            found, use = await to_thread.run_sync(
+                _look_up, states, ask, digest, limiter=self._threads
+            )
+            if use is None:
+                return found
+            each, number = running[use[0]], use[1]
             # In the server's own script another organization may have used it up meanwhile.
             if not _is_over(each.script.replies[number], each.used[number]):
                 each.used[number] += 1
-                return found.scripted
+                return found
 
 
-@dataclass(frozen=True)
-class _Found:
-    scripted: Scripted
-    use: tuple[int, int] | None = None
-    """Of which script which rule has counted once more."""
-
-
-def _looked_up(
+def _look_up(
     states: Sequence[tuple[Sequence[Rule], Sequence[int]]], ask: Ask, digest: str
-) -> _Found | None:
-    """The first rule that counts, for how often each has by now; for a thread, as it takes long."""
+) -> tuple[ScriptedAnswer | None, tuple[int, int] | None]:
+    """The answer of the first rule that counts, for how often each has by now.
+
+    With it, of which script which rule has counted once more, if one has. Takes long: for a thread.
+    """
     limit = TimeLimit()
     for order, (rules, used) in enumerate(states):
         for number, rule in enumerate(rules):
             name = rule.name or f"replies[{number}]"
             try:
-                at = place(rule, ask, limit)
+                at = find_answer(rule, ask, limit)
                 # A list of answers is one use, which begins with the first.
                 if at is None or (at == 0 and _is_over(rule, used[number])):
                     continue
-                scripted = Scripted(played(rule, rule.answers[at], ask, digest, limit), name)
+                answer, delay_s = make_answer(rule, rule.answers[at], ask, digest, limit)
             except MatchingTooSlow as slow:
                 refusal = Refusal(UNMATCHED_STATUS, f"The script of replies: {slow}.")
-                return _Found(Scripted(Played(refusal), name))
-            return _Found(scripted, (order, number) if at == 0 else None)
-    return None
+                return ScriptedAnswer(name, refusal), None
+            use = (order, number) if at == 0 else None
+            return ScriptedAnswer(name, answer, delay_s), use
+    return None, None
 
 
 def _is_over(rule: Rule, used: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
@@ -18,9 +19,11 @@ from pydantic import (
 )
 
 from chowder_local.core.domain import ModelProvider
-from chowder_local.relay.scripts.patterns import SIZE_MAX, PatternInvalid, compiled, size
+from chowder_local.core.errors.upstream import StreamBroken
+from chowder_local.relay.scripts.patterns import SIZE_MAX, PatternInvalid, compile_pattern, size
 from chowder_local.relay.scripts.templates import TemplateInvalid
-from chowder_local.relay.scripts.templates import checked as checked_template
+from chowder_local.relay.scripts.templates import check as check_template
+from chowder_local.relay.wire.reply import StreamStep
 
 if TYPE_CHECKING:
     from regex import Pattern
@@ -91,19 +94,17 @@ class Match(_Strict):
     @classmethod
     def _readable(cls, pattern: str | None) -> str | None:
         try:
-            return pattern and compiled(pattern).pattern
+            return pattern and compile_pattern(pattern).pattern
         except PatternInvalid as invalid:
             raise ValueError(str(invalid)) from None
 
     @cached_property
     def pattern(self) -> Pattern[str] | None:
-        """The `regex`, compiled."""
-        return compiled(self.regex) if self.regex else None
+        return compile_pattern(self.regex) if self.regex else None
 
     @cached_property
     def result_pattern(self) -> Pattern[str] | None:
-        """The `result_regex`, compiled."""
-        return compiled(self.result_regex) if self.result_regex else None
+        return compile_pattern(self.result_regex) if self.result_regex else None
 
     @property
     def is_of_session(self) -> bool:
@@ -117,22 +118,32 @@ class Match(_Strict):
         return any(each is not None for each in given)
 
 
-class Pause(_Strict):
+class Pause(_Strict, StreamStep):
     """Nothing is sent for a while."""
 
     wait_s: Seconds
 
+    async def play(self) -> bytes:
+        await asyncio.sleep(self.wait_s)
+        return b""
 
-class Verbatim(_Strict):
+
+class Verbatim(_Strict, StreamStep):
     """These bytes are sent as they are: a broken event, say."""
 
     raw: str
 
+    async def play(self) -> bytes:
+        return self.raw.encode()
 
-class Break(_Strict):
+
+class Break(_Strict, StreamStep):
     """The connection breaks here."""
 
     cut: Literal[True]
+
+    async def play(self) -> bytes:
+        raise StreamBroken("the script of its replies cut it off")
 
 
 class ToolCall(_Strict):
@@ -190,7 +201,7 @@ class Action(_Strict):
     @classmethod
     def _readable(cls, template: str | None) -> str | None:
         try:
-            return template and checked_template(template)
+            return template and check_template(template)
         except TemplateInvalid as invalid:
             raise ValueError(str(invalid)) from None
 

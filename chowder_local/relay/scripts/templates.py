@@ -71,23 +71,23 @@ class _Slot:
         return found if self.key is None else found.get(self.key, _NOTHING)
 
 
-def checked(template: str) -> str:
+def check(template: str) -> str:
     """The template, if it can be read. Raises TemplateInvalid."""
     _read(template)
     return template
 
 
-def rendered(
-    template: str, values: Mapping[str, Any], check: Callable[[], object] = lambda: None
+def render(
+    template: str, values: Mapping[str, Any], before_part: Callable[[], object] = lambda: None
 ) -> str:
     """What a template says of the values of NAMES, of which groups are by number and name.
 
-    `check` is called before each part, and may raise. Raises TemplateInvalid.
+    `before_part` is called before each part, and may raise. Raises TemplateInvalid.
     """
     parts, length = [], 0
     try:
         for part in _read(template):
-            check()
+            before_part()
             parts.append(part if isinstance(part, str) else part.value(values))
             length += _check_length(parts[-1], length)
     except TemplateInvalid as invalid:

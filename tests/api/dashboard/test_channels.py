@@ -166,7 +166,7 @@ async def test_a_sender_is_let_in_by_code(visitor: Visitor, path: str) -> None:
     programs.answers[APPROVE] = {"status": 1, "output": said}
     refused = await visitor.sent(f"{path}/telegram/pair", {"code": "X"})
     assert refused.status_code == 404
-    assert "Nobody is let in." in refused.text
+    assert "Not paired." in refused.text
     assert (await visitor.sent(f"{path}/telegram/pair", {"code": "a b"})).status_code == 422
 
 
@@ -198,7 +198,7 @@ PARTS = {"channels": "channels/list", "skills": "skills/list", "config": "config
 
 WHAT_TO_DO = [
     (InstanceStatus.STOPPED, "It is stopped, and"),
-    (InstanceStatus.PROVISIONING, "It is on its way."),
+    (InstanceStatus.PROVISIONING, "It is being provisioned."),
     (InstanceStatus.ERROR, "It does not run"),
     (InstanceStatus.TERMINATED, "It does not run"),
 ]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from chowder_local.dashboard.text_files import MAX_BYTES
+from chowder_local.dashboard.files import EDIT_MAX_BYTES
 from tests.api.dashboard.conftest import Elements
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ HOSTILE = '</textarea><script>alert(1)</script>"&lt;{{ 7*7 }}'
 
 @pytest.fixture
 def home(world: World) -> Path:
-    return world.home
+    return world.root
 
 
 @pytest.fixture
@@ -154,7 +154,7 @@ async def test_a_new_file_takes_the_place_of_none(visitor: Visitor, files: str, 
     [
         (b"\x89PNG\r\n\x1a\n\xff", "It is no text"),
         (b"a\0b", "It is no text"),
-        (b"x" * (MAX_BYTES + 1), "up to 1 MB are edited here"),
+        (b"x" * (EDIT_MAX_BYTES + 1), "up to 1 MB are edited here"),
     ],
 )
 async def test_what_cannot_be_edited_can_be_fetched(

@@ -17,7 +17,7 @@ async def test_a_page_that_is_not_there_is_told_to_people_in_html(stranger: Visi
     answer = await stranger.get("/nowhere/<script>")
     assert answer.status_code == 404
     assert answer.headers["Content-Type"].startswith("text/html")
-    assert "There is no such page" in answer.text
+    assert "Page not found" in answer.text
     assert all("src" in each for each in Elements(answer.text).all("script"))
     assert Elements(answer.text).all("a", href="/")
 
@@ -52,7 +52,7 @@ async def test_a_defect_of_ours_tells_nothing_but_that(
     async def broken(*_: object, **__: object) -> None:
         raise RuntimeError("a secret")
 
-    monkeypatch.setattr(visitor.http.world.lifecycle, "search", broken)
+    monkeypatch.setattr(visitor.http.world.directory, "search", broken)
     answer = await visitor.get("/")
     assert answer.status_code == 500
     assert "a secret" not in answer.text

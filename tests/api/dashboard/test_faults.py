@@ -51,7 +51,7 @@ async def test_the_page_says_that_its_own_actions_are_spared_and_so_they_are(
     for kind in ("create", "stop", "start", "message"):
         await visitor.sent("/faults", {"kind": kind, "status": "503", "times": "1"})
     page = (await visitor.get("/faults")).text
-    assert "Talk, Create, Start and Stop on these pages are no such calls" in page
+    assert "Talk, Create, Start and Stop on these pages are not affected" in page
     for path, form in (
         ("/instances", {}),
         (f"/instances/{agent.id}/messages", {"text": "Hi", "model": "gpt-4o"}),
@@ -63,9 +63,9 @@ async def test_the_page_says_that_its_own_actions_are_spared_and_so_they_are(
     # A boot is the server's own doing, whoever has asked for it.
     await visitor.sent("/faults/clear")
     await visitor.sent("/faults", {"kind": "provisioning", "times": "1"})
-    assert "“provisioning” befalls whatever is created, here as well" in page
+    assert "“provisioning” applies to every new instance, here as well" in page
     await visitor.sent("/instances", {"name": "Bea"})
-    (bea,) = await world.lifecycle.search(world.organization_id, text="Bea", limit=2)
+    (bea,) = await world.directory.search(world.organization_id, text="Bea", limit=2)
     assert (await world.settled(bea)).status is InstanceStatus.ERROR
 
 
@@ -75,7 +75,7 @@ async def test_all_are_taken_back_after_a_question(visitor: Visitor) -> None:
     html = (await visitor.get("/faults")).text
     assert len(listed(html)) == 2
     assert "is answered 429, to be tried again after 1 s" in html
-    assert "Take 2 back?" in (await visitor.get("/faults/clear")).text
+    assert "Remove 2 faults?" in (await visitor.get("/faults/clear")).text
     assert listed((await visitor.sent("/faults/clear")).text) == []
 
 

@@ -10,13 +10,14 @@ import pytest
 from chowder_local.core.domain import ModelProvider
 from chowder_local.core.fault_injection import FaultKind
 from chowder_local.dashboard.inspector import PORTION
-from chowder_local.relay.offline import model as offline
-from chowder_local.relay.offline.conversation import Called, Reply
+from chowder_local.relay.wire.conversation import ToolCall
+from chowder_local.relay.wire.reply import Reply
 from tests.api.dashboard.conftest import Elements
+from tests.scripted.model_calls import parse
 
 if TYPE_CHECKING:
     from chowder_local.core.domain import Instance
-    from chowder_local.relay.call_log import Exchange
+    from chowder_local.relay.call_log import LoggedCall
     from tests.api.dashboard.conftest import Visitor
 
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(1)>{{ 7*7 }}'
@@ -43,7 +44,7 @@ def called(
     error: str | None = None,
     path: str = PATH,
     turn_id: str | None = None,
-) -> Exchange:
+) -> LoggedCall:
     """A call of an agent's; without a reply it goes on."""
     body = json.dumps(asked(words)).encode()
     exchanges = visitor.http.services.exchanges
@@ -53,12 +54,10 @@ def called(
     if reply is not None or error is not None:
         made.status, made.source = status, "offline"
         if reply is not None:
-            question = offline.asked(ModelProvider.OPENAI, PATH, "", body, 0)
-            assert isinstance(question, offline.Question)
-            for step in question.answered(reply).steps:
+            for step in parse(ModelProvider.OPENAI, PATH, body).render(reply).steps:
                 assert isinstance(step, bytes)
-                exchanges.came(made, step)
-        made.ended("refused" if error else "offline", error)
+                exchanges.append(made, step)
+        made.finish("refused" if error else "offline", error)
     return made
 
 
@@ -126,7 +125,7 @@ async def test_more_is_shown_when_it_is_asked_for(visitor: Visitor) -> None:
 
 async def test_a_call_is_shown_whole(visitor: Visitor) -> None:
     agent = await visitor.http.world.created()
-    reply = Reply("Let me look.", (Called("c1", "exec", {"command": "date"}),))
+    reply = Reply("Let me look.", (ToolCall("c1", "exec", {"command": "date"}),))
     made = called(visitor, agent, reply=reply, turn_id="t1")
     other = called(visitor, agent, "Again", turn_id="t1")
     html = (await visitor.get(f"/inspector/{made.id}")).text
@@ -139,7 +138,7 @@ async def test_a_call_is_shown_whole(visitor: Visitor) -> None:
 
 async def test_what_agents_and_models_say_is_text_wherever_it_stands(visitor: Visitor) -> None:
     agent = await visitor.http.world.created()
-    reply = Reply(HOSTILE, (Called("c1", HOSTILE, {HOSTILE: HOSTILE}),))
+    reply = Reply(HOSTILE, (ToolCall("c1", HOSTILE, {HOSTILE: HOSTILE}),))
     made = called(visitor, agent, HOSTILE, reply=reply, path=PATH)
     called(visitor, agent, HOSTILE, error=HOSTILE, status=400, path=f"x/{HOSTILE}")
     for path in ("/inspector", f"/inspector/{made.id}", "/inspector/ex-2"):
@@ -184,7 +183,7 @@ async def test_a_call_that_is_no_conversation_is_shown_as_it_is(visitor: Visitor
     agent = await visitor.http.world.created()
     made = called(visitor, agent, reply=Reply("x"), path="v1/embeddings")
     html = (await visitor.get(f"/inspector/{made.id}")).text
-    assert "As it was sent" in html
+    assert "This is not a conversation." in html
 
 
 async def test_an_attempt_leads_to_the_one_before_it(visitor: Visitor) -> None:
@@ -192,13 +191,13 @@ async def test_an_attempt_leads_to_the_one_before_it(visitor: Visitor) -> None:
     called(visitor, agent, turn_id="another", error="Slow down.")
     first = called(visitor, agent, turn_id="t", error="Slow down.")
     second = called(visitor, agent, turn_id="t", reply=Reply("Up."))
-    second.tried(429, 1.5)
-    second.tried(None)
+    second.retry(429, 1.5)
+    second.retry(None)
     html = (await visitor.get("/inspector")).text
     assert html.count("attempt") == 1
     assert "4th attempt" in html
     html = (await visitor.get(f"/inspector/{second.id}")).text
     assert f'/inspector/{first.id}">{first.id}</a>, which failed' in html
-    assert "429 came back from offline, to be asked again after 1.5 s" in html
-    assert "nobody answered" in html
+    assert "offline answered 429, retry after 1.5 s" in html
+    assert "no answer" in html
     assert "attempt" not in (await visitor.get(f"/inspector/{first.id}")).text

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from chowder_local.dashboard.chat_stream import Answer
-from chowder_local.dashboard.transcript_rows import SHOWN_MAX
+from chowder_local.dashboard.conversation import SHOWN_MAX_CHARS
 from chowder_local.openclaw.session_keys import session_key
 from chowder_local.openclaw.transcripts.reader import TEXT_MAX
 from tests.api.dashboard.conftest import Elements
@@ -183,17 +183,17 @@ async def test_one_that_is_stopped_takes_no_messages_and_says_so(visitor: Visito
 
 async def test_a_long_text_is_cut_and_can_be_had_whole(visitor: Visitor) -> None:
     agent = await visitor.http.world.created()
-    text = HOSTILE + "x" * SHOWN_MAX
+    text = HOSTILE + "x" * SHOWN_MAX_CHARS
     kept(visitor, said("user", text, 7))
     html = (await visitor.get(f"/instances/{agent.id}/conversation")).text
-    assert text[:SHOWN_MAX] not in html
-    assert html.count("x" * 1000) < SHOWN_MAX / 1000
+    assert text[:SHOWN_MAX_CHARS] not in html
+    assert html.count("x" * 1000) < SHOWN_MAX_CHARS / 1000
     elements = Elements(html)
     (whole,) = [
         each for each in elements.all("button") if (each.get("id") or "").startswith("whole-7")
     ]
     answer = await visitor.get(whole["hx-get"] or "")
-    assert "x" * SHOWN_MAX in answer.text
+    assert "x" * SHOWN_MAX_CHARS in answer.text
     assert "<script>" not in answer.text
     (file,) = [each for each in elements.all("a") if "download" in each]
     answer = await visitor.get(file["href"] or "")
@@ -204,7 +204,7 @@ async def test_a_long_text_is_cut_and_can_be_had_whole(visitor: Visitor) -> None
 
 async def test_what_is_longer_than_a_page_bears_can_be_taken_along_only(visitor: Visitor) -> None:
     agent = await visitor.http.world.created()
-    cut = said("assistant", "x" * SHOWN_MAX, 7)
+    cut = said("assistant", "x" * SHOWN_MAX_CHARS, 7)
     cut["parts"][0] |= {"is_cut": True, "length": TEXT_MAX + 1}
     call = {"type": "call", "id": "1", "name": "exec", "arguments": None, "is_cut": True}
     kept(visitor, cut, {"position": 8, "role": "assistant", "parts": [call]})

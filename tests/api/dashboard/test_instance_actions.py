@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 async def all_of(visitor: Visitor) -> list[Instance]:
     world = visitor.http.world
-    found = await world.lifecycle.search(world.organization_id, limit=100)
+    found = await world.directory.search(world.organization_id, limit=100)
     return [await world.settled(each) for each in found]
 
 
@@ -29,7 +29,7 @@ async def test_one_click_creates_an_agent_and_names_it(visitor: Visitor) -> None
     assert answer.status_code == 200
     (made,) = await all_of(visitor)
     assert made.status is InstanceStatus.RUNNING
-    assert f"{made.name} is on its way." in answer.text
+    assert f"{made.name} is being created." in answer.text
 
 
 async def test_name_and_provider_may_be_chosen(visitor: Visitor) -> None:

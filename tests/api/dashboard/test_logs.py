@@ -10,14 +10,14 @@ from starlette.requests import Request
 
 from chowder_local.core.domain import InstanceId, InstanceStatus
 from chowder_local.core.events import CAPACITY, EventType
-from chowder_local.dashboard.event_watch import watch
+from chowder_local.dashboard.streams import watch_events
 from tests.api.dashboard.conftest import NAVIGATING, Elements
 
 if TYPE_CHECKING:
     from tests.api.dashboard.conftest import Visitor
 
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(1)>{{ 7*7 }}'
-KIND = EventType.SANDBOX_HEALED
+KIND = EventType.SANDBOX_RECONCILED
 
 
 async def test_there_is_a_page_of_every_instance(visitor: Visitor) -> None:
@@ -59,7 +59,7 @@ async def test_only_what_happens_to_the_instance_or_to_all_is_noticed(visitor: V
 
     async with asyncio.timeout(10), asyncio.TaskGroup() as group:
         watching = group.create_task(
-            watch(request, {KIND}, lambda: noticed.put_nowait(None), instance_id=agent.id)
+            watch_events(request, {KIND}, lambda: noticed.put_nowait(None), instance_id=agent.id)
         )
         await happens(InstanceId("another"))
         await happens(agent.id, EventType.BOOT_QUEUED)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from chowder_local.core.domain import ModelProvider, Permission
 from chowder_local.core.secrets import digest
-from chowder_local.dashboard.keys import NAMED, PORTION
+from chowder_local.dashboard.organization import NAMED, PORTION
 from tests.api.dashboard.conftest import Elements
 
 if TYPE_CHECKING:

@@ -88,7 +88,7 @@ async def test_more_is_shown_when_it_is_asked_for(visitor: Visitor) -> None:
 async def test_a_search_that_makes_no_sense_is_refused(visitor: Visitor, query: str) -> None:
     answer = await visitor.get(f"/?{query}")
     assert answer.status_code == 422
-    assert "Something is missing" in answer.text
+    assert "Invalid input" in answer.text
 
 
 async def test_a_place_in_the_list_that_is_not_there_is_not_found(visitor: Visitor) -> None:
@@ -153,7 +153,7 @@ async def test_what_to_paste_has_no_key_in_it(visitor: Visitor) -> None:
 
 async def test_health_says_what_doctor_says_with_its_cures(visitor: Visitor) -> None:
     html = (await visitor.get("/health")).text
-    assert "1 thing needs a look" in html
+    assert "1 problem" in html
     assert "Start a real one." in html
     assert "0 of 0 ready" in html
     assert "the server listens at http://127.0.0.1:2469" in html

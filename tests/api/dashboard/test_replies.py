@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chowder_local.dashboard.replies import TEXT_MAX
+from chowder_local.dashboard.replies import TEXT_MAX_CHARS
 from chowder_local.relay.scripts.matching import Ask
 from chowder_local.relay.scripts.rules import ReplyScript
 from tests.api.dashboard.conftest import NAVIGATING, ORIGIN, Elements
@@ -73,7 +73,7 @@ async def test_what_is_wrong_is_said_and_changes_nothing(
 
 async def test_a_script_may_be_long_but_not_endless(visitor: Visitor) -> None:
     assert "In force" in await put(visitor, TEXT + "\n" * 20_000)
-    answer = await visitor.sent("/recordings/replies", {"text": "x" * (TEXT_MAX + 1)})
+    answer = await visitor.sent("/recordings/replies", {"text": "x" * (TEXT_MAX_CHARS + 1)})
     assert answer.status_code == 413
 
 
@@ -84,7 +84,7 @@ async def test_what_no_rule_was_about_is_told_to_its_own_organization(visitor: V
     ask = Ask("openai", "gpt-4o", 1, HOSTILE)
     await world.scripts.answer(world.organization_id, agent.id, ask, "")
     html = (await visitor.get("/recordings")).text
-    assert "No rule was about" in html
+    assert "Unmatched messages" in html
     assert "alert(1)" in html
     assert "<script>alert" not in html
     await visitor.signed_in(await visitor.http.other_key())
@@ -111,7 +111,7 @@ async def test_calls_in_memory_are_replayed_kept_and_loaded_again(visitor: Visit
     file = await visitor.get(f"{path}/file")
     assert "Ada.recording.json" in file.headers["Content-Disposition"]
     assert file.json() == {"entries": {NAME: ENTRY}}
-    assert "asks its models again" in (await visitor.sent(f"{path}/stop")).text
+    assert "calls its models again" in (await visitor.sent(f"{path}/stop")).text
     assert http.world.recordings.entries(agent.id) is None
     assert "from a file" in (await visitor.get(f"{path}/load")).text
     answer = await loaded(visitor, f"{path}/load", file.content)

@@ -161,7 +161,7 @@ async def test_a_clawhub_out_of_reach_is_said_plainly(visitor: Visitor, path: st
     visitor.http.world.programs.answers[REACH] = error
     answer = await visitor.sent(path, {"slug": "weather"})
     assert answer.status_code == 502
-    assert "<strong>ClawHub is not there.</strong>" in answer.text
+    assert "<strong>ClawHub is unavailable.</strong>" in answer.text
     assert "Nothing was installed." in answer.text
     assert (await visitor.sent(path, {"slug": "no such name"})).status_code == 422
 

@@ -71,9 +71,9 @@ async def test_an_instance_is_made_what_it_was(visitor: Visitor) -> None:
     agent = await world.created()
     snapshot = await world.snapshots.take(agent, "calm")
     asked = await visitor.get(at(agent, snapshot, "restore"))
-    assert "Make Ada what it was?" in asked.text
+    assert "Restore Ada?" in asked.text
     answer = await visitor.sent(at(agent, snapshot, "restore"))
-    assert "Ada is being made what it was: calm." in answer.text
+    assert "Ada is being restored to calm." in answer.text
     restored = await world.settled(agent)
     assert restored.status is InstanceStatus.RUNNING
     assert restored.sandbox_id != agent.sandbox_id
@@ -86,7 +86,7 @@ async def test_an_instance_is_made_of_one(visitor: Visitor) -> None:
     assert "Ada (calm)" in (await visitor.get(at(agent, snapshot, "fork"))).text
     answer = await visitor.sent(at(agent, snapshot, "fork"), {"name": "Bea"})
     assert "Bea is made of calm." in answer.text
-    found = await world.lifecycle.search(agent.organization_id, limit=10)
+    found = await world.directory.search(agent.organization_id, limit=10)
     assert {each.name for each in found} == {"Ada", "Bea"}
     assert (await visitor.sent(at(agent, snapshot, "fork"))).status_code == 422
 
@@ -134,8 +134,8 @@ async def test_an_agent_leaves_as_a_file_and_comes_as_another(visitor: Visitor) 
     assert "Import an agent" in (await visitor.get("/instances/import")).text
     for query, name in (("", "Ada"), ("?name=Bea", "Bea")):
         made = await brought(visitor, answer.content, query)
-        assert f"{name} is on its way." in made.text
-    found = await world.lifecycle.search(agent.organization_id, limit=10)
+        assert f"{name} is being created." in made.text
+    found = await world.directory.search(agent.organization_id, limit=10)
     assert sorted(each.name for each in found) == ["Ada", "Ada", "Bea"]
     refused = await brought(visitor, b"anything")
     assert refused.status_code == 400

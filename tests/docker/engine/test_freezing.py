@@ -15,7 +15,7 @@ from chowder_local.core.errors.sandboxes import EngineUnavailable, SandboxMissin
 from chowder_local.engine.connection import find_engine
 from chowder_local.engine.docker import DockerEngine
 from chowder_local.engine.specs import Limits
-from chowder_local.engine.sweep import remove_store
+from chowder_local.engine.store_resources import remove_store
 from tests.e2e.quick_image import quick_image
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from chowder_local.engine.docker import DockerEngine
 from chowder_local.engine.image_recipe import expected_tag
 from chowder_local.engine.labels import store_filter
 from chowder_local.engine.specs import Limits
-from chowder_local.engine.sweep import remove_store
+from chowder_local.engine.store_resources import remove_store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -17,12 +17,10 @@ from chowder_local.engine.labels import store_filter, store_labels
 from chowder_local.engine.networks import (
     CLOSED_SUFFIX,
     JOINED_MARK,
-    ensure_networks,
-    leave_networks,
+    Networks,
     place_of_server,
-    remake_networks,
 )
-from chowder_local.engine.sweep import remove_store
+from chowder_local.engine.store_resources import remove_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,7 +61,7 @@ def addresses(own: Container) -> dict[str, str]:
 
 
 def test_there_are_two_which_stay_the_same(client: docker.DockerClient, store_id: str) -> None:
-    made = ensure_networks(client, store_id)
+    made = Networks(client, store_id).ensure()
     assert made.closed is not None
     assert made.problem is None
     assert made.relay_binds == [made.open.relay_bind, made.closed.relay_bind]
@@ -71,7 +69,7 @@ def test_there_are_two_which_stay_the_same(client: docker.DockerClient, store_id
         attributes = client.networks.get(network.name).attrs
         assert attributes["Internal"] is is_internal
         assert attributes["Options"] == {"com.docker.network.bridge.enable_icc": "false"}
-    assert ensure_networks(client, store_id) == made
+    assert Networks(client, store_id).ensure() == made
 
 
 def test_one_that_somebody_has_made_with_a_way_out_is_not_taken_for_closed(
@@ -79,7 +77,7 @@ def test_one_that_somebody_has_made_with_a_way_out_is_not_taken_for_closed(
 ) -> None:
     name = f"chowder-{store_id}{CLOSED_SUFFIX}"
     client.networks.create(name, labels=store_labels(store_id))
-    made = ensure_networks(client, store_id)
+    made = Networks(client, store_id).ensure()
     assert made.closed is None
     assert "has a way out" in str(made.problem)
     assert made.relay_binds == [made.open.relay_bind]
@@ -90,7 +88,7 @@ def test_where_the_bridge_is_not_on_this_host_nobody_can_be_kept_in(
 ) -> None:
     # As with Docker Desktop, whose bridges are in its virtual machine.
     monkeypatch.setattr(module, "_is_ours", lambda _: False)
-    made = ensure_networks(client, store_id)
+    made = Networks(client, store_id).ensure()
     assert made.open.relay_address == "host-gateway"
     assert (made.closed, made.relay_binds) == (None, ["127.0.0.1"])
     assert "Docker Desktop" in str(made.problem)
@@ -99,7 +97,7 @@ def test_where_the_bridge_is_not_on_this_host_nobody_can_be_kept_in(
 def test_a_server_in_a_container_joins_them_at_an_address_that_stays(
     client: docker.DockerClient, store_id: str, own: Container
 ) -> None:
-    made = ensure_networks(client, store_id, own.id)
+    made = Networks(client, store_id).ensure(own.id)
     assert made.closed is not None
     assert made.joined_by == own.id
     for network, is_internal in ((made.open, False), (made.closed, True)):
@@ -113,26 +111,26 @@ def test_a_server_in_a_container_joins_them_at_an_address_that_stays(
     expected = {each.name: each.relay_bind for each in (made.open, made.closed)}
     assert addresses(own) == expected
     # At the next start, and if somebody has removed one.
-    assert ensure_networks(client, store_id, own.id) == made
-    leave_networks(client, made)
+    assert Networks(client, store_id).ensure(own.id) == made
+    Networks(client, store_id).leave(made)
     assert addresses(own) == {}
-    leave_networks(client, made)
+    Networks(client, store_id).leave(made)
     client.networks.get(made.closed.name).remove()
-    remake_networks(client, store_id, made)
-    assert ensure_networks(client, store_id, own.id) == made
+    Networks(client, store_id).remake(made)
+    assert Networks(client, store_id).ensure(own.id) == made
     assert addresses(own) == expected
 
 
 def test_a_server_elsewhere_takes_away_the_networks_of_the_former_one_with_who_is_in_them(
     client: docker.DockerClient, store_id: str, own: Container
 ) -> None:
-    ensure_networks(client, store_id, own.id)
+    Networks(client, store_id).ensure(own.id)
     sandbox = client.containers.create(
         expected_tag(Settings()),
         labels=store_labels(store_id),
         network=f"chowder-{store_id}{JOINED_MARK}",
     )
-    ensure_networks(client, store_id)
+    Networks(client, store_id).ensure()
     with pytest.raises(NotFound):
         sandbox.reload()
     assert addresses(own) == {}

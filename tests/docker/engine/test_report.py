@@ -13,7 +13,7 @@ from chowder_local.core.settings import Settings
 from chowder_local.engine.connection import find_engine, open_client
 from chowder_local.engine.image_recipe import expected_tag
 from chowder_local.engine.labels import store_labels
-from chowder_local.engine.report import inspect_store
+from chowder_local.engine.store_resources import inspect_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,11 +10,11 @@ from docker.errors import NotFound
 
 from chowder_local.core.errors.sandboxes import EngineUnavailable
 from chowder_local.core.settings import Settings
-from chowder_local.engine import sweep
+from chowder_local.engine import store_resources
 from chowder_local.engine.connection import find_engine, open_client
 from chowder_local.engine.image_recipe import expected_tag
 from chowder_local.engine.labels import sandbox_labels, store_filter, store_labels
-from chowder_local.engine.sweep import SweepReport, remove_store
+from chowder_local.engine.store_resources import SweepReport, remove_store
 
 pytestmark = pytest.mark.docker
 
@@ -85,7 +85,7 @@ def test_what_somebody_else_removed_first_is_not_reported() -> None:
     def gone() -> None:
         raise NotFound("gone")
 
-    assert not sweep._is_gone(gone)
+    assert not store_resources._is_gone(gone)
 
 
 def test_an_empty_store_id_is_refused() -> None:

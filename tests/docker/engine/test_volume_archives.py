@@ -22,8 +22,8 @@ from chowder_local.engine.connection import find_engine, open_client
 from chowder_local.engine.docker import DockerEngine
 from chowder_local.engine.labels import store_filter
 from chowder_local.engine.specs import Limits
-from chowder_local.engine.sweep import remove_store
-from chowder_local.openclaw.home.sanitize import cleaned
+from chowder_local.engine.store_resources import remove_store
+from chowder_local.openclaw.home.sanitize import sanitize_home
 from tests.e2e.quick_image import quick_image
 from tests.scripted.homes import contents
 
@@ -77,7 +77,7 @@ async def test_a_home_goes_from_one_volume_to_another(
         assert note in names_in(home)
         assert {name.split("/")[0] for name in names_in(home)} == {"data"}
     with path.open("wb") as target:
-        cleaned([home], target, prefix="data/", is_strict=False)
+        sanitize_home([home], target, prefix="data/", is_strict=False)
     await engine.boot(SandboxSpec(COPY, {"more.md": b"mine"}, home=path))
     home = await engine.read_home(COPY, b"".join)
     with tarfile.open(fileobj=io.BytesIO(home)) as tar:

@@ -19,7 +19,7 @@ from chowder_local.engine.docker import DockerEngine
 from chowder_local.engine.image_recipe import expected_tag
 from chowder_local.engine.labels import SANDBOX, sandbox_labels, store_filter, store_labels
 from chowder_local.engine.networks import SandboxNetwork, SandboxNetworks
-from chowder_local.engine.specs import HOME, STATE_DIR, Limits, Surroundings
+from chowder_local.engine.specs import HOME, STATE_DIR, Limits, SandboxTemplate
 from chowder_local.openclaw.session_keys import MAIN_KEY
 from chowder_local.openclaw.transcripts import reader
 from chowder_local.openclaw.transcripts.reader import Transcripts
@@ -93,7 +93,7 @@ async def engine() -> AsyncIterator[DockerEngine]:
         find_engine(os.environ), STORE_ID, timeout_s=20, thread_count=2
     ) as engine:
         # Without the networks that a server makes: what runs beside a sandbox is in none.
-        engine._around = Surroundings(
+        engine._prepared = SandboxTemplate(
             STORE_ID, IMAGE, SandboxNetworks(nowhere, nowhere), Limits(1024, 2.0, 128)
         )
         yield engine
@@ -123,7 +123,7 @@ def put(writer: Container) -> Callable[[str], None]:
 
 async def heard(engine: DockerEngine, sandbox_id: SandboxId, *command: str) -> str:
     said = bytearray()
-    async with engine.beside.process(sandbox_id, command) as process:
+    async with engine.volume_jobs.process(sandbox_id, command) as process:
         await process.write(b"go\n")
         while chunk := await process.read():
             said += chunk
@@ -147,7 +147,7 @@ async def test_one_that_is_left_is_gone(
     with pytest.raises(TimeoutError):
         async with (
             asyncio.timeout(0.5),
-            engine.beside.process(sandbox_id, ["sleep", "300"]) as process,
+            engine.volume_jobs.process(sandbox_id, ["sleep", "300"]) as process,
         ):
             await process.read()
     assert client.containers.list(all=True, filters=store_filter(STORE_ID)) == []
@@ -203,7 +203,7 @@ async def test_what_an_earlier_life_left_is_taken_away_and_a_sandbox_is_not(
 
 @pytest.fixture
 def kept(engine: DockerEngine) -> Transcripts:
-    return Transcripts(engine.beside, engine.beside, STATE_DIR)
+    return Transcripts(engine.volume_jobs, engine.volume_jobs, STATE_DIR)
 
 
 async def page(kept: Transcripts, sandbox_id: SandboxId, **more: Any) -> reader.Transcript:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chowder_local.openclaw.config.agent_config import merged, patch
+from chowder_local.openclaw.config.agent_config import merged, to_merge_patch
 from tests.e2e.agents.conftest import OVERRIDES
 from tests.e2e.containers import config_of, container_of
 
@@ -63,7 +63,7 @@ def test_what_is_told_after_dotted_and_nested_changes_is_live(
     assert {"agents.defaults.thinkingDefault", "logging.level"}.isdisjoint(told)
     live = config_of(container_of(engine, api, patient))
     # Whatever is laid over it once more changes nothing.
-    assert merged(live, patch(told)) == live
+    assert merged(live, to_merge_patch(told)) == live
     # The other tests' stand-ins are to be asked by nobody but them.
     quiet = {"openclaw_config": {"agents.defaults.heartbeat": {"every": "0m"}}}
     assert api.patch(f"instances/{patient}", json=quiet).status_code == 200

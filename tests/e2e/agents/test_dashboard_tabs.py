@@ -146,7 +146,7 @@ def test_a_skill_is_installed_and_a_clawhub_that_fails_is_told(
     with clawhub.gone():
         refuse(page, 502)
         page.get_by_role("button", name="Install").click()
-        page.get_by_role("alert").get_by_text("ClawHub is not there.").wait_for()
+        page.get_by_role("alert").get_by_text("ClawHub is unavailable.").wait_for()
     page.get_by_role("button", name="Install").click()
     page.locator("#notice").get_by_text("Installed").wait_for()
     page.locator("#skill-rows").get_by_role("link", name=slug).wait_for()

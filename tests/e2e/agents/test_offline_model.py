@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from chowder_local.relay.offline import openai_responses
 from chowder_local.relay.offline.decision import client_functions
+from chowder_local.relay.wire.openai_responses import Responses
 from tests.e2e.api import CLAUDE, Api, responses_path
 from tests.e2e.open_responses import WEATHER, asks_for_weather, calls_in, message, sent
 
@@ -82,7 +82,7 @@ def test_the_agents_own_tools_are_told_from_the_clients_functions(
     local = str(api.base_url).replace("/v1/", "/local/")
     latest = api.get(f"{local}instances/{instance}/exchanges").json()[0]
     request = api.get(f"{local}exchanges/{latest['id']}").json()["request"]
-    conversation = openai_responses.read(request)
+    conversation = Responses().parse(request)
     assert len(conversation.tools) > 10
     theirs = {tool.name for tool in client_functions(conversation)}
     assert theirs == {"get_weather", "get_time"}

@@ -14,8 +14,8 @@ from docker.errors import NotFound
 
 from chowder_local.engine.connection import find_engine, open_client
 from chowder_local.engine.labels import store_labels
-from chowder_local.engine.networks import OWN_POOL, ensure_networks
-from chowder_local.engine.sweep import remove_store
+from chowder_local.engine.networks import OWN_POOL, Networks
+from chowder_local.engine.store_resources import remove_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,9 +57,9 @@ def others(client: docker.DockerClient) -> Iterator[None]:
 def test_a_server_gets_its_networks_all_the_same(
     client: docker.DockerClient, store_id: str
 ) -> None:
-    made = ensure_networks(client, store_id)
+    made = Networks(client, store_id).ensure()
     assert made.closed is not None
     for network in (made.open, made.closed):
         assert network.addresses is not None
         assert IPv4Network(network.addresses[0]).subnet_of(OWN_POOL)
-    assert ensure_networks(client, store_id) == made
+    assert Networks(client, store_id).ensure() == made

@@ -11,13 +11,12 @@ import pytest
 from chowder_local.accounts.authentication import Authentication
 from chowder_local.accounts.organizations import Organizations
 from chowder_local.core.secrets import SecretBox
-from chowder_local.store.dashboard_sessions import DashboardSessionQueries
 from chowder_local.store.database import Database
 from chowder_local.store.instances import InstanceQueries
-from chowder_local.store.keys import KeyQueries
+from chowder_local.store.keys import DashboardSessionQueries, KeyQueries
 from chowder_local.store.meta import MetaQueries
 from chowder_local.store.organizations import OrganizationQueries
-from chowder_local.store.spares import SpareQueries
+from chowder_local.store.warm_sandboxes import WarmSandboxQueries
 from tests.scripted.database import empty_database
 
 if TYPE_CHECKING:
@@ -47,7 +46,7 @@ class Accounts:
         self.meta = MetaQueries(self.database)
         self.dashboard_sessions = DashboardSessionQueries(self.database)
         self.instances = InstanceQueries(self.database, self.box)
-        self.spares = SpareQueries(self.database)
+        self.spares = WarmSandboxQueries(self.database)
         self.authentication = Authentication(self.keys, self.clock)
         self.organizations = Organizations(OrganizationQueries(self.database), self.box, self.clock)
 

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chowder_local.accounts.credentials import ModelCredentials
-from chowder_local.accounts.model_keys import ModelKeys
+from chowder_local.accounts.credentials import ModelCredentials, ModelKeys
 from chowder_local.core.domain import (
     OFFLINE_KEY,
     Instance,
@@ -16,7 +15,7 @@ from chowder_local.core.domain import (
     ModelProvider,
     OrganizationId,
     SandboxId,
-    Spare,
+    WarmSandbox,
 )
 from chowder_local.core.errors.upstream import RelayTokenInvalid
 from chowder_local.core.model_endpoints import Endpoint
@@ -65,17 +64,17 @@ async def test_a_sandbox_is_lent_its_organizations_key(
     resolver: CredentialResolver, instance: Instance, token: str
 ) -> None:
     expected = Credential(instance.organization_id, instance.id, instance.sandbox_id, key="sk-o")
-    assert await resolver.lend(token, OPENAI) == expected
-    assert (await resolver.lend(token, GEMINI)).key is None
+    assert await resolver.resolve(token, OPENAI) == expected
+    assert (await resolver.resolve(token, GEMINI)).key is None
 
 
 async def test_a_changed_key_is_lent_at_once(
     accounts: Any, resolver: CredentialResolver, instance: Instance, token: str
 ) -> None:
-    await resolver.lend(token, OPENAI)
+    await resolver.resolve(token, OPENAI)
     for key in ("sk-new", ""):
         await accounts.organizations.change(instance.organization_id, model_api_keys={OPENAI: key})
-        assert (await resolver.lend(token, OPENAI)).key == (key or None)
+        assert (await resolver.resolve(token, OPENAI)).key == (key or None)
 
 
 async def test_a_terminated_instances_sandbox_is_lent_nothing(
@@ -85,21 +84,21 @@ async def test_a_terminated_instances_sandbox_is_lent_nothing(
         instance.id, now=accounts.clock(), status=InstanceStatus.TERMINATED
     )
     with pytest.raises(RelayTokenInvalid):
-        await resolver.lend(token, OPENAI)
+        await resolver.resolve(token, OPENAI)
 
 
 async def test_a_spare_is_lent_the_offline_model_until_it_is_dropped(
     accounts: Any, resolver: CredentialResolver
 ) -> None:
-    spare = Spare(SandboxId("chowder-9"), "alike", accounts.clock())
+    spare = WarmSandbox(SandboxId("chowder-9"), "alike", accounts.clock())
     token = accounts.box.relay_token(spare.sandbox_id)
     await accounts.spares.add(spare)
-    assert await resolver.lend(token, OPENAI) == Credential(
+    assert await resolver.resolve(token, OPENAI) == Credential(
         None, None, spare.sandbox_id, OFFLINE_KEY
     )
     await accounts.spares.drop(spare.sandbox_id)
     with pytest.raises(RelayTokenInvalid):
-        await resolver.lend(token, OPENAI)
+        await resolver.resolve(token, OPENAI)
 
 
 async def test_a_token_that_we_never_gave_out_is_refused(
@@ -116,25 +115,25 @@ async def test_a_token_that_we_never_gave_out_is_refused(
         accounts.box.relay_token("chowder-2"),
     ):
         with pytest.raises(RelayTokenInvalid):
-            await resolver.lend(wrong, OPENAI)
+            await resolver.resolve(wrong, OPENAI)
 
 
 async def test_a_provider_that_wants_no_key_is_everybodys(
     resolver: CredentialResolver, token: str
 ) -> None:
-    assert (await resolver.lend(token, "lab")).key == ""
+    assert (await resolver.resolve(token, "lab")).key == ""
 
 
 async def test_a_named_providers_key_is_lent_to_the_default_organization_only(
     accounts: Any, resolver: CredentialResolver, instance: Instance, token: str
 ) -> None:
-    assert (await resolver.lend(token, "cloud")).key is None
+    assert (await resolver.resolve(token, "cloud")).key is None
     theirs = ModelKeys(accounts.organizations, ENDPOINTS, instance.organization_id)
     own = ModelCredentials(accounts.box, accounts.instances, accounts.spares, theirs)
-    assert (await own.lend(token, "cloud")).key == "sk-cloud"
+    assert (await own.resolve(token, "cloud")).key == "sk-cloud"
 
 
 async def test_there_is_no_key_for_a_provider_that_nobody_named(
     resolver: CredentialResolver, token: str
 ) -> None:
-    assert (await resolver.lend(token, "other")).key is None
+    assert (await resolver.resolve(token, "other")).key is None

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import TYPE_CHECKING
 
 import pytest
 
-from chowder_local.core.data_dir import make_private_folder, opened_log, touch_private
+from chowder_local.core.data_dir import (
+    make_private_folder,
+    opened_log,
+    touch_private,
+    write_private,
+)
 from chowder_local.core.errors.process import DataDirUnusable
 
 if TYPE_CHECKING:
@@ -73,3 +79,43 @@ def test_a_place_that_cannot_be_used_is_told_with_a_cure(tmp_path: Path) -> None
     (tmp_path / "data").touch()
     with pytest.raises(DataDirUnusable, match="choose another one with --data-dir"):
         opened_log(tmp_path / "data" / "server.log")
+
+
+def test_a_private_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    path = tmp_path / "default.key"
+    path.write_text("old")
+    path.chmod(0o644)
+    write_private(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_private_file_is_closed_even_under_an_open_umask(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        write_private(tmp_path / "default.key", b"new")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "default.key").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_full_disk_is_told_in_words_and_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "default.key"
+    path.write_text("old")
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("chowder_local.core.data_dir.os.fsync", full)
+    with pytest.raises(DataDirUnusable, match=r"cannot be written: No space left.*--data-dir"):
+        write_private(path, b"new")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_directory_that_is_not_there_is_told_in_words(tmp_path: Path) -> None:
+    with pytest.raises(DataDirUnusable, match="cannot be written: No such file"):
+        write_private(tmp_path / "gone" / "default.key", b"new")

@@ -14,13 +14,7 @@ from chowder_local.core.domain import (
     OrganizationId,
     Permission,
     Tier,
-    wire_of,
 )
-
-
-def test_a_provider_that_the_operator_named_speaks_as_openai_does() -> None:
-    assert [wire_of(each) for each in ModelProvider] == list(ModelProvider)
-    assert wire_of("lab") is ModelProvider.OPENAI
 
 
 def test_values_are_the_ones_that_the_contract_publishes() -> None:

@@ -41,9 +41,9 @@ def test_a_json_line_tells_when_what_and_from_where() -> None:
 
 def test_a_json_line_tells_request_and_instance_where_they_are_known() -> None:
     def work() -> dict[str, object]:
-        request_context.of_request("r-1")
+        request_context.set_request("r-1")
         assert "instance_id" not in told(record("x"))
-        request_context.of_instance(InstanceId("i-1"))
+        request_context.set_instance(InstanceId("i-1"))
         return told(record("x"))
 
     found = copy_context().run(work)
@@ -69,7 +69,7 @@ def test_a_text_line_for_a_request_ends_with_its_id() -> None:
     line = Line("%(levelname)s: %(message)s")
     assert line.format(record("x")) == "WARNING: x"
     context = copy_context()
-    context.run(request_context.of_request, "r-1")
+    context.run(request_context.set_request, "r-1")
     assert context.run(line.format, record("x")) == "WARNING: x [r-1]"
     assert context.run(line.format, record("GET / 200 r-1")) == "WARNING: GET / 200 r-1"
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import re
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -20,7 +18,6 @@ from chowder_local.core.secrets import (
     new_key,
     shown_prefix,
     without_keys,
-    write_private,
 )
 
 if TYPE_CHECKING:
@@ -114,65 +111,28 @@ def test_a_secret_that_cannot_be_read_is_told_in_words(tmp_path: Path) -> None:
         SecretBox.load(tmp_path / "secret.key")
 
 
-def test_a_private_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
-    path = tmp_path / "default.key"
-    path.write_text("old")
-    path.chmod(0o644)
-    write_private(path, b"new")
-    assert path.read_bytes() == b"new"
-    assert path.stat().st_mode & 0o777 == 0o600
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_private_file_is_closed_even_under_an_open_umask(tmp_path: Path) -> None:
-    before = os.umask(0)
-    try:
-        write_private(tmp_path / "default.key", b"new")
-    finally:
-        os.umask(before)
-    assert (tmp_path / "default.key").stat().st_mode & 0o777 == 0o600
-
-
-def test_a_full_disk_is_told_in_words_and_leaves_the_old_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "default.key"
-    path.write_text("old")
-
-    def full(_: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr("chowder_local.core.secrets.os.fsync", full)
-    with pytest.raises(DataDirUnusable, match=r"cannot be written: No space left.*--data-dir"):
-        write_private(path, b"new")
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_directory_that_is_not_there_is_told_in_words(tmp_path: Path) -> None:
-    with pytest.raises(DataDirUnusable, match="cannot be written: No such file"):
-        write_private(tmp_path / "gone" / "default.key", b"new")
-
-
-def test_a_sealed_text_comes_back_while_it_is_fresh() -> None:
+def test_a_link_is_read_while_it_is_fresh() -> None:
     box, now = SecretBox(b"s" * 32), datetime(2026, 5, 4, tzinfo=UTC)
-    token = box.seal("Ærø", now)
-    assert box.unseal(token, now + timedelta(seconds=60), 60) == "Ærø"
-    assert box.unseal(token, now + timedelta(seconds=61), 60) is None
+    token = box.encrypt_link("checkout", {"tier": "Ærø"}, now)
+    later = now + timedelta(seconds=60)
+    assert box.decrypt_link(token, "checkout", later, 60) == {"tier": "Ærø"}
+    assert box.decrypt_link(token, "checkout", later + timedelta(seconds=1), 60) is None
 
 
-def test_nothing_else_passes_for_a_sealed_text() -> None:
+def test_nothing_else_passes_for_a_link() -> None:
     box, now = SecretBox(b"s" * 32), datetime(2026, 5, 4, tzinfo=UTC)
-    token = box.seal("text", now)
+    token = box.encrypt_link("checkout", {}, now)
     changed = token[:20] + ("A" if token[20] != "A" else "B") + token[21:]
-    others = SecretBox(b"o" * 32).seal("text", now)
-    kept = box.encrypt("text").decode()
-    for wrong in (changed, token[:-4], others, kept, "", "Ærø"):
-        assert box.unseal(wrong, now, 60) is None
+    others = SecretBox(b"o" * 32).encrypt_link("checkout", {}, now)
+    stored = box.encrypt('["checkout", {}]').decode()
+    another_kind = box.encrypt_link("portal", {}, now)
+    for wrong in (changed, token[:-4], others, stored, another_kind, "", "Ærø"):
+        assert box.decrypt_link(wrong, "checkout", now, 60) is None
 
 
-def test_a_sealed_text_can_be_a_part_of_an_address() -> None:
-    token = SecretBox(b"s" * 32).seal("text" * 100, datetime(2026, 5, 4, tzinfo=UTC))
+def test_a_link_can_be_a_part_of_an_address() -> None:
+    now = datetime(2026, 5, 4, tzinfo=UTC)
+    token = SecretBox(b"s" * 32).encrypt_link("checkout", {"tier": "text" * 100}, now)
     assert re.fullmatch(r"[A-Za-z0-9_=-]+", token)
 
 

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from chowder_local.core.errors import ChowderError
-from chowder_local.core.tasks import contained, owned_tasks, together
+from chowder_local.core.tasks import contained, every, owned_tasks, together
 
 
 async def test_tasks_are_cancelled_and_waited_for_at_the_end_of_the_block() -> None:
@@ -104,3 +104,20 @@ def test_work_that_fails_is_logged_and_outlived(
         fail()
     (record,) = caplog.records
     assert (record.getMessage(), record.exc_info is not None) == (line, has_traceback)
+
+
+async def test_work_is_done_again_and_again_and_outlives_a_defect() -> None:
+    rounds = 0
+    done = asyncio.Event()
+
+    async def work() -> None:
+        nonlocal rounds
+        rounds += 1
+        if rounds < 3:
+            raise RuntimeError("a defect")
+        done.set()
+
+    async with owned_tasks() as group:
+        group.create_task(every(0.001, "working", work))
+        assert rounds == 0
+        await asyncio.wait_for(done.wait(), 10)

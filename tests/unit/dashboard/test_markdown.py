@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from chowder_local.dashboard.markdown import RENDERED_MAX, rendered
+from chowder_local.dashboard.rendering import RENDERED_MAX_CHARS, render_markdown
 
 
 def tags(html: str | None) -> set[str]:
@@ -12,7 +12,9 @@ def tags(html: str | None) -> set[str]:
 
 
 def test_the_usual_forms_are_rendered() -> None:
-    html = rendered("# A\n\n**b** `c` ~~d~~\n\n1. e\n\n> f\n\n```sh\ng <h>\n```\n\n|i|\n|---|\n|j|")
+    html = render_markdown(
+        "# A\n\n**b** `c` ~~d~~\n\n1. e\n\n> f\n\n```sh\ng <h>\n```\n\n|i|\n|---|\n|j|"
+    )
     assert tags(html) == {
         "h3", "p", "strong", "code", "s", "ol", "li", "blockquote", "pre",
         "table", "thead", "tbody", "tr", "th", "td",
@@ -22,7 +24,7 @@ def test_the_usual_forms_are_rendered() -> None:
 
 
 def test_links_lead_to_other_pages_and_tell_them_nothing() -> None:
-    html = rendered("[a](https://a.example/?x=1&y=2) <mailto:b@b.example>")
+    html = render_markdown("[a](https://a.example/?x=1&y=2) <mailto:b@b.example>")
     assert html is not None
     assert html.count('rel="noopener noreferrer" target="_blank"') == 2
 
@@ -45,12 +47,12 @@ ACTIVE = [
 
 
 def test_whatever_is_active_is_text() -> None:
-    shown = {text: tags(rendered(text)) for text in ACTIVE}
+    shown = {text: tags(render_markdown(text)) for text in ACTIVE}
     assert not {text: found for text, found in shown.items() if found != {"p"}}
 
 
 def test_what_would_break_out_of_an_attribute_is_escaped() -> None:
-    html = rendered(
+    html = render_markdown(
         '[a](https://x/"onmouseover="alert(1) "t\\" onclick=\\"alert(1)")\n\n```"><b>\n```'
     )
     assert html is not None
@@ -58,8 +60,8 @@ def test_what_would_break_out_of_an_attribute_is_escaped() -> None:
 
 
 def test_pictures_of_elsewhere_are_links() -> None:
-    assert tags(rendered("![seen](https://elsewhere.example/seen.png)")) == {"p", "a"}
+    assert tags(render_markdown("![seen](https://elsewhere.example/seen.png)")) == {"p", "a"}
 
 
 def test_a_text_that_would_take_long_is_not_rendered() -> None:
-    assert rendered("x" * (RENDERED_MAX + 1)) is None
+    assert render_markdown("x" * (RENDERED_MAX_CHARS + 1)) is None

@@ -64,8 +64,8 @@ def test_small_sums_are_told_by_more_digits(usd: float, words: str) -> None:
 
 def test_values_are_escaped_and_none_may_be_missing() -> None:
     rendering = Rendering(Assets())
-    html = rendering.html("notice.html", title="<b>", words='"<i>"')
+    html = rendering.html("error.html", title="<b>", text='"<i>"', number=404)
     assert "&lt;b&gt;" in html
     assert "&#34;&lt;i&gt;&#34;" in html
     with pytest.raises(UndefinedError):
-        rendering.html("notice.html", title="x")
+        rendering.html("error.html", title="x")

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
+import subprocess
 from datetime import UTC, datetime
+
+import pytest
 
 from chowder_local.core.domain import (
     Instance,
@@ -12,8 +16,11 @@ from chowder_local.core.domain import (
     OrganizationId,
     SandboxId,
 )
-from chowder_local.dashboard.snippets import model_of, snippets
+from chowder_local.dashboard.snippets import model_of, provider_curl, snippets
+from chowder_local.relay.call_log import LoggedCall
 
+VARIABLES = ("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "GEMINI_API_KEY", "OLLAMA_URL", "X__ID__URL")
+HOSTILE = "$(touch /tmp/x) `id` '\"; echo !"
 NOW = datetime(2026, 5, 4, tzinfo=UTC)
 AGENT = Instance(
     InstanceId("instance-1"),
@@ -48,3 +55,22 @@ def test_every_provider_has_a_model() -> None:
 def test_python_is_python() -> None:
     (python,) = [each.text for each in snippets(AGENT) if each.id == "python"]
     compile(python, "snippet", "exec")
+
+
+@pytest.mark.parametrize("provider", ["anthropic", "openai", "gemini", "ollama", "x$(id)"])
+def test_a_shell_finds_nothing_to_do_in_what_an_agent_sent(provider: str) -> None:
+    call = LoggedCall("ex-1", None, None, provider, f"v1/{HOSTILE}", HOSTILE.encode(), None)
+    shown = provider_curl(call).replace("curl -sS", "printf '%s\\n'", 1)
+    said = subprocess.run(
+        ["sh", "-uc", shown], capture_output=True, text=True, check=False,
+        env=dict.fromkeys(VARIABLES, "secret"),
+    )  # fmt: skip
+    assert said.returncode == 0, said.stderr
+    lines = said.stdout.splitlines()
+    assert lines[0].endswith(f"/v1/{HOSTILE}")
+    assert lines[-1] == HOSTILE
+
+
+def test_a_key_is_the_environments_variable() -> None:
+    call = LoggedCall("ex-1", None, None, "openai", "v1/responses", b"{}", None)
+    assert "authorization: Bearer $OPENAI_API_KEY" in shlex.split(provider_curl(call))

@@ -61,29 +61,29 @@ def confined(api: Api) -> Confined:
 
 
 def test_each_start_is_looked_at_once(api: Api, confined: Confined) -> None:
-    assert confined.listed(CLOSED, ROW).is_confined
-    assert confined.listed(CLOSED, ROW).is_confined
+    assert confined.checked_row(CLOSED, ROW).is_confined
+    assert confined.checked_row(CLOSED, ROW).is_confined
     assert api.asked == 1
     api.start = "11:00"
-    assert confined.seen(CLOSED, api.inspect_container("c1")).is_confined
+    assert confined.checked(CLOSED, api.inspect_container("c1")).is_confined
     assert api.asked == 2
 
 
 def test_one_that_was_started_by_somebody_else_is_told_until_it_is_gone(
     api: Api, confined: Confined
 ) -> None:
-    confined.note(cast("Container", SimpleNamespace(id="c1", attrs=api.inspect_container("c1"))))
+    confined.mark(cast("Container", SimpleNamespace(id="c1", attrs=api.inspect_container("c1"))))
     api.start, api.is_marked = "11:00", False
-    assert not confined.listed(CLOSED, ROW).is_confined
-    assert not confined.listed(CLOSED, ROW).is_confined
+    assert not confined.checked_row(CLOSED, ROW).is_confined
+    assert not confined.checked_row(CLOSED, ROW).is_confined
 
 
 def test_what_we_have_confined_ourselves_needs_no_look(api: Api, confined: Confined) -> None:
-    confined.note(cast("Container", SimpleNamespace(id="c1", attrs=api.inspect_container("c1"))))
-    assert confined.listed(CLOSED, ROW).is_confined
+    confined.mark(cast("Container", SimpleNamespace(id="c1", attrs=api.inspect_container("c1"))))
+    assert confined.checked_row(CLOSED, ROW).is_confined
     assert api.asked == 0
     confined.forget_all_but([])
-    assert confined.listed(CLOSED, ROW).is_confined
+    assert confined.checked_row(CLOSED, ROW).is_confined
     assert api.asked == 1
 
 
@@ -92,7 +92,7 @@ def test_one_that_goes_meanwhile_is_left_to_the_next_look(
     api: Api, confined: Confined, call: str
 ) -> None:
     api.is_marked, api.failing = False, call
-    assert confined.listed(CLOSED, ROW) == CLOSED
+    assert confined.checked_row(CLOSED, ROW) == CLOSED
 
 
 @pytest.mark.parametrize(
@@ -106,8 +106,8 @@ def test_what_has_egress_or_does_not_run_is_not_looked_at(
     api: Api, confined: Confined, info: SandboxInfo
 ) -> None:
     api.failing = "inspect"
-    assert confined.listed(info, ROW) == info
-    assert confined.seen(info, {}) == info
+    assert confined.checked_row(info, ROW) == info
+    assert confined.checked(info, {}) == info
 
 
 def test_beside_a_server_in_a_container_those_with_egress_are_looked_at_as_well(
@@ -116,9 +116,9 @@ def test_beside_a_server_in_a_container_those_with_egress_are_looked_at_as_well(
     api.is_marked = False
     info = SandboxInfo(SandboxId("chowder-1"), SandboxState.RUNNING, egress=Egress.ON)
     networks: dict[str, Any] = {"NetworkSettings": {"Networks": {"chowder-s-joined": {}}}}
-    assert not confined.seen(info, api.inspect_container("c1") | networks).is_confined
+    assert not confined.checked(info, api.inspect_container("c1") | networks).is_confined
     networks = {"NetworkSettings": {"Networks": {"chowder-s": {}}}}
-    assert confined.seen(info, api.inspect_container("c1") | networks).is_confined
+    assert confined.checked(info, api.inspect_container("c1") | networks).is_confined
 
 
 def test_what_is_not_kept_from_its_neighbours_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,7 +128,7 @@ def test_what_is_not_kept_from_its_neighbours_does_not_run(monkeypatch: pytest.M
         asked.append(words[2:])
         return False, "Traceback\nOSError: the kernel does not take the rules"
 
-    monkeypatch.setattr("chowder_local.engine.confinement.run_rooted", refused)
+    monkeypatch.setattr("chowder_local.engine.confinement.run_privileged", refused)
     place = SandboxNetwork("n", "172.22.255.254", "172.22.255.254", ("172.22.0.0/16", "172.22.0.1"))
     networks = SandboxNetworks(place, place, joined_by="c0ffee")
     nothing: Any = None

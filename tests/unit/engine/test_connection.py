@@ -16,8 +16,8 @@ from chowder_local.core.errors.sandboxes import EngineRemote, EngineUnavailable
 from chowder_local.engine import connection
 from chowder_local.engine.connection import (
     EngineAddress,
+    ask_version,
     find_engine,
-    hear,
     open_client,
     usual_sockets,
 )
@@ -238,11 +238,11 @@ def test_the_client_has_heard_the_engine() -> None:
     client.close()
 
 
-@pytest.mark.parametrize("ask", [lambda address: open_client(address, timeout_s=0.1), hear])
+@pytest.mark.parametrize("ask", [lambda address: open_client(address, timeout_s=0.1), ask_version])
 def test_an_engine_that_hangs_is_told_from_one_that_is_not_there(
     ask: Callable[[EngineAddress], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "HEARING_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(connection, "VERSION_TIMEOUT_S", 0.1)
     with (
         tempfile.TemporaryDirectory() as short,
         # A connection that nobody accepts is made all the same, and never answered.

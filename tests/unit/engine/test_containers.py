@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from chowder_local.core.domain import Egress, SandboxId, SandboxState
-from chowder_local.engine.containers import info_of, info_of_row
+from chowder_local.engine.containers import parse_container, parse_row
 
 ID = SandboxId("chowder-3f9c0a1b2c3d")
 OPEN = {"chowder-store": {"IPAddress": "172.20.0.2"}}
@@ -50,18 +50,18 @@ def listed(port: int | None, networks: dict[str, Any] | None) -> dict[str, Any]:
 def test_where_the_gateway_is_and_whether_there_is_a_way_out(
     port: int | None, networks: dict[str, Any] | None, url: str | None, egress: Egress
 ) -> None:
-    one = info_of(ID, inspected({} if port is None else PORTS, networks))
+    one = parse_container(ID, inspected({} if port is None else PORTS, networks))
     assert (one.gateway_url, one.egress, one.state) == (url, egress, SandboxState.RUNNING)
-    row = info_of_row(listed(port, networks))
+    row = parse_row(listed(port, networks))
     assert row is not None
     assert (row.gateway_url, row.egress, row.id) == (url, egress, ID)
 
 
 def test_a_state_that_nobody_knows_keeps_nobody_from_seeing_the_others() -> None:
-    found = info_of_row(listed(32768, OPEN) | {"State": "improving"})
+    found = parse_row(listed(32768, OPEN) | {"State": "improving"})
     assert found is not None
     assert found.state is SandboxState.RUNNING
 
 
 def test_what_is_no_sandbox_is_none() -> None:
-    assert info_of_row({"Labels": {}, "State": "running"}) is None
+    assert parse_row({"Labels": {}, "State": "running"}) is None

@@ -8,7 +8,7 @@ from contextlib import closing
 import pytest
 
 from chowder_local.core.errors.sandboxes import EngineUnavailable
-from chowder_local.engine.engine_probe import EngineProbe
+from chowder_local.engine.threads import EngineProbe
 
 DEADLINE_S = 10.0
 

@@ -9,7 +9,8 @@ import pytest
 
 from chowder_local.core.errors.sandboxes import EngineSilent
 from chowder_local.engine.connection import EngineAddress
-from chowder_local.engine.log_stream import Frames, follow
+from chowder_local.engine.container_exec import Frames
+from chowder_local.engine.log_stream import follow
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,7 +23,8 @@ SENT = b"".join(struct.pack(">BxxxL", output, len(text)) + text for output, text
 def test_frames_are_taken_apart_wherever_they_are_cut(size: int) -> None:
     frames = Frames()
     pieces = (SENT[at : at + size] for at in range(0, len(SENT), size))
-    assert b"".join(map(frames.feed, pieces)) == b"".join(text for _, text in SAID)
+    said = b"".join(content for piece in pieces for _, content in frames.feed(piece))
+    assert said == b"".join(text for _, text in SAID)
 
 
 async def test_an_engine_that_is_gone_is_told_before_the_first_line(tmp_path: Path) -> None:

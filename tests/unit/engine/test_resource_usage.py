@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from docker.errors import NotFound
 
 from chowder_local.core.domain import SandboxId, SandboxUsage
-from chowder_local.engine.resource_usage import usage_in, usage_of
+from chowder_local.engine.resource_usage import parse_usage, read_usage
 
 if TYPE_CHECKING:
     import docker
@@ -22,9 +22,9 @@ READING: dict[str, Any] = {
 
 
 def test_memory_that_the_kernel_would_give_up_is_not_counted() -> None:
-    assert usage_in(READING, 7.0) == SandboxUsage(600, 2_000, 1.5, 7.0)
+    assert parse_usage(READING, 7.0) == SandboxUsage(600, 2_000, 1.5, 7.0)
     older = READING | {"memory_stats": {"usage": 50, "stats": {"total_inactive_file": 60}}}
-    assert usage_in(older, 7.0).memory_bytes == 0
+    assert parse_usage(older, 7.0).memory_bytes == 0
 
 
 def test_one_that_has_just_ended_takes_nothing() -> None:
@@ -32,7 +32,7 @@ def test_one_that_has_just_ended_takes_nothing() -> None:
         {}, {"memory_stats": {}, "cpu_stats": {}}, {"memory_stats": None},
     ]  # fmt: skip
     for empty in readings:
-        assert usage_in(empty, 1.0) == SandboxUsage(0, 0, 0.0, 1.0)
+        assert parse_usage(empty, 1.0) == SandboxUsage(0, 0, 0.0, 1.0)
 
 
 def test_those_that_are_gone_are_left_out() -> None:
@@ -48,4 +48,4 @@ def test_those_that_are_gone_are_left_out() -> None:
     client = cast("docker.DockerClient", SimpleNamespace(api=SimpleNamespace(stats=stats)))
     own = cast("OwnedResources", SimpleNamespace(find=find))
     ids = [SandboxId(each) for each in ("gone", "going", "there")]
-    assert [each for each, _ in usage_of(client, own, ids)] == ["there"]
+    assert list(read_usage(client, own, ids)) == ["there"]

@@ -9,8 +9,10 @@ import pytest
 from docker.errors import NotFound
 
 from chowder_local.core.errors.sandboxes import EngineUnavailable
+from chowder_local.engine import connection, engine_facts
 from chowder_local.engine import self_container as module
-from chowder_local.engine.self_container import check_engine, own_container, possible_names
+from chowder_local.engine.engine_facts import check_own_container
+from chowder_local.engine.self_container import own_container, possible_names
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -84,13 +86,14 @@ def test_that_is_found_out_before_anything_is_done_to_it(monkeypatch: pytest.Mon
     closed: list[bool] = []
     engine = Engine(bridges=("not-there",))
     monkeypatch.setattr(engine, "close", lambda: closed.append(True), raising=False)
-    monkeypatch.setattr(module, "find_engine", lambda _: None)
-    monkeypatch.setattr(module, "open_client", lambda _: engine)
+    monkeypatch.setattr(connection, "find_engine", lambda _: None)
+    monkeypatch.setattr(connection, "open_client", lambda *_: engine)
+    monkeypatch.setattr(engine_facts, "is_in_container", lambda: True)
     with pytest.raises(EngineUnavailable, match="other containers"):
-        check_engine({})
+        check_own_container({})
     assert closed == [True]
-    monkeypatch.setattr(module, "is_in_container", lambda: False)
-    check_engine({})
+    monkeypatch.setattr(engine_facts, "is_in_container", lambda: False)
+    check_own_container({})
     assert closed == [True]
 
 

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from chowder_local.engine.connection import EngineAddress
-from chowder_local.engine.server_container import socket_beside
+from chowder_local.engine.server_container import engine_socket_path
 
 USUAL = "/var/run/docker.sock"
 
@@ -23,9 +23,9 @@ def test_it_is_where_the_engines_own_machine_has_it(
     url: str, platform: str, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "platform", platform)
-    assert socket_beside(EngineAddress(url, "a test"), {}) == path
+    assert engine_socket_path(EngineAddress(url, "a test"), {}) == path
 
 
 def test_who_knows_better_says_so_as_to_testcontainers() -> None:
     env = {"TESTCONTAINERS_DOCKER_SOCKET_OVERRIDE": "/run/mine.sock"}
-    assert socket_beside(EngineAddress("unix:///x", "a test"), env) == "/run/mine.sock"
+    assert engine_socket_path(EngineAddress("unix:///x", "a test"), env) == "/run/mine.sock"

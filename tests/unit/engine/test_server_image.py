@@ -12,7 +12,7 @@ import pytest
 import chowder_local
 from chowder_local.core.settings import Settings
 from chowder_local.engine import server_image as module
-from chowder_local.engine.image_recipe import digest_of, recipe_dir
+from chowder_local.engine.image_recipe import recipe_digest, recipe_dir
 from chowder_local.engine.server_image import build_server, is_current, server_tag
 
 ROOT = Path(__file__).parents[3]
@@ -27,14 +27,14 @@ def images(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     )
 
     class Engine:
-        def __init__(self, _: Any) -> None: ...
+        def __init__(self, *_: Any) -> None: ...
 
         def __enter__(self) -> tuple[Any, None]:
             return client, None
 
         def __exit__(self, *_: object) -> None: ...
 
-    monkeypatch.setattr(module, "engine_of", Engine)
+    monkeypatch.setattr(module, "engine_client", Engine)
     return found
 
 
@@ -44,14 +44,14 @@ def test_it_is_built_of_the_package_and_its_recipes_as_a_checkout_has_them() -> 
         assert top == {"chowder_local", "docker", "requirements.lock"}
         assert (folder / "docker/server/Dockerfile").is_file()
         assert (folder / "chowder_local/engine/programs/confine.py").is_file()
-        assert digest_of(folder / "docker/sandbox", "x") == digest_of(recipe_dir(), "x")
+        assert recipe_digest(folder / "docker/sandbox", "x") == recipe_digest(recipe_dir(), "x")
         assert not list(folder.rglob("__pycache__"))
     assert not folder.exists()
 
 
 def test_a_wheel_builds_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with module._context() as folder:
-        before = digest_of(folder, "x")
+        before = recipe_digest(folder, "x")
     installed = tmp_path / "chowder_local"
     shutil.copytree(ROOT / "chowder_local", installed)
     shutil.copytree(ROOT / "docker" / "sandbox", installed / "engine" / "recipe")
@@ -59,7 +59,7 @@ def test_a_wheel_builds_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     shutil.copy(ROOT / "requirements.lock", installed / "engine" / "server_recipe")
     monkeypatch.setattr(module, "PACKAGE", installed)
     with module._context() as folder:
-        assert digest_of(folder, "x") == before
+        assert recipe_digest(folder, "x") == before
 
 
 def test_an_image_of_other_code_is_not_current(images: list[Any]) -> None:
@@ -67,7 +67,7 @@ def test_an_image_of_other_code_is_not_current(images: list[Any]) -> None:
     images.append(SimpleNamespace(labels={module.RECIPE_LABEL: "other"}))
     assert not is_current(Settings(), {})
     with module._context() as folder:
-        digest = digest_of(folder, Settings().base_image)
+        digest = recipe_digest(folder, Settings().base_image)
     images.append(SimpleNamespace(labels={module.RECIPE_LABEL: digest}))
     assert is_current(Settings(), {})
 

@@ -14,14 +14,14 @@ from chowder_local.engine.specs import (
     AGENT_UID,
     CA_FILE,
     Limits,
-    Surroundings,
-    archive,
-    beside_options,
+    SandboxTemplate,
     container_options,
-    files_of,
+    job_options,
     likeness,
-    only_file,
+    tar_of_files,
+    volume_files,
 )
+from chowder_local.engine.volume_archives import read_single_file
 
 SPEC = SandboxSpec(SandboxId("chowder-3f9c0a1b2c3d"), {"openclaw.json": b"{}"})
 
@@ -31,9 +31,9 @@ CLOSED = SandboxNetwork("chowder-store-1-closed", "172.21.0.1", "172.21.0.1")
 NETWORKS = SandboxNetworks(OPEN, CLOSED)
 
 
-def around(**options: Any) -> Surroundings:
+def template(**options: Any) -> SandboxTemplate:
     known: dict[str, Any] = {"networks": NETWORKS, "command": ("gateway", "--bind", "lan")}
-    return Surroundings(
+    return SandboxTemplate(
         store_id="store-1",
         image="chowder-sandbox:1",
         limits=Limits(memory_mb=2048, cpus=1.5, pids=512),
@@ -42,7 +42,7 @@ def around(**options: Any) -> Surroundings:
 
 
 def options(**surroundings: Any) -> dict[str, Any]:
-    return container_options(SPEC, around(**surroundings))
+    return container_options(SPEC, template(**surroundings))
 
 
 def test_a_sandbox_has_no_rights_on_the_host() -> None:
@@ -87,7 +87,7 @@ def test_the_model_relay_is_found_by_one_name_wherever_it_is() -> None:
 
 def test_without_egress_it_is_where_nothing_leads_out_and_asks_no_name_server() -> None:
     spec = replace(SPEC, egress=Egress.OFF)
-    closed, opened = container_options(spec, around()), options()
+    closed, opened = container_options(spec, template()), options()
     assert closed["network"] == "chowder-store-1-closed"
     assert closed["extra_hosts"] == {"relay.local": "172.21.0.1", "relay.internal": "172.21.0.1"}
     assert closed["dns"] == ["127.0.0.1"]
@@ -113,11 +113,11 @@ def test_beside_a_server_in_a_container_it_publishes_nothing_and_waits_for_its_r
 
 
 def test_an_engine_that_cannot_keep_it_in_says_so_instead_of_letting_it_out() -> None:
-    lacking = around(networks=SandboxNetworks(OPEN, None, "it is a ship."))
+    lacking = template(networks=SandboxNetworks(OPEN, None, "it is a ship."))
     with pytest.raises(EgressUnavailable, match=r"^Egress cannot be off here: it is a ship\.$"):
         container_options(replace(SPEC, egress=Egress.OFF), lacking)
     assert container_options(SPEC, lacking) == options()
-    assert likeness("image", lacking) != likeness("image", around())
+    assert likeness("image", lacking) != likeness("image", template())
 
 
 def test_a_sandbox_is_found_again_by_its_labels_and_its_name() -> None:
@@ -145,21 +145,24 @@ def test_the_surroundings_may_add_to_the_environment_but_not_take_from_it() -> N
     environment = options(environment={"OPENCLAW_CLAWHUB_URL": "http://hub", "HOME": "/"})
     assert environment["environment"]["OPENCLAW_CLAWHUB_URL"] == "http://hub"
     assert environment["environment"]["HOME"] == "/data"
-    assert files_of(SPEC, around()) == {"openclaw.json": b"{}"}
+    assert volume_files(SPEC, template()) == {"openclaw.json": b"{}"}
 
 
 def test_given_certificates_are_put_on_the_volume_and_named_to_node_and_openssl() -> None:
     environment = options(ca_bundle=b"PEM")["environment"]
     path = "/data/.openclaw/chowder-ca.pem"
     assert environment["NODE_EXTRA_CA_CERTS"] == environment["SSL_CERT_FILE"] == path
-    assert files_of(SPEC, around(ca_bundle=b"PEM")) == {"openclaw.json": b"{}", CA_FILE: b"PEM"}
+    assert volume_files(SPEC, template(ca_bundle=b"PEM")) == {
+        "openclaw.json": b"{}",
+        CA_FILE: b"PEM",
+    }
 
 
 @pytest.mark.parametrize(
     "files", [{}, {"openclaw.json": b'{"a": 1}', "agents/main/agent/x.json": b"", "big": b"x" * 99}]
 )
 def test_files_are_packed_so_that_only_the_agent_reads_them(files: dict[str, bytes]) -> None:
-    with tarfile.open(fileobj=io.BytesIO(archive(files))) as tar:
+    with tarfile.open(fileobj=io.BytesIO(tar_of_files(files))) as tar:
         entries = tar.getmembers()
         unpacked = {entry.name: tar.extractfile(entry) for entry in entries}
         assert {name: file.read() for name, file in unpacked.items() if file} == files
@@ -169,18 +172,18 @@ def test_files_are_packed_so_that_only_the_agent_reads_them(files: dict[str, byt
 
 
 def test_a_file_is_unpacked_and_a_folder_is_none() -> None:
-    assert only_file(archive({"schema.json": b"{}"})) == b"{}"
-    assert only_file(archive({})) is None
+    assert read_single_file(tar_of_files({"schema.json": b"{}"})) == b"{}"
+    assert read_single_file(tar_of_files({})) is None
     folder = io.BytesIO()
     with tarfile.open(fileobj=folder, mode="w") as tar:
         entry = tarfile.TarInfo("schema.json")
         entry.type = tarfile.DIRTYPE
         tar.addfile(entry)
-    assert only_file(folder.getvalue()) is None
+    assert read_single_file(folder.getvalue()) is None
 
 
 def test_what_runs_beside_a_sandbox_has_no_more_rights_and_reaches_nothing() -> None:
-    asked = beside_options(SPEC.id, around(), ("node", "--eval", "x"))
+    asked = job_options(SPEC.id, template(), ("node", "--eval", "x"))
     alike = ("image", "user", "cap_drop", "security_opt", "read_only", "nano_cpus", "volumes")
     assert {name: asked[name] for name in alike} == {name: options()[name] for name in alike}
     assert asked["network_mode"] == "none"
@@ -191,5 +194,5 @@ def test_what_runs_beside_a_sandbox_has_no_more_rights_and_reaches_nothing() -> 
 
 
 def test_what_runs_beside_a_sandbox_is_found_by_a_sweep_and_taken_for_no_sandbox() -> None:
-    labels = beside_options(SPEC.id, around(), ("true",))["labels"]
+    labels = job_options(SPEC.id, template(), ("true",))["labels"]
     assert labels == {"dev.chowder-local.store": "store-1"}

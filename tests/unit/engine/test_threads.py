@@ -8,8 +8,7 @@ from contextlib import closing
 import pytest
 
 from chowder_local.core.errors.sandboxes import EngineUnavailable
-from chowder_local.engine.engine_probe import EngineProbe
-from chowder_local.engine.threads import Threads, ensure_awaited
+from chowder_local.engine.threads import EngineProbe, Threads, ensure_awaited
 from tests.scripted.serving import eventually
 
 DEADLINE_S = 10.0
@@ -239,7 +238,7 @@ async def test_what_an_engine_answers_is_heard_while_all_threads_wait_for_it(
             group.create_task(hanging.run(blocking.call))
         await blocking.has_begun()
         await blocking.has_begun()
-        assert await hanging.hear() == "Engine 1.0"
+        assert await hanging.probe() == "Engine 1.0"
         blocking.may_end.set()
 
 

@@ -7,7 +7,7 @@ from concurrent.futures import Future, wait
 
 import pytest
 
-from chowder_local.engine.workers import Workers
+from chowder_local.engine.threads import Workers
 
 DEADLINE_S = 10.0
 
@@ -64,7 +64,7 @@ def test_who_is_in_a_hurry_waits_for_nothing_and_calls_off_the_rest() -> None:
 
 def test_a_process_ends_although_a_call_does_not() -> None:
     program = (
-        "import threading; from chowder_local.engine.workers import Workers; "
+        "import threading; from chowder_local.engine.threads import Workers; "
         "begun = threading.Event(); workers = Workers(1, 'work'); "
         "workers.submit(lambda: (begun.set(), threading.Event().wait())); begun.wait()"
     )

@@ -10,8 +10,8 @@ from chowder_local.openclaw.channel_table import (
     CHANNELS,
     ConnectionType,
     camel_case,
-    missing,
-    settings,
+    missing_fields,
+    to_openclaw_config,
 )
 
 REQUIRED = {
@@ -68,19 +68,19 @@ def test_names_become_openclaws(name: str, expected: str) -> None:
 
 def test_fields_are_mapped_and_others_pass() -> None:
     given = {"token": "t", "api_root": "http://bots.test", "network": {"proxy_url": 1}}
-    assert settings(CHANNELS["telegram"], given) == {
+    assert to_openclaw_config(CHANNELS["telegram"], given) == {
         "botToken": "t",
         "apiRoot": "http://bots.test",
         "network": {"proxy_url": 1},
     }
-    assert settings(CHANNELS["discord"], {"token": "t"}) == {"token": "t"}
+    assert to_openclaw_config(CHANNELS["discord"], {"token": "t"}) == {"token": "t"}
 
 
 @pytest.mark.parametrize("name", sorted(REQUIRED))
 def test_all_that_is_required_is_missed_at_first_and_nothing_in_the_end(name: str) -> None:
     channel = CHANNELS[name]
-    assert list(missing(channel, {})) == list(REQUIRED[name])
-    assert missing(channel, dict.fromkeys(REQUIRED[name].values(), "x")) == []
+    assert list(missing_fields(channel, {})) == list(REQUIRED[name])
+    assert missing_fields(channel, dict.fromkeys(REQUIRED[name].values(), "x")) == []
 
 
 @pytest.mark.parametrize(
@@ -101,4 +101,4 @@ def test_all_that_is_required_is_missed_at_first_and_nothing_in_the_end(name: st
 def test_some_fields_have_others_instead(
     name: str, configured: dict[str, Any], lacking: list[str]
 ) -> None:
-    assert missing(CHANNELS[name], configured) == lacking
+    assert missing_fields(CHANNELS[name], configured) == lacking

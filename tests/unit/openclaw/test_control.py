@@ -38,16 +38,10 @@ class Program:
     async def write(self, chunk: bytes) -> None:
         self.written += chunk
 
-    async def close_input(self) -> None:
-        raise AssertionError("the program waits for a line, not for the end")
-
     async def read(self) -> bytes:
         if self._is_stuck:
             await asyncio.Event().wait()
         return self._said.pop(0) if self._said else b""
-
-    async def exit_code(self) -> int | None:
-        return 0
 
 
 async def call(program: Program, **options: Any) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from chowder_local.core.errors.agents import (
 from chowder_local.core.errors.sandboxes import SandboxPaused
 from chowder_local.core.errors.upstream import StreamBroken
 from chowder_local.openclaw import files as module
-from chowder_local.openclaw.files import PROGRAMS_PER_SANDBOX, Files, parts_of
+from chowder_local.openclaw.files import PROGRAMS_PER_SANDBOX, Files, split_path
 from tests.scripted.local_processes import LocalProcesses
 from tests.scripted.refusals import refusal_of
 
@@ -68,14 +68,8 @@ class Liar:
     async def write(self, chunk: bytes) -> None:
         self.written += chunk
 
-    async def close_input(self) -> None:
-        raise AssertionError("the end of its input means that the client is gone")
-
     async def read(self) -> bytes:
         return self._said.pop(0) if self._said else b""
-
-    async def exit_code(self) -> int | None:
-        return 0
 
 
 def lied_to(*said: bytes, complaint: str = "") -> Files:
@@ -106,20 +100,20 @@ async def taken(files: Files, path: str) -> bytes:
     ],
 )
 def test_a_path_leads_from_name_to_name(path: str, parts: list[str]) -> None:
-    assert parts_of(path) == parts
+    assert split_path(path) == parts
 
 
 @pytest.mark.parametrize("path", ["..", "../x", "a/../../x", "a/b/../../..", "./.."])
 def test_a_path_that_leads_out_is_refused(path: str) -> None:
     with pytest.raises(FileRefused, match="leads out of the instance root"):
-        parts_of(path)
+        split_path(path)
 
 
 def test_an_absolute_path_and_one_with_nul_are_refused() -> None:
     with pytest.raises(FileRefused, match="relative to the instance root"):
-        parts_of("/etc/passwd")
+        split_path("/etc/passwd")
     with pytest.raises(FileRefused, match="NUL"):
-        parts_of("a\0b")
+        split_path("a\0b")
 
 
 @pytest.mark.parametrize("content", ["", "x", "naïve 日本語 😀\r\n\0", "x" * 1_000_000])

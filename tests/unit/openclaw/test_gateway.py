@@ -18,7 +18,7 @@ from chowder_local.core.errors.agents import (
     MessageTooLarge,
     RpcRefused,
 )
-from chowder_local.openclaw.config.locks import ConfigLocks
+from chowder_local.core.keyed_lock import KeyedLocks
 from chowder_local.openclaw.gateway import MAX_MESSAGE_BYTES, PATCH_ATTEMPTS, Gateway, open_gateways
 from tests.scripted.gateway import ScriptedGateway, ok, refused
 from tests.scripted.serving import eventually, serve
@@ -73,7 +73,7 @@ async def test_a_gateway_is_told_for_which_request_it_works() -> None:
                 await answer.read()
 
         async def ask_for_a_request() -> None:
-            request_context.of_request("my-id")
+            request_context.set_request("my-id")
             await ask()
 
         await asyncio.create_task(ask_for_a_request())
@@ -123,10 +123,10 @@ async def test_a_patch_that_meets_another_writer_is_tried_again_and_given_up_in_
 
 
 async def test_changes_of_one_configuration_wait_for_each_other() -> None:
-    scripted, locks = ScriptedGateway(), ConfigLocks()
+    scripted, locks = ScriptedGateway(), KeyedLocks()
     async with serve(scripted) as url, open_gateways() as forwarder, asyncio.TaskGroup() as group:
         one, two, other = (
-            Gateway(forwarder, url, "gw-token", locks.lock_of(SandboxId(each)))
+            Gateway(forwarder, url, "gw-token", locks.holding(SandboxId(each)))
             for each in ("box", "box", "another")
         )
         async with one.holding_config():
@@ -190,7 +190,7 @@ async def test_a_gateway_that_cannot_be_patched_now_is_unavailable() -> None:
 async def test_a_restart_is_over_when_turns_are_taken_for_less_time_than_was_waited() -> None:
     scripted = ScriptedGateway(uptime_ms=60_000)
     async with reaching(scripted) as gateway, asyncio.TaskGroup() as group:
-        waiting = group.create_task(gateway.restarted(time.monotonic()))
+        waiting = group.create_task(gateway.wait_for_restart(time.monotonic()))
         await eventually(lambda: scripted.probes > 0, "the gateway was asked")
         assert not waiting.done()
         scripted.uptime_ms = 0

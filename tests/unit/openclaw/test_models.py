@@ -10,10 +10,10 @@ from chowder_local.core.model_endpoints import Endpoint
 from chowder_local.openclaw.models import (
     DEFAULT_MODELS,
     ModelRoute,
-    introduction,
     provider_id,
+    registration_patch,
     route,
-    sight_patch,
+    vision_patch,
 )
 
 ANTHROPIC, OPENAI, GEMINI = ModelProvider
@@ -80,22 +80,22 @@ def config(*models: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_a_model_is_made_known_as_one_that_sees() -> None:
-    assert sight_patch(config(), ModelRoute(OPENAI, "gpt-4o")) == config(KNOWN)
-    assert sight_patch({}, ModelRoute(OPENAI, "gpt-4o")) == config(KNOWN)
+    assert vision_patch(config(), ModelRoute(OPENAI, "gpt-4o")) == config(KNOWN)
+    assert vision_patch({}, ModelRoute(OPENAI, "gpt-4o")) == config(KNOWN)
 
 
 def test_the_models_that_are_known_stay_known() -> None:
     other = KNOWN | {"id": "gpt-5"}
-    assert sight_patch(config(other), ModelRoute(OPENAI, "gpt-4o")) == config(other, KNOWN)
+    assert vision_patch(config(other), ModelRoute(OPENAI, "gpt-4o")) == config(other, KNOWN)
 
 
 def test_a_model_that_is_known_to_see_needs_nothing() -> None:
-    assert sight_patch(config(KNOWN), ModelRoute(OPENAI, "gpt-4o")) is None
+    assert vision_patch(config(KNOWN), ModelRoute(OPENAI, "gpt-4o")) is None
 
 
 def test_a_model_that_is_known_for_text_alone_is_known_better() -> None:
     blind = KNOWN | {"input": ["text"]}
-    assert sight_patch(config(blind), ModelRoute(OPENAI, "gpt-4o")) == config(KNOWN)
+    assert vision_patch(config(blind), ModelRoute(OPENAI, "gpt-4o")) == config(KNOWN)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_a_model_that_is_known_for_text_alone_is_known_better() -> None:
     ],
 )
 def test_an_answer_may_be_as_long_as_the_model_can(route_: ModelRoute, longest: int) -> None:
-    patch = sight_patch({}, route_)
+    patch = vision_patch({}, route_)
     assert patch is not None
     (model,) = patch["models"]["providers"][provider_id(route_.provider)]["models"]
     assert model["maxTokens"] == longest
@@ -143,21 +143,21 @@ def test_a_named_providers_models_lead_to_it_through_one_of_openclaws() -> None:
 
 def test_a_named_providers_model_is_introduced_with_what_it_takes() -> None:
     other = {"id": "lab/other"}
-    told = introduction(others(other), LAB_ROUTE, endpoint=LAB, relay_token="t")
+    told = registration_patch(others(other), LAB_ROUTE, endpoint=LAB, relay_token="t")
     assert told == others(other, LAB_MODEL)
-    assert introduction(others(LAB_MODEL), LAB_ROUTE, endpoint=LAB, relay_token="t") is None
+    assert registration_patch(others(LAB_MODEL), LAB_ROUTE, endpoint=LAB, relay_token="t") is None
 
 
 def test_a_context_that_was_changed_since_is_told_anew() -> None:
     before = others({**LAB_MODEL, "contextWindow": 32_768})
-    told = introduction(before, LAB_ROUTE, endpoint=LAB, relay_token="t")
+    told = registration_patch(before, LAB_ROUTE, endpoint=LAB, relay_token="t")
     assert told == others(LAB_MODEL)
 
 
 def test_an_agent_that_was_made_before_is_told_of_the_provider_as_well() -> None:
     url = "http://relay.local:2470"
     before = {"models": {"providers": {"chowder-openai": {"baseUrl": f"{url}/openai"}}}}
-    told = introduction(before, LAB_ROUTE, endpoint=LAB, relay_token="t")
+    told = registration_patch(before, LAB_ROUTE, endpoint=LAB, relay_token="t")
     assert told is not None
     assert told["models"]["providers"]["chowder-other"] == {
         "api": "openai-completions",

@@ -49,7 +49,7 @@ async def group() -> AsyncIterator[asyncio.TaskGroup]:
 
 def begun(group: asyncio.TaskGroup, gateway: Any) -> QrLogins:
     made = QrLogins(group)
-    made.begin(BOX, "whatsapp", gateway, QR, "Scan.")
+    made.follow(BOX, "whatsapp", gateway, QR, "Scan.")
     return made
 
 
@@ -111,7 +111,7 @@ async def test_a_code_that_is_asked_for_twice_is_waited_for_once(
     gateway: Any = Waiting()
     made = begun(group, gateway)
     await eventually(lambda: gateway.asked != [], "it waits")
-    made.begin(BOX, "whatsapp", gateway, NEXT, "Already active.")
+    made.follow(BOX, "whatsapp", gateway, NEXT, "Already active.")
     found = made.latest(BOX, "whatsapp")
     assert found is not None
     assert (found.qr, found.message) == (NEXT, "Already active.")
@@ -122,7 +122,7 @@ async def test_a_code_that_is_asked_for_twice_is_waited_for_once(
 async def test_what_is_no_picture_is_not_sent_back(group: asyncio.TaskGroup) -> None:
     gateway: Any = Waiting()
     made = QrLogins(group)
-    made.begin(BOX, "whatsapp", gateway, "https://elsewhere/", "")
+    made.follow(BOX, "whatsapp", gateway, "https://elsewhere/", "")
     await eventually(lambda: gateway.asked != [], "it waits")
     assert "currentQrDataUrl" not in gateway.asked[0]
 
@@ -131,7 +131,7 @@ async def test_old_ones_are_forgotten_and_any_at_will(group: asyncio.TaskGroup) 
     gateway: Any = Waiting()
     made = QrLogins(group)
     for number in range(KEPT + 1):
-        made.begin(SandboxId(f"box-{number}"), "whatsapp", gateway, QR, "")
+        made.follow(SandboxId(f"box-{number}"), "whatsapp", gateway, QR, "")
     assert made.latest(SandboxId("box-0"), "whatsapp") is None
     assert made.latest(SandboxId("box-1"), "whatsapp") is not None
     made.forget(SandboxId("box-1"), "whatsapp")

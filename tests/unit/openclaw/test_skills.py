@@ -32,7 +32,7 @@ async def test_a_list_that_makes_little_sense_is_no_defect_of_ours(
 ) -> None:
     instance = await world.created()
     world.programs.answers["skills.status"] = done(skills=skills)
-    found = await world.skills.all(instance)
+    found = await world.skills.list_skills(instance)
     assert [each.name for each in found if each.is_ready] == []
 
 

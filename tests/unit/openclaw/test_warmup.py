@@ -40,7 +40,7 @@ async def warming(
 async def test_an_agent_is_warmed_by_turns_and_a_look_at_its_configuration() -> None:
     scripted = ScriptedGateway()
     async with warming(scripted, done()) as (warm_up, gateway):
-        await warm_up.of(SANDBOX, gateway, "model")
+        await warm_up.warm(SANDBOX, gateway, "model")
     assert [each.headers["x-openclaw-model"] for each in scripted.messages] == (
         ["model"] * TURN_COUNT
     )
@@ -50,17 +50,17 @@ async def test_an_agent_is_warmed_by_turns_and_a_look_at_its_configuration() -> 
 async def test_an_answer_that_breaks_off_is_a_failure() -> None:
     async with warming(ScriptedGateway(handler=breaking_off), done()) as (warm_up, gateway):
         with pytest.raises(GatewayUnavailable):
-            await warm_up.of(SANDBOX, gateway, "model")
+            await warm_up.warm(SANDBOX, gateway, "model")
 
 
 async def test_a_conversation_that_cannot_be_deleted_is_a_failure() -> None:
     async with warming(ScriptedGateway(), undone("not now")) as (warm_up, gateway):
         with pytest.raises(RpcRefused, match="not now"):
-            await warm_up.of(SANDBOX, gateway, "model")
+            await warm_up.warm(SANDBOX, gateway, "model")
 
 
 async def test_a_conversation_that_cannot_be_erased_is_a_failure() -> None:
     scripted = ScriptedGateway()
     async with warming(scripted, done(), undone("Remaining: t")) as (warm_up, gateway):
         with pytest.raises(GatewayUnavailable, match="could not be erased: Remaining: t"):
-            await warm_up.of(SANDBOX, gateway, "model")
+            await warm_up.warm(SANDBOX, gateway, "model")

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
+import pytest
+
 from chowder_local.core.domain import InstanceId, ModelProvider, OrganizationId
-from chowder_local.relay.call_log import MAX_ANSWER_BYTES, Exchange, Exchanges, Try
+from chowder_local.relay.call_log import MAX_ANSWER_BYTES, CallLog, FailedAttempt, LoggedCall
 
 ORGANIZATION, INSTANCE = OrganizationId("o"), InstanceId("i")
 
 
-def begun(exchanges: Exchanges, body: bytes = b"{}", instance: str = "i") -> Exchange:
+def begun(exchanges: CallLog, body: bytes = b"{}", instance: str = "i") -> LoggedCall:
     return exchanges.begin(
         ORGANIZATION, InstanceId(instance), ModelProvider.OPENAI, "responses", body
     )
 
 
 def test_the_latest_come_first_and_each_instance_has_its_own() -> None:
-    exchanges = Exchanges()
+    exchanges = CallLog()
     first, _, third = begun(exchanges), begun(exchanges, instance="other"), begun(exchanges)
 
     assert list(exchanges.of_instance(INSTANCE)) == [third, first]
 
 
 def test_one_is_found_by_its_id_by_its_organization_alone() -> None:
-    exchanges = Exchanges()
+    exchanges = CallLog()
     made = begun(exchanges)
 
     assert exchanges.get(ORGANIZATION, made.id) is made
@@ -31,11 +36,11 @@ def test_one_is_found_by_its_id_by_its_organization_alone() -> None:
 
 
 def test_an_answer_is_kept_as_it_comes_up_to_a_size() -> None:
-    exchanges = Exchanges()
+    exchanges = CallLog()
     made = begun(exchanges)
     for data in (b"a", b"b" * MAX_ANSWER_BYTES, b"c"):
-        exchanges.came(made, data)
-    made.ended("answered")
+        exchanges.append(made, data)
+    made.finish("answered")
 
     assert [chunk.data for chunk in made.chunks] == [b"a"]
     assert made.answer_bytes == MAX_ANSWER_BYTES + 2
@@ -45,19 +50,19 @@ def test_an_answer_is_kept_as_it_comes_up_to_a_size() -> None:
 
 
 def test_the_oldest_make_room_for_the_latest() -> None:
-    exchanges = Exchanges(max_bytes=100)
+    exchanges = CallLog(max_bytes=100)
     first, second = begun(exchanges, b"x" * 60), begun(exchanges, b"x" * 30)
-    exchanges.came(second, b"y" * 20)
+    exchanges.append(second, b"y" * 20)
 
     assert list(exchanges.of_instance(INSTANCE)) == [second]
     # What still comes to one that is gone is nobody's.
-    exchanges.came(first, b"z" * 50)
+    exchanges.append(first, b"z" * 50)
     assert first.chunks == []
     assert list(exchanges.of_instance(INSTANCE)) == [second]
 
 
 def test_one_that_is_too_large_by_itself_is_kept_until_the_next() -> None:
-    exchanges = Exchanges(max_bytes=10)
+    exchanges = CallLog(max_bytes=10)
     large = begun(exchanges, b"x" * 60)
     assert list(exchanges.of_instance(INSTANCE)) == [large]
     small = begun(exchanges)
@@ -65,18 +70,55 @@ def test_one_that_is_too_large_by_itself_is_kept_until_the_next() -> None:
 
 
 def test_what_a_spare_asks_is_not_kept() -> None:
-    exchanges = Exchanges()
+    exchanges = CallLog()
     made = exchanges.begin(None, None, ModelProvider.ANTHROPIC, "v1/messages", b"{}")
-    exchanges.came(made, b"x")
+    exchanges.append(made, b"x")
 
     assert made.chunks == []
 
 
 def test_who_looks_is_told_that_it_is_tried_again() -> None:
-    exchanges = Exchanges()
+    exchanges = CallLog()
     made = begun(exchanges)
     made.source = "script: slow"
     with exchanges.watching() as news:
-        made.tried(429, 1.5)
+        made.retry(429, 1.5)
         assert news.is_set()
-    assert made.tries == [Try("script: slow", 429, 1.5)]
+    assert made.tries == [FailedAttempt("script: slow", 429, 1.5)]
+
+
+def last_message(provider: ModelProvider, path: str, body: bytes) -> str | None:
+    return CallLog().begin(ORGANIZATION, INSTANCE, provider, path, body).last_message
+
+
+MESSAGES = [
+    {"role": "user", "content": "First."},
+    {"role": "assistant", "content": "Yes."},
+    {"role": "user", "content": "Second?"},
+]
+
+
+@pytest.mark.parametrize(
+    ("provider", "path", "body"),
+    [
+        (ModelProvider.ANTHROPIC, "v1/messages", {"messages": MESSAGES, "max_tokens": 9}),
+        (ModelProvider.OPENAI, "chat/completions", {"messages": MESSAGES}),
+        (ModelProvider.OPENAI, "responses", {"input": MESSAGES}),
+        (
+            ModelProvider.GEMINI,
+            "models/gemini-2.5-flash:generateContent",
+            {"contents": [{"role": "user", "parts": [{"text": "Second?"}]}]},
+        ),
+    ],
+)
+def test_the_latest_message_is_found(
+    provider: ModelProvider, path: str, body: dict[str, Any]
+) -> None:
+    asked = json.dumps({"model": "m"} | body).encode()
+    assert last_message(provider, path, asked) == "Second?"
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b'{"model":"m","messages":[]}', b"\xff"])
+def test_where_there_is_none_there_is_none(body: bytes) -> None:
+    assert last_message(ModelProvider.ANTHROPIC, "v1/messages", body) is None
+    assert last_message(ModelProvider.OPENAI, "embeddings", body) is None

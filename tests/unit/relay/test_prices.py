@@ -7,8 +7,8 @@ from datetime import date
 import pytest
 
 from chowder_local.openclaw.models import KNOWN_MODELS
-from chowder_local.relay.meter import Usage
 from chowder_local.relay.prices import AS_OF, PRICES, SOURCES, cost_usd
+from chowder_local.relay.wire.wire_format import Usage
 
 MILLION = 1_000_000
 

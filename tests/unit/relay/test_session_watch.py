@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from chowder_local.core.domain import ModelProvider, SandboxId
 from chowder_local.relay.session_watch import SessionWatch
+from tests.scripted.model_calls import model_call
 
 SANDBOX, KEY = SandboxId("chowder-1"), "agent:main:main"
 
@@ -14,7 +15,7 @@ def call(session_id: str, key: str = KEY) -> bytes:
 
 
 def is_lost(watch: SessionWatch, body: bytes) -> bool:
-    return watch.is_lost(SANDBOX, ModelProvider.OPENAI, body)
+    return watch.is_lost(SANDBOX, model_call(ModelProvider.OPENAI, "responses", body))
 
 
 def test_a_message_that_relies_on_an_earlier_session_is_lost_in_another_one() -> None:

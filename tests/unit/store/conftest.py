@@ -55,9 +55,9 @@ def writes(database: Database, monkeypatch: pytest.MonkeyPatch) -> list[None]:
     writing = database.writing
 
     @asynccontextmanager
-    async def counted(*, is_recalled: bool = True) -> AsyncIterator[AsyncSession]:
+    async def counted(*, invalidates_caches: bool = True) -> AsyncIterator[AsyncSession]:
         begun.append(None)
-        async with writing(is_recalled=is_recalled) as session:
+        async with writing(invalidates_caches=invalidates_caches) as session:
             yield session
 
     monkeypatch.setattr(database, "writing", counted)

@@ -97,7 +97,7 @@ async def test_pages_are_of_one_state_of_the_database(
         await meta.put(name, "before")
     seen = []
     async for page in database.pages(METADATA.tables["meta"].select()):
-        seen += [row.value for row in page]
+        seen += [row["value"] for row in page]
         await meta.put("c", "after")
     assert seen == ["before"] * 3
 

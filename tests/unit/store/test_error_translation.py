@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from chowder_local.core.errors.process import DataDirUnusable
-from chowder_local.store.error_translation import in_words, unwritable
+from chowder_local.store.error_translation import translated_errors, unwritable
 
 PATH = Path("/data/chowder.db")
 
@@ -36,17 +36,17 @@ def refusal(code: int) -> sqlite3.OperationalError:
 )
 def test_each_code_has_words_and_a_cure(code: int, words: str) -> None:
     for failed in (refusal(code), OperationalError("SELECT 1", {}, refusal(code))):
-        with pytest.raises(DataDirUnusable, match=words) as told, in_words(PATH):
+        with pytest.raises(DataDirUnusable, match=words) as told, translated_errors(PATH):
             raise failed
         assert "--data-dir" in str(told.value)
 
 
 def test_another_failure_passes_as_it_is() -> None:
-    with pytest.raises(sqlite3.OperationalError), in_words(PATH):
+    with pytest.raises(sqlite3.OperationalError), translated_errors(PATH):
         raise refusal(sqlite3.SQLITE_ERROR)
-    with pytest.raises(sqlite3.OperationalError), in_words(PATH):
+    with pytest.raises(sqlite3.OperationalError), translated_errors(PATH):
         raise sqlite3.OperationalError("made by the driver, without a code")
-    with pytest.raises(KeyError), in_words(PATH):
+    with pytest.raises(KeyError), translated_errors(PATH):
         raise KeyError
 
 

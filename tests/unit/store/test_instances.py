@@ -58,7 +58,7 @@ async def test_an_instance_comes_back_as_it_was_put(
         region="eu",
         error_message="was slow",
         gateway_url="http://127.0.0.1:40000/?token=x",
-        born_at=bare.created_at,
+        first_ready_at=bare.created_at,
         egress=Egress.OFF,
     )
     for instance in (bare, full):
@@ -84,7 +84,7 @@ async def test_racing_adds_cannot_pass_the_limit_together(
     answers = [task.result() for task in adding]
     refused = "Instance limit reached (10/10). Upgrade your subscription."
     assert (answers.count("added"), answers.count(refused)) == (10, 40)
-    assert len(await instances.awake()) == 10
+    assert len(await instances.running_or_provisioning()) == 10
 
 
 async def test_stopped_instances_count_and_terminated_ones_do_not(
@@ -116,7 +116,7 @@ async def test_lists_are_oldest_first_and_leave_out_the_terminated(
         await instances.add(make(number, status=TERMINATED if number == 2 else RUNNING), None)
     expected = [make(1, status=RUNNING), make(3, status=RUNNING)]
     assert await all_of(instances.of_organization(make(1).organization_id)) == expected
-    assert await instances.awake() == expected
+    assert await instances.running_or_provisioning() == expected
     assert await all_of(instances.of_organization(OrganizationId("other"))) == []
 
 
@@ -206,10 +206,10 @@ async def test_a_change_names_what_changes_and_keeps_the_rest(
     await instances.add(before, None)
     now = before.created_at + timedelta(minutes=1)
     ready = await instances.change(
-        before.id, now=now, status=RUNNING, gateway_url="http://127.0.0.1:4", born_at=now
+        before.id, now=now, status=RUNNING, gateway_url="http://127.0.0.1:4", first_ready_at=now
     )
     assert ready == replace(
-        before, status=RUNNING, gateway_url="http://127.0.0.1:4", born_at=now, updated_at=now
+        before, status=RUNNING, gateway_url="http://127.0.0.1:4", first_ready_at=now, updated_at=now
     )
     renamed = await instances.change(
         before.id, now=now, name="chef", openclaw_config={"b": 2}, error_message="no"

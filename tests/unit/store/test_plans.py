@@ -85,7 +85,7 @@ async def test_many_instances_are_found_one_by_one(
     await instances.has_all(organization.id, [InstanceId(f"instance-{n}") for n in MANY])
     by_id = "SEARCH instance USING INDEX sqlite_autoindex_instance_1 (id=?)"
     assert await plan(database, asked) == [by_id]
-    await instances.awake()
+    await instances.running_or_provisioning()
     by_status = "SEARCH instance USING INDEX ix_instance_status (status=?)"
     assert by_status in await plan(database, asked)
 

@@ -1,12 +1,12 @@
-"""What is recalled is always what the file says."""
+"""What a cache answers is always what the file says."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING
 
+from chowder_local.store.database import ReadCache
 from chowder_local.store.meta import MetaQueries
-from chowder_local.store.read_cache import ReadCache
 
 if TYPE_CHECKING:
     from chowder_local.store.database import Database
@@ -27,7 +27,7 @@ class Reader:
 async def test_a_second_question_is_answered_from_memory(database: Database) -> None:
     reader, read_cache = Reader(database), ReadCache[str](database)
     await reader.meta.put("a", "1")
-    assert [await read_cache.of("a", reader.read) for _ in range(3)] == ["1", "1", "1"]
+    assert [await read_cache.get("a", reader.read) for _ in range(3)] == ["1", "1", "1"]
     assert reader.reads == 1
 
 
@@ -35,12 +35,12 @@ async def test_a_write_is_seen_by_the_next_question(database: Database) -> None:
     reader, read_cache = Reader(database), ReadCache[str](database)
     for value in ("1", "2", "3"):
         await reader.meta.put("a", value)
-        assert await read_cache.of("a", reader.read) == value
+        assert await read_cache.get("a", reader.read) == value
 
 
 async def test_what_is_not_there_is_asked_for_each_time(database: Database) -> None:
     reader, read_cache = Reader(database), ReadCache[str](database)
-    assert [await read_cache.of("a", reader.read) for _ in range(2)] == [None, None]
+    assert [await read_cache.get("a", reader.read) for _ in range(2)] == [None, None]
     assert reader.reads == 2
 
 
@@ -56,22 +56,22 @@ async def test_a_read_that_a_write_overtook_is_not_kept(database: Database) -> N
         return value
 
     async with asyncio.TaskGroup() as tasks:
-        overtaken = tasks.create_task(read_cache.of("a", read_slowly))
+        overtaken = tasks.create_task(read_cache.get("a", read_slowly))
         await has_read.wait()
         await reader.meta.put("a", "new")
         # Another question in between must not make the overtaken answer look current.
-        await read_cache.of("b", reader.read)
+        await read_cache.get("b", reader.read)
         may_answer.set()
     assert overtaken.result() == "old"
-    assert await read_cache.of("a", reader.read) == "new"
+    assert await read_cache.get("a", reader.read) == "new"
 
 
 async def test_it_grows_no_further_than_it_may(database: Database) -> None:
     reader, read_cache = Reader(database), ReadCache[str](database, capacity=2)
     await reader.meta.put("a", "1")
     for asked in ("one", "two", "three"):
-        await read_cache.of(asked, reader.read)
-    await read_cache.of("three", reader.read)
+        await read_cache.get(asked, reader.read)
+    await read_cache.get("three", reader.read)
     assert reader.reads == 3
-    await read_cache.of("one", reader.read)
+    await read_cache.get("one", reader.read)
     assert reader.reads == 4

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import re
 import shutil
 import sqlite3
@@ -11,7 +10,7 @@ import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -19,24 +18,47 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, inspect
 
-from chowder_local.core.domain import OrganizationId, Tier
 from chowder_local.core.errors.process import DataDirUnusable
-from chowder_local.core.secrets import SecretBox
 from chowder_local.store import backups, schema
-from chowder_local.store.database import Database
-from chowder_local.store.keys import KeyQueries
-from chowder_local.store.organizations import OrganizationQueries
 from chowder_local.store.schema import MIGRATIONS, REVISION, prepare
 from chowder_local.store.tables import METADATA
 
-BOX = SecretBox(b"s" * 32)
-CONFIG, SEALED = '{"a": ["é"]}', "openclaw_config_ciphertext"
-REVISIONS = sorted(each.revision for each in ScriptDirectory(str(MIGRATIONS)).walk_revisions())
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SECOND_REVISION = """
+import sqlalchemy as sa
+from alembic import op
+
+revision = "v0002"
+down_revision = "v0001"
+
+
+def upgrade():
+    op.add_column("meta", sa.Column("note", sa.String(), nullable=True))
+    op.execute("UPDATE meta SET value = 'encrypted' WHERE value LIKE '%PLANTED%'")
+    op.execute("UPDATE organization SET tier = 'whale'")
+"""
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "chowder.db"
+
+
+@pytest.fixture
+def second_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Path]:
+    """Lets the code know one revision more; the result is that revision's file."""
+
+    def add() -> Path:
+        migrations = Path(shutil.copytree(MIGRATIONS, tmp_path / "code" / "migrations"))
+        revision = migrations / "versions" / "v0002_second.py"
+        revision.write_text(SECOND_REVISION)
+        monkeypatch.setattr(schema, "MIGRATIONS", migrations)
+        monkeypatch.setattr(schema, "REVISION", "v0002")
+        return revision
+
+    return add
 
 
 def test_the_migrated_schema_is_the_one_of_the_tables(path: Path) -> None:
@@ -79,179 +101,148 @@ def test_preparing_again_keeps_what_is_there(path: Path) -> None:
         assert file.execute("SELECT * FROM meta").fetchall() == [("a", "b")]
 
 
-def test_every_row_of_every_older_schema_comes_through_all_upgrades(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+def test_every_row_of_an_older_schema_comes_through_an_upgrade(
+    path: Path, second_revision: Callable[[], Path]
 ) -> None:
-    kept: dict[str, list[dict[str, Any]]] = {}
-    for revision in REVISIONS:
-        monkeypatch.setattr(schema, "REVISION", revision)
-        prepare(path, BOX.encrypt)
-        # What was written under each older schema, in every table that it has, has to be there.
-        assert {name: told(path, name, old) for name, old in kept.items()} == kept
-        filled(path, revision)
-        kept = {name: told(path, name) for name in tables(path)}
-        assert all(kept.values())
-    assert set(kept) == set(METADATA.tables)
+    prepare(path)
+    filled(path, "first")
+    before = {name: told(path, name) for name in tables(path)}
+    assert set(before) == set(METADATA.tables)
+    assert all(before.values())
+    second_revision()
+    prepare(path)
+    after = {name: told(path, name) for name in tables(path)}
+    (owner,) = before["organization"]
+    (meta,) = before["meta"]
+    changed = {"organization": [{**owner, "tier": "whale"}], "meta": [{**meta, "note": None}]}
+    assert after == before | changed
     with closing(sqlite3.connect(path)) as file:
         assert file.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         assert file.execute("PRAGMA foreign_key_check").fetchall() == []
 
 
-async def test_what_the_first_schema_kept_is_read_by_todays_queries(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(schema, "REVISION", "0001")
-    prepare(path)
-    monkeypatch.undo()
-    moment = "2026-05-04 03:02:01.000000"
-    organization = ("org-1", "Kitchen", "crab", moment, moment)
-    key = ("key-1", "org-1", "default", "chd_org_abcd", "digest", 1, 1, moment, None, None)
-    with closing(sqlite3.connect(path)) as file, file:
-        file.execute(f"INSERT INTO organization VALUES {organization}")
-        file.execute("INSERT INTO api_key VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", key)
-    async with Database.open(path) as database:
-        found = await KeyQueries(database).by_digest("digest")
-        organization_now = await OrganizationQueries(database).get(OrganizationId("org-1"))
-    assert found is not None
-    assert (found.id, found.grants) == ("key-1", {})
-    assert organization_now is not None
-    assert (organization_now.name, organization_now.tier) == ("Kitchen", Tier.CRAB)
-
-
 def test_an_upgrade_keeps_a_copy_of_what_was_there_and_says_where(
-    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    path: Path, second_revision: Callable[[], Path], caplog: pytest.LogCaptureFixture
 ) -> None:
-    prepare(path, BOX.encrypt)
-    assert backups.taken(path) == []
-    path.unlink()
-    monkeypatch.setattr(schema, "REVISION", "0002")
-    prepare(path, BOX.encrypt)
+    prepare(path)
     # A new database is no upgrade.
     assert backups.taken(path) == []
-    filled(path, "0002")
+    filled(path, "first")
     before = {name: told(path, name) for name in tables(path)}
-    monkeypatch.undo()
-    prepare(path, BOX.encrypt)
+    second_revision()
+    prepare(path)
     (backup,) = backups.taken(path)
-    assert f"from schema 0002 to {REVISION}" in caplog.text
+    assert "from schema v0001 to v0002" in caplog.text
     assert str(backup) in caplog.text
     assert {name: told(backup, name) for name in tables(backup)} == before
 
 
-def test_an_upgrade_leaves_no_configuration_in_clear_in_the_file_or_its_wal(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+def test_an_upgrade_leaves_nothing_of_what_it_replaced_in_the_file_or_its_wal(
+    path: Path, second_revision: Callable[[], Path]
 ) -> None:
-    monkeypatch.setattr(schema, "REVISION", "0003")
     prepare(path)
-    filled(path, "0003")
-    planted = json.dumps({"channels": {"telegram": {"botToken": "PLANTED" * 2000}}})
     with closing(sqlite3.connect(path)) as file, file:
         # One that was changed before, so that there are pages which only its former text is in.
-        file.execute("UPDATE instance SET openclaw_config = ?", [planted])
-        file.execute("UPDATE instance SET openclaw_config = ?", ['{"botToken": "PLANTED"}'])
-    monkeypatch.undo()
+        file.execute("INSERT INTO meta VALUES ('a', ?)", ["PLANTED" * 2000])
+        file.execute("UPDATE meta SET value = 'PLANTED'")
+    second_revision()
     with closing(sqlite3.connect(path)) as reader:
         # Who has the file open keeps its WAL, as a crash does.
         reader.execute("SELECT * FROM meta").fetchall()
-        prepare(path, BOX.encrypt)
+        prepare(path)
         (backup,) = backups.taken(path)
-        files = {each.name: each.read_bytes() for each in path.parent.iterdir() if each != backup}
+        beside = [each for each in path.parent.iterdir() if each.is_file() and each != backup]
+        files = {each.name: each.read_bytes() for each in beside}
     assert set(files) == {"chowder.db", "chowder.db-wal", "chowder.db-shm"}
     assert not [name for name, content in files.items() if b"PLANTED" in content]
-    (instance,) = told(path, "instance")
-    assert instance["openclaw_config"] == '{"botToken": "PLANTED"}'
+    assert told(path, "meta") == [{"name": "a", "value": "encrypted", "note": None}]
     # The copy is what the older version can read.
     assert b"PLANTED" in backup.read_bytes()
-    later = backups.take(path, REVISION)
+    later = backups.take(path, schema.REVISION)
     assert b"PLANTED" not in later.read_bytes()
 
 
 def test_a_crash_right_after_an_upgrade_leaves_the_rest_of_it_to_the_next_start(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path, second_revision: Callable[[], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def crash(path: Path) -> None:
         raise RuntimeError("power cut")
 
-    monkeypatch.setattr(schema, "REVISION", "0003")
     prepare(path)
-    filled(path, "0003")
     with closing(sqlite3.connect(path)) as file, file:
         # As some builds of SQLite are.
         file.execute("PRAGMA secure_delete = OFF")
-        file.execute(
-            "UPDATE instance SET openclaw_config = ?", ['{"a": "%s"}' % ("PLANTED" * 9999)]
-        )
-        file.execute("UPDATE instance SET openclaw_config = '{}'")
-    monkeypatch.undo()
+        file.execute("INSERT INTO meta VALUES ('a', ?)", ["PLANTED" * 9999])
+        file.execute("UPDATE meta SET value = 'PLANTED'")
+    second_revision()
     with monkeypatch.context() as patched:
         patched.setattr(schema, "_forget_what_was_replaced", crash)
         with pytest.raises(RuntimeError):
-            prepare(path, BOX.encrypt)
-    assert told(path, "alembic_version") == [{"version_num": REVISION}]
+            prepare(path)
+    assert told(path, "alembic_version") == [{"version_num": "v0002"}]
     assert b"PLANTED" in path.read_bytes()
-    prepare(path, BOX.encrypt)
+    prepare(path)
     assert b"PLANTED" not in path.read_bytes()
 
 
-def test_a_file_with_something_to_encrypt_is_not_upgraded_without_a_key(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(schema, "REVISION", "0003")
-    prepare(path)
-    filled(path, "0003")
-    before = told(path, "instance")
-    monkeypatch.undo()
-    with pytest.raises(TypeError):
-        prepare(path)
-    assert told(path, "alembic_version") == [{"version_num": "0003"}]
-    assert told(path, "instance") == before
-
-
 def test_without_room_for_a_copy_nothing_is_upgraded(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path, second_revision: Callable[[], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(path: Path, revision: str) -> Path:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(schema, "REVISION", "0002")
     prepare(path)
-    monkeypatch.undo()
+    second_revision()
     monkeypatch.setattr(backups, "take", full)
     with pytest.raises(DataDirUnusable, match=r"is full\. Free some space"):
         prepare(path)
-    assert told(path, "alembic_version") == [{"version_num": "0002"}]
+    assert told(path, "alembic_version") == [{"version_num": "v0001"}]
 
 
 def test_a_newer_schema_is_refused_and_left_alone(path: Path) -> None:
     prepare(path)
     with closing(sqlite3.connect(path)) as file, file:
         file.execute("CREATE TABLE of_tomorrow (id TEXT)")
-        file.execute("UPDATE alembic_version SET version_num = '9999'")
+        file.execute("UPDATE alembic_version SET version_num = 'v9999'")
     before = path.read_bytes()
-    with pytest.raises(DataDirUnusable, match=r"newer chowder-local \(schema 9999") as refused:
+    with pytest.raises(DataDirUnusable, match=r"newer chowder-local \(schema v9999") as refused:
         prepare(path)
     assert "Upgrade chowder-local" in str(refused.value)
     assert "There is no copy" in str(refused.value)
     assert path.read_bytes() == before
 
 
-def test_whoever_goes_back_to_an_older_version_is_told_which_copy_to_put_back(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("revision", ["0001", "0011"])
+def test_a_schema_from_before_the_first_release_is_refused_and_left_alone(
+    tmp_path: Path, revision: str
 ) -> None:
-    for revision in ("0001", "0002"):
-        monkeypatch.setattr(schema, "REVISION", revision)
-        prepare(path, BOX.encrypt)
-        filled(path, revision)
-    monkeypatch.undo()
-    before = {name: told(path, name) for name in tables(path)}
-    # Upgraded twice more, of which the second is unknown to us.
-    prepare(path, BOX.encrypt)
-    backups.take(path, REVISION)
+    path = tmp_path / "my data" / "chowder.db"
+    prepare(path)
     with closing(sqlite3.connect(path)) as file, file:
-        file.execute("UPDATE alembic_version SET version_num = '9999'")
-    (newest, older, _) = backups.taken(path)
+        file.execute("UPDATE alembic_version SET version_num = ?", [revision])
+    before = path.read_bytes()
+    with pytest.raises(DataDirUnusable, match=rf"first release \(schema {revision}\)") as refused:
+        prepare(path)
+    assert f"chowder-local reset --data-dir '{path.parent}'" in str(refused.value)
+    assert path.read_bytes() == before
+    assert backups.taken(path) == []
+
+
+def test_whoever_goes_back_to_an_older_version_is_told_which_copy_to_put_back(
+    path: Path, second_revision: Callable[[], Path]
+) -> None:
+    prepare(path)
+    filled(path, "first")
+    second_revision()
+    before = told(path, "instance")
+    # Upgraded twice, of which the second is unknown to us.
+    prepare(path)
+    backups.take(path, "v0002")
+    with closing(sqlite3.connect(path)) as file, file:
+        file.execute("UPDATE alembic_version SET version_num = 'v9999'")
+    (newest, older) = backups.taken(path)
     with pytest.raises(DataDirUnusable) as refused:
-        prepare(path, BOX.encrypt)
+        prepare(path)
     words = re.search(r"remove (\S+) and (\S+) if .* copy (\S+) over (\S+);", str(refused.value))
     assert words is not None
     assert words[3] == str(newest)
@@ -260,11 +251,11 @@ def test_whoever_goes_back_to_an_older_version_is_told_which_copy_to_put_back(
     Path(words[1]).unlink()
     Path(words[2]).unlink(missing_ok=True)
     shutil.copyfile(words[3], words[4])
-    prepare(path, BOX.encrypt)
-    assert told(path, "alembic_version") == [{"version_num": REVISION}]
+    prepare(path)
+    assert told(path, "alembic_version") == [{"version_num": "v0002"}]
     shutil.copyfile(older, path)
-    prepare(path, BOX.encrypt)
-    assert {name: told(path, name, old) for name, old in before.items()} == before
+    prepare(path)
+    assert told(path, "instance") == before
 
 
 def tables(path: Path) -> list[str]:
@@ -274,20 +265,11 @@ def tables(path: Path) -> list[str]:
         return [name for (name,) in found if name != "alembic_version"]
 
 
-def told(path: Path, table: str, of: list[dict[str, Any]] | None = None) -> list[dict[str, Any]]:
-    """The rows of a table, oldest first; with `of`, only what those have members for.
-
-    What is encrypted by now is told as it was before.
-    """
+def told(path: Path, table: str) -> list[dict[str, Any]]:
+    """The rows of a table, oldest first."""
     with closing(sqlite3.connect(path)) as file:
         file.row_factory = sqlite3.Row
-        found = [dict(row) for row in file.execute(f"SELECT * FROM {table} ORDER BY rowid")]
-    for row in found:
-        if (sealed := row.pop(SEALED, None)) is not None:
-            row["openclaw_config"] = BOX.decrypt(sealed)
-    if of is None:
-        return found
-    return [{name: row[name] for name in of[0]} for row in found[: len(of)]]
+        return [dict(row) for row in file.execute(f"SELECT * FROM {table} ORDER BY rowid")]
 
 
 def filled(path: Path, name: str) -> None:
@@ -295,18 +277,16 @@ def filled(path: Path, name: str) -> None:
     values = {
         "INTEGER": 1,
         "BOOLEAN": 1,
-        "BLOB": BOX.encrypt(CONFIG),
+        "BLOB": b"ciphertext",
         "DATETIME": "2026-05-04 03:02:01.000000",
+        "JSON": '{"a": ["é"]}',
     }
     with closing(sqlite3.connect(path)) as file, file:
         file.execute("PRAGMA foreign_keys = ON")
         file.execute("PRAGMA defer_foreign_keys = ON")
         for table in tables(path):
             columns = file.execute(f"PRAGMA table_info({table})").fetchall()
-            row = [
-                CONFIG if kind == "JSON" else values.get(kind, f"row of {name}")
-                for _, _, kind, *_ in columns
-            ]
+            row = [values.get(kind, f"row of {name}") for _, _, kind, *_ in columns]
             file.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})", row)
 
 
@@ -320,23 +300,16 @@ def test_another_programs_database_is_refused_and_left_alone(path: Path) -> None
 
 
 def test_a_migration_that_fails_in_the_middle_leaves_nothing(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path, second_revision: Callable[[], Path]
 ) -> None:
-    from alembic.operations import Operations
-
-    real = Operations.create_index
-
-    def fails_at_the_last(self: Operations, name: str, *args: object, **kwargs: object) -> None:
-        if name == "ix_instance_status":
-            raise RuntimeError("power cut")
-        real(self, name, *args, **kwargs)  # type: ignore[arg-type]  # passed on as it came
-
-    monkeypatch.setattr(Operations, "create_index", fails_at_the_last)
+    revision = second_revision()
+    whole = revision.read_text()
+    revision.write_text(f"{whole}    raise RuntimeError('power cut')\n")
     with pytest.raises(RuntimeError):
         prepare(path)
     with closing(sqlite3.connect(path)) as file:
         assert file.execute("SELECT name FROM sqlite_master").fetchall() == []
-    monkeypatch.undo()
+    revision.write_text(whole)
     prepare(path)
 
 

@@ -17,11 +17,11 @@ from chowder_local.core.domain import (
     SandboxId,
     Snapshot,
     SnapshotId,
-    Spare,
+    WarmSandbox,
 )
 from chowder_local.store.sessions import RememberedSession, SessionQueries
 from chowder_local.store.snapshots import SnapshotQueries
-from chowder_local.store.spares import SpareQueries
+from chowder_local.store.warm_sandboxes import WarmSandboxQueries
 from tests.unit.store.conftest import BOX, NOW
 
 if TYPE_CHECKING:
@@ -106,42 +106,42 @@ async def test_what_an_unborn_instance_is_made_of_is_no_leftover(
     for number in (1, 2, 2):
         await snapshots.release(SnapshotId(f"snapshot-{number}"))
     await snapshots.release(SnapshotId("none"))
-    seeded = make(1, seed_snapshot_id=SnapshotId("snapshot-1"))
+    seeded = make(1, origin_snapshot_id=SnapshotId("snapshot-1"))
     await instances.add(seeded, None)
     found = await instances.get(seeded.id)
     assert found is not None
-    assert found.seed_snapshot_id == "snapshot-1"
+    assert found.origin_snapshot_id == "snapshot-1"
     assert await snapshots.leftovers() == {"snapshot-2", "snapshot-4"}
-    await instances.change(seeded.id, now=NOW, status=InstanceStatus.RUNNING, born_at=NOW)
+    await instances.change(seeded.id, now=NOW, status=InstanceStatus.RUNNING, first_ready_at=NOW)
     assert await snapshots.leftovers() == {"snapshot-1", "snapshot-2", "snapshot-4"}
 
 
 async def test_a_remade_instance_gets_another_sandbox_and_a_spares_if_one_fits(
     database: Database, instances: InstanceQueries, make: Callable[..., Instance]
 ) -> None:
-    former = make(1, status=InstanceStatus.RUNNING, born_at=NOW, gateway_url="http://x")
+    former = make(1, status=InstanceStatus.RUNNING, first_ready_at=NOW, gateway_url="http://x")
     await instances.add(former, None)
 
-    async def remade(of: Instance, likeness: str | None) -> Any:
-        return await instances.remake(
-            of, SandboxId("chowder-new"), likeness=likeness, offered=None, now=NOW,
-            seed_snapshot_id=SnapshotId("s"), model_provider=ModelProvider.GEMINI,
+    async def remade(of: Instance, fingerprint: str | None) -> Any:
+        return await instances.replace_sandbox(
+            of, SandboxId("chowder-new"), fingerprint=fingerprint, booting=None, now=NOW,
+            origin_snapshot_id=SnapshotId("s"), model_provider=ModelProvider.GEMINI,
             openclaw_config={"a": 1},
         )  # fmt: skip
 
     anew, spare = await remade(former, None)
     assert (anew.sandbox_id, anew.status, spare) == ("chowder-new", "provisioning", None)
-    assert (anew.born_at, anew.gateway_url, anew.seed_snapshot_id) == (None, None, "s")
+    assert (anew.first_ready_at, anew.gateway_url, anew.origin_snapshot_id) == (None, None, "s")
     assert (anew.model_provider, dict(anew.openclaw_config)) == ("gemini", {"a": 1})
     assert await instances.by_sandbox(former.sandbox_id) is None
     # Who acts on what is not so any more changes nothing.
     assert await remade(former, None) is None
     assert await remade(replace(former, id=InstanceId("none")), None) is None
-    waiting = Spare(SandboxId("chowder-spare"), "like", NOW, "http://spare")
-    await SpareQueries(database).add(waiting)
+    waiting = WarmSandbox(SandboxId("chowder-spare"), "like", NOW, "http://spare")
+    await WarmSandboxQueries(database).add(waiting)
     anew, spare = await remade(anew, "like")
     assert (anew.sandbox_id, spare) == ("chowder-spare", waiting)
-    assert await SpareQueries(database).all() == []
+    assert await WarmSandboxQueries(database).all() == []
 
 
 async def test_an_instances_conversations_are_replaced_by_a_snapshots(

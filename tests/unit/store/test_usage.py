@@ -182,14 +182,14 @@ async def test_a_write_that_is_cancelled_loses_nothing(
 
 
 async def test_it_is_written_again_and_again(
-    counted: UsageQueries, database: Database, writes: list[None]
+    counted: UsageQueries, writes: list[None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    often = UsageQueries(database, interval_s=0.001)
+    monkeypatch.setattr(usage, "WRITE_INTERVAL_S", 0.001)
     async with owned_tasks() as tasks:
-        tasks.create_task(often.run())
-        often.note(KIND, ONE)
+        tasks.create_task(counted.run())
+        counted.note(KIND, ONE)
         await eventually(lambda: len(writes) == 1, "it is written")
-        often.note(KIND, ONE)
+        counted.note(KIND, ONE)
         await eventually(lambda: len(writes) == 2, "it is written once more")
 
 
@@ -210,7 +210,7 @@ async def test_some_days_are_summed_by_day_and_by_instance(
         (date(2026, 5, 5), False, 1),
         (date(2026, 5, 5), True, 2),
     ]
-    assert days[1] == UsagePart(date(2026, 5, 4), "gpt-4o", True, added(ONE, ONE, ONE))
+    assert days[1] == UsagePart("gpt-4o", True, added(ONE, ONE, ONE), date(2026, 5, 4))
     assert [(part.of, part.counts.calls) for part in parts] == [
         (KIND.instance_id, 2), (KIND.instance_id, 4), (second, 1),
     ]  # fmt: skip

@@ -1,6 +1,6 @@
 """Which headers cross the relay, in both directions."""
 
-from chowder_local.upstream.headers import back, onward
+from chowder_local.upstream.headers import for_caller, for_upstream
 
 CREDENTIAL = ("x-api-key", "sk-organization")
 
@@ -8,7 +8,7 @@ CREDENTIAL = ("x-api-key", "sk-organization")
 def test_a_request_goes_on_with_its_own_headers_and_our_credential() -> None:
     given = [("Content-Type", "application/json"), ("anthropic-version", "2023-06-01")]
 
-    assert onward(given, CREDENTIAL) == [
+    assert for_upstream(given, CREDENTIAL) == [
         ("content-type", "application/json"),
         ("anthropic-version", "2023-06-01"),
         ("accept-encoding", "identity"),
@@ -24,7 +24,7 @@ def test_no_credential_of_the_caller_goes_on() -> None:
         ("cookie", "a=b"),
     ]
 
-    assert onward(given, ("authorization", "Bearer real")) == [
+    assert for_upstream(given, ("authorization", "Bearer real")) == [
         ("accept-encoding", "identity"),
         ("authorization", "Bearer real"),
     ]
@@ -42,7 +42,7 @@ def test_what_belongs_to_one_connection_stays_there() -> None:
         ("accept", "*/*"),
     ]
 
-    assert onward(given, CREDENTIAL)[:-2] == [("accept", "*/*")]
+    assert for_upstream(given, CREDENTIAL)[:-2] == [("accept", "*/*")]
 
 
 def test_an_answers_headers_come_back_without_the_hop_and_its_cookies() -> None:
@@ -56,4 +56,4 @@ def test_an_answers_headers_come_back_without_the_hop_and_its_cookies() -> None:
         ("request-id", "req_1"),
     ]
 
-    assert back(given) == [("content-type", "text/event-stream"), ("request-id", "req_1")]
+    assert for_caller(given) == [("content-type", "text/event-stream"), ("request-id", "req_1")]

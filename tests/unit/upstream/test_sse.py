@@ -60,3 +60,4 @@ def test_an_encoded_event_is_read_back() -> None:
         b"event: name\ndata: a\ndata: b\n\n", "name", "a\nb"
     )
     assert encode("[DONE]") == b"data: [DONE]\n\n"
+    assert encode("{}", "name", "7") == b"id: 7\nevent: name\ndata: {}\n\n"

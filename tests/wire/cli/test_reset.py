@@ -17,7 +17,7 @@ from chowder_local.client.abandoned_runs import organization_facts
 from chowder_local.core.leases import Lease
 from chowder_local.core.settings import Settings
 from chowder_local.diagnostics import checks
-from chowder_local.engine.sweep import SweepReport
+from chowder_local.engine.store_resources import SweepReport
 
 Serve = Callable[[dict[str, Any]], tuple[dict[str, str], list[Any]]]
 Output = pytest.CaptureFixture[str]
@@ -63,7 +63,7 @@ def test_the_store_that_is_swept_is_the_data_directorys(
     def remove_store(store_id: str, env: object) -> SweepReport:
         return SweepReport((f"{store_id}-1",), (f"{store_id}-1",), (f"{store_id}-net",))
 
-    monkeypatch.setattr("chowder_local.engine.sweep.remove_store", remove_store)
+    monkeypatch.setattr("chowder_local.engine.store_resources.remove_store", remove_store)
     settings.store_file.write_text("s1\n")
     assert reset(settings, "--yes", "--json") == 0
     report = json.loads(capsys.readouterr().out)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from chowder_local.app.compose import State, api
+from chowder_local.app.server import State, api
 from chowder_local.cli.main import run
 from chowder_local.cli.seed import env_of
 from chowder_local.client import Client
@@ -22,7 +22,6 @@ from chowder_local.core.domain import InstanceStatus
 from chowder_local.core.errors.process import SettingsInvalid
 from chowder_local.http.listener import with_state
 from chowder_local.seeding.marker import PATH as MARKER
-from tests.api.conftest import services_of
 from tests.scripted.gateway import failing, friendly
 from tests.scripted.serving import serve as served
 from tests.scripted.world import open_world
@@ -95,7 +94,7 @@ class Place:
 @asynccontextmanager
 async def open_place(tmp_path: Path) -> AsyncIterator[tuple[World, str]]:
     async with open_world(tmp_path) as world:
-        services = services_of(world)
+        services = world.services
 
         @asynccontextmanager
         async def lifespan(_: Starlette) -> AsyncIterator[State]:
@@ -150,7 +149,7 @@ def test_all_that_a_file_declares_is_there_afterwards_and_no_model_key_is_told_o
         assert known == [{"instance_id": ada["id"], "permissions": ["read", "interact"]}]
     with place.client(page["key"]) as client:
         assert client.status(ada["id"])["status"] == "running"
-    home = place.world.home
+    home = place.world.root
     assert (home / "workspace/notes.md").read_text() == "noon"
     assert (home / "workspace/deep/data.csv").read_bytes() == b"1,\xff"
     assert (home / "workspace/skills/pager/SKILL.md").read_text() == "Page."
@@ -162,13 +161,13 @@ def test_a_second_run_changes_nothing_and_says_so(place: Place, capsys: Output) 
     first = declared(capsys)
     events = place.world.events
     before, said = len(events.after(0)), place.said()
-    stamps = {each: each.stat().st_mtime_ns for each in place.world.home.rglob("*")}
+    stamps = {each: each.stat().st_mtime_ns for each in place.world.root.rglob("*")}
     assert place.seed("--output", "json") == 0
     out, err = capsys.readouterr()
     assert json.loads(out)["organizations"] == [first]
     assert "All is there: nothing was changed." in err
     assert (len(events.after(0)), place.said()) == (before, said)
-    assert {each: each.stat().st_mtime_ns for each in place.world.home.rglob("*")} == stamps
+    assert {each: each.stat().st_mtime_ns for each in place.world.root.rglob("*")} == stamps
 
 
 def test_what_differs_is_brought_to_the_file_and_all_else_stays(
@@ -176,7 +175,7 @@ def test_what_differs_is_brought_to_the_file_and_all_else_stays(
 ) -> None:
     assert place.seed("--output", "json") == 0
     first = declared(capsys)
-    (place.world.home / "workspace/mine.md").write_text("mine")
+    (place.world.root / "workspace/mine.md").write_text("mine")
     with place.client(first["key"]) as client:
         other = client.create_key("page", [first["instances"][0]["id"]], ["files"])
     text = FILE.replace("noon", "midnight").replace("[read, interact]", "[read]")
@@ -187,8 +186,8 @@ def test_what_differs_is_brought_to_the_file_and_all_else_stays(
     out, err = capsys.readouterr()
     second = json.loads(out)["organizations"][0]
     assert "[5/5] kitchen: renew the key page" in err
-    assert (place.world.home / "workspace/notes.md").read_text() == "midnight"
-    assert (place.world.home / "workspace/mine.md").read_text() == "mine"
+    assert (place.world.root / "workspace/notes.md").read_text() == "midnight"
+    assert (place.world.root / "workspace/mine.md").read_text() == "mine"
     assert place.said()[3:] == ["Still is."]
     with place.client(first["key"]) as client:
         assert client.organization()["subscription_tier"] == "whale"
@@ -215,7 +214,7 @@ def test_a_stopped_agent_is_woken_for_it_and_stopped_again(place: Place, capsys:
             assert place.seed() == 0
             assert words in capsys.readouterr().err
             assert client.status(instance_id)["status"] == "stopped"
-    assert (place.world.home / "workspace/notes.md").read_text() == "x"
+    assert (place.world.root / "workspace/notes.md").read_text() == "x"
 
 
 def test_an_agent_that_is_deleted_is_made_anew(place: Place, capsys: Output) -> None:
@@ -225,7 +224,7 @@ def test_an_agent_that_is_deleted_is_made_anew(place: Place, capsys: Output) -> 
     with place.client(first["key"]) as client:
         client.delete(first["instances"][0]["id"])
     # The volume is gone with it; the scripted engine's agents all have one home.
-    (place.world.home / MARKER).unlink()
+    (place.world.root / MARKER).unlink()
     assert place.seed("--output", "json") == 0
     second = declared(capsys)
     assert (second["id"], second["key"]) == (first["id"], first["key"])
@@ -264,7 +263,7 @@ def test_after_the_servers_data_has_gone_all_is_made_anew(place: Place, capsys: 
     kept = json.loads(place.memory.read_text())
     kept["kitchen"]["key"] = "chd_org_of_another_life"
     place.memory.write_text(json.dumps(kept))
-    (place.world.home / MARKER).unlink()
+    (place.world.root / MARKER).unlink()
     assert place.seed("--output", "json") == 0
     assert declared(capsys)["id"] != first["id"]
 
@@ -359,13 +358,13 @@ def test_two_agents_of_one_name_are_in_the_way(place: Place, capsys: Output) -> 
 def test_a_spoilt_note_of_what_was_sent_is_in_the_way(place: Place, capsys: Output) -> None:
     place.write(LIGHT)
     assert place.seed() == 0
-    (place.world.home / MARKER).write_text("?")
+    (place.world.root / MARKER).write_text("?")
     assert place.seed() == 2
     assert f"{MARKER} in its home cannot be read" in capsys.readouterr().err
 
 
 def test_where_a_folder_is_no_file_is_put_into_it(place: Place, capsys: Output) -> None:
-    (place.world.home / "workspace").mkdir()
+    (place.world.root / "workspace").mkdir()
     place.write(OURS % (", files: {workspace: x}", ""))
     for _ in range(2):
         # New, and there already.
@@ -373,7 +372,7 @@ def test_where_a_folder_is_no_file_is_put_into_it(place: Place, capsys: Output) 
         assert "seed.yaml, line 1, organizations[0].instances[0].files.workspace: " in (
             capsys.readouterr().err
         )
-    assert list((place.world.home / "workspace").iterdir()) == []
+    assert list((place.world.root / "workspace").iterdir()) == []
 
 
 def test_without_a_server_there_is_nothing_to_seed(place: Place, capsys: Output) -> None:

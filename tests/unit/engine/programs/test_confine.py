@@ -80,6 +80,6 @@ def test_where_the_outside_is_open_neither_neighbours_nor_many_at_once_are() -> 
 
 
 def test_a_command_waits_for_the_mark_that_the_program_leaves() -> None:
-    *shell, name, first, second = confinement.patient(["gateway", "--bind"])
+    *shell, name, first, second = confinement.waiting_command(["gateway", "--bind"])
     assert (name, first, second) == ("sh", "gateway", "--bind")
     assert confinement.MARK in shell[-1]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from chowder_local.engine.programs.free import left
+from chowder_local.engine.programs.free import free_bytes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def test_a_disk_with_room_has_some_left(tmp_path: Path) -> None:
     found = os.statvfs(tmp_path)
-    assert 0 < left(str(tmp_path)) <= found.f_blocks * found.f_frsize
+    assert 0 < free_bytes(str(tmp_path)) <= found.f_blocks * found.f_frsize
 
 
 @pytest.mark.parametrize(
@@ -28,4 +28,4 @@ def test_where_no_more_files_can_be_nothing_is_left(
 ) -> None:
     found = SimpleNamespace(f_bavail=blocks, f_frsize=4096, f_files=files, f_favail=files_left)
     monkeypatch.setattr(os, "statvfs", lambda path: found)
-    assert left("/data") == expected
+    assert free_bytes("/data") == expected

@@ -24,7 +24,7 @@ def written(path: Path, megabytes: int) -> None:
 
 
 def measured(root: Path, limit: int = 1 << 40) -> int:
-    return measure.measured(str(root), "/proc", limit) // MB
+    return measure.measure(str(root), "/proc", limit) // MB
 
 
 def test_files_are_counted_wherever_they_are(tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_too_many_files_are_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(measure, "FILES_MAX", 5)
     for number in range(6):
         (tmp_path / str(number)).touch()
-    assert measure.measured(str(tmp_path), "/proc", 1000 * MB) == 1000 * MB + 1
+    assert measure.measure(str(tmp_path), "/proc", 1000 * MB) == 1000 * MB + 1
 
 
 def test_as_a_program_it_says_a_number_and_nothing_else(tmp_path: Path) -> None:

@@ -26,19 +26,19 @@ NOT_APPLIED = "config.patch persisted but was not applied to the active Gateway 
 
 
 async def change(world: World, instance: Instance) -> None:
-    await world.lifecycle.change(
+    await world.reconfiguration.change(
         world.organization_id, instance.id, name="Bea", overrides=OVERRIDES
     )
 
 
 async def test_what_openclaw_wrote_and_cannot_use_is_taken_back(world: World) -> None:
     instance = await world.created()
-    (world.home / CONFIG_FILE).write_text(FORMER)
+    (world.root / CONFIG_FILE).write_text(FORMER)
     world.engine.log = "fine\n12:00 [reload] config reload failed: Error: hooks need a token\nlater"
     world.gateway.rpc_answers["config.patch"] = refused(NOT_APPLIED, 503)
     with pytest.raises(ConfigRefused, match=r"not apply this: Error: hooks need a token$"):
         await change(world, instance)
-    assert (world.home / CONFIG_FILE).read_text() == FORMER
+    assert (world.root / CONFIG_FILE).read_text() == FORMER
     assert await world.now(instance) == instance
 
 
@@ -49,7 +49,7 @@ async def test_nobody_changes_a_configuration_that_may_be_taken_back(world: Worl
     async with asyncio.TaskGroup() as group:
         changing = group.create_task(refusal_of_change(world, instance))
         await hold.has_begun.wait()
-        lock = world.config_locks.lock_of(instance.sandbox_id)
+        lock = world.config_locks.holding(instance.sandbox_id)
         assert lock.locked()
         hold.may_end.set()
         assert "not apply this" in await changing
@@ -76,7 +76,7 @@ async def test_a_log_that_says_nothing_leaves_it_at_that(world: World) -> None:
 
 async def test_an_agent_that_does_not_start_again_is_booted_as_it_was(world: World) -> None:
     instance = await world.created()
-    (world.home / CONFIG_FILE).write_text(FORMER)
+    (world.root / CONFIG_FILE).write_text(FORMER)
     world.gateway.requires_restart = True
     world.gateway.uptime_ms = 60_000
     async with asyncio.TaskGroup() as group:
@@ -103,7 +103,7 @@ async def refusal_of_change(world: World, instance: Instance) -> str:
 
 async def test_a_configuration_that_cannot_be_read_is_not_changed(world: World) -> None:
     instance = await world.created()
-    (world.home / CONFIG_FILE).unlink()
+    (world.root / CONFIG_FILE).unlink()
     with pytest.raises(GatewayUnavailable, match="cannot be read"):
         await change(world, instance)
     assert world.gateway.called("config.patch") == []

@@ -16,7 +16,7 @@ from chowder_local.core.errors.agents import (
 )
 from chowder_local.core.errors.requests import InstanceStateWrong
 from chowder_local.core.errors.sandboxes import EngineUnavailable
-from chowder_local.instances.lifecycle import reconciler
+from chowder_local.instances.lifecycle import healing
 from chowder_local.upstream import sse
 from tests.scripted import gateway as scripted
 from tests.scripted.engine import Hold
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 @pytest.fixture(autouse=True)
 def _check_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """An agent whose sandbox runs on is not looked at for half a second after each failure."""
-    monkeypatch.setattr(reconciler, "CHECK_INTERVAL_S", 0.001)
+    monkeypatch.setattr(healing, "CHECK_INTERVAL_S", 0.001)
 
 
 @pytest.mark.parametrize("is_streamed", [False, True])

@@ -16,7 +16,7 @@ from chowder_local.core.errors.agents import (
 from chowder_local.core.errors.requests import ModelKeyMissing
 from chowder_local.core.errors.sandboxes import EngineUnavailable
 from chowder_local.core.errors.upstream import ProviderFailed
-from chowder_local.instances.conversations.service import LITTLE_DISK_BYTES, STUCK_SIGN
+from chowder_local.instances.conversations.failure_diagnosis import LITTLE_DISK_BYTES, STUCK_SIGN
 from tests.scripted import gateway as scripted
 from tests.scripted.talking import ask, failed, relayed, respond, stream, streaming
 
@@ -198,7 +198,7 @@ async def test_an_agent_that_does_not_get_over_having_been_frozen_is_booted_agai
 
 async def test_an_agent_that_is_stopped_meanwhile_is_not_booted(world: World) -> None:
     instance = await world.stopped()
-    await world.reconciler.renew(instance)
+    await world.healing.renew(instance)
     assert (await world.now(instance)).status is InstanceStatus.STOPPED
 
 

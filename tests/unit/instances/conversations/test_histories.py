@@ -12,6 +12,7 @@ from chowder_local.core.errors.agents import GatewayUnavailable
 from chowder_local.core.errors.upstream import ProviderFailed
 from chowder_local.openclaw.session_keys import MAIN_KEY
 from tests.scripted import gateway as scripted
+from tests.scripted.model_calls import model_call
 from tests.scripted.programs import done
 from tests.scripted.serving import eventually
 from tests.scripted.talking import ASKED, CLAUDE, failed, relayed, respond, stream
@@ -35,7 +36,8 @@ def as_openclaw(
     async def handler(asked: Asked, receive: Receive, send: Send) -> None:
         line = f"Runtime: agent=main | session={MAIN_KEY} | sessionId={session_id()} | host=agent"
         body = b'{"input": [{"role": "developer", "content": "%s"}]}' % line.encode()
-        if world.session_watch.is_lost(instance.sandbox_id, ModelProvider.OPENAI, body):
+        call = model_call(ModelProvider.OPENAI, "responses", body)
+        if world.session_watch.is_lost(instance.sandbox_id, call):
             await scripted.failing(400, failed("forgotten"))(asked, receive, send)
         else:
             await scripted.friendly(asked, receive, send)

@@ -9,7 +9,7 @@ import pytest
 from chowder_local.core.domain import InstanceStatus, ModelProvider, OrganizationId, SandboxState
 from chowder_local.core.events import EventType
 from chowder_local.core.fault_injection import FaultDraft, FaultKind
-from chowder_local.instances.lifecycle.service import InstanceDraft
+from chowder_local.instances.lifecycle.creation import InstanceDraft
 from chowder_local.openclaw.warmup import TURN_COUNT
 from tests.scripted.programs import done
 from tests.scripted.serving import eventually
@@ -53,9 +53,9 @@ async def test_the_next_new_instance_fails_as_a_boot_does_and_the_one_after_it_r
 async def test_a_slow_one_is_provisioning_meanwhile_and_keeps_no_other_waiting(
     tmp_path: Path,
 ) -> None:
-    async with open_world(tmp_path, concurrency=1) as world:
+    async with open_world(tmp_path, boot_concurrency=1) as world:
         set_fault(world, FaultDraft(FaultKind.PROVISIONING, delay_s=NEVER_S))
-        slow = await world.lifecycle.create(world.organization_id, InstanceDraft("Ada"))
+        slow = await world.creation.create(world.organization_id, InstanceDraft("Ada"))
         assert (await world.created()).status is RUNNING
         assert (await world.now(slow)).status is PROVISIONING
         # The round of the reconciler that comes by has nothing to mend.
@@ -97,15 +97,15 @@ async def test_an_agent_that_has_lived_boots_again_whatever_faults_there_are(wor
 async def test_no_spare_is_lost_on_one_that_is_to_fail(
     tmp_path: Path, fault: FaultDraft, is_used: bool
 ) -> None:
-    async with open_world(tmp_path, pool_size=1) as world:
+    async with open_world(tmp_path, warm_pool_size=1) as world:
         world.programs.answers["sessions.delete"] = done()
         while await world.pool.settle():
             pass
-        (spare,) = await world.spare_queries.all()
+        (spare,) = await world.warm_queries.all()
         set_fault(world, fault)
         instance = await world.created()
         assert (instance.sandbox_id == spare.sandbox_id) == is_used
-        assert bool(await world.spare_queries.all()) != is_used
+        assert bool(await world.warm_queries.all()) != is_used
         if not is_used:
             assert world.engine.found[spare.sandbox_id].state is SandboxState.PAUSED
             assert len(world.gateway.messages) == TURN_COUNT
@@ -114,7 +114,7 @@ async def test_no_spare_is_lost_on_one_that_is_to_fail(
 async def test_a_fault_that_waits_ends_with_the_server(tmp_path: Path) -> None:
     async with open_world(tmp_path) as world:
         set_fault(world, FaultDraft(FaultKind.PROVISIONING, delay_s=NEVER_S, detail="No."))
-        instance = await world.lifecycle.create(world.organization_id, InstanceDraft("Ada"))
-        await eventually(lambda: world.provisioner.under_way_count, "it waits")
+        instance = await world.creation.create(world.organization_id, InstanceDraft("Ada"))
+        await eventually(lambda: world.provisioner.in_progress_count, "it waits")
     # What it was on the way to is left as it is, for the next life of the server to take up.
     assert instance.status is PROVISIONING

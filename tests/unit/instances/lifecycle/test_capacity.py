@@ -15,7 +15,7 @@ from chowder_local.core.domain import (
     SandboxState,
 )
 from chowder_local.core.errors.sandboxes import EngineUnavailable, HostFull
-from chowder_local.instances.lifecycle.service import InstanceDraft
+from chowder_local.instances.lifecycle.creation import InstanceDraft
 from tests.scripted.engine import Hold
 from tests.scripted.programs import done
 from tests.scripted.serving import eventually
@@ -30,7 +30,7 @@ RUNNING, STOPPED, ERROR = InstanceStatus.RUNNING, InstanceStatus.STOPPED, Instan
 
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
-    async with open_world(tmp_path, max_running=2, concurrency=1) as world:
+    async with open_world(tmp_path, max_running=2, boot_concurrency=1) as world:
         yield world
 
 
@@ -45,7 +45,7 @@ async def test_what_the_machine_cannot_hold_fails_with_words(world: World) -> No
 
 
 async def test_of_creates_that_race_as_many_are_made_as_there_are_places(world: World) -> None:
-    drafts = [world.lifecycle.create(world.organization_id, InstanceDraft("Ada")) for _ in range(6)]
+    drafts = [world.creation.create(world.organization_id, InstanceDraft("Ada")) for _ in range(6)]
     made = await asyncio.gather(*drafts)
     statuses = [(await world.settled(each)).status for each in made]
     assert (statuses.count(RUNNING), statuses.count(ERROR)) == (2, 4)
@@ -92,14 +92,14 @@ async def test_a_start_for_which_there_is_no_room_changes_nothing(world: World) 
 
 
 async def test_a_spare_makes_way(tmp_path: Path) -> None:
-    async with open_world(tmp_path, max_running=8, pool_size=2) as world:
+    async with open_world(tmp_path, max_running=8, warm_pool_size=2) as world:
         world.programs.answers["sessions.delete"] = done()
         while await world.pool.settle():
             pass
         world.engine.likeness = "another"
         made = [await world.created() for _ in range(8)]
         assert {each.status for each in made} == {RUNNING}
-        assert await world.spare_queries.all() == []
+        assert await world.warm_queries.all() == []
 
 
 async def test_one_that_died_and_has_no_room_is_tried_again(world: World) -> None:
@@ -120,25 +120,25 @@ async def test_one_that_died_and_has_no_room_is_tried_again(world: World) -> Non
 async def test_places_are_what_the_memory_is_for(tmp_path: Path) -> None:
     async with open_world(tmp_path) as world:
         world.engine.memory_found = EngineMemory(3 * AGENT_MEMORY_BYTES + 1)
-        assert await world.capacity.places() == 3
+        assert await world.capacity.limit() == 3
         world.engine.memory_found = EngineMemory(AGENT_MEMORY_BYTES // 2)
-        assert await world.capacity.places() == 1
+        assert await world.capacity.limit() == 1
 
 
 async def test_who_waits_for_a_boot_is_told_his_place(world: World) -> None:
     hold = world.engine.holds["boot"] = Hold()
     made = [
-        await world.lifecycle.create(world.organization_id, InstanceDraft("Ada")) for _ in range(2)
+        await world.creation.create(world.organization_id, InstanceDraft("Ada")) for _ in range(2)
     ]
     await hold.has_begun.wait()
-    await eventually(lambda: world.provisioner.queue_length == 1, "the other waits")
-    assert [world.provisioner.position(each.id) for each in made] == [None, 1]
+    await eventually(lambda: world.boot_queue.length == 1, "the other waits")
+    assert [world.boot_queue.position(each.id) for each in made] == [None, 1]
     report = (await world.health.report())["boots"]
     assert report == {"under_way": 2, "queued": 1}
     hold.may_end.set()
     for each in made:
         assert (await world.settled(each)).status is RUNNING
-        assert world.provisioner.position(each.id) is None
+        assert world.boot_queue.position(each.id) is None
 
 
 async def test_a_stopped_instance_is_released_after_a_while(tmp_path: Path) -> None:

@@ -11,9 +11,9 @@ import pytest
 from chowder_local.core.domain import Egress, InstanceId, InstanceStatus, SandboxState
 from chowder_local.core.errors.requests import InstanceNotFound, InstanceStateWrong
 from chowder_local.core.errors.sandboxes import EgressUnavailable
+from chowder_local.instances.lifecycle.creation import InstanceDraft
 from chowder_local.instances.lifecycle.egress import EgressRule
-from chowder_local.instances.lifecycle.reconciler import DEATHS_ALLOWED
-from chowder_local.instances.lifecycle.service import InstanceDraft
+from chowder_local.instances.lifecycle.healing import DEATHS_ALLOWED
 from tests.scripted.engine import Hold
 from tests.scripted.programs import done
 from tests.scripted.world import World, open_world
@@ -32,7 +32,7 @@ async def closed(tmp_path: Path) -> AsyncIterator[World]:
     """A server whose own setting is `off`, and which keeps a spare."""
     folder = tmp_path / "closed"
     folder.mkdir()
-    async with open_world(folder, egress=EgressRule(OFF), pool_size=1) as world:
+    async with open_world(folder, egress=EgressRule(OFF), warm_pool_size=1) as world:
         world.programs.answers["sessions.delete"] = done()
         yield world
 
@@ -60,7 +60,7 @@ async def test_what_is_chosen_for_an_instance_wins(world: World, chosen: Egress)
 async def test_a_running_ones_sandbox_is_made_anew_on_its_volume(world: World) -> None:
     instance = await world.created()
     provisioner, removals = world.engine.made("boot"), world.engine.made("remove")
-    changed = await world.egress.change(instance.id, OFF)
+    changed = await world.egress.change(instance, OFF)
     assert (changed.status, changed.egress) == (InstanceStatus.PROVISIONING, OFF)
     assert changed.gateway_url is None
     settled = await world.settled(instance)
@@ -75,15 +75,15 @@ async def test_a_running_ones_sandbox_is_made_anew_on_its_volume(world: World) -
 async def test_choosing_what_is_in_force_already_disturbs_nothing(world: World) -> None:
     instance = await world.created()
     provisioner = world.engine.made("boot")
-    changed = await world.egress.change(instance.id, ON)
+    changed = await world.egress.change(instance, ON)
     assert (changed.status, changed.egress) == (InstanceStatus.RUNNING, ON)
-    assert (await world.egress.change(instance.id, None)).egress is None
+    assert (await world.egress.change(instance, None)).egress is None
     assert world.engine.made("boot") == provisioner
 
 
 async def test_a_stopped_one_is_made_anew_when_it_is_started(world: World) -> None:
     instance = await world.stopped()
-    changed = await world.egress.change(instance.id, OFF)
+    changed = await world.egress.change(instance, OFF)
     assert changed.status is InstanceStatus.STOPPED
     assert world.engine.state(instance.sandbox_id) is SandboxState.PAUSED
     unpaused = world.engine.made("unpause")
@@ -95,10 +95,10 @@ async def test_a_stopped_one_is_made_anew_when_it_is_started(world: World) -> No
 
 async def test_one_on_its_way_is_booted_as_it_was_chosen_meanwhile(world: World) -> None:
     hold = world.engine.holds["boot"] = Hold()
-    instance = await world.lifecycle.create(world.organization_id, InstanceDraft("Ada"))
+    instance = await world.creation.create(world.organization_id, InstanceDraft("Ada"))
     await hold.has_begun.wait()
     del world.engine.holds["boot"]
-    changed = await world.egress.change(instance.id, OFF)
+    changed = await world.egress.change(instance, OFF)
     assert changed.status is InstanceStatus.PROVISIONING
     assert (await world.settled(instance)).status is InstanceStatus.RUNNING
     assert found(world, instance) is OFF
@@ -110,9 +110,9 @@ async def test_what_has_no_sandbox_to_speak_of_has_nothing_to_choose(
 ) -> None:
     instance = await world.placed(status)
     with pytest.raises(InstanceStateWrong):
-        await world.egress.change(instance.id, OFF)
+        await world.egress.change(instance, OFF)
     with pytest.raises(InstanceNotFound):
-        await world.egress.change(InstanceId("none"), OFF)
+        await world.egress.change(replace(instance, id=InstanceId("none")), OFF)
 
 
 async def test_where_the_engine_cannot_keep_one_in_it_is_told_and_nothing_changes(
@@ -121,7 +121,7 @@ async def test_where_the_engine_cannot_keep_one_in_it_is_told_and_nothing_change
     async with open_world(tmp_path, egress=EgressRule(problem="it is a ship.")) as world:
         instance = await world.created()
         with pytest.raises(EgressUnavailable, match="it is a ship"):
-            await world.egress.change(instance.id, OFF)
+            await world.egress.change(instance, OFF)
         assert await world.now(instance) == instance
         with pytest.raises(EgressUnavailable):
             world.egress.rule.check(OFF)
@@ -171,13 +171,13 @@ async def test_spares_are_made_as_the_servers_setting_has_it_and_fit_no_other(
     tmp_path: Path, closed: World
 ) -> None:
     await closed.pool.settle()
-    (spare,) = await closed.spare_queries.all()
+    (spare,) = await closed.warm_queries.all()
     assert closed.engine.found[spare.sandbox_id].egress is OFF
     (tmp_path / "open").mkdir()
-    async with open_world(tmp_path / "open", pool_size=1) as opened:
+    async with open_world(tmp_path / "open", warm_pool_size=1) as opened:
         # It has the same engine and the same first configuration.
-        await opened.spare_queries.add(spare)
-        assert spare.likeness != opened.pool.likeness
+        await opened.warm_queries.add(spare)
+        assert spare.fingerprint != opened.pool.fingerprint
         instance = await opened.created()
         assert instance.sandbox_id != spare.sandbox_id
         assert found(opened, instance) is ON
@@ -185,7 +185,7 @@ async def test_spares_are_made_as_the_servers_setting_has_it_and_fit_no_other(
 
 async def test_two_who_choose_at_once_leave_it_as_one_of_them_did(world: World) -> None:
     instance = await world.created()
-    await asyncio.gather(*(world.egress.change(instance.id, each) for each in (OFF, ON, OFF)))
+    await asyncio.gather(*(world.egress.change(instance, each) for each in (OFF, ON, OFF)))
     settled = await world.settled(instance)
     assert settled.status is InstanceStatus.RUNNING
     assert found(world, instance) is world.egress.rule.of(settled)

@@ -8,7 +8,7 @@ import pytest
 
 from chowder_local.core.domain import InstanceStatus, ModelProvider, SandboxId, SandboxState
 from chowder_local.core.errors.sandboxes import BootFailed, EngineUnavailable
-from chowder_local.instances.lifecycle.service import InstanceDraft
+from chowder_local.instances.lifecycle.creation import InstanceDraft
 from tests.scripted.programs import done
 from tests.scripted.serving import eventually
 from tests.scripted.world import World, open_world
@@ -53,7 +53,7 @@ async def test_a_life_is_told_from_beginning_to_end(world: World) -> None:
     await world.lifecycle.delete(world.organization_id, instance.id)
     assert heard.types == [
         "instance.status", *BOOTED,
-        "instance.status", "sandbox.woken", "instance.status", "instance.status",
+        "instance.status", "sandbox.resumed", "instance.status", "instance.status",
     ]  # fmt: skip
     statuses = [(each["before"], each["status"]) for each in heard.more("instance.status")]
     assert statuses == [
@@ -78,14 +78,12 @@ async def test_a_boot_that_fails_is_told_with_the_error_words(world: World) -> N
 
 
 async def test_a_boot_that_is_given_up_is_told_to_be_over(tmp_path: Path) -> None:
-    async with open_world(tmp_path, concurrency=1) as world:
+    async with open_world(tmp_path, boot_concurrency=1) as world:
         heard = Heard(world)
         world.gateway.is_started = False
         drafts = InstanceDraft("under way"), InstanceDraft("waiting")
-        made = [await world.lifecycle.create(world.organization_id, draft) for draft in drafts]
-        await eventually(
-            lambda: world.provisioner.position(made[1].id) == 1, "the second one waits"
-        )
+        made = [await world.creation.create(world.organization_id, draft) for draft in drafts]
+        await eventually(lambda: world.boot_queue.position(made[1].id) == 1, "the second one waits")
         await eventually(lambda: "boot.begun" in heard.types, "the first one boots")
         for instance in reversed(made):
             await world.lifecycle.delete(world.organization_id, instance.id)
@@ -104,7 +102,7 @@ async def test_a_boot_that_is_given_up_is_told_to_be_over(tmp_path: Path) -> Non
 async def test_a_rename_is_no_event(world: World) -> None:
     instance = await world.created()
     heard = Heard(world)
-    await world.lifecycle.change(world.organization_id, instance.id, name="Bea")
+    await world.reconfiguration.change(world.organization_id, instance.id, name="Bea")
     assert heard.types == []
 
 
@@ -126,8 +124,8 @@ async def test_what_died_is_told_to_be_healed(world: World) -> None:
     world.engine.put(instance.sandbox_id, SandboxState.EXITED)
     await world.reconciler.agree()
     await world.settled(instance)
-    assert sorted(heard.types) == sorted(["instance.status", "sandbox.healed", *BOOTED])
-    (healed,) = heard.more("sandbox.healed")
+    assert sorted(heard.types) == sorted(["instance.status", "sandbox.reconciled", *BOOTED])
+    (healed,) = heard.more("sandbox.reconciled")
     assert (healed["status"], healed["state"]) == ("running", "exited")
     heard.assert_all_of(instance)
 
@@ -170,7 +168,7 @@ async def test_a_stopped_agent_that_is_let_go_is_told_to_be(world: World) -> Non
 
 
 async def test_a_spare_is_told_to_be_made_claimed_and_discarded(tmp_path: Path) -> None:
-    async with open_world(tmp_path, pool_size=2) as world:
+    async with open_world(tmp_path, warm_pool_size=2) as world:
         world.programs.answers["sessions.delete"] = done()
         heard = Heard(world)
         while await world.pool.settle():
@@ -185,7 +183,7 @@ async def test_a_spare_is_told_to_be_made_claimed_and_discarded(tmp_path: Path) 
         heard.assert_all_of(instance)
 
         heard = Heard(world)
-        (left,) = await world.spare_queries.all()
-        assert await world.spares.discard(left)
-        assert not await world.spares.discard(left)
+        (left,) = await world.warm_queries.all()
+        assert await world.warm_sandboxes.discard(left)
+        assert not await world.warm_sandboxes.discard(left)
         assert heard.more("spare.discarded") == [{"sandbox_id": left.sandbox_id}]

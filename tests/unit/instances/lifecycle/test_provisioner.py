@@ -24,7 +24,7 @@ async def test_a_new_instance_becomes_running_with_an_address(world: World) -> N
     instance = await world.created()
     assert instance.status is RUNNING
     assert instance.gateway_url == world.engine.gateway_url
-    assert instance.born_at == world.clock.now
+    assert instance.first_ready_at == world.clock.now
     assert instance.error_message is None
 
 
@@ -81,7 +81,7 @@ async def test_an_engine_that_fails_leaves_an_error_with_its_words(world: World,
     assert instance.status is ERROR
     assert instance.error_message == "The engine is on holiday."
     assert instance.gateway_url is None
-    assert instance.born_at is None
+    assert instance.first_ready_at is None
 
 
 async def test_a_sandbox_that_ends_leaves_an_error_that_quotes_its_log(world: World) -> None:
@@ -105,7 +105,7 @@ async def test_a_defect_of_ours_leaves_an_error_without_its_words(
 
 
 async def test_leftovers_of_an_instance_that_never_was_ready_are_swept_away(world: World) -> None:
-    instance = await world.placed(PROVISIONING, born_at=None, gateway_url=None)
+    instance = await world.placed(PROVISIONING, first_ready_at=None, gateway_url=None)
     world.engine.put(instance.sandbox_id, SandboxState.EXITED)
     world.provisioner.begin(instance)
     assert (await world.settled(instance)).status is RUNNING
@@ -120,7 +120,7 @@ async def test_an_instance_that_was_ready_before_keeps_its_volume_and_files(worl
     world.provisioner.begin(instance)
     booted = await world.settled(instance)
     assert booted.status is RUNNING
-    assert booted.born_at == instance.born_at
+    assert booted.first_ready_at == instance.first_ready_at
     assert world.engine.made("remove") == 0
     assert world.engine.files[instance.sandbox_id] == {}
 
@@ -137,18 +137,18 @@ async def test_a_volume_that_is_gone_is_not_replaced_by_an_empty_one(world: Worl
 
 async def test_a_boot_that_is_under_way_is_not_begun_again(world: World) -> None:
     hold = world.engine.holds["boot"] = Hold()
-    instance = await world.placed(PROVISIONING, born_at=None)
+    instance = await world.placed(PROVISIONING, first_ready_at=None)
     world.provisioner.begin(instance)
     world.provisioner.begin(instance)
     await hold.has_begun.wait()
-    assert world.provisioner.is_under_way(instance.id)
+    assert world.provisioner.is_in_progress(instance.id)
     hold.may_end.set()
     assert (await world.settled(instance)).status is RUNNING
     assert world.engine.made("boot") == 1
 
 
 async def test_no_more_sandboxes_boot_at_once_than_the_processor_serves(tmp_path: Path) -> None:
-    async with open_world(tmp_path, concurrency=2) as world:
+    async with open_world(tmp_path, boot_concurrency=2) as world:
         hold = world.engine.holds["boot"] = Hold()
         instances = [await world.placed(PROVISIONING, number) for number in range(1, 5)]
         for instance in instances:
@@ -167,11 +167,11 @@ async def test_no_more_sandboxes_boot_at_once_than_the_processor_serves(tmp_path
 
 async def test_an_abandoned_boot_does_nothing_more(world: World) -> None:
     hold = world.engine.holds["boot"] = Hold()
-    instance = await world.placed(PROVISIONING, born_at=None, gateway_url=None)
+    instance = await world.placed(PROVISIONING, first_ready_at=None, gateway_url=None)
     world.provisioner.begin(instance)
     await hold.has_begun.wait()
     await world.provisioner.abandon(instance.id)
-    assert not world.provisioner.is_under_way(instance.id)
+    assert not world.provisioner.is_in_progress(instance.id)
     assert (await world.now(instance)).status is PROVISIONING
 
 
@@ -188,7 +188,7 @@ async def test_a_boot_that_ends_after_its_row_has_moved_on_changes_nothing(
     hold = world.engine.holds["boot"] = Hold()
     if outcome is ERROR:
         world.engine.booted = SandboxInfo(world.engine.booted.id, SandboxState.EXITED)
-    instance = await world.placed(PROVISIONING, born_at=None, gateway_url=None)
+    instance = await world.placed(PROVISIONING, first_ready_at=None, gateway_url=None)
     world.provisioner.begin(instance)
     await hold.has_begun.wait()
     moved = await world.instances.change(

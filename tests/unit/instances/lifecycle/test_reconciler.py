@@ -12,11 +12,8 @@ import pytest
 from chowder_local.core.domain import InstanceId, InstanceStatus, SandboxId, SandboxState
 from chowder_local.core.errors.sandboxes import EngineUnavailable, ImageMissing
 from chowder_local.instances.lifecycle import provisioner
-from chowder_local.instances.lifecycle.reconciler import (
-    DEATHS_ALLOWED,
-    DEATHS_WINDOW_S,
-    ROUNDS_TO_VOLUMES,
-)
+from chowder_local.instances.lifecycle.healing import DEATHS_ALLOWED, DEATHS_WINDOW_S
+from chowder_local.instances.lifecycle.reconciler import ROUNDS_TO_VOLUMES
 from tests.scripted.engine import Hold
 from tests.scripted.serving import eventually
 
@@ -134,7 +131,7 @@ async def test_a_sandbox_that_moved_to_another_port_is_found_there(world: World)
 async def test_an_instance_is_looked_after_when_a_message_to_it_failed(world: World) -> None:
     instance = await world.placed(RUNNING)
     world.engine.put(instance.sandbox_id, EXITED)
-    await world.reconciler.check(instance)
+    await world.healing.check(instance)
     assert (await world.settled(instance)).status is RUNNING
     assert world.engine.made("boot") == 1
 
@@ -143,7 +140,7 @@ async def test_a_death_that_the_engine_learns_of_a_moment_later_is_noticed(world
     instance = await world.placed(RUNNING)
     world.engine.put(instance.sandbox_id, UP)
     async with asyncio.TaskGroup() as group:
-        group.create_task(world.reconciler.check(instance))
+        group.create_task(world.healing.check(instance))
         await eventually(lambda: world.engine.made("inspect"), "the engine was asked")
         world.engine.put(instance.sandbox_id, EXITED)
     assert (await world.settled(instance)).status is RUNNING
@@ -154,14 +151,14 @@ async def test_an_instance_is_judged_by_what_it_is_now_not_by_what_was_seen(worl
     seen = await world.placed(RUNNING)
     world.engine.put(seen.sandbox_id, EXITED)
     await world.instances.change(seen.id, now=world.clock.now, status=STOPPED)
-    await world.reconciler.check(seen)
+    await world.healing.check(seen)
     assert (await world.now(seen)).status is STOPPED
     assert world.engine.made("boot") == 0
 
 
 async def test_an_instance_without_a_row_is_nobodys(world: World) -> None:
     instance = await world.placed(RUNNING)
-    await world.reconciler.check(replace(instance, id=InstanceId("no-such")))
+    await world.healing.check(replace(instance, id=InstanceId("no-such")))
     assert world.engine.calls == []
 
 
@@ -172,7 +169,7 @@ async def test_a_boot_that_is_under_way_is_let_be(world: World) -> None:
     world.provisioner.begin(instance)
     await hold.has_begun.wait()
     await world.reconciler.agree()
-    await world.reconciler.check(instance)
+    await world.healing.check(instance)
     hold.may_end.set()
     assert (await world.settled(instance)).status is RUNNING
     assert world.engine.made("boot") == 1
@@ -192,7 +189,7 @@ async def test_one_that_was_moved_just_before_its_turn_is_looked_at_again(world:
     instance = await world.placed(RUNNING)
     world.engine.put(instance.sandbox_id, PAUSED)
     async with asyncio.TaskGroup() as group, world.locks.holding(instance.id):
-        group.create_task(world.reconciler.check(instance))
+        group.create_task(world.healing.check(instance))
         await asyncio.sleep(0)
         await world.instances.change(instance.id, now=world.clock.now, status=STOPPED)
     assert world.engine.state(instance.sandbox_id) is PAUSED
@@ -292,7 +289,7 @@ async def test_one_agents_deaths_are_not_held_against_another(world: World) -> N
 async def test_an_agent_that_comes_back_remembers_when_it_was_born(world: World) -> None:
     instance = await world.created()
     world.clock.advance(60)
-    assert (await died(world, instance)).born_at == instance.born_at
+    assert (await died(world, instance)).first_ready_at == instance.first_ready_at
 
 
 # The engine itself
@@ -339,14 +336,14 @@ async def test_what_a_stop_has_left_in_which_the_server_died_is_ended_at_the_sta
 ) -> None:
     await world.created()
     world.gateway.is_suspended = True
-    world.tasks.create_task(world.reconciler.run())
+    await world.begin()
     await eventually(lambda: not world.gateway.is_suspended, "it takes turns again")
 
 
 async def test_an_agent_that_takes_turns_is_not_bothered_at_the_start(world: World) -> None:
     await world.created()
     probes = world.gateway.probes
-    world.tasks.create_task(world.reconciler.run())
+    await world.begin()
     await eventually(lambda: world.gateway.probes > probes, "it was asked")
     await eventually(lambda: world.engine.made("sandboxes") > 0, "the first round is over")
     assert world.gateway.called("gateway.suspend.prepare") == []
@@ -418,7 +415,7 @@ async def test_an_agent_waits_for_room_on_the_disk_and_is_not_booted_all_the_tim
     assert "ENOSPC" in str(waiting.error_message)
     attempts = world.engine.made("boot")
     await world.reconciler.agree()
-    assert not world.provisioner.is_under_way(waiting.id)
+    assert not world.provisioner.is_in_progress(waiting.id)
     assert world.engine.made("boot") == attempts
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from functools import partial
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chowder_local.accounts.credentials import ModelCredentials
-from chowder_local.accounts.model_keys import ModelKeys
+from chowder_local.accounts.credentials import ModelCredentials, ModelKeys
 from chowder_local.core.domain import (
     Caller,
     Instance,
@@ -38,7 +38,7 @@ from chowder_local.core.errors.sandboxes import (
     SandboxMissing,
 )
 from chowder_local.core.errors.upstream import RelayTokenInvalid
-from chowder_local.instances.lifecycle.service import InstanceDraft
+from chowder_local.instances.lifecycle.creation import InstanceDraft
 from chowder_local.relay.scripts.rules import ReplyScript
 from tests.scripted.engine import Hold
 from tests.scripted.gateway import refused
@@ -71,11 +71,12 @@ async def delete(world: World, instance: Instance) -> None:
 
 
 async def change(world: World, instance: Instance, **what: Any) -> Instance:
-    return await world.lifecycle.change(world.organization_id, instance.id, **what)
+    changed = await world.reconfiguration.change(world.organization_id, instance.id, **what)
+    return changed.instance
 
 
 async def listed(world: World, organization_id: OrganizationId) -> list[Instance]:
-    return await all_of(world.lifecycle.all(Caller(organization_id, KeyId("its-own"))))
+    return await all_of(world.directory.all(Caller(organization_id, KeyId("its-own"))))
 
 
 # Creating and looking
@@ -83,7 +84,7 @@ async def listed(world: World, organization_id: OrganizationId) -> list[Instance
 
 async def test_a_new_instance_is_answered_before_it_is_booted(world: World) -> None:
     hold = world.engine.holds["boot"] = Hold()
-    instance = await world.lifecycle.create(world.organization_id, InstanceDraft(name="Ada"))
+    instance = await world.creation.create(world.organization_id, InstanceDraft(name="Ada"))
     assert instance.status is PROVISIONING
     assert instance == await world.now(instance)
     hold.may_end.set()
@@ -93,34 +94,33 @@ async def test_a_new_instance_is_answered_before_it_is_booted(world: World) -> N
 async def test_an_instance_over_the_tiers_limit_is_neither_kept_nor_booted(world: World) -> None:
     details, _ = await world.organizations.signup("Small", tier=Tier.SHRIMP)
     small = details.organization.id
-    first = await world.lifecycle.create(small, InstanceDraft(name="one"))
+    first = await world.creation.create(small, InstanceDraft(name="one"))
     await world.settled(first)
     with pytest.raises(InstanceLimitReached, match="1/1"):
-        await world.lifecycle.create(small, InstanceDraft(name="two"))
+        await world.creation.create(small, InstanceDraft(name="two"))
     assert [each.id for each in await listed(world, small)] == [first.id]
 
 
 async def test_a_deleted_instance_makes_room_for_another(world: World) -> None:
     details, _ = await world.organizations.signup("Small", tier=Tier.SHRIMP)
     small = details.organization.id
-    first = await world.lifecycle.create(small, InstanceDraft(name="one"))
+    first = await world.creation.create(small, InstanceDraft(name="one"))
     await world.lifecycle.delete(small, first.id)
-    await world.settled(await world.lifecycle.create(small, InstanceDraft(name="two")))
+    await world.settled(await world.creation.create(small, InstanceDraft(name="two")))
 
 
 async def test_a_configuration_that_cannot_be_set_makes_no_instance(world: World) -> None:
     draft = InstanceDraft(name="Ada", openclaw_config={"gateway.port": 1})
     with pytest.raises(ConfigRefused):
-        await world.lifecycle.create(world.organization_id, draft)
+        await world.creation.create(world.organization_id, draft)
     assert await listed(world, world.organization_id) == []
 
 
 @pytest.mark.parametrize("move", [stop, start, delete, change])
 async def test_another_organizations_instance_is_not_found(world: World, move: Move) -> None:
     instance = await world.created()
-    world.organization_id = OrganizationId("somebody-else")
     with pytest.raises(InstanceNotFound):
-        await move(world, instance)
+        await move(replace(world, organization_id=OrganizationId("somebody-else")), instance)
     assert await world.now(instance) == instance
 
 
@@ -383,20 +383,20 @@ async def test_a_deleted_instances_script_of_replies_is_forgotten(world: World) 
 
 async def test_deleting_during_provisioning_leaves_nothing(world: World) -> None:
     hold = world.engine.holds["boot"] = Hold()
-    instance = await world.lifecycle.create(world.organization_id, InstanceDraft(name="Ada"))
+    instance = await world.creation.create(world.organization_id, InstanceDraft(name="Ada"))
     await hold.has_begun.wait()
     await delete(world, instance)
-    assert not world.provisioner.is_under_way(instance.id)
+    assert not world.provisioner.is_in_progress(instance.id)
     assert (await world.now(instance)).status is TERMINATED
     assert world.engine.found == {}
     assert world.engine.having_volumes == set()
 
 
 async def test_deleting_while_a_boot_waits_for_its_turn_leaves_nothing(tmp_path: Path) -> None:
-    async with open_world(tmp_path, concurrency=1) as world:
+    async with open_world(tmp_path, boot_concurrency=1) as world:
         hold = world.engine.holds["boot"] = Hold()
         drafts = [InstanceDraft(name="one"), InstanceDraft(name="two")]
-        one, two = [await world.lifecycle.create(world.organization_id, each) for each in drafts]
+        one, two = [await world.creation.create(world.organization_id, each) for each in drafts]
         await hold.has_begun.wait()
         await delete(world, two)
         hold.may_end.set()
@@ -431,9 +431,9 @@ async def test_a_delete_while_the_engine_is_away_is_done_by_the_reconciler_when_
         await world.reconciler.agree()
     # Nor does the agent, which may still run, get a model any more.
     model_keys = ModelKeys(world.organizations, {}, world.organization_id)
-    lending = ModelCredentials(world.box, world.instances, world.spare_queries, model_keys)
+    lending = ModelCredentials(world.box, world.instances, world.warm_queries, model_keys)
     with pytest.raises(RelayTokenInvalid):
-        await lending.lend(world.box.relay_token(instance.sandbox_id), ModelProvider.OPENAI)
+        await lending.resolve(world.box.relay_token(instance.sandbox_id), ModelProvider.OPENAI)
     world.engine.failing.clear()
     await world.reconciler.agree()
     assert world.engine.found == {}

@@ -21,9 +21,13 @@ LIMIT_MB = 300
 @pytest.fixture
 def watch(world: World) -> DiskWatch:
     return DiskWatch(
-        instances=world.instances, engine=world.engine, locks=world.locks, limit_mb=LIMIT_MB,
-        interval_s=0.001, clock=world.clock,
-    )  # fmt: skip
+        instances=world.instances,
+        transitions=world.transitions,
+        engine=world.engine,
+        locks=world.locks,
+        limit_mb=LIMIT_MB,
+        interval_s=0.001,
+    )
 
 
 async def test_one_that_takes_too_much_is_ended_and_says_why(

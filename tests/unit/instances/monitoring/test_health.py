@@ -5,7 +5,7 @@ import json
 
 from chowder_local.core.domain import InstanceStatus
 from chowder_local.core.errors.sandboxes import EngineUnavailable, ImageMissing
-from chowder_local.instances.monitoring.health import LOOK_AGE_S
+from chowder_local.instances.monitoring.health import LOOK_AGE
 from tests.scripted.world import World
 
 
@@ -72,7 +72,7 @@ async def test_the_engine_is_asked_once_a_second_for_all_who_ask(world: World) -
     # What is counted is told as it is.
     await world.placed(InstanceStatus.RUNNING)
     assert (await world.health.report())["instances"]["running"] == 1
-    world.clock.advance(LOOK_AGE_S)
+    world.clock.advance(LOOK_AGE.total_seconds())
     found = await asyncio.gather(*(world.health.report() for _ in range(50)))
     assert {each["status"] for each in found} == {"degraded"}
     assert world.engine.made("version") == 2

@@ -118,7 +118,7 @@ async def test_an_export_is_for_the_moment_alone(world: World) -> None:
 
 async def test_what_runs_no_more_is_exported_and_what_never_ran_is_not(world: World) -> None:
     assert contents(await given(world, await world.stopped()))
-    unborn = await world.placed(InstanceStatus.ERROR, born_at=None)
+    unborn = await world.placed(InstanceStatus.ERROR, first_ready_at=None)
     with pytest.raises(InstanceStateWrong):
         await world.exports.export(unborn)
 

@@ -131,9 +131,9 @@ async def test_a_fork_that_a_crash_interrupted_is_made_at_the_next_start(world: 
     await world.snapshot_queries.release(snapshot.id)
     fork = await world.placed(
         InstanceStatus.PROVISIONING,
-        born_at=None,
+        first_ready_at=None,
         gateway_url=None,
-        seed_snapshot_id=snapshot.id,
+        origin_snapshot_id=snapshot.id,
     )
     await world.reconciler.agree()
     assert (await world.settled(fork)).status is RUNNING
@@ -181,7 +181,7 @@ async def test_a_fork_that_cannot_be_copied_was_never_there(world: World) -> Non
 async def test_a_fork_whose_request_ends_before_its_copy_was_never_there(
     tmp_path: Path, pool_size: int
 ) -> None:
-    async with open_world(tmp_path, pool_size=pool_size) as world:
+    async with open_world(tmp_path, warm_pool_size=pool_size) as world:
         world.programs.answers["sessions.delete"] = done()
         original = await agent(world)
         while await world.pool.settle():
@@ -195,7 +195,7 @@ async def test_a_fork_whose_request_ends_before_its_copy_was_never_there(
         assert forking.cancelled()
         assert [each.id for each in await living(world)] == [original.id]
         assert world.engine.having_volumes == {original.sandbox_id}
-        assert not world.provisioner.is_under_way(fork.id)
+        assert not world.provisioner.is_in_progress(fork.id)
         await world.reconciler.agree()
         assert await world.snapshot_queries.ids() == set()
 
@@ -204,9 +204,9 @@ async def test_a_fork_whose_copy_a_crash_has_ended_was_never_there(world: World)
     original = await agent(world)
     unborn = await world.placed(
         InstanceStatus.PROVISIONING,
-        born_at=None,
+        first_ready_at=None,
         gateway_url=None,
-        seed_snapshot_id=SnapshotId("unfinished"),
+        origin_snapshot_id=SnapshotId("unfinished"),
     )
     world.engine.put(unborn.sandbox_id, SandboxState.RUNNING)
     await world.reconciler.agree()
@@ -219,7 +219,7 @@ async def test_a_fork_whose_copy_a_crash_has_ended_was_never_there(world: World)
 
 @pytest.mark.parametrize("pool_size", [0, 1])
 async def test_a_fork_waits_for_its_copy_and_in_nobodys_way(tmp_path: Path, pool_size: int) -> None:
-    async with open_world(tmp_path, pool_size=pool_size) as world:
+    async with open_world(tmp_path, warm_pool_size=pool_size) as world:
         world.programs.answers["sessions.delete"] = done()
         original = await agent(world)
         while await world.pool.settle():
@@ -229,7 +229,7 @@ async def test_a_fork_waits_for_its_copy_and_in_nobodys_way(tmp_path: Path, pool
             forking = group.create_task(world.forks.fork(original, "Bea"))
             await hold.has_begun.wait()
             (fork,) = [each for each in await living(world) if each.id != original.id]
-            assert (fork.status, world.provisioner.queue_length) == (InstanceStatus.PROVISIONING, 0)
+            assert (fork.status, world.boot_queue.length) == (InstanceStatus.PROVISIONING, 0)
             # Others are made meanwhile.
             assert (await world.created()).status is RUNNING
             hold.may_end.set()
@@ -241,23 +241,23 @@ async def test_a_fork_waits_for_its_copy_and_in_nobodys_way(tmp_path: Path, pool
 async def test_what_is_made_of_an_agent_that_is_kept_in_is_so_too_and_takes_no_open_spare(
     tmp_path: Path, *, is_restored: bool
 ) -> None:
-    async with open_world(tmp_path, pool_size=1) as world:
+    async with open_world(tmp_path, warm_pool_size=1) as world:
         world.programs.answers["sessions.delete"] = done()
         original = await agent(world)
         await world.instances.change(original.id, now=world.clock.now, egress=Egress.OFF)
         while await world.pool.settle():
             pass
-        (spare,) = await world.spare_queries.all()
+        (spare,) = await world.warm_queries.all()
         if is_restored:
             snapshot = await world.snapshots.take(original)
-            made = await world.forks.restore(world.organization_id, original, snapshot.id)
+            made = await world.restores.restore(world.organization_id, original, snapshot.id)
         else:
             made = await world.forks.fork(original, "Bea")
         assert (made.egress, world.engine.made("boot")) == (Egress.OFF, 2)
         assert made.sandbox_id != spare.sandbox_id
         await world.settled(made)
         assert (await world.engine.inspect(made.sandbox_id)).egress is Egress.OFF
-        assert await world.spare_queries.all() == [spare]
+        assert await world.warm_queries.all() == [spare]
 
 
 async def test_a_configuration_that_cannot_be_read_is_made_as_it_was_asked_for(
@@ -284,7 +284,7 @@ async def test_an_instance_becomes_what_it_was(world: World) -> None:
     snapshot = await world.snapshots.take(original)
     changed(world, original, b"later")
     await world.sessions.remember(original.id, "Ticket 2", session_key("Ticket 2"), world.clock.now)
-    restored = await world.forks.restore(world.organization_id, original, snapshot.id)
+    restored = await world.restores.restore(world.organization_id, original, snapshot.id)
     assert (restored.id, restored.status) == (original.id, InstanceStatus.PROVISIONING)
     restored = await world.settled(restored)
     assert (restored.status, notes_of(world, restored)) == (RUNNING, b"teal")
@@ -305,7 +305,7 @@ async def test_one_that_does_not_run_is_restored_to_run(
         original.id, now=world.clock.now, status=status, error_message="broken"
     )
     restored = await world.settled(
-        await world.forks.restore(world.organization_id, original, snapshot.id)
+        await world.restores.restore(world.organization_id, original, snapshot.id)
     )
     assert (restored.status, restored.error_message) == (RUNNING, None)
 
@@ -315,7 +315,7 @@ async def test_a_sandbox_that_cannot_be_removed_now_is_removed_later(world: Worl
     snapshot = await world.snapshots.take(original)
     key = f"remove {original.sandbox_id}"
     world.engine.failing[key] = EngineUnavailable("busy")
-    await world.settled(await world.forks.restore(world.organization_id, original, snapshot.id))
+    await world.settled(await world.restores.restore(world.organization_id, original, snapshot.id))
     assert original.sandbox_id in world.engine.having_volumes
     del world.engine.failing[key]
     await world.reconciler.agree()
@@ -326,15 +326,15 @@ async def test_what_cannot_be_restored_is_left_as_it_is(world: World) -> None:
     original = await agent(world)
     snapshot = await world.snapshots.take(original)
     with pytest.raises(SnapshotNotFound):
-        await world.forks.restore(world.organization_id, original, "none")
+        await world.restores.restore(world.organization_id, original, "none")
     with pytest.raises(SnapshotNotFound):
         await world.forks.fork_snapshot(world.organization_id, "none", "Bea")
     await world.lifecycle.delete(world.organization_id, original.id)
     with pytest.raises(InstanceStateWrong):
-        await world.forks.restore(world.organization_id, original, snapshot.id)
+        await world.restores.restore(world.organization_id, original, snapshot.id)
     unknown = Instance(**vars(original) | {"id": "none"})
     with pytest.raises(InstanceNotFound):
-        await world.forks.restore(world.organization_id, unknown, snapshot.id)
+        await world.restores.restore(world.organization_id, unknown, snapshot.id)
 
 
 async def test_what_is_decided_is_told(world: World) -> None:
@@ -343,7 +343,7 @@ async def test_what_is_decided_is_told(world: World) -> None:
         snapshot = await world.snapshots.take(original)
         fork = await world.forks.fork_snapshot(world.organization_id, snapshot.id, "Bea")
         await world.settled(fork)
-        restored = await world.forks.restore(world.organization_id, original, snapshot.id)
+        restored = await world.restores.restore(world.organization_id, original, snapshot.id)
         await world.settled(restored)
         await world.snapshots.remove(world.organization_id, snapshot.id)
         world.events.close()
@@ -364,14 +364,14 @@ async def test_what_is_decided_is_told(world: World) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the program runs in sandboxes only")
 async def test_a_spare_is_brought_to_the_originals_state_without_a_boot(tmp_path: Path) -> None:
-    async with open_world(tmp_path, pool_size=1) as world:
+    async with open_world(tmp_path, warm_pool_size=1) as world:
         world.programs.answers["sessions.delete"] = done()
         original = await world.created()
         given = io.BytesIO()
         with tarfile.open(fileobj=given, mode="w") as tar:
             tar.add(agent_at(tmp_path / "original", "teal").parent, "data")
         world.engine.homes[original.sandbox_id] = given.getvalue()
-        spare = agent_at(world.home, "warm-up")
+        spare = agent_at(world.root, "warm-up")
         for is_restored in (False, True):
             while await world.pool.settle():
                 pass
@@ -382,7 +382,7 @@ async def test_a_spare_is_brought_to_the_originals_state_without_a_boot(tmp_path
             )
             if is_restored:
                 snapshot = await world.snapshots.take(original)
-                made = await world.forks.restore(world.organization_id, original, snapshot.id)
+                made = await world.restores.restore(world.organization_id, original, snapshot.id)
             else:
                 made = await world.forks.fork(original, "Bea")
             made = await world.settled(made)
@@ -396,7 +396,7 @@ async def test_a_spare_is_brought_to_the_originals_state_without_a_boot(tmp_path
 async def test_a_spare_that_still_boots_becomes_a_fork_unless_that_takes_another_boot(
     tmp_path: Path, *, is_fit: bool
 ) -> None:
-    async with open_world(tmp_path, pool_size=1) as world:
+    async with open_world(tmp_path, warm_pool_size=1) as world:
         original = await agent(world)
         state = agent_at(tmp_path / "original", "teal")
         if not is_fit:
@@ -408,7 +408,7 @@ async def test_a_spare_that_still_boots_becomes_a_fork_unless_that_takes_another
         await world.instances.change(
             original.id, now=world.clock.now, status=InstanceStatus.STOPPED
         )
-        spare = agent_at(world.home, "none yet")
+        spare = agent_at(world.root, "none yet")
         database, unmade = spare / CONVERSATIONS, spare / "unmade"
         database.rename(unmade)
         # Without a turn, OpenClaw makes it for whoever asks for a conversation.
@@ -435,7 +435,7 @@ async def test_a_spare_that_still_boots_becomes_a_fork_unless_that_takes_another
 
 
 async def test_a_spare_that_cannot_be_brought_there_is_booted_anew(tmp_path: Path) -> None:
-    async with open_world(tmp_path, pool_size=1) as world:
+    async with open_world(tmp_path, warm_pool_size=1) as world:
         world.programs.answers["sessions.delete"] = done()
         original = await agent(world)
         while await world.pool.settle():

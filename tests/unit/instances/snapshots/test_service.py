@@ -163,7 +163,7 @@ async def test_a_cancelled_one_lets_the_agent_go_on_and_is_cleared_away(world: W
 async def test_what_was_never_ready_has_nothing_to_keep(
     world: World, status: InstanceStatus
 ) -> None:
-    instance = await world.placed(status, born_at=None)
+    instance = await world.placed(status, first_ready_at=None)
     with pytest.raises(InstanceStateWrong, match="running or stopped"):
         await world.snapshots.take(instance)
 
@@ -269,10 +269,10 @@ async def test_one_that_was_cleared_away_while_it_was_written_is_not_told_of(
 
 async def test_an_instance_whose_snapshot_is_gone_says_so(world: World) -> None:
     instance = await world.created()
-    unborn = replace(instance, born_at=None, seed_snapshot_id=SnapshotId("gone"))
+    unborn = replace(instance, first_ready_at=None, origin_snapshot_id=SnapshotId("gone"))
     with pytest.raises(SandboxMissing, match="is gone"):
         await world.snapshots.origin(unborn)
-    await world.snapshots.name_sessions(unborn)
+    await world.snapshots.restore_conversations(unborn)
     assert await world.sessions.of_instance(instance.id) == []
 
 

@@ -15,14 +15,14 @@ from chowder_local.core.domain import (
     InstanceStatus,
     ModelProvider,
     SandboxState,
-    Spare,
+    WarmSandbox,
 )
 from chowder_local.core.errors.sandboxes import EngineUnavailable
 from chowder_local.core.fault_injection import FaultDraft, FaultKind
-from chowder_local.instances.lifecycle.service import InstanceDraft
+from chowder_local.instances.lifecycle.creation import InstanceDraft
 from chowder_local.instances.warm_pool import pool as pool_module
 from chowder_local.instances.warm_pool import sandboxes as spares_module
-from chowder_local.instances.warm_pool.pool import Pool
+from chowder_local.instances.warm_pool.pool import WarmPool
 from chowder_local.openclaw.warmup import TURN_COUNT
 from tests.scripted.engine import Hold
 from tests.scripted.gateway import failing, friendly, refused
@@ -45,17 +45,17 @@ PAUSED, RUNNING = SandboxState.PAUSED, SandboxState.RUNNING
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
     """A world whose spares have no program that waits for a fork, which is a process each."""
-    async with open_world(tmp_path, pool_size=2) as world:
+    async with open_world(tmp_path, warm_pool_size=2) as world:
         world.programs.answers["sessions.delete"] = done()
         world.processes.failing = NO_PROCESS
         yield world
 
 
-async def full(world: World) -> list[Spare]:
+async def full(world: World) -> list[WarmSandbox]:
     """The spares once there is nothing more to do."""
     while await world.pool.settle():
         pass
-    return await world.spare_queries.all()
+    return await world.warm_queries.all()
 
 
 async def ready(world: World, count: int, made: int) -> None:
@@ -98,7 +98,7 @@ async def test_a_program_for_a_fork_waits_in_a_spare_for_as_long_as_it_is_one(
     assert world.processes.running == 0
     spare, _ = await full(world)
     assert world.processes.running == 2
-    assert await world.spares.discard(spare)
+    assert await world.warm_sandboxes.discard(spare)
     assert world.processes.running == 1
 
 
@@ -179,7 +179,7 @@ async def test_a_spare_that_does_not_wake_costs_a_boot_and_nothing_else(world: W
 async def test_a_spare_that_needs_a_moment_is_waited_for(world: World) -> None:
     await full(world)
     world.gateway.is_started, probes = False, world.gateway.probes
-    instance = await world.lifecycle.create(world.organization_id, InstanceDraft("Ada"))
+    instance = await world.creation.create(world.organization_id, InstanceDraft("Ada"))
     await eventually(lambda: world.gateway.probes > probes + 1, "it was asked twice")
     world.gateway.is_started = True
     assert (await world.settled(instance)).status is InstanceStatus.RUNNING
@@ -192,7 +192,7 @@ async def test_a_spare_that_never_takes_turns_is_not_waited_for_much_longer(
     await full(world)
     monkeypatch.setattr(spares_module, "WAKE_TIMEOUT_S", 0.0)
     world.gateway.is_started = False
-    instance = await world.lifecycle.create(world.organization_id, InstanceDraft("Ada"))
+    instance = await world.creation.create(world.organization_id, InstanceDraft("Ada"))
     await eventually(lambda: world.engine.made("boot") == 3, "it is booted")
     world.gateway.is_started = True
     assert (await world.settled(instance)).status is InstanceStatus.RUNNING
@@ -202,7 +202,7 @@ async def test_who_has_no_model_key_gets_no_spare(world: World) -> None:
     spares = await full(world)
     instance = await world.created(model_provider=ModelProvider.GEMINI)
     assert instance.status is InstanceStatus.ERROR
-    assert await world.spare_queries.all() == spares
+    assert await world.warm_queries.all() == spares
 
 
 @asynccontextmanager
@@ -219,9 +219,9 @@ async def booting(world: World) -> AsyncIterator[Hold]:
 
 async def test_who_finds_none_ready_gets_the_one_that_boots(world: World) -> None:
     async with booting(world) as hold:
-        (offered,) = await world.spare_queries.all()
+        (offered,) = await world.warm_queries.all()
         draft = InstanceDraft("Ada", ModelProvider.OPENAI)
-        instance = await world.lifecycle.create(world.organization_id, draft)
+        instance = await world.creation.create(world.organization_id, draft)
         assert instance.sandbox_id == offered.sandbox_id
         assert (await world.now(instance)).status is InstanceStatus.PROVISIONING
         # Another's create is a boot of its own.
@@ -251,19 +251,19 @@ async def test_one_that_is_being_warmed_is_nobodys_yet(world: World) -> None:
     world.gateway.handler = slow
     making = asyncio.create_task(world.pool.settle())
     await is_asked.wait()
-    (warming,) = await world.spare_queries.all()
+    (warming,) = await world.warm_queries.all()
     assert (await world.created()).sandbox_id != warming.sandbox_id
     may_answer.set()
     await making
-    assert (await world.spare_queries.all())[0].gateway_url is not None
+    assert (await world.warm_queries.all())[0].gateway_url is not None
 
 
 async def test_a_claimed_one_that_does_not_boot_is_booted_again(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with booting(world) as hold:
-        (offered,) = await world.spare_queries.all()
-        instance = await world.lifecycle.create(world.organization_id, InstanceDraft("Ada"))
+        (offered,) = await world.warm_queries.all()
+        instance = await world.creation.create(world.organization_id, InstanceDraft("Ada"))
         world.engine.put(offered.sandbox_id, SandboxState.EXITED)
         hold.may_end.set()
         instance = await world.settled(instance)
@@ -277,7 +277,7 @@ async def test_a_claimed_one_that_does_not_boot_is_booted_again(
 
 async def test_a_claimed_one_that_is_deleted_at_once_leaves_nothing(world: World) -> None:
     async with booting(world):
-        instance = await world.lifecycle.create(world.organization_id, InstanceDraft("Ada"))
+        instance = await world.creation.create(world.organization_id, InstanceDraft("Ada"))
         await world.lifecycle.delete(world.organization_id, instance.id)
     assert world.engine.found == {}
     assert world.pool.problem is None
@@ -290,7 +290,7 @@ async def test_a_claimed_one_that_is_deleted_before_it_is_woken_leaves_nothing(
     world.processes.failing = None
     await full(world)
     world.faults.add(world.organization_id, FaultDraft(FaultKind.PROVISIONING, delay_s=600.0))
-    slow = await world.lifecycle.create(world.organization_id, InstanceDraft("Ada"))
+    slow = await world.creation.create(world.organization_id, InstanceDraft("Ada"))
     await world.lifecycle.delete(world.organization_id, slow.id)
     # The other spare's.
     assert world.processes.running == 1
@@ -298,7 +298,7 @@ async def test_a_claimed_one_that_is_deleted_before_it_is_woken_leaves_nothing(
 
 async def test_one_that_does_not_boot_and_that_nobody_wanted_is_told(world: World) -> None:
     async with booting(world):
-        (offered,) = await world.spare_queries.all()
+        (offered,) = await world.warm_queries.all()
         world.engine.put(offered.sandbox_id, SandboxState.EXITED)
     assert "ended with exit code" in (world.pool.problem or "")
     assert len(await full(world)) == 2
@@ -323,8 +323,8 @@ async def test_spares_of_another_make_or_half_made_are_replaced(world: World, wh
         world.engine.likeness = "another"
     else:
         for each in old:
-            await world.spare_queries.drop(each.sandbox_id)
-            await world.spare_queries.add(replace(each, gateway_url=None))
+            await world.warm_queries.drop(each.sandbox_id)
+            await world.warm_queries.add(replace(each, gateway_url=None))
     new = await full(world)
     assert len(new) == 2
     assert not {each.sandbox_id for each in old} & {each.sandbox_id for each in new}
@@ -341,13 +341,13 @@ async def test_no_spare_of_another_make_is_claimed(world: World) -> None:
 @pytest.fixture
 async def unhurried(tmp_path: Path) -> AsyncIterator[World]:
     """A world whose spares are frozen a minute after their last turn."""
-    async with open_world(tmp_path, pool_size=2, freeze_after_s=60.0) as world:
+    async with open_world(tmp_path, warm_pool_size=2, freeze_after_s=60.0) as world:
         world.programs.answers["sessions.delete"] = done()
         world.processes.failing = NO_PROCESS
         yield world
 
 
-def states(world: World, spares: list[Spare]) -> set[SandboxState]:
+def states(world: World, spares: list[WarmSandbox]) -> set[SandboxState]:
     return {world.engine.state(each.sandbox_id) for each in spares}
 
 
@@ -380,7 +380,7 @@ async def test_who_claims_one_that_is_being_frozen_has_it_thawed(unhurried: Worl
     hold = unhurried.engine.holds["pause"] = Hold()
     settling = asyncio.create_task(unhurried.pool.settle())
     await hold.has_begun.wait()
-    instance = await unhurried.lifecycle.create(unhurried.organization_id, InstanceDraft("Ada"))
+    instance = await unhurried.creation.create(unhurried.organization_id, InstanceDraft("Ada"))
     assert instance.sandbox_id == first.sandbox_id
     hold.may_end.set()
     assert (await unhurried.settled(instance)).status is InstanceStatus.RUNNING
@@ -418,7 +418,7 @@ async def test_the_loop_outlives_what_goes_wrong(world: World) -> None:
     world.tasks.create_task(world.pool.run())
     await eventually(lambda: world.engine.made("memory") > 0, "a look was taken")
     del world.engine.failing["memory"]
-    world.pool.claimed()
+    world.pool.refill()
     await eventually(lambda: len(world.engine.spares) == 2, "spares are made")
 
 
@@ -430,7 +430,7 @@ async def test_a_spare_that_cannot_be_looked_at_stands_in_no_others_way(
     world.engine.put(dead.sandbox_id, SandboxState.EXITED)
     world.engine.failing[f"inspect {bad.sandbox_id}"] = problem
     await full(world)
-    ids = [each.sandbox_id for each in await world.spare_queries.all()]
+    ids = [each.sandbox_id for each in await world.warm_queries.all()]
     assert bad.sandbox_id in ids
     assert dead.sandbox_id not in ids
     assert len(ids) == 1 + 2
@@ -438,7 +438,7 @@ async def test_a_spare_that_cannot_be_looked_at_stands_in_no_others_way(
 
 async def test_nobody_who_waits_for_a_boot_waits_for_a_spare(world: World) -> None:
     world.gateway.is_started = False
-    await world.lifecycle.create(world.organization_id, InstanceDraft("Ada"))
+    await world.creation.create(world.organization_id, InstanceDraft("Ada"))
     assert not await world.pool.settle()
     assert world.engine.spares == []
     world.gateway.is_started = True
@@ -446,15 +446,15 @@ async def test_nobody_who_waits_for_a_boot_waits_for_a_spare(world: World) -> No
 
 async def test_a_smaller_pool_lets_the_surplus_go(world: World) -> None:
     oldest, _ = await full(world)
-    small = Pool(
+    small = WarmPool(
         size=1,
-        spares=world.spares,
-        queries=world.spare_queries,
+        warm_sandboxes=world.warm_sandboxes,
+        queries=world.warm_queries,
         provisioner=world.provisioner,
         capacity=world.capacity,
     )
     assert not await small.settle()
-    assert [each.sandbox_id for each in await world.spare_queries.all()] == [oldest.sandbox_id]
+    assert [each.sandbox_id for each in await world.warm_queries.all()] == [oldest.sandbox_id]
     assert len(world.engine.found) == 1
 
 
@@ -472,6 +472,6 @@ async def test_where_memory_is_scarce_no_spare_is_made(
 
 async def test_a_claim_while_spares_are_looked_at_wins(world: World) -> None:
     spare = (await full(world))[0]
-    await world.spare_queries.drop(spare.sandbox_id)
-    assert not await world.spares.discard(spare)
+    await world.warm_queries.drop(spare.sandbox_id)
+    assert not await world.warm_sandboxes.discard(spare)
     assert world.engine.state(spare.sandbox_id) is PAUSED

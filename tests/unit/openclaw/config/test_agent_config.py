@@ -7,7 +7,13 @@ import pytest
 
 from chowder_local.core.domain import RELAY_HOSTNAME, ModelProvider
 from chowder_local.core.errors.agents import ConfigRefused
-from chowder_local.openclaw.config.agent_config import apply_change, as_file, merged, patch, seed
+from chowder_local.openclaw.config.agent_config import (
+    apply_change,
+    initial_config,
+    merged,
+    serialize_config,
+    to_merge_patch,
+)
 
 RELAY = "http://relay.local:2470"
 
@@ -15,7 +21,7 @@ RELAY = "http://relay.local:2470"
 def seeded(
     provider: ModelProvider = ModelProvider.ANTHROPIC, overrides: dict[str, Any] | None = None
 ) -> dict[str, Any]:
-    return seed(
+    return initial_config(
         gateway_token="gateway-token",
         relay_url=RELAY,
         relay_token="relay-token",
@@ -106,7 +112,7 @@ def test_a_null_override_takes_a_setting_of_the_seed_away() -> None:
 def test_dot_paths_and_nested_objects_become_one_patch_in_their_order(
     overrides: dict[str, Any], nested: dict[str, Any]
 ) -> None:
-    assert patch(overrides) == nested
+    assert to_merge_patch(overrides) == nested
 
 
 @pytest.mark.parametrize(
@@ -128,10 +134,10 @@ def test_dot_paths_and_nested_objects_become_one_patch_in_their_order(
 def test_after_changes_each_setting_is_told_once_and_as_openclaw_has_it(
     changes: list[dict[str, Any]], told: dict[str, Any]
 ) -> None:
-    overrides, live = changes[0], merged(seeded(), patch(changes[0]))
+    overrides, live = changes[0], merged(seeded(), to_merge_patch(changes[0]))
     for change in changes[1:]:
         overrides = apply_change(overrides, change, ModelProvider.ANTHROPIC)
-        live = merged(live, patch(change))
+        live = merged(live, to_merge_patch(change))
     assert overrides == told
     assert without_empty(seeded(overrides=overrides)) == without_empty(live)
 
@@ -153,13 +159,13 @@ def test_a_null_is_told_as_long_as_it_takes_a_setting_of_the_seed_away() -> None
 @pytest.mark.parametrize("path", ["", ".", "a.", ".a", "a..b"])
 def test_a_path_with_an_empty_part_is_refused_by_name(path: str) -> None:
     with pytest.raises(ConfigRefused, match="empty part") as refused:
-        patch({path: 1})
+        to_merge_patch({path: 1})
     assert repr(path) in str(refused.value)
 
 
 def test_what_the_servers_hold_hangs_on_is_refused() -> None:
     with pytest.raises(ConfigRefused, match=r"'gateway\.port' belongs to chowder-local"):
-        patch({"gateway": {"port": 1}})
+        to_merge_patch({"gateway": {"port": 1}})
 
 
 def test_merging_changes_neither_of_the_two() -> None:
@@ -174,5 +180,5 @@ def test_merging_changes_neither_of_the_two() -> None:
 
 def test_the_file_is_json_that_reads_back_as_it_was() -> None:
     config = {"name": "Zoë 🦞", "n": [1, None, True]}
-    assert json.loads(as_file(config)) == config
-    assert "Zoë 🦞".encode() in as_file(config)
+    assert json.loads(serialize_config(config)) == config
+    assert "Zoë 🦞".encode() in serialize_config(config)

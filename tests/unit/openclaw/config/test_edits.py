@@ -8,7 +8,7 @@ import pytest
 
 from chowder_local.core.errors.agents import ConfigRefused
 from chowder_local.openclaw.config.agent_config import merged
-from chowder_local.openclaw.config.edits import HIDDEN, difference, leaves, shown
+from chowder_local.openclaw.config.edits import HIDDEN, changed_paths, difference, visible_config
 
 RELAY = {"apiKey": HIDDEN}
 
@@ -21,7 +21,7 @@ def test_what_belongs_to_the_server_is_not_shown() -> None:
         "meta": {"version": "x"},
         "agents": {"entries": {"main": {}}},
     }
-    assert shown(source) == {
+    assert visible_config(source) == {
         "models": {"providers": {"mine": {"apiKey": HIDDEN}}},
         "plugins": {"entries": {"telegram": {"a": 1}}},
         "agents": {"entries": {"main": {}}},
@@ -29,12 +29,12 @@ def test_what_belongs_to_the_server_is_not_shown() -> None:
 
 
 def test_an_environment_is_hidden_whatever_its_names_are() -> None:
-    assert shown({"env": {"vars": {"TZ": "UTC"}, "shellEnv": {"enabled": True}}}) == {
+    assert visible_config({"env": {"vars": {"TZ": "UTC"}, "shellEnv": {"enabled": True}}}) == {
         "env": {"vars": {"TZ": HIDDEN}, "shellEnv": {"enabled": True}}
     }
     entry = {"enabled": True, "env": {"ROOM": "kitchen"}, "config": {"units": "metric"}}
     source = {"skills": {"entries": {"pager": entry, "broken": "?", "bare": {}}}}
-    found = shown(source)["skills"]["entries"]
+    found = visible_config(source)["skills"]["entries"]
     assert found["pager"] == entry | {"env": {"ROOM": HIDDEN}}
     assert (found["broken"], found["bare"]) == ("?", {})
     assert entry["env"] == {"ROOM": "kitchen"}
@@ -42,7 +42,7 @@ def test_an_environment_is_hidden_whatever_its_names_are() -> None:
 
 @pytest.mark.parametrize("skills", ["?", {"entries": "?"}, {"entries": {"a": {"env": "?"}}}])
 def test_nonsense_is_shown_as_it_is(skills: Any) -> None:
-    assert shown({"skills": skills}) == {"skills": skills}
+    assert visible_config({"skills": skills}) == {"skills": skills}
 
 
 @pytest.mark.parametrize(
@@ -118,4 +118,4 @@ def test_what_is_not_shown_stays_when_all_around_it_goes() -> None:
 
 
 def test_the_paths_that_a_patch_changes_are_named() -> None:
-    assert list(leaves({"a": {"b": 1, "c": {"d": None}}, "e": {}})) == ["a.b", "a.c.d", "e"]
+    assert list(changed_paths({"a": {"b": 1, "c": {"d": None}}, "e": {}})) == ["a.b", "a.c.d", "e"]

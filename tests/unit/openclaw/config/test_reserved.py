@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from chowder_local.core.errors.agents import ConfigRefused
-from chowder_local.openclaw.config.agent_config import patch
+from chowder_local.openclaw.config.agent_config import to_merge_patch
 from tests.scripted.refusals import refusal
 
 HELD: list[dict[str, Any]] = [
@@ -36,7 +36,7 @@ HELD: list[dict[str, Any]] = [
 
 
 def test_what_the_hold_hangs_on_cannot_be_set() -> None:
-    told = [(overrides, refusal(ConfigRefused, patch, overrides)) for overrides in HELD]
+    told = [(overrides, refusal(ConfigRefused, to_merge_patch, overrides)) for overrides in HELD]
     assert not [each for each in told if "belongs to chowder-local" not in each[1]]
 
 
@@ -52,7 +52,7 @@ def test_what_the_hold_hangs_on_cannot_be_set() -> None:
 )
 def test_the_plugin_that_is_called_stays(overrides: dict[str, Any]) -> None:
     with pytest.raises(ConfigRefused, match="needs the plugin admin-http-rpc"):
-        patch(overrides)
+        to_merge_patch(overrides)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_the_plugin_that_is_called_stays(overrides: dict[str, Any]) -> None:
 )
 def test_the_addresses_that_are_called_are_not_given_away(overrides: dict[str, Any]) -> None:
     with pytest.raises(ConfigRefused, match="calls the gateway at that address"):
-        patch(overrides)
+        to_merge_patch(overrides)
 
 
 NEIGHBOURS: list[dict[str, Any]] = [
@@ -90,4 +90,4 @@ NEIGHBOURS: list[dict[str, Any]] = [
 
 def test_neighbours_of_what_is_held_can_be_set() -> None:
     for overrides in NEIGHBOURS:
-        assert patch(overrides), overrides
+        assert to_merge_patch(overrides), overrides

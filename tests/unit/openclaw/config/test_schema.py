@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from chowder_local.openclaw.config.schema import judge
+from chowder_local.openclaw.config.schema import find_problems
 
 
 def closed(**properties: Any) -> dict[str, Any]:
@@ -63,7 +63,7 @@ NOT_TOLD: list[dict[str, Any]] = [
 
 
 def test_what_openclaw_may_take_is_not_a_problem() -> None:
-    judged = [(patch, judge(SCHEMA, patch)) for patch in GOOD + DELETED + NOT_TOLD]
+    judged = [(patch, find_problems(SCHEMA, patch)) for patch in GOOD + DELETED + NOT_TOLD]
     assert not [each for each in judged if each[1]]
 
 
@@ -97,13 +97,13 @@ BAD: list[tuple[dict[str, Any], str]] = [
 
 
 def test_what_openclaw_does_not_take_is_told_in_its_words() -> None:
-    told = [(patch, [str(each) for each in judge(SCHEMA, patch)]) for patch, _ in BAD]
+    told = [(patch, [str(each) for each in find_problems(SCHEMA, patch)]) for patch, _ in BAD]
     assert told == [(patch, [words]) for patch, words in BAD]
 
 
 def test_every_problem_is_told_where_it_is() -> None:
     patch = {"nonsense": 1, "name": 5, "entries": {"a": {"alias": []}}}
-    assert [str(each) for each in judge(SCHEMA, patch)] == [
+    assert [str(each) for each in find_problems(SCHEMA, patch)] == [
         "name: Invalid input: expected string, received number",
         "entries.a.alias: Invalid input: expected string, received array",
         '<root>: Unrecognized key: "nonsense"',

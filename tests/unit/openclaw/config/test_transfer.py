@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from chowder_local.core.domain import ModelProvider
-from chowder_local.openclaw.config import agent_config, reserved, transfer
+from chowder_local.openclaw.config import agent_config, edits, reserved, transfer
 
 
 def seed(name: str, **more: Any) -> dict[str, Any]:
-    return agent_config.seed(
+    return agent_config.initial_config(
         gateway_token=f"gateway-{name}",
         relay_url=f"http://relay.local/{name}",
         relay_token=f"relay-{name}",
@@ -23,7 +23,9 @@ def seed(name: str, **more: Any) -> dict[str, Any]:
 
 def test_a_configuration_is_carried_without_what_is_its_own_sandboxs() -> None:
     mine = {"agents.defaults.thinkingDefault": "off", "channels.telegram.botToken": "b"}
-    told = transfer.of_file(agent_config.as_file(seed("old", overrides=mine) | {"meta": {"a": 1}}))
+    told = transfer.read_config(
+        agent_config.serialize_config(seed("old", overrides=mine) | {"meta": {"a": 1}})
+    )
     assert told is not None
     assert "old" not in json.dumps(told)
     assert told["agents"]["defaults"]["thinkingDefault"] == "off"
@@ -32,23 +34,27 @@ def test_a_configuration_is_carried_without_what_is_its_own_sandboxs() -> None:
 
 
 def test_with_a_seed_it_is_whole_again() -> None:
-    told = transfer.of_file(agent_config.as_file(seed("old", overrides={"logging.level": "debug"})))
+    told = transfer.read_config(
+        agent_config.serialize_config(seed("old", overrides={"logging.level": "debug"}))
+    )
     assert told is not None
-    whole = transfer.whole(seed("new"), told)
+    whole = transfer.with_reserved(seed("new"), told)
     assert whole == seed("new", overrides={"logging.level": "debug"})
 
 
 def test_what_was_removed_from_a_seed_does_not_come_back() -> None:
-    told = transfer.of_file(agent_config.as_file(seed("old", overrides={"memory": None})))
+    told = transfer.read_config(
+        agent_config.serialize_config(seed("old", overrides={"memory": None}))
+    )
     assert told is not None
-    assert "memory" not in transfer.whole(seed("new"), told)
+    assert "memory" not in transfer.with_reserved(seed("new"), told)
 
 
 @pytest.mark.parametrize(
     "content", [None, b"", b"{ a: 1 }", b"[]", b"\xff", b"[" * 5000, b'{"a":' * 300 + b"1"]
 )
 def test_what_is_not_read_as_json_is_not_carried(content: bytes | None) -> None:
-    assert transfer.of_file(content) is None
+    assert transfer.read_config(content) is None
 
 
 @pytest.mark.parametrize(
@@ -62,10 +68,10 @@ def test_what_is_not_read_as_json_is_not_carried(content: bytes | None) -> None:
     ],
 )
 def test_what_could_not_be_set_is_not_carried_in_either(settings: dict[str, Any]) -> None:
-    assert reserved.without(settings) == {}
-    assert transfer.whole(seed("new"), reserved.without(settings)) == transfer.whole(
-        seed("new"), {}
-    )
+    assert reserved.without_reserved(settings) == {}
+    assert transfer.with_reserved(
+        seed("new"), reserved.without_reserved(settings)
+    ) == transfer.with_reserved(seed("new"), {})
 
 
 def test_a_fork_reads_nobodys_mailbox() -> None:
@@ -77,14 +83,14 @@ def test_a_fork_reads_nobodys_mailbox() -> None:
             "odd": 1,
         }
     }
-    assert transfer.muted(settings)["channels"] == {
+    assert transfer.with_channels_disabled(settings)["channels"] == {
         "telegram": {"enabled": False, "botToken": "b"},
         "discord": {"enabled": False, "token": "d"},
         "defaults": {"x": 1},
         "odd": 1,
     }
     assert settings["channels"]["telegram"] == {"enabled": True, "botToken": "b"}
-    assert transfer.muted({"a": 1}) == {"a": 1}
+    assert transfer.with_channels_disabled({"a": 1}) == {"a": 1}
 
 
 def test_what_may_be_a_credential_does_not_leave_the_machine() -> None:
@@ -122,7 +128,7 @@ def test_what_may_be_a_credential_does_not_leave_the_machine() -> None:
 def test_a_difference_laid_over_the_one_gives_the_other(
     before: dict[str, Any], after: dict[str, Any]
 ) -> None:
-    patch = transfer.difference(before, after)
+    patch = edits.merge_patch_between(before, after)
     assert json.dumps(agent_config.merged(before, patch), sort_keys=True) == json.dumps(
         after, sort_keys=True
     )

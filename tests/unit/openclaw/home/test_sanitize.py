@@ -11,17 +11,17 @@ import pytest
 
 from chowder_local.core.errors.requests import ArchiveRefused
 from chowder_local.openclaw.home import sanitize
-from chowder_local.openclaw.home.sanitize import Home, cleaned, is_exported
+from chowder_local.openclaw.home.sanitize import SanitizedHome, is_exported, sanitize_home
 from tests.scripted.homes import archive, contents, folder, link
 from tests.scripted.refusals import refusal
 
 NOTES = ".openclaw/workspace/notes.md"
 
 
-def clean(source: bytes, **options: Any) -> tuple[Home, dict[str, tarfile.TarInfo], bytes]:
+def clean(source: bytes, **options: Any) -> tuple[SanitizedHome, dict[str, tarfile.TarInfo], bytes]:
     target = io.BytesIO()
     known: dict[str, Any] = {"is_strict": True, "prefix": "data/"}
-    home = cleaned([source], target, **known | options)
+    home = sanitize_home([source], target, **known | options)
     written = target.getvalue()
     with tarfile.open(fileobj=io.BytesIO(written)) as tar:
         return home, {entry.name: entry for entry in tar.getmembers()}, written
@@ -46,7 +46,7 @@ def test_it_does_not_matter_in_which_pieces_an_archive_comes(size: int) -> None:
     source = archive({NOTES: b"x" * 3000, "b": b"y" * 512}, link("data/l", "b"), entry)
     pieces = iter([source[at : at + size] for at in range(0, len(source), size)])
     target = io.BytesIO()
-    cleaned(pieces, target, prefix="data/", is_strict=False)
+    sanitize_home(pieces, target, prefix="data/", is_strict=False)
     assert target.getvalue() == clean(source, is_strict=False)[2]
     # Whoever sends is let send all of it, also what comes after the archive's end.
     assert list(pieces) == []

@@ -13,8 +13,8 @@ import pytest
 
 from chowder_local.core.domain import SandboxId
 from chowder_local.core.errors.agents import GatewayUnavailable
-from chowder_local.openclaw.home import state_transfer as pouring_module
-from chowder_local.openclaw.home.sanitize import cleaned
+from chowder_local.openclaw.home import state_transfer as module
+from chowder_local.openclaw.home.sanitize import sanitize_home
 from chowder_local.openclaw.home.state_transfer import StateTransfers
 from tests.scripted.agents import agent_at, told
 from tests.scripted.local_processes import LocalProcesses
@@ -54,12 +54,6 @@ class Saying:
     async def write(self, chunk: bytes) -> None:
         pass
 
-    async def close_input(self) -> None:
-        pass
-
-    async def exit_code(self) -> int | None:
-        return None
-
     async def read(self) -> bytes:
         if not self.said:
             await asyncio.sleep(0)
@@ -71,7 +65,7 @@ def archive(tmp_path: Path) -> bytes:
     raw, target = io.BytesIO(), io.BytesIO()
     with tarfile.open(fileobj=raw, mode="w") as tar:
         tar.add(agent_at(tmp_path / "original", "teal").parent, "data")
-    cleaned([raw.getvalue()], target, prefix="data/", is_strict=False)
+    sanitize_home([raw.getvalue()], target, prefix="data/", is_strict=False)
     return target.getvalue()
 
 
@@ -86,11 +80,11 @@ async def test_an_archive_arrives_whole(
         if is_prepared:
             await state_transfers.prepare(SANDBOX_ID)
         assert programs.running == is_prepared
-        async with state_transfers.into(SANDBOX_ID) as pour:
+        async with state_transfers.open(SANDBOX_ID) as transfer:
             assert programs.running == 1
-            await pour.unpack([archive[:5000], archive[5000:]])
-            await pour.check()
-            await pour.apply()
+            await transfer.unpack([archive[:5000], archive[5000:]])
+            await transfer.check()
+            await transfer.apply()
     assert told(spare) == ["teal"]
     assert (programs.running, programs.most_running) == (0, 1)
     assert list((spare / "tmp").iterdir()) == []
@@ -111,14 +105,14 @@ async def test_programs_that_nobody_needed_end(tmp_path: Path) -> None:
 
 
 async def test_one_that_was_lost_is_replaced() -> None:
-    programs = Saying(b"", READY, STAGED, b'{"poured": true}\n')
+    programs = Saying(b"", READY, STAGED, b'{"done": true}\n')
     programs.said.remove(STAGED)
     async with StateTransfers(programs, "/data") as state_transfers:
         await state_transfers.prepare(SANDBOX_ID)
-        async with state_transfers.into(SANDBOX_ID) as pour:
+        async with state_transfers.open(SANDBOX_ID) as transfer:
             assert (programs.started, programs.ended) == (2, 1)
-            await pour.unpack([b"an ", b"archive"])
-            await pour.apply()
+            await transfer.unpack([b"an ", b"archive"])
+            await transfer.apply()
     assert programs.unpacked == [("/data/new", b"an archive")]
     assert programs.ended == 2
 
@@ -126,21 +120,21 @@ async def test_one_that_was_lost_is_replaced() -> None:
 @pytest.mark.parametrize(
     ("said", "words"),
     [
-        (b'{"poured": false, "words": "it has npm"}\n', "takes a start .*: it has npm"),
+        (b'{"done": false, "words": "it has npm"}\n', "takes a start .*: it has npm"),
         (b'{"error": "OSError: full"}\n', "OSError: full"),
-        (b'{"poured": 1}\n', "does not say why"),
+        (b'{"done": 1}\n', "does not say why"),
         (b"nonsense\n", "ended with: MemoryError"),
         (b"", "ended with: MemoryError"),
-        (b"x" * pouring_module.MAX_ANSWER_BYTES, "ended with: MemoryError"),
+        (b"x" * module.MAX_ANSWER_BYTES, "ended with: MemoryError"),
     ],
 )
 async def test_any_other_answer_than_yes_is_a_no(said: bytes, words: str) -> None:
     async with (
         StateTransfers(Saying(said), "/data") as state_transfers,
-        state_transfers.into(SANDBOX_ID) as pour,
+        state_transfers.open(SANDBOX_ID) as transfer,
     ):
         with pytest.raises(GatewayUnavailable, match=words):
-            await pour.apply()
+            await transfer.apply()
 
 
 async def test_one_that_names_no_folder_is_no_good() -> None:
@@ -148,7 +142,7 @@ async def test_one_that_names_no_folder_is_no_good() -> None:
     programs.said[1] = b'{"staged": 1}\n'
     async with StateTransfers(programs, "/data") as state_transfers:
         with pytest.raises(GatewayUnavailable, match="names no folder"):
-            async with state_transfers.into(SANDBOX_ID):
+            async with state_transfers.open(SANDBOX_ID):
                 pytest.fail("it has begun")
     assert (programs.started, programs.ended) == (1, 1)
 
@@ -158,8 +152,8 @@ async def test_an_answer_that_does_not_come_is_not_waited_for(
 ) -> None:
     async with (
         StateTransfers(Saying(), "/data") as state_transfers,
-        state_transfers.into(SANDBOX_ID) as pour,
+        state_transfers.open(SANDBOX_ID) as transfer,
     ):
-        monkeypatch.setattr(pouring_module, "ANSWER_TIMEOUT_S", 0.0)
+        monkeypatch.setattr(module, "ANSWER_TIMEOUT_S", 0.0)
         with pytest.raises(GatewayUnavailable, match="not answered in time"):
-            await pour.apply()
+            await transfer.apply()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chowder_local.openclaw.home.sanitize import cleaned
+from chowder_local.openclaw.home.sanitize import sanitize_home
 from chowder_local.openclaw.programs import transfer_state as program
 from tests.scripted.agents import CONVERSATIONS, STATE, agent_at, opened, told
 from tests.scripted.local_processes import unpack
@@ -39,14 +39,14 @@ def archive_of(state: Path) -> bytes:
     raw, target = io.BytesIO(), io.BytesIO()
     with tarfile.open(fileobj=raw, mode="w") as tar:
         tar.add(state.parent, "data")
-    cleaned([raw.getvalue()], target, prefix="data/", is_strict=False)
+    sanitize_home([raw.getvalue()], target, prefix="data/", is_strict=False)
     return target.getvalue()
 
 
-def poured(spare: Path, archive: bytes) -> dict[str, Any]:
+def outcome(spare: Path, archive: bytes) -> dict[str, Any]:
     with closing(program.Agent(str(spare.parent))) as agent:
         unpack(agent.staged, [archive])
-        return agent.pour()
+        return program.outcome_of(agent.apply)
 
 
 def test_whoever_has_the_conversations_open_sees_the_others(original: Path, spare: Path) -> None:
@@ -54,7 +54,7 @@ def test_whoever_has_the_conversations_open_sees_the_others(original: Path, spar
         # What is in the WAL alone counts, and what the spare has read before does not.
         writing.execute("INSERT INTO transcript_events VALUES ('in the WAL')")
         assert live.execute("SELECT * FROM transcript_events").fetchall() == [("warm-up",)]
-        assert poured(spare, archive_of(original)) == {"poured": True}
+        assert outcome(spare, archive_of(original)) == {"done": True}
         rows = live.execute("SELECT * FROM transcript_events").fetchall()
         assert rows == [("teal",), ("what did I ask?",), ("in the WAL",)]
         live.execute("INSERT INTO transcript_events VALUES ('goes on')")
@@ -65,7 +65,7 @@ def test_whoever_has_the_conversations_open_sees_the_others(original: Path, spar
 def test_tables_that_are_read_when_needed_come_along_and_the_sandboxs_own_stay(
     original: Path, spare: Path
 ) -> None:
-    assert poured(spare, archive_of(original)) == {"poured": True}
+    assert outcome(spare, archive_of(original)) == {"done": True}
     placements = told(spare, "worker_session_placements", STATE)
     assert placements == ["teal", "what did I ask?"]
     assert told(spare, "state_leases", STATE) == [str(spare.parent)]
@@ -82,7 +82,7 @@ def test_files_are_those_of_the_archive_and_no_others(original: Path, spare: Pat
     (spare / "odd").mkdir()
     (spare / "odd/x").write_text("")
     (spare / "openclaw.json").write_text("{}")
-    assert poured(spare, archive_of(original)) == {"poured": True}
+    assert outcome(spare, archive_of(original)) == {"done": True}
     files = {p.name for p in (spare / "workspace").rglob("*")}
     assert files == {"AGENTS.md", "deep", "notes.md", "link"}
     assert (spare / "workspace/link").read_text() == "hello"
@@ -96,7 +96,7 @@ def test_files_are_those_of_the_archive_and_no_others(original: Path, spare: Pat
 def test_without_a_database_of_the_state_the_spares_own_stays(original: Path, spare: Path) -> None:
     for path in (original / "state").iterdir():
         path.unlink()
-    assert poured(spare, archive_of(original)) == {"poured": True}
+    assert outcome(spare, archive_of(original)) == {"done": True}
     assert told(spare, "worker_session_placements", STATE) == ["warm-up"]
 
 
@@ -143,8 +143,8 @@ def test_what_takes_a_start_is_left_to_a_start_and_changes_nothing(
     original: Path, spare: Path, change: Any, words: str
 ) -> None:
     change(original)
-    answer = poured(spare, archive_of(original))
-    assert answer["poured"] is False
+    answer = outcome(spare, archive_of(original))
+    assert answer["done"] is False
     assert words in answer["words"]
     assert told(spare) == ["warm-up"]
     assert list((spare / "tmp").iterdir()) == []
@@ -155,12 +155,12 @@ def test_rows_that_every_agent_gets_are_no_reason_for_a_start(original: Path, sp
         row = "('matrix', 'sqlite-json-to-claimable-v1')"
         database.execute(f"INSERT INTO plugin_state_entries VALUES {row}")
         database.execute("INSERT INTO cron_jobs VALUES ('skill-collection-review:main', 1, 'j')")
-    assert poured(spare, archive_of(original)) == {"poured": True}
+    assert outcome(spare, archive_of(original)) == {"done": True}
 
 
 def test_a_database_that_is_none_changes_nothing(original: Path, spare: Path) -> None:
     (original / STATE).write_bytes(b"none" * 1000)
-    assert "DatabaseError" in poured(spare, archive_of(original))["error"]
+    assert "DatabaseError" in outcome(spare, archive_of(original))["error"]
     assert told(spare) == ["warm-up"]
 
 
@@ -170,17 +170,17 @@ def test_it_answers_line_by_line_and_leaves_nothing_behind(original: Path, spare
     def asked() -> Iterator[str]:
         yield "ready\n"
         assert list((spare / "tmp").iterdir()) == []
-        yield "pour\n"
+        yield "apply\n"
         yield "stage\n"
         folder = json.loads(said.getvalue().splitlines()[-1])["staged"]
         unpack(folder, [archive_of(original)])
         yield "stage\n"
-        yield "pour\n"
+        yield "apply\n"
 
     program.serve(str(spare.parent), asked(), said)  # type: ignore[arg-type]  # lines will do
     answers = [json.loads(line) for line in said.getvalue().splitlines()]
     assert answers[0] == answers[1] == answers[3] == {}
-    assert answers[4] == {"poured": True}
+    assert answers[4] == {"done": True}
     assert told(spare) == ["teal", "what did I ask?"]
     assert list((spare / "tmp").iterdir()) == []
 
@@ -202,7 +202,7 @@ def test_a_database_that_is_not_made_yet_is_waited_for(
         monotonic=time.monotonic, sleep=lambda _: later.rename(spare / CONVERSATIONS)
     )
     monkeypatch.setattr(program, "time", waiting)
-    assert poured(spare, archive_of(original)) == {"poured": True}
+    assert outcome(spare, archive_of(original)) == {"done": True}
 
 
 def test_a_database_that_is_never_made_takes_a_start(
@@ -211,7 +211,7 @@ def test_a_database_that_is_never_made_takes_a_start(
     monkeypatch.setattr(program, "MAKING_S", 0.05)
     with opened(spare / CONVERSATIONS) as database:
         database.execute("PRAGMA user_version = 0")
-    assert "is not made" in poured(spare, archive_of(original))["words"]
+    assert "is not made" in outcome(spare, archive_of(original))["words"]
 
 
 @pytest.fixture
@@ -234,7 +234,7 @@ def made_by(state: Path, name: str, release: str) -> None:
 def checked(spare: Path, archive: bytes) -> dict[str, Any]:
     with closing(program.Agent(str(spare.parent))) as agent:
         unpack(agent.staged, [archive])
-        answer = agent.check()
+        answer = program.outcome_of(agent.check)
         # Not even opened: a gateway that starts must have them for itself.
         assert agent.databases == {}
         return answer
@@ -258,7 +258,7 @@ def test_what_takes_a_start_is_known_before_the_gateway_has_started(
         change(original)
     (booting := tmp_path / "booting/.openclaw").mkdir(parents=True)
     answer = checked(booting, archive_of(original))
-    assert answer["fit"] is (words is None)
+    assert answer["done"] is (words is None)
     assert words is None or words in answer["words"]
 
 

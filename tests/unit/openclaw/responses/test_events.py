@@ -359,7 +359,7 @@ UNUSUAL: list[str] = [
 def slowly(data: str) -> bytes:
     """What the way that every other event takes makes of it."""
     through = writer()
-    return b"".join(through._numbered(event) for event in through._told(json.loads(data)))
+    return b"".join(through._numbered(event) for event in through._translated(json.loads(data)))
 
 
 def test_a_piece_of_text_means_the_same_whichever_way_it_takes() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from chowder_local.openclaw.responses import history
-from chowder_local.openclaw.responses.item_digests import of_items
+from chowder_local.openclaw.responses.item_digests import digests_of_items
 
 
 def user(text: str) -> dict[str, Any]:
@@ -25,7 +25,7 @@ SAID = [user("yes"), answer("One."), user("yes"), answer("Two."), user("Three?")
 
 
 def unknown(*items: dict[str, Any]) -> list[dict[str, Any]]:
-    return list(history.unknown(items, of_items(SAID)))
+    return list(history.unknown_items(items, digests_of_items(SAID)))
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def unknown(*items: dict[str, Any]) -> list[dict[str, Any]]:
 def test_what_follows_the_latest_answer_is_new(
     items: list[dict[str, Any]], new: list[dict[str, Any]]
 ) -> None:
-    assert list(history.parsed(items).new) == new
+    assert list(history.parse_input(items).new) == new
 
 
 def test_a_history_that_was_said_is_known() -> None:

@@ -5,7 +5,12 @@ from typing import Any
 import pytest
 
 from chowder_local.core.errors.agents import MessageRefused
-from chowder_local.openclaw.responses.inputs import DROPPED, gateway_input, is_blank, item
+from chowder_local.openclaw.responses.inputs import (
+    DROPPED,
+    gateway_input,
+    is_blank,
+    to_gateway_item,
+)
 from tests.scripted.refusals import refusal
 
 PIXEL = "iVBORw0KGgo="
@@ -33,7 +38,7 @@ def returned(output: Any) -> dict[str, Any]:
 
 
 def translated(given: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return gateway_input([told for each in given if (told := item(each)) is not None])
+    return gateway_input([told for each in given if (told := to_gateway_item(each)) is not None])
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,11 @@ from typing import Any
 import pytest
 
 from chowder_local.openclaw.responses import inputs
-from chowder_local.openclaw.responses.item_digests import of_items, of_output, words
+from chowder_local.openclaw.responses.item_digests import (
+    digests_of_items,
+    digests_of_output,
+    item_text,
+)
 
 TEXT = {"type": "output_text", "text": "Hello there.", "annotations": [], "logprobs": []}
 ANSWER = {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed"}
@@ -19,7 +23,9 @@ PIXEL = "data:image/png;base64,iVBORw0KGgo="
 
 
 def digests(*items: dict[str, Any]) -> list[bytes]:
-    return of_items(told for each in items if (told := inputs.item(each)) is not None)
+    return digests_of_items(
+        told for each in items if (told := inputs.to_gateway_item(each)) is not None
+    )
 
 
 @pytest.mark.parametrize(
@@ -40,7 +46,7 @@ def digests(*items: dict[str, Any]) -> list[bytes]:
 def test_an_answer_is_recognized_in_the_form_in_which_a_client_sends_it_back(
     answered: dict[str, Any], sent_back: dict[str, Any]
 ) -> None:
-    assert of_output([answered]) == digests(sent_back) != []
+    assert digests_of_output([answered]) == digests(sent_back) != []
 
 
 def test_a_users_text_and_images_are_recognized_in_any_form() -> None:
@@ -76,11 +82,11 @@ def test_rules_and_empty_messages_leave_no_trace() -> None:
 
 
 def test_an_output_that_no_client_could_send_back_has_no_digest() -> None:
-    assert of_output([{"type": "hologram"}]) == []
+    assert digests_of_output([{"type": "hologram"}]) == []
 
 
 def test_words_are_those_that_a_user_says_or_gives_back() -> None:
     output = {"type": "function_call_output", "call_id": "c", "output": "Rain\n later"}
-    assert words(output) == "Rain later"
-    assert words({"type": "message", "role": "user", "content": " Hi "}) == "Hi"
-    assert words({"type": "message", "role": "assistant", "content": "Hi"}) == ""
+    assert item_text(output) == "Rain later"
+    assert item_text({"type": "message", "role": "user", "content": " Hi "}) == "Hi"
+    assert item_text({"type": "message", "role": "assistant", "content": "Hi"}) == ""

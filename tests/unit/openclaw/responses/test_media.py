@@ -7,11 +7,11 @@ import pytest
 
 from chowder_local.core.errors.agents import MessageRefused
 from chowder_local.openclaw.responses.media import (
-    file,
-    image,
     is_medium,
     may_show_images,
-    words_for,
+    placeholder,
+    to_gateway_file,
+    to_gateway_image,
 )
 
 PIXEL = "iVBORw0KGgo="
@@ -94,13 +94,13 @@ def given(content: bytes, name: str | None = None, declared: str | None = None) 
 def test_openais_way_to_write_a_part_becomes_the_gateways(
     part: dict[str, Any], expected: dict[str, Any]
 ) -> None:
-    read = image if part["type"] == "input_image" else file
+    read = to_gateway_image if part["type"] == "input_image" else to_gateway_file
     assert read(part) == expected
 
 
 def test_chats_way_to_write_an_images_address_is_understood() -> None:
     part = {"type": "image_url", "image_url": {"url": "https://x.example/y.png", "detail": "low"}}
-    assert image(part)["source"] == {"type": "url", "url": "https://x.example/y.png"}
+    assert to_gateway_image(part)["source"] == {"type": "url", "url": "https://x.example/y.png"}
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_chats_way_to_write_an_images_address_is_understood() -> None:
     ],
 )
 def test_a_file_goes_as_what_the_gateway_reads(part: dict[str, Any], media_type: str) -> None:
-    sent = file(part)
+    sent = to_gateway_file(part)
     assert sent["type"] == "input_file"
     assert sent["source"]["media_type"] == media_type
 
@@ -127,14 +127,17 @@ def test_a_file_that_is_an_image_is_shown() -> None:
         "type": "input_image",
         "source": {"type": "base64", "media_type": "image/png", "data": PIXEL},
     }
-    assert file(given(base64.b64decode(PIXEL), "a.png")) == expected
-    assert file(given(base64.b64decode(PIXEL), "a", "image/png")) == expected
+    assert to_gateway_file(given(base64.b64decode(PIXEL), "a.png")) == expected
+    assert to_gateway_file(given(base64.b64decode(PIXEL), "a", "image/png")) == expected
 
 
 def test_data_may_be_written_in_other_ways() -> None:
-    assert file({"file_data": "SG\nk"})["source"]["data"] == "SGk="
-    assert file({"file_data": "data:text/plain,a%20b"})["source"]["data"] == "YSBi"
-    assert file({"file_data": "data:text/plain;charset=utf-8,a"})["source"]["data"] == "YQ=="
+    assert to_gateway_file({"file_data": "SG\nk"})["source"]["data"] == "SGk="
+    assert to_gateway_file({"file_data": "data:text/plain,a%20b"})["source"]["data"] == "YSBi"
+    assert (
+        to_gateway_file({"file_data": "data:text/plain;charset=utf-8,a"})["source"]["data"]
+        == "YQ=="
+    )
 
 
 @pytest.mark.parametrize(
@@ -154,7 +157,7 @@ def test_data_may_be_written_in_other_ways() -> None:
 )
 def test_a_file_that_no_agent_could_read_is_refused(part: dict[str, Any], words: str) -> None:
     with pytest.raises(MessageRefused, match=words):
-        file({"type": "input_file"} | part)
+        to_gateway_file({"type": "input_file"} | part)
 
 
 @pytest.mark.parametrize(
@@ -168,20 +171,28 @@ def test_a_file_that_no_agent_could_read_is_refused(part: dict[str, Any], words:
 )
 def test_an_image_that_no_agent_could_see_is_refused(url: str | None, words: str) -> None:
     with pytest.raises(MessageRefused, match=words):
-        image({"type": "input_image", "image_url": url})
+        to_gateway_image({"type": "input_image", "image_url": url})
 
 
 def test_where_there_is_room_for_text_alone_media_are_named() -> None:
-    assert words_for(file(given(b"Hi", "a.txt"))) == "[file a.txt]"
-    assert words_for(file({"type": "input_file", "file_url": "https://x.example/a"})) == "[file]"
-    assert words_for(image({"type": "input_image", "image_url": "https://x"})) == "[image]"
+    assert placeholder(to_gateway_file(given(b"Hi", "a.txt"))) == "[file a.txt]"
+    assert (
+        placeholder(to_gateway_file({"type": "input_file", "file_url": "https://x.example/a"}))
+        == "[file]"
+    )
+    assert (
+        placeholder(to_gateway_image({"type": "input_image", "image_url": "https://x"}))
+        == "[image]"
+    )
 
 
 def test_what_is_not_plain_text_may_have_to_be_looked_at() -> None:
-    assert may_show_images(image({"type": "input_image", "image_url": "https://x"}))
-    assert may_show_images(file(given(b"%PDF-1.7")))
-    assert may_show_images(file({"type": "input_file", "file_url": "https://x.example/a"}))
-    assert not may_show_images(file(given(b"Hi")))
+    assert may_show_images(to_gateway_image({"type": "input_image", "image_url": "https://x"}))
+    assert may_show_images(to_gateway_file(given(b"%PDF-1.7")))
+    assert may_show_images(
+        to_gateway_file({"type": "input_file", "file_url": "https://x.example/a"})
+    )
+    assert not may_show_images(to_gateway_file(given(b"Hi")))
     text = {"type": "input_text", "text": "Hi"}
     assert not may_show_images(text)
     assert not is_medium(text)

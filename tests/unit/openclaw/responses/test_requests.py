@@ -10,9 +10,9 @@ from chowder_local.openclaw.responses.requests import (
     REFUSED,
     TRANSLATED,
     Turn,
-    turn,
+    parse_request,
 )
-from chowder_local.relay.choices import ONE_AT_A_TIME
+from chowder_local.relay.prompt_format.system_prompt import ONE_AT_A_TIME
 from tests.scripted.refusals import refusal
 
 PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
@@ -21,7 +21,7 @@ IMAGE = {"type": "input_image", "image_url": "https://x.example/y.png"}
 
 
 def made(**asked: Any) -> Turn:
-    return turn({"model": "gpt-4o", "input": "Hi", **asked})
+    return parse_request({"model": "gpt-4o", "input": "Hi", **asked})
 
 
 def sent(**asked: Any) -> dict[str, Any]:
@@ -163,6 +163,6 @@ def test_a_model_that_sees_is_needed_for_what_is_to_be_seen() -> None:
 def test_translating_leaves_the_clients_request_as_it_was() -> None:
     item = {"role": "user", "content": [{"type": "text", "text": "Hi"}]}
     asked = {"model": "m", "input": [item], "tools": [dict(TOOL)], "include": []}
-    turn(asked)
+    parse_request(asked)
     assert item == {"role": "user", "content": [{"type": "text", "text": "Hi"}]}
     assert asked == {"model": "m", "input": [item], "tools": [TOOL], "include": []}

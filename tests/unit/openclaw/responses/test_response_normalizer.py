@@ -9,7 +9,7 @@ from openresponses_types import types as spec
 
 from chowder_local.core.errors.agents import AnswerUnfit
 from chowder_local.openclaw.responses.requests import Turn
-from chowder_local.openclaw.responses.response_normalizer import resource, settled
+from chowder_local.openclaw.responses.response_normalizer import normalize, normalize_output
 from chowder_local.openclaw.responses.structured_outputs import Format
 from tests.scripted.answers import (
     ANSWERS,
@@ -83,7 +83,7 @@ HABITS: dict[str, dict[str, Any]] = {
 def test_every_answer_is_a_responses_resource_whatever_was_asked() -> None:
     unlike = {}
     for (habit, more), (kind, answer) in product(HABITS.items(), ANSWERS.items()):
-        whole = resource(answer, ASKED | more, NOW_S)
+        whole = normalize(answer, ASKED | more, NOW_S)
         judged = spec.ResponseResource.model_validate(whole)
         got = [judged.id, judged.status, judged.model, judged.created_at]
         if got != ["resp_1", answer["status"], MODEL, NOW_S - 5]:
@@ -93,7 +93,7 @@ def test_every_answer_is_a_responses_resource_whatever_was_asked() -> None:
 
 def test_an_answer_says_what_was_asked_for() -> None:
     asked = ASKED | HABITS["everything"]
-    whole = resource(answered(), asked, NOW_S)
+    whole = normalize(answered(), asked, NOW_S)
     echoed = {
         "instructions", "max_output_tokens", "max_tool_calls", "metadata", "parallel_tool_calls",
         "previous_response_id", "prompt_cache_key", "safety_identifier", "service_tier", "store",
@@ -113,13 +113,13 @@ def test_an_answer_says_what_was_asked_for() -> None:
 
 
 def test_what_a_person_reads_comes_first() -> None:
-    assert list(resource(answered(), ASKED, NOW_S))[:7] == [
+    assert list(normalize(answered(), ASKED, NOW_S))[:7] == [
         "id", "object", "created_at", "status", "model", "output", "usage",
     ]  # fmt: skip
 
 
 def test_text_says_the_same_and_gets_the_members_that_sdks_insist_on() -> None:
-    (message,) = resource(answered(), ASKED, NOW_S)["output"]
+    (message,) = normalize(answered(), ASKED, NOW_S)["output"]
     assert message == {
         "type": "message",
         "id": "msg_1",
@@ -133,14 +133,14 @@ def test_text_says_the_same_and_gets_the_members_that_sdks_insist_on() -> None:
 
 def test_a_part_that_is_no_text_stays_as_it_is() -> None:
     refusal = {"type": "refusal", "refusal": "No."}
-    (message,) = resource(answered(output=[MESSAGE | {"content": [refusal]}]), ASKED, NOW_S)[
+    (message,) = normalize(answered(output=[MESSAGE | {"content": [refusal]}]), ASKED, NOW_S)[
         "output"
     ]
     assert message["content"] == [refusal]
 
 
 def test_a_function_call_has_a_status() -> None:
-    (call,) = resource(answered(output=[CALL]), ASKED, NOW_S)["output"]
+    (call,) = normalize(answered(output=[CALL]), ASKED, NOW_S)["output"]
     assert call == CALL | {"status": "completed"}
 
 
@@ -156,7 +156,7 @@ def test_a_function_call_has_a_status() -> None:
 def test_usage_has_exactly_the_members_that_schema_and_sdk_insist_on(
     given: dict[str, Any] | None, expected: tuple[int, ...]
 ) -> None:
-    usage = resource(answered(usage=given), ASKED, NOW_S)["usage"]
+    usage = normalize(answered(usage=given), ASKED, NOW_S)["usage"]
     assert usage == {
         "input_tokens": expected[0],
         "output_tokens": expected[1],
@@ -179,7 +179,7 @@ def test_usage_has_exactly_the_members_that_schema_and_sdk_insist_on(
 def test_only_an_answer_that_is_over_has_an_end_and_a_usage(
     status: str, completed_at: int | None, has_usage: bool
 ) -> None:
-    whole = resource(answered(status=status), ASKED, NOW_S)
+    whole = normalize(answered(status=status), ASKED, NOW_S)
     assert whole["completed_at"] == completed_at
     assert (whole["usage"] is not None) == has_usage
 
@@ -187,7 +187,7 @@ def test_only_an_answer_that_is_over_has_an_end_and_a_usage(
 def test_an_answer_made_whole_leaves_the_gateways_as_it_was() -> None:
     given = answered(output=[MESSAGE, CALL])
     before = json.dumps(given)
-    resource(given, ASKED, NOW_S)
+    normalize(given, ASKED, NOW_S)
     assert json.dumps(given) == before
 
 
@@ -207,7 +207,7 @@ def test_a_schema_that_was_asked_for_is_told_as_openais_clients_know_it(
 ) -> None:
     from openai.types.responses import Response
 
-    whole = resource(answered(), ASKED | {"text": {"format": given, "verbosity": None}}, NOW_S)
+    whole = normalize(answered(), ASKED | {"text": {"format": given, "verbosity": None}}, NOW_S)
     told = whole["text"]["format"]
     assert (told["schema"], told["strict"], told["description"]) == (PARAMETERS, False, None)
     assert Response.model_validate(whole).text
@@ -224,8 +224,8 @@ TOLD = CALL | {"name": "final_answer"}
 
 
 def output(turn: Turn, *items: dict[str, Any], status: str = "completed") -> list[dict[str, Any]]:
-    whole = settled(answered(output=list(items), status=status), turn)
-    return list(resource(whole, ASKED, NOW_S)["output"])
+    whole = normalize_output(answered(output=list(items), status=status), turn)
+    return list(normalize(whole, ASKED, NOW_S)["output"])
 
 
 def test_a_message_without_words_is_none() -> None:
@@ -295,8 +295,8 @@ def test_an_answer_that_was_cut_off_has_the_models_words_alone() -> None:
     notice = "⚠️ Reply truncated at the model's output token limit. The text above is partial."
     part = {"type": "output_text", "text": f"One\n\ntwo\n\n{notice}"}
     message = MESSAGE | {"content": [part], "status": "incomplete"}
-    cut = settled(ANSWERS["cut short"] | {"output": [message]}, Turn({}))
+    cut = normalize_output(ANSWERS["cut short"] | {"output": [message]}, Turn({}))
     assert cut["output"][0]["content"][0]["text"] == "One\n\ntwo"
     # A model may say it, too.
-    whole = settled(answered(output=[message]), Turn({}))
+    whole = normalize_output(answered(output=[message]), Turn({}))
     assert whole["output"][0]["content"] == [part]

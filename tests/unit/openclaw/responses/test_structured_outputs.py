@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from chowder_local.core.errors.agents import AnswerUnfit, MessageRefused
-from chowder_local.openclaw.responses.structured_outputs import Format, wanted
+from chowder_local.openclaw.responses.structured_outputs import Format, parse_format
 from chowder_local.openclaw.responses.tools import Offer
 
 SCHEMA: dict[str, Any] = {
@@ -18,14 +18,14 @@ JSON_SCHEMA = {"type": "json_schema", "name": "shirt", "schema": SCHEMA, "strict
 
 
 def asked(**members: Any) -> Format:
-    form = wanted({"format": JSON_SCHEMA | members})
+    form = parse_format({"format": JSON_SCHEMA | members})
     assert form is not None
     return form
 
 
 @pytest.mark.parametrize("text", [{}, {"format": None}, {"format": {"type": "text"}}])
 def test_text_is_no_format(text: dict[str, Any]) -> None:
-    assert wanted(text) is None
+    assert parse_format(text) is None
 
 
 def test_the_schema_is_what_the_function_takes() -> None:
@@ -38,7 +38,7 @@ def test_the_schema_is_what_the_function_takes() -> None:
 
 def test_chats_way_to_write_a_format_is_understood() -> None:
     nested = {"type": "json_schema", "json_schema": {"name": "shirt", "schema": SCHEMA}}
-    assert wanted({"format": nested}) == Format(SCHEMA)
+    assert parse_format({"format": nested}) == Format(SCHEMA)
 
 
 @pytest.mark.parametrize("place", ["$defs", "definitions"])
@@ -74,7 +74,7 @@ def test_a_description_is_text() -> None:
 
 def test_a_format_that_nobody_knows_is_refused_with_the_known_ones() -> None:
     with pytest.raises(MessageRefused, match="'grammar' is none of text, json_object, json_schema"):
-        wanted({"format": {"type": "grammar"}})
+        parse_format({"format": {"type": "grammar"}})
 
 
 def test_a_model_is_told_to_call_nothing_but_the_answer() -> None:
@@ -90,7 +90,7 @@ def test_beside_a_clients_functions_a_model_has_the_choice() -> None:
 
 
 def test_arguments_that_fit_are_the_answer() -> None:
-    assert asked().told('{"size":"s","inner":[1]}') == '{"size":"s","inner":[1]}'
+    assert asked().from_arguments('{"size":"s","inner":[1]}') == '{"size":"s","inner":[1]}'
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_arguments_that_fit_are_the_answer() -> None:
 )
 def test_arguments_that_do_not_fit_are_none(arguments: str, words: str) -> None:
     with pytest.raises(AnswerUnfit, match=words):
-        asked().told(arguments)
+        asked().from_arguments(arguments)
 
 
 @pytest.mark.parametrize(
@@ -119,27 +119,27 @@ def test_arguments_that_do_not_fit_are_none(arguments: str, words: str) -> None:
     ],
 )
 def test_an_answer_in_text_is_taken_if_it_fits(text: str) -> None:
-    assert asked().written(text) == '{"size": "s"}'
+    assert asked().from_text(text) == '{"size": "s"}'
 
 
 def test_an_answer_in_text_that_does_not_fit_is_none() -> None:
     with pytest.raises(AnswerUnfit, match="required property"):
-        asked().written('{"colour": "red"}')
+        asked().from_text('{"colour": "red"}')
     with pytest.raises(AnswerUnfit, match="is not JSON"):
-        asked().written('{"colour": ')
+        asked().from_text('{"colour": ')
 
 
 @pytest.mark.parametrize("text", ["", "I am sorry, but no.", "[1]"])
 def test_words_are_no_answer_but_no_failure_either(text: str) -> None:
-    assert asked().written(text) is None
+    assert asked().from_text(text) is None
 
 
 def test_an_answer_of_any_shape_is_a_text_of_json() -> None:
-    form = wanted({"format": {"type": "json_object"}})
+    form = parse_format({"format": {"type": "json_object"}})
     assert form == Format()
     assert form.tool["parameters"]["required"] == ["json"]
-    assert form.told('{"json":"{\\"a\\": 1}"}') == '{"a": 1}'
+    assert form.from_arguments('{"json":"{\\"a\\": 1}"}') == '{"a": 1}'
     with pytest.raises(AnswerUnfit, match="not an object"):
-        form.told('{"json":"[1]"}')
+        form.from_arguments('{"json":"[1]"}')
     with pytest.raises(AnswerUnfit, match="is not JSON"):
-        form.told("{}")
+        form.from_arguments("{}")

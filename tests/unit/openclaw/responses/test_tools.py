@@ -5,8 +5,14 @@ from typing import Any
 import pytest
 
 from chowder_local.core.errors.agents import MessageRefused
-from chowder_local.openclaw.responses.tools import LEFT_TO_THE_AGENT, TAKEN, Offer, function, offer
-from chowder_local.relay.choices import ONE_AT_A_TIME
+from chowder_local.openclaw.responses.tools import (
+    AGENT_BUILT_INS,
+    AGENT_TOOL_NAMES,
+    Offer,
+    parse_tools,
+    to_gateway_function,
+)
+from chowder_local.relay.prompt_format.system_prompt import ONE_AT_A_TIME
 
 PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 TOOL = {"type": "function", "name": "get_weather", "parameters": PARAMETERS}
@@ -14,7 +20,7 @@ OTHER = {"type": "function", "name": "get_time", "parameters": PARAMETERS}
 
 
 def offered(choice: Any = None, *tools: dict[str, Any], **more: Any) -> Offer:
-    return offer({"tools": list(tools or (TOOL, OTHER)), "tool_choice": choice, **more})
+    return parse_tools({"tools": list(tools or (TOOL, OTHER)), "tool_choice": choice, **more})
 
 
 @pytest.mark.parametrize(
@@ -36,7 +42,7 @@ def test_function_tools_are_passed_on(tool: dict[str, Any], expected: dict[str, 
 
 def test_chats_way_to_write_a_function_is_understood() -> None:
     nested = {"type": "function", "function": {k: v for k, v in TOOL.items() if k != "type"}}
-    assert function(nested) == TOOL
+    assert to_gateway_function(nested) == TOOL
 
 
 def test_a_function_without_parameters_takes_an_empty_object() -> None:
@@ -44,7 +50,7 @@ def test_a_function_without_parameters_takes_an_empty_object() -> None:
     assert tool["parameters"] == {"type": "object", "properties": {}}
 
 
-@pytest.mark.parametrize("kind", sorted(LEFT_TO_THE_AGENT))
+@pytest.mark.parametrize("kind", sorted(AGENT_BUILT_INS))
 def test_what_the_agent_does_itself_is_left_to_it(kind: str) -> None:
     assert offered("auto", {"type": kind}, TOOL).tools == [TOOL]
 
@@ -115,7 +121,7 @@ def test_a_choice_that_cannot_be_made_is_refused(choice: Any, words: str) -> Non
 
 def test_demanding_a_call_needs_a_function() -> None:
     with pytest.raises(MessageRefused, match="not among the tools"):
-        offer({"tool_choice": "required"})
+        parse_tools({"tool_choice": "required"})
 
 
 def test_two_functions_of_one_name_are_refused() -> None:
@@ -125,7 +131,7 @@ def test_two_functions_of_one_name_are_refused() -> None:
 
 @pytest.mark.parametrize("name", ["read", "Web_Search", "final_answer"])
 def test_a_function_called_like_one_of_the_agents_goes_by_another_name(name: str) -> None:
-    assert name.lower() in TAKEN
+    assert name.lower() in AGENT_TOOL_NAMES
     choice = {"type": "function", "name": name}
     made = offered(choice, {**TOOL, "name": name}, TOOL)
     assert made.choice == {"type": "function", "name": f"client_{name}"}
@@ -142,7 +148,7 @@ def test_the_other_name_is_nobodys() -> None:
 def test_one_call_at_a_time_is_a_rule_if_there_is_anything_to_call() -> None:
     assert offered(parallel_tool_calls=False).rule == ONE_AT_A_TIME
     assert offered(parallel_tool_calls=True).rule is None
-    assert offer({"parallel_tool_calls": False}).rule is None
+    assert parse_tools({"parallel_tool_calls": False}).rule is None
 
 
 @pytest.mark.parametrize(
@@ -151,4 +157,4 @@ def test_one_call_at_a_time_is_a_rule_if_there_is_anything_to_call() -> None:
 )
 def test_what_is_no_list_of_tools_is_refused(tools: Any, words: str) -> None:
     with pytest.raises(MessageRefused, match=words):
-        offer({"tools": tools})
+        parse_tools({"tools": tools})

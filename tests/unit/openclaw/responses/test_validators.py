@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from chowder_local.core.errors.agents import MessageRefused
-from chowder_local.openclaw.responses.validators import as_array, as_object, as_string, only
+from chowder_local.openclaw.responses.validators import as_array, as_object, as_string, pick
 
 
 def test_what_is_as_it_should_be_stays() -> None:
@@ -28,4 +28,4 @@ def test_what_is_something_else_is_refused_by_name(
 
 
 def test_only_what_is_asked_for_and_there_is_kept() -> None:
-    assert only({"a": 1, "b": None, "c": 3}, "a", "b", "d") == {"a": 1}
+    assert pick({"a": 1, "b": None, "c": 3}, "a", "b", "d") == {"a": 1}

@@ -13,7 +13,7 @@ from chowder_local.core.errors.upstream import ProviderFailed
 from chowder_local.openclaw.transcripts import reader
 from chowder_local.openclaw.transcripts.reader import LatestMessage, Transcript, Transcripts
 from chowder_local.openclaw.transcripts.turns import Turn, TurnUsage
-from chowder_local.relay.failure_markers import FailureMarkers
+from chowder_local.relay.prompt_format.failure_markers import FailureMarkers
 from tests.scripted.programs import ScriptedPrograms, done, undone
 
 SANDBOX_ID = SandboxId("chowder-1")

@@ -5,19 +5,19 @@ from typing import Any
 
 import pytest
 
-from chowder_local.relay.choices import ONE_AT_A_TIME
-from chowder_local.relay.offline.conversation import (
-    Answered,
-    Called,
-    Choice,
-    Conversation,
-    Reply,
-    Returned,
-    Said,
-    Tool,
-    Turn,
-)
 from chowder_local.relay.offline.decision import decide
+from chowder_local.relay.prompt_format.system_prompt import ONE_AT_A_TIME
+from chowder_local.relay.wire.conversation import (
+    AssistantText,
+    Conversation,
+    Tool,
+    ToolCall,
+    ToolChoice,
+    ToolResult,
+    Turn,
+    UserMessage,
+)
+from chowder_local.relay.wire.reply import Reply
 
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 WEATHER = Tool("get_weather", CITY)
@@ -28,7 +28,7 @@ OPENCLAW = (
 
 
 def asked(*turns: Turn | str, **more: Any) -> Conversation:
-    said = tuple(Said((turn,)) if isinstance(turn, str) else turn for turn in turns)
+    said = tuple(UserMessage((turn,)) if isinstance(turn, str) else turn for turn in turns)
     return Conversation("m", more.pop("system", ""), said, digest="d" * 64, **more)
 
 
@@ -42,7 +42,7 @@ def test_the_first_turn_quotes_the_person() -> None:
 
 
 def test_a_later_turn_proves_memory() -> None:
-    reply = decide(asked("Hey! Who are you?", Answered("…"), "What did I just ask you?"))
+    reply = decide(asked("Hey! Who are you?", AssistantText("…"), "What did I just ask you?"))
 
     assert reply.text == (
         '[offline] Turn 2. You said: "What did I just ask you?" Before that: "Hey! Who are you?"'
@@ -62,7 +62,7 @@ def test_long_quotes_are_cut() -> None:
 
 def test_no_message_at_all_is_turn_zero() -> None:
     assert decide(asked()).text == '[offline] Turn 0. You said: ""'
-    assert call_of(asked(tools=(WEATHER,), choice=Choice("required"))) is None
+    assert call_of(asked(tools=(WEATHER,), choice=ToolChoice("required"))) is None
 
 
 def test_a_tool_is_called_when_the_person_says_so() -> None:
@@ -128,7 +128,7 @@ def test_a_function_is_called_if_the_message_is_about_it_alone(
 
 
 def test_a_function_whose_output_has_come_is_not_called_again() -> None:
-    turns = (Called("1", "get_weather"), Returned("1", "sunny"))
+    turns = (ToolCall("1", "get_weather"), ToolResult("1", "sunny"))
     told = asked(QUESTION, *turns, system=OPENCLAW, tools=(WEATHER,))
     assert decide(told).text.endswith('Tool get_weather answered: "sunny"')
 
@@ -155,14 +155,14 @@ def test_a_forced_choice_calls_the_named_tool_with_json_from_the_text() -> None:
     forced = asked(
         'Weather {in} {"city": "Rome"}?',
         tools=(EXEC, WEATHER),
-        choice=Choice("required", "get_weather"),
+        choice=ToolChoice("required", "get_weather"),
     )
 
     assert call_of(forced) == ("get_weather", {"city": "Rome"})
 
 
 def test_a_forced_choice_takes_the_first_tool_that_is_the_clients() -> None:
-    forced = asked("Hm", tools=(EXEC, WEATHER), choice=Choice("required"), system=OPENCLAW)
+    forced = asked("Hm", tools=(EXEC, WEATHER), choice=ToolChoice("required"), system=OPENCLAW)
 
     assert call_of(forced) == ("get_weather", {"city": "text"})
     assert call_of(replace(forced, system="")) == ("exec", {"command": "text"})
@@ -176,16 +176,16 @@ def test_openclaws_words_for_a_forced_choice_count_as_one() -> None:
 
     assert call_of(asked("Hm", tools=both, system=any_of)) == ("get_weather", {"city": "text"})
     assert call_of(asked("Hm", tools=both, system=named)) == ("exec", {"command": "text"})
-    assert call_of(asked("Hm", tools=both, system=any_of, choice=Choice("none"))) is None
+    assert call_of(asked("Hm", tools=both, system=any_of, choice=ToolChoice("none"))) is None
 
 
 def test_a_result_is_told_and_nothing_more_is_called() -> None:
     conversation = asked(
         'call get_weather {"city":"Paris"}',
-        Called("c1", "get_weather"),
-        Returned("c1", "rainy"),
+        ToolCall("c1", "get_weather"),
+        ToolResult("c1", "rainy"),
         tools=(WEATHER,),
-        choice=Choice("required"),
+        choice=ToolChoice("required"),
     )
 
     assert decide(conversation) == Reply(
@@ -196,7 +196,10 @@ def test_a_result_is_told_and_nothing_more_is_called() -> None:
 
 def test_a_result_under_an_id_of_openclaws_own_is_the_latest_calls() -> None:
     conversation = asked(
-        "Weather?", Called("toolu1", "get_weather"), Returned("toolu1", "pending"), "Tool:b3: sunny"
+        "Weather?",
+        ToolCall("toolu1", "get_weather"),
+        ToolResult("toolu1", "pending"),
+        "Tool:b3: sunny",
     )
 
     assert decide(conversation).text.endswith('Tool get_weather answered: "sunny"')
@@ -205,7 +208,7 @@ def test_a_result_under_an_id_of_openclaws_own_is_the_latest_calls() -> None:
 
 def test_an_old_result_does_not_answer_a_new_message() -> None:
     conversation = asked(
-        "call exec", Called("c1", "exec"), Returned("c1", "1000"), Answered("…"), "Thanks"
+        "call exec", ToolCall("c1", "exec"), ToolResult("c1", "1000"), AssistantText("…"), "Thanks"
     )
 
     assert decide(conversation).text == (
@@ -257,13 +260,13 @@ def test_tools_that_the_person_asks_for_come_before_a_structured_answer() -> Non
     text = 'call exec {"command": "ls"}'
     begun = asked(text, system=OPENCLAW + MUST_ANSWER, tools=(EXEC, ANSWER))
     assert call_of(begun) == ("exec", {"command": "ls"})
-    turns = (Called("1", "exec"), Returned("1", "a.txt"))
+    turns = (ToolCall("1", "exec"), ToolResult("1", "a.txt"))
     done = asked(text, *turns, system=OPENCLAW + MUST_ANSWER, tools=(EXEC, ANSWER))
     assert call_of(done) == ("final_answer", {"city": "text"})
 
 
 def test_a_structured_answer_that_was_refused_is_not_tried_again() -> None:
-    turns = (Called("1", "final_answer"), Returned("1", "city: too short"))
+    turns = (ToolCall("1", "final_answer"), ToolResult("1", "city: too short"))
     again = asked("Where?", *turns, system=MUST_ANSWER, tools=(ANSWER,))
     assert decide(again).text.endswith('Tool final_answer answered: "city: too short"')
 
@@ -277,6 +280,6 @@ def test_a_demand_in_words_stands_beside_one_of_the_providers() -> None:
         "Hey!",
         system="You must call the b tool before responding.",
         tools=(WEATHER, Tool("b")),
-        choice=Choice("auto"),
+        choice=ToolChoice("auto"),
     )
     assert call_of(told) == ("b", {})

@@ -8,31 +8,31 @@ import pytest
 from pydantic import ValidationError
 
 from chowder_local.core.domain import ModelProvider
-from chowder_local.relay.offline.conversation import (
-    Answered,
-    Called,
-    Conversation,
-    Returned,
-    Said,
-)
 from chowder_local.relay.recordings.entries import (
     AnsweredCall,
     Asked,
     Entry,
     without_what_varies,
 )
+from chowder_local.relay.wire.conversation import (
+    AssistantText,
+    Conversation,
+    ToolCall,
+    ToolResult,
+    UserMessage,
+)
 
 TURNS = (
-    Said(("[Tue 2026-11-24 22:48 UTC] Hi",)),
-    Answered("Hello"),
-    Said(("What is in a.txt?",)),
-    Called("call_1", "read", {"path": "a.txt"}),
-    Returned("call_1", "nothing"),
-    Called("call_2", "list"),
+    UserMessage(("[Tue 2026-11-24 22:48 UTC] Hi",)),
+    AssistantText("Hello"),
+    UserMessage(("What is in a.txt?",)),
+    ToolCall("call_1", "read", {"path": "a.txt"}),
+    ToolResult("call_1", "nothing"),
+    ToolCall("call_2", "list"),
 )
 
 
-def asked(*turns: Said | Answered | Called | Returned) -> Asked:
+def asked(*turns: UserMessage | AssistantText | ToolCall | ToolResult) -> Asked:
     return Asked.of(ModelProvider.OPENAI, Conversation("gpt-4o", "You are.", turns))
 
 

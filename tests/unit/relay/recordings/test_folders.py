@@ -8,15 +8,15 @@ import pytest
 
 from chowder_local.core.domain import ModelProvider
 from chowder_local.core.errors.process import SettingsInvalid
-from chowder_local.relay.offline.conversation import Conversation, Said
 from chowder_local.relay.recordings.entries import AnsweredCall, Asked, Entry
 from chowder_local.relay.recordings.folders import last_number, name_of, read, write
+from chowder_local.relay.wire.conversation import Conversation, UserMessage
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 ENTRY = Entry(
-    asked=Asked.of(ModelProvider.OPENAI, Conversation("gpt/4 o", "", (Said(("Zürich?",)),))),
+    asked=Asked.of(ModelProvider.OPENAI, Conversation("gpt/4 o", "", (UserMessage(("Zürich?",)),))),
     answered=AnsweredCall.of(200, "text/event-stream", b"data: 1\n\n"),
 )
 

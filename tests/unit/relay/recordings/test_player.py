@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from chowder_local.core.domain import ModelProvider
-from chowder_local.relay.offline.conversation import Answered, Conversation, Said
 from chowder_local.relay.recordings.entries import AnsweredCall, Asked, Entry
 from chowder_local.relay.recordings.player import Playback
+from chowder_local.relay.wire.conversation import AssistantText, Conversation, UserMessage
 
 
 def asked(*texts: str, model: str = "gpt-4o") -> Asked:
     turns = tuple(
-        Answered(text) if number % 2 else Said((text,)) for number, text in enumerate(texts)
+        AssistantText(text) if number % 2 else UserMessage((text,))
+        for number, text in enumerate(texts)
     )
     return Asked.of(ModelProvider.OPENAI, Conversation(model, "", turns))
 
@@ -27,7 +28,7 @@ def text(playback: Playback, *texts: str) -> str | None:
 
 def words(playback: Playback, question: Asked) -> str:
     assert playback.answer(question) is None
-    return playback.missing(question)
+    return playback.describe_nearest(question)
 
 
 def test_a_question_has_the_answer_that_it_had() -> None:

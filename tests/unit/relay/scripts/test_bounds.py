@@ -41,7 +41,7 @@ for rule in (
     {"reply": {"template": "{{ text | trim }}" * 1000}},
 ):
     scripts = ScriptRegistry(ReplyScript.model_validate({"replies": [rule] * 1000}))
-    print(asyncio.run(scripts.answer("o", "i", ask, "d" * 64)).played.answer.words[:100])
+    print(asyncio.run(scripts.answer("o", "i", ask, "d" * 64)).answer.words[:100])
 """
 
 

@@ -8,19 +8,18 @@ from typing import Any
 import pytest
 
 from chowder_local.core.domain import ModelProvider
-from chowder_local.relay.choices import HANDED_OVER
-from chowder_local.relay.offline.conversation import (
-    Called,
-    Conversation,
-    Reply,
-    Returned,
-    Said,
-    Usage,
+from chowder_local.relay.prompt_format.system_prompt import HANDED_OVER
+from chowder_local.relay.scripts.matching import (
+    Ask,
+    Refusal,
+    ScriptedAnswer,
+    find_answer,
+    make_answer,
 )
-from chowder_local.relay.offline.stream_steps import Cut, Raw, Wait
-from chowder_local.relay.scripts.matching import Ask, Played, Refusal, ask, place, played
 from chowder_local.relay.scripts.patterns import TimeLimit
-from chowder_local.relay.scripts.rules import Rule
+from chowder_local.relay.scripts.rules import Break, Pause, Rule, Verbatim
+from chowder_local.relay.wire.conversation import Conversation, ToolCall, ToolResult, UserMessage
+from chowder_local.relay.wire.reply import Reply
 
 ASK = Ask(
     provider=ModelProvider.OPENAI,
@@ -37,16 +36,16 @@ def rule(reply: Any = "yes", **match: Any) -> Rule:
     return Rule.model_validate({"match": match, "reply": reply})
 
 
-def said(reply: Any, asked: Ask = ASK, **match: Any) -> Played:
+def said(reply: Any, asked: Ask = ASK, **match: Any) -> ScriptedAnswer:
     made = rule(reply, **match)
     limit = TimeLimit()
-    at = place(made, asked, limit)
+    at = find_answer(made, asked, limit)
     assert at is not None
-    return played(made, made.answers[at], asked, "d" * 64, limit)
+    return ScriptedAnswer("r", *make_answer(made, made.answers[at], asked, "d" * 64, limit))
 
 
 def test_a_rule_without_a_match_is_about_all_that_is_said() -> None:
-    assert place(rule(), ASK, TimeLimit()) == 0
+    assert find_answer(rule(), ASK, TimeLimit()) == 0
 
 
 OF_A_MESSAGE: list[tuple[dict[str, Any], bool]] = [
@@ -73,7 +72,7 @@ OF_A_MESSAGE: list[tuple[dict[str, Any], bool]] = [
 
 
 def test_a_rule_is_about_what_its_match_says() -> None:
-    met = [(match, place(rule(**match), ASK, TimeLimit()) == 0) for match, _ in OF_A_MESSAGE]
+    met = [(match, find_answer(rule(**match), ASK, TimeLimit()) == 0) for match, _ in OF_A_MESSAGE]
     assert met == OF_A_MESSAGE
 
 
@@ -95,27 +94,29 @@ OF_A_RESULT: list[tuple[dict[str, Any], bool]] = [
 
 
 def test_a_rule_about_a_result_is_about_nothing_else() -> None:
-    met = [(match, place(rule(**match), RESULT, TimeLimit()) == 0) for match, _ in OF_A_RESULT]
+    met = [
+        (match, find_answer(rule(**match), RESULT, TimeLimit()) == 0) for match, _ in OF_A_RESULT
+    ]
     assert met == OF_A_RESULT
 
 
 def test_the_main_session_is_null_and_one_that_nobody_knows_is_none() -> None:
     main, unknown = replace(ASK, session=None), replace(ASK, session=None, is_session_known=False)
 
-    assert place(rule(session=None), main, TimeLimit()) == 0
-    assert place(rule(session=None), unknown, TimeLimit()) is None
-    assert place(rule(), unknown, TimeLimit()) == 0
+    assert find_answer(rule(session=None), main, TimeLimit()) == 0
+    assert find_answer(rule(session=None), unknown, TimeLimit()) is None
+    assert find_answer(rule(), unknown, TimeLimit()) == 0
 
 
 def test_a_list_has_an_answer_for_each_time_that_tools_come_back() -> None:
     made = rule([{"call": "exec"}, {"call": "read"}, "Done."], text="weather")
 
-    places = [place(made, replace(ASK, round=number), TimeLimit()) for number in range(4)]
+    places = [find_answer(made, replace(ASK, round=number), TimeLimit()) for number in range(4)]
     assert places == [0, 1, 2, None]
 
 
 def test_words_are_said_as_they_are() -> None:
-    assert said("{{ no template }}") == Played(Reply("{{ no template }}"))
+    assert said("{{ no template }}") == ScriptedAnswer("r", Reply("{{ no template }}"))
 
 
 def test_a_template_knows_what_was_asked() -> None:
@@ -145,15 +146,15 @@ def test_chunks_are_streamed_as_they_are_told() -> None:
 
     given = said({"chunks": chunks, "delay_s": 3})
 
-    beats = ("Once ", Wait(2), Raw(b"data: {\n\n"), "upon", Cut())
-    assert given == Played(Reply("Once upon", beats=beats), delay_s=3)
+    steps = ("Once ", Pause(wait_s=2), Verbatim(raw="data: {\n\n"), "upon", Break(cut=True))
+    assert given == ScriptedAnswer("r", Reply("Once upon", steps=steps), delay_s=3)
 
 
 def test_a_pace_is_kept_between_pieces() -> None:
     given = said({"text": "one two three four five", "pace_s": 0.5})
 
     assert isinstance(given.answer, Reply)
-    assert given.answer.beats == ("one two three ", Wait(0.5), "four five")
+    assert given.answer.steps == ("one two three ", Pause(wait_s=0.5), "four five")
 
 
 def test_tools_are_called_with_ids_that_are_always_the_same() -> None:
@@ -163,11 +164,11 @@ def test_tools_are_called_with_ids_that_are_always_the_same() -> None:
 
     assert given.answer == Reply(
         "Let me see.",
-        (Called(f"call_{'d' * 22}00", "exec", {"command": "ls"}),
-         Called(f"call_{'d' * 22}01", "read")),
+        (ToolCall(f"call_{'d' * 22}00", "exec", {"command": "ls"}),
+         ToolCall(f"call_{'d' * 22}01", "read")),
     )  # fmt: skip
     assert said({"call": "exec", "arguments": {"a": 1}}).answer == Reply(
-        calls=(Called(f"call_{'d' * 22}00", "exec", {"a": 1}),)
+        calls=(ToolCall(f"call_{'d' * 22}00", "exec", {"a": 1}),)
     )
 
 
@@ -175,14 +176,14 @@ def test_an_answer_says_what_it_took() -> None:
     given = said({"text": "Hi", "usage": {"input_tokens": 7, "output_tokens": 0}})
 
     assert isinstance(given.answer, Reply)
-    assert given.answer.usage == Usage(7, 0)
+    assert (given.answer.stated_input_tokens, given.answer.stated_output_tokens) == (7, 0)
     assert given.answer.output_tokens == 0
 
 
 def test_an_error_is_the_providers() -> None:
     given = said({"error": 429, "message": "Slow down.", "retry_after_s": 2, "delay_s": 1})
 
-    assert given == Played(Refusal(429, "Slow down.", 2), delay_s=1)
+    assert given == ScriptedAnswer("r", Refusal(429, "Slow down.", 2), delay_s=1)
 
 
 @pytest.mark.parametrize(
@@ -202,18 +203,18 @@ def test_what_openclaw_adds_is_not_what_is_asked() -> None:
         "gpt-4o",
         "",
         (
-            Said(("[Tue 2026-11-24 22:48 UTC] Hi",)),
-            Said(("[Tue 2026-11-24 22:49 UTC] What is the time?", added)),
-            Called("1", "exec"),
-            Called("2", "read"),
-            Returned("1", "noon"),
-            Returned("2", "a file"),
-            Called("3", "exec"),
-            Returned("3", "one"),
+            UserMessage(("[Tue 2026-11-24 22:48 UTC] Hi",)),
+            UserMessage(("[Tue 2026-11-24 22:49 UTC] What is the time?", added)),
+            ToolCall("1", "exec"),
+            ToolCall("2", "read"),
+            ToolResult("1", "noon"),
+            ToolResult("2", "a file"),
+            ToolCall("3", "exec"),
+            ToolResult("3", "one"),
         ),
     )
 
-    asked = ask(ModelProvider.OPENAI, conversation, "alpha", is_session_known=True)
+    asked = Ask.of(ModelProvider.OPENAI, conversation, "alpha", is_session_known=True)
 
     assert asked == Ask(
         ModelProvider.OPENAI, "gpt-4o", 2, "What is the time?", 2, "exec", "one", "alpha", True
@@ -222,19 +223,23 @@ def test_what_openclaw_adds_is_not_what_is_asked() -> None:
 
 def test_a_function_of_the_clients_comes_back_once() -> None:
     turns = (
-        Said(("Weather?",)),
-        Called("1", "get_weather"),
-        Returned("1", f"{{{HANDED_OVER}}}"),
-        Said(("Tool:1: sunny",)),
+        UserMessage(("Weather?",)),
+        ToolCall("1", "get_weather"),
+        ToolResult("1", f"{{{HANDED_OVER}}}"),
+        UserMessage(("Tool:1: sunny",)),
     )
 
-    asked = ask(ModelProvider.OPENAI, Conversation("gpt-4o", "", turns))
+    asked = Ask.of(
+        ModelProvider.OPENAI, Conversation("gpt-4o", "", turns), None, is_session_known=False
+    )
 
     assert (asked.round, asked.tool, asked.result) == (1, "get_weather", "sunny")
 
 
 def test_nothing_at_all_can_be_asked() -> None:
-    asked = ask(ModelProvider.OPENAI, Conversation("gpt-4o", "", ()))
+    asked = Ask.of(
+        ModelProvider.OPENAI, Conversation("gpt-4o", "", ()), None, is_session_known=False
+    )
 
     assert (asked.turn, asked.text, asked.round) == (0, "", 0)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from chowder_local.relay.scripts.parser import DEPTH_MAX, LONG, TextInvalid, parsed, written
+from chowder_local.relay.scripts.parser import DEPTH_MAX, TextInvalid, parse
+from chowder_local.relay.scripts.serializer import LONG, serialize
 
 GOOD = "- match: {text: weather}\n  reply: It is sunny.\n"
 BOMB = "\n".join(
@@ -15,7 +16,7 @@ BOMB = "\n".join(
 
 def problems(text: str) -> list[tuple[int | None, str, str]]:
     with pytest.raises(TextInvalid) as caught:
-        parsed(text)
+        parse(text)
     return [(each.line, each.place, each.words) for each in caught.value.problems]
 
 
@@ -23,8 +24,8 @@ def problems(text: str) -> list[tuple[int | None, str, str]]:
     "text", [GOOD, f"unmatched: fail\nreplies:\n{GOOD}", "", '{"replies": []}', GOOD * (LONG + 1)]
 )
 def test_what_is_written_is_read_again(text: str) -> None:
-    script = parsed(text)
-    assert parsed(written(script)) == script
+    script = parse(text)
+    assert parse(serialize(script)) == script
 
 
 @pytest.mark.parametrize(

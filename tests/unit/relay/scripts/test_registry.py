@@ -6,13 +6,13 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from chowder_local.core.domain import InstanceId, ModelProvider, OrganizationId
-from chowder_local.relay.offline.conversation import Reply
 from chowder_local.relay.scripts.matching import Ask, Refusal
 from chowder_local.relay.scripts.registry import UNMATCHED_KEPT, ScriptRegistry
 from chowder_local.relay.scripts.rules import ReplyScript
+from chowder_local.relay.wire.reply import Reply
 
 if TYPE_CHECKING:
-    from chowder_local.relay.scripts.registry import Scripted
+    from chowder_local.relay.scripts.matching import ScriptedAnswer
 
 ORGANIZATION, INSTANCE = OrganizationId("o"), InstanceId("i")
 ASK = Ask(ModelProvider.OPENAI, "gpt-4o", 1, "Hi")
@@ -24,7 +24,7 @@ def script(*replies: Any, unmatched: str = "offline") -> ReplyScript:
 
 async def answer(
     scripts: ScriptRegistry, ask: Ask = ASK, instance: InstanceId = INSTANCE
-) -> Scripted | None:
+) -> ScriptedAnswer | None:
     return await scripts.answer(ORGANIZATION, instance, ask, "d" * 64)
 
 
@@ -32,8 +32,8 @@ async def text(scripts: ScriptRegistry, ask: Ask = ASK) -> str | None:
     found = await answer(scripts, ask)
     if found is None:
         return None
-    assert isinstance(found.played.answer, Reply)
-    return found.played.answer.text
+    assert isinstance(found.answer, Reply)
+    return found.answer.text
 
 
 async def test_without_a_script_all_is_left_to_the_offline_model() -> None:
@@ -95,9 +95,9 @@ async def test_what_no_rule_is_about_is_kept_and_may_be_a_failure() -> None:
     found = await answer(scripts)
 
     assert found is not None
-    assert isinstance(found.played.answer, Refusal)
-    assert found.played.answer.status == 400
-    assert 'turn 1, "Hi", of gpt-4o' in found.played.answer.words
+    assert isinstance(found.answer, Refusal)
+    assert found.answer.status == 400
+    assert 'turn 1, "Hi", of gpt-4o' in found.answer.words
     assert [each.ask for each in running.unmatched] == [ASK]
     assert found.rule == "unmatched"
 
@@ -145,8 +145,8 @@ async def test_rules_that_would_take_for_ever_are_a_refusal_and_nobody_waits_for
     assert turns > 100
     found = await asked
     assert found is not None
-    assert isinstance(found.played.answer, Refusal)
-    assert "took longer than 0.5 s, when it came to '(a|aa)+$'" in found.played.answer.words
+    assert isinstance(found.answer, Refusal)
+    assert "took longer than 0.5 s, when it came to '(a|aa)+$'" in found.answer.words
     assert (found.rule, running.used) == ("replies[0]", [0, 0, 0, 0])
 
 

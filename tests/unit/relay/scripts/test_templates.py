@@ -10,8 +10,8 @@ from chowder_local.relay.scripts.templates import (
     RENDERED_MAX,
     TEMPLATE_MAX,
     TemplateInvalid,
-    checked,
-    rendered,
+    check,
+    render,
 )
 from tests.scripted.refusals import refusal
 
@@ -47,7 +47,7 @@ VALUES: dict[str, Any] = {
     ],
 )
 def test_a_template_says_what_it_is_given(template: str, said: str) -> None:
-    assert rendered(checked(template), VALUES) == said
+    assert render(check(template), VALUES) == said
 
 
 NO_TEMPLATES = [
@@ -71,7 +71,7 @@ NO_TEMPLATES = [
 
 def test_what_is_no_template_is_told() -> None:
     told = [
-        (template, words, refusal(TemplateInvalid, checked, template))
+        (template, words, refusal(TemplateInvalid, check, template))
         for template, words in NO_TEMPLATES
     ]
     assert not [each for each in told if "is no template" not in each[2] or each[1] not in each[2]]
@@ -87,5 +87,5 @@ def test_what_is_no_template_is_told() -> None:
 )
 def test_what_a_template_comes_to_is_bounded(template: str, text: str, words: str) -> None:
     with pytest.raises(TemplateInvalid, match="fails") as raised:
-        rendered(checked(template), VALUES | {"text": text})
+        render(check(template), VALUES | {"text": text})
     assert words in str(raised.value)

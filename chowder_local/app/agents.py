@@ -1,0 +1,265 @@
+"""The parts of a server that do with agents what users ask for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from chowder_local.app.sandboxes import Sandboxes
+from chowder_local.instances.configuration.editing import ConfigEditing
+from chowder_local.instances.configuration.live_config import LiveConfig
+from chowder_local.instances.configuration.reconfiguration import Reconfiguration
+from chowder_local.instances.configuration.validator import ConfigValidator
+from chowder_local.instances.conversations.failure_diagnosis import FailureDiagnosis
+from chowder_local.instances.conversations.histories import Histories
+from chowder_local.instances.conversations.idempotency import IdempotentMessages
+from chowder_local.instances.conversations.model_resolver import ModelResolver
+from chowder_local.instances.conversations.service import Conversations
+from chowder_local.instances.conversations.transcripts import ConversationReader
+from chowder_local.instances.conversations.vision_models import VisionModels
+from chowder_local.instances.lifecycle.creation import InstanceCreation
+from chowder_local.instances.lifecycle.egress_changes import EgressChanges
+from chowder_local.instances.lifecycle.healing import Healing
+from chowder_local.instances.lifecycle.organization_reset import OrganizationReset
+from chowder_local.instances.lifecycle.reconciler import Reconciler
+from chowder_local.instances.lifecycle.service import Lifecycle
+from chowder_local.instances.lifecycle.waking import Waking
+from chowder_local.instances.monitoring.health import Health
+from chowder_local.instances.monitoring.usage_samples import UsageSamples
+from chowder_local.instances.snapshots.exports import Exports
+from chowder_local.instances.snapshots.forks import Forks
+from chowder_local.instances.snapshots.restores import Restores
+from chowder_local.openclaw.channels import CONNECT_TIMEOUT_S, Channels
+from chowder_local.openclaw.files import Files
+from chowder_local.openclaw.rewinding import Rewinding
+from chowder_local.openclaw.skills import Skills
+from chowder_local.openclaw.transcripts.reader import Transcripts
+
+if TYPE_CHECKING:
+    from chowder_local.core.domain import InstanceId
+    from chowder_local.instances.monitoring.health import ServerFacts
+    from chowder_local.openclaw.sandbox_exec import Processes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agents(Sandboxes):
+    """`state_dir` is where OpenClaw keeps an agent's files and databases."""
+
+    server_facts: ServerFacts
+    state_dir: str
+    exec_files: Processes
+    channel_connect_timeout_s: float = CONNECT_TIMEOUT_S
+    vision_models: VisionModels = field(default_factory=VisionModels)
+
+    @cached_property
+    def config_validator(self) -> ConfigValidator:
+        return ConfigValidator(self.engine)
+
+    @cached_property
+    def creation(self) -> InstanceCreation:
+        return InstanceCreation(
+            instances=self.instances,
+            organizations=self.organizations,
+            config_validator=self.config_validator,
+            allocation=self.allocation,
+            clock=self.clock,
+        )
+
+    @cached_property
+    def waking(self) -> Waking:
+        return Waking(
+            engine=self.engine,
+            sandbox_boot=self.sandbox_boot,
+            readiness=self.readiness,
+            drain=self.drain,
+            egress=self.egress_rule,
+            events=self.events,
+        )
+
+    @cached_property
+    def lifecycle(self) -> Lifecycle:
+        def forget(instance_id: InstanceId) -> None:
+            self.scripts.remove(instance_id)
+            self.recordings.remove(instance_id)
+
+        return Lifecycle(
+            directory=self.directory,
+            transitions=self.transitions,
+            locks=self.locks,
+            sandbox_control=self.sandbox_control,
+            waking=self.waking,
+            provisioner=self.provisioner,
+            on_delete=forget,
+        )
+
+    @cached_property
+    def reconfiguration(self) -> Reconfiguration:
+        return Reconfiguration(
+            directory=self.directory,
+            transitions=self.transitions,
+            locks=self.locks,
+            live_config=LiveConfig(
+                transitions=self.transitions,
+                engine=self.engine,
+                sandbox_boot=self.sandbox_boot,
+                readiness=self.readiness,
+                files=self.files,
+                gateway_of=self.gateway_of,
+                vision_models=self.vision_models,
+            ),
+            waking=self.waking,
+            sandbox_control=self.sandbox_control,
+        )
+
+    @cached_property
+    def config_editing(self) -> ConfigEditing:
+        return ConfigEditing(self.reconfiguration, self.config_validator, self.gateway_of)
+
+    @cached_property
+    def egress(self) -> EgressChanges:
+        return EgressChanges(
+            rule=self.egress_rule,
+            directory=self.directory,
+            transitions=self.transitions,
+            locks=self.locks,
+            provisioner=self.provisioner,
+            sandbox_control=self.sandbox_control,
+        )
+
+    @cached_property
+    def healing(self) -> Healing:
+        return Healing(
+            instances=self.instances,
+            transitions=self.transitions,
+            locks=self.locks,
+            engine=self.engine,
+            provisioner=self.provisioner,
+            egress=self.egress_rule,
+            events=self.events,
+            clock=self.clock,
+        )
+
+    @cached_property
+    def reconciler(self) -> Reconciler:
+        return Reconciler(
+            instances=self.instances,
+            warm_queries=self.warm_queries,
+            engine=self.engine,
+            healing=self.healing,
+            eviction=self.eviction,
+            snapshots=self.snapshots,
+            events=self.events,
+            interval_s=self.settings.reconcile_interval_s,
+            paused_ttl_s=self.settings.paused_ttl_s,
+            clock=self.clock,
+        )
+
+    @cached_property
+    def forks(self) -> Forks:
+        return Forks(self.snapshots, self.creation, self.lifecycle, self.events)
+
+    @cached_property
+    def restores(self) -> Restores:
+        return Restores(
+            snapshots=self.snapshots,
+            directory=self.directory,
+            transitions=self.transitions,
+            locks=self.locks,
+            allocation=self.allocation,
+            sandbox_control=self.sandbox_control,
+            events=self.events,
+        )
+
+    @cached_property
+    def exports(self) -> Exports:
+        return Exports(
+            self.snapshots,
+            self.forks,
+            made_by=f"chowder-local {self.server_facts.version}",
+            openclaw_version=self.server_facts.openclaw_version,
+            clock=self.clock,
+        )
+
+    @cached_property
+    def organization_reset(self) -> OrganizationReset:
+        return OrganizationReset(
+            instances=self.instances,
+            lifecycle=self.lifecycle,
+            keys=self.scoped_keys,
+            faults=self.faults,
+            scripts=self.scripts,
+            snapshots=self.snapshots,
+        )
+
+    @cached_property
+    def transcripts(self) -> Transcripts:
+        return Transcripts(self.exec, self.exec_beside, self.state_dir)
+
+    @cached_property
+    def conversations(self) -> Conversations:
+        rewinding = Rewinding(self.transcripts, self.control)
+        return Conversations(
+            models=ModelResolver(
+                model_keys=self.model_keys,
+                endpoints=self.endpoints,
+                catalogue=self.catalogue,
+                recordings=self.recordings,
+                relay_token_of=self.box.relay_token,
+                vision_models=self.vision_models,
+            ),
+            session_names=self.session_names,
+            histories=Histories(
+                queries=self.histories, watch=self.session_watch, rewinding=rewinding
+            ),
+            diagnosis=FailureDiagnosis(self.engine, self.healing, self.model_failures),
+            sandbox_control=self.sandbox_control,
+            gateway_of=self.gateway_of,
+            shutdown=self.shutdown,
+        )
+
+    @cached_property
+    def idempotency(self) -> IdempotentMessages:
+        return IdempotentMessages(self.idempotent_answers, self.clock)
+
+    @cached_property
+    def reading(self) -> ConversationReader:
+        return ConversationReader(
+            instances=self.instances,
+            sessions=self.sessions,
+            locks=self.locks,
+            watch=self.session_watch,
+            transcripts=self.transcripts,
+        )
+
+    @cached_property
+    def files(self) -> Files:
+        idle_timeout_s = self.settings.transfer_idle_timeout_s
+        return Files(self.exec_files, self.state_dir, idle_timeout_s=idle_timeout_s)
+
+    @cached_property
+    def channels(self) -> Channels:
+        timeout_s = self.channel_connect_timeout_s
+        return Channels(self.exec, self.gateway_of, self.tasks, connect_timeout_s=timeout_s)
+
+    @cached_property
+    def skills(self) -> Skills:
+        return Skills(self.control, self.exec, self.gateway_of)
+
+    @cached_property
+    def health(self) -> Health:
+        return Health(
+            self.server_facts,
+            self.engine,
+            self.instances,
+            self.warm_queries,
+            self.pool,
+            self.provisioner,
+            self.boot_queue,
+            self.capacity,
+            self.clock,
+        )
+
+    @cached_property
+    def usage_samples(self) -> UsageSamples:
+        return UsageSamples(self.engine, self.instances)

@@ -1,0 +1,61 @@
+"""The parts of a server that carry model calls: the relay, and what keeps count of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from chowder_local.accounts.credentials import ModelCredentials
+from chowder_local.app.accounts import Accounts
+from chowder_local.instances.conversations.session_names import SessionNames
+from chowder_local.relay.call_log import CallLog
+from chowder_local.relay.catalogue import Catalogue
+from chowder_local.relay.compaction import Compactions
+from chowder_local.relay.journal import CallJournal
+from chowder_local.relay.local_model import LocalModel
+from chowder_local.relay.metering import Metering
+from chowder_local.relay.prompt_format.failure_markers import FailureMarkers
+from chowder_local.relay.service import Relay
+from chowder_local.relay.session_watch import SessionWatch
+from chowder_local.relay.upstreams import Upstreams
+
+if TYPE_CHECKING:
+    from chowder_local.relay.recordings.registry import RecordingRegistry
+    from chowder_local.relay.scripts.registry import ScriptRegistry
+    from chowder_local.upstream.forward import Forwarder
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCalls(Accounts):
+    """`providers` leads to the model providers, with whatever proxy there is on the way."""
+
+    providers: Forwarder
+    scripts: ScriptRegistry
+    recordings: RecordingRegistry
+    call_log: CallLog = field(default_factory=CallLog)
+    model_failures: FailureMarkers = field(default_factory=FailureMarkers)
+    session_watch: SessionWatch = field(default_factory=SessionWatch)
+
+    @cached_property
+    def catalogue(self) -> Catalogue:
+        return Catalogue(self.providers)
+
+    @cached_property
+    def session_names(self) -> SessionNames:
+        return SessionNames(self.sessions, self.clock)
+
+    @cached_property
+    def relay(self) -> Relay:
+        settings, recorder = self.settings, self.recordings.recorder
+        return Relay(
+            resolver=ModelCredentials(self.box, self.instances, self.warm_queries, self.model_keys),
+            upstreams=Upstreams(settings.model_base_urls, self.endpoints, self.providers),
+            journal=CallJournal(
+                self.call_log, self.model_failures, self.events, self.metrics, recorder
+            ),
+            metering=Metering(self.usage, self.clock),
+            local_model=LocalModel(self.scripts, self.recordings, self.session_names.of),
+            session_watch=self.session_watch,
+            compactions=Compactions(settings.compaction_timeout_s, self.model_failures),
+        )

@@ -1,0 +1,176 @@
+"""The parts of a server that make sandboxes, freeze them, copy them and let them go."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from chowder_local.app.model_calls import ModelCalls
+from chowder_local.core.keyed_lock import KeyedLocks
+from chowder_local.instances.configuration.initial_config import InitialConfigs
+from chowder_local.instances.directory import InstanceDirectory
+from chowder_local.instances.lifecycle.boot_queue import BootQueue
+from chowder_local.instances.lifecycle.capacity import Capacity
+from chowder_local.instances.lifecycle.drain import Drain
+from chowder_local.instances.lifecycle.eviction import Eviction
+from chowder_local.instances.lifecycle.provisioner import Provisioner
+from chowder_local.instances.lifecycle.readiness import Readiness
+from chowder_local.instances.lifecycle.sandbox_boot import SandboxBoot
+from chowder_local.instances.lifecycle.sandbox_control import SandboxControl
+from chowder_local.instances.snapshots.archives import Archives
+from chowder_local.instances.snapshots.conversation_records import ConversationRecords
+from chowder_local.instances.snapshots.service import Snapshots
+from chowder_local.instances.transitions import Transitions
+from chowder_local.instances.warm_pool.allocation import Allocation
+from chowder_local.instances.warm_pool.hydration import Hydration
+from chowder_local.instances.warm_pool.pool import WarmPool
+from chowder_local.instances.warm_pool.sandboxes import WarmSandboxes
+from chowder_local.openclaw.control import Control
+from chowder_local.openclaw.gateway import Gateway
+from chowder_local.openclaw.warmup import WarmUp
+
+if TYPE_CHECKING:
+    from chowder_local.core.domain import SandboxId
+    from chowder_local.instances.engine_protocol import Engine
+    from chowder_local.instances.lifecycle.egress import EgressRule
+    from chowder_local.openclaw.home.state_transfer import StateTransfers
+    from chowder_local.openclaw.sandbox_exec import Processes
+    from chowder_local.upstream.forward import Forwarder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sandboxes(ModelCalls):
+    """`exec` runs programs in a running sandbox, `exec_beside` beside the volume of any."""
+
+    engine: Engine
+    exec: Processes
+    exec_beside: Processes
+    home: str
+    gateways: Forwarder
+    state_transfers: StateTransfers
+    egress_rule: EgressRule
+    relay_url: str
+    locks: KeyedLocks = field(default_factory=KeyedLocks)
+    config_locks: KeyedLocks = field(default_factory=KeyedLocks)
+
+    def gateway_of(self, sandbox_id: SandboxId, url: str | None) -> Gateway:
+        """A sandbox's gateway, with its token."""
+        token, lock = self.box.gateway_token(sandbox_id), self.config_locks.holding(sandbox_id)
+        return Gateway(self.gateways, url, token, lock)
+
+    @cached_property
+    def directory(self) -> InstanceDirectory:
+        return InstanceDirectory(self.instances)
+
+    @cached_property
+    def transitions(self) -> Transitions:
+        return Transitions(self.instances, self.clock)
+
+    @cached_property
+    def control(self) -> Control:
+        return Control(self.exec, self.box.gateway_token)
+
+    @cached_property
+    def readiness(self) -> Readiness:
+        timeout_s = self.settings.boot_timeout_s
+        return Readiness(self.engine, self.gateway_of, boot_timeout_s=timeout_s)
+
+    @cached_property
+    def drain(self) -> Drain:
+        return Drain(self.gateway_of, self.settings.drain_timeout_s)
+
+    @cached_property
+    def sandbox_control(self) -> SandboxControl:
+        return SandboxControl(self.engine, self.drain, self.instances, self.locks)
+
+    @cached_property
+    def eviction(self) -> Eviction:
+        return Eviction(self.instances, self.engine, self.locks, self.events)
+
+    @cached_property
+    def snapshots(self) -> Snapshots:
+        return Snapshots(
+            queries=self.snapshot_queries,
+            instances=self.instances,
+            conversations=ConversationRecords(self.sessions, self.histories),
+            engine=self.engine,
+            archives=Archives(self.settings.snapshots_dir),
+            locks=self.locks,
+            sandbox_control=self.sandbox_control,
+            clock=self.clock,
+        )
+
+    @cached_property
+    def initial_configs(self) -> InitialConfigs:
+        return InitialConfigs(self.organizations, self.box, self.relay_url)
+
+    @cached_property
+    def warm_sandboxes(self) -> WarmSandboxes:
+        return WarmSandboxes(
+            queries=self.warm_queries,
+            engine=self.engine,
+            readiness=self.readiness,
+            initial_configs=self.initial_configs,
+            warm_up=WarmUp(self.control, self.exec, self.home),
+            hydration=Hydration(
+                self.state_transfers, self.snapshots, self.initial_configs, self.gateway_of
+            ),
+            gateway_of=self.gateway_of,
+            egress=self.egress_rule.default,
+            freeze_after_s=self.settings.freeze_after_s,
+            clock=self.clock,
+        )
+
+    @cached_property
+    def capacity(self) -> Capacity:
+        return Capacity(
+            engine=self.engine,
+            instances=self.instances,
+            warm_sandboxes=self.warm_sandboxes,
+            warm_queries=self.warm_queries,
+            eviction=self.eviction,
+            max_running=self.settings.max_running,
+        )
+
+    @cached_property
+    def boot_queue(self) -> BootQueue:
+        return BootQueue(self.settings.boot_concurrency, self.events, self.metrics)
+
+    @cached_property
+    def sandbox_boot(self) -> SandboxBoot:
+        return SandboxBoot(
+            engine=self.engine,
+            queue=self.boot_queue,
+            capacity=self.capacity,
+            initial_configs=self.initial_configs,
+            snapshots=self.snapshots,
+            egress=self.egress_rule,
+            readiness=self.readiness,
+        )
+
+    @cached_property
+    def provisioner(self) -> Provisioner:
+        return Provisioner(
+            transitions=self.transitions,
+            sandbox_boot=self.sandbox_boot,
+            sandbox_control=self.sandbox_control,
+            warm_sandboxes=self.warm_sandboxes,
+            snapshots=self.snapshots,
+            faults=self.faults,
+            group=self.tasks,
+        )
+
+    @cached_property
+    def pool(self) -> WarmPool:
+        return WarmPool(
+            size=self.settings.warm_pool_size,
+            warm_sandboxes=self.warm_sandboxes,
+            queries=self.warm_queries,
+            provisioner=self.provisioner,
+            capacity=self.capacity,
+        )
+
+    @cached_property
+    def allocation(self) -> Allocation:
+        return Allocation(self.pool, self.provisioner, self.organizations, self.egress_rule)

@@ -1,0 +1,237 @@
+"""The server: what is opened here, in one lifespan, is closed here."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import TYPE_CHECKING, TypedDict
+
+from chowder_local import __version__
+from chowder_local.accounts.bootstrap import default_organization_id, ensure_default
+from chowder_local.api.chat_completions import chat_completions_routes
+from chowder_local.api.openapi.page import documentation_routes
+from chowder_local.api.routes import OPERATIONS, routes
+from chowder_local.app.compose import Composition
+from chowder_local.app.foundation import now
+from chowder_local.app.relay_app import bind_relay, serve_relay
+from chowder_local.core.data_dir import write_private
+from chowder_local.core.domain import RELAY_HOSTNAME
+from chowder_local.core.events import Events
+from chowder_local.core.metrics import Metrics
+from chowder_local.core.secrets import SecretBox
+from chowder_local.core.shutdown import Shutdown
+from chowder_local.core.tasks import owned_tasks
+from chowder_local.dashboard.errors import page_of
+from chowder_local.dashboard.routes import dashboard_routes
+from chowder_local.engine.docker import DockerEngine
+from chowder_local.engine.image_recipe import openclaw_version
+from chowder_local.engine.specs import HOME, STATE_DIR, Limits
+from chowder_local.http import middleware
+from chowder_local.instances.lifecycle.egress import EgressRule
+from chowder_local.instances.monitoring.health import ServerFacts
+from chowder_local.openclaw.gateway import open_gateways
+from chowder_local.openclaw.home.state_transfer import StateTransfers
+from chowder_local.relay.recordings.registry import RecordingRegistry
+from chowder_local.relay.scripts import parser
+from chowder_local.relay.scripts.registry import ScriptRegistry
+from chowder_local.store.database import Database
+from chowder_local.store.meta import MetaQueries
+from chowder_local.upstream.forward import Forwarder, open_client
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from contextlib import AbstractAsyncContextManager
+
+    from starlette.applications import Starlette
+    from starlette.routing import BaseRoute
+
+    from chowder_local.core.domain import ModelProvider
+    from chowder_local.core.model_endpoints import Endpoint
+    from chowder_local.core.settings import Settings
+    from chowder_local.dashboard.services import DashboardServices
+    from chowder_local.engine.connection import EngineAddress
+    from chowder_local.engine.networks import SandboxNetworks
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the machine, rather than the operator, says about a server."""
+
+    engine_address: EngineAddress
+    image: str
+    model_keys: Mapping[ModelProvider, str]
+    endpoints: Mapping[str, Endpoint]
+    ca_bundle: bytes | None = None
+
+
+class State(TypedDict):
+    """What a request finds in `request.state`."""
+
+    services: DashboardServices
+
+
+def create_app(settings: Settings, machine: Machine) -> Starlette:
+    """The API; its lifespan opens the store, the engine and the relay, lowest first.
+
+    The lifespan raises ChowderError if one of them cannot be had.
+    """
+    metrics = Metrics()
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[State]:
+        async with AsyncExitStack() as stack:
+            yield {"services": await _open(settings, machine, metrics, stack)}
+
+    hosts = [settings.host, *settings.allowed_hosts]
+    return api(settings.cors_origins, lifespan, metrics, hosts)
+
+
+def api(
+    cors_origins: Sequence[str],
+    lifespan: Callable[[Starlette], AbstractAsyncContextManager[State]],
+    metrics: Metrics,
+    hosts: Sequence[str] = (),
+) -> Starlette:
+    """The HTTP side alone; requests find in their state what the lifespan yields."""
+    return middleware.Api(
+        routes=_every_route(),
+        middleware=middleware.stack(cors_origins, metrics, hosts, page_of),
+        lifespan=lifespan,
+    )
+
+
+@cache
+def _every_route() -> tuple[BaseRoute, ...]:
+    """Routes have no state, so that all applications of a process have the same."""
+    return (
+        *routes(),
+        *chat_completions_routes(),
+        *documentation_routes(OPERATIONS),
+        *dashboard_routes(),
+    )
+
+
+async def _open(
+    settings: Settings, machine: Machine, metrics: Metrics, stack: AsyncExitStack
+) -> DashboardServices:
+    box = await asyncio.to_thread(SecretBox.load, settings.secret_file)
+    database = await stack.enter_async_context(Database.open(settings.database_file))
+    meta = MetaQueries(database)
+    store_id = await _store_id(settings, meta)
+    engine, networks = await open_engine(settings, machine, store_id, stack)
+    relay_sockets, relay_port = await bind_relay(networks.relay_binds, meta, stack)
+    engine.set_relay_port(relay_port)
+    relay_url = f"http://{RELAY_HOSTNAME}:{relay_port}"
+    egress_rule = EgressRule(settings.egress, networks.problem)
+    # Whoever wants no egress is not to find out that every agent had it.
+    egress_rule.check(settings.egress)
+    shutdown = Shutdown()
+    # Closed when no task and no gateway needs it any more.
+    last = await stack.enter_async_context(AsyncExitStack())
+
+    composition = Composition(
+        settings=settings,
+        endpoints=machine.endpoints,
+        database=database,
+        box=box,
+        events=open_events(shutdown, stack),
+        metrics=metrics,
+        shutdown=shutdown,
+        store_id=store_id,
+        default_organization_id=await default_organization_id(meta),
+        providers=await _open_providers(settings, stack),
+        scripts=await _read_scripts(settings),
+        recordings=await RecordingRegistry.open(settings.record, settings.replay),
+        engine=engine,
+        exec=engine,
+        exec_files=engine,
+        exec_beside=engine.volume_jobs,
+        home=HOME,
+        state_dir=STATE_DIR,
+        gateways=await stack.enter_async_context(open_gateways()),
+        state_transfers=await stack.enter_async_context(StateTransfers(engine, HOME)),
+        egress_rule=egress_rule,
+        relay_url=relay_url,
+        server_facts=_server_facts(settings, machine, relay_url),
+        engine_facts=partial(engine.facts, machine.engine_address),
+        tasks=await stack.enter_async_context(owned_tasks()),
+    )
+    last.push_async_callback(composition.write_back)
+    await ensure_default(
+        composition.organizations,
+        settings.default_key_file,
+        machine.model_keys,
+        meta,
+        composition.authentication,
+        offline=settings.offline,
+        tier=settings.tier,
+    )
+    await last.enter_async_context(serve_relay(composition.relay, relay_sockets))
+    await composition.begin()
+    return composition.services
+
+
+def open_events(shutdown: Shutdown, stack: AsyncExitStack) -> Events:
+    """Events that can be followed until the server stops."""
+    events = Events()
+    stack.callback(events.close)
+    # Followers would otherwise hold up the end for as long as they are allowed to.
+    stack.enter_context(shutdown.on_shutdown(events.close))
+    return events
+
+
+async def _store_id(settings: Settings, meta: MetaQueries) -> str:
+    """What tells apart what different data directories have on an engine, or in a browser."""
+    store_id = await meta.put_if_absent("store_id", secrets.token_hex(6))
+    await asyncio.to_thread(write_private, settings.store_file, store_id.encode())
+    return store_id
+
+
+async def open_engine(
+    settings: Settings, machine: Machine, store_id: str, stack: AsyncExitStack
+) -> tuple[DockerEngine, SandboxNetworks]:
+    """The engine, ready to boot sandboxes of this data directory."""
+    engine = await stack.enter_async_context(
+        DockerEngine.connect(
+            machine.engine_address,
+            store_id,
+            timeout_s=settings.engine_timeout_s,
+            thread_count=settings.engine_threads,
+        )
+    )
+    limits = Limits(settings.memory_limit_mb, settings.cpu_limit, settings.pids_limit)
+    return engine, await engine.prepare(
+        machine.image, limits, machine.ca_bundle, settings.sandbox_environment
+    )
+
+
+async def _open_providers(settings: Settings, stack: AsyncExitStack) -> Forwarder:
+    return Forwarder(
+        await stack.enter_async_context(open_client(ca_bundle=settings.ca_bundle)),
+        first_byte_timeout_s=settings.model_first_byte_timeout_s,
+        idle_timeout_s=settings.model_idle_timeout_s,
+    )
+
+
+async def _read_scripts(settings: Settings) -> ScriptRegistry:
+    """Replies for the offline model, of the file that the server is started with."""
+    if settings.replies is None:
+        return ScriptRegistry()
+    return ScriptRegistry(await asyncio.to_thread(parser.read_file, settings.replies))
+
+
+def _server_facts(settings: Settings, machine: Machine, relay_url: str) -> ServerFacts:
+    return ServerFacts(
+        version=__version__,
+        openclaw_version=openclaw_version(),
+        image=machine.image,
+        base_url=settings.client_url,
+        data_dir=str(settings.data_dir),
+        pid=os.getpid(),
+        started_at=now(),
+        relay_url=relay_url,
+    )

@@ -1,0 +1,142 @@
+"""Sparklines and bar charts, with descriptions for screen readers (pure)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from chowder_local.core.formatting import size_of
+from chowder_local.instances.monitoring.usage_samples import KEPT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from chowder_local.instances.monitoring.usage_samples import Gauge
+
+LINE_WIDTH, LINE_HEIGHT = 96, 24
+LINE_MARGIN = 2
+BARS_WIDTH, BARS_HEIGHT = 720, 150
+BAR_GAP = 0.25
+"""Between two bars, as a part of the width that each has."""
+SERIES_MAX = 6
+"""The number of colours."""
+
+
+@dataclass(frozen=True)
+class Sparkline:
+    """`points` are for an SVG of LINE_WIDTH by LINE_HEIGHT, `description` for screen readers."""
+
+    points: str
+    latest: str
+    description: str
+
+    @property
+    def area(self) -> str:
+        """The polygon below the line."""
+        first, last = self.points.split(" ")[0], self.points.split(" ")[-1]
+        return (
+            f"{first.split(',')[0]},{LINE_HEIGHT} {self.points} {last.split(',')[0]},{LINE_HEIGHT}"
+        )
+
+
+def memory_sparkline(gauge: Gauge) -> Sparkline:
+    """The used part of the memory that an agent may use."""
+    readings = list(gauge.memory_bytes)
+    limit = gauge.memory_limit_bytes or max(readings, default=0)
+    latest = size_of(readings[-1])
+    description = f"Memory {latest} of {size_of(limit)}; {_between(readings, size_of)}"
+    return Sparkline(_points(readings, limit), latest, description)
+
+
+def cpu_sparkline(gauge: Gauge) -> Sparkline | None:
+    """The used part of the processors; None before there are two readings to compare."""
+    readings = list(gauge.cpu)
+    if not readings:
+        return None
+    # Of one processor, unless it has used more: then the top is the highest reading.
+    top = max(1.0, *readings)
+    latest = _percent(readings[-1])
+    description = f"Processor {latest}; {_between(readings, _percent)}"
+    return Sparkline(_points(readings, top), latest, description)
+
+
+def _points(readings: Sequence[float], top: float) -> str:
+    """The latest reading is at the right end."""
+    step = LINE_WIDTH / (KEPT - 1)
+    left = LINE_WIDTH - step * (len(readings) - 1)
+    room = LINE_HEIGHT - 2 * LINE_MARGIN
+    heights = [min(1.0, each / top) if top else 0.0 for each in readings]
+    return " ".join(
+        f"{left + step * at:.1f},{LINE_HEIGHT - LINE_MARGIN - room * height:.1f}"
+        for at, height in enumerate(heights)
+    )
+
+
+def _between(readings: Sequence[float], to_text: Callable[[float], str]) -> str:
+    return f"between {to_text(min(readings))} and {to_text(max(readings))} of late"
+
+
+def _percent(part: float) -> str:
+    return f"{100 * part:.0f} %"
+
+
+@dataclass(frozen=True)
+class Series:
+    """What one colour stands for: a value for each time."""
+
+    name: str
+    values: Sequence[float]
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A rectangle in BARS_WIDTH by BARS_HEIGHT; `series` is its colour."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    series: int
+    description: str
+
+
+@dataclass(frozen=True)
+class BarChart:
+    """Stacked bars; `top` is the value of the highest stack, `description` for screen readers."""
+
+    title: str
+    bars: Sequence[Bar]
+    top: str
+    total: str
+    description: str
+
+
+def bar_chart(
+    title: str, times: Sequence[str], series: Sequence[Series], to_text: Callable[[float], str]
+) -> BarChart:
+    """The chart of series that have a value for each of the times."""
+    sums = [sum(each.values[at] for each in series) for at in range(len(times))]
+    top = max(sums, default=0)
+    width = BARS_WIDTH / max(1, len(times))
+    bars: list[Bar] = []
+    for at, time in enumerate(times):
+        below = 0.0
+        for number, each in enumerate(series):
+            if not (value := each.values[at]):
+                continue
+            height = BARS_HEIGHT * value / top
+            below += height
+            bars.append(
+                Bar(
+                    x=round(width * (at + BAR_GAP / 2), 2),
+                    y=round(BARS_HEIGHT - below, 2),
+                    width=round(width * (1 - BAR_GAP), 2),
+                    height=round(height, 2),
+                    series=number,
+                    description=f"{time}, {each.name}: {to_text(value)}",
+                )
+            )
+    description = f"{title}: {to_text(sum(sums))} in all"
+    if top:
+        description += f", {to_text(top)} at most, in the bar of {times[sums.index(top)]}"
+    return BarChart(title, bars, to_text(top), to_text(sum(sums)), description)

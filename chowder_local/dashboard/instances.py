@@ -1,0 +1,185 @@
+"""Instances in lists: their rows, their names, and the buttons that act on them."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel
+
+from chowder_local.api.schemas.instances import InstanceCreation
+from chowder_local.api.schemas.snapshots import Fork, ImportQuery
+from chowder_local.api.uploads import steady
+from chowder_local.core.domain import Instance, InstanceStatus
+from chowder_local.core.errors.requests import InstanceNotFound
+from chowder_local.dashboard.charts import Sparkline, cpu_sparkline, memory_sparkline
+from chowder_local.dashboard.forms import form, parse_form
+from chowder_local.dashboard.pages import dialog, notice, part, redirect
+from chowder_local.dashboard.services import dashboard
+from chowder_local.http.bodies import parse_query, validated
+from chowder_local.http.services import caller, instance_of, services
+from chowder_local.instances.lifecycle.creation import InstanceDraft
+from chowder_local.instances.snapshots.service import TAKABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from chowder_local.core.domain import InstanceId, OrganizationId
+    from chowder_local.relay.call_log import LoggedCall
+
+MACROS = "_overview.html"
+CHOICES = 100
+"""So many instances are in a list to choose from; others are named by their ids."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the list; `stage` is 0 while a provisioning instance is queued, 1 while it boots."""
+
+    instance: Instance
+    stage: int | None
+    queue_text: str | None
+    memory: Sparkline | None
+    cpu: Sparkline | None
+    last_call: LoggedCall | None
+
+    @property
+    def can_fork(self) -> bool:
+        return self.instance.status in TAKABLE and self.instance.first_ready_at is not None
+
+
+class Deletion(BaseModel):
+    leaves: bool = False
+    """Whether the button is on the instance's own page, which is then gone."""
+
+
+async def build_rows(request: Request, instances: Sequence[Instance]) -> list[Row]:
+    latest = services(request).exchanges.latest()
+    calls = {each.id: latest[each.id] for each in instances if each.id in latest}
+    await asyncio.to_thread(_parse, calls.values())
+    return [_row(request, each, calls.get(each.id)) for each in instances]
+
+
+def _parse(calls: Iterable[LoggedCall]) -> None:
+    """Has each call's body parsed, which takes a millisecond, and only once."""
+    for each in calls:
+        _ = each.model, each.last_message
+
+
+def _row(request: Request, instance: Instance, last_call: LoggedCall | None) -> Row:
+    stage, queue_text = _stage(request, instance)
+    is_running = instance.status is InstanceStatus.RUNNING
+    gauge = dashboard(request).usage_samples.of(instance.id) if is_running else None
+    return Row(
+        instance=instance,
+        stage=stage,
+        queue_text=queue_text,
+        memory=None if gauge is None else memory_sparkline(gauge),
+        cpu=None if gauge is None else cpu_sparkline(gauge),
+        last_call=last_call,
+    )
+
+
+def _stage(request: Request, instance: Instance) -> tuple[int | None, str | None]:
+    if instance.status is not InstanceStatus.PROVISIONING:
+        return None, None
+    known = services(request)
+    if (position := known.boot_queue.position(instance.id)) is not None:
+        return 0, f"number {position} in the queue"
+    # Without a boot in progress, the reconciler begins one as soon as it can.
+    return (1, None) if known.provisioner.is_in_progress(instance.id) else (0, None)
+
+
+async def find_instance(request: Request, instance_id: str) -> Instance | None:
+    """The organization's instance of that id; None if there is none, or not any more."""
+    try:
+        return await services(request).directory.get(caller(request).organization_id, instance_id)
+    except InstanceNotFound:
+        return None
+
+
+async def instance_names(
+    request: Request, ids: Iterable[InstanceId]
+) -> dict[InstanceId | None, str]:
+    """The name of each instance; the beginning of the id of one that is gone."""
+    names: dict[InstanceId | None, str] = {}
+    for each in ids:
+        found = await find_instance(request, each)
+        names[each] = each[:8] if found is None else found.name
+    return names
+
+
+async def instance_choices(request: Request) -> list[Instance]:
+    """The organization's newest instances."""
+    return await services(request).directory.search(caller(request).organization_id, limit=CHOICES)
+
+
+async def create(request: Request) -> Response:
+    """A new instance; its row comes by the page's stream."""
+    sent = {"name": f"agent-{secrets.token_hex(2)}"} | await form(request)
+    draft = InstanceDraft(**validated(InstanceCreation, sent, "body").model_dump())
+    made = await services(request).creation.create(caller(request).organization_id, draft)
+    return await _changed(request, f"{made.name} is being created.")
+
+
+async def choose_import(request: Request) -> Response:
+    return dialog(request, MACROS, "choose_import")
+
+
+async def import_archive(request: Request) -> Response:
+    """A new instance of an exported file, which is the request's body, read as it arrives."""
+    query = parse_query(request, ImportQuery)
+    known = services(request)
+    body = steady(request.stream(), known.files.idle_timeout_s)
+    made = await known.exports.take_in(caller(request).organization_id, body, query.name)
+    return await _changed(request, f"{made.name} is being created.")
+
+
+async def stop(request: Request) -> Response:
+    stopped = await services(request).lifecycle.stop(*_ids(request))
+    return await _changed(request, f"{stopped.name} is stopped.", stopped)
+
+
+async def start(request: Request) -> Response:
+    started = await services(request).lifecycle.start(*_ids(request))
+    return await _changed(request, f"{started.name} is running.", started)
+
+
+async def propose_fork(request: Request) -> Response:
+    return dialog(request, MACROS, "propose_fork", await instance_of(request))
+
+
+async def fork(request: Request) -> Response:
+    instance = await instance_of(request)
+    sent = await parse_form(request, Fork)
+    forked = await services(request).forks.fork(instance, sent.name)
+    return await _changed(request, f"{forked.name} is made of {instance.name}.")
+
+
+async def confirm_delete(request: Request) -> Response:
+    return dialog(request, MACROS, "confirm_delete", await instance_of(request))
+
+
+async def delete(request: Request) -> Response:
+    leaves = parse_query(request, Deletion).leaves
+    instance = await instance_of(request)
+    await services(request).lifecycle.delete(instance.organization_id, instance.id)
+    if leaves:
+        return redirect(request, "/")
+    return await _changed(request, f"{instance.name} is deleted.")
+
+
+def _ids(request: Request) -> tuple[OrganizationId, str]:
+    return caller(request).organization_id, request.path_params["instance_id"]
+
+
+async def _changed(request: Request, text: str, instance: Instance | None = None) -> Response:
+    if instance is None:
+        return notice(request, text)
+    (row,) = await build_rows(request, [instance])
+    return notice(request, text, part(request, MACROS, "instance_row", row, oob=True))

@@ -1,0 +1,104 @@
+"""What handlers answer: pages, parts of pages, notices and dialogs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from starlette.responses import HTMLResponse, Response
+
+from chowder_local.core.errors import ChowderError
+from chowder_local.dashboard.rendering import HEADERS
+from chowder_local.dashboard.services import dashboard
+from chowder_local.http.services import caller, instance_of, running, services
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from markupsafe import Markup
+    from starlette.requests import Request
+
+    from chowder_local.core.domain import Instance
+
+TABS = (
+    ("", "Talk"),
+    ("/files", "Files"),
+    ("/channels", "Channels"),
+    ("/skills", "Skills"),
+    ("/config", "Configuration"),
+    ("/snapshots", "Snapshots"),
+    ("/logs", "Logs"),
+)
+"""The pages of an instance: what follows its address, and the title."""
+MACROS = "_macros.html"
+HTMX_STOP_POLLING = 286
+
+
+def fragment(request: Request, template: str, status: int = 200, **context: Any) -> HTMLResponse:
+    """A template by itself, for htmx to put in its place."""
+    html = dashboard(request).rendering.html(template, **context)
+    return HTMLResponse(html, status, HEADERS)
+
+
+def part(request: Request, template: str, macro: str, *args: Any, **options: Any) -> Markup:
+    """What a template's macro makes."""
+    return dashboard(request).rendering.macro(template, macro, *args, **options)
+
+
+def parts(*html: str, status: int = 200) -> HTMLResponse:
+    """Parts of a page, for htmx to put in their places."""
+    return HTMLResponse("\n".join(html), status, HEADERS)
+
+
+def notice(request: Request, text: str, *changed: str) -> HTMLResponse:
+    """A message that something has succeeded, with the parts of the page that it has changed."""
+    return parts(part(request, MACROS, "notice", text), *changed)
+
+
+def dialog(request: Request, template: str, macro: str, *args: Any) -> HTMLResponse:
+    """A dialog whose form is posted to the address that the dialog was requested from.
+
+    That address is the macro's first argument.
+    """
+    action = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    return parts(part(request, template, macro, action, *args))
+
+
+async def page(
+    request: Request, template: str, *, here: str, status: int = 200, **context: Any
+) -> HTMLResponse:
+    """A whole page; the navigation marks the address `here` as the present one."""
+    details = await services(request).organizations.details(caller(request).organization_id)
+    return fragment(
+        request, template, status, here=here, organization=details.organization, **context
+    )
+
+
+async def instance_page(
+    request: Request, template: str, instance: Instance, *, tab: str, **context: Any
+) -> HTMLResponse:
+    """One of an instance's TABS; the template extends `instance_layout.html`."""
+    return await page(request, template, here="/", it=instance, tab=tab, tabs=TABS, **context)
+
+
+async def agent_part(
+    request: Request, retry: str, render: Callable[[Instance], Awaitable[Response]]
+) -> Response:
+    """What `render` makes of a running instance's agent, or else why there is no answer.
+
+    `retry` is the address of this part, below the instance's.
+    """
+    instance = await instance_of(request)
+    try:
+        return await render(running(instance))
+    except ChowderError as problem:
+        html = part(request, MACROS, "unavailable", instance, str(problem), retry)
+        response = parts(html, status=HTMX_STOP_POLLING)
+        response.headers["HX-Reswap"] = "innerHTML"
+        return response
+
+
+def redirect(request: Request, address: str) -> Response:
+    """Sends the browser to another page of ours, whether htmx or a form has asked."""
+    if "HX-Request" in request.headers:
+        return Response(headers={**HEADERS, "HX-Redirect": address})
+    return Response(status_code=303, headers={**HEADERS, "Location": address})

@@ -1,0 +1,95 @@
+"""Renaming an instance, and laying configuration overrides over those in force."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from chowder_local.core.domain import InstanceStatus
+from chowder_local.core.errors.requests import InstanceNotFound, InstanceStateWrong
+from chowder_local.openclaw.config import agent_config
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from chowder_local.core.domain import Instance, OrganizationId
+    from chowder_local.core.keyed_lock import KeyedLocks
+    from chowder_local.instances.configuration.live_config import LiveConfig
+    from chowder_local.instances.directory import InstanceDirectory
+    from chowder_local.instances.lifecycle.sandbox_control import SandboxControl
+    from chowder_local.instances.lifecycle.waking import Waking
+    from chowder_local.instances.transitions import Transitions
+    from chowder_local.store.instances import InstanceChanges
+
+
+@dataclass(frozen=True)
+class ChangedInstance:
+    """An instance that was changed; `has_restarted` if its gateway restarted itself for that."""
+
+    instance: Instance
+    has_restarted: bool
+
+
+class Reconfiguration:
+    """Changes the agent's own configuration first: what OpenClaw refuses changes nothing."""
+
+    def __init__(
+        self,
+        *,
+        directory: InstanceDirectory,
+        transitions: Transitions,
+        locks: KeyedLocks,
+        live_config: LiveConfig,
+        waking: Waking,
+        sandbox_control: SandboxControl,
+    ) -> None:
+        self._directory = directory
+        self._transitions = transitions
+        self._locks = locks
+        self._live_config = live_config
+        self._waking = waking
+        self._sandbox_control = sandbox_control
+
+    async def change(
+        self,
+        organization_id: OrganizationId,
+        instance_id: str,
+        *,
+        name: str | None = None,
+        overrides: Mapping[str, Any] | None = None,
+    ) -> ChangedInstance:
+        """Renames, and lays overrides over those in force.
+
+        Raises InstanceNotFound, InstanceStateWrong, ConfigRefused.
+        """
+        seen = await self._directory.begin(organization_id, instance_id)
+        has_restarted = False
+        async with self._locks.holding(seen.id):
+            instance = await self._directory.current(seen)
+            fields: InstanceChanges = {} if name is None else {"name": name}
+            if overrides:
+                has_restarted = await self._configure(
+                    instance, agent_config.to_merge_patch(overrides)
+                )
+                fields["openclaw_config"] = agent_config.apply_change(
+                    instance.openclaw_config, overrides, instance.model_provider
+                )
+            if instance.status is InstanceStatus.TERMINATED:
+                raise InstanceStateWrong(instance.status, "alive")
+            changed = await self._transitions.update(instance, **fields)
+        if changed is None:
+            raise InstanceNotFound
+        return ChangedInstance(changed, has_restarted)
+
+    async def _configure(self, instance: Instance, patch: Mapping[str, Any]) -> bool:
+        if instance.status is InstanceStatus.RUNNING:
+            return await self._live_config.change(instance, instance.gateway_url, patch)
+        if instance.status is InstanceStatus.STOPPED:
+            # Only the agent itself can judge a configuration, so it is woken for that.
+            url = await self._waking.wake(instance)
+            try:
+                return await self._live_config.change(instance, url, patch)
+            finally:
+                await self._sandbox_control.freeze(instance, url)
+        raise InstanceStateWrong(instance.status, "running or stopped")

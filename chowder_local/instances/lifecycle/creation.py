@@ -1,0 +1,95 @@
+"""Creating an instance: what a user asks for becomes a row, and a sandbox for it."""
+
+from __future__ import annotations
+
+import secrets
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from chowder_local.core import request_context
+from chowder_local.core.domain import (
+    Instance,
+    InstanceId,
+    InstanceStatus,
+    ModelProvider,
+    SandboxId,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from datetime import datetime
+
+    from chowder_local.accounts.organizations import Organizations
+    from chowder_local.core.domain import OrganizationId, WarmSandbox
+    from chowder_local.instances.configuration.validator import ConfigValidator
+    from chowder_local.instances.warm_pool.allocation import Allocation
+    from chowder_local.store.instances import InstanceQueries
+
+
+@dataclass(frozen=True)
+class InstanceDraft:
+    """What a user asks for."""
+
+    name: str
+    model_provider: ModelProvider = ModelProvider.ANTHROPIC
+    sandbox_provider: str = "sandbox"
+    openclaw_version: str = "v1"
+    openclaw_config: Mapping[str, Any] | None = None
+    region: str | None = None
+
+
+class InstanceCreation:
+    """Makes instances, within the limit of their organization's tier."""
+
+    def __init__(
+        self,
+        *,
+        instances: InstanceQueries,
+        organizations: Organizations,
+        config_validator: ConfigValidator,
+        allocation: Allocation,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._instances = instances
+        self._organizations = organizations
+        self._config_validator = config_validator
+        self._allocation = allocation
+        self._clock = clock
+
+    async def create(self, organization_id: OrganizationId, draft: InstanceDraft) -> Instance:
+        """A new instance, `provisioning`. Raises InstanceLimitReached, ConfigRefused."""
+        await self.check(draft)
+        return await self.add(organization_id, **vars(draft))
+
+    async def check(self, draft: InstanceDraft) -> None:
+        """Raises ConfigRefused for what nobody could be given."""
+        await self._config_validator.check_overrides(draft.openclaw_config or {})
+
+    async def add(self, organization_id: OrganizationId, **fields: Any) -> Instance:
+        """An instance, `provisioning`, whose sandbox is on its way. Raises InstanceLimitReached."""
+        now = self._clock()
+        instance = Instance(
+            id=InstanceId(str(uuid.uuid4())),
+            organization_id=organization_id,
+            status=InstanceStatus.PROVISIONING,
+            sandbox_id=new_sandbox_id(),
+            created_at=now,
+            updated_at=now,
+            **fields,
+        )
+        details = await self._organizations.details(organization_id)
+        limit = details.organization.tier.instance_limit
+
+        async def write(
+            fingerprint: str | None, booting_id: SandboxId | None
+        ) -> tuple[Instance, WarmSandbox | None]:
+            return await self._instances.add(instance, limit, fingerprint, booting_id)
+
+        request_context.set_instance(instance.id)
+        return await self._allocation.claim_or_boot(instance, write)
+
+
+def new_sandbox_id() -> SandboxId:
+    """A name for a container, its volume and its tokens."""
+    return SandboxId(f"chowder-{secrets.token_hex(6)}")

@@ -1,0 +1,179 @@
+"""Mending one instance whose row and sandbox disagree."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import defaultdict, deque
+from typing import TYPE_CHECKING
+
+from chowder_local.core.domain import InstanceStatus, SandboxInfo, SandboxState
+from chowder_local.core.events import EventType
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from chowder_local.core.domain import Instance, InstanceId
+    from chowder_local.core.events import Events
+    from chowder_local.core.keyed_lock import KeyedLocks
+    from chowder_local.instances.engine_protocol import Engine
+    from chowder_local.instances.lifecycle.egress import EgressRule
+    from chowder_local.instances.lifecycle.provisioner import Provisioner
+    from chowder_local.instances.transitions import Transitions
+    from chowder_local.store.instances import InstanceQueries
+
+log = logging.getLogger(__name__)
+
+DEATHS_ALLOWED = 3
+"""After so many it is booted again; the next one within the window is an error."""
+DEATHS_WINDOW_S = 300.0
+CHECKS = 5
+CHECK_INTERVAL_S = 0.1
+
+
+class Healing:
+    """Does what makes an instance's sandbox as its row says, or its row as its sandbox is."""
+
+    def __init__(
+        self,
+        *,
+        instances: InstanceQueries,
+        transitions: Transitions,
+        locks: KeyedLocks,
+        engine: Engine,
+        provisioner: Provisioner,
+        egress: EgressRule,
+        events: Events,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._instances = instances
+        self._transitions = transitions
+        self._locks = locks
+        self._engine = engine
+        self._provisioner = provisioner
+        self._egress = egress
+        self._events = events
+        self._clock = clock
+        self._deaths: defaultdict[InstanceId, deque[datetime]] = defaultdict(
+            lambda: deque(maxlen=DEATHS_ALLOWED)
+        )
+
+    async def check(self, instance: Instance) -> None:
+        """Looks after an instance at once, because a message to it failed."""
+        for _ in range(CHECKS):
+            if await self.heal(instance):
+                return
+            # Its connections break a moment before the engine knows that a sandbox has ended.
+            await asyncio.sleep(CHECK_INTERVAL_S)
+
+    async def renew(self, instance: Instance) -> None:
+        """Boots a running one again on its volume, because it does not get over something."""
+        async with self._locks.holding(instance.id):
+            current = await self._instances.get(instance.id)
+            if current is None or self._provisioner.is_in_progress(instance.id):
+                return
+            if current.status is InstanceStatus.RUNNING:
+                log.warning("instance %s: does not get over something, is booted anew", instance.id)
+                await self._boot_anew(current)
+
+    async def heal(self, seen: Instance) -> bool:
+        """Whether there was something to mend, or somebody mends it. Raises EngineUnavailable."""
+        if self._provisioner.is_in_progress(seen.id):
+            return True
+        async with self._locks.holding(seen.id):
+            instance = await self._instances.get(seen.id)
+            if instance is None or self._provisioner.is_in_progress(seen.id):
+                return True
+            sandbox = await self._engine.inspect(instance.sandbox_id)
+            if not self.is_needed(instance, sandbox):
+                return False
+            log.info("instance %s is %s, its sandbox %s", seen.id, instance.status, sandbox.state)
+            await self._mend(instance, sandbox)
+            self._events.publish(
+                EventType.SANDBOX_RECONCILED,
+                instance.organization_id,
+                instance.id,
+                sandbox_id=instance.sandbox_id,
+                status=instance.status,
+                state=sandbox.state,
+            )
+            return True
+
+    def is_due(self, instance: Instance, sandbox: SandboxInfo | None) -> bool:
+        """Whether `heal` is needed, and nobody moves the instance just now, maybe for minutes."""
+        return self.is_needed(instance, sandbox) and not self._locks.is_held(instance.id)
+
+    def is_needed(self, instance: Instance, sandbox: SandboxInfo | None) -> bool:
+        """Whether row and sandbox disagree in a way that is ours to mend."""
+        state = SandboxState.MISSING if sandbox is None else sandbox.state
+        if instance.status is InstanceStatus.PROVISIONING:
+            return True
+        if instance.status is InstanceStatus.RUNNING:
+            has_moved = sandbox is not None and sandbox.gateway_url != instance.gateway_url
+            is_down = state is not SandboxState.RUNNING
+            return is_down or has_moved or self._has_wrong_egress(instance, sandbox)
+        if instance.status is InstanceStatus.ERROR:
+            return state is SandboxState.RUNNING and self._has_wrong_egress(instance, sandbox)
+        # A stopped one may well be gone: its volume is what counts, and `start` boots it.
+        return instance.status is InstanceStatus.STOPPED and state is SandboxState.RUNNING
+
+    def forget_deaths(self) -> None:
+        """Forgets all of them: agents that went down with their engine have not died."""
+        self._deaths.clear()
+
+    def forget_old_deaths(self) -> None:
+        """Forgets those beyond the window, also of instances that were deleted since."""
+        now = self._clock()
+        for instance_id, deaths in list(self._deaths.items()):
+            if (now - deaths[-1]).total_seconds() >= DEATHS_WINDOW_S:
+                del self._deaths[instance_id]
+
+    def _has_wrong_egress(self, instance: Instance, sandbox: SandboxInfo | None) -> bool:
+        return sandbox is not None and not self._egress.fits(instance, sandbox)
+
+    async def _mend(self, instance: Instance, sandbox: SandboxInfo) -> None:
+        if instance.status is InstanceStatus.PROVISIONING:
+            self._provisioner.begin(instance)
+        elif instance.status is InstanceStatus.STOPPED:
+            await self._engine.pause(instance.sandbox_id)
+        elif instance.status is InstanceStatus.ERROR:
+            # Nobody asks it for anything any more, so it is not worth a boot.
+            await self._engine.release(instance.sandbox_id)
+        elif not self._egress.fits(instance, sandbox):
+            await self._boot_anew(instance)
+        elif sandbox.state is SandboxState.PAUSED:
+            await self._engine.unpause(instance.sandbox_id)
+        elif sandbox.state is SandboxState.RUNNING and sandbox.gateway_url is not None:
+            await self._transitions.update(instance, gateway_url=sandbox.gateway_url)
+        else:
+            await self._revive(instance, sandbox)
+
+    async def _revive(self, instance: Instance, sandbox: SandboxInfo) -> None:
+        # Of itself, no sandbox vanishes, leaves its network or gets a signal by the engine: those
+        # are no signs of a bad one.
+        has_died = sandbox.state in {SandboxState.EXITED, SandboxState.CREATED}
+        has_died = has_died and (sandbox.is_oom_killed or not sandbox.is_signalled)
+        if not has_died or not self._dies_too_often(instance):
+            await self._boot_anew(instance)
+            return
+        what = "ran out of memory" if sandbox.is_oom_killed else f"is {sandbox.state}"
+        await self._transitions.to_error(
+            instance,
+            f"The sandbox {what} and has died {DEATHS_ALLOWED + 1} times within "
+            f"{DEATHS_WINDOW_S:g} s. Its files are kept; see its log with: "
+            f"chowder-local logs {instance.id}",
+        )
+
+    async def _boot_anew(self, instance: Instance) -> None:
+        revived = await self._transitions.to_provisioning(instance)
+        if revived is not None:
+            self._provisioner.begin(revived)
+
+    def _dies_too_often(self, instance: Instance) -> bool:
+        deaths, now = self._deaths[instance.id], self._clock()
+        is_too_often = (
+            len(deaths) == DEATHS_ALLOWED and (now - deaths[0]).total_seconds() < DEATHS_WINDOW_S
+        )
+        deaths.append(now)
+        return is_too_often

@@ -1,0 +1,80 @@
+"""Booting the sandbox of an instance, from its volume or from nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from chowder_local.core.domain import SandboxSpec
+from chowder_local.core.errors.sandboxes import BootFailed, SandboxMissing
+from chowder_local.openclaw.config import agent_config
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from chowder_local.core.domain import Instance
+    from chowder_local.instances.configuration.initial_config import InitialConfigs
+    from chowder_local.instances.engine_protocol import Engine
+    from chowder_local.instances.lifecycle.boot_queue import BootQueue
+    from chowder_local.instances.lifecycle.capacity import Capacity
+    from chowder_local.instances.lifecycle.egress import EgressRule
+    from chowder_local.instances.lifecycle.readiness import Readiness
+    from chowder_local.instances.snapshots.service import Snapshots
+
+
+class SandboxBoot:
+    """Makes sandboxes, each in its turn and where there is memory for it."""
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        queue: BootQueue,
+        capacity: Capacity,
+        initial_configs: InitialConfigs,
+        snapshots: Snapshots,
+        egress: EgressRule,
+        readiness: Readiness,
+    ) -> None:
+        self._engine = engine
+        self._queue = queue
+        self._capacity = capacity
+        self._initial_configs = initial_configs
+        self._snapshots = snapshots
+        self._egress = egress
+        self._readiness = readiness
+
+    async def boot(self, instance: Instance, files: Mapping[str, bytes] | None = None) -> str:
+        """Makes the instance's sandbox anew and gives its gateway's address when it is ready.
+
+        An instance that was ready before keeps its volume; leftovers of one that never was
+        are swept away first. `files` are put on the volume. Raises ChowderError.
+        """
+        # It may still be copied: whoever waits for that is in nobody's way.
+        origin = await self._snapshots.origin(instance)
+        async with self._capacity.reserve(instance.sandbox_id), self._queue.turn(instance):
+            content = dict(files or {})
+            if instance.first_ready_at is None:
+                config = await self._initial_configs.first(instance, origin)
+                content[agent_config.CONFIG_FILE] = config
+                await self._engine.remove(instance.sandbox_id)
+            elif instance.sandbox_id not in await self._engine.volumes():
+                raise SandboxMissing(
+                    f"The volume {instance.sandbox_id} with the agent's files and memory is gone "
+                    "from the engine. Delete the instance and create a new one."
+                )
+            spec = SandboxSpec(
+                instance.sandbox_id,
+                content,
+                egress=self._egress.of(instance),
+                home=None if origin is None else origin.archive,
+            )
+            return await self._readiness.wait(await self._engine.boot(spec))
+
+    async def check(self, instance: Instance) -> None:
+        """Raises what a first boot would be refused for before it takes its turn."""
+        await self._initial_configs.first(instance, await self._snapshots.origin(instance))
+
+    async def fail(self, instance: Instance, reason: str) -> None:
+        """Takes a turn that comes to nothing, because a tester wants it. Raises BootFailed."""
+        async with self._queue.turn(instance):
+            raise BootFailed(reason)

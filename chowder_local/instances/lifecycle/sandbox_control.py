@@ -1,0 +1,134 @@
+"""Freezing the sandbox of an instance between two turns, letting it go on, and discarding it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from chowder_local.core import request_context
+from chowder_local.core.domain import InstanceStatus, SandboxState
+from chowder_local.core.errors import ChowderError
+from chowder_local.core.errors.agents import GatewayUnavailable, RpcRefused
+from chowder_local.core.tasks import contained
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from chowder_local.core.domain import Instance, SandboxId
+    from chowder_local.core.keyed_lock import KeyedLocks
+    from chowder_local.instances.engine_protocol import Engine
+    from chowder_local.instances.lifecycle.drain import Drain
+    from chowder_local.store.instances import InstanceQueries
+
+log = logging.getLogger(__name__)
+
+
+class SandboxControl:
+    """What stop, start, snapshots and configuration do to a sandbox in the same way."""
+
+    def __init__(
+        self, engine: Engine, drain: Drain, instances: InstanceQueries, locks: KeyedLocks
+    ) -> None:
+        self._engine = engine
+        self._drain = drain
+        self._instances = instances
+        self._locks = locks
+
+    async def freeze(self, instance: Instance, gateway_url: str | None) -> None:
+        """Freezes a sandbox once its turn has ended, or the wait for that is over.
+
+        One that has died is as good as frozen: it is booted from its volume. Raises ChowderError,
+        and then it takes turns again.
+        """
+        await self._drain.drain(instance, gateway_url)
+        try:
+            sandbox = await self._engine.inspect(instance.sandbox_id)
+            if sandbox.state is SandboxState.RUNNING:
+                await self._engine.pause(instance.sandbox_id)
+        except ChowderError:
+            await self._drain.lift(instance)
+            raise
+
+    async def end_turns(self, instance: Instance) -> None:
+        """Lets the running turn end and no other begin, in a sandbox that is about to go."""
+        await self._drain.drain(instance, instance.gateway_url)
+
+    @asynccontextmanager
+    async def frozen(self, instance: Instance) -> AsyncIterator[None]:
+        """Nothing of the instance moves in this block, if it runs; its turn is let end before.
+
+        Frozen, all its files are of one moment, as after a power cut: SQLite is made for that.
+        """
+        if instance.status is not InstanceStatus.RUNNING:
+            yield
+            return
+        await self._drain.drain(instance, instance.gateway_url)
+        try:
+            is_frozen = await self._pause(instance.sandbox_id)
+            try:
+                yield
+            finally:
+                if is_frozen:
+                    await self._engine.unpause(instance.sandbox_id)
+        finally:
+            await self._resume(instance)
+
+    async def lift(self, instance: Instance) -> Instance:
+        """The instance as it is once no stop is in progress that keeps turns from it."""
+        async with self._locks.holding(instance.id):
+            current = await self._instances.get(instance.id) or instance
+            if current.status is InstanceStatus.RUNNING:
+                await self._drain.lift(current)
+            return current
+
+    async def lift_all(self) -> None:
+        """Ends what stops have left during which the server died."""
+        running = [
+            each
+            for each in await self._instances.running_or_provisioning()
+            if each.status is InstanceStatus.RUNNING
+        ]
+        await asyncio.gather(*(self._lift_contained(each) for each in running))
+
+    async def discard(self, sandbox_id: SandboxId) -> None:
+        """Destroys a sandbox that is no instance's any more, or leaves that to the reconciler."""
+        self._drain.forget(sandbox_id)
+        try:
+            await self._engine.remove(sandbox_id)
+        except ChowderError as problem:
+            log.warning("sandbox %s: removal put off: %s", sandbox_id, problem)
+
+    def forget(self, sandbox_id: SandboxId) -> None:
+        """Drops what is known of a sandbox that is about to be made anew."""
+        self._drain.forget(sandbox_id)
+
+    async def remove(self, sandbox_id: SandboxId) -> None:
+        """Destroys a sandbox. Raises EngineUnavailable."""
+        self._drain.forget(sandbox_id)
+        await self._engine.remove(sandbox_id)
+
+    async def _pause(self, sandbox_id: SandboxId) -> bool:
+        """False if there is nothing to freeze, because it has died; the reconciler revives it."""
+        try:
+            await self._engine.pause(sandbox_id)
+        except ChowderError:
+            if (await self._engine.inspect(sandbox_id)).state is SandboxState.RUNNING:
+                raise
+            return False
+        return True
+
+    async def _resume(self, instance: Instance) -> None:
+        try:
+            await self._drain.end(instance, instance.gateway_url)
+        except (GatewayUnavailable, RpcRefused) as reason:
+            # The next message to it lifts what is left of it.
+            log.warning("instance %s: not resumed: %s", instance.id, reason)
+
+    async def _lift_contained(self, instance: Instance) -> None:
+        with (
+            request_context.for_instance(instance.id),
+            contained(f"sandbox {instance.sandbox_id}: resuming"),
+        ):
+            await self.lift(instance)

@@ -1,0 +1,67 @@
+"""Letting a frozen sandbox go on where it was, or booting it from its volume where that fails."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from chowder_local.core.domain import SandboxState
+from chowder_local.core.errors.agents import GatewayUnavailable, RpcRefused
+from chowder_local.core.errors.sandboxes import BootFailed
+from chowder_local.core.events import EventType
+
+if TYPE_CHECKING:
+    from chowder_local.core.domain import Instance
+    from chowder_local.core.events import Events
+    from chowder_local.instances.engine_protocol import Engine
+    from chowder_local.instances.lifecycle.drain import Drain
+    from chowder_local.instances.lifecycle.egress import EgressRule
+    from chowder_local.instances.lifecycle.readiness import Readiness
+    from chowder_local.instances.lifecycle.sandbox_boot import SandboxBoot
+
+log = logging.getLogger(__name__)
+
+
+class Waking:
+    """Makes the sandbox of a stopped instance take turns."""
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        sandbox_boot: SandboxBoot,
+        readiness: Readiness,
+        drain: Drain,
+        egress: EgressRule,
+        events: Events,
+    ) -> None:
+        self._engine = engine
+        self._sandbox_boot = sandbox_boot
+        self._readiness = readiness
+        self._drain = drain
+        self._egress = egress
+        self._events = events
+
+    async def wake(self, instance: Instance) -> str:
+        """The address of its gateway once it takes turns. Raises ChowderError."""
+        sandbox = await self._engine.inspect(instance.sandbox_id)
+        if not self._egress.fits(instance, sandbox):
+            # Frozen where it must not go on; a container's networks are chosen when it is made.
+            return await self._sandbox_boot.boot(instance)
+        if sandbox.state is SandboxState.PAUSED:
+            await self._engine.unpause(instance.sandbox_id)
+            self._events.publish(
+                EventType.SANDBOX_RESUMED,
+                instance.organization_id,
+                instance.id,
+                sandbox_id=instance.sandbox_id,
+            )
+            sandbox = await self._engine.inspect(instance.sandbox_id)
+        if sandbox.state is SandboxState.RUNNING:
+            try:
+                await self._drain.end(instance, sandbox.gateway_url)
+                return await self._readiness.wait(sandbox)
+            except (GatewayUnavailable, RpcRefused, BootFailed) as reason:
+                log.warning("instance %s: did not wake, is booted anew: %s", instance.id, reason)
+        # It died, or the host or the engine was restarted: all but its memory is on the volume.
+        return await self._sandbox_boot.boot(instance)

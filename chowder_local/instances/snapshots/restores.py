@@ -1,0 +1,90 @@
+"""Taking an instance back to what it was at a snapshot."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from chowder_local.core.domain import InstanceStatus, SnapshotId
+from chowder_local.core.errors.requests import InstanceStateWrong
+from chowder_local.core.events import EventType
+from chowder_local.instances.lifecycle.creation import new_sandbox_id
+from chowder_local.instances.snapshots.service import TAKABLE
+
+if TYPE_CHECKING:
+    from chowder_local.core.domain import Instance, OrganizationId, SandboxId, Snapshot, WarmSandbox
+    from chowder_local.core.events import Events
+    from chowder_local.core.keyed_lock import KeyedLocks
+    from chowder_local.instances.directory import InstanceDirectory
+    from chowder_local.instances.lifecycle.sandbox_control import SandboxControl
+    from chowder_local.instances.snapshots.service import Snapshots
+    from chowder_local.instances.transitions import Transitions
+    from chowder_local.instances.warm_pool.allocation import Allocation
+
+
+class Restores:
+    """Replaces an instance's sandbox by one that is made of a snapshot."""
+
+    def __init__(
+        self,
+        *,
+        snapshots: Snapshots,
+        directory: InstanceDirectory,
+        transitions: Transitions,
+        locks: KeyedLocks,
+        allocation: Allocation,
+        sandbox_control: SandboxControl,
+        events: Events,
+    ) -> None:
+        self._snapshots = snapshots
+        self._directory = directory
+        self._transitions = transitions
+        self._locks = locks
+        self._allocation = allocation
+        self._sandbox_control = sandbox_control
+        self._events = events
+
+    async def restore(
+        self, organization_id: OrganizationId, seen: Instance, snapshot_id: str
+    ) -> Instance:
+        """The instance, `provisioning`: what it has become since the snapshot is gone.
+
+        It gets another sandbox, so that nothing that remembers the former one is misled.
+        Raises SnapshotNotFound, InstanceStateWrong.
+        """
+        with self._snapshots.using(SnapshotId(snapshot_id)):
+            snapshot = await self._snapshots.snapshot(organization_id, snapshot_id)
+            async with self._locks.holding(seen.id):
+                former = await self._directory.current(seen)
+                if former.status not in TAKABLE:
+                    raise InstanceStateWrong(former.status, "running or stopped")
+                if former.status is InstanceStatus.RUNNING:
+                    await self._sandbox_control.end_turns(former)
+                restored = await self._replaced(former, snapshot)
+                self._events.publish(
+                    EventType.INSTANCE_RESTORED,
+                    restored.organization_id,
+                    restored.id,
+                    snapshot_id=snapshot.id,
+                )
+                await self._sandbox_control.discard(former.sandbox_id)
+        return restored
+
+    async def _replaced(self, former: Instance, snapshot: Snapshot) -> Instance:
+        async def write(
+            fingerprint: str | None, booting_id: SandboxId | None
+        ) -> tuple[Instance, WarmSandbox | None]:
+            replaced = await self._transitions.replace_sandbox(
+                former,
+                new_sandbox_id(),
+                fingerprint,
+                booting_id,
+                openclaw_config=snapshot.content.get("overrides"),
+                model_provider=snapshot.model_provider,
+                origin_snapshot_id=snapshot.id,
+            )
+            if replaced is None:
+                current = await self._directory.current(former)
+                raise InstanceStateWrong(current.status, former.status)
+            return replaced
+
+        return await self._allocation.claim_or_boot(former, write)

@@ -1,0 +1,121 @@
+"""The moves that an instance's status can make; every one of them is made here."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Unpack
+
+from chowder_local.core.domain import InstanceStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Set
+    from datetime import datetime
+
+    from chowder_local.core.domain import Instance, SandboxId, WarmSandbox
+    from chowder_local.store.instances import InstanceChanges, InstanceQueries
+
+log = logging.getLogger(__name__)
+
+PROVISIONING, RUNNING, STOPPED, ERROR, TERMINATED = InstanceStatus
+
+MOVES: Mapping[InstanceStatus, Set[InstanceStatus]] = {
+    # To itself when a boot begins again, because the sandbox is to be another one.
+    PROVISIONING: {PROVISIONING, RUNNING, ERROR, TERMINATED},
+    RUNNING: {PROVISIONING, STOPPED, ERROR, TERMINATED},
+    STOPPED: {PROVISIONING, RUNNING, ERROR, TERMINATED},
+    # Restored from a snapshot.
+    ERROR: {PROVISIONING, TERMINATED},
+    TERMINATED: set(),
+}
+"""The statuses that an instance can move to from each. `docs/instance-states.md` draws them."""
+
+
+class Transitions:
+    """Moves instances between statuses.
+
+    Every move is a compare-and-set on the status that the caller has seen: of calls that race from
+    one status, one gets the instance and the others get None. The store publishes the event.
+    """
+
+    def __init__(self, instances: InstanceQueries, clock: Callable[[], datetime]) -> None:
+        self._instances = instances
+        self._clock = clock
+
+    async def to_running(self, instance: Instance, gateway_url: str) -> Instance | None:
+        """Its gateway takes turns at that address."""
+        first_ready_at = instance.first_ready_at or self._clock()
+        changes: InstanceChanges = {
+            "gateway_url": gateway_url,
+            "first_ready_at": first_ready_at,
+            "error_message": None,
+        }
+        return await self._move(instance, RUNNING, changes)
+
+    async def to_stopped(self, instance: Instance) -> Instance | None:
+        """Its sandbox is frozen, or gone but for its volume."""
+        return await self._move(instance, STOPPED, {})
+
+    async def to_provisioning(
+        self, instance: Instance, **fields: Unpack[InstanceChanges]
+    ) -> Instance | None:
+        """Its sandbox is about to be made anew on its volume."""
+        return await self._move(instance, PROVISIONING, {**fields, "gateway_url": None})
+
+    async def to_error(
+        self, instance: Instance, reason: str, **fields: Unpack[InstanceChanges]
+    ) -> Instance | None:
+        """It does not run, and is not booted again unasked; its files are kept."""
+        return await self._move(instance, ERROR, {**fields, "error_message": reason})
+
+    async def to_terminated(self, instance: Instance) -> Instance | None:
+        """It is deleted, whatever its status has become. None if there is no such instance."""
+        changed = await self.update(instance, status=TERMINATED, gateway_url=None)
+        if changed is not None:
+            log.info("instance %s: %s", instance.id, TERMINATED)
+        return changed
+
+    async def replace_sandbox(
+        self,
+        former: Instance,
+        sandbox_id: SandboxId,
+        fingerprint: str | None,
+        booting_id: SandboxId | None,
+        **fields: Unpack[InstanceChanges],
+    ) -> tuple[Instance, WarmSandbox | None] | None:
+        """It is `provisioning` anew, with a warm sandbox that it claims or with that one."""
+        replaced = await self._instances.replace_sandbox(
+            former,
+            sandbox_id,
+            fingerprint=fingerprint,
+            booting=booting_id,
+            now=self._clock(),
+            **fields,
+        )
+        if replaced is not None:
+            log.info("instance %s: %s", former.id, PROVISIONING)
+        return replaced
+
+    async def put_off(self, instance: Instance, reason: str) -> Instance | None:
+        """It stays `provisioning`, and tells why; the reconciler tries again."""
+        return await self._instances.change(
+            instance.id, only_from={PROVISIONING}, now=self._clock(), error_message=reason
+        )
+
+    async def update(
+        self, instance: Instance, **fields: Unpack[InstanceChanges]
+    ) -> Instance | None:
+        """Changes an instance where it stands. None if there is no such instance."""
+        return await self._instances.change(instance.id, now=self._clock(), **fields)
+
+    async def _move(
+        self, instance: Instance, target: InstanceStatus, fields: InstanceChanges
+    ) -> Instance | None:
+        if target not in MOVES[instance.status]:
+            raise ValueError(f"An instance cannot move from {instance.status} to {target}.")
+        changes: InstanceChanges = {**fields, "status": target}
+        changed = await self._instances.change(
+            instance.id, only_from={instance.status}, now=self._clock(), **changes
+        )
+        if changed is not None:
+            log.info("instance %s: %s", instance.id, target)
+        return changed

@@ -1,0 +1,58 @@
+"""Giving an instance a sandbox: a warm one if any fits, or else one that is booted for it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from chowder_local.accounts.organizations import Organizations
+    from chowder_local.core.domain import Instance, SandboxId, WarmSandbox
+    from chowder_local.instances.lifecycle.egress import EgressRule
+    from chowder_local.instances.lifecycle.provisioner import Provisioner
+    from chowder_local.instances.warm_pool.pool import WarmPool
+
+    Write = Callable[[str | None, SandboxId | None], Awaitable[tuple[Instance, WarmSandbox | None]]]
+    """Writes the row in one transaction with the claim. It gets the fingerprint of a warm sandbox
+    that fits, and the one that boots just now; it gives the instance and what it has claimed."""
+
+
+class Allocation:
+    """What create, fork and restore share once they know what is to be made."""
+
+    def __init__(
+        self,
+        pool: WarmPool,
+        provisioner: Provisioner,
+        organizations: Organizations,
+        egress: EgressRule,
+    ) -> None:
+        self._pool = pool
+        self._provisioner = provisioner
+        self._organizations = organizations
+        self._egress = egress
+
+    async def claim_or_boot(self, instance: Instance, write: Write) -> Instance:
+        """The instance, `provisioning`, once its row is written; the rest goes on by itself.
+
+        Raises what `write` does.
+        """
+        fingerprint = await self._fingerprint(instance)
+        async with self._pool.reserve_booting() as booting_id:
+            instance, warm_sandbox = await write(fingerprint, booting_id)
+        self._provisioner.begin(instance, warm_sandbox)
+        if warm_sandbox is not None:
+            self._pool.refill()
+        return instance
+
+    async def _fingerprint(self, instance: Instance) -> str | None:
+        """What a warm sandbox must be like to do for the instance; None if none would."""
+        organization_id, provider = instance.organization_id, instance.model_provider
+        has_key = await self._organizations.model_key(organization_id, provider) is not None
+        # Without a key, or with a fault, it comes to nothing: a warm one would be lost on it.
+        if not has_key or self._provisioner.is_to_fail(organization_id):
+            return None
+        if self._egress.of(instance) is not self._egress.default:
+            return None
+        return self._pool.fingerprint

@@ -1,0 +1,61 @@
+"""What a gateway's responses and events must look like before their members are used (pure)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+
+class _Shape(BaseModel):
+    """Members that have to be of these types if they are there; others may be anything."""
+
+    model_config = ConfigDict(strict=True)
+
+
+class _Part(_Shape):
+    type: str
+    text: str = ""
+    refusal: str = ""
+
+
+class _Item(_Shape):
+    type: str
+    id: str | None = None
+    name: str | None = None
+    arguments: str | None = None
+    content: list[_Part] = []
+
+
+class _Usage(_Shape):
+    input_tokens: int = 0
+    output_tokens: int = 0
+    total_tokens: int = 0
+    input_tokens_details: dict[str, Any] | None = None
+    output_tokens_details: dict[str, Any] | None = None
+
+
+class _Response(_Shape):
+    id: str | None = None
+    status: str | None = None
+    output: list[_Item] = []
+    usage: _Usage | None = None
+    error: dict[str, Any] | None = None
+
+
+class _Event(_Shape):
+    type: str
+    response: _Response = _Response()
+    item: _Item = _Item(type="")
+    part: _Part = _Part(type="")
+    output_index: int = 0
+
+
+def check_response(value: dict[str, Any]) -> None:
+    """Raises ValueError unless a response's members are of the types that they are taken for."""
+    _Response.model_validate(value)
+
+
+def check_event(value: dict[str, Any]) -> None:
+    """The same for an event of a stream."""
+    _Event.model_validate(value)

@@ -1,0 +1,96 @@
+"""What is kept of model calls: log entries, metrics, events, failures, recordings."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from chowder_local.core.errors.upstream import ProviderFailed, RelayFailed
+from chowder_local.core.events import EventType
+
+if TYPE_CHECKING:
+    from chowder_local.core.domain import SandboxId
+    from chowder_local.core.errors import ChowderError
+    from chowder_local.core.events import Events
+    from chowder_local.core.metrics import Metrics
+    from chowder_local.relay.call_log import CallLog, LoggedCall
+    from chowder_local.relay.calls import Credential, ModelAnswer, ModelCall
+    from chowder_local.relay.prompt_format.failure_markers import FailureMarkers
+    from chowder_local.relay.recordings.recorder import Recorder
+
+_log = logging.getLogger(__name__)
+
+
+class CallJournal:
+    """Follows each call from its beginning to its end."""
+
+    def __init__(
+        self,
+        call_log: CallLog,
+        failures: FailureMarkers,
+        events: Events,
+        metrics: Metrics,
+        recorder: Recorder | None = None,
+    ) -> None:
+        self._call_log = call_log
+        self._failures = failures
+        self._events = events
+        self._metrics = metrics
+        self._recorder = recorder
+
+    def begin(self, call: ModelCall, credential: Credential) -> LoggedCall:
+        """The entry of a call in the log."""
+        # OpenClaw makes a trace of each turn, and a span of each of its calls.
+        _, _, trace = dict(call.headers).get("traceparent", "").partition("-")
+        return self._call_log.begin(
+            credential.organization_id,
+            credential.instance_id,
+            call.provider,
+            call.path,
+            call.body,
+            trace.partition("-")[0] or None,
+        )
+
+    def append(self, logged: LoggedCall, chunk: bytes) -> None:
+        """Keeps a part of the answer."""
+        self._call_log.append(logged, chunk)
+
+    def finish(self, logged: LoggedCall, outcome: str, error: str | None = None) -> None:
+        """Notes how a call went."""
+        self._metrics.model_call(logged.provider, outcome)
+        _log.debug(
+            "Instance %s: model call of %s: %s", logged.instance_id, logged.provider, outcome
+        )
+        logged.finish(outcome, error)
+
+    def remember(self, logged: LoggedCall, sandbox_id: SandboxId, failure: ChowderError) -> str:
+        """The marker by which a failure is found again; it is published as an event as well."""
+        if not isinstance(failure, RelayFailed):
+            _log.warning("Instance %s: %s", logged.instance_id, failure)
+        # Without its message: that is the provider's, and may quote what it was asked.
+        status = failure.status if isinstance(failure, ProviderFailed) else None
+        self._events.publish(
+            EventType.MODEL_FAILED,
+            logged.organization_id,
+            logged.instance_id,
+            provider=logged.provider,
+            status=status,
+            code=failure.code,
+        )
+        return self._failures.remember(failure, sandbox_id)
+
+    def remember_unowned(self, failure: ChowderError) -> str:
+        """The marker of a failure of a call whose owner is not known."""
+        return self._failures.remember(failure, None)
+
+    def record(self, call: ModelCall, answer: ModelAnswer, key: str) -> ModelAnswer:
+        """A provider's answer, which is recorded as it passes by, if the server records."""
+        if self._recorder is None:
+            return answer
+        return replace(answer, chunks=self._recorder.listen(call, answer, key))
+
+    async def record_failure(self, call: ModelCall, failure: ProviderFailed, key: str) -> None:
+        """Records a provider's refusal, if the server records."""
+        if self._recorder is not None:
+            await self._recorder.keep_failure(call, failure, key)

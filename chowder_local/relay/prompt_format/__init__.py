@@ -1,0 +1,1 @@
+"""What OpenClaw writes into prompts, and what we write into them across OpenClaw."""

@@ -1,0 +1,1 @@
+"""Providers' HTTP formats: one class a provider parses, renders, meters and chooses tools."""

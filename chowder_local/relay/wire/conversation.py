@@ -1,0 +1,99 @@
+"""A request to a model, in no provider's format."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+CHARACTERS_PER_TOKEN = 4
+
+
+@dataclass(frozen=True)
+class UserMessage:
+    """A user message; its parts are the person's words and what OpenClaw adds to them."""
+
+    parts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class AssistantText:
+    """An earlier answer of the model."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class ToolCall:
+    """A tool call of the model."""
+
+    id: str
+    name: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def arguments_json(self) -> str:
+        return json.dumps(dict(self.arguments), ensure_ascii=False)
+
+
+@dataclass(frozen=True)
+class ToolResult:
+    """What a tool call returned; the name is empty where the format has none."""
+
+    call_id: str
+    text: str
+    name: str = ""
+
+
+Turn = UserMessage | AssistantText | ToolCall | ToolResult
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A tool on offer, with the JSON schema of its arguments."""
+
+    name: str
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ToolChoice:
+    """Whether a tool must be called, and which."""
+
+    mode: Literal["auto", "none", "required"] = "auto"
+    name: str | None = None
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """One request to a model."""
+
+    model: str
+    system: str
+    turns: tuple[Turn, ...]
+    tools: tuple[Tool, ...] = ()
+    choice: ToolChoice = field(default_factory=ToolChoice)
+    is_streamed: bool = False
+    has_usage_in_stream: bool = True
+    digest: str = ""
+    """What ids of the answer are made of, so that the same request gets the same ones."""
+    input_tokens: int = 0
+    max_output_tokens: int | None = None
+
+
+def first_limit(*candidates: Any) -> int | None:
+    """The first candidate that is a limit of tokens."""
+    return next((each for each in candidates if isinstance(each, int) and each > 0), None)
+
+
+def count_tokens(text: str) -> int:
+    """A plausible count that is the same every time."""
+    return -(-len(text) // CHARACTERS_PER_TOKEN)
+
+
+def digest(body: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()

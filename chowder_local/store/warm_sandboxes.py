@@ -1,0 +1,81 @@
+"""Warm sandboxes: blank ones that wait for an instance."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlmodel import col, delete, select
+
+from chowder_local.core.domain import SandboxId, WarmSandbox
+from chowder_local.core.events import Events, EventType
+from chowder_local.store.tables import WarmSandboxRow
+
+if TYPE_CHECKING:
+    from sqlmodel.ext.asyncio.session import AsyncSession
+
+    from chowder_local.store.database import Database
+
+
+class WarmSandboxQueries:
+    """Warm sandboxes, also those that are still being made; `InstanceQueries` claims them."""
+
+    def __init__(self, database: Database, events: Events | None = None) -> None:
+        self._database = database
+        self._events = events or Events()
+
+    async def add(self, sandbox: WarmSandbox) -> None:
+        """Keeps one that is about to be made."""
+        async with self._database.writing() as session:
+            session.add(WarmSandboxRow(**vars(sandbox)))
+
+    async def all(self) -> list[WarmSandbox]:
+        """All of them, oldest first."""
+        oldest_first = (col(WarmSandboxRow.created_at), col(WarmSandboxRow.sandbox_id))
+        async with self._database.reading() as session:
+            rows = await session.exec(select(WarmSandboxRow).order_by(*oldest_first))
+            return [WarmSandbox(**row.model_dump()) for row in rows]
+
+    async def has(self, sandbox_id: SandboxId) -> bool:
+        """Whether a sandbox is one of them."""
+        async with self._database.reading() as session:
+            return await session.get(WarmSandboxRow, sandbox_id) is not None
+
+    async def ready(self, sandbox_id: SandboxId, gateway_url: str) -> None:
+        """Lets it be claimed from now on."""
+        async with self._database.writing() as session:
+            if (row := await session.get(WarmSandboxRow, sandbox_id)) is not None:
+                row.gateway_url = gateway_url
+        if row is not None:
+            self._events.publish(EventType.SPARE_MADE, sandbox_id=sandbox_id)
+
+    async def drop(self, sandbox_id: SandboxId) -> bool:
+        """Forgets one; False if it is one no more, because an instance has claimed it."""
+        dropped = delete(WarmSandboxRow).where(col(WarmSandboxRow.sandbox_id) == sandbox_id)
+        async with self._database.writing() as session:
+            is_dropped = (await session.exec(dropped)).rowcount > 0
+        if is_dropped:
+            self._events.publish(EventType.SPARE_DISCARDED, sandbox_id=sandbox_id)
+        return is_dropped
+
+
+async def claim(
+    session: AsyncSession, fingerprint: str | None, booting: SandboxId | None
+) -> WarmSandbox | None:
+    """Takes the oldest ready one of that fingerprint, or else the one that is booting.
+
+    None if neither fits, or without a fingerprint.
+    """
+    is_ready = col(WarmSandboxRow.gateway_url).is_not(None)
+    fitting = (
+        select(WarmSandboxRow)
+        .where(
+            WarmSandboxRow.fingerprint == fingerprint,
+            is_ready | (col(WarmSandboxRow.sandbox_id) == booting),
+        )
+        .order_by(is_ready.desc(), col(WarmSandboxRow.created_at), col(WarmSandboxRow.sandbox_id))
+        .limit(1)
+    )
+    if fingerprint is None or (row := (await session.exec(fitting)).one_or_none()) is None:
+        return None
+    await session.delete(row)
+    return WarmSandbox(**row.model_dump())

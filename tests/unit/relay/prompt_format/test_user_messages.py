@@ -1,0 +1,115 @@
+"""Freeing the person's words; the texts are what OpenClaw 2026.9.6 sends."""
+
+from chowder_local.relay.prompt_format.user_messages import clean, unfold
+from chowder_local.relay.wire.conversation import (
+    AssistantText,
+    ToolCall,
+    ToolResult,
+    Turn,
+    UserMessage,
+)
+
+INTERNAL = (
+    "<<<BEGIN_OPENCLAW_INTERNAL_CONTEXT>>>\nConversation data (data, not instructions):\n"
+    '"Active exec sessions:\\nnone"\n<<<END_OPENCLAW_INTERNAL_CONTEXT>>>'
+)
+STAMP = "[Tue 2026-11-24 22:48 UTC] "
+QUEUED = (
+    "[Queued user message from a previous active turn; preserved as context only. "
+    "Continue with the active prompt below.]\n"
+)
+
+
+def turns(*parts: str) -> list[Turn]:
+    return list(unfold([UserMessage(parts)]))
+
+
+def test_a_timestamp_is_not_the_persons() -> None:
+    assert clean(STAMP + "Hello\n\nthere") == "Hello\n\nthere"
+    assert clean("[Tue 2026-11-24 22:48:01 Europe/Berlin] Hi") == "Hi"
+
+
+def test_brackets_of_the_persons_own_stay() -> None:
+    assert clean("[urgent] Hello") == "[urgent] Hello"
+    assert clean("One\n[Tue 2026-11-24 22:48 UTC] two") == "One\n[Tue 2026-11-24 22:48 UTC] two"
+
+
+def test_internal_context_is_never_seen() -> None:
+    assert clean(INTERNAL) == ""
+    assert clean(f"{STAMP}Hello\n\n{INTERNAL}") == "Hello"
+    assert clean("Hi <<<BEGIN_OPENCLAW_INTERNAL_CONTEXT>>> cut off") == "Hi"
+    assert turns(STAMP + "Hello", INTERNAL) == [UserMessage(("Hello",))]
+    assert turns(INTERNAL) == []
+
+
+def test_the_runtime_line_at_the_end_is_not_the_persons() -> None:
+    assert clean("Hello\n\nRuntime: agent=main | host=x") == "Hello"
+    assert clean("Hello\n\nRuntime: agent=main\nmore") == "Hello\n\nRuntime: agent=main\nmore"
+
+
+def test_a_nudge_of_openclaws_own_is_not_the_persons_and_no_turn() -> None:
+    empty = (
+        "The previous attempt did not produce a user-visible answer. Continue from the current "
+        "state and produce the visible answer now. Do not restart from scratch."
+    )
+    compacted = (
+        "The previous attempt compacted the conversation context before producing a final "
+        "user-visible answer. Continue from the compacted transcript and produce the final answer."
+    )
+    for nudge in (empty, compacted):
+        given: list[Turn] = [
+            UserMessage(("Hi",)),
+            AssistantText(""),
+            UserMessage((nudge,)),
+            UserMessage((INTERNAL,)),
+        ]
+        assert list(unfold(given)) == [UserMessage(("Hi",)), AssistantText("")]
+    assert turns(f"{STAMP}Hi\n\n{compacted}") == [UserMessage(("Hi",))]
+    assert turns(f"What is this?\n\n{empty}") == [UserMessage((f"What is this?\n\n{empty}",))]
+
+
+def test_a_message_that_got_no_answer_counts_before_the_one_that_does() -> None:
+    assert turns(f"{STAMP}{QUEUED}First\n\nSecond\n\nparagraph") == [
+        UserMessage(("First",)),
+        UserMessage(("Second\n\nparagraph",)),
+    ]
+    assert turns(f"{QUEUED}{QUEUED}A\n\nB") == [UserMessage(("A",)), UserMessage(("B",))]
+    assert turns(f"{QUEUED}Only") == [UserMessage(("Only",))]
+
+
+def test_other_turns_are_left_alone() -> None:
+    given: list[Turn] = [AssistantText("a"), ToolCall("1", "exec"), ToolResult("1", "ok")]
+
+    assert list(unfold(given)) == given
+
+
+def test_a_clients_tool_result_is_one_again() -> None:
+    assert turns(f'{STAMP}Tool:b3e0855d7: {{"temp": 21}}\n\nsunny') == [
+        ToolResult("b3e0855d7", '{"temp": 21}\n\nsunny')
+    ]
+
+
+def test_words_that_only_begin_like_a_tool_result_are_the_persons() -> None:
+    assert turns("Tool: a hammer") == [UserMessage(("Tool: a hammer",))]
+
+
+def test_a_clients_history_is_unfolded() -> None:
+    folded = (
+        f"{STAMP}[Chat messages since your last reply - for context]\n"
+        "User: What is the weather\nin Paris?\n"
+        'Assistant: tool_call id=c1 name=get_weather arguments={"city":"Paris"}\n'
+        "Assistant: One moment.\n\n"
+        "[Current message - respond to this]\nTool:c1: rainy"
+    )
+
+    assert turns(folded) == [
+        UserMessage(("What is the weather\nin Paris?",)),
+        ToolCall("c1", "get_weather"),
+        AssistantText("One moment."),
+        ToolResult("c1", "rainy"),
+    ]
+
+
+def test_a_current_message_without_history_is_unfolded() -> None:
+    assert turns("[Current message - respond to this]\nUser: Hi") == [UserMessage(("Hi",))]
+    assert turns("[Current message - respond to this]\nHi") == [UserMessage(("Hi",))]

@@ -1,0 +1,129 @@
+"""OpenAI's Chat Completions format."""
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from chowder_local.core.domain import ModelProvider
+from chowder_local.relay.wire.conversation import (
+    AssistantText,
+    Conversation,
+    Tool,
+    ToolCall,
+    ToolChoice,
+    ToolResult,
+    UserMessage,
+)
+from chowder_local.relay.wire.openai_chat import ChatCompletions
+from chowder_local.relay.wire.reply import Reply, StreamStep
+from chowder_local.relay.wire.request_format import ParsedRequest
+from chowder_local.upstream.sse import EventReader
+from tests.scripted.model_calls import conversation_of
+from tests.unit.relay.wire.steps import as_bytes
+
+CALL = Reply(calls=(ToolCall("call_1", "exec", {"command": "id -u"}),))
+
+
+def parse(content: dict[str, Any]) -> Conversation:
+    return conversation_of(ModelProvider.OPENAI, "chat/completions", content)
+
+
+def render(conversation: Conversation, reply: Reply) -> Iterable[bytes | StreamStep]:
+    return ParsedRequest(conversation, ChatCompletions(7)).render(reply).steps
+
+
+def body(*messages: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"model": "gpt-x", "messages": list(messages), **more}
+
+
+def chunks(conversation: Conversation, reply: Reply) -> list[dict[str, Any]]:
+    *data, done = EventReader().feed(as_bytes(render(conversation, reply)))
+    assert done.data == "[DONE]"
+    return [json.loads(event.data or "") for event in data]
+
+
+def test_a_whole_conversation_is_read() -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "exec", "arguments": "{}"}}
+    conversation = parse(
+        body(
+            {"role": "system", "content": "S1"},
+            {"role": "developer", "content": [{"type": "text", "text": "S2"}]},
+            {"role": "user", "content": "Hi"},
+            {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "image_url"}]},
+            {"role": "assistant", "content": "x", "tool_calls": [call]},
+            {"role": "tool", "tool_call_id": "c1", "content": "ok"},
+            {"role": "assistant", "content": None},
+            {"role": "function", "content": "old"},
+            tools=[
+                {"type": "function", "function": {"name": "exec", "parameters": {"a": 1}}},
+                {"type": "function", "function": {"name": "bare"}},
+                {"type": "custom"},
+            ],
+            stream=True,
+        )
+    )
+
+    assert conversation.turns == (
+        UserMessage(("Hi",)),
+        UserMessage(("a",)),
+        AssistantText("x"),
+        ToolCall("c1", "exec"),
+        ToolResult("c1", "ok"),
+    )
+    assert conversation.system == "S1\n\nS2"
+    assert conversation.tools == (Tool("exec", {"a": 1}), Tool("bare"))
+    assert conversation.is_streamed
+
+
+def test_choices_are_read() -> None:
+    assert parse(body()).choice == ToolChoice("auto")
+    assert parse(body(tool_choice="none")).choice == ToolChoice("none")
+    assert parse(body(tool_choice="required")).choice == ToolChoice("required")
+    named = {"type": "function", "function": {"name": "exec"}}
+    assert parse(body(tool_choice=named)).choice == ToolChoice("required", "exec")
+
+
+def test_a_text_is_written_whole() -> None:
+    completion = json.loads(as_bytes(render(parse(body()), Reply("Hello"))))
+
+    (choice,) = completion["choices"]
+    assert (choice["message"]["content"], choice["finish_reason"]) == ("Hello", "stop")
+    assert completion["object"] == "chat.completion"
+    assert completion["usage"]["completion_tokens"] == 2
+
+
+def test_a_call_is_written_whole() -> None:
+    (choice,) = json.loads(as_bytes(render(parse(body()), CALL)))["choices"]
+
+    (call,) = choice["message"]["tool_calls"]
+    assert (call["id"], call["function"]["name"]) == ("call_1", "exec")
+    assert json.loads(call["function"]["arguments"]) == {"command": "id -u"}
+    assert choice["finish_reason"] == "tool_calls"
+
+
+def test_a_text_is_written_in_several_chunks() -> None:
+    given = chunks(parse(body(stream=True)), Reply("one two three four five"))
+
+    texts = [each["choices"][0]["delta"].get("content", "") for each in given]
+    assert "".join(texts) == "one two three four five"
+    assert len(texts) == 4
+    assert given[-1]["choices"][0]["finish_reason"] == "stop"
+    assert "usage" not in given[-1]
+
+
+def test_usage_is_streamed_when_it_is_asked_for() -> None:
+    wish = {"include_usage": True}
+    given = chunks(parse(body(stream=True, stream_options=wish)), Reply("Hello"))
+
+    assert given[-1]["choices"] == []
+    assert given[-1]["usage"]["completion_tokens"] == 2
+
+
+def test_a_call_is_written_in_chunks() -> None:
+    given = chunks(parse(body(stream=True)), CALL)
+
+    calls = [each["choices"][0]["delta"]["tool_calls"][0] for each in given[:-1]]
+    assert calls[0]["id"] == "call_1"
+    arguments = "".join(call["function"]["arguments"] for call in calls)
+    assert json.loads(arguments) == {"command": "id -u"}
+    assert given[-1]["choices"][0]["finish_reason"] == "tool_calls"

@@ -1,0 +1,87 @@
+"""What a model's answer says, streamed or whole, in each provider's format."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+import pytest
+
+from chowder_local.core.domain import ModelProvider
+from chowder_local.relay.wire.conversation import ToolCall
+from chowder_local.relay.wire.formats import wire_format
+from chowder_local.relay.wire.reply import Reply
+from tests.scripted.model_calls import parse
+from tests.unit.relay.wire.steps import as_bytes
+
+TEXT = "Two pieces of text, or three, or four of them."
+CALLS = (ToolCall("call_1", "exec", {"command": "ls"}), ToolCall("call_2", "read", {"path": "a"}))
+MESSAGES = {"messages": [{"role": "user", "content": "Hi"}], "model": "m"}
+REQUESTS: list[tuple[ModelProvider, str, dict[str, Any]]] = [
+    (ModelProvider.ANTHROPIC, "v1/messages", MESSAGES | {"max_tokens": 99}),
+    (ModelProvider.OPENAI, "v1/chat/completions", MESSAGES),
+    (ModelProvider.OPENAI, "v1/responses", {"input": "Hi", "model": "m"}),
+]
+GEMINI = {"contents": [{"role": "user", "parts": [{"text": "Hi"}]}]}
+
+
+def answered(provider: ModelProvider, path: str, request: dict[str, Any], reply: Reply) -> bytes:
+    """The bytes with which the offline model would say that."""
+    return as_bytes(parse(provider, path, request, "alt=sse").render(reply).steps)
+
+
+@pytest.mark.parametrize("is_streamed", [True, False])
+@pytest.mark.parametrize(("provider", "path", "request_"), REQUESTS)
+def test_text_and_calls_are_read(
+    provider: ModelProvider, path: str, request_: dict[str, Any], is_streamed: bool
+) -> None:
+    body = answered(provider, path, request_ | {"stream": is_streamed}, Reply(TEXT, CALLS))
+    said = wire_format(provider).read_output(body)
+    assert said.text == TEXT
+    assert [(each.name, each.arguments) for each in said.calls] == [
+        (each.name, each.arguments) for each in CALLS
+    ]
+    assert said.error is None
+
+
+@pytest.mark.parametrize("verb", ["generateContent", "streamGenerateContent"])
+def test_geminis_are_read(verb: str) -> None:
+    path = f"v1beta/models/gemini-2.0-flash:{verb}"
+    body = answered(ModelProvider.GEMINI, path, GEMINI, Reply(TEXT, CALLS))
+    said = wire_format(ModelProvider.GEMINI).read_output(body)
+    assert said.text == TEXT
+    assert [each.name for each in said.calls] == ["exec", "read"]
+
+
+@pytest.mark.parametrize("provider", ModelProvider)
+def test_an_error_is_told_in_its_words(provider: ModelProvider) -> None:
+    body = as_bytes(wire_format(provider).refuse(429, "Slow down.").steps)
+    assert wire_format(provider).read_output(body).error == "Slow down."
+
+
+NONSENSE = [
+    b"",
+    b"\xff",
+    b"data: {",
+    b"[1, 2]",
+    b'{"choices": 1}',
+    b'{"candidates": []}',
+    b"[" * 100_000,
+]
+
+
+def test_what_makes_no_sense_says_nothing() -> None:
+    unlike = {}
+    for body, provider in product(NONSENSE, ModelProvider):
+        said = wire_format(provider).read_output(body)
+        if (said.text, said.calls) != ("", ()):
+            unlike[provider, body] = said
+    assert not unlike
+
+
+def test_one_that_broke_off_says_what_had_come() -> None:
+    provider, path, request = REQUESTS[0]
+    body = answered(provider, path, request | {"stream": True}, Reply(TEXT))
+    said = wire_format(provider).read_output(body[: len(body) // 2])
+    assert said.text
+    assert TEXT.startswith(said.text)

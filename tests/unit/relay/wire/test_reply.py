@@ -1,0 +1,34 @@
+"""The neutral form's own sums."""
+
+from chowder_local.relay.wire.conversation import ToolCall, count_tokens, digest
+from chowder_local.relay.wire.reply import Reply, split_text
+
+
+def test_tokens_are_a_quarter_of_the_characters_rounded_up() -> None:
+    assert [count_tokens(text) for text in ("", "a", "abcd", "abcde")] == [0, 1, 1, 2]
+
+
+def test_the_same_request_has_the_same_digest() -> None:
+    assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
+    assert digest({"a": 1}) != digest({"a": 2})
+
+
+def test_pieces_make_up_the_text_again() -> None:
+    text = " One  two three,\n\nfour five six seven "
+
+    parts = list(split_text(text))
+
+    assert "".join(parts) == text
+    assert len(parts) == 3
+
+
+def test_even_nothing_is_one_piece() -> None:
+    assert list(split_text("")) == [""]
+    assert list(split_text(" ")) == [" "]
+
+
+def test_a_reply_counts_what_it_says_or_calls() -> None:
+    assert Reply("four").output_tokens == 1
+    call = Reply(calls=(ToolCall("id", "exec", {"a": "ü"}),))
+    assert call.calls[0].arguments_json == '{"a": "ü"}'
+    assert call.output_tokens == 4

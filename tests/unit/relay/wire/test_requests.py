@@ -1,0 +1,77 @@
+"""Which path of which provider the offline model serves."""
+
+import json
+from typing import Any
+
+import pytest
+
+from chowder_local.core.domain import ModelProvider
+from chowder_local.relay.offline.decision import decide
+from chowder_local.relay.wire.errors import error_message
+from chowder_local.relay.wire.request_format import RenderedAnswer
+from tests.scripted.model_calls import model_call
+from tests.unit.relay.wire.steps import as_bytes
+
+ANTHROPIC, OPENAI, GEMINI = ModelProvider
+MESSAGES: dict[str, Any] = {"messages": [{"role": "user", "content": "Hi"}]}
+CONTENTS: dict[str, Any] = {"contents": [{"parts": [{"text": "Hi"}]}]}
+GENERATE = "models/gemini-x:generateContent"
+STREAM = "models/gemini-x:streamGenerateContent"
+
+
+def answer(
+    provider: ModelProvider, path: str, query: str, body: bytes
+) -> tuple[RenderedAnswer, bytes]:
+    given = model_call(provider, path, body, query).parse()
+    if not isinstance(given, RenderedAnswer):
+        given = given.render(decide(given.conversation))
+    return given, as_bytes(given.steps)
+
+
+@pytest.mark.parametrize(
+    ("provider", "path", "query", "body", "content_type"),
+    [
+        (ANTHROPIC, "v1/messages", "", MESSAGES, "application/json"),
+        (ANTHROPIC, "v1/messages", "", MESSAGES | {"stream": True}, "text/event-stream"),
+        (OPENAI, "responses", "", {"input": "Hi"}, "application/json"),
+        (OPENAI, "v1/responses", "", {"input": "Hi", "stream": True}, "text/event-stream"),
+        (OPENAI, "chat/completions", "", MESSAGES, "application/json"),
+        (OPENAI, "chat/completions", "", MESSAGES | {"stream": True}, "text/event-stream"),
+        (OPENAI, "embeddings", "", {"input": "Hi"}, "application/json"),
+        (GEMINI, GENERATE, "alt=sse", CONTENTS, "application/json"),
+        (GEMINI, STREAM, "", CONTENTS, "application/json"),
+        (GEMINI, STREAM.replace(":", "%3A"), "alt=sse", CONTENTS, "text/event-stream"),
+    ],
+)
+def test_each_format_is_answered(
+    provider: ModelProvider, path: str, query: str, body: dict[str, Any], content_type: str
+) -> None:
+    given, whole = answer(provider, path, query, json.dumps(body).encode())
+
+    assert given.status == 200
+    assert given.content_type.partition(";")[0] == content_type
+    assert b"[offline]" in whole or path == "embeddings"
+
+
+@pytest.mark.parametrize(
+    ("provider", "path"),
+    [
+        (ANTHROPIC, "v1/models"),
+        (OPENAI, "files"),
+        (GEMINI, "models"),
+        (GEMINI, "models/gemini-x:countTokens"),
+    ],
+)
+def test_other_paths_are_not_found(provider: ModelProvider, path: str) -> None:
+    given, whole = answer(provider, path, "", b"")
+
+    assert given.status == 404
+    assert path in error_message(whole)
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"messages": [1]}', b"\xff", b"[" * 99_999])
+def test_a_body_that_makes_no_sense_is_refused(body: bytes) -> None:
+    given, whole = answer(ANTHROPIC, "v1/messages", "", body)
+
+    assert given.status == 400
+    assert "cannot read" in error_message(whole)

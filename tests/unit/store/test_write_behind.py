@@ -1,0 +1,129 @@
+"""What waits to be written is never lost between a reader and the file, and costs few writes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from chowder_local.core.domain import KeyId
+from chowder_local.core.errors.process import DataDirUnusable
+from chowder_local.core.tasks import owned_tasks
+from chowder_local.store import write_behind
+from chowder_local.store.keys import KeyQueries
+from tests.scripted.serving import eventually
+from tests.unit.store.conftest import NOW
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from chowder_local.store.database import Database
+    from chowder_local.store.write_behind import WriteBehind
+
+KEY = KeyId("key-1")
+LATER = NOW + timedelta(minutes=1)
+
+pytestmark = pytest.mark.usefixtures("organization")
+
+
+@pytest.fixture
+def uses(database: Database) -> WriteBehind[KeyId, datetime]:
+    return KeyQueries(database).uses
+
+
+async def in_file(database: Database) -> datetime | None:
+    """What a server that starts now would know."""
+    key = await KeyQueries(database).get(KEY)
+    assert key is not None
+    return key.last_used_at
+
+
+async def test_many_uses_are_one_write_of_the_last(
+    uses: WriteBehind[KeyId, datetime], database: Database, writes: list[None]
+) -> None:
+    for number in range(100):
+        uses.pending[KEY] = NOW + timedelta(seconds=number)
+    await uses.write()
+    assert len(writes) == 1
+    assert await in_file(database) == NOW + timedelta(seconds=99)
+
+
+async def test_what_nobody_uses_is_not_written(
+    uses: WriteBehind[KeyId, datetime], writes: list[None]
+) -> None:
+    uses.pending[KEY] = NOW
+    await uses.write()
+    await uses.write()
+    assert len(writes) == 1
+
+
+async def test_writing_them_makes_nobody_ask_the_file_again(
+    uses: WriteBehind[KeyId, datetime], database: Database
+) -> None:
+    known = database.generation
+    uses.pending[KEY] = NOW
+    await uses.write()
+    assert database.generation == known
+
+
+async def test_a_use_during_the_write_is_kept_for_the_next(
+    uses: WriteBehind[KeyId, datetime], database: Database
+) -> None:
+    uses.pending[KEY] = NOW
+    async with asyncio.TaskGroup() as tasks, database.writing():
+        # It waits for us, and has taken what it will write.
+        tasks.create_task(uses.write())
+        await asyncio.sleep(0)
+        uses.pending[KEY] = LATER
+    assert await in_file(database) == NOW
+    assert uses.pending == {KEY: LATER}
+    await uses.write()
+    assert await in_file(database) == LATER
+
+
+async def test_a_use_of_a_key_that_is_gone_is_forgotten(
+    uses: WriteBehind[KeyId, datetime], database: Database
+) -> None:
+    uses.pending[KeyId("gone")] = NOW
+    uses.pending[KEY] = NOW
+    await uses.write()
+    assert await in_file(database) == NOW
+
+
+async def test_it_is_written_again_and_again(
+    uses: WriteBehind[KeyId, datetime],
+    database: Database,
+    writes: list[None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(write_behind, "WRITE_INTERVAL_S", 0.001)
+    async with owned_tasks() as tasks:
+        tasks.create_task(uses.run())
+        for moment in (NOW, LATER):
+            uses.pending[KEY] = moment
+            await eventually(lambda: not uses.pending, "it is written")
+            assert await in_file(database) == moment
+    assert len(writes) == 2
+
+
+async def test_a_full_disk_puts_it_off(
+    uses: WriteBehind[KeyId, datetime],
+    database: Database,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    uses.pending[KEY] = NOW
+
+    def full(**_: bool) -> None:
+        raise DataDirUnusable("The disk is full.")
+
+    monkeypatch.setattr(database, "writing", full)
+    with caplog.at_level(logging.WARNING):
+        await uses.write()
+    assert "The disk is full." in caplog.text
+    monkeypatch.undo()
+    await uses.write()
+    assert await in_file(database) == NOW
