@@ -9,15 +9,11 @@ from chowder_local.core import request_context
 from chowder_local.core.domain import Permission
 from chowder_local.core.errors.requests import OrganizationKeyRequired, PermissionMissing
 from chowder_local.http.headers import fields_of
-from chowder_local.http.services import services
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
-    from starlette.requests import Request
-    from starlette.responses import Response
-
-    Handler = Callable[[Request], Awaitable[Response]]
+    from chowder_local.http.services import Services
 
 
 class Access(Enum):
@@ -38,40 +34,36 @@ class Access(Enum):
         return self.value if isinstance(self.value, Permission) else None
 
 
-def guarded(handler: Handler, access: Access, faulty: Handler | None = None) -> Handler:
-    """The handler behind its check; `caller` finds who it is.
+class Authorization:
+    """ASGI middleware of a route that needs a key: `caller` then finds who calls.
 
-    Behind a permission `instance` finds the instance, too. While faults are set, `faulty` is
-    called in the handler's place.
+    Behind a permission `instance` finds the instance, too.
     """
-    if access is Access.ANYONE:
-        return handler
-    permission = access.permission
 
-    async def checked(request: Request) -> Response:
-        known = services(request)
-        caller = await known.authentication.caller(_bearer_token(request))
-        found = request.scope["state"]
-        found["caller"] = caller
-        if access is Access.ORGANIZATION and not caller.is_organization_key:
+    def __init__(self, app: ASGIApp, access: Access) -> None:
+        self._app = app
+        self._access = access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        state = scope["state"]
+        known: Services = state["services"]
+        caller = state["caller"] = await known.authentication.caller(_bearer_token(scope))
+        if self._access is Access.ORGANIZATION and not caller.is_organization_key:
             raise OrganizationKeyRequired
+        permission = self._access.permission
         if permission is not None:
             # First whether it is there: of another organization's nobody learns that it exists.
             instance = await known.directory.get(
-                caller.organization_id, request.path_params["instance_id"]
+                caller.organization_id, scope["path_params"]["instance_id"]
             )
             if not caller.may(permission, instance.id):
                 raise PermissionMissing(permission)
             request_context.set_instance(instance.id)
-            found["instance"] = instance
-        if known.faults.are_set and faulty is not None:
-            return await faulty(request)
-        return await handler(request)
-
-    return checked
+            state["instance"] = instance
+        await self._app(scope, receive, send)
 
 
-def _bearer_token(request: Request) -> str | None:
-    said = fields_of(request.scope).get(b"authorization", b"")
-    scheme, _, token = said.decode("latin-1").partition(" ")
+def _bearer_token(scope: Scope) -> str | None:
+    authorization = fields_of(scope).get(b"authorization", b"")
+    scheme, _, token = authorization.decode("latin-1").partition(" ")
     return token.strip() or None if scheme.lower() == "bearer" else None

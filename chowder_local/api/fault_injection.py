@@ -1,12 +1,9 @@
-"""What faults do to the calls of a route: they fail, wait or break off, as they do in earnest."""
+"""Fault injection: an ASGI middleware by which calls fail, wait or break off, as in earnest."""
 
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing
-from dataclasses import dataclass
-from fnmatch import fnmatchcase
-from functools import partial
+from dataclasses import replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -14,209 +11,190 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from chowder_local.api.access import Access
-from chowder_local.api.openapi.parameters import path_of
 from chowder_local.core.domain import InstanceId, InstanceStatus
 from chowder_local.core.errors import agents, requests, sandboxes, upstream
 from chowder_local.core.errors.requests import FaultAnswered, InputInvalid, InstanceStateWrong
-from chowder_local.core.fault_injection import FaultKind
+from chowder_local.core.fault_injection import Call, FaultKind
 from chowder_local.http import bodies, error_rendering
-from chowder_local.http.body_memory import give_back
 from chowder_local.http.connections import break_off
 from chowder_local.http.services import caller, instance, instance_of, running_instance, services
-from chowder_local.http.streams import CLIENT_CLOSED_REQUEST, ClosingStream, while_connected
+from chowder_local.http.streams import CLIENT_CLOSED_REQUEST, while_connected
 from chowder_local.instances.lifecycle.creation import InstanceDraft
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
-
     from pydantic import BaseModel
-    from starlette.types import Message, Receive, Scope, Send
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from chowder_local.api.access import Handler
-    from chowder_local.api.routes import Operation
+    from chowder_local.api.operations import Operation
     from chowder_local.core.errors import ChowderError
     from chowder_local.core.fault_injection import FaultDraft
+    from chowder_local.http.services import Services
 
-ROUTES = {
-    FaultKind.CREATE: ("POST", "/v1/instances"),
-    FaultKind.START: ("POST", "/v1/instances/{instance_id}/start"),
-    FaultKind.STOP: ("POST", "/v1/instances/{instance_id}/stop"),
+KINDS = {
+    ("POST", "/v1/instances"): FaultKind.CREATE,
+    ("POST", "/v1/instances/{instance_id}/start"): FaultKind.START,
+    ("POST", "/v1/instances/{instance_id}/stop"): FaultKind.STOP,
 }
-"""The call that a kind befalls, where it is one; messages have two, and `call` says which."""
+"""The calls that have a kind of their own; messages, which have two, are known by their access."""
+REQUIRED_STATUS = {
+    FaultKind.START: InstanceStatus.STOPPED,
+    FaultKind.STOP: InstanceStatus.RUNNING,
+}
 CONTROLS = ("/local/faults", "/local/faults/{fault_id}", "/local/reset")
-"""What no fault befalls: it is how one gets rid of them."""
+"""Calls that no fault is injected into: they are how one gets rid of faults."""
 INSIDE = {"files", "skills", "channels"}
 """Subjects whose calls are answered inside of an agent's sandbox, which has to run for them."""
 EVENT_END = b"\n\n"
 
 
-def may_befall(operation: Operation, method: str | None, path: str | None) -> bool:
-    """Whether a fault of that method and path, each of which may be open, could befall a route."""
-    return (
-        operation.access is not Access.ANYONE
-        and operation.path not in CONTROLS
-        and method in (None, operation.method)
-        and (path is None or fnmatchcase(path_of(operation), path))
-    )
+def kinds_of(operation: Operation) -> set[FaultKind]:
+    if operation.access is Access.ANYONE:
+        return set()
+    kinds = set() if operation.path in CONTROLS else {FaultKind.CALL}
+    if operation.access is Access.INTERACT:
+        kinds |= {FaultKind.MESSAGE, FaultKind.STREAM}
+    if kind := KINDS.get((operation.method, operation.path)):
+        kinds.add(kind)
+    return kinds
 
 
-def faulty(operation: Operation) -> Handler:
-    """The operation's handler for as long as there are faults.
+class FaultInjection:
+    """ASGI middleware of one operation, behind its authorization.
 
-    A call is authenticated, permitted and found valid before a fault befalls it, so that none
-    hides what is wrong with the call itself.
+    A call is authenticated, permitted and found valid before a fault is injected into it, so that
+    none hides what is wrong with the call itself.
     """
 
-    async def befallen(request: Request) -> Response:
-        faults, asking = services(request).faults, caller(request).organization_id
-        instance_id = request.path_params.get("instance_id")
-        befalls = partial(_befalls, operation, instance_id)
-        if faults.find(asking, befalls) is None:
-            return await operation.handler(request)
-        call = await _read(request, operation)
-        await _judge(call)
-        befalls = partial(befalls, is_stream=bool(getattr(call.asked, "stream", False)))
-        known_id = None if instance_id is None else InstanceId(instance_id)
-        fault = faults.take(asking, befalls, known_id)
+    def __init__(self, app: ASGIApp, operation: Operation) -> None:
+        self._app = app
+        self._operation = operation
+        self._kinds = kinds_of(operation)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        known: Services = scope["state"]["services"]
+        if not known.faults.are_set:
+            await self._app(scope, receive, send)
+            return
+        request = Request(scope, receive)
+        fault, body = await self._take(request)
         if fault is None:
-            return await operation.handler(call.again)
-        return await _applied(fault, call)
+            await self._app(scope, receive, send)
+        else:
+            await self._inject(fault, request, body, send)
 
-    return befallen
+    async def _take(self, request: Request) -> tuple[FaultDraft | None, BaseModel | None]:
+        """The fault for the request, and its body. Raises what is wrong with the request."""
+        faults, organization_id = services(request).faults, caller(request).organization_id
+        instance_id = request.path_params.get("instance_id")
+        call = Call(
+            self._kinds,
+            self._operation.method,
+            self._operation.template,
+            None if instance_id is None else InstanceId(instance_id),
+        )
+        if faults.find(organization_id, call) is None:
+            return None, None
+        body = await _read(request, self._operation)
+        await self._check(request, body)
+        if not getattr(body, "stream", False):
+            call = replace(call, kinds=self._kinds - {FaultKind.STREAM})
+        return faults.take(organization_id, call), body
+
+    async def _check(self, request: Request, body: BaseModel | None) -> None:
+        """Raises what is wrong with the request beyond its form, as its handler would."""
+        operation = self._operation
+        if operation.access is Access.INTERACT and body is not None:
+            message = body.model_dump(exclude_unset=True)
+            await services(request).conversations.check(instance(request), message)
+        elif FaultKind.CREATE in self._kinds and body is not None:
+            await services(request).creation.check(InstanceDraft(**body.model_dump()))
+        elif operation.access is Access.ORGANIZATION:
+            await self._check_path(request)
+        elif operation.tag in INSIDE:
+            running_instance(request)
+
+    async def _check_path(self, request: Request) -> None:
+        if "key_id" in request.path_params:
+            organization_id = caller(request).organization_id
+            await services(request).keys.get(organization_id, request.path_params["key_id"])
+        if "instance_id" in request.path_params:
+            found = await instance_of(request)
+            for kind, required in REQUIRED_STATUS.items():
+                if kind in self._kinds and found.status is not required:
+                    raise InstanceStateWrong(found.status, required)
+
+    async def _inject(
+        self, fault: FaultDraft, request: Request, body: BaseModel | None, send: Send
+    ) -> None:
+        scope, receive = request.scope, request.receive
+        if not await self._is_waited_for(request, fault.delay_s):
+            await Response(status_code=CLIENT_CLOSED_REQUEST)(scope, receive, send)
+        elif fault.status is not None:
+            error = await self._error(fault, fault.status, request, body)
+            await _rendered(error, fault, scope)(scope, receive, send)
+        elif fault.after_events is not None:
+            truncated = TruncatedStream(receive, send, fault.after_events)
+            await self._app(scope, receive, truncated.send)
+        else:
+            await self._app(scope, receive, send)
+
+    async def _is_waited_for(self, request: Request, delay_s: float) -> bool:
+        """Whether the client is still there after that time, if it matters.
+
+        Raises ServerStopping.
+        """
+
+        async def sleep() -> bool:
+            await asyncio.sleep(delay_s)
+            return True
+
+        if not delay_s:
+            return True
+        if self._operation.access is not Access.INTERACT:
+            # Such a call goes on to its end, whether somebody waits for it or not.
+            return await sleep()
+        # All of its body has come: what can still come is that the client leaves.
+        return bool(await while_connected(request, sleep, services(request).shutdown))
+
+    async def _error(
+        self, fault: FaultDraft, status: int, request: Request, body: BaseModel | None
+    ) -> ChowderError:
+        """What the server itself raises for that status there, if it has such an error."""
+        access = self._operation.access
+        if status == HTTPStatus.PAYMENT_REQUIRED and FaultKind.CREATE in self._kinds:
+            return await _limit_reached(request)
+        if status == HTTPStatus.CONFLICT:
+            required = InstanceStatus.RUNNING
+            if FaultKind.START in self._kinds:
+                required = InstanceStatus.STOPPED
+            return _state_wrong(required)
+        if access is Access.INTERACT and status in PROVIDER_ERRORS:
+            model = str(getattr(body, "model", ""))
+            provider = services(request).conversations.provider_of(model)
+            return upstream.ProviderFailed(
+                provider, status, fault.detail or PROVIDER_ERRORS[status]
+            )
+        if status == HTTPStatus.BAD_GATEWAY:
+            if access.permission is None:
+                return sandboxes.EngineUnavailable(_NO_ENGINE)
+            return agents.GatewayUnavailable("the sandbox does not answer")
+        return _plain(status, self._operation)
 
 
-@dataclass(frozen=True)
-class _Call:
-    """A call whose body has been read; its handler can read it `again`."""
+async def _read(request: Request, operation: Operation) -> BaseModel | None:
+    """The request's body, which its handler can read again. Raises what its handler would.
 
-    request: Request
-    again: Request
-    operation: Operation
-    asked: BaseModel | None
-
-
-def _befalls(
-    operation: Operation, instance_id: str | None, fault: FaultDraft, *, is_stream: bool = True
-) -> bool:
-    if fault.instance_id not in (None, instance_id):
-        return False
-    if fault.kind is FaultKind.CALL:
-        return may_befall(operation, fault.method, fault.path)
-    if operation.access is Access.INTERACT:
-        return fault.kind is FaultKind.MESSAGE or (fault.kind is FaultKind.STREAM and is_stream)
-    return ROUTES.get(fault.kind) == (operation.method, operation.path)
-
-
-async def _read(request: Request, operation: Operation) -> _Call:
-    """The call with its body. Raises what its handler would.
-
-    A form or a file is left unread, because it is judged as it comes.
+    A form or a file is left unread, because it is checked as it comes.
     """
     if operation.query is not None:
         bodies.parse_query(request, operation.query)
     if not isinstance(operation.body, type) or operation.body_type != bodies.JSON:
-        return _Call(request, request, operation, None)
-    known = services(request)
-    share = known.body_memory.share(request.scope)
-    body = await bodies.read_body(request, known.max_body_bytes, share)
-    # Whoever reads it again takes a share of his own, which is given back in the end.
-    give_back(request.scope)
-    first, again = (Request(request.scope, _again(body, request.receive)) for _ in range(2))
-    return _Call(request, again, operation, await bodies.parse(first, operation.body))
+        return None
+    await bodies.keep_body(request)
+    return await bodies.parse(request, operation.body)
 
 
-def _again(body: bytes, receive: Receive) -> Receive:
-    has_come = False
-
-    async def receive_again() -> Message:
-        nonlocal has_come
-        if has_come:
-            return await receive()
-        has_come = True
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return receive_again
-
-
-async def _judge(call: _Call) -> None:
-    """Raises what is wrong with the call beyond its form, as its handler would."""
-    request, operation, asked = call.request, call.operation, call.asked
-    if operation.access is Access.INTERACT and asked is not None:
-        said = asked.model_dump(exclude_unset=True)
-        await services(request).conversations.check(instance(request), said)
-    elif asked is not None and _is(operation, FaultKind.CREATE):
-        await services(request).creation.check(InstanceDraft(**asked.model_dump()))
-    elif operation.access is Access.ORGANIZATION:
-        await _judge_what_is_named(request, operation)
-    elif operation.tag in INSIDE:
-        running_instance(request)
-
-
-async def _judge_what_is_named(request: Request, operation: Operation) -> None:
-    asking, named = caller(request).organization_id, request.path_params
-    if "key_id" in named:
-        await services(request).keys.get(asking, named["key_id"])
-    if "instance_id" in named:
-        found = await instance_of(request)
-        for kind, wanted in _WANTED.items():
-            if _is(operation, kind) and found.status is not wanted:
-                raise InstanceStateWrong(found.status, wanted)
-
-
-_WANTED = {FaultKind.START: InstanceStatus.STOPPED, FaultKind.STOP: InstanceStatus.RUNNING}
-
-
-def _is(operation: Operation, kind: FaultKind) -> bool:
-    return ROUTES[kind] == (operation.method, operation.path)
-
-
-async def _applied(fault: FaultDraft, call: _Call) -> Response:
-    if not await _waited(fault.delay_s, call):
-        return Response(status_code=CLIENT_CLOSED_REQUEST)
-    if fault.status is not None:
-        return _worded(await _failure(fault, fault.status, call), fault, call.request.scope)
-    response = await call.operation.handler(call.again)
-    if fault.after_events is not None and isinstance(response, ClosingStream):
-        return TruncatedStream(response, fault.after_events)
-    return response
-
-
-async def _waited(delay_s: float, call: _Call) -> bool:
-    """Whether the client is still there after that time, if it matters. Raises ServerStopping."""
-
-    async def slept() -> bool:
-        await asyncio.sleep(delay_s)
-        return True
-
-    if not delay_s:
-        return True
-    if call.operation.access is not Access.INTERACT:
-        # Such a call goes on to its end, whether somebody waits for it or not.
-        return await slept()
-    # All of its body has come: what can still come is that the client leaves.
-    return bool(await while_connected(call.request, slept, services(call.request).shutdown))
-
-
-async def _failure(fault: FaultDraft, status: int, call: _Call) -> ChowderError:
-    """What the server itself raises for that status there, if it has such a failure."""
-    operation = call.operation
-    is_message = operation.access is Access.INTERACT
-    if status == HTTPStatus.PAYMENT_REQUIRED and _is(operation, FaultKind.CREATE):
-        return await _limit_reached(call.request)
-    if status == HTTPStatus.CONFLICT:
-        return _state_wrong(operation)
-    if is_message and status in _OF_PROVIDERS:
-        model = str(getattr(call.asked, "model", ""))
-        provider = services(call.request).conversations.provider_of(model)
-        return upstream.ProviderFailed(provider, status, fault.detail or _OF_PROVIDERS[status])
-    if status == HTTPStatus.BAD_GATEWAY:
-        if operation.access.permission is None:
-            return sandboxes.EngineUnavailable(_NO_ENGINE)
-        return agents.GatewayUnavailable("the sandbox does not answer")
-    return _plain(status, operation)
-
-
-_OF_PROVIDERS = {
+PROVIDER_ERRORS = {
     402: "Your credit balance is too low.",
     429: "Rate limit reached.",
     503: "The service is overloaded. Try again later.",
@@ -238,10 +216,10 @@ async def _limit_reached(request: Request) -> ChowderError:
     return requests.InstanceLimitReached(max(known.instance_count, limit), limit)
 
 
-def _state_wrong(operation: Operation) -> ChowderError:
-    if _is(operation, FaultKind.START):
-        return InstanceStateWrong(InstanceStatus.RUNNING, InstanceStatus.STOPPED)
-    return InstanceStateWrong(InstanceStatus.STOPPED, InstanceStatus.RUNNING)
+def _state_wrong(required: InstanceStatus) -> ChowderError:
+    is_stopped = required is InstanceStatus.RUNNING
+    found = InstanceStatus.STOPPED if is_stopped else InstanceStatus.RUNNING
+    return InstanceStateWrong(found, required)
 
 
 def _plain(status: int, operation: Operation) -> ChowderError:
@@ -260,50 +238,49 @@ def _plain(status: int, operation: Operation) -> ChowderError:
     if status in own:
         return own[status]
     try:
-        words = HTTPStatus(status).phrase
+        message = HTTPStatus(status).phrase
     except ValueError:
-        words = f"HTTP {status}"
-    return FaultAnswered(status, words)
+        message = f"HTTP {status}"
+    return FaultAnswered(status, message)
 
 
-def _worded(failure: ChowderError, fault: FaultDraft, scope: Scope) -> Response:
-    """The failure as it is always rendered, but with the words that were asked for, if any were."""
-    # A provider's failure was made of them.
-    words = None if isinstance(failure, upstream.ProviderFailed) else fault.detail
-    rendered = error_rendering.rendered(failure, scope, words)
+def _rendered(error: ChowderError, fault: FaultDraft, scope: Scope) -> Response:
+    """The error as it is always rendered, but with the fault's own message if it has one."""
+    # A provider's error was made of them.
+    message = None if isinstance(error, upstream.ProviderFailed) else fault.detail
+    response = error_rendering.render(error, scope, message)
     if fault.retry_after_s is not None:
-        rendered.headers["Retry-After"] = str(fault.retry_after_s)
-    return rendered
+        response.headers["Retry-After"] = str(fault.retry_after_s)
+    return response
 
 
-class TruncatedStream(Response):
+class TruncatedStream:
     """Sends so many events of a stream, and then breaks the connection off."""
 
-    def __init__(self, stream: ClosingStream, event_count: int) -> None:
-        super().__init__()
-        self._stream = stream
+    def __init__(self, receive: Receive, send: Send, event_count: int) -> None:
+        self._receive = receive
+        self._send = send
         self._left = event_count
         self._is_cut = False
-        stream.body_iterator = self._first_events(stream.body_iterator)  # type: ignore[arg-type]  # ours yields bytes
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_all_but_the_end(message: Message) -> None:
-            if not (self._is_cut and not message.get("more_body", True)):
-                await send(message)
-
-        await self._stream(scope, receive, send_all_but_the_end)
+    async def send(self, message: Message) -> None:
+        """Sends a message, or as much of it as there is to be. An answer that is whole is left."""
         if self._is_cut:
-            break_off(receive)
+            return
+        is_cut = False
+        if message.get("more_body"):
+            body, is_cut = self._first_events(message["body"])
+            message = {**message, "body": body}
+        self._is_cut = is_cut
+        await self._send(message)
+        if is_cut:
+            # The handler goes on until it notices that its client has left.
+            break_off(self._receive)
 
-    async def _first_events(self, chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
-        async with aclosing(chunks):  # type: ignore[type-var]  # generators, which can be closed
-            # Also where none is sent, the agent has begun its answer.
-            async for chunk in chunks:
-                *events, rest = chunk.split(EVENT_END)
-                taken = events[: self._left]
-                self._left -= len(taken)
-                self._is_cut = not self._left
-                whole = b"".join(event + EVENT_END for event in taken)
-                yield whole if self._is_cut else whole + rest
-                if self._is_cut:
-                    return
+    def _first_events(self, chunk: bytes) -> tuple[bytes, bool]:
+        """What is to be sent of a chunk, and whether that is the end."""
+        *events, rest = chunk.split(EVENT_END)
+        sent = events[: self._left]
+        self._left -= len(sent)
+        whole = b"".join(event + EVENT_END for event in sent)
+        return (whole + rest, False) if self._left else (whole, True)

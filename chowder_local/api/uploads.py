@@ -165,10 +165,10 @@ def _base_name(name: str) -> str:
     return name.replace("\\", "/").rsplit("/", 1)[-1]
 
 
-def _problem(field: str, words: str, kind: str) -> dict[str, object]:
-    return {"loc": ["body", field], "msg": words, "type": kind}
+def _problem(field: str, message: str, kind: str) -> dict[str, object]:
+    return {"loc": ["body", field], "msg": message, "type": kind}
 
 
-def _broken(words: str) -> InputInvalid:
-    words = f"Input should be a form with a file: {words}"
-    return InputInvalid([{"loc": ["body"], "msg": words, "type": "form_invalid"}])
+def _broken(message: str) -> InputInvalid:
+    message = f"Input should be a form with a file: {message}"
+    return InputInvalid([{"loc": ["body"], "msg": message, "type": "form_invalid"}])

@@ -14,7 +14,6 @@ from chowder_local.dashboard.chat_stream import ChatStreams
 from chowder_local.dashboard.rendering import Rendering
 from chowder_local.dashboard.services import Dashboard, DashboardServices
 from chowder_local.diagnostics.server import ServerDiagnosis
-from chowder_local.http.body_memory import LARGEST_AT_ONCE, BodyMemory
 from chowder_local.instances.monitoring.disk_quota import DiskWatch
 
 if TYPE_CHECKING:
@@ -82,7 +81,6 @@ class Composition(Agents):
             box=self.box,
             shutdown=self.shutdown,
             max_body_bytes=self.settings.max_body_bytes,
-            body_memory=BodyMemory(LARGEST_AT_ONCE * self.settings.max_body_bytes),
         )
 
     async def begin(self) -> None:

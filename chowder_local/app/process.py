@@ -25,9 +25,9 @@ from chowder_local.core.errors.process import DataDirLocked
 from chowder_local.core.settings import beyond_this_machine
 from chowder_local.engine.build_command import find_ca_bundle
 from chowder_local.engine.connection import find_engine
+from chowder_local.engine.container_detection import is_in_container
 from chowder_local.engine.image_recipe import expected_tag
-from chowder_local.engine.self_container import is_in_container
-from chowder_local.http.connections import bounds_of_this_process, raise_descriptor_limit
+from chowder_local.http.connections import raise_descriptor_limit
 from chowder_local.http.listener import bound_socket, listener, with_state
 
 if TYPE_CHECKING:
@@ -105,7 +105,6 @@ async def _serve(
             with_state(app, state),
             grace_s=settings.stop_grace_s,
             shutdown=shutdown,
-            bounds=bounds_of_this_process().with_transfers(settings.transfer_idle_timeout_s),
         )
         # What is there by now stays; to look through it again for garbage would hold up every
         # request for some fifty milliseconds.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
@@ -22,9 +23,9 @@ from chowder_local.core.domain import (
 from chowder_local.core.errors.process import PortTaken, RelayPortTaken
 from chowder_local.core.errors.requests import BodiesTooMany, BodyTooLarge, ClientStalled
 from chowder_local.core.errors.upstream import RelayTokenInvalid, StreamBroken
-from chowder_local.http.bodies import check_values, read_body
-from chowder_local.http.body_memory import BodyMemory, give_back
-from chowder_local.http.connections import bounds_of_this_process, break_off
+from chowder_local.http.bodies import check_values
+from chowder_local.http.body_memory import BodyMemory
+from chowder_local.http.connections import SandboxConnection, break_off
 from chowder_local.http.listener import bound_socket, listening
 from chowder_local.http.origin_guard import OriginGuard
 from chowder_local.relay.calls import ModelCall
@@ -35,7 +36,7 @@ from chowder_local.relay.wire.formats import wire_format
 if TYPE_CHECKING:
     import socket
     from collections.abc import Mapping, Sequence
-    from contextlib import AbstractAsyncContextManager, AsyncExitStack
+    from contextlib import AbstractAsyncContextManager
 
     from starlette.types import Message, Receive, Scope, Send
 
@@ -101,8 +102,8 @@ def serve_relay(
     relay: Relay, sockets: Sequence[socket.socket]
 ) -> AbstractAsyncContextManager[None]:
     """Answers sandboxes during the block."""
-    bounds = bounds_of_this_process().for_sandboxes()
-    return listening(create_relay_app(relay), *sockets, grace_s=RELAY_GRACE_S, bounds=bounds)
+    app = create_relay_app(relay)
+    return listening(app, *sockets, grace_s=RELAY_GRACE_S, protocol=SandboxConnection)
 
 
 def _relay_socket(host: str, known_port: int | None) -> socket.socket:
@@ -129,18 +130,20 @@ class _Calls:
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await self._called(scope, receive, send)
-        finally:
-            give_back(scope)
+        # A body's memory is given back once the call is over.
+        async with AsyncExitStack() as stack:
+            await self._called(scope, receive, send, stack)
 
-    async def _called(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _called(
+        self, scope: Scope, receive: Receive, send: Send, stack: AsyncExitStack
+    ) -> None:
         request = Request(scope, receive)
         provider = _provider(request)
         if provider is None:
             return await Response(status_code=404)(scope, receive, send)
         try:
-            body = await read_body(request, self._max_body_bytes, self._body_memory.share(scope))
+            reading = self._body_memory.body(request, self._max_body_bytes)
+            body = await stack.enter_async_context(reading)
             check_values(body)
         except tuple(_UNREAD) as error:
             status = next(_UNREAD[kind] for kind in type(error).__mro__ if kind in _UNREAD)

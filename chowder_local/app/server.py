@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, TypedDict
 
 from chowder_local import __version__
 from chowder_local.accounts.bootstrap import default_organization_id, ensure_default
-from chowder_local.api.chat_completions import chat_completions_routes
 from chowder_local.api.openapi.page import documentation_routes
-from chowder_local.api.routes import OPERATIONS, routes
+from chowder_local.api.routes import OPERATIONS, chat_completions_routes, routes
 from chowder_local.app.compose import Composition
 from chowder_local.app.foundation import now
 from chowder_local.app.relay_app import bind_relay, serve_relay

@@ -25,6 +25,7 @@ from chowder_local.core.errors.process import (
     ServerOfContainer,
     ServerStuck,
 )
+from chowder_local.engine.container_detection import is_in_container
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -239,8 +240,6 @@ def _wait_for_run_file(settings: Settings) -> RunningServer | None:
 
 def _is_in_server_container() -> bool:
     """Whether this is in a container that was started to run the server."""
-    from chowder_local.engine.self_container import is_in_container
-
     if not is_in_container():
         return False
     command = FIRST_PROCESS.read_bytes()

@@ -204,7 +204,7 @@ def _say_ready(context: Context, settings: Settings, running: RunningServer) -> 
             "\nEgress is off: agents reach their models and nothing else, unless one is set apart."
         )
     if not settings.is_on_loopback:
-        from chowder_local.engine.self_container import is_in_container
+        from chowder_local.engine.container_detection import is_in_container
 
         warning = beyond_this_machine(settings.host, is_in_container=is_in_container())
         note(f"\nWarning: {warning}")

@@ -1,22 +1,13 @@
-"""The metrics that `/local/metrics` tells: a registry of the server's own, and their one list."""
+"""The metrics of `/local/metrics`: all of them are listed here."""
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections import defaultdict
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import psutil
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-    Metric,
-)
-from prometheus_client.utils import floatToGoString
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -53,6 +44,19 @@ class Metrics:
             "Event streams that are being sent.",
             registry=None,
         )
+        self._requests = Counter(
+            "chowder_requests",
+            "Requests that have ended, by route and class of status.",
+            ("method", "route", "status"),
+            registry=None,
+        )
+        self._durations = Histogram(
+            "chowder_request_duration_seconds",
+            "From a request's arrival to the end of its answer, streamed or not.",
+            ("method", "route"),
+            buckets=REQUEST_BUCKETS_S,
+            registry=None,
+        )
         self._boots = Histogram(
             "chowder_boot_duration_seconds",
             "From a boot's beginning, its place in the queue left, to its end.",
@@ -66,61 +70,46 @@ class Metrics:
             ("provider", "outcome"),
             registry=None,
         )
-        self._requests: dict[tuple[str, str, int], _Durations] = {}
+        # To find a labelled metric takes the library longer than to count with it.
+        self._labelled: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
     def request(self, method: str, route: str | None, status: int, took_s: float) -> None:
         """Counts a request; `route` is its template, None if no route was found."""
-        asked = (method if method in METHODS else OTHER, route or OTHER, status // 100)
-        # The library's own counters are for threads, and take four times as long.
-        if (durations := self._requests.get(asked)) is None:
-            durations = self._requests[asked] = _Durations()
-        durations.add(took_s)
+        key = (method if method in METHODS else OTHER, route or OTHER, status // 100)
+        if (labelled := self._labelled.get(key)) is None:
+            labelled = self._labelled[key] = self._labelled_for(*key)
+        counter, durations = labelled
+        counter.inc()
+        durations.observe(took_s)
+
+    def _labelled_for(self, method: str, route: str, kind: int) -> tuple[Counter, Histogram]:
+        status = f"{kind}xx" if kind else "none"
+        counter = self._requests.labels(method, route, status)
+        return counter, self._durations.labels(method, route)
 
     def boot(self, outcome: str, took_s: float) -> None:
-        """Counts a boot that has ended."""
         self._boots.labels(outcome).observe(took_s)
 
     def model_call(self, provider: str, outcome: str) -> None:
-        """Counts a model call that has ended."""
         self._model_calls.labels(provider, outcome).inc()
 
-    def told(self, figures: Figures) -> bytes:
+    def render(self, figures: Figures) -> bytes:
         """Everything, as Prometheus reads it."""
+        requests = (self._requests, self._durations)
+        counted = (*requests, self.open_streams, self._boots, self._model_calls)
         registry = CollectorRegistry(auto_describe=False)
-        counted = (self.open_streams, self._boots, self._model_calls)
-        registry.register(_All(self._requests, counted, figures))
+        registry.register(_Collector(counted, figures))
         return generate_latest(registry)
 
 
-class _Durations:
-    """How long requests of one kind took, by bucket."""
-
-    def __init__(self) -> None:
-        self.counts = [0] * (len(REQUEST_BUCKETS_S) + 1)
-        self.sum_s = 0.0
-
-    def add(self, took_s: float) -> None:
-        """Counts one."""
-        self.counts[bisect_left(REQUEST_BUCKETS_S, took_s)] += 1
-        self.sum_s += took_s
-
-
-class _All:
+class _Collector:
     """Everything that is counted or looked up, for one answer."""
 
-    def __init__(
-        self,
-        requests: Mapping[tuple[str, str, int], _Durations],
-        counted: tuple[MetricWrapperBase, ...],
-        figures: Figures,
-    ) -> None:
-        self._requests = requests
+    def __init__(self, counted: tuple[MetricWrapperBase, ...], figures: Figures) -> None:
         self._counted = counted
         self._figures = figures
 
     def collect(self) -> Iterator[Metric]:
-        """The metrics with their values."""
-        yield from _of_requests(self._requests)
         for each in self._counted:
             for metric in each.collect():
                 # When a counter was made is of no use, and as long again as the counters.
@@ -128,32 +117,6 @@ class _All:
                 yield metric
         yield from _looked_up(self._figures)
         yield from _process()
-
-
-def _of_requests(requests: Mapping[tuple[str, str, int], _Durations]) -> Iterator[Metric]:
-    counter = CounterMetricFamily(
-        "chowder_requests",
-        "Requests that have ended, by route and class of status.",
-        labels=("method", "route", "status"),
-    )
-    histogram = HistogramMetricFamily(
-        "chowder_request_duration_seconds",
-        "From a request's arrival to the end of its answer, streamed or not.",
-        labels=("method", "route"),
-    )
-    together: defaultdict[tuple[str, str], _Durations] = defaultdict(_Durations)
-    for (method, route, kind), durations in requests.items():
-        status = f"{kind}xx" if kind else "none"
-        counter.add_metric((method, route, status), sum(durations.counts))
-        whole = together[method, route]
-        whole.counts = [sum(pair) for pair in zip(whole.counts, durations.counts, strict=True)]
-        whole.sum_s += durations.sum_s
-    bounds = [*map(floatToGoString, REQUEST_BUCKETS_S), "+Inf"]
-    for labels, durations in together.items():
-        buckets = list(zip(bounds, accumulate(durations.counts), strict=True))
-        histogram.add_metric(labels, buckets, durations.sum_s)
-    yield counter
-    yield histogram
 
 
 def _looked_up(figures: Figures) -> Iterator[Metric]:

@@ -22,7 +22,7 @@ from chowder_local.dashboard.rendering import HEADERS, render_markdown
 from chowder_local.dashboard.services import dashboard
 from chowder_local.dashboard.snippets import MODELS, model_of
 from chowder_local.http.bodies import parse_query, validated
-from chowder_local.http.downloads import attachment
+from chowder_local.http.responses import attachment
 from chowder_local.http.services import caller, instance_of, services
 from chowder_local.openclaw.session_keys import MAIN_KEY, session_key
 from chowder_local.openclaw.transcripts.reader import TEXT_MAX, TEXT_MOST

@@ -78,7 +78,7 @@ async def show(request: Request) -> Response:
 
 async def add(request: Request) -> Response:
     fault = await set_fault(request, await parse_form(request, FaultCreation))
-    return await _changed(request, f"Set: {fault.left} × {KIND_TITLES[fault.asked.kind]}.")
+    return await _changed(request, f"Set: {fault.left} × {KIND_TITLES[fault.draft.kind]}.")
 
 
 async def remove(request: Request) -> Response:
@@ -122,10 +122,10 @@ async def _listing(request: Request) -> Markup:
 
 async def _rows(request: Request) -> list[FaultRow]:
     found = services(request).faults.of(caller(request).organization_id)
-    ids = {each.asked.instance_id for each in found if each.asked.instance_id is not None}
+    ids = {each.draft.instance_id for each in found if each.draft.instance_id is not None}
     names = await instance_names(request, ids)
     return [
-        FaultRow(each, _target(each.asked, names.get(each.asked.instance_id)), _effect(each.asked))
+        FaultRow(each, _target(each.draft, names.get(each.draft.instance_id)), _effect(each.draft))
         for each in found
     ]
 

@@ -19,9 +19,9 @@ from chowder_local.core.errors.agents import FileMissing
 from chowder_local.dashboard.forms import fields, with_query
 from chowder_local.dashboard.pages import instance_page, notice, part, parts
 from chowder_local.dashboard.rendering import HEADERS
-from chowder_local.http import downloads
 from chowder_local.http.bodies import parse_query, validated
 from chowder_local.http.error_rendering import status_of
+from chowder_local.http.responses import download as download_response
 from chowder_local.http.services import instance_of, running, services
 from chowder_local.openclaw.files import split_path
 
@@ -146,7 +146,7 @@ async def download(request: Request) -> Response:
     instance = await instance_of(request)
     query = parse_query(request, FileQuery)
     found = await services(request).files.download(running(instance).sandbox_id, query.path)
-    answer = await downloads.download(request, found.name, found.size, found.chunks)
+    answer = await download_response(request, found.name, found.size, found.chunks)
     answer.headers.update(HEADERS)
     return answer
 

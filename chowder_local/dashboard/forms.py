@@ -10,7 +10,6 @@ from pydantic import BaseModel
 
 from chowder_local.core.errors.requests import InputInvalid
 from chowder_local.http.bodies import read_body, validated
-from chowder_local.http.services import services
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -36,7 +35,7 @@ async def fields(
     request: Request, max_bytes: int = FORM_MAX_BYTES, max_count: int = FIELDS_MAX
 ) -> list[tuple[str, str]]:
     """All fields as they were sent, repeated ones included. Raises InputInvalid, BodyTooLarge."""
-    body = await read_body(request, max_bytes, services(request).body_memory.share(request.scope))
+    body = await read_body(request, max_bytes)
     try:
         # A long text would block the event loop.
         return await asyncio.to_thread(

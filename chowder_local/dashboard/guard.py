@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from chowder_local.api.access import Handler
+    from chowder_local.http.endpoints import Handler
 
 SAFE_METHODS = frozenset({"GET", "HEAD"})
 

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
 
-from chowder_local.api.schemas.instances import InstanceCreation
-from chowder_local.api.schemas.snapshots import Fork, ImportQuery
+from chowder_local.api.schemas.instances import Fork, ImportQuery, InstanceCreation
 from chowder_local.api.uploads import steady
 from chowder_local.core.domain import Instance, InstanceStatus
 from chowder_local.core.errors.requests import InstanceNotFound

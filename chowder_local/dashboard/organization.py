@@ -17,8 +17,8 @@ from chowder_local.core.domain import ModelProvider, Permission
 from chowder_local.dashboard.forms import fields, parse_form, with_query
 from chowder_local.dashboard.instances import CHOICES, instance_choices, instance_names
 from chowder_local.dashboard.pages import dialog, notice, page, part, parts
-from chowder_local.http.audit import note
 from chowder_local.http.bodies import parse_query, validated
+from chowder_local.http.request_log import note
 from chowder_local.http.services import caller, services
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from chowder_local.api.schemas.recordings import RecordingPlayback
+from chowder_local.api.schemas.model_calls import RecordingPlayback
 from chowder_local.api.uploads import form_of
 from chowder_local.core.errors.requests import InputInvalid
 from chowder_local.dashboard.forms import fields, parse_form
@@ -19,7 +19,7 @@ from chowder_local.dashboard.pages import dialog, notice, page, part, parts
 from chowder_local.dashboard.rendering import HEADERS
 from chowder_local.dashboard.streams import LiveStream, PageEvent, each_news
 from chowder_local.http.bodies import json_of, parse_query, read_body, validated
-from chowder_local.http.downloads import attachment
+from chowder_local.http.responses import attachment
 from chowder_local.http.services import caller, instance_of, services
 from chowder_local.relay.recordings.registry import make_recording
 from chowder_local.relay.scripts.parser import TextInvalid, parse
@@ -247,7 +247,7 @@ async def load_recording(request: Request) -> Response:
     instance = await instance_of(request)
     known = services(request)
     form, content = form_of(request), bytearray()
-    body = await read_body(request, known.max_body_bytes, known.body_memory.share(request.scope))
+    body = await read_body(request, known.max_body_bytes)
 
     async def pieces() -> AsyncIterator[bytes]:
         yield body

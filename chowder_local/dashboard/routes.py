@@ -13,7 +13,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from chowder_local.api.routes import path_route
 from chowder_local.dashboard import (
     assets,
     call_detail,
@@ -36,6 +35,7 @@ from chowder_local.dashboard import (
 )
 from chowder_local.dashboard.guard import guarded
 from chowder_local.dashboard.services import dashboard
+from chowder_local.http.endpoints import Endpoint, path_route, responding
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -43,8 +43,9 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
     from starlette.routing import Route
+    from starlette.types import ASGIApp
 
-    from chowder_local.api.access import Handler
+    from chowder_local.http.endpoints import Handler
 
 
 @dataclass(frozen=True)
@@ -170,17 +171,17 @@ LINKED_PAGES: tuple[Page, ...] = (
 
 def dashboard_routes(pages: Iterable[Page] = PAGES) -> list[Route]:
     """Starlette's routes for the tables, one for each path, and that of the static files."""
-    paths: dict[str, dict[str, Handler]] = {}
+    paths: dict[str, dict[str, ASGIApp]] = {}
     audited: dict[str, set[str]] = {}
     for each in pages:
         if each.is_audited:
             audited.setdefault(each.path, set()).add(each.method)
         handler = guarded(each.handler, is_open=each.is_open)
-        paths.setdefault(each.path, {})[each.method] = handler
+        paths.setdefault(each.path, {})[each.method] = responding(handler)
     for each in LINKED_PAGES:
-        paths.setdefault(each.path, {})[each.method] = each.handler
-    paths[assets.PATH] = {"GET": _serve_asset}
-    return [path_route(path, handlers, audited.get(path, ())) for path, handlers in paths.items()]
+        paths.setdefault(each.path, {})[each.method] = responding(each.handler)
+    paths[assets.PATH] = {"GET": responding(_serve_asset)}
+    return [path_route(path, Endpoint(apps, audited.get(path, ()))) for path, apps in paths.items()]
 
 
 async def _serve_asset(request: Request) -> Response:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, Field
 
-from chowder_local.api.local.snapshots import export as export_archive
-from chowder_local.api.schemas.snapshots import Fork, SnapshotCreation
+from chowder_local.api.local.snapshots import export_instance
+from chowder_local.api.schemas.instances import Fork, SnapshotCreation
 from chowder_local.core.events import EventType
 from chowder_local.dashboard.forms import parse_form
 from chowder_local.dashboard.pages import dialog, instance_page, notice, part
@@ -116,7 +116,7 @@ async def delete(request: Request) -> Response:
 
 async def export(request: Request) -> Response:
     """The instance as a file, which a browser saves and never shows."""
-    answer = await export_archive(request)
+    answer = await export_instance(request)
     answer.headers.update(HEADERS)
     return answer
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.responses import HTMLResponse, RedirectResponse
 
-from chowder_local.api.schemas.subscription import CheckoutCreation
+from chowder_local.api.schemas.organization import CheckoutCreation
 from chowder_local.core.domain import Tier
 from chowder_local.core.errors.requests import LinkInvalid
 from chowder_local.dashboard.forms import parse_form, with_query
@@ -21,6 +21,7 @@ from chowder_local.http.services import caller, services
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
+
 
 LINK_PAGE_HEADERS = {
     "Content-Security-Policy": (

@@ -9,7 +9,8 @@ import psutil
 
 from chowder_local.core.domain import EngineMemory
 from chowder_local.engine.connection import engine_client
-from chowder_local.engine.self_container import is_in_container, own_container
+from chowder_local.engine.container_detection import is_in_container
+from chowder_local.engine.self_container import own_container
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,24 +10,17 @@ from typing import TYPE_CHECKING
 from docker.errors import NotFound
 
 from chowder_local.core.errors.sandboxes import EngineUnavailable
+from chowder_local.engine.container_detection import is_in_container
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import docker
 
-MARKS = (Path("/.dockerenv"), Path("/run/.containerenv"))
-"""What Docker and Podman put into each container."""
-
 MOUNTS = Path("/proc/self/mountinfo")
 _MADE_FOR_IT = frozenset({"/etc/hostname", "/etc/hosts", "/etc/resolv.conf"})
 _ID = re.compile(r"/([0-9a-f]{64})/")
 _SHORT_ID = re.compile(r"[0-9a-f]{12}")
-
-
-def is_in_container() -> bool:
-    """Whether this process is in a container, of whatever engine."""
-    return any(mark.exists() for mark in MARKS)
 
 
 def own_container(client: docker.DockerClient) -> str | None:

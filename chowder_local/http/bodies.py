@@ -4,38 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 import re
 import zlib
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from chowder_local.core import untrusted_json
 from chowder_local.core.errors.requests import (
-    BodiesTooMany,
     BodyEncodingUnknown,
     BodyTooLarge,
     ClientStalled,
     InputInvalid,
 )
-from chowder_local.core.json_paths import written_path
 from chowder_local.http.services import services
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from chowder_local.http.body_memory import Share
-
 Model = TypeVar("Model", bound=BaseModel)
 
 JSON = "application/json"
-DEPTH_MAX = 200
 VALUES_MAX = 500_000
 UNCOUNTED_BYTES = 2 * 1024 * 1024
 PATIENCE_S = 30.0
 SLOWEST_BYTES_PER_S = 16 * 1024
-# How many bytes of a compressed body are decoded before more memory is asked for.
-FIRST_DECODED_BYTES = 64 * 1024
 _GZIP_OR_ZLIB = 47
 # Possessive, so that nothing is remembered to go back to: it would take hundreds of megabytes.
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
@@ -43,42 +36,23 @@ _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 NOT_JSON = "model_attributes_type"
 
 
-async def parse(
-    request: Request,
-    model: type[Model],
-    *,
-    has_written_paths: bool = False,
-    max_bytes: int | None = None,
-    is_slow: bool = False,
-) -> Model:
-    """The body as `model`, validated in a thread if that `is_slow`.
+async def parse(request: Request, model: type[Model]) -> Model:
+    """The body as `model`. Raises InputInvalid, and what `json_body` does."""
+    return validated(model, await json_body(request), "body")
 
-    With written paths, what is wrong is placed without kinds of a union.
 
-    Raises InputInvalid, BodyTooLarge, BodyEncodingUnknown, BodiesTooMany, ClientStalled.
+async def json_body(request: Request, max_bytes: int | None = None) -> Any:
+    """What the body says as JSON, compressed or not.
+
+    Raises InputInvalid, BodyTooLarge, BodyEncodingUnknown, ClientStalled.
     """
-    known = services(request)
-    share = known.body_memory.share(request.scope)
-    limit_bytes = min(known.max_body_bytes, max_bytes or known.max_body_bytes)
-    body = await read_body(request, limit_bytes, share)
-    encoding = request.headers.get("Content-Encoding", "").strip().lower()
-    if body and encoding not in ("", "identity"):
-        if encoding not in ("gzip", "x-gzip", "deflate"):
-            raise BodyEncodingUnknown(encoding)
-        body = await _decoded(body, encoding, limit_bytes, share)
+    limit_bytes = services(request).max_body_bytes
+    if max_bytes is not None:
+        limit_bytes = min(limit_bytes, max_bytes)
+    body = await _decoded(request, await read_body(request, limit_bytes), limit_bytes)
     if body and not _is_json(request):
         raise _invalid(f"Input should be JSON, sent with Content-Type: {JSON}", NOT_JSON)
-    content = json_of(body)
-    try:
-        if is_slow:
-            return await asyncio.to_thread(validated, model, content, "body")
-        return validated(model, content, "body")
-    except InputInvalid as invalid:
-        if has_written_paths:
-            for problem in invalid.problems:
-                path = written_path(content, problem["loc"][1:], problem["type"])
-                problem["loc"] = ["body", *path]
-        raise
+    return json_of(body)
 
 
 def parse_query(request: Request, model: type[Model]) -> Model:
@@ -99,54 +73,47 @@ def validated(model: type[Model], content: Any, place: str) -> Model:
         ) from None
 
 
-async def read_body(
-    request: Request, limit_bytes: int, share: Share, patience_s: float = PATIENCE_S
-) -> bytes:
+async def read_body(request: Request, limit_bytes: int, patience_s: float = PATIENCE_S) -> bytes:
     """The whole body, which need not come fast, but has to come.
 
-    It is held in the share, which is the caller's to give back. Raises BodyTooLarge,
-    BodiesTooMany, ClientStalled, and ClientDisconnect if the client leaves.
+    Raises BodyTooLarge, ClientStalled, and ClientDisconnect if the client leaves.
     """
-    body, body_memory, loop = bytearray(), share.body_memory, asyncio.get_running_loop()
+    kept: bytes | None = request.scope["state"].get("body")
+    if kept is not None:
+        if len(kept) > limit_bytes:
+            raise BodyTooLarge(limit_bytes)
+        return kept
+    body, loop = bytearray(), asyncio.get_running_loop()
     began_s = loop.time()
     try:
         async with asyncio.timeout_at(began_s + patience_s) as deadline:
-            with body_memory.reading(share, deadline):
-                async for chunk in request.stream():
-                    body += chunk
-                    # Counted, not believed: Content-Length may be absent or a lie.
-                    if len(body) > limit_bytes:
-                        raise BodyTooLarge(limit_bytes)
-                    if len(body) > share.room_bytes:
-                        # For all that it may become: who waits twice may wait for one another.
-                        deadline.reschedule(None)
-                        waits_since_s = loop.time()
-                        await share.grow(min(_length(request) or limit_bytes, limit_bytes))
-                        began_s += loop.time() - waits_since_s
-                    # Who sends a byte now and then would otherwise be waited for all day.
-                    due_s = began_s + patience_s + len(body) / SLOWEST_BYTES_PER_S
-                    deadline.reschedule(body_memory.latest_s(share, due_s))
+            async for chunk in request.stream():
+                body += chunk
+                # Counted, not believed: Content-Length may be absent or a lie.
+                if len(body) > limit_bytes:
+                    raise BodyTooLarge(limit_bytes)
+                # A byte now and then would otherwise be waited for all day.
+                deadline.reschedule(began_s + patience_s + len(body) / SLOWEST_BYTES_PER_S)
     except TimeoutError:
-        is_in_the_way = loop.time() < began_s + patience_s + len(body) / SLOWEST_BYTES_PER_S
-        raise (
-            BodiesTooMany(body_memory.total_bytes) if is_in_the_way else ClientStalled(patience_s)
-        ) from None
-    share.shrink(len(body))
+        raise ClientStalled(patience_s) from None
     return bytes(body)
 
 
-async def _decoded(body: bytes, encoding: str, limit_bytes: int, share: Share) -> bytes:
-    """The uncompressed body, of which no more is made than may be.
+async def keep_body(request: Request) -> None:
+    """Reads the whole body, which can then be read again. Raises as `read_body`."""
+    request.scope["state"]["body"] = await read_body(request, services(request).max_body_bytes)
 
-    Raises InputInvalid, BodyTooLarge, BodiesTooMany.
-    """
+
+async def _decoded(request: Request, body: bytes, limit_bytes: int) -> bytes:
+    """The uncompressed body, of which no more is made than may be."""
+    encoding = request.headers.get("Content-Encoding", "").strip().lower()
+    if not body or encoding in ("", "identity"):
+        return body
+    if encoding not in ("gzip", "x-gzip", "deflate"):
+        raise BodyEncodingUnknown(encoding)
     decoder = zlib.decompressobj(_GZIP_OR_ZLIB)
     try:
-        content = decoder.decompress(body, min(FIRST_DECODED_BYTES, limit_bytes))
-        if not decoder.eof:
-            await share.grow(len(body) + limit_bytes)
-            rest, room = decoder.unconsumed_tail, limit_bytes + 1 - len(content)
-            content += await asyncio.to_thread(decoder.decompress, rest, room)
+        content = await asyncio.to_thread(decoder.decompress, body, limit_bytes + 1)
     except zlib.error:
         raise _invalid(
             f"The body is not {encoding}, as its Content-Encoding says", NOT_JSON
@@ -155,7 +122,6 @@ async def _decoded(body: bytes, encoding: str, limit_bytes: int, share: Share) -
         raise BodyTooLarge(limit_bytes)
     if not decoder.eof or decoder.unused_data:
         raise _invalid(f"The body does not end where its {encoding} data ends", NOT_JSON)
-    share.shrink(len(content))
     return content
 
 
@@ -171,11 +137,6 @@ def check_values(body: bytes) -> None:
 
 def _separators(body: bytes) -> int:
     return sum(map(body.count, (b",", b":", b"[", b"{")))
-
-
-def _length(request: Request) -> int:
-    said = request.headers.get("Content-Length", "")
-    return int(said) if said.isdecimal() else 0
 
 
 def _is_json(request: Request) -> bool:
@@ -198,45 +159,15 @@ def json_of(body: bytes) -> Any:
         raise _invalid("Field required", "missing")
     try:
         check_values(body)
-        content = json.loads(body, parse_float=_finite, parse_constant=_finite)
-        _check_depth(body, content)
-        return _representable(body, content)
-    except (ValueError, RecursionError) as broken:
-        position = broken.pos if isinstance(broken, json.JSONDecodeError) else 0
-        raise _invalid(f"JSON decode error: {broken}", "json_invalid", position) from None
-
-
-def _invalid(words: str, kind: str, *where: int) -> InputInvalid:
-    return InputInvalid([{"loc": ["body", *where], "msg": words, "type": kind}])
-
-
-def _check_depth(body: bytes, content: Any) -> None:
-    """Raises ValueError for content that code which walks it could not get to the bottom of."""
-    # Most bodies have fewer brackets than levels are allowed, and counting those is quick.
-    if body.count(b"[") + body.count(b"{") <= DEPTH_MAX:
-        return
-    level, depth = [content], 0
-    while level := [
-        child
-        for each in level
-        if isinstance(each, (dict, list))
-        for child in (each.values() if isinstance(each, dict) else each)
-    ]:
-        depth += 1
-        if depth > DEPTH_MAX:
-            raise ValueError(f"it is nested deeper than {DEPTH_MAX} levels")
-
-
-def _representable(body: bytes, content: Any) -> Any:
-    """The content, if it can be written as UTF-8 again: half of a surrogate pair cannot."""
-    # Only an escape can smuggle one in, and most bodies have none.
-    if b"\\ud" in body or b"\\uD" in body:
-        json.dumps(content, ensure_ascii=False).encode()
+        content = untrusted_json.read(body.decode(json.detect_encoding(body)))
+        # Only an escape can smuggle in half of a surrogate pair, and most bodies have none.
+        if b"\\ud" in body or b"\\uD" in body:
+            json.dumps(content, ensure_ascii=False).encode()
+    except ValueError as error:
+        position = error.pos if isinstance(error, json.JSONDecodeError) else 0
+        raise _invalid(f"JSON decode error: {error}", "json_invalid", position) from None
     return content
 
 
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(f"{text} is not a number of JSON")
-    return number
+def _invalid(message: str, kind: str, *where: int) -> InputInvalid:
+    return InputInvalid([{"loc": ["body", *where], "msg": message, "type": kind}])

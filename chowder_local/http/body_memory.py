@@ -1,61 +1,89 @@
-"""What the bodies of all requests hold in memory together: who comes when it is much waits."""
+"""What the bodies of all model calls hold in memory together: beyond it, a call waits."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from chowder_local.core.errors.requests import BodiesTooMany
+from chowder_local.core.errors.requests import BodiesTooMany, BodyTooLarge, ClientStalled
+from chowder_local.http.bodies import PATIENCE_S, SLOWEST_BYTES_PER_S
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator
 
-    from starlette.types import Scope
+    from starlette.requests import Request
 
 UNCOUNTED_BYTES = 64 * 1024
 """Of every body: connections are bounded, and most bodies by far are no longer."""
-LARGEST_AT_ONCE = 4
 WAIT_S = 30.0
-
-_SHARE = "chowder.share"
 
 
 class BodyMemory:
     """So many bytes for bodies that are longer than a little; the first to come is served first.
 
-    `of_one` of them at most are for clients of the same address.
+    Clients of one address hold `per_address_bytes` of them at most.
     """
 
-    def __init__(self, total: int, of_one: int | None = None, wait_s: float = WAIT_S) -> None:
-        self._total = total
-        self._of_one = total if of_one is None else of_one
+    def __init__(self, total_bytes: int, per_address_bytes: int, wait_s: float = WAIT_S) -> None:
+        self._total_bytes = total_bytes
+        self._per_address_bytes = per_address_bytes
         self._wait_s = wait_s
         self._held: Counter[str] = Counter()
         self._waiting: list[_Wait] = []
-        self._reading: dict[Share, asyncio.Timeout] = {}
+        self._reading: dict[_Share, asyncio.Timeout] = {}
 
     @property
     def held_bytes(self) -> int:
-        """What is held now."""
         return self._held.total()
 
-    @property
-    def total_bytes(self) -> int:
-        """What may be held."""
-        return self._total
+    @asynccontextmanager
+    async def body(self, request: Request, max_bytes: int) -> AsyncIterator[bytes]:
+        """The request's whole body, which holds its memory until the end of the block.
 
-    def share(self, scope: Scope) -> Share:
-        """The share of a request's body, which is given back with `give_back`."""
-        client = scope.get("client")
-        share = scope[_SHARE] = Share(self, client[0] if client else "")
-        return share
+        Raises BodyTooLarge, BodiesTooMany, ClientStalled, and ClientDisconnect if the client
+        leaves.
+        """
+        share = _Share(request.client.host if request.client else "")
+        try:
+            yield await self._read(request, share, max_bytes)
+        finally:
+            self._shrink(share, 0)
 
-    async def take(self, share: Share, count: int) -> None:
-        """Raises BodiesTooMany when the wait for so many bytes takes too long."""
-        wait = _Wait(share, count)
+    async def _read(self, request: Request, share: _Share, max_bytes: int) -> bytes:
+        body, loop = bytearray(), asyncio.get_running_loop()
+        began_s = loop.time()
+        try:
+            async with asyncio.timeout_at(began_s + PATIENCE_S) as deadline:
+                self._reading[share] = deadline
+                async for chunk in request.stream():
+                    body += chunk
+                    # Counted, not believed: Content-Length may be absent or a lie.
+                    if len(body) > max_bytes:
+                        raise BodyTooLarge(max_bytes)
+                    if len(body) > share.room_bytes:
+                        # For all that it may become: two that wait twice may wait for each other.
+                        deadline.reschedule(None)
+                        waits_since_s = loop.time()
+                        await self._grow(share, min(_length(request) or max_bytes, max_bytes))
+                        began_s += loop.time() - waits_since_s
+                    # A byte now and then would otherwise be waited for all day.
+                    due_s = began_s + PATIENCE_S + len(body) / SLOWEST_BYTES_PER_S
+                    deadline.reschedule(self._latest_s(share, due_s))
+        except TimeoutError:
+            if loop.time() < began_s + PATIENCE_S + len(body) / SLOWEST_BYTES_PER_S:
+                raise BodiesTooMany(self._total_bytes) from None
+            raise ClientStalled(PATIENCE_S) from None
+        finally:
+            self._reading.pop(share, None)
+        self._shrink(share, len(body))
+        return bytes(body)
+
+    async def _grow(self, share: _Share, length: int) -> None:
+        """Waits until the body may be so long. Raises BodiesTooMany."""
+        wait = _Wait(share, length - share.held)
         self._waiting.append(wait)
         self._serve()
         if not wait.served.done():
@@ -64,18 +92,21 @@ class BodyMemory:
             async with asyncio.timeout(self._wait_s):
                 await wait.served
         except TimeoutError:
-            raise BodiesTooMany(self._total) from None
+            raise BodiesTooMany(self._total_bytes) from None
         finally:
             if wait in self._waiting:
                 self._waiting.remove(wait)
                 self._serve()
 
-    def give(self, share: Share, count: int) -> None:
-        """Takes back what a share has no use for any more."""
-        share.held -= count
-        self._held[share.owner] -= count
-        if not self._held[share.owner]:
-            del self._held[share.owner]
+    def _shrink(self, share: _Share, length: int) -> None:
+        """Takes back what a body of this length does not need."""
+        kept = length if length > UNCOUNTED_BYTES else 0
+        if share.held <= kept:
+            return
+        self._held[share.address] -= share.held - kept
+        share.held = kept
+        if not self._held[share.address]:
+            del self._held[share.address]
         self._serve()
 
     def _serve(self) -> None:
@@ -83,74 +114,52 @@ class BodyMemory:
             if wait.served.done():
                 # It has been given up, and is about to go.
                 continue
-            # Who has as much as one may have stands in nobody's way; who needs much, in everyone's.
-            if self._held[wait.share.owner] + wait.count > self._of_one:
+            share = wait.share
+            # An address with its full share stands in nobody's way; a large body, in everyone's.
+            if self._held[share.address] + wait.count > self._per_address_bytes:
                 continue
-            if self.held_bytes + wait.count > self._total:
+            if self.held_bytes + wait.count > self._total_bytes:
                 return
-            self._held[wait.share.owner] += wait.count
-            wait.share.held += wait.count
-            wait.share.since_s = asyncio.get_running_loop().time()
+            self._held[share.address] += wait.count
+            share.held += wait.count
+            share.since_s = asyncio.get_running_loop().time()
             self._waiting.remove(wait)
             wait.served.set_result(None)
 
-    @contextmanager
-    def reading(self, share: Share, deadline: asyncio.Timeout) -> Iterator[None]:
-        """While a body arrives, which has to be there in time as soon as somebody waits."""
-        self._reading[share] = deadline
-        try:
-            yield
-        finally:
-            del self._reading[share]
-
-    def latest_s(self, share: Share, wanted_s: float) -> float:
-        """By when a body has to be there whose client may take until `wanted_s` otherwise."""
-        is_in_the_way = bool(self._waiting and share.held)
-        return min(wanted_s, share.since_s + self._wait_s) if is_in_the_way else wanted_s
-
     def _hurry(self) -> None:
+        """Bodies that arrive have to be there in time as soon as another waits."""
         for share, deadline in self._reading.items():
             if (due_s := deadline.when()) is not None and not deadline.expired():
-                deadline.reschedule(self.latest_s(share, due_s))
+                deadline.reschedule(self._latest_s(share, due_s))
+
+    def _latest_s(self, share: _Share, due_s: float) -> float:
+        """By when a body has to be there that may take until `due_s` if no other waits."""
+        is_in_the_way = bool(self._waiting and share.held)
+        return min(due_s, share.since_s + self._wait_s) if is_in_the_way else due_s
 
 
 @dataclass(eq=False)
-class Share:
+class _Share:
     """What one body holds."""
 
-    body_memory: BodyMemory
-    owner: str
+    address: str
     held: int = 0
     since_s: float = 0.0
 
     @property
     def room_bytes(self) -> int:
-        """How long the body may be."""
         return max(self.held, UNCOUNTED_BYTES)
-
-    async def grow(self, length: int) -> None:
-        """Waits until the body may be so long. Raises BodiesTooMany."""
-        if length > self.room_bytes:
-            await self.body_memory.take(self, length - self.held)
-
-    def shrink(self, length: int) -> None:
-        """Gives back what a body of this length does not need."""
-        kept = length if length > UNCOUNTED_BYTES else 0
-        if self.held > kept:
-            self.body_memory.give(self, self.held - kept)
 
 
 @dataclass(eq=False)
 class _Wait:
-    share: Share
+    share: _Share
     count: int
     served: asyncio.Future[None] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
 
 
-def give_back(scope: Scope) -> None:
-    """Ends the share of a request that is over, if it had one."""
-    share: Share | None = scope.get(_SHARE)
-    if share is not None:
-        share.shrink(0)
+def _length(request: Request) -> int:
+    length = request.headers.get("Content-Length", "")
+    return int(length) if length.isdecimal() else 0

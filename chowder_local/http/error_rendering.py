@@ -1,4 +1,4 @@
-"""The one place where a failure becomes an HTTP answer."""
+"""The one place where an error becomes an HTTP response."""
 
 from __future__ import annotations
 
@@ -84,8 +84,6 @@ STATUSES: Mapping[type[ChowderError], int] = {
     agents.FileRefused: 400,
     agents.FileTooLarge: 413,
     requests.ClientStalled: 400,
-    # Not the contract's, but what every client knows to try again after.
-    requests.BodiesTooMany: 503,
     agents.SandboxFull: 502,
     agents.GatewayUnavailable: 502,
     agents.GatewaySuspended: 502,
@@ -119,7 +117,6 @@ _LASTING = (
     requests.FaultsFull,
     requests.IdempotencyKeyReused,
 )
-_MOMENTARY = (requests.BodiesTooMany, requests.IdempotencyKeyInUse)
 _PROXIED = (
     agents.GatewayUnavailable,
     upstream.ProviderFailed,
@@ -129,16 +126,16 @@ _PROXIED = (
 )
 
 
-def rendered(raised: Exception, scope: Scope, words: str | None = None) -> Response:
+def render(raised: Exception, scope: Scope, message: str | None = None) -> Response:
     """The answer to a request whose handler, or the search for one, raised this.
 
-    `words` take the place of those that a failure of ours has itself.
+    `message` takes the place of that which an error of ours has itself.
     """
     if isinstance(raised, ChowderError):
         if status_of(raised) >= 500 and not isinstance(raised, upstream.ProviderFailed):
-            # A provider's words may quote the key that it refuses; ours never do.
+            # A provider's message may quote the key that it refuses; ours never do.
             log.warning("%s: %s", raised.code, raised)
-        return refusal(raised, scope, words)
+        return error_response(raised, scope, message)
     if isinstance(raised, HTTPException):
         body = body_of(scope, raised, raised.status_code, raised.detail)
         return JSONResponse(body, raised.status_code, raised.headers)
@@ -146,60 +143,59 @@ def rendered(raised: Exception, scope: Scope, words: str | None = None) -> Respo
         # It went away while it sent its body; only the log and the metrics see this.
         return Response(status_code=CLIENT_CLOSED_REQUEST)
     log.error("a defect of ours", exc_info=raised)
-    # Its words may hold anything, so the client gets none of them; the log has the traceback.
+    # Its message may hold anything, so the client does not get it; the log has the traceback.
     return JSONResponse(body_of(scope, raised, 500, "Internal server error."), 500)
 
 
-def stopping(scope: Scope) -> JSONResponse:
+def stopping_response(scope: Scope) -> JSONResponse:
     """The answer to a request that is not over when the server ends."""
-    return refusal(agents.ServerStopping(), scope)
+    return error_response(agents.ServerStopping(), scope)
 
 
-def refusal(failure: ChowderError, scope: Scope, words: str | None = None) -> JSONResponse:
-    """The answer to a request that fails in a way we have words for, at a handler or before."""
-    status = status_of(failure)
-    body = body_of(scope, failure, status, detail_of(failure, words))
-    return JSONResponse(body, status, _headers(failure, status))
+def error_response(error: ChowderError, scope: Scope, message: str | None = None) -> JSONResponse:
+    """The response to a request that fails with an error of ours, at a handler or before."""
+    status = status_of(error)
+    body = body_of(scope, error, status, detail_of(error, message))
+    return JSONResponse(body, status, _headers(error, status))
 
 
-def status_of(failure: ChowderError) -> int:
-    """The HTTP status of a failure."""
-    if isinstance(failure, requests.FaultAnswered):
-        return failure.status
-    if isinstance(failure, upstream.ProviderFailed):
+def status_of(error: ChowderError) -> int:
+    if isinstance(error, requests.FaultAnswered):
+        return error.status
+    if isinstance(error, upstream.ProviderFailed):
         # The provider's own, so that a client's retry logic does what it would do there.
-        is_error = failure.status is not None and 400 <= failure.status < 600
-        return failure.status if is_error and failure.status is not None else 502
-    return next(STATUSES[kind] for kind in type(failure).__mro__ if kind in STATUSES)
+        is_error = error.status is not None and 400 <= error.status < 600
+        return error.status if is_error and error.status is not None else 502
+    return next(STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES)
 
 
-def detail_of(failure: ChowderError, words: str | None = None) -> Any:
-    """What the answer's `detail` says of a failure, or the same with other words."""
-    if isinstance(failure, requests.InputInvalid):
-        problems = failure.problems
-        return problems if words is None else [{**problems[0], "msg": words}]
-    said = str(failure) if words is None else words
-    return {"error": said} if isinstance(failure, _PROXIED) else said
+def detail_of(error: ChowderError, message: str | None = None) -> Any:
+    """What the response's `detail` says of an error, or the same with another message."""
+    if isinstance(error, requests.InputInvalid):
+        problems = error.problems
+        return problems if message is None else [{**problems[0], "msg": message}]
+    text = str(error) if message is None else message
+    return {"error": text} if isinstance(error, _PROXIED) else text
 
 
-def _headers(failure: ChowderError, status: int) -> dict[str, str]:
+def _headers(error: ChowderError, status: int) -> dict[str, str]:
     headers = {}
-    if status == 401 and not isinstance(failure, upstream.ProviderFailed):
+    if status == 401 and not isinstance(error, upstream.ProviderFailed):
         headers["WWW-Authenticate"] = "Bearer"
-    if isinstance(failure, upstream.ProviderFailed) and failure.retry_after:
-        headers["Retry-After"] = failure.retry_after
-    if isinstance(failure, _MOMENTARY):
+    if isinstance(error, upstream.ProviderFailed) and error.retry_after:
+        headers["Retry-After"] = error.retry_after
+    if isinstance(error, requests.IdempotencyKeyInUse):
         headers["Retry-After"] = "1"
-    if _is_lasting(failure):
+    if _is_lasting(error):
         headers[SHOULD_RETRY_HEADER] = "false"
     return headers
 
 
-def _is_lasting(failure: ChowderError) -> bool:
+def _is_lasting(error: ChowderError) -> bool:
     """Whether a conflict stays until somebody does something, so that a retry is in vain.
 
-    SDKs of OpenAI's try a 409 again unless they are told so.
+    SDKs of OpenAI's try a 409 again unless a header says so.
     """
-    if isinstance(failure, requests.InstanceStateWrong):
-        return failure.status != InstanceStatus.PROVISIONING
-    return isinstance(failure, _LASTING)
+    if isinstance(error, requests.InstanceStateWrong):
+        return error.status != InstanceStatus.PROVISIONING
+    return isinstance(error, _LASTING)

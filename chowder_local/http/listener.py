@@ -13,7 +13,7 @@ import uvicorn
 from chowder_local.core.errors.process import PortTaken, SettingsInvalid
 from chowder_local.core.shutdown import Shutdown
 from chowder_local.core.tasks import owned_tasks
-from chowder_local.http.connections import Bounds, Connection, bounds_of_this_process
+from chowder_local.http.connections import Connection, connection_limit
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
@@ -55,7 +55,6 @@ class Listener(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Captures none."""
         yield
 
     async def on_tick(self, counter: int) -> bool:
@@ -63,7 +62,7 @@ class Listener(uvicorn.Server):
         if counter % TICKS_PER_S == 0:
             for each in list(self.server_state.connections):
                 if isinstance(each, Connection):
-                    each.look()
+                    each.check_idle()
         return await super().on_tick(counter)
 
     def stop(self) -> None:
@@ -89,17 +88,17 @@ def listener(
     *,
     grace_s: int = GRACE_S,
     shutdown: Shutdown | None = None,
-    bounds: Bounds | None = None,
+    protocol: type[Connection] = Connection,
 ) -> Listener:
     """A server for the app, with the settings that all of ours have in common.
 
     The lifespan is run by whoever calls this: uvicorn would turn its errors into tracebacks.
     """
-    bounded = {"bounds": bounds or bounds_of_this_process()}
     return Listener(
         uvicorn.Config(
             app,
-            http=type("BoundedConnection", (Connection,), bounded),
+            http=protocol,
+            limit_concurrency=connection_limit(),
             # There are no routes for it.
             ws="none",
             lifespan="off",
@@ -125,10 +124,13 @@ def with_state(app: ASGIApp, state: Mapping[str, Any]) -> ASGIApp:
 
 @asynccontextmanager
 async def listening(
-    app: ASGIApp, *bound: socket.socket, grace_s: int = GRACE_S, bounds: Bounds | None = None
+    app: ASGIApp,
+    *bound: socket.socket,
+    grace_s: int = GRACE_S,
+    protocol: type[Connection] = Connection,
 ) -> AsyncIterator[None]:
     """Serves the app on the sockets while inside the block, and closes them."""
-    server = listener(app, grace_s=grace_s, bounds=bounds)
+    server = listener(app, grace_s=grace_s, protocol=protocol)
     async with owned_tasks() as group:
         serving = group.create_task(server.serve(sockets=[*bound]))
         try:

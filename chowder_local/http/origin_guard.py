@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from chowder_local.core.errors.requests import HostUnknown, PageRefused
-from chowder_local.http.error_rendering import refusal
+from chowder_local.http.error_rendering import error_response
 from chowder_local.http.headers import fields_of
 
 if TYPE_CHECKING:
@@ -34,19 +34,16 @@ class OriginGuard:
 
     def __init__(self, app: ASGIApp, *, hosts: Iterable[str], origins: Iterable[str]) -> None:
         self._app = app
-        # A bare IPv6 address has no port; in a request's head it stands in brackets.
-        bracketed = (f"[{host}]" if host.count(":") > 1 and "[" not in host else host
-                     for host in hosts)  # fmt: skip
-        self._hosts = _LOOPBACK_NAMES | {host_name(host) for host in bracketed}
+        self._hosts = _LOOPBACK_NAMES | {host_name(_bracketed(host)) for host in hosts}
         self._origins = frozenset(origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and (failure := self._failure(scope)) is not None:
-            await refusal(failure, scope)(scope, receive, send)
+        if scope["type"] == "http" and (error := self._error(scope)) is not None:
+            await error_response(error, scope)(scope, receive, send)
             return
         await self._app(scope, receive, send)
 
-    def _failure(self, scope: Scope) -> ChowderError | None:
+    def _error(self, scope: Scope) -> ChowderError | None:
         fields = fields_of(scope)
         host = fields.get(b"host", b"").decode("latin-1")
         if not self._is_ours(host_name(host), scope):
@@ -74,6 +71,11 @@ class OriginGuard:
         if not self._origins.isdisjoint({origin, "*"}) or _LOOPBACK_PAGE.fullmatch(origin):
             return True
         return origin.partition("://")[2] == host
+
+
+def _bracketed(host: str) -> str:
+    """The host as it stands in a request's head; a bare IPv6 address has no port."""
+    return f"[{host}]" if host.count(":") > 1 and "[" not in host else host
 
 
 @lru_cache(maxsize=64)

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from chowder_local.core.metrics import Metrics
     from chowder_local.core.secrets import SecretBox
     from chowder_local.core.shutdown import Shutdown
-    from chowder_local.http.body_memory import BodyMemory
     from chowder_local.instances.configuration.editing import ConfigEditing
     from chowder_local.instances.configuration.reconfiguration import Reconfiguration
     from chowder_local.instances.conversations.idempotency import IdempotentMessages
@@ -91,11 +90,9 @@ class Services:
     box: SecretBox
     shutdown: Shutdown
     max_body_bytes: int
-    body_memory: BodyMemory
 
 
 def services(request: Request) -> Services:
-    """The services of the server that the request came to."""
     return cast("Services", request.scope["state"]["services"])
 
 

@@ -95,7 +95,6 @@ class ClosingStream(StreamingResponse):
 def event_stream(
     events: AsyncIterator[bytes], *, shutdown: Shutdown | None = None, ends_itself: bool = False
 ) -> ClosingStream:
-    """Server-sent events."""
     return ClosingStream(
         events,
         shutdown=shutdown,

@@ -33,7 +33,7 @@ class Price:
     cache_write: float | None = None
     long_cache_write: float | None = None
 
-    def of(self, usage: Usage) -> float:
+    def cost_usd(self, usage: Usage) -> float:
         written, long_written = usage.cache_write_tokens, usage.long_cache_write_tokens
         write = self.input if self.cache_write is None else self.cache_write
         long_write = write if self.long_cache_write is None else self.long_cache_write
@@ -70,4 +70,4 @@ def cost_usd(model: str | None, usage: Usage, *, is_billed: bool) -> float | Non
     if not is_billed:
         return 0.0
     price = PRICES.get(model or "")
-    return None if price is None else price.of(usage)
+    return None if price is None else price.cost_usd(usage)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from chowder_local.relay.call_log import LoggedCall
     from chowder_local.relay.calls import Credential, CredentialResolver, ModelCall
-    from chowder_local.relay.compaction import Compaction, Compactions
+    from chowder_local.relay.compaction import Compactions
     from chowder_local.relay.journal import CallJournal
     from chowder_local.relay.local_model import LocalModel
     from chowder_local.relay.metering import Metering
@@ -59,7 +59,6 @@ class _Active:
     is_local: bool
     is_of_endpoint: bool
     """Whether it goes to a provider that the operator named."""
-    compaction: Compaction | None = None
 
     @property
     def key(self) -> str:
@@ -147,15 +146,15 @@ class Relay:
 
     async def _open_in_time(self, active: _Active) -> ModelAnswer:
         """An answer that ends in time, if it is a part of a compaction."""
-        call = active.call
+        call, compaction = active.call, None
         if active.is_of_endpoint:
             turn_id, sandbox_id = active.logged.turn_id, active.credential.sandbox_id
-            active.compaction = self._compactions.find(call, turn_id, sandbox_id)
-        if active.compaction is None:
+            compaction = self._compactions.find(call, turn_id, sandbox_id)
+        if compaction is None:
             return await self._open(active)
-        self._compactions.count(call, active.compaction)
-        answer = await self._compactions.in_time(call, active.compaction, self._open(active))
-        chunks = self._compactions.bound_chunks(call, active.compaction, answer.chunks)
+        self._compactions.count(call, compaction)
+        answer = await self._compactions.in_time(call, compaction, self._open(active))
+        chunks = self._compactions.bound_chunks(call, compaction, answer.chunks)
         return replace(answer, chunks=chunks)
 
     async def _open(self, active: _Active) -> ModelAnswer:
@@ -164,8 +163,7 @@ class Relay:
         if active.is_local:
             send = partial(self._local_model.answer, active.call, active.credential, active.logged)
         else:
-            call = enforce_tool_choice(active.call)
-            send = partial(self._upstreams.send, call, active.key)
+            send = partial(self._upstreams.send, enforce_tool_choice(active.call), active.key)
         try:
             answer = await send()
         except UpstreamFailed as failed:

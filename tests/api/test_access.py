@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from chowder_local.api.access import Access
-from chowder_local.api.routes import OPERATIONS, Operation
+from chowder_local.api.routes import OPERATIONS
 from chowder_local.core.domain import EngineMemory, InstanceId, Permission, Tier
 from chowder_local.core.fault_injection import FaultDraft, FaultKind
 from chowder_local.core.secrets import ORGANIZATION_PREFIX, SCOPED_PREFIX
@@ -19,6 +19,7 @@ from tests.scripted.homes import exported
 from tests.scripted.programs import done
 
 if TYPE_CHECKING:
+    from chowder_local.api.operations import Operation
     from chowder_local.core.domain import Instance
     from tests.api.conftest import Api
 

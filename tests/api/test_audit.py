@@ -27,13 +27,13 @@ async def test_each_call_that_destroys_or_opens_something_is_logged_with_who_wha
     snapshot = (await http.post(f"/local/instances/{agent.id}/snapshots", json={})).json()["id"]
     visitor = Visitor(http)
     await visitor.signed_in()
-    caplog.set_level(logging.INFO, "chowder_local.http.middleware")
+    caplog.set_level(logging.INFO, "chowder_local.http.request_log")
     caplog.clear()
     found: list[str] = []
 
     async def lines(answer: Any, *words: str) -> None:
         (record,) = [
-            each for each in caplog.records if each.name == "chowder_local.http.middleware"
+            each for each in caplog.records if each.name == "chowder_local.http.request_log"
         ]
         caplog.clear()
         line = record.getMessage()

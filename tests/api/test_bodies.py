@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from chowder_local.api.access import Access
-from chowder_local.api.routes import OPERATIONS, Operation
+from chowder_local.api.routes import OPERATIONS
+from chowder_local.core.untrusted_json import DEPTH_MAX
 from chowder_local.http import bodies
-from chowder_local.http.bodies import DEPTH_MAX, JSON, UNCOUNTED_BYTES, VALUES_MAX, check_values
+from chowder_local.http.bodies import JSON, UNCOUNTED_BYTES, VALUES_MAX, check_values
 from tests.scripted.world import MAX_BODY_BYTES
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     import httpx
 
+    from chowder_local.api.operations import Operation
     from chowder_local.core.domain import Instance
     from tests.api.conftest import Api
 

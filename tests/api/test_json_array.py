@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from pydantic import BaseModel
 
-from chowder_local.http.json_array import array
+from chowder_local.http.responses import array
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator

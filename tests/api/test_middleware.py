@@ -12,7 +12,8 @@ import pytest
 
 from chowder_local.core.logs import JsonLine
 from chowder_local.core.metrics import Metrics
-from chowder_local.http.middleware import Failures, RequestLog
+from chowder_local.http.middleware import ErrorMiddleware
+from chowder_local.http.request_log import RequestLog
 from tests.api.conftest import ALLOWED_ORIGIN
 from tests.scripted.serving import eventually
 
@@ -127,7 +128,7 @@ async def test_a_request_is_logged_with_the_instance_of_its_path_and_no_other(
     http: Api, caplog: pytest.LogCaptureFixture
 ) -> None:
     one, other = await http.world.created(), await http.world.created()
-    caplog.set_level(logging.DEBUG, "chowder_local.http.middleware")
+    caplog.set_level(logging.DEBUG, "chowder_local.http.request_log")
     caplog.handler.setFormatter(JsonLine())
     await http.get(f"/v1/instances/{one.id}")
     await http.post(f"/v1/instances/{one.id}/stop")
@@ -142,9 +143,9 @@ async def test_a_request_is_logged_with_the_instance_of_its_path_and_no_other(
 async def test_a_request_is_one_line_in_the_log_without_query_or_key(
     shared: Api, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "chowder_local.http.middleware")
+    caplog.set_level(logging.INFO, "chowder_local.http.request_log")
     answer = await shared.get("/v1/organization?secret=1")
-    (record,) = [each for each in caplog.records if each.name == "chowder_local.http.middleware"]
+    (record,) = [each for each in caplog.records if each.name == "chowder_local.http.request_log"]
     line = record.getMessage()
     assert line.startswith("GET /v1/organization 200 ")
     assert line.endswith(answer.headers["X-Request-Id"])
@@ -155,7 +156,7 @@ async def test_a_request_is_one_line_in_the_log_without_query_or_key(
 async def test_what_polls_the_server_does_not_fill_the_log(
     shared: Api, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "chowder_local.http.middleware")
+    caplog.set_level(logging.INFO, "chowder_local.http.request_log")
     await shared.get("/local/health")
     assert caplog.records == []
 
@@ -163,7 +164,7 @@ async def test_what_polls_the_server_does_not_fill_the_log(
 async def test_a_status_that_is_polled_does_not_fill_the_log(
     shared: Api, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "chowder_local.http.middleware")
+    caplog.set_level(logging.INFO, "chowder_local.http.request_log")
     await shared.call("GET", "/v1/instances/some/status")
     assert caplog.records == []
 
@@ -171,7 +172,7 @@ async def test_a_status_that_is_polled_does_not_fill_the_log(
 async def test_a_path_cannot_begin_a_line_of_its_own_in_the_log(
     shared: Api, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "chowder_local.http.middleware")
+    caplog.set_level(logging.INFO, "chowder_local.http.request_log")
     await shared.call("GET", "/v1/instances/a%0AERROR%20forged")
     assert "\nERROR" not in caplog.text
     assert "%0AERROR%20forged" in caplog.text
@@ -204,7 +205,7 @@ async def test_a_defect_in_the_middle_of_an_answer_breaks_it_off(
         sent.append(message)
 
     with pytest.raises(RuntimeError, match="half"):
-        await Failures(half)({"type": "http"}, _nothing, send)
+        await ErrorMiddleware(half)({"type": "http"}, _nothing, send)
     assert [message["type"] for message in sent] == ["http.response.start"]
     assert "a defect of ours" in caplog.text
 
@@ -226,7 +227,7 @@ async def test_a_request_that_the_servers_end_cuts_off_is_told_so_if_it_can_be(
         sent.append(message)
 
     async with asyncio.TaskGroup() as group:
-        request = group.create_task(_as_coroutine(Failures(endless), send))
+        request = group.create_task(_as_coroutine(ErrorMiddleware(endless), send))
         await waits.wait()
         request.cancel()
 

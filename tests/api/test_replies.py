@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from chowder_local.api.local import replies
+from chowder_local.api.local import model_calls
 from chowder_local.core.domain import InstanceId, ModelProvider, OrganizationId
 from chowder_local.relay.scripts.matching import Ask
 from chowder_local.relay.scripts.registry import Running
@@ -44,7 +44,7 @@ async def test_what_is_wrong_with_a_script_is_told_by_the_path_of_what_was_writt
 
 async def test_a_script_has_a_bound_of_its_own(http: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     script = json.dumps(SCRIPT)
-    monkeypatch.setattr(replies, "MAX_BYTES", len(script))
+    monkeypatch.setattr(model_calls, "MAX_BYTES", len(script))
     for content, status in ((script, 200), (f"{script} ", 413)):
         answer = await http.call("PUT", "/local/replies", content=content)
         assert answer.status_code == status

@@ -20,7 +20,7 @@ from tests.scripted import gateway as scripted
 if TYPE_CHECKING:
     import httpx
 
-    from chowder_local.api.routes import Operation
+    from chowder_local.api.operations import Operation
     from chowder_local.core.domain import Instance
     from tests.api.conftest import Api
 

@@ -32,7 +32,7 @@ CALL = {"model": "gpt-4o", "input": [{"role": "user", "content": "Hi"}]}
 class Engine(ScriptedEngine):
     """What a server asks of a real one beyond `Engine`."""
 
-    beside = None
+    volume_jobs = None
     relay_port = 0
 
     async def facts(self, _: EngineAddress) -> EngineFacts:

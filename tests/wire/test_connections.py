@@ -19,10 +19,9 @@ from starlette.routing import Route
 
 from chowder_local.http import bodies, listener
 from chowder_local.http.bodies import read_body
-from chowder_local.http.body_memory import BodyMemory
-from chowder_local.http.connections import Bounds, Connection, bounds_of_this_process
+from chowder_local.http.connections import Connection, SandboxConnection, connection_limit
 from chowder_local.http.listener import bound_socket, listening
-from chowder_local.http.middleware import Api, Failures
+from chowder_local.http.middleware import Api, ErrorMiddleware
 from chowder_local.http.streams import ClosingStream
 
 if TYPE_CHECKING:
@@ -33,10 +32,30 @@ if TYPE_CHECKING:
 
 TIMEOUT_S = 30.0
 GET = b"GET /hello HTTP/1.1\r\nHost: localhost\r\n\r\n"
-SHORT = Bounds(head_bytes=8192, head_s=0.3, unread_s=0.3)
+SHORT_S = 0.3
+HEAD_BYTES = 8192
 PATIENCE_S = 0.3
 PIECE = b"x" * 65_536
-BUDGET = BodyMemory(10**12)
+
+
+class Lasting(Connection):
+    """As the API's, but for shorter heads."""
+
+    head_bytes = HEAD_BYTES
+
+
+class Hasty(Lasting):
+    """As the API's, but for less patience."""
+
+    head_s = SHORT_S
+
+
+class HastySandbox(SandboxConnection):
+    """As the relay's, but for less patience."""
+
+    head_bytes = HEAD_BYTES
+    head_s = SHORT_S
+    unread_s = SHORT_S
 
 
 @dataclass
@@ -67,7 +86,7 @@ async def hello(_: Request) -> Response:
 
 
 async def length(request: Request) -> Response:
-    length = len(await read_body(request, 10**9, BUDGET.share(request.scope)))
+    length = len(await read_body(request, 10**9))
     # Asked for as late as this, when there may be trailers.
     return PlainTextResponse(f"{length} {[name.decode() for name, _ in request.scope['headers']]}")
 
@@ -77,8 +96,7 @@ async def refuse(_: Request) -> Response:
 
 
 async def impatient(request: Request) -> Response:
-    share = BUDGET.share(request.scope)
-    body = await read_body(request, 10**9, share, patience_s=PATIENCE_S)
+    body = await read_body(request, 10**9, patience_s=PATIENCE_S)
     return PlainTextResponse(str(len(body)))
 
 
@@ -86,7 +104,7 @@ async def quiet(_: Request) -> Response:
     async def pieces() -> AsyncIterator[bytes]:
         yield b"first"
         # Longer than a head may take, or a client may read nothing.
-        await asyncio.sleep(2 * SHORT.head_s)
+        await asyncio.sleep(2 * SHORT_S)
         yield b"last"
 
     return StreamingResponse(pieces())
@@ -125,17 +143,17 @@ def _app(server: Server) -> Api:
             Route("/endless", endless),
             Route("/held", held),
         ],
-        middleware=[Middleware(Failures)],
+        middleware=[Middleware(ErrorMiddleware)],
     )
 
 
 @asynccontextmanager
-async def serving(bounds: Bounds) -> AsyncIterator[Server]:
+async def serving(protocol: type[Connection]) -> AsyncIterator[Server]:
     bound = bound_socket("127.0.0.1", 0)
     # Or the system takes some megabytes for a client that reads nothing.
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16_384)
     server = Server(bound.getsockname()[1])
-    async with listening(_app(server), bound, grace_s=0, bounds=bounds):
+    async with listening(_app(server), bound, grace_s=0, protocol=protocol):
         yield server
 
 
@@ -144,19 +162,27 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-@pytest.fixture(scope="module")
-async def _hasty_server() -> AsyncIterator[Server]:
+@pytest.fixture(scope="module", params=[Hasty, HastySandbox])
+async def _hasty_server(request: pytest.FixtureRequest) -> AsyncIterator[Server]:
     """One that soon gives clients up, and looks for them at each of uvicorn's ticks."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(listener, "TICKS_PER_S", 1)
-        async with serving(SHORT) as server:
+        async with serving(request.param) as server:
             yield server
+
+
+@pytest.fixture
+async def relay_server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Server]:
+    """One that soon gives up clients that read nothing."""
+    monkeypatch.setattr(listener, "TICKS_PER_S", 1)
+    async with asyncio.timeout(TIMEOUT_S), serving(HastySandbox) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
 async def _server() -> AsyncIterator[Server]:
     """One that gives nobody up within a test."""
-    async with serving(Bounds(head_bytes=8192)) as server:
+    async with serving(Lasting) as server:
         yield server
 
 
@@ -250,7 +276,7 @@ async def test_a_head_that_is_too_long_is_told_so(server: Server) -> None:
 async def test_many_short_requests_in_one_piece_are_all_answered(server: Server) -> None:
     reader, writer = await server.connect()
     # Together they are longer than a head may be.
-    count = 3 * SHORT.head_bytes // len(GET)
+    count = 3 * HEAD_BYTES // len(GET)
     writer.write(GET * count)
     for _ in range(count):
         head = await reader.readuntil(b"\r\n\r\n")
@@ -266,11 +292,11 @@ async def test_a_body_is_of_any_length_and_trailers_are_no_headers(server: Serve
     assert told.endswith(b"%d ['transfer-encoding', 'connection']" % (100 * len(PIECE)))
 
 
-async def test_who_reads_nothing_of_a_stream_is_dropped_and_the_stream_is_closed(
-    hasty_server: Server,
+async def test_an_agent_that_reads_nothing_of_a_stream_is_dropped_and_the_stream_is_closed(
+    relay_server: Server,
 ) -> None:
-    hasty_server.left = left = asyncio.Event()
-    _, writer = await hasty_server.connect()
+    left = relay_server.left
+    _, writer = await relay_server.connect()
     writer.write(b"GET /endless HTTP/1.1\r\n\r\n")
     await left.wait()
     writer.close()
@@ -285,7 +311,7 @@ async def test_who_reads_slowly_gets_on(hasty_server: Server) -> None:
         await loop.sock_connect(client, ("127.0.0.1", hasty_server.port))
         await loop.sock_sendall(client, b"GET /endless HTTP/1.1\r\n\r\n")
         began_s = loop.time()
-        while loop.time() - began_s < 3 * SHORT.unread_s:
+        while loop.time() - began_s < 3 * SHORT_S:
             assert await loop.sock_recv(client, 65_536)
             await asyncio.sleep(0.01)
         assert not left.is_set()
@@ -306,9 +332,12 @@ async def test_who_sends_on_after_the_answer_gets_the_answer_and_is_given_up(
     writer.close()
 
 
-async def test_who_waits_for_nothing_makes_room_for_who_asks() -> None:
-    bounds = Bounds(connections=5, of_one_address=5, head_s=60)
-    async with asyncio.timeout(TIMEOUT_S), serving(bounds) as server:
+@pytest.mark.parametrize("protocol", [Connection, SandboxConnection])
+async def test_a_connection_that_waits_for_nothing_makes_room_for_a_request(
+    monkeypatch: pytest.MonkeyPatch, protocol: type[Connection]
+) -> None:
+    monkeypatch.setattr(listener, "connection_limit", lambda: 6)
+    async with asyncio.timeout(TIMEOUT_S), serving(protocol) as server:
         idle = [await server.connect() for _ in range(5)]
         for _ in range(3):
             reader, writer = await server.connect()
@@ -322,16 +351,18 @@ async def test_who_waits_for_nothing_makes_room_for_who_asks() -> None:
             writer.close()
 
 
-async def test_without_anybody_idle_a_new_connection_is_told_that_there_are_too_many() -> None:
-    bounds = Bounds(connections=3, of_one_address=3, head_s=60)
-    async with asyncio.timeout(TIMEOUT_S), serving(bounds) as server:
+@pytest.mark.parametrize("protocol", [Connection, SandboxConnection])
+async def test_without_an_idle_connection_a_request_beyond_the_limit_is_a_503(
+    monkeypatch: pytest.MonkeyPatch, protocol: type[Connection]
+) -> None:
+    monkeypatch.setattr(listener, "connection_limit", lambda: 4)
+    async with asyncio.timeout(TIMEOUT_S), serving(protocol) as server:
         busy = [await server.connect() for _ in range(3)]
         for reader, writer in busy:
             writer.write(b"GET /held HTTP/1.1\r\n\r\n")
             await reader.readuntil(b"first")
-        told = await server.told(b"")
+        told = await server.told(GET)
         assert told.startswith(b"HTTP/1.1 503 ")
-        assert told.endswith(b'{"detail":"Too many connections."}')
         # Those that are there go on.
         server.may_end.set()
         for reader, writer in busy:
@@ -341,10 +372,10 @@ async def test_without_anybody_idle_a_new_connection_is_told_that_there_are_too_
 
 async def test_one_address_has_no_more_than_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
     # Only the loopback can be called from in a test, so it has to pass for a sandbox's.
-    monkeypatch.setattr(Connection, "_address", "172.17.0.9")
-    bounds = Bounds(connections=9, of_one_address=2, head_s=60)
-    async with asyncio.timeout(TIMEOUT_S), serving(bounds) as server:
-        first = [await server.connect() for _ in range(2)]
+    monkeypatch.setattr(SandboxConnection, "_address", "172.17.0.9")
+    monkeypatch.setattr(listener, "connection_limit", lambda: 17)
+    async with asyncio.timeout(TIMEOUT_S), serving(SandboxConnection) as server:
+        first = [await server.connect() for _ in range(16)]
         told = await server.told(b"")
         assert told.startswith(b"HTTP/1.1 429 ")
         for reader, writer in first:
@@ -359,15 +390,7 @@ def test_a_process_keeps_descriptors_for_all_that_a_message_needs(
     import resource
 
     monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 4096))
-    bounds = bounds_of_this_process()
-    assert bounds.connections * 4 < 1024
-    assert bounds.of_one_address == bounds.connections
-    assert bounds.for_sandboxes().of_one_address * 4 < bounds.connections
-
-
-def test_a_transfer_may_stand_still_for_as_long_as_it_is_set_to() -> None:
-    assert Bounds(unread_s=60).with_transfers(600).unread_s > 600
-    assert Bounds(unread_s=60).with_transfers(1).unread_s == 60
+    assert connection_limit() * 4 < 1024
 
 
 def test_a_process_may_have_as_many_descriptors_as_it_is_let_have() -> None:

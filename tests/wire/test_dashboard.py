@@ -10,7 +10,7 @@ import pytest
 
 from chowder_local.core.domain import InstanceStatus, KeyId, SandboxUsage
 from chowder_local.core.events import EventType
-from chowder_local.core.fault_injection import FaultDraft, FaultKind
+from chowder_local.core.fault_injection import Call, FaultDraft, FaultKind
 from chowder_local.core.tasks import owned_tasks
 from chowder_local.dashboard.streams import CHANGES_MAX
 from chowder_local.relay.scripts.matching import Ask
@@ -204,7 +204,7 @@ async def test_a_fault_that_is_used_is_told(
     async with looking(client, "/faults/live") as page:
         # What was set after the page was made, too.
         assert f"fault-{fault.id}" in await page.until("<span>3 ")
-        world.faults.take(world.organization_id, lambda _: True)
+        world.faults.take(world.organization_id, Call({FaultKind.MESSAGE}))
         await page.until("<span>2 ")
         world.events.close()
         services.shutdown.begin()

@@ -91,7 +91,7 @@ async def test_a_call_is_counted_kept_and_recorded_under_its_providers_name(
     assert (counts.input_tokens, counts.output_tokens) == (12, 3)
     exchange = relay.exchanges.get("o", "ex-1")
     assert (exchange.provider, exchange.outcome) == ("lab", "answered")
-    told = relay.metrics.told(FIGURES).decode()
+    told = relay.metrics.render(FIGURES).decode()
     assert 'chowder_model_calls_total{outcome="answered",provider="lab"} 1.0' in told
     (path,) = tmp_path.iterdir()
     assert path.name == "0001-lab-Qwen-Qwen3-8b.json"

@@ -358,6 +358,21 @@ async def test_a_sandbox_that_leaves_before_the_answer_ends_the_providers_work(
         await asyncio.wait_for(upstream.has_left.wait(), 5)
 
 
+async def test_a_call_holds_its_body_until_it_is_over(
+    serve: Serve, open_relay: OpenRelay, http: httpx.AsyncClient
+) -> None:
+    upstream, text = Upstream(hang), "x" * 100_000
+    async with serve(upstream) as url, open_relay(KEY, url) as relay:
+        memory = relay.app.routes[-1].endpoint._body_memory
+        headers = TOKEN_HEADERS[OPENAI]
+        call = http.post(f"{relay.url}/openai/responses", json={"input": text}, headers=headers)
+        calling = asyncio.ensure_future(call)
+        await eventually(lambda: upstream.requests, "the provider is asked")
+        assert memory.held_bytes > len(text)
+        calling.cancel()
+        await eventually(lambda: memory.held_bytes == 0, "all is given back")
+
+
 async def test_a_sandbox_that_leaves_a_silent_stream_ends_the_providers_work(
     serve: Serve, open_relay: OpenRelay, http: httpx.AsyncClient
 ) -> None:
@@ -550,7 +565,7 @@ async def test_model_calls_are_counted_by_what_came_of_them(
     async def note(relay: Any) -> None:
         with contextlib.suppress(httpx.RemoteProtocolError):
             await post(http, relay.url, OPENAI)
-        text = relay.metrics.told(FIGURES).decode()
+        text = relay.metrics.render(FIGURES).decode()
         counts[relay.url] = re.findall(r"^chowder_model_calls_total(\{.+\} .+)$", text, re.M)
 
     upstream = Upstream(answer(200, {}), answer(500, {}), half_an_answer)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
-
-from starlette.responses import Response
 
 from chowder_local.api.schemas.history import (
     KeyedTranscriptQuery,
@@ -14,19 +11,21 @@ from chowder_local.api.schemas.history import (
     TranscriptView,
 )
 from chowder_local.api.schemas.usage import UsageQuery, UsageReportView
-from chowder_local.api.session_names import session_of
+from chowder_local.api.v1.responses import session_of
 from chowder_local.http.bodies import parse_query
+from chowder_local.http.responses import json_in_thread
 from chowder_local.http.services import caller, instance_of, services
 from chowder_local.openclaw.session_keys import session_key
 
 if TYPE_CHECKING:
     from starlette.requests import Request
+    from starlette.responses import Response
 
 
 async def sessions(request: Request) -> Response:
     """The agent's conversations, running or stopped."""
     found = await services(request).reading.sessions(await instance_of(request))
-    return _json(await asyncio.to_thread(SessionsView.rendered, found))
+    return await json_in_thread(lambda: SessionsView.model_validate({"sessions": found}))
 
 
 async def main(request: Request) -> Response:
@@ -46,7 +45,7 @@ async def usage(request: Request) -> Response:
     query = parse_query(request, UsageQuery)
     cost_reports = services(request).cost_reports
     report = await cost_reports.report(caller(request).organization_id, limit=query.limit)
-    return _json(await asyncio.to_thread(UsageReportView.rendered, report))
+    return await json_in_thread(lambda: UsageReportView.of_report(report))
 
 
 async def usage_of_instance(request: Request) -> Response:
@@ -55,7 +54,7 @@ async def usage_of_instance(request: Request) -> Response:
     instance = await instance_of(request)
     cost_reports = services(request).cost_reports
     report = await cost_reports.report(instance.organization_id, instance.id, limit=query.limit)
-    return _json(await asyncio.to_thread(UsageReportView.rendered, report))
+    return await json_in_thread(lambda: UsageReportView.of_report(report))
 
 
 async def _transcript(request: Request, key: str, query: TranscriptQuery) -> Response:
@@ -63,8 +62,4 @@ async def _transcript(request: Request, key: str, query: TranscriptQuery) -> Res
     found = await services(request).reading.transcript(
         instance, key, limit=query.limit, before=query.before
     )
-    return _json(await asyncio.to_thread(TranscriptView.rendered, found))
-
-
-def _json(content: bytes) -> Response:
-    return Response(content, media_type="application/json")
+    return await json_in_thread(lambda: TranscriptView.of(found))

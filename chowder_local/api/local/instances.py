@@ -1,17 +1,23 @@
-"""Handlers: looking into an instance from the machine that it runs on."""
+"""Handlers: what only the local server does with instances."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
-from chowder_local.api.schemas.local import LocalInstanceChange, LocalInstanceView, LogQuery
+from chowder_local.api.schemas.faults import ResetView
+from chowder_local.api.schemas.instances import (
+    GatewayView,
+    LocalInstanceChange,
+    LocalInstanceView,
+    LogQuery,
+)
 from chowder_local.core.domain import InstanceStatus
 from chowder_local.core.errors.requests import InstanceStateWrong
-from chowder_local.http.audit import note
 from chowder_local.http.bodies import parse, parse_query
-from chowder_local.http.services import instance_of, services
+from chowder_local.http.request_log import note
+from chowder_local.http.services import caller, instance_of, services
 from chowder_local.http.streams import ClosingStream
 
 if TYPE_CHECKING:
@@ -20,12 +26,12 @@ if TYPE_CHECKING:
     from chowder_local.core.domain import Instance
 
 
-async def show(request: Request) -> JSONResponse:
+async def show(request: Request) -> LocalInstanceView:
     """What only the local server tells of an instance."""
     return _shown(request, await instance_of(request))
 
 
-async def change(request: Request) -> JSONResponse:
+async def change(request: Request) -> LocalInstanceView:
     """Chooses whether the instance's sandbox reaches the outside."""
     instance = await instance_of(request)
     body = await parse(request, LocalInstanceChange)
@@ -46,11 +52,23 @@ async def logs(request: Request) -> Response:
     return Response(text, media_type="text/plain")
 
 
-async def gateway(request: Request) -> JSONResponse:
+async def gateway(request: Request) -> GatewayView:
     """The address and token by which this machine reaches the agent's gateway directly."""
     instance = await _living(request)
     token = services(request).box.gateway_token(instance.sandbox_id)
-    return JSONResponse({"gateway_url": instance.gateway_url, "token": token})
+    return GatewayView(gateway_url=instance.gateway_url, token=token)
+
+
+async def reset(request: Request) -> ResetView:
+    """Removes the organization's instances with all their data, and what was made for them.
+
+    That is its scoped keys, faults, snapshots and scripted replies.
+
+    The organization, its own key, its model keys and its tier stay, and other organizations are
+    not touched. The answer comes when all is gone.
+    """
+    removed = await services(request).organization_reset.reset(caller(request).organization_id)
+    return ResetView(**vars(removed))
 
 
 async def _living(request: Request) -> Instance:
@@ -61,6 +79,5 @@ async def _living(request: Request) -> Instance:
     return instance
 
 
-def _shown(request: Request, instance: Instance) -> JSONResponse:
-    in_force = services(request).egress.rule.of(instance)
-    return JSONResponse(LocalInstanceView.of(instance, in_force).model_dump(mode="json"))
+def _shown(request: Request, instance: Instance) -> LocalInstanceView:
+    return LocalInstanceView.of(instance, services(request).egress.rule.of(instance))

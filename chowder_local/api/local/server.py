@@ -1,16 +1,32 @@
-"""Handlers: what the local server says of itself."""
+"""Handlers: what the server says of itself, and what it decides, as it happens."""
 
 from __future__ import annotations
 
+import json
+import logging
 from typing import TYPE_CHECKING
 
+import anyio
 from starlette.responses import JSONResponse, Response
 
+from chowder_local.api.schemas.server import ReadyView
 from chowder_local.core.metrics import CONTENT_TYPE
-from chowder_local.http.services import services
+from chowder_local.http.services import caller, services
+from chowder_local.http.streams import EVENT_STREAM, event_stream
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from contextlib import AbstractContextManager
+
     from starlette.requests import Request
+    from starlette.types import Receive, Scope, Send
+
+    from chowder_local.core.events import Event, Events, Follower
+
+log = logging.getLogger(__name__)
+
+MEDIA_TYPE = "text/event-stream"
+SIGN_OF_LIFE = b":\n\n"
 
 
 async def health(request: Request) -> JSONResponse:
@@ -18,13 +34,64 @@ async def health(request: Request) -> JSONResponse:
     return JSONResponse(await services(request).health.report())
 
 
-async def ready(_: Request) -> JSONResponse:
+async def ready(_: Request) -> ReadyView:
     """That calls are taken: before the lifespan has begun, nothing answers here."""
-    return JSONResponse({"ready": True})
+    return ReadyView(ready=True)
 
 
 async def metrics(request: Request) -> Response:
     """Counts, durations and states in the text format of Prometheus; README lists them all."""
     known = services(request)
-    told = known.metrics.told(await known.health.figures())
-    return Response(told, media_type=CONTENT_TYPE)
+    rendered = known.metrics.render(await known.health.figures())
+    return Response(rendered, media_type=CONTENT_TYPE)
+
+
+async def follow(request: Request) -> Response:
+    """The events of the organization's instances, and those of the server that are nobody's.
+
+    With `Last-Event-ID`, those that came after it first; README lists the types.
+    """
+    if request.method == "HEAD":
+        return Response(media_type=MEDIA_TYPE, headers=EVENT_STREAM)
+    events = services(request).events
+    last_id = request.headers.get("Last-Event-ID")
+    return _Following(events, events.follow(caller(request).organization_id, last_id))
+
+
+class _Following(Response):
+    """Sends events until the client goes, the server ends, or the client reads too slowly."""
+
+    def __init__(self, events: Events, following: AbstractContextManager[Follower]) -> None:
+        super().__init__()
+        self._events = events
+        self._following = following
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._following as follower:
+            stream = event_stream(_encoded(self._events, follower))
+            async with anyio.create_task_group() as group:
+                group.start_soon(_drop, follower, group.cancel_scope)
+                await stream(scope, receive, send)
+                group.cancel_scope.cancel()
+
+
+async def _drop(follower: Follower, sending: anyio.CancelScope) -> None:
+    """Ends the sending once the follower is outrun, even while the client reads nothing."""
+    await follower.is_outrun.wait()
+    log.info("a follower of events reads too slowly and is dropped")
+    sending.cancel()
+
+
+async def _encoded(events: Events, follower: Follower) -> AsyncIterator[bytes]:
+    # At once, so that the client knows that it is heard.
+    yield SIGN_OF_LIFE
+    async for batch in follower.batches():
+        yield b"".join(encoded(events.id_of(each.number), each) for each in batch) or SIGN_OF_LIFE
+
+
+def encoded(event_id: str, event: Event) -> bytes:
+    """An event as the stream has it."""
+    whose = {} if event.instance_id is None else {"instance_id": event.instance_id}
+    at = event.at.isoformat(timespec="milliseconds")
+    data = json.dumps({"type": event.type, "at": at, **whose, **event.more})
+    return f"id: {event_id}\nevent: {event.type}\ndata: {data}\n\n".encode()

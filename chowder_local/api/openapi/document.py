@@ -23,7 +23,7 @@ from chowder_local.api.openapi.descriptions import (
     TAGS,
 )
 from chowder_local.api.openapi.examples import example_of
-from chowder_local.api.openapi.parameters import parameters_of, path_of
+from chowder_local.api.openapi.parameters import parameters_of
 from chowder_local.core.request_context import REQUEST_ID_HEADER
 from chowder_local.http.middleware import QUEUE_POSITION_HEADER
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
-    from chowder_local.api.routes import Operation
+    from chowder_local.api.operations import Operation
 
     Mode = Literal["validation", "serialization"]
 
@@ -44,13 +44,12 @@ _HEADERS = {
 
 
 def document(operations: Iterable[Operation]) -> dict[str, Any]:
-    """The whole document as plain data."""
     table = list(operations)
     schemas = _schemas(table)
     paths: dict[str, dict[str, Any]] = {}
     for operation in table:
         described = _operation(operation, schemas)
-        paths.setdefault(path_of(operation), {})[operation.method.lower()] = described
+        paths.setdefault(operation.template, {})[operation.method.lower()] = described
     used = {operation.tag for operation in table}
     # A query's model is told by its parameters alone.
     queries = {each.query.__name__ for each in table if each.query is not None}

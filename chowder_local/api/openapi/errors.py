@@ -1,4 +1,4 @@
-"""What the document says of each error: its shape, and its words as the code has them (pure)."""
+"""What the document says of each error: its shape, and the messages that the code has (pure)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
-    from chowder_local.api.routes import Operation
+    from chowder_local.api.operations import Operation
 
 _OF_MESSAGES: Mapping[type[BaseModel], type[BaseModel]] = {
     ErrorView: MessageErrorView,
@@ -39,10 +39,10 @@ _REQUEST_ID = {"X-Request-Id": {"$ref": "#/components/headers/RequestId"}}
 
 
 @dataclass(frozen=True)
-class Failure:
+class Explanation:
     """A status as the document explains it."""
 
-    words: str
+    description: str
     examples: tuple[ChowderError, ...]
     models: tuple[type[BaseModel], ...] = (ErrorView,)
     header: str | None = None
@@ -50,42 +50,42 @@ class Failure:
 
 _PROVIDER = upstream.ProviderFailed("openai", 429, "Rate limit reached for gpt-4o.", "20")
 
-FAILURES: Mapping[str, Failure] = {
-    "400": Failure(
+EXPLANATIONS: Mapping[str, Explanation] = {
+    "400": Explanation(
         "The request makes no sense here.",
         (requests.ModelUnknown("llama"), requests.ModelKeyMissing("openai")),
     ),
-    "401": Failure(
+    "401": Explanation(
         "The key is missing, unknown, revoked or expired.",
         (requests.KeyMissing(), requests.KeyInvalid()),
         header="WWW-Authenticate",
     ),
-    "402": Failure(
+    "402": Explanation(
         "The subscription allows no further instance.", (requests.InstanceLimitReached(1, 1),)
     ),
-    "403": Failure(
+    "403": Explanation(
         "The key may not do this.",
         (requests.OrganizationKeyRequired(), requests.PermissionMissing("read")),
     ),
-    "404": Failure(
+    "404": Explanation(
         "There is no such thing in the key's organization.", (requests.InstanceNotFound(),)
     ),
-    "409": Failure(
+    "409": Explanation(
         "The instance is in the wrong state.",
         (requests.InstanceStateWrong("stopped", "running"),),
         header="X-Should-Retry",
     ),
-    "413": Failure("The request is too large.", (requests.BodyTooLarge(67_108_864),)),
-    "415": Failure(
+    "413": Explanation("The request is too large.", (requests.BodyTooLarge(67_108_864),)),
+    "415": Explanation(
         "The request's body is compressed in an unknown way.",
         (requests.BodyEncodingUnknown("br"),),
     ),
-    "422": Failure(
+    "422": Explanation(
         "Parts of the request break a bound; each is named.",
         (requests.InputInvalid([_MISSING]),),
         (ValidationErrorView,),
     ),
-    "502": Failure(
+    "502": Explanation(
         "Gateway, sandbox or engine cannot be reached, or failed.",
         (
             agents.GatewayUnavailable("it does not answer"),
@@ -93,17 +93,12 @@ FAILURES: Mapping[str, Failure] = {
         ),
         (GatewayErrorView, ErrorView),
     ),
-    "503": Failure(
-        "The server holds as much of requests' bodies as it may; try again after a moment.",
-        (requests.BodiesTooMany(268_435_456),),
-        header="Retry-After",
-    ),
-    "4XX": Failure(
+    "4XX": Explanation(
         "The model provider refused the message; the status is its own.",
         (_PROVIDER,),
         (GatewayErrorView,),
     ),
-    "5XX": Failure(
+    "5XX": Explanation(
         "The model provider failed; the status is its own.",
         (upstream.ProviderFailed("openai", 503, "The server is overloaded."),),
         (GatewayErrorView,),
@@ -123,7 +118,7 @@ def statuses_of(operation: Operation) -> Iterator[str]:
     if isinstance(operation.body, type):
         found.add(422)
         if operation.body_type == "application/json":
-            found |= {413, 415, 503}
+            found |= {413, 415}
     if operation.query is not None:
         found.add(422)
     yield from map(str, sorted(found))
@@ -157,32 +152,32 @@ def components(operations: Iterable[Operation]) -> dict[str, Any]:
 def _name(status: str, is_passing: bool) -> str:
     if status.endswith("XX"):
         return f"Provider{status}"
-    words = HTTPStatus(int(status)).phrase.replace(" ", "")
-    return f"{words}OrProvider" if is_passing else words
+    name = HTTPStatus(int(status)).phrase.replace(" ", "")
+    return f"{name}OrProvider" if is_passing else name
 
 
-def _example(failure: ChowderError, is_passing: bool) -> dict[str, Any]:
-    detail = detail_of(failure)
+def _example(error: ChowderError, is_passing: bool) -> dict[str, Any]:
+    detail = detail_of(error)
     if not is_passing:
         return {"detail": detail}
-    return {"detail": detail, "error": error_of(failure, status_of(failure), detail)}
+    return {"detail": detail, "error": error_of(error, status_of(error), detail)}
 
 
 def _described(status: str, is_passing: bool) -> dict[str, Any]:
-    failure = FAILURES[status]
-    models = dict.fromkeys(failure.models)
+    explanation = EXPLANATIONS[status]
+    models = dict.fromkeys(explanation.models)
     if is_passing:
         models[GatewayErrorView] = None
         models = {_OF_MESSAGES[model]: None for model in models}
     shapes = [{"$ref": f"#/components/schemas/{model.__name__}"} for model in models]
-    examples = {each.code: {"value": _example(each, is_passing)} for each in failure.examples}
+    examples = {each.code: {"value": _example(each, is_passing)} for each in explanation.examples}
     headers: dict[str, Any] = dict(_REQUEST_ID)
-    if failure.header is not None:
-        headers[failure.header] = {"schema": {"type": "string"}}
-    if failure.examples == (_PROVIDER,):
+    if explanation.header is not None:
+        headers[explanation.header] = {"schema": {"type": "string"}}
+    if explanation.examples == (_PROVIDER,):
         headers["Retry-After"] = {"schema": {"type": "string"}, "description": "As it said, if so."}
     return {
-        "description": failure.words,
+        "description": explanation.description,
         "headers": headers,
         "content": {
             "application/json": {

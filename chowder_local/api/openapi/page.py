@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-    from chowder_local.api.routes import Operation
+    from chowder_local.api.operations import Operation
 
 
 def documentation_routes(operations: Sequence[Operation]) -> list[Route | Mount]:

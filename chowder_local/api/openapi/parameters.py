@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
+from chowder_local.api.operations import IN_PATH
 from chowder_local.api.schemas.responses import Message
 from chowder_local.instances.conversations.idempotency import KEY_CHARACTERS
 from chowder_local.openclaw.channel_table import CHANNELS
@@ -12,9 +12,8 @@ from chowder_local.openclaw.channel_table import CHANNELS
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from chowder_local.api.routes import Operation
+    from chowder_local.api.operations import Operation
 
-_IN_PATH = re.compile(r"\{(\w+)(:\w+)?\}")
 _UUID = {"type": "string", "format": "uuid"}
 
 PATH_PARAMETERS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
@@ -36,11 +35,6 @@ PATH_PARAMETERS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
 """By the name in the path: what it is, and its schema."""
 
 
-def path_of(operation: Operation) -> str:
-    """The path as OpenAPI writes it."""
-    return _IN_PATH.sub(r"{\1}", operation.path)
-
-
 IDEMPOTENCY_KEY: dict[str, Any] = {
     "name": "Idempotency-Key",
     "in": "header",
@@ -55,7 +49,7 @@ IDEMPOTENCY_KEY: dict[str, Any] = {
 def parameters_of(operation: Operation, schemas: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The parameters of path and query; `schemas` holds the query's model."""
     found: list[dict[str, Any]] = []
-    for name, _ in _IN_PATH.findall(operation.path):
+    for name, _ in IN_PATH.findall(operation.path):
         words, schema = PATH_PARAMETERS[name]
         found.append(
             {"name": name, "in": "path", "required": True, "description": words, "schema": schema}

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, Field, StringConstraints
 
-from chowder_local.api.schemas.bounds import Overrides
+from chowder_local.api.schemas.fields import Overrides, View
 from chowder_local.openclaw.channel_table import ConnectionType
 from chowder_local.openclaw.channels import ConnectionStatus
 
 if TYPE_CHECKING:
     from chowder_local.openclaw.channel_table import Channel
-    from chowder_local.openclaw.channels import ChannelState, Connection
+    from chowder_local.openclaw.channels import ChannelState
 
 ChannelName = Annotated[str, Field(examples=["telegram"])]
 Code = Annotated[
@@ -28,13 +28,6 @@ class ChannelView(BaseModel):
     connection_type: ConnectionType
     enabled: bool
 
-    @classmethod
-    def of(cls, channel: Channel, *, is_enabled: bool) -> Self:
-        """The view of a channel."""
-        return cls(
-            channel=channel.name, connection_type=channel.connection_type, enabled=is_enabled
-        )
-
 
 class ChannelInfoView(BaseModel):
     """What connecting a channel takes."""
@@ -48,7 +41,6 @@ class ChannelInfoView(BaseModel):
 
     @classmethod
     def of(cls, channel: Channel) -> Self:
-        """The view of what a channel takes."""
         return cls(
             channel=channel.name,
             connection_type=channel.connection_type,
@@ -67,29 +59,22 @@ class ChannelConnecting(BaseModel):
     )
 
 
-class ConnectionView(BaseModel):
+class ConnectionView(View):
     """What came of connecting. The QR code is there if a person is to scan one."""
 
     channel: ChannelName
     status: ConnectionStatus
     qr_data: str | None = Field(
-        description="The QR code as a data URL.", examples=["data:image/png;base64,iVBORw0K…"]
+        validation_alias="qr",
+        description="The QR code as a data URL.",
+        examples=["data:image/png;base64,iVBORw0K…"],
     )
     qr_image_base64: str | None = Field(
-        description="The QR code as a PNG image.", examples=["iVBORw0K…"]
+        validation_alias="qr_base64",
+        description="The QR code as a PNG image.",
+        examples=["iVBORw0K…"],
     )
     message: str = Field(examples=["telegram is connected."])
-
-    @classmethod
-    def of(cls, connection: Connection) -> Self:
-        """The view of what came of connecting."""
-        return cls(
-            channel=connection.channel,
-            status=connection.status,
-            qr_data=connection.qr,
-            qr_image_base64=connection.qr_base64,
-            message=connection.message,
-        )
 
 
 class ChannelStatusView(BaseModel):
@@ -106,7 +91,6 @@ class ChannelStatusView(BaseModel):
 
     @classmethod
     def of(cls, state: ChannelState) -> Self:
-        """The view of how a channel is."""
         details = {
             "reason": state.reason,
             "account": dict(state.account),

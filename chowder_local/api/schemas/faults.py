@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import BaseModel, Field, model_validator
 
-from chowder_local.api.schemas.bounds import Id
-from chowder_local.core.domain import InstanceId
+from chowder_local.api.schemas.fields import Id
 from chowder_local.core.fault_injection import FaultDraft, FaultKind
 
 if TYPE_CHECKING:
@@ -26,15 +25,15 @@ USUAL_STATUSES: Mapping[FaultKind, int] = {
 USUAL_WORDS = "Provisioning failed: a fault was asked for."
 TOO_MANY = 429
 NEW = {FaultKind.PROVISIONING, FaultKind.CREATE}
-"""What there is no instance of yet."""
+"""Kinds of calls that make an instance, so that they name none."""
 
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 Kind = Annotated[
     FaultKind,
     Field(
-        description="What it befalls. `provisioning`: a new instance, on its way; `create`, "
-        "`start`, `stop`: that call; `message`: a message, streamed or not; `stream`: a message's "
-        "stream; `call`: the calls that `method` and `path` name.",
+        description="What it is injected into. `provisioning`: a new instance, on its way; "
+        "`create`, `start`, `stop`: that call; `message`: a message, streamed or not; `stream`: a "
+        "message's stream; `call`: the calls that `method` and `path` name.",
         examples=["message"],
     ),
 ]
@@ -75,13 +74,13 @@ class FaultCreation(BaseModel):
     """A fault for the organization's next calls of a kind."""
 
     kind: Kind
-    times: int = Field(1, ge=1, le=1000, description="How many calls it befalls.")
+    times: int = Field(1, ge=1, le=1000, description="How many calls it is injected into.")
     instance_id: OfInstance = None
     status: Status = None
     detail: Detail = None
     retry_after_s: RetryAfter = None
     delay_s: float = Field(
-        0.0, ge=0, le=600, description="How long what it befalls waits before anything happens."
+        0.0, ge=0, le=600, description="How long the call waits before anything happens."
     )
     after_events: AfterEvents = None
     method: Method | None = Field(None, description="Of a `call`: any, if left out.")
@@ -97,7 +96,7 @@ class FaultCreation(BaseModel):
     def _makes_sense(self) -> Self:
         kind = self.kind
         if kind in NEW and self.instance_id is not None:
-            raise ValueError(f"A fault of kind {kind} has no instance_id: it befalls a new one")
+            raise ValueError(f"A fault of kind {kind} has no instance_id: it is for a new instance")
         if self.status is not None and kind not in USUAL_STATUSES:
             raise ValueError(f"A fault of kind {kind} has no status")
         if self.after_events is not None and kind is not FaultKind.STREAM:
@@ -110,28 +109,26 @@ class FaultCreation(BaseModel):
         return self
 
     def draft(self) -> FaultDraft:
-        """What is asked for, with all that was left out."""
-        kind, status, detail = self.kind, self.status, self.detail
-        # With words it fails, too; with a delay alone it is only late.
-        fails = not self.delay_s or detail is not None or self.retry_after_s is not None
-        if status is None and fails:
-            status = USUAL_STATUSES.get(kind)
-        if kind is FaultKind.PROVISIONING and fails:
+        """The fault with everything that was left out."""
+        status, detail = self.status, self.detail
+        retry_after_s, after_events = self.retry_after_s, self.after_events
+        # With a message it fails, too; with a delay alone it is only late.
+        fails = not self.delay_s or detail is not None or retry_after_s is not None
+        if fails and status is None:
+            status = USUAL_STATUSES.get(self.kind)
+        if fails and self.kind is FaultKind.PROVISIONING:
             detail = detail or USUAL_WORDS
-        again_s = self.retry_after_s
-        after = self.after_events if self.after_events is not None else 1
-        return FaultDraft(
-            kind=kind,
-            times=self.times,
-            instance_id=None if self.instance_id is None else InstanceId(self.instance_id),
-            status=status,
-            detail=detail,
-            retry_after_s=1 if status == TOO_MANY and again_s is None else again_s,
-            delay_s=self.delay_s,
-            after_events=after if kind is FaultKind.STREAM else None,
-            method=self.method,
-            path=self.path,
-        )
+        if status == TOO_MANY and retry_after_s is None:
+            retry_after_s = 1
+        if self.kind is FaultKind.STREAM and after_events is None:
+            after_events = 1
+        filled = {
+            "status": status,
+            "detail": detail,
+            "retry_after_s": retry_after_s,
+            "after_events": after_events,
+        }
+        return FaultDraft(**self.model_dump() | filled)
 
 
 class FaultView(BaseModel):
@@ -139,7 +136,7 @@ class FaultView(BaseModel):
 
     id: Id
     kind: Kind
-    left: Annotated[int, Field(description="How many calls it still befalls.", examples=[1])]
+    left: Annotated[int, Field(description="For how many calls it still is.", examples=[1])]
     instance_id: OfInstance
     status: Annotated[int | None, Field(examples=[429])]
     detail: Annotated[str | None, Field(examples=[None])]
@@ -152,9 +149,7 @@ class FaultView(BaseModel):
 
     @classmethod
     def of(cls, fault: Fault) -> Self:
-        """The view of a fault."""
-        asked = {name: each for name, each in vars(fault.asked).items() if name != "times"}
-        return cls(id=fault.id, left=fault.left, created_at=fault.created_at, **asked)
+        return cls(**vars(fault.draft), **vars(fault))
 
 
 class ResetView(BaseModel):

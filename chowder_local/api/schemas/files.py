@@ -5,12 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import BaseModel, Field, TypeAdapter
-
-from chowder_local.openclaw.files import Folder
+from pydantic import BaseModel, Field
 
 MAX_PATH_CHARS = 4096
-_FOLDER = TypeAdapter(Folder)
 
 Path = Annotated[
     str,
@@ -86,8 +83,3 @@ class FolderView(BaseModel):
 
     path: Annotated[str, Field(examples=["workspace"])]
     entries: list[EntryView]
-
-    @staticmethod
-    def rendered(folder: Folder) -> bytes:
-        """The view of a folder as JSON, made without a copy of its thousands of entries."""
-        return _FOLDER.dump_json(folder)

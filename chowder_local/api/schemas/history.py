@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
+from chowder_local.api.schemas.fields import View
 from chowder_local.openclaw.session_keys import MAIN_KEY
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from chowder_local.instances.conversations.transcripts import Session
-    from chowder_local.openclaw.transcripts.reader import Transcript
-    from chowder_local.openclaw.transcripts.turns import Attempt, Turn, TurnUsage
 
 MESSAGES_MAX = 1000
 POSITION_MAX = (1 << 53) - 1
@@ -49,7 +43,7 @@ class KeyedTranscriptQuery(TranscriptQuery):
     )
 
 
-class SessionView(BaseModel):
+class SessionView(View):
     """A conversation of an agent."""
 
     name: Annotated[
@@ -70,24 +64,14 @@ class SessionView(BaseModel):
         int, Field(description="What OpenClaw keeps of it, tool results included.", examples=[4])
     ]
 
-    @classmethod
-    def of(cls, session: Session) -> Self:
-        """The view."""
-        return cls(is_main=session.is_main, **vars(session))
-
 
 class SessionsView(BaseModel):
     """An agent's conversations, the main one first, then the last used ones."""
 
     sessions: list[SessionView]
 
-    @classmethod
-    def rendered(cls, sessions: Sequence[Session]) -> bytes:
-        """The view as JSON; there may be thousands."""
-        return cls(sessions=[SessionView.of(each) for each in sessions]).model_dump_json().encode()
 
-
-class TurnUsageView(BaseModel):
+class TurnUsageView(View):
     """Tokens of the model call that a turn came from; those of the cache are among the input."""
 
     input_tokens: Annotated[int, Field(examples=[16_480])]
@@ -95,13 +79,8 @@ class TurnUsageView(BaseModel):
     cache_write_tokens: Annotated[int, Field(examples=[0])]
     output_tokens: Annotated[int, Field(examples=[12])]
 
-    @classmethod
-    def of(cls, usage: TurnUsage) -> Self:
-        """The view."""
-        return cls(**vars(usage))
 
-
-class AttemptView(BaseModel):
+class AttemptView(View):
     """A message of which nothing came, and whose words were sent again."""
 
     at: datetime | None
@@ -110,13 +89,8 @@ class AttemptView(BaseModel):
         str | None, Field(description="Why the model did not answer.", examples=[None])
     ]
 
-    @classmethod
-    def of(cls, attempt: Attempt) -> Self:
-        """The view."""
-        return cls(**vars(attempt))
 
-
-class TurnView(BaseModel):
+class TurnView(View):
     """One thing that was said, called or answered."""
 
     position: Annotated[
@@ -173,15 +147,8 @@ class TurnView(BaseModel):
         ),
     ]
 
-    @classmethod
-    def of(cls, turn: Turn) -> Self:
-        """The view."""
-        usage = None if turn.usage is None else TurnUsageView.of(turn.usage)
-        attempts = [AttemptView.of(each) for each in turn.attempts]
-        return cls(**{**vars(turn), "usage": usage, "attempts": attempts})
 
-
-class TranscriptView(BaseModel):
+class TranscriptView(View):
     """A conversation, or its latest part, oldest first."""
 
     turns: list[TurnView]
@@ -189,9 +156,3 @@ class TranscriptView(BaseModel):
         int | None,
         Field(description="To be asked for with the next older part; null: none.", examples=[None]),
     ]
-
-    @classmethod
-    def rendered(cls, transcript: Transcript) -> bytes:
-        """The view as JSON; it may be megabytes."""
-        turns = [TurnView.of(turn) for turn in transcript.turns]
-        return cls(turns=turns, before=transcript.before).model_dump_json().encode()

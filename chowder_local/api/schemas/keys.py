@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Self
 
 from pydantic import AfterValidator, BaseModel, Field
 
-from chowder_local.api.schemas.bounds import Id, Name
+from chowder_local.api.schemas.fields import Id, Name, View
 from chowder_local.core.domain import Permission
 
 if TYPE_CHECKING:
@@ -45,22 +45,17 @@ class KeyCreation(BaseModel):
     )
 
 
-class KeyView(BaseModel):
+class KeyView(View):
     """A scoped key; `is_active` is false once it is revoked or expired."""
 
     id: Id
     organization_id: Id
     name: Annotated[str, Field(examples=["the shop's page"])]
-    key_prefix: Annotated[str, Field(examples=["chd_sk_Xy3k"])]
+    key_prefix: Annotated[str, Field(validation_alias="prefix", examples=["chd_sk_Xy3k"])]
     is_active: bool
     expires_at: datetime | None
     last_used_at: datetime | None
     created_at: datetime
-
-    @classmethod
-    def of(cls, key: ApiKey) -> Self:
-        """The view of a key."""
-        return cls(**_members(key))
 
 
 class NewKeyView(KeyView):
@@ -70,8 +65,7 @@ class NewKeyView(KeyView):
 
     @classmethod
     def of_new(cls, key: ApiKey, raw_key: str) -> Self:
-        """The view of a key that was just made."""
-        return cls(**_members(key), raw_key=raw_key)
+        return cls(**vars(key), raw_key=raw_key)
 
 
 class GrantView(BaseModel):
@@ -87,8 +81,7 @@ class KeyDetailsView(KeyView):
     instances: list[GrantView]
 
     @classmethod
-    def of(cls, key: ApiKey) -> Self:
-        """The view of a key with its grants."""
+    def of_key(cls, key: ApiKey) -> Self:
         instances = [
             GrantView(
                 instance_id=instance_id,
@@ -96,9 +89,4 @@ class KeyDetailsView(KeyView):
             )
             for instance_id, permissions in key.grants.items()
         ]
-        return cls(**_members(key), instances=instances)
-
-
-def _members(key: ApiKey) -> dict[str, object]:
-    named = {name: getattr(key, name) for name in KeyView.model_fields if name != "key_prefix"}
-    return named | {"key_prefix": key.prefix}
+        return cls(**vars(key), instances=instances)

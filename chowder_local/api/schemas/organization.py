@@ -1,13 +1,13 @@
-"""Bodies: signing up, and what an organization is."""
+"""Bodies: signing up, what an organization is, and its subscription."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import BaseModel, Field
 
-from chowder_local.api.schemas.bounds import Id, Name
+from chowder_local.api.schemas.fields import Id, Name
 from chowder_local.core.domain import ModelProvider, Tier
 
 if TYPE_CHECKING:
@@ -49,7 +49,6 @@ class OrganizationView(BaseModel):
 
     @classmethod
     def of(cls, details: OrganizationDetails) -> Self:
-        """The view of an organization."""
         organization = details.organization
         return cls(
             id=organization.id,
@@ -68,3 +67,36 @@ class SignupView(BaseModel):
 
     organization: OrganizationView
     api_key: Annotated[str, Field(examples=["chd_org_…"])]
+
+
+class SubscriptionView(BaseModel):
+    """A tier and how much of it is used; the ids are null until something was paid for."""
+
+    tier: Tier
+    instance_limit: int | None
+    instance_count: int
+    stripe_customer_id: Annotated[str | None, Field(examples=["cus_0a1b2c"])]
+    stripe_subscription_id: Annotated[str | None, Field(examples=["sub_0a1b2c"])]
+
+    @classmethod
+    def of(cls, details: OrganizationDetails) -> Self:
+        organization = details.organization
+        return cls(
+            tier=organization.tier,
+            instance_limit=details.instance_limit,
+            instance_count=details.instance_count,
+            stripe_customer_id=organization.stripe_customer_id,
+            stripe_subscription_id=organization.stripe_subscription_id,
+        )
+
+
+class CheckoutCreation(BaseModel):
+    """The tier that is to be paid for."""
+
+    tier: Literal[Tier.CRAB, Tier.LOBSTER]
+
+
+class LinkView(BaseModel):
+    """A page for a browser; the link works for an hour."""
+
+    url: Annotated[str, Field(examples=["http://127.0.0.1:2469/local/portal?token=…"])]

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict  # noqa: TC002 - of a constant
 
-from chowder_local.api.schemas.bounds import Id
+from chowder_local.api.schemas.fields import Id
 from chowder_local.relay.scripts.rules import ReplyScript
 
 if TYPE_CHECKING:
     from chowder_local.core.domain import OrganizationId
-    from chowder_local.relay.scripts.registry import Running, Unmatched
+    from chowder_local.relay.scripts.registry import Running
 
 
 EXAMPLE: JsonDict = {
@@ -49,22 +49,6 @@ class UnmatchedView(BaseModel):
     ]
     result: Annotated[str | None, Field(description="What it came to.", examples=["1000"])]
 
-    @classmethod
-    def of(cls, missed: Unmatched) -> Self:
-        """The view."""
-        ask = missed.ask
-        return cls(
-            at=missed.at,
-            instance_id=missed.instance_id,
-            provider=ask.provider,
-            model=ask.model,
-            session=ask.session,
-            turn=ask.turn,
-            text=ask.text,
-            tool=ask.tool,
-            result=ask.result,
-        )
-
 
 class ScriptView(BaseModel):
     """A script in force, and what has come of it."""
@@ -84,7 +68,7 @@ class ScriptView(BaseModel):
             script=running.script,
             used=running.used,
             unmatched=[
-                UnmatchedView.of(each)
+                UnmatchedView(at=each.at, instance_id=each.instance_id, **vars(each.ask))
                 for each in running.unmatched
                 if each.organization_id == organization_id
             ],

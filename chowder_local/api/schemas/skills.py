@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from chowder_local.api.schemas.bounds import Overrides
+from chowder_local.api.schemas.fields import Overrides, View
 
 if TYPE_CHECKING:
-    from chowder_local.openclaw.skills import Installation, Skill
+    from chowder_local.openclaw.skills import Installation
 
 VARIABLES_MAX = 64
 SECRET_MAX = 16 * 1024
@@ -36,19 +36,13 @@ class SkillQuery(BaseModel):
     eligible_only: bool = Field(False, description="Only those that the agent can use now.")
 
 
-class SkillView(BaseModel):
+class SkillView(View):
     """A skill. `ready`: it is enabled and has all that it requires."""
 
     name: str = Field(examples=["weather"])
     description: str = Field(examples=["Says how the weather is."])
     source: str = Field(examples=["openclaw-bundled", "openclaw-workspace"])
-    ready: bool
-
-    @classmethod
-    def of(cls, skill: Skill) -> Self:
-        """The view of a skill."""
-        known = {name: getattr(skill, name) for name in cls.model_fields if name != "ready"}
-        return cls(**known, ready=skill.is_ready)
+    ready: bool = Field(validation_alias="is_ready")
 
 
 class SkillDetailsView(SkillView):
@@ -84,15 +78,8 @@ class SkillInstallationView(BaseModel):
 
     @classmethod
     def of(cls, installation: Installation) -> Self:
-        """The view of an installation."""
-        return cls(
-            skill=installation.skill,
-            status="installed_missing_env" if installation.missing_env else "installed",
-            output=installation.output,
-            env_applied=list(installation.env_applied),
-            required_env=list(installation.required_env),
-            message=installation.message,
-        )
+        status = "installed_missing_env" if installation.missing_env else "installed"
+        return cls(status=status, **vars(installation))
 
 
 class SkillChange(BaseModel):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Self
 
 from pydantic import BaseModel, Field
 
-from chowder_local.api.schemas.bounds import Id
+from chowder_local.api.schemas.fields import Id
 from chowder_local.relay import prices
 
 if TYPE_CHECKING:
@@ -45,7 +45,6 @@ class UsageView(BaseModel):
 
     @classmethod
     def of(cls, spent: Spent) -> Self:
-        """The view."""
         return cls(**vars(spent.counts), cost_usd=spent.cost_usd)
 
 
@@ -72,7 +71,6 @@ class UsageRowView(UsageView):
 
     @classmethod
     def of_kind(cls, row: SpentOnKind) -> Self:
-        """The view."""
         kind = row.kind
         return cls(
             instance_id=kind.instance_id,
@@ -103,12 +101,10 @@ class UsageReportView(BaseModel):
     prices: PricesView
 
     @classmethod
-    def rendered(cls, report: SpendingReport) -> bytes:
-        """The view as JSON; it may have thousands of rows."""
-        view = cls(
+    def of_report(cls, report: SpendingReport) -> Self:
+        return cls(
             totals=UsageView.of(report.totals),
             rows=[UsageRowView.of_kind(row) for row in report.rows],
             has_more=report.has_more,
             prices=PricesView(),
         )
-        return view.model_dump_json().encode()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from starlette.responses import JSONResponse, Response
-
 from chowder_local.api.schemas.channels import (
     ChannelConnecting,
     ChannelInfoView,
@@ -26,49 +24,51 @@ if TYPE_CHECKING:
     from chowder_local.openclaw.channel_table import Channel
 
 
-async def index(request: Request) -> JSONResponse:
+async def index(request: Request) -> list[ChannelView]:
     """All channels that there are, with those that are switched on marked."""
     enabled = await services(request).channels.enabled(running_instance(request))
-    views = [ChannelView.of(CHANNELS[name], is_enabled=on) for name, on in enabled.items()]
-    return JSONResponse([view.model_dump(mode="json") for view in views])
+    return [
+        ChannelView(
+            channel=name, connection_type=CHANNELS[name].connection_type, enabled=is_enabled
+        )
+        for name, is_enabled in enabled.items()
+    ]
 
 
-async def info(request: Request) -> JSONResponse:
+async def info(request: Request) -> ChannelInfoView:
     """What connecting a channel takes; the same for every agent."""
-    return JSONResponse(ChannelInfoView.of(_channel(request)).model_dump(mode="json"))
+    return ChannelInfoView.of(_channel(request))
 
 
-async def connect(request: Request) -> JSONResponse:
+async def connect(request: Request) -> ConnectionView:
     """Switches a channel on with the credentials given, or with those it has."""
     channel = _channel(request)
     body = await parse(request, ChannelConnecting)
     agent = running_instance(request)
     connection = await services(request).channels.connect(agent, channel, body.config)
-    return JSONResponse(ConnectionView.of(connection).model_dump(mode="json"))
+    return ConnectionView.of(connection)
 
 
-async def status(request: Request) -> JSONResponse:
+async def status(request: Request) -> ChannelStatusView:
     """Whether a channel is connected, and if not, why."""
     channel = _channel(request)
     state = await services(request).channels.state(running_instance(request), channel)
-    return JSONResponse(ChannelStatusView.of(state).model_dump(mode="json"))
+    return ChannelStatusView.of(state)
 
 
-async def pair(request: Request) -> JSONResponse:
+async def pair(request: Request) -> PairingView:
     """Lets a sender write to the agent who has shown a pairing code."""
     channel = _channel(request)
     body = await parse(request, Pairing)
     agent = running_instance(request)
     output = await services(request).channels.pair(agent, channel, body.code)
-    view = PairingView(channel=channel.name, code=body.code, status="approved", output=output)
-    return JSONResponse(view.model_dump(mode="json"))
+    return PairingView(channel=channel.name, code=body.code, status="approved", output=output)
 
 
-async def disconnect(request: Request) -> Response:
+async def disconnect(request: Request) -> None:
     """Switches a channel off; its credentials are kept for the next time."""
     channel = _channel(request)
     await services(request).channels.disconnect(running_instance(request), channel)
-    return Response(status_code=204)
 
 
 def _channel(request: Request) -> Channel:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from chowder_local.api.schemas.instances import (
     InstanceChange,
@@ -13,23 +13,21 @@ from chowder_local.api.schemas.instances import (
     InstanceView,
 )
 from chowder_local.http.bodies import parse
-from chowder_local.http.json_array import array
 from chowder_local.http.middleware import QUEUE_POSITION_HEADER
+from chowder_local.http.responses import array
 from chowder_local.http.services import caller, instance, services
 from chowder_local.instances.lifecycle.creation import InstanceDraft
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from chowder_local.core.domain import Instance
 
-
-async def create(request: Request) -> JSONResponse:
+async def create(request: Request) -> InstanceView:
     """A new instance, which is provisioned in the background."""
     body = await parse(request, InstanceCreation)
     draft = InstanceDraft(**body.model_dump())
-    instance = await services(request).creation.create(caller(request).organization_id, draft)
-    return _shown(request, instance, 201)
+    created = await services(request).creation.create(caller(request).organization_id, draft)
+    return InstanceView.of(created, caller(request))
 
 
 async def index(request: Request) -> Response:
@@ -38,27 +36,26 @@ async def index(request: Request) -> Response:
     Of one that the key may not `read`, what `GET /v1/instances/{instance_id}` would tell beyond its
     name, status and provider is null.
     """
-    who = caller(request)
-    found = services(request).directory.all(who)
-    return await array(found, lambda each: InstanceView.of(each, who))
+    by = caller(request)
+    return await array(services(request).directory.all(by), lambda each: InstanceView.of(each, by))
 
 
-async def show(request: Request) -> JSONResponse:
+async def show(request: Request) -> InstanceView:
     """One instance."""
-    return _shown(request, instance(request))
+    return InstanceView.of(instance(request), caller(request))
 
 
 async def status(request: Request) -> Response:
     """One instance's status, light enough to poll, and its place among those that wait to boot."""
     found = instance(request)
-    view = InstanceStatusView.of(found)
+    view = InstanceStatusView(id=found.id, status=found.status, gateway_url=found.gateway_url)
     position = services(request).boot_queue.position(found.id)
     # A header, because clients know the body: it is the hosted service's.
     headers = None if position is None else {QUEUE_POSITION_HEADER: str(position)}
     return Response(view.model_dump_json(), headers=headers, media_type="application/json")
 
 
-async def change(request: Request) -> JSONResponse:
+async def change(request: Request) -> InstanceView:
     """Renames an instance, or changes its OpenClaw configuration live.
 
     A scoped key that may not `read` the instance gets the same answer as in the list.
@@ -70,33 +67,26 @@ async def change(request: Request) -> JSONResponse:
         name=body.name,
         overrides=body.openclaw_config,
     )
-    return _shown(request, changed.instance)
+    return InstanceView.of(changed.instance, caller(request))
 
 
-async def stop(request: Request) -> JSONResponse:
+async def stop(request: Request) -> InstanceView:
     """Pauses a running instance; files, sessions and memory are kept."""
-    instance = await services(request).lifecycle.stop(
-        caller(request).organization_id, request.path_params["instance_id"]
-    )
-    return _shown(request, instance)
+    organization_id = caller(request).organization_id
+    instance_id = request.path_params["instance_id"]
+    stopped = await services(request).lifecycle.stop(organization_id, instance_id)
+    return InstanceView.of(stopped, caller(request))
 
 
-async def start(request: Request) -> JSONResponse:
+async def start(request: Request) -> InstanceView:
     """Lets a stopped instance go on."""
-    instance = await services(request).lifecycle.start(
-        caller(request).organization_id, request.path_params["instance_id"]
-    )
-    return _shown(request, instance)
+    organization_id = caller(request).organization_id
+    instance_id = request.path_params["instance_id"]
+    started = await services(request).lifecycle.start(organization_id, instance_id)
+    return InstanceView.of(started, caller(request))
 
 
-async def delete(request: Request) -> Response:
+async def delete(request: Request) -> None:
     """Destroys an instance's sandbox and data."""
-    await services(request).lifecycle.delete(
-        caller(request).organization_id, request.path_params["instance_id"]
-    )
-    return Response(status_code=204)
-
-
-def _shown(request: Request, instance: Instance, status_code: int = 200) -> JSONResponse:
-    view = InstanceView.of(instance, caller(request))
-    return JSONResponse(view.model_dump(mode="json"), status_code)
+    instance_id = request.path_params["instance_id"]
+    await services(request).lifecycle.delete(caller(request).organization_id, instance_id)

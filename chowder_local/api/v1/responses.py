@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote_to_bytes
 
 from starlette.responses import Response
 
 from chowder_local.api.schemas.responses import Message
-from chowder_local.api.session_names import session_of
+from chowder_local.core.errors.requests import ChatCompletionsMissing, InputInvalid
 from chowder_local.http.bodies import parse
 from chowder_local.http.services import instance, services
 from chowder_local.http.streams import (
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 IDEMPOTENCY_KEY_HEADER = "Idempotency-Key"
 REPLAYED_HEADER = "Idempotent-Replayed"
+_INSTANCE = re.compile(r"instances/[\w-]{1,64}/\Z")
 
 
 async def respond(request: Request) -> Response:
@@ -34,32 +37,52 @@ async def respond(request: Request) -> Response:
     hears it once.
     """
     agent = instance(request)
-    asked = (await parse(request, Message)).model_dump(exclude_unset=True)
+    message = (await parse(request, Message)).model_dump(exclude_unset=True)
     session = session_of(request)
     raw_key = request.headers.get(IDEMPOTENCY_KEY_HEADER)
-    message = (agent.id, session_key(session), raw_key or "", asked)
+    attempt = (agent.id, session_key(session), raw_key or "", message)
     idempotency, conversations = services(request).idempotency, services(request).conversations
-    if raw_key is not None and (kept := await idempotency.kept(*message)) is not None:
+    if raw_key is not None and (kept := await idempotency.kept(*attempt)) is not None:
         headers = {REPLAYED_HEADER: "true"}
         if kept.media_type == EVENTS:
             headers |= EVENT_STREAM
         return Response(kept.body, media_type=kept.media_type, headers=headers)
-    if asked.get("stream"):
-        events = conversations.stream(agent, asked, session)
+    if message.get("stream"):
+        events = conversations.stream(agent, message, session)
         if raw_key is not None:
-            events = idempotency.stream(*message, events)
+            events = idempotency.stream(*attempt, events)
         return event_stream(events, shutdown=services(request).shutdown, ends_itself=True)
 
     async def ask() -> bytes | None:
         answer = await while_connected(
-            request, lambda: conversations.respond(agent, asked, session)
+            request, lambda: conversations.respond(agent, message, session)
         )
         return None if answer is None else _rendered(answer)
 
-    body = await (ask() if raw_key is None else idempotency.answer(*message, ask))
+    body = await (ask() if raw_key is None else idempotency.answer(*attempt, ask))
     if body is None:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
     return Response(body, media_type=JSON)
+
+
+async def refuse_chat_completions(request: Request) -> Response:
+    """Raises ChatCompletionsMissing with the address to call instead."""
+    above = request.path_params["above"]
+    raise ChatCompletionsMissing(above if _INSTANCE.match(above) else "instances/{id}/")
+
+
+def session_of(request: Request) -> str | None:
+    """The name of the conversation, if the path has one. Raises InputInvalid."""
+    name: str | None = request.path_params.get("session_id")
+    if name is not None and "\ufffd" in name:
+        # It stands for whatever is not UTF-8, so that unlike names would share a conversation.
+        try:
+            unquote_to_bytes(request.scope["raw_path"]).decode()
+        except UnicodeDecodeError:
+            msg = "Input should be UTF-8, percent-encoded"
+            problem = {"loc": ["path", "session_id"], "msg": msg, "type": "string_unicode"}
+            raise InputInvalid([problem]) from None
+    return name
 
 
 def _rendered(answer: dict[str, Any]) -> bytes:

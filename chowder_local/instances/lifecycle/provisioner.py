@@ -16,7 +16,7 @@ from chowder_local.core.errors.sandboxes import (
     ImageMissing,
     OriginMissing,
 )
-from chowder_local.core.fault_injection import FaultKind
+from chowder_local.core.fault_injection import Call, FaultKind
 from chowder_local.core.tasks import contained
 
 if TYPE_CHECKING:
@@ -69,7 +69,8 @@ class Provisioner:
         self._not_before_s.pop(instance.id, None)
         fault = None
         if self._faults.are_set and instance.first_ready_at is None:
-            fault = self._faults.take(instance.organization_id, _is_of_boots, instance.id)
+            call = Call({FaultKind.PROVISIONING}, instance_id=instance.id)
+            fault = self._faults.take(instance.organization_id, call)
         work = self._contained(instance, warm_sandbox, fault)
         task = self._group.create_task(work, name=f"boot {instance.id}")
         self._in_progress[instance.id] = task
@@ -77,10 +78,8 @@ class Provisioner:
 
     def is_to_fail(self, organization_id: OrganizationId) -> bool:
         """Whether an injected fault will fail the organization's next new instance."""
-        if not self._faults.are_set:
-            return False
-        fault = self._faults.find(organization_id, _is_of_boots)
-        return fault is not None and fault.asked.detail is not None
+        fault = self._faults.find(organization_id, Call({FaultKind.PROVISIONING}))
+        return fault is not None and fault.draft.detail is not None
 
     def is_in_progress(self, instance_id: InstanceId) -> bool:
         """Whether a boot that was begun has not ended."""
@@ -169,7 +168,3 @@ class Provisioner:
         else:
             # Its files are there, so the reconciler tries again until the engine has what it needs.
             await self._transitions.put_off(instance, reason)
-
-
-def _is_of_boots(fault: FaultDraft) -> bool:
-    return fault.kind is FaultKind.PROVISIONING

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from chowder_local.core.domain import ModelProvider
@@ -141,10 +142,7 @@ class Messages(RequestFormat):
         start = message | {"content": [], "stop_reason": None, "usage": usage}
         yield {"type": "message_start", "message": start}
         for index, block in enumerate(reply.blocks):
-            begun = _block(block)
-            begun["text" if isinstance(block, str) else "input"] = (
-                "" if isinstance(block, str) else {}
-            )
+            begun = _block("" if isinstance(block, str) else replace(block, arguments={}))
             yield {"type": "content_block_start", "index": index, "content_block": begun}
             for delta in _deltas(reply, block):
                 if isinstance(delta, StreamStep):

@@ -68,8 +68,8 @@ class ChatCompletions(RequestFormat):
             if isinstance(delta, StreamStep):
                 yield delta
             else:
-                yield head | {"choices": [_choice_of_chunk(delta, None)]}
-        yield head | {"choices": [_choice_of_chunk({}, _finish_reason(reply))]}
+                yield head | {"choices": [_chunk_choice(delta, None)]}
+        yield head | {"choices": [_chunk_choice({}, _finish_reason(reply))]}
         if conversation.has_usage_in_stream:
             yield head | {"choices": [], "usage": _usage(conversation, reply)}
         yield encode("[DONE]")
@@ -124,7 +124,7 @@ def _finish_reason(reply: Reply) -> str:
     return "tool_calls" if reply.calls else "stop"
 
 
-def _choice_of_chunk(delta: Mapping[str, Any], reason: str | None) -> dict[str, Any]:
+def _chunk_choice(delta: Mapping[str, Any], reason: str | None) -> dict[str, Any]:
     return {"index": 0, "delta": delta, "finish_reason": reason}
 
 

@@ -108,15 +108,15 @@ class WireFormat(ABC):
             if not isinstance(request_format, RequestFormat):
                 return RenderedAnswer(200, JSON_TYPE, iter([request_format(content)]))
             conversation = request_format.parse(content)
+            conversation = replace(
+                conversation,
+                digest=digest({**content, "model": conversation.model}),
+                input_tokens=count_tokens(json.dumps(content, ensure_ascii=False)),
+            )
+            return ParsedRequest(conversation, request_format)
         except MALFORMED as problem:
             message = f"The built-in offline model cannot read this request: {problem!r}."
             return self.refuse(400, message)
-        conversation = replace(
-            conversation,
-            digest=digest({**content, "model": conversation.model}),
-            input_tokens=count_tokens(json.dumps(content, ensure_ascii=False)),
-        )
-        return ParsedRequest(conversation, request_format)
 
     @abstractmethod
     def _find_format(

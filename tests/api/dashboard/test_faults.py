@@ -35,8 +35,8 @@ async def test_each_kind_has_a_form_that_sets_it(visitor: Visitor) -> None:
         answer = await visitor.sent("/faults", {each: form[each] for each in form if each})
         assert answer.status_code == 200, (kind, answer.text)
         (fault,) = world.faults.of(world.organization_id)
-        assert (fault.asked.kind, fault.left, fault.asked.delay_s) == (kind, 3, 1.5)
-        assert (fault.asked.instance_id is None) == (kind in NEW), kind
+        assert (fault.draft.kind, fault.left, fault.draft.delay_s) == (kind, 3, 1.5)
+        assert (fault.draft.instance_id is None) == (kind in NEW), kind
         assert listed(answer.text) == [fault.id], kind
         assert "waits 1.5 s" in answer.text, kind
         answer = await visitor.sent(f"/faults/{fault.id}/remove")

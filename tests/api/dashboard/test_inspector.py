@@ -169,7 +169,7 @@ async def test_the_next_message_fails_if_that_is_asked_for(visitor: Visitor) -> 
     made = called(visitor, agent, reply=Reply("Up."))
     assert (await visitor.sent(f"/inspector/{made.id}/fail")).status_code == 200
     (fault,) = visitor.http.services.faults.of(agent.organization_id)
-    assert (fault.asked.kind, fault.asked.instance_id, fault.asked.status) == (
+    assert (fault.draft.kind, fault.draft.instance_id, fault.draft.status) == (
         FaultKind.MESSAGE, agent.id, 502,
     )  # fmt: skip
 

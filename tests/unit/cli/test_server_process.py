@@ -177,12 +177,12 @@ def test_who_is_in_the_servers_own_container_does_not_end_it(
     first = tmp_path / "cmdline"
     first.write_bytes(command)
     monkeypatch.setattr(server_process, "FIRST_PROCESS", first)
-    monkeypatch.setattr("chowder_local.engine.self_container.is_in_container", lambda: True)
+    monkeypatch.setattr(server_process, "is_in_container", lambda: True)
     if b"chowder" not in command:
         assert stop_running(settings) == pid
         return
     with pytest.raises(ServerOfContainer, match="docker stop"):
         stop_running(settings)
     assert is_locked(settings)
-    monkeypatch.setattr("chowder_local.engine.self_container.is_in_container", lambda: False)
+    monkeypatch.setattr(server_process, "is_in_container", lambda: False)
     assert stop_running(settings) == pid

@@ -9,18 +9,22 @@ import pytest
 from chowder_local.core.domain import InstanceId, OrganizationId
 from chowder_local.core.errors.requests import FaultNotFound, FaultsFull
 from chowder_local.core.events import Events, EventType
-from chowder_local.core.fault_injection import MOST, MOST_OF_ONE, FaultDraft, FaultKind, Faults
+from chowder_local.core.fault_injection import (
+    MOST,
+    MOST_OF_ONE,
+    Call,
+    FaultDraft,
+    FaultKind,
+    Faults,
+    matches,
+)
 
 OURS, OTHERS = OrganizationId("ours"), OrganizationId("others")
 STOP, START = FaultDraft(FaultKind.STOP), FaultDraft(FaultKind.START, times=2)
 
 
-def any_of(_: FaultDraft) -> bool:
-    return True
-
-
-def starting(fault: FaultDraft) -> bool:
-    return fault.kind is FaultKind.START
+ANY = Call(set(FaultKind), instance_id=InstanceId("i"))
+STARTING = Call({FaultKind.START})
 
 
 @pytest.fixture
@@ -37,19 +41,19 @@ def test_without_any_it_says_so(faults: Faults) -> None:
     said = [faults.are_set]
     faults.add(OURS, STOP)
     said.append(faults.are_set)
-    assert faults.take(OURS, any_of) == STOP
+    assert faults.take(OURS, ANY) == STOP
     assert [*said, faults.are_set] == [False, True, False]
 
 
 def test_a_fault_is_used_up_by_as_many_calls_as_were_asked_for(faults: Faults) -> None:
     faults.add(OURS, START)
-    assert [faults.take(OURS, any_of) for _ in range(3)] == [START, START, None]
+    assert [faults.take(OURS, ANY) for _ in range(3)] == [START, START, None]
     assert faults.of(OURS) == []
 
 
 def test_what_is_left_of_a_fault_is_told(faults: Faults) -> None:
     fault = faults.add(OURS, START)
-    faults.take(OURS, any_of)
+    faults.take(OURS, ANY)
     assert [(each.id, each.left) for each in faults.of(OURS)] == [(fault.id, 1)]
 
 
@@ -57,24 +61,24 @@ def test_the_one_that_was_set_first_comes_first(faults: Faults) -> None:
     last = FaultDraft(FaultKind.START, status=500)
     for draft in (STOP, START, last):
         faults.add(OURS, draft)
-    assert faults.take(OURS, starting) == START
+    assert faults.take(OURS, STARTING) == START
     # A fault that is used in part keeps its place.
-    assert [faults.take(OURS, any_of) for _ in range(3)] == [STOP, START, last]
+    assert [faults.take(OURS, ANY) for _ in range(3)] == [STOP, START, last]
 
 
 def test_to_look_for_one_uses_nothing_up(faults: Faults, events: Events) -> None:
     faults.add(OURS, STOP)
-    found = faults.find(OURS, any_of)
+    found = faults.find(OURS, ANY)
     assert found is not None
     assert found.left == 1
-    assert faults.find(OURS, starting) is None
+    assert faults.find(OURS, STARTING) is None
     assert events.after(0) == []
 
 
 def test_a_fault_is_its_organizations_alone(faults: Faults) -> None:
     fault = faults.add(OURS, STOP)
     assert faults.of(OTHERS) == []
-    assert faults.take(OTHERS, any_of) is None
+    assert faults.take(OTHERS, ANY) is None
     with pytest.raises(FaultNotFound):
         faults.remove(OTHERS, fault.id)
     assert faults.clear(OTHERS) == 0
@@ -110,9 +114,31 @@ def test_all_of_them_together_have_no_more_than_fit(faults: Faults) -> None:
 
 def test_a_fault_that_is_applied_is_told_as_an_event(faults: Faults, events: Events) -> None:
     fault = faults.add(OURS, START)
-    faults.take(OURS, any_of, InstanceId("i"))
+    faults.take(OURS, ANY)
     (event,) = events.after(0)
     assert (event.type, event.organization_id, event.instance_id) == (
         EventType.FAULT_APPLIED, OURS, "i",
     )  # fmt: skip
     assert event.more == {"fault_id": fault.id, "fault": "start", "left": 1}
+
+
+FILES = Call({FaultKind.CALL}, "GET", "/v1/instances/{instance_id}/files", InstanceId("i"))
+
+
+@pytest.mark.parametrize(
+    ("draft", "expected"),
+    [
+        (FaultDraft(FaultKind.CALL), True),
+        (FaultDraft(FaultKind.STOP), False),
+        (FaultDraft(FaultKind.CALL, method="GET", path="/v1/instances/{instance_id}/files"), True),
+        (FaultDraft(FaultKind.CALL, method="PUT", path="*"), False),
+        (FaultDraft(FaultKind.CALL, path="*/files"), True),
+        (FaultDraft(FaultKind.CALL, path="/v1/keys*"), False),
+        (FaultDraft(FaultKind.CALL, instance_id=InstanceId("i")), True),
+        (FaultDraft(FaultKind.CALL, instance_id=InstanceId("other")), False),
+    ],
+)
+def test_a_fault_matches_by_kind_instance_method_and_path(
+    draft: FaultDraft, expected: bool
+) -> None:
+    assert matches(draft, FILES) is expected

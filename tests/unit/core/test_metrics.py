@@ -23,7 +23,7 @@ FIGURES = Figures(
 
 def told(metrics: Metrics) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
     """Every sample, as an independent reader of the format finds it."""
-    text = metrics.told(FIGURES).decode()
+    text = metrics.render(FIGURES).decode()
     return {
         (sample.name, frozenset(sample.labels.items())): sample.value
         for family in text_string_to_metric_families(text)
@@ -104,7 +104,7 @@ def test_two_servers_in_one_process_count_apart() -> None:
 
 
 def test_readme_lists_every_metric_with_its_words_and_no_other() -> None:
-    text = busy().told(FIGURES).decode()
+    text = busy().render(FIGURES).decode()
     words = dict(re.findall(r"^# HELP (\w+) (.+)$", text, re.M))
     listed = dict(
         re.findall(r"^\| `((?:chowder|process)_\w+)` \|.*?\| (.+) \|$", README.read_text(), re.M)

@@ -1,11 +1,14 @@
-"""Answers that are files: their headers, and their bytes as they come."""
+"""Answers that are long: files as they come, and JSON that is made without holding others up."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
+from pydantic import BaseModel, TypeAdapter
+from pydantic_core import to_json
 from starlette.responses import Response
 
 from chowder_local.core.errors.upstream import StreamBroken
@@ -13,12 +16,18 @@ from chowder_local.http.services import services
 from chowder_local.http.streams import ClosingStream
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Mapping
+    from collections.abc import AsyncGenerator, Callable, Mapping
 
     from starlette.requests import Request
     from starlette.types import Message, Send
 
 MEDIA_TYPE = "application/octet-stream"
+JSON = "application/json"
+
+Item = TypeVar("Item")
+
+# Each model serializes itself, whatever the list says that it holds.
+_VIEWS = TypeAdapter(list[Any])
 
 
 class FileStream(ClosingStream):
@@ -65,3 +74,20 @@ def attachment(name: str, size: int) -> dict[str, str]:
         "Content-Disposition": f"attachment; filename=\"{plain}\"; filename*=UTF-8''{full}",
         "X-Content-Type-Options": "nosniff",
     }
+
+
+async def array(
+    pages: AsyncGenerator[list[Item]], view_of: Callable[[Item], BaseModel]
+) -> Response:
+    """One JSON array of the views of everything that comes, sent once it is whole."""
+    written: list[bytes] = []
+    async with aclosing(pages):
+        async for page in pages:
+            written.append(_VIEWS.dump_json([view_of(each) for each in page])[1:-1])
+    return Response(b"[%b]" % b",".join(written), media_type=JSON)
+
+
+async def json_in_thread(make: Callable[[], object]) -> Response:
+    """What is made as JSON, both in a thread: it may be megabytes."""
+    content = await asyncio.to_thread(lambda: to_json(make()))
+    return Response(content, media_type=JSON)

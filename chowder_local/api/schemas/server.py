@@ -1,75 +1,13 @@
-"""Bodies: what only the local server tells."""
+"""Bodies: what the server says of itself."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-from chowder_local.api.schemas.bounds import Id
-from chowder_local.core.domain import Egress, InstanceStatus
-
-if TYPE_CHECKING:
-    from chowder_local.core.domain import Instance
-
-LINES_MAX = 100_000
-
-
-class LogQuery(BaseModel):
-    """Which part of a log."""
-
-    tail: int = Field(200, ge=1, le=LINES_MAX, description="So many of the last lines.")
-    follow: bool = Field(False, description="Whether to go on with what is printed from now on.")
-
-
-class LocalInstanceChange(BaseModel):
-    """What only the local server lets choose for an instance."""
-
-    egress: Annotated[
-        Egress | None,
-        Field(
-            description="`off`: its sandbox reaches the model relay and nothing outside; "
-            "null: as the server's own setting has it.",
-            examples=["off"],
-        ),
-    ]
-
-
-class LocalInstanceView(BaseModel):
-    """What only the local server tells of an instance."""
-
-    id: Id
-    name: Annotated[str, Field(examples=["my-first-agent"])]
-    status: Annotated[
-        InstanceStatus,
-        Field(description="`provisioning` while its sandbox is made anew.", examples=["running"]),
-    ]
-    egress: Annotated[
-        Egress | None,
-        Field(description="What was chosen for it; null: nothing.", examples=[None]),
-    ]
-    egress_in_force: Annotated[
-        Egress, Field(description="What its sandbox is, or will be, made by.", examples=["on"])
-    ]
-
-    @classmethod
-    def of(cls, instance: Instance, egress_in_force: Egress) -> Self:
-        """The view; the server's own setting is for the caller to know."""
-        return cls(
-            id=instance.id,
-            name=instance.name,
-            status=instance.status,
-            egress=instance.egress,
-            egress_in_force=egress_in_force,
-        )
-
-
-class GatewayView(BaseModel):
-    """How this machine reaches an agent's gateway directly."""
-
-    gateway_url: Annotated[str | None, Field(examples=["http://127.0.0.1:32768"])]
-    token: Annotated[str, Field(examples=["9f2c4e…"])]
+from chowder_local.core.domain import InstanceStatus
 
 
 class ReadyView(BaseModel):

@@ -1,11 +1,11 @@
-"""Bounds that bodies of several subjects share."""
+"""What bodies of several subjects share: fields with their bounds, and views of attributes."""
 
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 Name = Annotated[str, Field(min_length=1, max_length=128, examples=["my-first-agent"])]
 
@@ -37,3 +37,14 @@ def _depth(value: Any) -> int:
 
 Overrides = Annotated[dict[str, Any], AfterValidator(_bounded)]
 """Settings by name or path, of a bounded size."""
+
+
+class View(BaseModel):
+    """An answer that is made from the attributes of what it shows."""
+
+    model_config = ConfigDict(from_attributes=True, validate_by_name=True)
+
+    @classmethod
+    def of(cls, source: object) -> Self:
+        """The view of a source that has each field as an attribute."""
+        return cls.model_validate(source)

@@ -1,4 +1,4 @@
-"""Bodies: model calls, as they were sent and answered."""
+"""Bodies: model calls, as they were sent and answered, and recordings of them."""
 
 from __future__ import annotations
 
@@ -7,14 +7,38 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import BaseModel, Field
+from pydantic.config import JsonDict  # noqa: TC002 - of a constant
 
-from chowder_local.api.schemas.bounds import Id
+from chowder_local.api.schemas.fields import Id
+from chowder_local.relay.recordings.entries import Entry
 
 if TYPE_CHECKING:
     from chowder_local.relay.call_log import LoggedCall
     from chowder_local.relay.local_model import SessionName
 
 LISTED_MAX = 1_000
+ENTRIES_MAX = 10_000
+EXAMPLE: JsonDict = {
+    "0001-openai-gpt-4o.json": {
+        "format": 1,
+        "asked": {
+            "provider": "openai",
+            "model": "gpt-4o",
+            "is_streamed": True,
+            "turns": [{"said": "Hello!"}],
+        },
+        "answered": {"status": 200, "content_type": "text/event-stream", "events": ["data: {}"]},
+    }
+}
+
+Entries = Annotated[
+    dict[str, Entry],
+    Field(
+        max_length=ENTRIES_MAX,
+        description="Model calls by the names of their files, in whose order they are.",
+        examples=[EXAMPLE],
+    ),
+]
 
 
 class ExchangeQuery(BaseModel):
@@ -66,7 +90,6 @@ class ExchangeView(BaseModel):
 
     @classmethod
     def of(cls, exchange: LoggedCall, session: SessionName | None) -> Self:
-        """The view."""
         return cls(**_fields(exchange, session))
 
 
@@ -91,34 +114,20 @@ class ExchangeDetailsView(ExchangeView):
 
     @classmethod
     def of(cls, exchange: LoggedCall, session: SessionName | None) -> Self:
-        """The view."""
-        return cls(
-            **_fields(exchange, session),
-            request=_content(exchange.request),
-            chunks=[
-                ChunkView(after_s=each.after_s, text=each.data.decode("utf-8", "replace"))
-                for each in exchange.chunks
-            ],
-        )
+        chunks = [
+            ChunkView(after_s=each.after_s, text=each.data.decode("utf-8", "replace"))
+            for each in exchange.chunks
+        ]
+        details = {"request": _content(exchange.request), "chunks": chunks}
+        return cls(**_fields(exchange, session) | details)
 
 
 def _fields(exchange: LoggedCall, session: SessionName | None) -> dict[str, Any]:
     return {
-        "id": exchange.id,
-        "at": exchange.at,
-        "instance_id": exchange.instance_id,
+        **vars(exchange),
         "session": session.name if session else None,
         "session_key": exchange.session_key,
-        "turn_id": exchange.turn_id,
-        "provider": exchange.provider,
-        "path": exchange.path,
-        "source": exchange.source,
-        "status": exchange.status,
-        "outcome": exchange.outcome,
-        "error": exchange.error,
-        "took_s": exchange.took_s,
         "request_bytes": len(exchange.request),
-        "answer_bytes": exchange.answer_bytes,
     }
 
 
@@ -127,3 +136,26 @@ def _content(body: bytes) -> Any:
         return json.loads(body)
     except (ValueError, RecursionError):
         return body.decode("utf-8", "replace")
+
+
+class RecordingQuery(BaseModel):
+    """Which model calls are to be in a recording."""
+
+    after: str | None = Field(
+        None, description="Those after the one with this id only.", examples=["ex-1"]
+    )
+
+
+class RecordingPlayback(BaseModel):
+    """What an instance's model calls are to be answered from."""
+
+    entries: Entries
+
+
+class RecordingView(BaseModel):
+    """A recording of the instance's latest model calls, and what they are answered from."""
+
+    entries: Entries
+    is_replayed: Annotated[
+        bool, Field(description="Whether they are answered from a recording.", examples=[False])
+    ]

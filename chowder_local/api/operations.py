@@ -1,0 +1,65 @@
+"""A row of the route table."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from pydantic import BaseModel
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from chowder_local.api.access import Access
+
+    Handler = Callable[[Request], Awaitable[Response | BaseModel | Sequence[BaseModel] | None]]
+    """What it gives instead of a response is rendered as JSON, with the operation's status."""
+
+IN_PATH = re.compile(r"\{(\w+)(:\w+)?\}")
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One method of one path.
+
+    `operation_id` names it in generated clients: to change one breaks them. `body` is its model, or
+    the media type of bytes that are taken as they come. `answer` is the answer's model, a list of
+    one, a media type or None; `other_answers` are media types that it may have instead. `errors`
+    need not name what every such operation can answer: 401, 403 and 404 of its access, 413, 415 and
+    422 of its body, 422 of its query. `headers` are those that its answer may have besides every
+    answer's.
+    """
+
+    method: str
+    path: str
+    handler: Handler
+    access: Access
+    operation_id: str
+    summary: str
+    body: type[BaseModel] | str | None = None
+    answer: type[BaseModel] | list[type[BaseModel]] | str | None = None
+    status: int = 200
+    errors: tuple[int, ...] = ()
+    query: type[BaseModel] | None = None
+    body_type: str = "application/json"
+    other_answers: tuple[str, ...] = ()
+    headers: tuple[str, ...] = ()
+    is_audited: bool = False
+
+    @property
+    def template(self) -> str:
+        """The path as OpenAPI writes it."""
+        return IN_PATH.sub(r"{\1}", self.path)
+
+    @property
+    def tag(self) -> str:
+        """The subject, for grouping in the documentation."""
+        if not self.path.startswith("/v1/"):
+            return "local"
+        subject, *below = [word for word in self.path.split("/")[2:] if "{" not in word]
+        if "responses" in below:
+            return "messages"
+        return below[0] if below and below[0] in {"channels", "skills", "files"} else subject

@@ -1,0 +1,127 @@
+"""A request's id, its line in the log, and its count among the metrics."""
+
+from __future__ import annotations
+
+import logging
+import random
+import secrets
+import time
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from starlette.routing import Route
+
+from chowder_local.core import request_context
+from chowder_local.core.errors.requests import SHOWN_CHARACTERS
+from chowder_local.core.request_context import REQUEST_ID_HEADER
+from chowder_local.core.secrets import without_keys
+from chowder_local.http.headers import fields_of
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from starlette.requests import Request
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from chowder_local.core.domain import Caller
+    from chowder_local.core.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+_REQUEST_ID = REQUEST_ID_HEADER.lower().encode()
+_STREAM = (b"content-type", b"text/event-stream; charset=utf-8")
+
+
+class RequestLog:
+    """Gives each request an id, which the answer carries; counts it, and logs its end in a line."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._templates: dict[Any, str] = {}
+        # They tell requests apart and keep no secret; the kernel need not be asked for each.
+        self._ids = random.Random(secrets.randbits(256))  # noqa: S311
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        offered = fields_of(scope).get(_REQUEST_ID, b"").decode("latin-1")
+        request_id = (
+            offered
+            if offered and request_context.may_be_logged(offered)
+            else f"{self._ids.getrandbits(128):032x}"
+        )
+        began_s = time.perf_counter()
+        status = 0
+        is_stream = False
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status, is_stream
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = message.get("headers", ())
+                message["headers"] = [*headers, (_REQUEST_ID, request_id.encode())]
+                if _STREAM in headers:
+                    is_stream = True
+                    self._metrics.open_streams.inc()
+            await send(message)
+
+        # uvicorn runs each request as a task, and a task's context ends with it.
+        request_context.set_request(request_id)
+        try:
+            await self._app(scope, receive, send_with_id)
+        finally:
+            took_s = time.perf_counter() - began_s
+            self._metrics.request(scope["method"], self._template(scope), status, took_s)
+            if is_stream:
+                self._metrics.open_streams.dec()
+            _log_end(scope, status, took_s, request_id)
+
+    def _template(self, scope: Scope) -> str | None:
+        """The path of the route that was found, as the table has it."""
+        if not self._templates and (app := scope.get("app")) is not None:
+            self._templates = {
+                each.endpoint: each.path for each in app.routes if isinstance(each, Route)
+            }
+        return self._templates.get(scope.get("endpoint"))
+
+
+def _log_end(scope: Scope, status: int, took_s: float, request_id: str) -> None:
+    endpoint = scope.get("endpoint")
+    is_audited = scope["method"] in getattr(endpoint, "audited", ())
+    level = logging.INFO if is_audited else _level(scope["path"])
+    if log.isEnabledFor(level):
+        # Without the query, which may carry what no log should, and quoted, because a
+        # decoded path may hold the end of this line and the beginning of another.
+        path = quote(without_keys(scope["path"]))
+        audited = _audited(scope) if is_audited else ""
+        line = (scope["method"], path, status, took_s * 1000, request_id, audited)
+        log.log(level, "%s %s %d %.1f ms %s%s", *line)
+
+
+def _level(path: str) -> int:
+    """What programs ask all the time would drown what people look for."""
+    is_polled = path.startswith(("/local/", "/assets/")) or path.endswith("/status")
+    is_polled = is_polled or path in {"/health", "/live"}
+    return logging.DEBUG if is_polled else logging.INFO
+
+
+def note(request: Request, **ids: str) -> None:
+    """Adds to the log line of an audited call what its path does not say: never a secret."""
+    request.scope["state"].setdefault("audited", {}).update(ids)
+
+
+def _audited(scope: Scope) -> str:
+    """Whose key has made the call, and its notes."""
+    state = scope.get("state", {})
+    caller: Caller | None = state.get("caller")
+    owner = "nobody"
+    if caller is not None:
+        kind = "organization key" if caller.is_organization_key else "key"
+        owner = f"{kind} {caller.key_id} of organization {caller.organization_id}"
+    noted = [
+        f", {name} {quote(without_keys(value[:SHOWN_CHARACTERS]))}"
+        for name, value in state.get("audited", {}).items()
+    ]
+    return f" by {owner}{''.join(noted)}"
