@@ -128,7 +128,6 @@ class LoggedCall:
 
     @property
     def good_outcome(self) -> str:
-        """The outcome if it comes to its end."""
         return "answered" if self.source == "provider" else "offline"
 
     @property

@@ -40,7 +40,6 @@ class CallJournal:
         self._recorder = recorder
 
     def begin(self, call: ModelCall, credential: Credential) -> LoggedCall:
-        """The entry of a call in the log."""
         # OpenClaw makes a trace of each turn, and a span of each of its calls.
         _, _, trace = dict(call.headers).get("traceparent", "").partition("-")
         return self._call_log.begin(
@@ -53,7 +52,6 @@ class CallJournal:
         )
 
     def append(self, logged: LoggedCall, chunk: bytes) -> None:
-        """Keeps a part of the answer."""
         self._call_log.append(logged, chunk)
 
     def finish(self, logged: LoggedCall, outcome: str, error: str | None = None) -> None:

@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from chowder_local.core.domain import InstanceId
     from chowder_local.relay.call_log import LoggedCall
     from chowder_local.relay.calls import Credential, ModelAnswer, ModelCall
-    from chowder_local.relay.recordings.player import Playback
-    from chowder_local.relay.recordings.registry import RecordingRegistry
+    from chowder_local.relay.recordings.registry import Playback, RecordingRegistry
     from chowder_local.relay.scripts.matching import ScriptedAnswer
     from chowder_local.relay.scripts.registry import ScriptRegistry
     from chowder_local.relay.wire.conversation import Conversation

@@ -180,7 +180,6 @@ class Relay:
         return await send()
 
     def _meter(self, active: _Active, answer: ModelAnswer) -> ModelAnswer:
-        """The same answer, logged and counted as it passes by."""
         chunks = self._observe(active, answer)
         if active.call.method == "POST":
             # Nobody is paid where no key is wanted.

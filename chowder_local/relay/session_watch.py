@@ -58,7 +58,6 @@ class SessionWatch:
                 self._messages.pop((sandbox_id, session_key), None)
 
     def is_active(self, sandbox_id: SandboxId, session_key: str) -> bool:
-        """Whether a message to that conversation is being answered."""
         return (sandbox_id, session_key) in self._messages
 
     def is_lost(self, sandbox_id: SandboxId, call: ModelCall) -> bool:

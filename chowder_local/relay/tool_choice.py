@@ -63,7 +63,6 @@ def _is_not_said(turn: Mapping[str, Any]) -> bool:
 
 
 def _is_result(turn: Mapping[str, Any]) -> bool:
-    """Whether a turn is nothing but results of tools."""
     if turn.get("type") == "function_call_output" or turn.get("role") == "tool":
         return True
     parts = turn.get("parts") or turn.get("content")

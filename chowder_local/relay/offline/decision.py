@@ -6,8 +6,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from chowder_local.relay.offline.arguments import fits, minimal
-from chowder_local.relay.offline.function_matching import arguments_from, match_function
+from chowder_local.relay.offline.function_calls import arguments_from, fits, match_function, minimal
 from chowder_local.relay.prompt_format.system_prompt import (
     ANSWER_TOOL,
     ONE_AT_A_TIME,
@@ -77,7 +76,6 @@ def _calls(conversation: Conversation, seen: ConversationView) -> Iterator[ToolC
 def _asked_for(
     conversation: Conversation, said: str
 ) -> Iterator[tuple[Tool, dict[str, Any] | None]]:
-    """The tools that a message tells to call, one a line, with the arguments that it gives."""
     at = 0
     while at >= 0 and (found := _ASKED_FOR.search(said, at)):
         at = found.end(1)
@@ -88,7 +86,6 @@ def _asked_for(
 
 
 def _fitting(conversation: Conversation, said: str) -> Iterator[tuple[Tool, dict[str, Any] | None]]:
-    """The one function of the client's that a message is about, if there is one."""
     theirs = [each for each in client_functions(conversation) if each.name != ANSWER_TOOL]
     if tool := match_function(said, theirs):
         given = _object_in(said)

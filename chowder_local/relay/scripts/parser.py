@@ -117,7 +117,6 @@ def _parts(node: Any) -> Iterator[tuple[str, tuple[Any, Any]]]:
 
 
 def _count(node: Any) -> None:
-    """Raises ValueError for what is too much."""
     waiting = [(node, 1)]
     count = 0
     while waiting:

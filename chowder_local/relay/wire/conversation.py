@@ -91,7 +91,6 @@ def first_limit(*candidates: Any) -> int | None:
 
 
 def count_tokens(text: str) -> int:
-    """A plausible count that is the same every time."""
     return -(-len(text) // CHARACTERS_PER_TOKEN)
 
 

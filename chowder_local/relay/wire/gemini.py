@@ -182,7 +182,6 @@ def _turns(content: Mapping[str, Any]) -> Iterator[Turn]:
 
 
 def _result(response: Mapping[str, Any]) -> str:
-    """A tool's result; one of a single member is that member."""
     only = next(iter(response.values())) if len(response) == 1 else response
     return only if isinstance(only, str) else json.dumps(only, ensure_ascii=False)
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
+import math
+import struct
 from typing import TYPE_CHECKING, Any
 
 from chowder_local.core.domain import ModelProvider
-from chowder_local.relay.wire import embeddings, openai_chat, openai_responses
+from chowder_local.relay.wire import openai_chat, openai_responses
+from chowder_local.relay.wire.conversation import count_tokens
 from chowder_local.relay.wire.wire_format import (
     Usage,
     WireFormat,
@@ -19,6 +25,8 @@ if TYPE_CHECKING:
 
     from chowder_local.relay.wire.request_format import RequestFormat
     from chowder_local.relay.wire.wire_format import CallPiece
+
+_DIMENSIONS = 64
 
 
 class OpenAI(WireFormat):
@@ -43,7 +51,7 @@ class OpenAI(WireFormat):
             case "chat/completions":
                 return openai_chat.ChatCompletions(created)
             case "embeddings":
-                return embeddings.render
+                return render_embeddings
         return None
 
     def restrict_tools(
@@ -83,3 +91,34 @@ class OpenAI(WireFormat):
         if "type" in event:
             return event["type"] in {"response.completed", "response.incomplete"}
         return any(choice.get("finish_reason") for choice in event["choices"])
+
+
+def render_embeddings(body: Mapping[str, Any]) -> bytes:
+    """The answer to a request for embeddings: small vectors that depend on nothing but the text."""
+    given = body["input"]
+    # A list of numbers is one text, in tokens.
+    is_one = isinstance(given, str) or (bool(given) and isinstance(given[0], int))
+    texts = [given if isinstance(given, str) else json.dumps(given)] if is_one else list(given)
+    size = int(body.get("dimensions") or _DIMENSIONS)
+    vectors = [_vector(text if isinstance(text, str) else json.dumps(text), size) for text in texts]
+    count = sum(count_tokens(str(text)) for text in texts)
+    data = [
+        {"object": "embedding", "index": index, "embedding": _encode_vector(vector, body)}
+        for index, vector in enumerate(vectors)
+    ]
+    usage = {"prompt_tokens": count, "total_tokens": count}
+    whole = {"object": "list", "model": body.get("model", ""), "data": data, "usage": usage}
+    return json.dumps(whole).encode()
+
+
+def _vector(text: str, size: int) -> list[float]:
+    stretched = hashlib.shake_256(text.encode()).digest(size * 2)
+    numbers = [value / 32768 for value in struct.unpack(f"<{size}h", stretched)]
+    length = math.sqrt(sum(number * number for number in numbers)) or 1.0
+    return [number / length for number in numbers]
+
+
+def _encode_vector(vector: list[float], body: Mapping[str, Any]) -> list[float] | str:
+    if body.get("encoding_format") != "base64":
+        return vector
+    return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()

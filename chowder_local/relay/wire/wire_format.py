@@ -128,7 +128,6 @@ class WireFormat(ABC):
         return RenderedAnswer(status, JSON_TYPE, iter([self.error_body(status, message)]))
 
     def error_body(self, status: int, message: str) -> bytes:
-        """An error as this provider's clients expect it."""
         return json.dumps(self._error(status, message)).encode()
 
     @abstractmethod
@@ -167,7 +166,6 @@ class WireFormat(ABC):
 
 
 def read_bearer(headers: Mapping[str, str]) -> str | None:
-    """The key of an `Authorization` header."""
     scheme, _, key = headers.get("authorization", "").partition(" ")
     return key.strip() or None if scheme.lower() == "bearer" else None
 

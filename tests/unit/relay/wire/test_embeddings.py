@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from chowder_local.relay.wire.embeddings import render
+from chowder_local.relay.wire.openai import render_embeddings
 
 
 def vectors(given: Any, **more: Any) -> list[Any]:
-    whole = json.loads(render({"model": "m", "input": given, **more}))
+    whole = json.loads(render_embeddings({"model": "m", "input": given, **more}))
     assert whole["model"] == "m"
     return [each["embedding"] for each in whole["data"]]
 
@@ -39,7 +39,7 @@ def test_dimensions_and_base64_are_heeded() -> None:
 
 
 def test_texts_are_counted() -> None:
-    assert json.loads(render({"input": ["abcd", "a"]}))["usage"] == {
+    assert json.loads(render_embeddings({"input": ["abcd", "a"]}))["usage"] == {
         "prompt_tokens": 2,
         "total_tokens": 2,
     }

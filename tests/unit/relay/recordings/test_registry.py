@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from chowder_local.core.domain import ModelProvider
 from chowder_local.relay.recordings.entries import AnsweredCall, Asked, Entry
-from chowder_local.relay.recordings.player import Playback
+from chowder_local.relay.recordings.registry import Playback
 from chowder_local.relay.wire.conversation import AssistantText, Conversation, UserMessage
 
 
