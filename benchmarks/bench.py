@@ -48,8 +48,8 @@ class Bench:
     def server(self, *, is_up: bool = True, **settings: str) -> Iterator[Server]:
         """A server on a data directory of its own; settings are written without their prefix.
 
-        It has no spares unless the settings say so, and then frozen ones. An `ANTHROPIC_API_KEY`
-        among the settings makes it call that provider; otherwise all models are offline.
+        It has no warm sandboxes unless the settings say so, and then frozen ones. With an
+        `ANTHROPIC_API_KEY` among the settings it calls that provider, else all models are offline.
         """
         self._servers += 1
         key = settings.pop("ANTHROPIC_API_KEY", None)

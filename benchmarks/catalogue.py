@@ -33,9 +33,9 @@ class Row:
 
 
 ROWS: Mapping[str, Row] = {
-    "create-warm": Row("create with a spare; the engine's unpause", creation.warm),
+    "create-warm": Row("create with a warm sandbox; the engine's unpause", creation.warm),
     "create-cold": Row("create without one; stock by docker run, fleet", creation.cold),
-    "fork": Row("a fork with a spare; a warm create and a plain copy", forking.fork),
+    "fork": Row("a fork with a warm sandbox; a warm create and a plain copy", forking.fork),
     "first-message": Row("an agent's first message; its later ones", turns.first_message),
     "stop-start": Row("stop and start; the engine's pause and unpause", freezing.stop_start),
     "message": Row("a message through us; straight to the gateway", turns.message),

@@ -1,4 +1,4 @@
-"""Rows: how long until a new agent runs, from a spare and from nothing."""
+"""Rows: how long until a new agent runs, from a warm sandbox and from nothing."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ COLD_POLL_S = 0.1
 
 
 def warm(bench: Bench) -> Outcome:
-    """A create that a spare waits for, beside the engine's unpause of an agent like it."""
+    """A create that a warm sandbox waits for, beside the engine's unpause of an agent like it."""
     rounds = bench.rounds_or(WARM_ROUNDS)
     with bench.server(WARM_POOL_SIZE="1") as server:
         server.wait_for_pool(1)
         frozen = bench.sandbox(server.create()[0])
 
         def ours() -> Sample:
-            # Nobody is measured while the next spare boots.
+            # Nobody is measured while the next warm sandbox boots.
             server.wait_for_pool(1)
             instance, took_ms = server.create()
             server.delete(instance)
@@ -53,12 +53,12 @@ def warm(bench: Bench) -> Outcome:
     goal = Goal(Rule.AT_MOST, 250)
     what = "POST /v1/instances → running"
     measure = compare(taken, "ms", what, "ms", "unpause", "the engine's unpause", goal)
-    note = "Warm creates are measured while no spare is being made."
+    note = "Warm creates are measured while no warm sandbox is being made."
     return Outcome("create-warm", "Create, warm", (measure,), 1, (note,))
 
 
 def cold(bench: Bench) -> Outcome:
-    """A create without a spare, beside stock OpenClaw by `docker run` and by its own fleet."""
+    """A cold create, beside stock OpenClaw by `docker run` and by its own fleet."""
     rounds = bench.rounds_or(COLD_ROUNDS)
     notes = [
         "Stock OpenClaw: npm's package on the same base image, with the smallest configuration "

@@ -31,7 +31,7 @@ COPY = f"{HOME}/copy"
 
 
 def fork(bench: Bench) -> Outcome:
-    """A fork that a spare waits for, of an agent that runs and has talked."""
+    """A fork that a warm sandbox waits for, of an agent that runs and has talked."""
     rounds = bench.rounds_or(ROUNDS)
     with bench.server(WARM_POOL_SIZE="1") as server:
         server.wait_for_pool(1)
@@ -41,7 +41,7 @@ def fork(bench: Bench) -> Outcome:
         source = bench.sandbox(origin)
 
         def ours() -> Sample:
-            # Nobody is measured while the next spare boots.
+            # Nobody is measured while the next warm sandbox boots.
             server.wait_for_pool(1)
             instance, took_ms = server.fork(origin)
             _look(server, instance)

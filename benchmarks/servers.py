@@ -154,7 +154,7 @@ class Server:
         return ms_since(began_s)
 
     def wait_for_pool(self, size: int) -> None:
-        """Until so many spares are ready; one that could not be made is tried again."""
+        """Until so many warm sandboxes are ready; one that could not be made is tried again."""
         pool: dict[str, Any] = {}
 
         def is_full() -> bool:
@@ -164,7 +164,7 @@ class Server:
         try:
             until(is_full, "the warm pool is full", BOOT_TIMEOUT_S)
         except NotMeasured as late:
-            raise NotMeasured(f"{late}; {pool['error'] or 'no spare has failed'}") from late
+            raise NotMeasured(f"{late}; {pool['error'] or 'no warm sandbox has failed'}") from late
 
     def _made(
         self, how: str, body: Mapping[str, str], poll_s: float = POLL_S

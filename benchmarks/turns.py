@@ -30,7 +30,7 @@ def first_message(bench: Bench) -> Outcome:
     with bench.server(WARM_POOL_SIZE="1") as pooled, bench.server() as plain, stock(bench) as peer:
 
         def warm() -> Sample:
-            # The next spare has to be there before this one's messages are timed, too.
+            # The next warm sandbox has to be there before this one's messages are timed, too.
             pooled.wait_for_pool(1)
             instance, _ = pooled.create()
             pooled.wait_for_pool(1)

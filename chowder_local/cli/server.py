@@ -147,7 +147,7 @@ def _lines(health: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Image", str(health.get("image"))),
         ("Relay", str((health.get("relay") or {}).get("url"))),
         ("Agents", agents or "none"),
-        ("Spares", _warm_sandboxes(health.get("pool") or {})),
+        ("Warm sandboxes", _warm_sandboxes(health.get("pool") or {})),
     ]
 
 

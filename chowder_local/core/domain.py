@@ -223,7 +223,7 @@ class SandboxSpec:
 
     id: SandboxId
     files: Mapping[str, bytes] = field(default_factory=dict)
-    is_spare: bool = False
+    is_warm: bool = False
     """A warm sandbox yields to others until it is promoted or parked: no client waits for it."""
     egress: Egress = Egress.ON
     home: Path | None = None

@@ -29,8 +29,8 @@ class Figures:
     version: str
     started_at_s: float
     instances: Mapping[str, int]
-    spares_ready: int
-    boots_under_way: int
+    warm_sandboxes_ready: int
+    boots_in_progress: int
     boots_queued: int
     engine_failures: int
 
@@ -66,7 +66,8 @@ class Metrics:
         )
         self._model_calls = Counter(
             "chowder_model_calls",
-            "Model calls: answered, offline, refused, unreachable, broken, left, keyless, failed.",
+            "Model calls: answered, offline, refused, unreachable, broken, client_disconnected, "
+            "no_credentials, failed.",
             ("provider", "outcome"),
             registry=None,
         )
@@ -132,11 +133,15 @@ def _looked_up(figures: Figures) -> Iterator[Metric]:
     for status, count in figures.instances.items():
         instances.add_metric([status], count)
     yield instances
-    yield _gauge("chowder_spares_ready", "Spares that may be claimed.", figures.spares_ready)
     yield _gauge(
-        "chowder_boots_under_way",
+        "chowder_warm_sandboxes_ready",
+        "Warm sandboxes that may be claimed.",
+        figures.warm_sandboxes_ready,
+    )
+    yield _gauge(
+        "chowder_boots_in_progress",
         "Instances on their way to running, those in the queue included.",
-        figures.boots_under_way,
+        figures.boots_in_progress,
     )
     yield _gauge("chowder_boots_queued", "Boots that wait for their turn.", figures.boots_queued)
     yield CounterMetricFamily(

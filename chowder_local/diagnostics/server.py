@@ -49,7 +49,7 @@ def _image(health: Mapping[str, Any]) -> Finding:
 
 
 def _pool(pool: Mapping[str, Any]) -> Finding:
-    words = f"{pool['ready']} of {pool['size']} spares ready"
+    words = f"{pool['ready']} of {pool['size']} warm sandboxes ready"
     if pool["error"] is not None:
         return Finding("pool", Level.WARN, f"{words}; {pool['error']}")
     return Finding("pool", Level.OK, words)

@@ -33,7 +33,7 @@ CA_FILE = "chowder-ca.pem"
 AGENT_UID = 1000
 CPU_SHARES = 1024
 """What a container has by default."""
-SPARE_CPU_SHARES = 256
+WARM_CPU_SHARES = 256
 """A quarter of what any other sandbox gets, as long as others want to have it."""
 
 JOB_MEMORY_MB = 512
@@ -100,7 +100,7 @@ def container_options(spec: SandboxSpec, template: SandboxTemplate) -> dict[str,
         "mem_limit": memory,
         # Equal to the memory limit: a sandbox gets no swap, so that it cannot grind the host.
         "memswap_limit": memory,
-        "cpu_shares": SPARE_CPU_SHARES if spec.is_spare else CPU_SHARES,
+        "cpu_shares": WARM_CPU_SHARES if spec.is_warm else CPU_SHARES,
         "nano_cpus": int(template.limits.cpus * 1e9),
         "pids_limit": template.limits.pids,
         "ulimits": [Ulimit(name=name, soft=most, hard=most) for name, most in ULIMITS.items()],

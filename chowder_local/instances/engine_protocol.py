@@ -61,7 +61,7 @@ class Engine(Protocol):
         """Lets a paused sandbox go on; one that runs does. Raises SandboxMissing, too."""
 
     async def promote(self, sandbox_id: SandboxId) -> None:
-        """Lets a spare have as much of the processor as any sandbox. Raises SandboxMissing."""
+        """Gives a warm sandbox as much of the processor as any other. Raises SandboxMissing."""
 
     async def release(self, sandbox_id: SandboxId) -> None:
         """Ends a paused sandbox in good order: its memory is free, its volume stays."""

@@ -108,7 +108,7 @@ class Relay:
             is_of_endpoint=self._upstreams.is_endpoint(call.provider),
         )
         if credential.key is None:
-            return self._fail(active, "keyless", self._upstreams.missing_key(call))
+            return self._fail(active, "no_credentials", self._upstreams.missing_key(call))
         if self._session_watch.is_lost(credential.sandbox_id, call):
             # The message is going to come once more.
             self._journal.finish(active.logged, "refused", _FORGOTTEN)
@@ -191,13 +191,13 @@ class Relay:
             await chunks.aclose()
             if active.logged.outcome is None:
                 # The sandbox has left before the first byte, which chunks know nothing of.
-                self._journal.finish(active.logged, "left")
+                self._journal.finish(active.logged, "client_disconnected")
             await answer.close()
 
         return ModelAnswer(answer.status, headers.for_caller(answer.headers), chunks, close)
 
     async def _observe(self, active: _Active, answer: ModelAnswer) -> AsyncGenerator[bytes, None]:
-        outcome, error = "left", None
+        outcome, error = "client_disconnected", None
         observer = self._observer(active)
         try:
             async with aclosing(answer.chunks) as chunks:
@@ -221,7 +221,7 @@ class Relay:
                 raise
             raise StreamBroken(error) from problem
         finally:
-            if outcome == "left" and observer is not None and observer.is_whole:
+            if outcome == "client_disconnected" and observer is not None and observer.is_whole:
                 # It left a connection that had no more to say.
                 outcome = active.logged.good_outcome
             self._journal.finish(active.logged, outcome, error)

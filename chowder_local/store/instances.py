@@ -258,7 +258,9 @@ class InstanceQueries:
     ) -> None:
         owner = (instance.organization_id, instance.id)
         if claimed is not None:
-            self._events.publish(EventType.SPARE_CLAIMED, *owner, sandbox_id=claimed.sandbox_id)
+            self._events.publish(
+                EventType.WARM_SANDBOX_CLAIMED, *owner, sandbox_id=claimed.sandbox_id
+            )
         self._events.publish(
             EventType.INSTANCE_STATUS,
             *owner,

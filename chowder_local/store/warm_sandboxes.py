@@ -46,7 +46,7 @@ class WarmSandboxQueries:
             if (row := await session.get(WarmSandboxRow, sandbox_id)) is not None:
                 row.gateway_url = gateway_url
         if row is not None:
-            self._events.publish(EventType.SPARE_MADE, sandbox_id=sandbox_id)
+            self._events.publish(EventType.WARM_SANDBOX_MADE, sandbox_id=sandbox_id)
 
     async def drop(self, sandbox_id: SandboxId) -> bool:
         """Forgets one; False if it is one no more, because an instance has claimed it."""
@@ -54,7 +54,7 @@ class WarmSandboxQueries:
         async with self._database.writing() as session:
             is_dropped = (await session.exec(dropped)).rowcount > 0
         if is_dropped:
-            self._events.publish(EventType.SPARE_DISCARDED, sandbox_id=sandbox_id)
+            self._events.publish(EventType.WARM_SANDBOX_DISCARDED, sandbox_id=sandbox_id)
         return is_dropped
 
 

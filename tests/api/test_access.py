@@ -202,7 +202,7 @@ def filled(value: Any, names: dict[str, str]) -> Any:
 
 async def names_in_paths(http: Api, instance_id: str) -> dict[str, str]:
     subscriptions, organization_id = http.world.subscriptions, http.world.organization_id
-    spare = await scoped(http, InstanceId(instance_id), Permission.READ, name="spare")
+    warm_sandbox = await scoped(http, InstanceId(instance_id), Permission.READ, name="warm sandbox")
     agent = await http.world.instances.get(InstanceId(instance_id))
     assert agent is not None
     snapshot = await http.world.snapshots.take(agent)
@@ -210,7 +210,7 @@ async def names_in_paths(http: Api, instance_id: str) -> dict[str, str]:
         "instance_id": instance_id,
         "snapshot_id": snapshot.id,
         "session_id": "ticket-1",
-        "key_id": spare,
+        "key_id": warm_sandbox,
         "exchange_id": "ex-0",
         "channel": "telegram",
         "fault_id": http.world.faults.add(organization_id, FaultDraft(FaultKind.STOP)).id,

@@ -165,14 +165,14 @@ async def test_faults_befall_calls_in_the_order_in_which_they_were_set(http: Api
     assert found == [503, 409, 402, 200]
 
 
-async def test_a_fault_for_one_instance_spares_the_others(http: Api) -> None:
+async def test_a_fault_for_one_instance_warm_sandboxes_the_others(http: Api) -> None:
     meant, other = await running(http), await running(http)
     await set_fault(http, "message", instance_id=meant)
     assert (await say(http, other)).status_code == 200
     assert (await say(http, meant)).status_code == 502
 
 
-async def test_a_fault_spares_other_organizations(http: Api) -> None:
+async def test_a_fault_warm_sandboxes_other_organizations(http: Api) -> None:
     their_key = await http.other_key()
     await http.post("/local/faults", json={"kind": "create"}, key=their_key)
     made = await http.post("/v1/instances", json={"name": "Bea"})

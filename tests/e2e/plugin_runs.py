@@ -38,6 +38,6 @@ def begun(folder: Path) -> subprocess.Popen[str]:
 
 def environment(folder: Path, server: ServerProcess | None) -> dict[str, str]:
     named = {"CHOWDER_BASE_URL": server.base_url, "CHOWDER_KEY": server.key} if server else {}
-    # A server that the plugin starts boots no spares.
+    # A server that the plugin starts boots no warm sandboxes.
     own = {"HOME": str(folder), "CHOWDER_WARM_POOL_SIZE": "0"}
     return {"PATH": os.environ["PATH"], **own, **named}

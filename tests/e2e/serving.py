@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 TAIL_LINES = 60
 POLL = re.compile(r"middleware: GET \S+ 200 ")
-# Spares are for the tests of spares, and what a machine has must not decide about the others.
+# Warm sandboxes are for their own tests, and what a machine has must not decide about the others.
 DEFAULTS = {"CHOWDER_WARM_POOL_SIZE": "0", "CHOWDER_MAX_RUNNING": "16"}
 PORTS = range(20_000, 30_000)
 """Of these, a kernel gives none to whoever asks for any, so a server that is down keeps its own."""

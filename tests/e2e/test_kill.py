@@ -48,7 +48,7 @@ def server(
     image: str,
     request: pytest.FixtureRequest,
 ) -> Iterator[ServerProcess]:
-    """One with a spare, so that claims are cut off, too."""
+    """One with a warm sandbox, so that claims are cut off, too."""
     settings = {
         "CHOWDER_IMAGE": image,
         "CHOWDER_OFFLINE": "true",

@@ -9,8 +9,8 @@ import pytest
 from tests.e2e.api import Api
 from tests.e2e.containers import container_of, inside
 from tests.e2e.quick_agents import RELEASE, open_quick_server
-from tests.e2e.spares import made_of, spare_of, wait_until_released
 from tests.e2e.waiting import eventually
+from tests.e2e.warm_sandboxes import made_of, wait_until_released, warm_sandbox_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +29,7 @@ POOL = {
     "CHOWDER_PAUSED_TTL_S": "1",
     "CHOWDER_RECONCILE_INTERVAL_S": "1",
 }
-"""One frozen spare; the memory of a stopped agent is released after a second."""
+"""One frozen warm sandbox; the memory of a stopped agent is released after a second."""
 
 
 @pytest.fixture(scope="module")
@@ -59,18 +59,18 @@ def api(pooled: ServerProcess) -> Iterator[Api]:
         yield api
 
 
-def test_a_restarted_server_keeps_its_spare_and_a_killed_one_is_replaced(
+def test_a_restarted_server_keeps_its_warm_sandbox_and_a_killed_one_is_replaced(
     pooled: ServerProcess, api: Api, engine: docker.DockerClient
 ) -> None:
-    spare = spare_of(pooled, engine)
+    warm_sandbox = warm_sandbox_of(pooled, engine)
     pooled.kill()
     pooled.up()
-    assert spare_of(pooled, engine).id == spare.id
-    spare.kill()
+    assert warm_sandbox_of(pooled, engine).id == warm_sandbox.id
+    warm_sandbox.kill()
     pooled.down()
     pooled.up()
-    other = spare_of(pooled, engine)
-    assert other.id != spare.id
+    other = warm_sandbox_of(pooled, engine)
+    assert other.id != warm_sandbox.id
     instance_id = api.created("claimed")
     api.until(instance_id, "running")
     assert container_of(engine, api, instance_id).id == other.id
@@ -87,16 +87,16 @@ def test_who_finds_none_ready_gets_the_one_that_boots(
             running = engine.containers.list(filters={"label": label, "status": "running"})
             return [each for each in running if each.name not in others]
 
-        (container,) = eventually(look, "the next spare boots")
+        (container,) = eventually(look, "the next warm sandbox boots")
         return container
 
     with Api(held.base_url, held.key) as api:
         assert inside(booting(), RELEASE) == (0, "")
-        spare = spare_of(held, engine)
+        warm_sandbox = warm_sandbox_of(held, engine)
         first_id = api.created("first")
         api.until(first_id, "running")
         first = container_of(engine, api, first_id)
-        assert first.id == spare.id
+        assert first.id == warm_sandbox.id
         following = booting(first.name)
         assert following.attrs["HostConfig"]["CpuShares"] < first.attrs["HostConfig"]["CpuShares"]
         second_id = api.created("second")
@@ -112,7 +112,7 @@ def test_who_finds_none_ready_gets_the_one_that_boots(
 def test_a_stopped_agent_gives_its_memory_back_and_starts_with_what_it_knew(
     pooled: ServerProcess, api: Api, engine: docker.DockerClient
 ) -> None:
-    spare_of(pooled, engine)
+    warm_sandbox_of(pooled, engine)
     instance_id = api.created("sleeper")
     api.until(instance_id, "running")
     api.say(instance_id, "The tide turns at noon.")

@@ -49,8 +49,8 @@ class ScriptedEngine:
         self.usages: dict[SandboxId, SandboxUsage] = {}
         self.disk: dict[SandboxId, int] = {}
         self.disk_free: int = 10_000_000_000
-        self.spares: list[SandboxId] = []
-        """What was booted as a spare."""
+        self.warm_sandboxes: list[SandboxId] = []
+        """What was booted as a warm sandbox."""
         self.booted = SandboxInfo(SandboxId(""), SandboxState.RUNNING, gateway_url)
         """What a sandbox is like once it was booted, but for its id."""
         self.after_boot: Callable[[], None] = lambda: None
@@ -87,8 +87,8 @@ class ScriptedEngine:
     async def boot(self, spec: SandboxSpec) -> SandboxInfo:
         await self._fail("boot", spec.id)
         self.having_volumes.add(spec.id)
-        if spec.is_spare:
-            self.spares.append(spec.id)
+        if spec.is_warm:
+            self.warm_sandboxes.append(spec.id)
         self.files.setdefault(spec.id, {}).update(spec.files)
         if spec.home is not None:
             self.homes[spec.id] = homes.as_given(spec.home.read_bytes(), spec.files)

@@ -164,7 +164,7 @@ async def test_a_client_that_reads_nothing_is_dropped_and_the_others_are_not(
             published = 0
             while events.follower_count == 2:
                 assert published * len(words) < FAR_TOO_MUCH_BYTES, "it is still waited for"
-                events.publish(EventType.SPARE_MADE, sandbox_id=words)
+                events.publish(EventType.WARM_SANDBOX_MADE, sandbox_id=words)
                 published += 1
                 await quick.next_data()
             assert server.open_streams() == 1

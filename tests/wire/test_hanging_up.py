@@ -97,4 +97,4 @@ async def test_a_sandbox_that_hangs_up_once_it_knows_why_an_answer_ends_was_answ
 
 async def test_a_sandbox_that_hangs_up_before_has_left(serve: Serve, open_relay: OpenRelay) -> None:
     found = await outcomes(serve, open_relay, is_whole=False)
-    assert found == dict.fromkeys(CASES, "left")
+    assert found == dict.fromkeys(CASES, "client_disconnected")

@@ -142,7 +142,7 @@ async def test_a_refusal_and_what_is_no_model_call_are_not_counted(
     assert relay.usage == offline.usage == []
 
 
-async def test_a_spares_calls_are_nobodys() -> None:
+async def test_a_warm_sandboxes_calls_are_nobodys() -> None:
     ledger = Noted()
 
     async def chunks() -> AsyncGenerator[bytes, None]:

@@ -576,7 +576,7 @@ async def test_model_calls_are_counted_by_what_came_of_them(
         async with open_relay(key, unused_url) as other:
             await note(other)
     found = [each for samples in counts.values() for each in samples]
-    outcomes = ["answered", "refused", "broken", "offline", "unreachable", "keyless"]
+    outcomes = ["answered", "refused", "broken", "offline", "unreachable", "no_credentials"]
     assert found == [f'{{outcome="{each}",provider="openai"}} 1.0' for each in outcomes]
 
 

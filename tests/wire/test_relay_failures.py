@@ -117,4 +117,4 @@ async def test_an_answer_is_closed_at_once_when_the_sandbox_leaves_while_it_is_s
     async with open_relay("offline") as relay:
         await relay.app(scope, receive, send)
         (exchange,) = relay.exchanges.latest().values()
-        assert exchange.outcome == "left"
+        assert exchange.outcome == "client_disconnected"

@@ -39,12 +39,12 @@ class RelayHealth(BaseModel):
 class BootsHealth(BaseModel):
     """How many instances are on their way, and how many of them wait for their turn."""
 
-    under_way: int
+    in_progress: int
     queued: int
 
 
 class PoolHealth(BaseModel):
-    """Spares: blank agents that wait for an instance."""
+    """Warm sandboxes: blank agents that wait for an instance."""
 
     size: Annotated[int, Field(description="How many are wanted.", examples=[2])]
     ready: Annotated[int, Field(description="How many may be claimed.", examples=[2])]

@@ -92,7 +92,7 @@ class Health:
             "relay": {"url": relay_url},
             "places": look.limit,
             "boots": {
-                "under_way": self._provisioner.in_progress_count,
+                "in_progress": self._provisioner.in_progress_count,
                 "queued": self._boot_queue.length,
             },
             "pool": {
@@ -131,8 +131,8 @@ class Health:
             version=self._facts.version,
             started_at_s=self._facts.started_at.timestamp(),
             instances={str(k): n for k, n in (await self._instances.counts()).items()},
-            spares_ready=await self._warm_count(),
-            boots_under_way=self._provisioner.in_progress_count,
+            warm_sandboxes_ready=await self._warm_count(),
+            boots_in_progress=self._provisioner.in_progress_count,
             boots_queued=self._boot_queue.length,
             engine_failures=self._engine.failure_count,
         )

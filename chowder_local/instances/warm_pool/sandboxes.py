@@ -147,7 +147,7 @@ class WarmSandboxes:
         url, failure = None, None
         try:
             files = {agent_config.CONFIG_FILE: self._initial_configs.blank(sandbox_id)}
-            spec = SandboxSpec(sandbox_id, files, is_spare=True, egress=self._egress)
+            spec = SandboxSpec(sandbox_id, files, is_warm=True, egress=self._egress)
             sandbox = await self._engine.boot(spec)
             booting.begun()
             url = await self._readiness.wait(sandbox)

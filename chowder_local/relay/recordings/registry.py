@@ -96,7 +96,7 @@ class RecordingRegistry:
         self._of.pop(instance_id, None)
 
     def playback(self, instance_id: InstanceId | None) -> Playback | None:
-        """What an instance's model calls are answered from; of a spare's nothing is recorded."""
+        """What an instance's model calls are answered from; those of the warm pool are not."""
         if instance_id is None:
             return None
         return self._of.get(instance_id) or self._playback

@@ -46,7 +46,7 @@ class Accounts:
         self.meta = MetaQueries(self.database)
         self.dashboard_sessions = DashboardSessionQueries(self.database)
         self.instances = InstanceQueries(self.database, self.box)
-        self.spares = WarmSandboxQueries(self.database)
+        self.warm_sandboxes = WarmSandboxQueries(self.database)
         self.authentication = Authentication(self.keys, self.clock)
         self.organizations = Organizations(OrganizationQueries(self.database), self.box, self.clock)
 

@@ -52,7 +52,7 @@ async def instance(accounts: Any) -> Instance:
 @pytest.fixture
 def resolver(accounts: Any) -> CredentialResolver:
     model_keys = ModelKeys(accounts.organizations, ENDPOINTS, OrganizationId("default"))
-    return ModelCredentials(accounts.box, accounts.instances, accounts.spares, model_keys)
+    return ModelCredentials(accounts.box, accounts.instances, accounts.warm_sandboxes, model_keys)
 
 
 @pytest.fixture
@@ -87,16 +87,16 @@ async def test_a_terminated_instances_sandbox_is_lent_nothing(
         await resolver.resolve(token, OPENAI)
 
 
-async def test_a_spare_is_lent_the_offline_model_until_it_is_dropped(
+async def test_a_warm_sandbox_is_lent_the_offline_model_until_it_is_dropped(
     accounts: Any, resolver: CredentialResolver
 ) -> None:
-    spare = WarmSandbox(SandboxId("chowder-9"), "alike", accounts.clock())
-    token = accounts.box.relay_token(spare.sandbox_id)
-    await accounts.spares.add(spare)
+    warm_sandbox = WarmSandbox(SandboxId("chowder-9"), "alike", accounts.clock())
+    token = accounts.box.relay_token(warm_sandbox.sandbox_id)
+    await accounts.warm_sandboxes.add(warm_sandbox)
     assert await resolver.resolve(token, OPENAI) == Credential(
-        None, None, spare.sandbox_id, OFFLINE_KEY
+        None, None, warm_sandbox.sandbox_id, OFFLINE_KEY
     )
-    await accounts.spares.drop(spare.sandbox_id)
+    await accounts.warm_sandboxes.drop(warm_sandbox.sandbox_id)
     with pytest.raises(RelayTokenInvalid):
         await resolver.resolve(token, OPENAI)
 
@@ -129,7 +129,7 @@ async def test_a_named_providers_key_is_lent_to_the_default_organization_only(
 ) -> None:
     assert (await resolver.resolve(token, "cloud")).key is None
     theirs = ModelKeys(accounts.organizations, ENDPOINTS, instance.organization_id)
-    own = ModelCredentials(accounts.box, accounts.instances, accounts.spares, theirs)
+    own = ModelCredentials(accounts.box, accounts.instances, accounts.warm_sandboxes, theirs)
     assert (await own.resolve(token, "cloud")).key == "sk-cloud"
 
 

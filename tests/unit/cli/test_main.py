@@ -129,13 +129,13 @@ def test_a_last_flush_that_nobody_reads_is_no_traceback(
             raise BrokenPipeError
 
         def fileno(self) -> int:
-            return spare
+            return warm_sandbox
 
         def write(self, text: str) -> None:
             pass
 
     with Path("/dev/null").open("wb") as file:
-        spare = file.fileno()
+        warm_sandbox = file.fileno()
         monkeypatch.setattr(sys, "stdout", Closed())
         assert run(["env", "--help"], {}) == 141
 

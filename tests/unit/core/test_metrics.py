@@ -14,8 +14,8 @@ FIGURES = Figures(
     version="1.2.3",
     started_at_s=1000.0,
     instances={"running": 2, "stopped": 1},
-    spares_ready=3,
-    boots_under_way=4,
+    warm_sandboxes_ready=3,
+    boots_in_progress=4,
     boots_queued=1,
     engine_failures=5,
 )
@@ -78,8 +78,8 @@ def test_what_is_looked_up_is_told_as_it_is() -> None:
     metrics = busy()
     assert value(metrics, "chowder_info", version="1.2.3") == 1
     assert value(metrics, "chowder_instances", status="running") == 2
-    assert value(metrics, "chowder_spares_ready") == 3
-    assert value(metrics, "chowder_boots_under_way") == 4
+    assert value(metrics, "chowder_warm_sandboxes_ready") == 3
+    assert value(metrics, "chowder_boots_in_progress") == 4
     assert value(metrics, "chowder_boots_queued") == 1
     assert value(metrics, "chowder_engine_failures_total") == 5
     assert value(metrics, "process_start_time_seconds") == 1000

@@ -69,7 +69,7 @@ def test_one_that_is_too_large_by_itself_is_kept_until_the_next() -> None:
     assert list(exchanges.of_instance(INSTANCE)) == [small]
 
 
-def test_what_a_spare_asks_is_not_kept() -> None:
+def test_what_a_warm_sandbox_asks_is_not_kept() -> None:
     exchanges = CallLog()
     made = exchanges.begin(None, None, ModelProvider.ANTHROPIC, "v1/messages", b"{}")
     exchanges.append(made, b"x")

@@ -116,7 +116,7 @@ async def test_what_an_unborn_instance_is_made_of_is_no_leftover(
     assert await snapshots.leftovers() == {"snapshot-1", "snapshot-2", "snapshot-4"}
 
 
-async def test_a_remade_instance_gets_another_sandbox_and_a_spares_if_one_fits(
+async def test_a_remade_instance_gets_another_sandbox_and_a_warm_sandboxes_if_one_fits(
     database: Database, instances: InstanceQueries, make: Callable[..., Instance]
 ) -> None:
     former = make(1, status=InstanceStatus.RUNNING, first_ready_at=NOW, gateway_url="http://x")
@@ -129,18 +129,18 @@ async def test_a_remade_instance_gets_another_sandbox_and_a_spares_if_one_fits(
             openclaw_config={"a": 1},
         )  # fmt: skip
 
-    anew, spare = await remade(former, None)
-    assert (anew.sandbox_id, anew.status, spare) == ("chowder-new", "provisioning", None)
+    anew, warm_sandbox = await remade(former, None)
+    assert (anew.sandbox_id, anew.status, warm_sandbox) == ("chowder-new", "provisioning", None)
     assert (anew.first_ready_at, anew.gateway_url, anew.origin_snapshot_id) == (None, None, "s")
     assert (anew.model_provider, dict(anew.openclaw_config)) == ("gemini", {"a": 1})
     assert await instances.by_sandbox(former.sandbox_id) is None
     # Who acts on what is not so any more changes nothing.
     assert await remade(former, None) is None
     assert await remade(replace(former, id=InstanceId("none")), None) is None
-    waiting = WarmSandbox(SandboxId("chowder-spare"), "like", NOW, "http://spare")
+    waiting = WarmSandbox(SandboxId("chowder-warm sandbox"), "like", NOW, "http://warm sandbox")
     await WarmSandboxQueries(database).add(waiting)
-    anew, spare = await remade(anew, "like")
-    assert (anew.sandbox_id, spare) == ("chowder-spare", waiting)
+    anew, warm_sandbox = await remade(anew, "like")
+    assert (anew.sandbox_id, warm_sandbox) == ("chowder-warm sandbox", waiting)
     assert await WarmSandboxQueries(database).all() == []
 
 

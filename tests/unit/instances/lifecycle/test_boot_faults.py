@@ -94,20 +94,20 @@ async def test_an_agent_that_has_lived_boots_again_whatever_faults_there_are(wor
     ("fault", "is_used"),
     [(FAILING, False), (FaultDraft(FaultKind.PROVISIONING, delay_s=0.01), True)],
 )
-async def test_no_spare_is_lost_on_one_that_is_to_fail(
+async def test_no_warm_sandbox_is_lost_on_one_that_is_to_fail(
     tmp_path: Path, fault: FaultDraft, is_used: bool
 ) -> None:
     async with open_world(tmp_path, warm_pool_size=1) as world:
         world.programs.answers["sessions.delete"] = done()
         while await world.pool.settle():
             pass
-        (spare,) = await world.warm_queries.all()
+        (warm_sandbox,) = await world.warm_queries.all()
         set_fault(world, fault)
         instance = await world.created()
-        assert (instance.sandbox_id == spare.sandbox_id) == is_used
+        assert (instance.sandbox_id == warm_sandbox.sandbox_id) == is_used
         assert bool(await world.warm_queries.all()) != is_used
         if not is_used:
-            assert world.engine.found[spare.sandbox_id].state is SandboxState.PAUSED
+            assert world.engine.found[warm_sandbox.sandbox_id].state is SandboxState.PAUSED
             assert len(world.gateway.messages) == TURN_COUNT
 
 

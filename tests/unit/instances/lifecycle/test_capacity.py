@@ -91,7 +91,7 @@ async def test_a_start_for_which_there_is_no_room_changes_nothing(world: World) 
     assert (await world.now(first)).status is STOPPED
 
 
-async def test_a_spare_makes_way(tmp_path: Path) -> None:
+async def test_a_warm_sandbox_makes_way(tmp_path: Path) -> None:
     async with open_world(tmp_path, max_running=8, warm_pool_size=2) as world:
         world.programs.answers["sessions.delete"] = done()
         while await world.pool.settle():
@@ -134,7 +134,7 @@ async def test_who_waits_for_a_boot_is_told_his_place(world: World) -> None:
     await eventually(lambda: world.boot_queue.length == 1, "the other waits")
     assert [world.boot_queue.position(each.id) for each in made] == [None, 1]
     report = (await world.health.report())["boots"]
-    assert report == {"under_way": 2, "queued": 1}
+    assert report == {"in_progress": 2, "queued": 1}
     hold.may_end.set()
     for each in made:
         assert (await world.settled(each)).status is RUNNING

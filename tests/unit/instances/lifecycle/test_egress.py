@@ -29,7 +29,7 @@ ON, OFF = Egress.ON, Egress.OFF
 
 @pytest.fixture
 async def closed(tmp_path: Path) -> AsyncIterator[World]:
-    """A server whose own setting is `off`, and which keeps a spare."""
+    """A server whose own setting is `off`, and which keeps a warm sandbox."""
     folder = tmp_path / "closed"
     folder.mkdir()
     async with open_world(folder, egress=EgressRule(OFF), warm_pool_size=1) as world:
@@ -167,19 +167,19 @@ async def test_a_failed_one_that_still_runs_and_reaches_out_is_ended(closed: Wor
     assert closed.engine.state(instance.sandbox_id) is SandboxState.RUNNING
 
 
-async def test_spares_are_made_as_the_servers_setting_has_it_and_fit_no_other(
+async def test_warm_sandboxes_are_made_as_the_servers_setting_has_it_and_fit_no_other(
     tmp_path: Path, closed: World
 ) -> None:
     await closed.pool.settle()
-    (spare,) = await closed.warm_queries.all()
-    assert closed.engine.found[spare.sandbox_id].egress is OFF
+    (warm_sandbox,) = await closed.warm_queries.all()
+    assert closed.engine.found[warm_sandbox.sandbox_id].egress is OFF
     (tmp_path / "open").mkdir()
     async with open_world(tmp_path / "open", warm_pool_size=1) as opened:
         # It has the same engine and the same first configuration.
-        await opened.warm_queries.add(spare)
-        assert spare.fingerprint != opened.pool.fingerprint
+        await opened.warm_queries.add(warm_sandbox)
+        assert warm_sandbox.fingerprint != opened.pool.fingerprint
         instance = await opened.created()
-        assert instance.sandbox_id != spare.sandbox_id
+        assert instance.sandbox_id != warm_sandbox.sandbox_id
         assert found(opened, instance) is ON
 
 

@@ -1,4 +1,4 @@
-"""What is decided about instances, spares and the engine is told as events, and whose it is."""
+"""Events of instances, warm sandboxes and the engine, and who may see them."""
 
 from __future__ import annotations
 
@@ -167,23 +167,23 @@ async def test_a_stopped_agent_that_is_let_go_is_told_to_be(world: World) -> Non
     heard.assert_all_of(instance)
 
 
-async def test_a_spare_is_told_to_be_made_claimed_and_discarded(tmp_path: Path) -> None:
+async def test_a_warm_sandbox_is_told_to_be_made_claimed_and_discarded(tmp_path: Path) -> None:
     async with open_world(tmp_path, warm_pool_size=2) as world:
         world.programs.answers["sessions.delete"] = done()
         heard = Heard(world)
         while await world.pool.settle():
             pass
-        assert heard.types == ["spare.made", "spare.made"]
+        assert heard.types == ["warm_sandbox.made", "warm_sandbox.made"]
         assert [each.organization_id for each in heard] == [None, None]
 
         heard = Heard(world)
         instance = await world.created(model_provider=ModelProvider.ANTHROPIC)
-        assert heard.types == ["spare.claimed", "instance.status", "instance.status"]
-        assert heard.more("spare.claimed") == [{"sandbox_id": instance.sandbox_id}]
+        assert heard.types == ["warm_sandbox.claimed", "instance.status", "instance.status"]
+        assert heard.more("warm_sandbox.claimed") == [{"sandbox_id": instance.sandbox_id}]
         heard.assert_all_of(instance)
 
         heard = Heard(world)
         (left,) = await world.warm_queries.all()
         assert await world.warm_sandboxes.discard(left)
         assert not await world.warm_sandboxes.discard(left)
-        assert heard.more("spare.discarded") == [{"sandbox_id": left.sandbox_id}]
+        assert heard.more("warm_sandbox.discarded") == [{"sandbox_id": left.sandbox_id}]

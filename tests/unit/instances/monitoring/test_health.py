@@ -23,7 +23,7 @@ async def test_all_is_well_while_the_engine_answers(world: World) -> None:
         "engine": {"reachable": True, "version": "Scripted 1.0", "error": None},
         "relay": {"url": "http://relay.local:2470"},
         "places": 49,
-        "boots": {"under_way": 0, "queued": 0},
+        "boots": {"in_progress": 0, "queued": 0},
         "pool": {"size": 0, "ready": 0, "error": None},
         "instances": {status.value: 0 for status in InstanceStatus},
     }

@@ -238,7 +238,7 @@ async def test_a_fork_waits_for_its_copy_and_in_nobodys_way(tmp_path: Path, pool
 
 
 @pytest.mark.parametrize("is_restored", [False, True])
-async def test_what_is_made_of_an_agent_that_is_kept_in_is_so_too_and_takes_no_open_spare(
+async def test_what_is_made_of_an_agent_that_is_kept_in_is_so_too_and_takes_no_open_warm_sandbox(
     tmp_path: Path, *, is_restored: bool
 ) -> None:
     async with open_world(tmp_path, warm_pool_size=1) as world:
@@ -247,17 +247,17 @@ async def test_what_is_made_of_an_agent_that_is_kept_in_is_so_too_and_takes_no_o
         await world.instances.change(original.id, now=world.clock.now, egress=Egress.OFF)
         while await world.pool.settle():
             pass
-        (spare,) = await world.warm_queries.all()
+        (warm_sandbox,) = await world.warm_queries.all()
         if is_restored:
             snapshot = await world.snapshots.take(original)
             made = await world.restores.restore(world.organization_id, original, snapshot.id)
         else:
             made = await world.forks.fork(original, "Bea")
         assert (made.egress, world.engine.made("boot")) == (Egress.OFF, 2)
-        assert made.sandbox_id != spare.sandbox_id
+        assert made.sandbox_id != warm_sandbox.sandbox_id
         await world.settled(made)
         assert (await world.engine.inspect(made.sandbox_id)).egress is Egress.OFF
-        assert await world.warm_queries.all() == [spare]
+        assert await world.warm_queries.all() == [warm_sandbox]
 
 
 async def test_a_configuration_that_cannot_be_read_is_made_as_it_was_asked_for(
@@ -363,7 +363,9 @@ async def test_what_is_decided_is_told(world: World) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the program runs in sandboxes only")
-async def test_a_spare_is_brought_to_the_originals_state_without_a_boot(tmp_path: Path) -> None:
+async def test_a_warm_sandbox_is_brought_to_the_originals_state_without_a_boot(
+    tmp_path: Path,
+) -> None:
     async with open_world(tmp_path, warm_pool_size=1) as world:
         world.programs.answers["sessions.delete"] = done()
         original = await world.created()
@@ -371,7 +373,7 @@ async def test_a_spare_is_brought_to_the_originals_state_without_a_boot(tmp_path
         with tarfile.open(fileobj=given, mode="w") as tar:
             tar.add(agent_at(tmp_path / "original", "teal").parent, "data")
         world.engine.homes[original.sandbox_id] = given.getvalue()
-        spare = agent_at(world.root, "warm-up")
+        warm_sandbox = agent_at(world.root, "warm-up")
         for is_restored in (False, True):
             while await world.pool.settle():
                 pass
@@ -386,14 +388,14 @@ async def test_a_spare_is_brought_to_the_originals_state_without_a_boot(tmp_path
             else:
                 made = await world.forks.fork(original, "Bea")
             made = await world.settled(made)
-            assert (made.status, made.sandbox_id) == (RUNNING, world.engine.spares[-1])
+            assert (made.status, made.sandbox_id) == (RUNNING, world.engine.warm_sandboxes[-1])
             assert world.engine.made("boot") == booted
-            assert told(spare) == ["teal"]
+            assert told(warm_sandbox) == ["teal"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the program runs in sandboxes only")
 @pytest.mark.parametrize("is_fit", [True, False])
-async def test_a_spare_that_still_boots_becomes_a_fork_unless_that_takes_another_boot(
+async def test_a_warm_sandbox_that_still_boots_becomes_a_fork_unless_that_takes_another_boot(
     tmp_path: Path, *, is_fit: bool
 ) -> None:
     async with open_world(tmp_path, warm_pool_size=1) as world:
@@ -408,33 +410,33 @@ async def test_a_spare_that_still_boots_becomes_a_fork_unless_that_takes_another
         await world.instances.change(
             original.id, now=world.clock.now, status=InstanceStatus.STOPPED
         )
-        spare = agent_at(world.root, "none yet")
-        database, unmade = spare / CONVERSATIONS, spare / "unmade"
+        warm_sandbox = agent_at(world.root, "none yet")
+        database, unmade = warm_sandbox / CONVERSATIONS, warm_sandbox / "unmade"
         database.rename(unmade)
         # Without a turn, OpenClaw makes it for whoever asks for a conversation.
         world.gateway.on_history = lambda: unmade.rename(database)
         world.gateway.is_started = False
         booted = world.gateway.probes
         making = asyncio.create_task(world.pool.settle())
-        await eventually(lambda: world.gateway.probes > booted, "the spare boots")
+        await eventually(lambda: world.gateway.probes > booted, "the warm sandbox boots")
         fork = await world.forks.fork(original, "Bea")
-        assert fork.sandbox_id == world.engine.spares[-1]
+        assert fork.sandbox_id == world.engine.warm_sandboxes[-1]
         if is_fit:
             await eventually(lambda: world.processes.unpacked == 1, "the home is there")
             assert unmade.exists()
         else:
             await eventually(lambda: world.engine.made("boot") == 3, "it is booted anew")
-            # At once: the spare's boot has not ended.
+            # At once: the warm sandbox's boot has not ended.
             assert not making.done()
         world.gateway.is_started = True
         fork = await world.settled(fork)
         await making
         assert (fork.status, world.engine.made("boot")) == (RUNNING, 2 if is_fit else 3)
         if is_fit:
-            assert told(spare) == ["teal"]
+            assert told(warm_sandbox) == ["teal"]
 
 
-async def test_a_spare_that_cannot_be_brought_there_is_booted_anew(tmp_path: Path) -> None:
+async def test_a_warm_sandbox_that_cannot_be_brought_there_is_booted_anew(tmp_path: Path) -> None:
     async with open_world(tmp_path, warm_pool_size=1) as world:
         world.programs.answers["sessions.delete"] = done()
         original = await agent(world)

@@ -1,4 +1,4 @@
-"""Spares are made, kept, claimed and replaced."""
+"""Warm sandboxes are made, kept, claimed and replaced."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from chowder_local.core.errors.sandboxes import EngineUnavailable
 from chowder_local.core.fault_injection import FaultDraft, FaultKind
 from chowder_local.instances.lifecycle.creation import InstanceDraft
 from chowder_local.instances.warm_pool import pool as pool_module
-from chowder_local.instances.warm_pool import sandboxes as spares_module
+from chowder_local.instances.warm_pool import sandboxes as warm_sandboxes_module
 from chowder_local.instances.warm_pool.pool import WarmPool
 from chowder_local.openclaw.warmup import TURN_COUNT
 from tests.scripted.engine import Hold
@@ -44,7 +44,7 @@ PAUSED, RUNNING = SandboxState.PAUSED, SandboxState.RUNNING
 
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
-    """A world whose spares have no program that waits for a fork, which is a process each."""
+    """A world whose warm sandboxes have no program waiting for a fork, which is a process each."""
     async with open_world(tmp_path, warm_pool_size=2) as world:
         world.programs.answers["sessions.delete"] = done()
         world.processes.failing = NO_PROCESS
@@ -52,31 +52,31 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 
 async def full(world: World) -> list[WarmSandbox]:
-    """The spares once there is nothing more to do."""
+    """The warm sandboxes once there is nothing more to do."""
     while await world.pool.settle():
         pass
     return await world.warm_queries.all()
 
 
 async def ready(world: World, count: int, made: int) -> None:
-    """Waits until so many spares may be claimed, of those that were made."""
+    """Waits until so many warm sandboxes may be claimed, of those that were made."""
     await eventually(lambda: world.engine.made("pause") == made, "they are frozen")
     for _ in range(1000):
         if (await world.health.report())["pool"]["ready"] == count:
             return
         await asyncio.sleep(POLL_S)
-    raise AssertionError(f"the pool has not {count} spares")
+    raise AssertionError(f"the pool has not {count} warm sandboxes")
 
 
-async def test_as_many_spares_as_wanted_are_made_and_frozen(world: World) -> None:
-    spares = await full(world)
-    assert len(spares) == 2
-    assert {world.engine.state(each.sandbox_id) for each in spares} == {PAUSED}
-    assert sorted(world.engine.spares) == sorted(each.sandbox_id for each in spares)
-    assert {each.gateway_url for each in spares} == {world.engine.gateway_url}
+async def test_as_many_warm_sandboxes_as_wanted_are_made_and_frozen(world: World) -> None:
+    warm_sandboxes = await full(world)
+    assert len(warm_sandboxes) == 2
+    assert {world.engine.state(each.sandbox_id) for each in warm_sandboxes} == {PAUSED}
+    assert sorted(world.engine.warm_sandboxes) == sorted(each.sandbox_id for each in warm_sandboxes)
+    assert {each.gateway_url for each in warm_sandboxes} == {world.engine.gateway_url}
 
 
-async def test_a_spare_has_had_turns_in_a_conversation_that_is_deleted(world: World) -> None:
+async def test_a_warm_sandbox_has_had_turns_in_a_conversation_that_is_deleted(world: World) -> None:
     await full(world)
     assert len(world.gateway.messages) == 2 * TURN_COUNT
     keys = {each.headers["x-openclaw-session-key"] for each in world.gateway.messages}
@@ -85,7 +85,7 @@ async def test_a_spare_has_had_turns_in_a_conversation_that_is_deleted(world: Wo
     assert len(keys) == 2
 
 
-async def test_a_program_for_a_fork_waits_in_a_spare_for_as_long_as_it_is_one(
+async def test_a_program_for_a_fork_waits_in_a_warm_sandbox_for_as_long_as_it_is_one(
     world: World,
 ) -> None:
     world.processes.failing = None
@@ -96,20 +96,20 @@ async def test_a_program_for_a_fork_waits_in_a_spare_for_as_long_as_it_is_one(
     world.engine.failing["unpause"] = EngineUnavailable("stuck")
     await world.created()
     assert world.processes.running == 0
-    spare, _ = await full(world)
+    warm_sandbox, _ = await full(world)
     assert world.processes.running == 2
-    assert await world.warm_sandboxes.discard(spare)
+    assert await world.warm_sandboxes.discard(warm_sandbox)
     assert world.processes.running == 1
 
 
-async def test_without_that_program_it_is_a_spare_all_the_same(world: World) -> None:
+async def test_without_that_program_it_is_a_warm_sandbox_all_the_same(world: World) -> None:
     assert world.processes.failing
     assert len(await full(world)) == 2
     assert (await world.created()).status is InstanceStatus.RUNNING
     assert world.engine.made("boot") == 2
 
 
-async def test_a_create_claims_a_spare_and_nothing_is_booted(world: World) -> None:
+async def test_a_create_claims_a_warm_sandbox_and_nothing_is_booted(world: World) -> None:
     oldest = (await full(world))[0]
     provisioner = world.engine.made("boot")
     instance = await world.created()
@@ -121,12 +121,12 @@ async def test_a_create_claims_a_spare_and_nothing_is_booted(world: World) -> No
     assert world.gateway.called("config.patch") == []
 
 
-async def test_a_claimed_spare_is_replaced(world: World) -> None:
+async def test_a_claimed_warm_sandbox_is_replaced(world: World) -> None:
     await full(world)
     instance = await world.created()
-    spares = await full(world)
-    assert len(spares) == 2
-    assert instance.sandbox_id not in {each.sandbox_id for each in spares}
+    warm_sandboxes = await full(world)
+    assert len(warm_sandboxes) == 2
+    assert instance.sandbox_id not in {each.sandbox_id for each in warm_sandboxes}
 
 
 async def test_the_pool_is_filled_again_in_the_background(
@@ -138,7 +138,7 @@ async def test_the_pool_is_filled_again_in_the_background(
     await ready(world, 2, made=2)
     await world.created()
     await ready(world, 2, made=3)
-    assert len(world.engine.spares) == 3
+    assert len(world.engine.warm_sandboxes) == 3
 
 
 async def test_what_differs_from_blank_is_one_patch(world: World) -> None:
@@ -168,7 +168,9 @@ async def test_a_patch_that_is_refused_is_left_to_a_boot(world: World) -> None:
     assert config["agents"]["defaults"]["model"]["primary"] == "chowder-openai/gpt-4o"
 
 
-async def test_a_spare_that_does_not_wake_costs_a_boot_and_nothing_else(world: World) -> None:
+async def test_a_warm_sandbox_that_does_not_wake_costs_a_boot_and_nothing_else(
+    world: World,
+) -> None:
     await full(world)
     world.engine.failing["unpause"] = EngineUnavailable("The engine is on holiday.")
     instance = await world.created()
@@ -176,7 +178,7 @@ async def test_a_spare_that_does_not_wake_costs_a_boot_and_nothing_else(world: W
     assert world.engine.state(instance.sandbox_id) is RUNNING
 
 
-async def test_a_spare_that_needs_a_moment_is_waited_for(world: World) -> None:
+async def test_a_warm_sandbox_that_needs_a_moment_is_waited_for(world: World) -> None:
     await full(world)
     world.gateway.is_started, probes = False, world.gateway.probes
     instance = await world.creation.create(world.organization_id, InstanceDraft("Ada"))
@@ -186,11 +188,11 @@ async def test_a_spare_that_needs_a_moment_is_waited_for(world: World) -> None:
     assert world.engine.made("boot") == 2
 
 
-async def test_a_spare_that_never_takes_turns_is_not_waited_for_much_longer(
+async def test_a_warm_sandbox_that_never_takes_turns_is_not_waited_for_much_longer(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await full(world)
-    monkeypatch.setattr(spares_module, "WAKE_TIMEOUT_S", 0.0)
+    monkeypatch.setattr(warm_sandboxes_module, "WAKE_TIMEOUT_S", 0.0)
     world.gateway.is_started = False
     instance = await world.creation.create(world.organization_id, InstanceDraft("Ada"))
     await eventually(lambda: world.engine.made("boot") == 3, "it is booted")
@@ -198,16 +200,16 @@ async def test_a_spare_that_never_takes_turns_is_not_waited_for_much_longer(
     assert (await world.settled(instance)).status is InstanceStatus.RUNNING
 
 
-async def test_who_has_no_model_key_gets_no_spare(world: World) -> None:
-    spares = await full(world)
+async def test_who_has_no_model_key_gets_no_warm_sandbox(world: World) -> None:
+    warm_sandboxes = await full(world)
     instance = await world.created(model_provider=ModelProvider.GEMINI)
     assert instance.status is InstanceStatus.ERROR
-    assert await world.warm_queries.all() == spares
+    assert await world.warm_queries.all() == warm_sandboxes
 
 
 @asynccontextmanager
 async def booting(world: World) -> AsyncIterator[Hold]:
-    """A spare that is held in its boot; when the block is left, its making has ended."""
+    """A warm sandbox that is held in its boot; when the block is left, its making has ended."""
     hold = world.engine.holds["boot"] = Hold()
     making = asyncio.create_task(world.pool.settle())
     await hold.has_begun.wait()
@@ -292,7 +294,7 @@ async def test_a_claimed_one_that_is_deleted_before_it_is_woken_leaves_nothing(
     world.faults.add(world.organization_id, FaultDraft(FaultKind.PROVISIONING, delay_s=600.0))
     slow = await world.creation.create(world.organization_id, InstanceDraft("Ada"))
     await world.lifecycle.delete(world.organization_id, slow.id)
-    # The other spare's.
+    # The other warm sandbox's.
     assert world.processes.running == 1
 
 
@@ -305,19 +307,21 @@ async def test_one_that_does_not_boot_and_that_nobody_wanted_is_told(world: Worl
 
 
 @pytest.mark.parametrize("state", [SandboxState.EXITED, SandboxState.MISSING])
-async def test_a_spare_that_is_not_as_it_was_left_is_replaced(
+async def test_a_warm_sandbox_that_is_not_as_it_was_left_is_replaced(
     world: World, state: SandboxState
 ) -> None:
     dead, living = await full(world)
     world.engine.put(dead.sandbox_id, state)
-    spares = await full(world)
-    assert len(spares) == 2
-    assert living in spares
+    warm_sandboxes = await full(world)
+    assert len(warm_sandboxes) == 2
+    assert living in warm_sandboxes
     assert dead.sandbox_id not in world.engine.found
 
 
 @pytest.mark.parametrize("what", ["image", "crash"])
-async def test_spares_of_another_make_or_half_made_are_replaced(world: World, what: str) -> None:
+async def test_warm_sandboxes_of_another_make_or_half_made_are_replaced(
+    world: World, what: str
+) -> None:
     old = await full(world)
     if what == "image":
         world.engine.likeness = "another"
@@ -331,7 +335,7 @@ async def test_spares_of_another_make_or_half_made_are_replaced(world: World, wh
     assert world.engine.found.keys() == {each.sandbox_id for each in new}
 
 
-async def test_no_spare_of_another_make_is_claimed(world: World) -> None:
+async def test_no_warm_sandbox_of_another_make_is_claimed(world: World) -> None:
     old = await full(world)
     world.engine.likeness = "another"
     instance = await world.created()
@@ -340,25 +344,27 @@ async def test_no_spare_of_another_make_is_claimed(world: World) -> None:
 
 @pytest.fixture
 async def unhurried(tmp_path: Path) -> AsyncIterator[World]:
-    """A world whose spares are frozen a minute after their last turn."""
+    """A world whose warm sandboxes are frozen a minute after their last turn."""
     async with open_world(tmp_path, warm_pool_size=2, freeze_after_s=60.0) as world:
         world.programs.answers["sessions.delete"] = done()
         world.processes.failing = NO_PROCESS
         yield world
 
 
-def states(world: World, spares: list[WarmSandbox]) -> set[SandboxState]:
-    return {world.engine.state(each.sandbox_id) for each in spares}
+def states(world: World, warm_sandboxes: list[WarmSandbox]) -> set[SandboxState]:
+    return {world.engine.state(each.sandbox_id) for each in warm_sandboxes}
 
 
-async def test_a_spare_stays_awake_until_its_databases_are_put_away(unhurried: World) -> None:
-    spares = await full(unhurried)
+async def test_a_warm_sandbox_stays_awake_until_its_databases_are_put_away(
+    unhurried: World,
+) -> None:
+    warm_sandboxes = await full(unhurried)
     unhurried.clock.advance(59)
-    assert await full(unhurried) == spares
-    assert states(unhurried, spares) == {RUNNING}
+    assert await full(unhurried) == warm_sandboxes
+    assert states(unhurried, warm_sandboxes) == {RUNNING}
     unhurried.clock.advance(1)
-    assert await full(unhurried) == spares
-    assert states(unhurried, spares) == {PAUSED}
+    assert await full(unhurried) == warm_sandboxes
+    assert states(unhurried, warm_sandboxes) == {PAUSED}
     assert unhurried.engine.made("boot") == 2
 
 
@@ -390,19 +396,19 @@ async def test_who_claims_one_that_is_being_frozen_has_it_thawed(unhurried: Worl
 
 
 async def test_one_that_a_former_server_has_left_awake_is_frozen_later(world: World) -> None:
-    spares = await full(world)
-    world.engine.put(spares[0].sandbox_id, RUNNING)
-    assert await full(world) == spares
-    assert states(world, spares) == {PAUSED}
+    warm_sandboxes = await full(world)
+    world.engine.put(warm_sandboxes[0].sandbox_id, RUNNING)
+    assert await full(world) == warm_sandboxes
+    assert states(world, warm_sandboxes) == {PAUSED}
 
 
-async def test_the_reconciler_takes_spares_for_somebodys(world: World) -> None:
-    spares = await full(world)
+async def test_the_reconciler_takes_warm_sandboxes_for_somebodys(world: World) -> None:
+    warm_sandboxes = await full(world)
     await world.reconciler.agree()
-    assert world.engine.found.keys() == {each.sandbox_id for each in spares}
+    assert world.engine.found.keys() == {each.sandbox_id for each in warm_sandboxes}
 
 
-async def test_a_spare_that_cannot_be_made_is_told_and_tried_again(world: World) -> None:
+async def test_a_warm_sandbox_that_cannot_be_made_is_told_and_tried_again(world: World) -> None:
     world.gateway.handler = failing(500, {"error": {"message": "no"}})
     assert not await world.pool.settle()
     problem = (await world.health.report())["pool"]["error"]
@@ -419,11 +425,11 @@ async def test_the_loop_outlives_what_goes_wrong(world: World) -> None:
     await eventually(lambda: world.engine.made("memory") > 0, "a look was taken")
     del world.engine.failing["memory"]
     world.pool.refill()
-    await eventually(lambda: len(world.engine.spares) == 2, "spares are made")
+    await eventually(lambda: len(world.engine.warm_sandboxes) == 2, "warm sandboxes are made")
 
 
 @pytest.mark.parametrize("problem", [EngineUnavailable("No."), RuntimeError("a defect")])
-async def test_a_spare_that_cannot_be_looked_at_stands_in_no_others_way(
+async def test_a_warm_sandbox_that_cannot_be_looked_at_stands_in_no_others_way(
     world: World, problem: Exception
 ) -> None:
     bad, dead = await full(world)
@@ -436,11 +442,11 @@ async def test_a_spare_that_cannot_be_looked_at_stands_in_no_others_way(
     assert len(ids) == 1 + 2
 
 
-async def test_nobody_who_waits_for_a_boot_waits_for_a_spare(world: World) -> None:
+async def test_nobody_who_waits_for_a_boot_waits_for_a_warm_sandbox(world: World) -> None:
     world.gateway.is_started = False
     await world.creation.create(world.organization_id, InstanceDraft("Ada"))
     assert not await world.pool.settle()
-    assert world.engine.spares == []
+    assert world.engine.warm_sandboxes == []
     world.gateway.is_started = True
 
 
@@ -463,15 +469,15 @@ async def test_a_smaller_pool_lets_the_surplus_go(world: World) -> None:
     [(5_000_000_000, None), (64_000_000_000, 2_000_000_000)],
     ids=["small machine", "busy machine"],
 )
-async def test_where_memory_is_scarce_no_spare_is_made(
+async def test_where_memory_is_scarce_no_warm_sandbox_is_made(
     world: World, total: int, available: int | None
 ) -> None:
     world.engine.memory_found = EngineMemory(total, available)
     assert await full(world) == []
 
 
-async def test_a_claim_while_spares_are_looked_at_wins(world: World) -> None:
-    spare = (await full(world))[0]
-    await world.warm_queries.drop(spare.sandbox_id)
-    assert not await world.warm_sandboxes.discard(spare)
-    assert world.engine.state(spare.sandbox_id) is PAUSED
+async def test_a_claim_while_warm_sandboxes_are_looked_at_wins(world: World) -> None:
+    warm_sandbox = (await full(world))[0]
+    await world.warm_queries.drop(warm_sandbox.sandbox_id)
+    assert not await world.warm_sandboxes.discard(warm_sandbox)
+    assert world.engine.state(warm_sandbox.sandbox_id) is PAUSED

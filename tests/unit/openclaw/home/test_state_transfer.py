@@ -74,9 +74,9 @@ def archive(tmp_path: Path) -> bytes:
 async def test_an_archive_arrives_whole(
     tmp_path: Path, archive: bytes, *, is_prepared: bool
 ) -> None:
-    spare = agent_at(tmp_path / "spare", "warm-up")
+    warm_sandbox = agent_at(tmp_path / "warm sandbox", "warm-up")
     programs = LocalProcesses()
-    async with StateTransfers(programs, str(spare.parent)) as state_transfers:
+    async with StateTransfers(programs, str(warm_sandbox.parent)) as state_transfers:
         if is_prepared:
             await state_transfers.prepare(SANDBOX_ID)
         assert programs.running == is_prepared
@@ -85,9 +85,9 @@ async def test_an_archive_arrives_whole(
             await transfer.unpack([archive[:5000], archive[5000:]])
             await transfer.check()
             await transfer.apply()
-    assert told(spare) == ["teal"]
+    assert told(warm_sandbox) == ["teal"]
     assert (programs.running, programs.most_running) == (0, 1)
-    assert list((spare / "tmp").iterdir()) == []
+    assert list((warm_sandbox / "tmp").iterdir()) == []
 
 
 @linux_only

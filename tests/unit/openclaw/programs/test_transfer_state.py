@@ -31,8 +31,8 @@ def original(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def spare(tmp_path: Path) -> Path:
-    return agent_at(tmp_path / "spare", "warm-up")
+def warm_sandbox(tmp_path: Path) -> Path:
+    return agent_at(tmp_path / "warm sandbox", "warm-up")
 
 
 def archive_of(state: Path) -> bytes:
@@ -43,61 +43,65 @@ def archive_of(state: Path) -> bytes:
     return target.getvalue()
 
 
-def outcome(spare: Path, archive: bytes) -> dict[str, Any]:
-    with closing(program.Agent(str(spare.parent))) as agent:
+def outcome(warm_sandbox: Path, archive: bytes) -> dict[str, Any]:
+    with closing(program.Agent(str(warm_sandbox.parent))) as agent:
         unpack(agent.staged, [archive])
         return program.outcome_of(agent.apply)
 
 
-def test_whoever_has_the_conversations_open_sees_the_others(original: Path, spare: Path) -> None:
-    with opened(spare / CONVERSATIONS) as live, opened(original / CONVERSATIONS) as writing:
-        # What is in the WAL alone counts, and what the spare has read before does not.
+def test_whoever_has_the_conversations_open_sees_the_others(
+    original: Path, warm_sandbox: Path
+) -> None:
+    with opened(warm_sandbox / CONVERSATIONS) as live, opened(original / CONVERSATIONS) as writing:
+        # What is in the WAL alone counts, and what the warm sandbox has read before does not.
         writing.execute("INSERT INTO transcript_events VALUES ('in the WAL')")
         assert live.execute("SELECT * FROM transcript_events").fetchall() == [("warm-up",)]
-        assert outcome(spare, archive_of(original)) == {"done": True}
+        assert outcome(warm_sandbox, archive_of(original)) == {"done": True}
         rows = live.execute("SELECT * FROM transcript_events").fetchall()
         assert rows == [("teal",), ("what did I ask?",), ("in the WAL",)]
         live.execute("INSERT INTO transcript_events VALUES ('goes on')")
-    assert "goes on" in told(spare)
+    assert "goes on" in told(warm_sandbox)
     assert "goes on" not in told(original)
 
 
 def test_tables_that_are_read_when_needed_come_along_and_the_sandboxs_own_stay(
-    original: Path, spare: Path
+    original: Path, warm_sandbox: Path
 ) -> None:
-    assert outcome(spare, archive_of(original)) == {"done": True}
-    placements = told(spare, "worker_session_placements", STATE)
+    assert outcome(warm_sandbox, archive_of(original)) == {"done": True}
+    placements = told(warm_sandbox, "worker_session_placements", STATE)
     assert placements == ["teal", "what did I ask?"]
-    assert told(spare, "state_leases", STATE) == [str(spare.parent)]
+    assert told(warm_sandbox, "state_leases", STATE) == [str(warm_sandbox.parent)]
 
 
-def test_files_are_those_of_the_archive_and_no_others(original: Path, spare: Path) -> None:
+def test_files_are_those_of_the_archive_and_no_others(original: Path, warm_sandbox: Path) -> None:
     (original / "workspace/deep").mkdir()
     (original / "workspace/deep/notes.md").write_text("hello")
     (original / "upload.txt").write_text("at the root")
     (original / "odd").write_text("a file here")
     (original.parent / ".profile").write_text("of the home")
     (original / "workspace/link").symlink_to("deep/notes.md")
-    (spare / "workspace/own.md").write_text("of the spare")
-    (spare / "odd").mkdir()
-    (spare / "odd/x").write_text("")
-    (spare / "openclaw.json").write_text("{}")
-    assert outcome(spare, archive_of(original)) == {"done": True}
-    files = {p.name for p in (spare / "workspace").rglob("*")}
+    (warm_sandbox / "workspace/own.md").write_text("of the warm sandbox")
+    (warm_sandbox / "odd").mkdir()
+    (warm_sandbox / "odd/x").write_text("")
+    (warm_sandbox / "openclaw.json").write_text("{}")
+    assert outcome(warm_sandbox, archive_of(original)) == {"done": True}
+    files = {p.name for p in (warm_sandbox / "workspace").rglob("*")}
     assert files == {"AGENTS.md", "deep", "notes.md", "link"}
-    assert (spare / "workspace/link").read_text() == "hello"
-    assert (spare / "upload.txt").read_text() == "at the root"
-    assert (spare / "odd").read_text() == "a file here"
-    assert (spare.parent / ".profile").read_text() == "of the home"
-    assert (spare / "openclaw.json").read_text() == "{}"
-    assert list((spare / "tmp").iterdir()) == []
+    assert (warm_sandbox / "workspace/link").read_text() == "hello"
+    assert (warm_sandbox / "upload.txt").read_text() == "at the root"
+    assert (warm_sandbox / "odd").read_text() == "a file here"
+    assert (warm_sandbox.parent / ".profile").read_text() == "of the home"
+    assert (warm_sandbox / "openclaw.json").read_text() == "{}"
+    assert list((warm_sandbox / "tmp").iterdir()) == []
 
 
-def test_without_a_database_of_the_state_the_spares_own_stays(original: Path, spare: Path) -> None:
+def test_without_a_database_of_the_state_the_warm_sandboxes_own_stays(
+    original: Path, warm_sandbox: Path
+) -> None:
     for path in (original / "state").iterdir():
         path.unlink()
-    assert outcome(spare, archive_of(original)) == {"done": True}
-    assert told(spare, "worker_session_placements", STATE) == ["warm-up"]
+    assert outcome(warm_sandbox, archive_of(original)) == {"done": True}
+    assert told(warm_sandbox, "worker_session_placements", STATE) == ["warm-up"]
 
 
 def with_plugins(state: Path) -> None:
@@ -140,36 +144,40 @@ def with_a_schedule(state: Path) -> None:
     ],
 )
 def test_what_takes_a_start_is_left_to_a_start_and_changes_nothing(
-    original: Path, spare: Path, change: Any, words: str
+    original: Path, warm_sandbox: Path, change: Any, words: str
 ) -> None:
     change(original)
-    answer = outcome(spare, archive_of(original))
+    answer = outcome(warm_sandbox, archive_of(original))
     assert answer["done"] is False
     assert words in answer["words"]
-    assert told(spare) == ["warm-up"]
-    assert list((spare / "tmp").iterdir()) == []
+    assert told(warm_sandbox) == ["warm-up"]
+    assert list((warm_sandbox / "tmp").iterdir()) == []
 
 
-def test_rows_that_every_agent_gets_are_no_reason_for_a_start(original: Path, spare: Path) -> None:
+def test_rows_that_every_agent_gets_are_no_reason_for_a_start(
+    original: Path, warm_sandbox: Path
+) -> None:
     with opened(original / STATE) as database:
         row = "('matrix', 'sqlite-json-to-claimable-v1')"
         database.execute(f"INSERT INTO plugin_state_entries VALUES {row}")
         database.execute("INSERT INTO cron_jobs VALUES ('skill-collection-review:main', 1, 'j')")
-    assert outcome(spare, archive_of(original)) == {"done": True}
+    assert outcome(warm_sandbox, archive_of(original)) == {"done": True}
 
 
-def test_a_database_that_is_none_changes_nothing(original: Path, spare: Path) -> None:
+def test_a_database_that_is_none_changes_nothing(original: Path, warm_sandbox: Path) -> None:
     (original / STATE).write_bytes(b"none" * 1000)
-    assert "DatabaseError" in outcome(spare, archive_of(original))["error"]
-    assert told(spare) == ["warm-up"]
+    assert "DatabaseError" in outcome(warm_sandbox, archive_of(original))["error"]
+    assert told(warm_sandbox) == ["warm-up"]
 
 
-def test_it_answers_line_by_line_and_leaves_nothing_behind(original: Path, spare: Path) -> None:
+def test_it_answers_line_by_line_and_leaves_nothing_behind(
+    original: Path, warm_sandbox: Path
+) -> None:
     said = io.StringIO()
 
     def asked() -> Iterator[str]:
         yield "ready\n"
-        assert list((spare / "tmp").iterdir()) == []
+        assert list((warm_sandbox / "tmp").iterdir()) == []
         yield "apply\n"
         yield "stage\n"
         folder = json.loads(said.getvalue().splitlines()[-1])["staged"]
@@ -177,41 +185,41 @@ def test_it_answers_line_by_line_and_leaves_nothing_behind(original: Path, spare
         yield "stage\n"
         yield "apply\n"
 
-    program.serve(str(spare.parent), asked(), said)  # type: ignore[arg-type]  # lines will do
+    program.serve(str(warm_sandbox.parent), asked(), said)  # type: ignore[arg-type]  # lines will do
     answers = [json.loads(line) for line in said.getvalue().splitlines()]
     assert answers[0] == answers[1] == answers[3] == {}
     assert answers[4] == {"done": True}
-    assert told(spare) == ["teal", "what did I ask?"]
-    assert list((spare / "tmp").iterdir()) == []
+    assert told(warm_sandbox) == ["teal", "what did I ask?"]
+    assert list((warm_sandbox / "tmp").iterdir()) == []
 
 
-def test_one_that_nothing_is_asked_of_leaves_no_folder(spare: Path) -> None:
-    program.serve(str(spare.parent), io.StringIO("ready\n"), io.StringIO())
-    program.serve(str(spare.parent), io.StringIO("ready\nstage\n"), io.StringIO())
-    assert list((spare / "tmp").iterdir()) == []
-    assert told(spare) == ["warm-up"]
+def test_one_that_nothing_is_asked_of_leaves_no_folder(warm_sandbox: Path) -> None:
+    program.serve(str(warm_sandbox.parent), io.StringIO("ready\n"), io.StringIO())
+    program.serve(str(warm_sandbox.parent), io.StringIO("ready\nstage\n"), io.StringIO())
+    assert list((warm_sandbox / "tmp").iterdir()) == []
+    assert told(warm_sandbox) == ["warm-up"]
 
 
 def test_a_database_that_is_not_made_yet_is_waited_for(
-    original: Path, spare: Path, monkeypatch: pytest.MonkeyPatch
+    original: Path, warm_sandbox: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    later = spare / "later.sqlite"
-    (spare / CONVERSATIONS).rename(later)
+    later = warm_sandbox / "later.sqlite"
+    (warm_sandbox / CONVERSATIONS).rename(later)
     # Not in the module itself: other threads sleep, too.
     waiting = SimpleNamespace(
-        monotonic=time.monotonic, sleep=lambda _: later.rename(spare / CONVERSATIONS)
+        monotonic=time.monotonic, sleep=lambda _: later.rename(warm_sandbox / CONVERSATIONS)
     )
     monkeypatch.setattr(program, "time", waiting)
-    assert outcome(spare, archive_of(original)) == {"done": True}
+    assert outcome(warm_sandbox, archive_of(original)) == {"done": True}
 
 
 def test_a_database_that_is_never_made_takes_a_start(
-    original: Path, spare: Path, monkeypatch: pytest.MonkeyPatch
+    original: Path, warm_sandbox: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(program, "MAKING_S", 0.05)
-    with opened(spare / CONVERSATIONS) as database:
+    with opened(warm_sandbox / CONVERSATIONS) as database:
         database.execute("PRAGMA user_version = 0")
-    assert "is not made" in outcome(spare, archive_of(original))["words"]
+    assert "is not made" in outcome(warm_sandbox, archive_of(original))["words"]
 
 
 @pytest.fixture
@@ -231,8 +239,8 @@ def made_by(state: Path, name: str, release: str) -> None:
         database.execute("INSERT INTO schema_meta VALUES ('primary', ?)", (release,))
 
 
-def checked(spare: Path, archive: bytes) -> dict[str, Any]:
-    with closing(program.Agent(str(spare.parent))) as agent:
+def checked(warm_sandbox: Path, archive: bytes) -> dict[str, Any]:
+    with closing(program.Agent(str(warm_sandbox.parent))) as agent:
         unpack(agent.staged, [archive])
         answer = program.outcome_of(agent.check)
         # Not even opened: a gateway that starts must have them for itself.
@@ -263,6 +271,6 @@ def test_what_takes_a_start_is_known_before_the_gateway_has_started(
 
 
 @pytest.mark.usefixtures("blank")
-def test_what_another_release_has_made_takes_a_start(original: Path, spare: Path) -> None:
+def test_what_another_release_has_made_takes_a_start(original: Path, warm_sandbox: Path) -> None:
     made_by(original, CONVERSATIONS, "2026.9.5")
-    assert "another version" in checked(spare, archive_of(original))["words"]
+    assert "another version" in checked(warm_sandbox, archive_of(original))["words"]

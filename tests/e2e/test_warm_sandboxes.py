@@ -1,4 +1,4 @@
-"""Spares of real OpenClaw: whoever gets one does not see that it was not booted for him."""
+"""Warm sandboxes of real OpenClaw: whoever gets one does not see that it was not booted for him."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from tests.e2e.api import Api
 from tests.e2e.containers import config_of, container_of, inside
 from tests.e2e.copies import ASKED, assert_history, copied, local, read, tell, write
 from tests.e2e.serving import ServerProcess
-from tests.e2e.spares import made_of, spare_of, wait_until_released
 from tests.e2e.waiting import eventually
+from tests.e2e.warm_sandboxes import made_of, wait_until_released, warm_sandbox_of
 from tests.e2e.whole_life import served
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ SETTINGS = {
     "CHOWDER_PAUSED_TTL_S": "1",
     "CHOWDER_RECONCILE_INTERVAL_S": "1",
 }
-"""A spare is frozen at once; the memory of a stopped agent is released after a second."""
+"""A warm sandbox is frozen at once; the memory of a stopped agent is released after a second."""
 OVERRIDES = {
     "agents.defaults.thinkingDefault": "off",
     "plugins.entries.memory-core.config.dreaming.enabled": False,
@@ -70,13 +70,13 @@ def openclaw(
     engine: docker.DockerClient,
     request: pytest.FixtureRequest,
 ) -> Iterator[ServerProcess]:
-    """A server of these tests' own, because it is ended to have more spares or fewer."""
-    server = ServerProcess(tmp_path_factory.mktemp("spares") / "data", SETTINGS)
+    """A server of these tests' own, because it is ended to have more warm sandboxes or fewer."""
+    server = ServerProcess(tmp_path_factory.mktemp("warm sandboxes") / "data", SETTINGS)
     with served(server, engine, request.config):
         yield server
 
 
-# OpenClaw boots for its instance, and once more, as the spare that `claimed` gets.
+# OpenClaw boots for its instance, and once more, as the warm sandbox that `claimed` gets.
 @pytest.fixture(scope="module")
 def booted(openclaw: ServerProcess, engine: docker.DockerClient) -> Seen:
     set_pool_size(openclaw, 0)
@@ -86,9 +86,9 @@ def booted(openclaw: ServerProcess, engine: docker.DockerClient) -> Seen:
 @pytest.fixture(scope="module")
 def claimed(booted: Seen, openclaw: ServerProcess, engine: docker.DockerClient) -> Seen:
     set_pool_size(openclaw, 1)
-    spare = spare_of(openclaw, engine)
+    warm_sandbox = warm_sandbox_of(openclaw, engine)
     claimed = seen(openclaw, engine, "claimed")
-    assert claimed.container.id == spare.id
+    assert claimed.container.id == warm_sandbox.id
     return claimed
 
 
@@ -173,7 +173,7 @@ for name in ("agents/main/agent/openclaw-agent.sqlite", "state/openclaw.sqlite")
 
 
 def set_pool_size(server: ServerProcess, count: int) -> None:
-    """Restarts the server with another number of spares, unless it has that."""
+    """Restarts the server with another number of warm sandboxes, unless it has that."""
     if server.env["CHOWDER_WARM_POOL_SIZE"] != str(count):
         server.down()
         server.env["CHOWDER_WARM_POOL_SIZE"] = str(count)
@@ -211,14 +211,14 @@ def test_a_claimed_agent_is_like_one_that_was_booted_for_its_instance(
     assert all("BEGIN PUBLIC KEY" in each.identity for each in (claimed, booted))
 
 
-# OpenClaw boots once: as the spare.
-def test_a_fork_knows_what_was_said_goes_its_own_way_and_takes_a_spare(
+# OpenClaw boots once: as the warm sandbox.
+def test_a_fork_knows_what_was_said_goes_its_own_way_and_takes_a_warm_sandbox(
     openclaw: ServerProcess, api: Api, booted: Seen, session: str, engine: docker.DockerClient
 ) -> None:
     original = booted.instance_id
     tell(api, original, session)
     set_pool_size(openclaw, 1)
-    spare = spare_of(openclaw, engine)
+    warm_sandbox = warm_sandbox_of(openclaw, engine)
     before = boots_of(openclaw)
     way = f"way-{session}"
     with ThreadPoolExecutor(1) as beside:
@@ -227,7 +227,7 @@ def test_a_fork_knows_what_was_said_goes_its_own_way_and_takes_a_spare(
         eventually(lambda: is_running(booted.container, "sleep 1"), "the turn is under way")
         fork = copied(api, f"instances/{original}/fork", json={"name": "fork"})
         assert turn.result(timeout=60)
-    assert container_of(engine, api, fork).id == spare.id
+    assert container_of(engine, api, fork).id == warm_sandbox.id
     assert boots_of(openclaw) == before
     # The next one would only cost time.
     set_pool_size(openclaw, 0)

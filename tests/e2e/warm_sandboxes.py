@@ -1,4 +1,4 @@
-"""Spares of a server's warm pool, and agents whose memory was given back."""
+"""Warm sandboxes of a server's warm pool, and agents whose memory was given back."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
     from tests.e2e.serving import ServerProcess
 
-SPARE_TIMEOUT_S = 180.0
+WARM_SANDBOX_TIMEOUT_S = 180.0
 """A boot, and a turn after it."""
 
 
-def spare_of(pooled: ServerProcess, engine: docker.DockerClient) -> Container:
-    """The spare, once it is ready: the one sandbox that no instance has."""
+def warm_sandbox_of(pooled: ServerProcess, engine: docker.DockerClient) -> Container:
+    """The warm sandbox, once it is ready: the one sandbox that no instance has."""
     url = pooled.base_url.replace("/v1", "/local/health")
     mine = [f"dev.chowder-local.store={pooled.store_id}", "dev.chowder-local.sandbox"]
 
@@ -34,12 +34,12 @@ def spare_of(pooled: ServerProcess, engine: docker.DockerClient) -> Container:
                 each.update(cpu_shares=CPU_SHARES)
         return bool(httpx.get(url).json()["pool"]["ready"] == 1)
 
-    eventually(is_ready, "a spare is ready", SPARE_TIMEOUT_S)
+    eventually(is_ready, "a warm sandbox is ready", WARM_SANDBOX_TIMEOUT_S)
     with Api(pooled.base_url, pooled.key) as api:
         taken = {row["sandbox_id"] for row in api.get("instances").json()}
     found = engine.containers.list(filters={"label": mine, "status": "paused"})
-    (spare,) = (each for each in found if each.name not in taken)
-    return spare
+    (warm_sandbox,) = (each for each in found if each.name not in taken)
+    return warm_sandbox
 
 
 def made_of(container: Container) -> dict[str, Any]:
