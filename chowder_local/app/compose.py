@@ -107,7 +107,7 @@ class Composition(Agents):
 
     async def _resume(self) -> None:
         with contained("resuming"):
-            await self.sandbox_control.lift_all()
+            await self.sandbox_control.resume_all()
 
     async def write_back(self) -> None:
         """Writes what is kept in memory for a while, before the database is closed."""

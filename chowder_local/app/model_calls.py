@@ -55,7 +55,7 @@ class ModelCalls(Accounts):
                 self.call_log, self.model_failures, self.events, self.metrics, recorder
             ),
             metering=Metering(self.usage, self.clock),
-            local_model=LocalModel(self.scripts, self.recordings, self.session_names.of),
+            local_model=LocalModel(self.scripts, self.recordings, self.session_names.find),
             session_watch=self.session_watch,
             compactions=Compactions(settings.compaction_timeout_s, self.model_failures),
         )

@@ -163,7 +163,7 @@ async def _read(
 ) -> tuple[list[Session], Transcript | None, str | None]:
     """The conversations and the wanted one's messages, or why they cannot be read."""
     try:
-        sessions, transcript = await services(request).reading.both(
+        sessions, transcript = await services(request).reading.sessions_and_transcript(
             instance, wanted.key, limit=PORTION, before=wanted.before, text_max=SHOWN_MAX_CHARS
         )
     except ChowderError as problem:

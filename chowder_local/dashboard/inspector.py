@@ -247,7 +247,7 @@ def _session(request: Request, call: LoggedCall) -> str:
     if call.session_key is None or call.instance_id is None:
         # What OpenClaw asks by itself, such as for a summary, belongs to no session.
         return "its own"
-    found = services(request).session_names.of(call.instance_id, call.session_key)
+    found = services(request).session_names.find(call.instance_id, call.session_key)
     if found is None:
         return call.session_key
     return "main" if found.name is None else found.name

@@ -20,7 +20,7 @@ from chowder_local.dashboard.services import dashboard
 from chowder_local.http.bodies import parse_query, validated
 from chowder_local.http.services import caller, instance_of, services
 from chowder_local.instances.lifecycle.creation import InstanceDraft
-from chowder_local.instances.snapshots.service import TAKABLE
+from chowder_local.instances.snapshots.service import COPYABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -49,7 +49,7 @@ class Row:
 
     @property
     def can_fork(self) -> bool:
-        return self.instance.status in TAKABLE and self.instance.first_ready_at is not None
+        return self.instance.status in COPYABLE and self.instance.first_ready_at is not None
 
 
 class Deletion(BaseModel):
@@ -73,7 +73,7 @@ def _parse(calls: Iterable[LoggedCall]) -> None:
 def _row(request: Request, instance: Instance, last_call: LoggedCall | None) -> Row:
     stage, queue_text = _stage(request, instance)
     is_running = instance.status is InstanceStatus.RUNNING
-    gauge = dashboard(request).usage_samples.of(instance.id) if is_running else None
+    gauge = dashboard(request).usage_samples.get(instance.id) if is_running else None
     return Row(
         instance=instance,
         stage=stage,
@@ -135,7 +135,7 @@ async def import_archive(request: Request) -> Response:
     query = parse_query(request, ImportQuery)
     known = services(request)
     body = steady(request.stream(), known.files.idle_timeout_s)
-    made = await known.exports.take_in(caller(request).organization_id, body, query.name)
+    made = await known.exports.import_archive(caller(request).organization_id, body, query.name)
     return await _changed(request, f"{made.name} is being created.")
 
 

@@ -80,4 +80,4 @@ async def _living(request: Request) -> Instance:
 
 
 def _shown(request: Request, instance: Instance) -> LocalInstanceView:
-    return LocalInstanceView.of(instance, services(request).egress.rule.of(instance))
+    return LocalInstanceView.of(instance, services(request).egress.rule.effective(instance))

@@ -53,7 +53,7 @@ async def show_exchange(request: Request) -> ExchangeDetailsView:
 def _session(request: Request, exchange: LoggedCall) -> SessionName | None:
     if exchange.session_key is None or exchange.instance_id is None:
         return None
-    return services(request).session_names.of(exchange.instance_id, exchange.session_key)
+    return services(request).session_names.find(exchange.instance_id, exchange.session_key)
 
 
 async def show_recording(request: Request) -> JSONResponse:

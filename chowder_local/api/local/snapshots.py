@@ -104,7 +104,7 @@ async def import_instance(request: Request) -> InstanceView | Response:
     known = services(request)
     body = steady(request.stream(), known.files.idle_timeout_s)
     try:
-        made = await known.exports.take_in(caller(request).organization_id, body, query.name)
+        made = await known.exports.import_archive(caller(request).organization_id, body, query.name)
     except ClientDisconnect:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
     return InstanceView.of(made, caller(request))

@@ -45,7 +45,7 @@ class ModelResolver:
         """Where a model's id leads. Raises ModelUnknown."""
         return models.route(model, self._endpoints)
 
-    async def judged(self, instance: Instance, model: str) -> models.ModelRoute:
+    async def resolve(self, instance: Instance, model: str) -> models.ModelRoute:
         """The same, if the model can be had.
 
         Raises ModelUnknown, ModelKeyMissing, ProviderReserved, ModelMissing, ProviderFailed.
@@ -60,7 +60,7 @@ class ModelResolver:
             await self._catalogue.check(endpoint, route.model)
         return route
 
-    async def introduce(
+    async def register(
         self, instance: Instance, gateway: Gateway, route: models.ModelRoute, *, is_shown: bool
     ) -> None:
         """Tells an agent of a model what it has to know, such as whether `is_shown` images.
@@ -71,6 +71,6 @@ class ModelResolver:
         if (endpoint := self._endpoints.get(route.provider)) is not None:
             token = self._relay_token_of(sandbox_id)
             tell = partial(models.registration_patch, endpoint=endpoint, relay_token=token)
-            await self._vision_models.give(sandbox_id, gateway, route, tell)
+            await self._vision_models.ensure_registered(sandbox_id, gateway, route, tell)
         elif is_shown:
-            await self._vision_models.give(sandbox_id, gateway, route)
+            await self._vision_models.ensure_registered(sandbox_id, gateway, route)

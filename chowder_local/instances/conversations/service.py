@@ -190,31 +190,31 @@ class Conversations:
 
     async def check(self, instance: Instance, asked: Mapping[str, Any]) -> None:
         """Raises what a message is refused with before its agent is asked, as `respond` does."""
-        await self._judged(instance, asked)
+        await self._resolve(instance, asked)
 
-    async def _judged(
+    async def _resolve(
         self, instance: Instance, asked: Mapping[str, Any]
     ) -> tuple[str, ModelRoute, requests.Turn]:
         if instance.status is not InstanceStatus.RUNNING or instance.gateway_url is None:
             raise InstanceStateWrong(instance.status, InstanceStatus.RUNNING)
-        route = await self._models.judged(instance, asked["model"])
+        route = await self._models.resolve(instance, asked["model"])
         return instance.gateway_url, route, requests.parse_request(asked)
 
     async def _open(
         self, instance: Instance, asked: Mapping[str, Any], session: str | None
     ) -> tuple[Gateway, ModelRoute, requests.Turn]:
-        gateway_url, route, turn = await self._judged(instance, asked)
+        gateway_url, route, turn = await self._resolve(instance, asked)
         if session is not None:
             await self._session_names.remember(instance.id, session)
         gateway = self._gateway_of(instance.sandbox_id, gateway_url)
-        introduce = partial(
-            self._models.introduce, instance, gateway, route, is_shown=turn.may_show_images
+        register = partial(
+            self._models.register, instance, gateway, route, is_shown=turn.may_show_images
         )
         try:
-            await introduce()
+            await register()
         except GatewaySuspended:
             await self._lift(instance)
-            await introduce()
+            await register()
         return gateway, route, turn
 
     @asynccontextmanager
@@ -241,7 +241,7 @@ class Conversations:
 
     async def _lift(self, instance: Instance) -> None:
         """Waits until what keeps turns from the agent is over. Raises InstanceStateWrong."""
-        current = await self._sandbox_control.lift(instance)
+        current = await self._sandbox_control.resume(instance)
         if current.status is not InstanceStatus.RUNNING:
             raise InstanceStateWrong(current.status, InstanceStatus.RUNNING)
 

@@ -26,7 +26,7 @@ class SessionNames:
         """Notes that a session is used now."""
         await self._sessions.remember(instance_id, name, session_key(name), self._clock())
 
-    def of(self, instance_id: InstanceId, session_key: str) -> SessionName | None:
+    def find(self, instance_id: InstanceId, session_key: str) -> SessionName | None:
         """The session's name; None if it is not ours, as that of a messenger's chat."""
         if session_key == MAIN_KEY:
             return SessionName(None)

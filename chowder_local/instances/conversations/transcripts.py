@@ -118,7 +118,7 @@ class ConversationReader:
                 raise SessionNotFound
         return found
 
-    async def both(
+    async def sessions_and_transcript(
         self, instance: Instance, key: str, *, limit: int, before: int | None, text_max: int
     ) -> tuple[list[Session], Transcript]:
         """What `sessions` and `transcript` tell, at once; raises what these do."""

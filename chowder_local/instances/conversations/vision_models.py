@@ -29,7 +29,7 @@ class VisionModels:
         # A model that falls out is merely looked up once more.
         self._given: OrderedDict[tuple[SandboxId, str], None] = OrderedDict()
 
-    async def give(
+    async def ensure_registered(
         self,
         sandbox_id: SandboxId,
         gateway: Gateway,

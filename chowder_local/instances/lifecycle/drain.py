@@ -39,7 +39,7 @@ class Drain:
             # Frozen in the middle of a turn, it goes on with it when it is started again.
             log.info("instance %s: stopped without draining: %r", instance.id, reason)
 
-    async def end(self, instance: Instance, url: str | None) -> None:
+    async def resume(self, instance: Instance, url: str | None) -> None:
         """Lets it take turns again; harmless if it does. Raises GatewayUnavailable, RpcRefused."""
         gateway = self._gateway_of(instance.sandbox_id, url)
         begun = self._begun.pop(instance.sandbox_id, None)
@@ -55,10 +55,10 @@ class Drain:
         """Of a sandbox that is gone."""
         self._begun.pop(sandbox_id, None)
 
-    async def lift(self, instance: Instance) -> None:
+    async def resume_if_suspended(self, instance: Instance) -> None:
         """Ends one that a stop has left which failed, or in which the server died."""
         try:
             if not await self._gateway_of(instance.sandbox_id, instance.gateway_url).is_started():
-                await self.end(instance, instance.gateway_url)
+                await self.resume(instance, instance.gateway_url)
         except (GatewayUnavailable, RpcRefused) as reason:
             log.warning("instance %s: not resumed: %s", instance.id, reason)

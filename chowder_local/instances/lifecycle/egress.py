@@ -19,7 +19,7 @@ class EgressRule:
     default: Egress = Egress.ON
     problem: str | None = None
 
-    def of(self, instance: Instance) -> Egress:
+    def effective(self, instance: Instance) -> Egress:
         """What is in force for an instance."""
         return instance.egress or self.default
 
@@ -27,7 +27,7 @@ class EgressRule:
         """Whether a sandbox, if there is one, is as the rule has it now."""
         if sandbox.state is SandboxState.MISSING:
             return True
-        return sandbox.is_confined and sandbox.egress is self.of(instance)
+        return sandbox.is_confined and sandbox.egress is self.effective(instance)
 
     def check(self, egress: Egress) -> None:
         """Raises EgressUnavailable."""

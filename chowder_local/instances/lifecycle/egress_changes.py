@@ -51,7 +51,7 @@ class EgressChanges:
         self.rule.check(wanted)
         async with self._locks.holding(seen.id):
             instance = await self._alive(seen)
-            if wanted is self.rule.of(instance) or instance.status is InstanceStatus.STOPPED:
+            if wanted is self.rule.effective(instance) or instance.status is InstanceStatus.STOPPED:
                 return await self._transitions.update(instance, egress=egress) or instance
             if instance.status is InstanceStatus.RUNNING:
                 await self._sandbox_control.end_turns(instance)

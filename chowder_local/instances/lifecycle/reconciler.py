@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from typing import TYPE_CHECKING
 
@@ -10,7 +9,7 @@ from chowder_local.core import request_context
 from chowder_local.core.domain import InstanceStatus, SandboxInfo, SandboxState
 from chowder_local.core.errors.sandboxes import EngineUnavailable
 from chowder_local.core.events import EventType
-from chowder_local.core.tasks import contained
+from chowder_local.core.tasks import contained, every
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,10 +64,7 @@ class Reconciler:
 
     async def run(self) -> None:
         """Agrees again and again, until cancelled."""
-        while True:
-            await asyncio.sleep(self._interval_s)
-            with contained("reconciling"):
-                await self.agree()
+        await every(self._interval_s, "reconciling", self.agree)
 
     async def agree(self) -> None:
         """One round over everything that is ours."""
@@ -97,7 +93,7 @@ class Reconciler:
                 elif self._is_to_be_evicted(instance, sandbox):
                     await self._eviction.release(instance)
         with contained("clearing away snapshots"):
-            await self._snapshots.settle()
+            await self._snapshots.clear_unneeded()
         for sandbox_id in (found.keys() | volumes) - warm - owned:
             log.info("removing sandbox %s, which no instance has", sandbox_id)
             # Unless it is removed, the next round looks at the volumes again.

@@ -65,7 +65,7 @@ class SandboxBoot:
             spec = SandboxSpec(
                 instance.sandbox_id,
                 content,
-                egress=self._egress.of(instance),
+                egress=self._egress.effective(instance),
                 home=None if origin is None else origin.archive,
             )
             return await self._readiness.wait(await self._engine.boot(spec))

@@ -48,7 +48,7 @@ class SandboxControl:
             if sandbox.state is SandboxState.RUNNING:
                 await self._engine.pause(instance.sandbox_id)
         except ChowderError:
-            await self._drain.lift(instance)
+            await self._drain.resume_if_suspended(instance)
             raise
 
     async def end_turns(self, instance: Instance) -> None:
@@ -73,24 +73,24 @@ class SandboxControl:
                 if is_frozen:
                     await self._engine.unpause(instance.sandbox_id)
         finally:
-            await self._resume(instance)
+            await self._end_drain(instance)
 
-    async def lift(self, instance: Instance) -> Instance:
+    async def resume(self, instance: Instance) -> Instance:
         """The instance as it is once no stop is in progress that keeps turns from it."""
         async with self._locks.holding(instance.id):
             current = await self._instances.get(instance.id) or instance
             if current.status is InstanceStatus.RUNNING:
-                await self._drain.lift(current)
+                await self._drain.resume_if_suspended(current)
             return current
 
-    async def lift_all(self) -> None:
+    async def resume_all(self) -> None:
         """Ends what stops have left during which the server died."""
         running = [
             each
             for each in await self._instances.running_or_provisioning()
             if each.status is InstanceStatus.RUNNING
         ]
-        await asyncio.gather(*(self._lift_contained(each) for each in running))
+        await asyncio.gather(*(self._resume_contained(each) for each in running))
 
     async def discard(self, sandbox_id: SandboxId) -> None:
         """Destroys a sandbox that is no instance's any more, or leaves that to the reconciler."""
@@ -119,16 +119,16 @@ class SandboxControl:
             return False
         return True
 
-    async def _resume(self, instance: Instance) -> None:
+    async def _end_drain(self, instance: Instance) -> None:
         try:
-            await self._drain.end(instance, instance.gateway_url)
+            await self._drain.resume(instance, instance.gateway_url)
         except (GatewayUnavailable, RpcRefused) as reason:
             # The next message to it lifts what is left of it.
             log.warning("instance %s: not resumed: %s", instance.id, reason)
 
-    async def _lift_contained(self, instance: Instance) -> None:
+    async def _resume_contained(self, instance: Instance) -> None:
         with (
             request_context.for_instance(instance.id),
             contained(f"sandbox {instance.sandbox_id}: resuming"),
         ):
-            await self.lift(instance)
+            await self.resume(instance)

@@ -99,7 +99,7 @@ class Lifecycle:
             else:
                 log.info("instance %s: deleted with sandbox %s", instance.id, instance.sandbox_id)
 
-    async def undo(self, made: Instance) -> None:
+    async def withdraw(self, made: Instance) -> None:
         """Takes back an instance that nobody was told of."""
         async with self._locks.holding(made.id):
             await self._provisioner.abandon(made.id)

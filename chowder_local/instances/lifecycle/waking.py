@@ -59,7 +59,7 @@ class Waking:
             sandbox = await self._engine.inspect(instance.sandbox_id)
         if sandbox.state is SandboxState.RUNNING:
             try:
-                await self._drain.end(instance, sandbox.gateway_url)
+                await self._drain.resume(instance, sandbox.gateway_url)
                 return await self._readiness.wait(sandbox)
             except (GatewayUnavailable, RpcRefused, BootFailed) as reason:
                 log.warning("instance %s: did not wake, is booted anew: %s", instance.id, reason)

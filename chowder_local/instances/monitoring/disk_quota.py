@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from typing import TYPE_CHECKING
 
 from chowder_local.core import request_context
 from chowder_local.core.domain import InstanceStatus
-from chowder_local.core.tasks import contained
+from chowder_local.core.tasks import contained, every
 
 if TYPE_CHECKING:
     from chowder_local.core.domain import Instance
@@ -44,10 +43,7 @@ class DiskWatch:
 
     async def run(self) -> None:
         """Looks again and again, until cancelled."""
-        while True:
-            await asyncio.sleep(self._interval_s)
-            with contained("looking at disks"):
-                await self.look()
+        await every(self._interval_s, "looking at disks", self.look)
 
     async def look(self) -> None:
         """One look at everything that runs."""

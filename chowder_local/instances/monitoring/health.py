@@ -41,8 +41,8 @@ LOOK_AGE = timedelta(seconds=1)
 
 
 @dataclass(frozen=True)
-class _EngineLook:
-    """What the engine has said of itself, and when."""
+class _EngineProbe:
+    """What the engine answered, and when."""
 
     at: datetime
     engine: dict[str, Any]
@@ -76,21 +76,21 @@ class Health:
         self._boot_queue = boot_queue
         self._capacity = capacity
         self._clock = clock
-        self._look: _EngineLook | None = None
-        self._looking = asyncio.Lock()
+        self._probe: _EngineProbe | None = None
+        self._probing = asyncio.Lock()
 
     async def report(self) -> dict[str, Any]:
         """`status` is `ok`, or `degraded` while no agent could boot: see the `engine`'s `error`."""
-        look = await self._engine_look()
+        probe = await self._engine_probe()
         facts = asdict(self._facts)
         relay_url = facts.pop("relay_url")
         return {
-            "status": "ok" if look.engine["error"] is None else "degraded",
+            "status": "ok" if probe.engine["error"] is None else "degraded",
             **facts,
             "started_at": self._facts.started_at.isoformat(),
-            "engine": dict(look.engine),
+            "engine": dict(probe.engine),
             "relay": {"url": relay_url},
-            "places": look.limit,
+            "places": probe.limit,
             "boots": {
                 "in_progress": self._provisioner.in_progress_count,
                 "queued": self._boot_queue.length,
@@ -105,14 +105,14 @@ class Health:
             },
         }
 
-    async def _engine_look(self) -> _EngineLook:
-        # All who ask while somebody looks wait for that, however long the engine takes.
-        async with self._looking:
-            if self._look is None or self._clock() - self._look.at >= LOOK_AGE:
-                self._look = await self._looked()
-            return self._look
+    async def _engine_probe(self) -> _EngineProbe:
+        # All that ask during a probe wait for it, however long the engine takes.
+        async with self._probing:
+            if self._probe is None or self._clock() - self._probe.at >= LOOK_AGE:
+                self._probe = await self._probe_engine()
+            return self._probe
 
-    async def _looked(self) -> _EngineLook:
+    async def _probe_engine(self) -> _EngineProbe:
         engine: dict[str, Any] = {"reachable": True, "version": None, "error": None}
         limit = None
         try:
@@ -123,7 +123,7 @@ class Health:
             engine["error"] = str(missing)
         except EngineUnavailable as unavailable:
             engine |= {"reachable": False, "error": str(unavailable)}
-        return _EngineLook(self._clock(), engine, limit)
+        return _EngineProbe(self._clock(), engine, limit)
 
     async def figures(self) -> Figures:
         """What metrics tell of the state; the engine, which may take its time, is not asked."""

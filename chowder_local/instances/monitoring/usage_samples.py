@@ -58,7 +58,7 @@ class UsageSamples:
         self._viewers: set[asyncio.Event] = set()
         self._looked_at = asyncio.Event()
 
-    def of(self, instance_id: InstanceId) -> Gauge | None:
+    def get(self, instance_id: InstanceId) -> Gauge | None:
         """An agent's readings; None if it does not run, or nobody has looked."""
         return self._known.get(instance_id)
 

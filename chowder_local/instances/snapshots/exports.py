@@ -116,7 +116,7 @@ class Exports:
         size = int(await anext(chunks))
         return Export(f"{instance.name}.chowder.tar", size, chunks)
 
-    async def take_in(
+    async def import_archive(
         self,
         organization_id: OrganizationId,
         body: AsyncIterator[bytes],
@@ -146,7 +146,7 @@ class Exports:
                             egress=manifest.egress,
                         )
                     )
-                    snapshot = await self._snapshots.take_in(snapshot_id, file, content)
+                    snapshot = await self._snapshots.import_archive(snapshot_id, file, content)
             finally:
                 await asyncio.to_thread(raw.unlink, missing_ok=True)
             return await self._forks.make(snapshot, name or manifest.name)
@@ -155,7 +155,7 @@ class Exports:
         """The size in digits, then the archive."""
         async with AsyncExitStack() as stack:
             snapshot = await stack.enter_async_context(
-                self._snapshots.taken(instance, is_wanted=sanitize.is_exported)
+                self._snapshots.capture(instance, is_wanted=sanitize.is_exported)
             )
             snapshot = await self._snapshots.rework(snapshot, self._scrub)
             path = self._snapshots.archives.path(snapshot.id)

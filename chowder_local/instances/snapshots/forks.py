@@ -42,12 +42,12 @@ class Forks:
             made.append(await self.make(snapshot, name))
 
         try:
-            async with self._snapshots.taken(instance, meanwhile=make):
+            async with self._snapshots.capture(instance, meanwhile=make):
                 return made[0]
         except BaseException:
             # Nobody is told of it, neither if it fails nor if the request or the server ends.
             for each in made:
-                await self._lifecycle.undo(each)
+                await self._lifecycle.withdraw(each)
             raise
 
     async def fork_snapshot(

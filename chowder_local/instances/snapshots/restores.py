@@ -8,7 +8,7 @@ from chowder_local.core.domain import InstanceStatus, SnapshotId
 from chowder_local.core.errors.requests import InstanceStateWrong
 from chowder_local.core.events import EventType
 from chowder_local.instances.lifecycle.creation import new_sandbox_id
-from chowder_local.instances.snapshots.service import TAKABLE
+from chowder_local.instances.snapshots.service import COPYABLE
 
 if TYPE_CHECKING:
     from chowder_local.core.domain import Instance, OrganizationId, SandboxId, Snapshot, WarmSandbox
@@ -55,7 +55,7 @@ class Restores:
             snapshot = await self._snapshots.snapshot(organization_id, snapshot_id)
             async with self._locks.holding(seen.id):
                 former = await self._directory.current(seen)
-                if former.status not in TAKABLE:
+                if former.status not in COPYABLE:
                     raise InstanceStateWrong(former.status, "running or stopped")
                 if former.status is InstanceStatus.RUNNING:
                     await self._sandbox_control.end_turns(former)

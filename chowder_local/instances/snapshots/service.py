@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 
 HOME_PREFIX = "data/"
 """What names in an engine's archive of a home begin with."""
-TAKABLE = {InstanceStatus.RUNNING, InstanceStatus.STOPPED, InstanceStatus.ERROR}
+COPYABLE = {InstanceStatus.RUNNING, InstanceStatus.STOPPED, InstanceStatus.ERROR}
 
 
 class _Copying:
@@ -108,11 +108,11 @@ class Snapshots:
 
         Raises InstanceNotFound, InstanceStateWrong, EngineUnavailable, ArchiveRefused.
         """
-        async with self.taken(instance, name=name, is_kept=True) as snapshot:
+        async with self.capture(instance, name=name, is_kept=True) as snapshot:
             return snapshot
 
     @asynccontextmanager
-    async def taken(
+    async def capture(
         self,
         instance: Instance,
         *,
@@ -131,7 +131,7 @@ class Snapshots:
         with self.using(snapshot_id):
             self._copying[snapshot_id] = copying = _Copying()
             try:
-                snapshot = await self._copied(
+                snapshot = await self._copy(
                     instance, snapshot_id, name, is_wanted, meanwhile, is_kept=is_kept
                 )
             finally:
@@ -145,11 +145,11 @@ class Snapshots:
         fill = partial(
             self.archives.fill, snapshot.id, prefix=HOME_PREFIX, is_wanted=sanitize.is_exported
         )
-        async with self._forgotten_unless_whole(snapshot.id):
+        async with self._forget_unless_whole(snapshot.id):
             home = await self._engine.rework_home(program, source, fill)
-            return await self._finished(snapshot.id, home, snapshot.content)
+            return await self._finish(snapshot.id, home, snapshot.content)
 
-    async def take_in(
+    async def import_archive(
         self, snapshot_id: SnapshotId, source: IO[bytes], content: Mapping[str, Any]
     ) -> Snapshot:
         """The snapshot, whose row is there, of a stranger's archive. Raises ArchiveRefused."""
@@ -157,8 +157,8 @@ class Snapshots:
         fill = partial(
             self.archives.fill, snapshot_id, chunks, is_wanted=sanitize.is_exported, is_strict=True
         )
-        async with self._forgotten_unless_whole(snapshot_id):
-            return await self._finished(snapshot_id, await asyncio.to_thread(fill), content)
+        async with self._forget_unless_whole(snapshot_id):
+            return await self._finish(snapshot_id, await asyncio.to_thread(fill), content)
 
     async def add(self, snapshot: Snapshot) -> None:
         """Keeps the row of one whose archive is about to be made; to be used within `using`."""
@@ -168,7 +168,7 @@ class Snapshots:
         """Forgets one; instances that are being made of it are made. Raises SnapshotNotFound."""
         snapshot = await self.snapshot(organization_id, snapshot_id)
         await self._queries.release(snapshot.id)
-        await self.settle()
+        await self.clear_unneeded()
 
     @contextmanager
     def using(self, snapshot_id: SnapshotId) -> Iterator[None]:
@@ -219,7 +219,7 @@ class Snapshots:
         snapshot = await self._queries.get(instance.origin_snapshot_id)
         await self._conversations.write(instance.id, {} if snapshot is None else snapshot.content)
 
-    async def settle(self) -> None:
+    async def clear_unneeded(self) -> None:
         """Clears away what a crash has left, and what nobody keeps and nothing is made of."""
         async with self._settling:
             # What is in use at any moment from now on may be wanted when its turn comes below.
@@ -239,7 +239,7 @@ class Snapshots:
         await asyncio.to_thread(self.archives.remove, snapshot_id)
         await self._queries.drop(snapshot_id)
 
-    async def _copied(
+    async def _copy(
         self,
         seen: Instance,
         snapshot_id: SnapshotId,
@@ -253,7 +253,7 @@ class Snapshots:
             instance = await self._instances.get(seen.id)
             if instance is None:
                 raise InstanceNotFound
-            if instance.status not in TAKABLE or instance.first_ready_at is None:
+            if instance.status not in COPYABLE or instance.first_ready_at is None:
                 raise InstanceStateWrong(instance.status, "running or stopped")
             overrides = instance.openclaw_config
             snapshot = Snapshot(
@@ -268,7 +268,7 @@ class Snapshots:
                 content={"overrides": None if overrides is None else dict(overrides)},
             )
             await self._queries.add(snapshot)
-            async with self._forgotten_unless_whole(snapshot_id):
+            async with self._forget_unless_whole(snapshot_id):
                 still = stillness.enter_async_context(self._sandbox_control.frozen(instance))
                 # What somebody waits for is begun first.
                 await (still if meanwhile is None else together(meanwhile(snapshot), still))
@@ -284,19 +284,19 @@ class Snapshots:
                 content = {**snapshot.content, **conversations}
                 # It need not stand still any longer, nor need anybody wait for it to go on.
                 finished, _ = await together(
-                    self._finished(snapshot_id, home, content), stillness.pop_all().aclose()
+                    self._finish(snapshot_id, home, content), stillness.pop_all().aclose()
                 )
         return finished
 
     @asynccontextmanager
-    async def _forgotten_unless_whole(self, snapshot_id: SnapshotId) -> AsyncIterator[None]:
+    async def _forget_unless_whole(self, snapshot_id: SnapshotId) -> AsyncIterator[None]:
         try:
             yield
         except ChowderError:
             await self._forget(snapshot_id)
             raise
 
-    async def _finished(
+    async def _finish(
         self, snapshot_id: SnapshotId, home: sanitize.SanitizedHome, content: Mapping[str, Any]
     ) -> Snapshot:
         """The snapshot of an archive that was filled. Raises SnapshotNotFound, DataDirUnusable."""

@@ -53,6 +53,6 @@ class Allocation:
         # Without a key, or with a fault, it comes to nothing: a warm one would be lost on it.
         if not has_key or self._provisioner.is_to_fail(organization_id):
             return None
-        if self._egress.of(instance) is not self._egress.default:
+        if self._egress.effective(instance) is not self._egress.default:
             return None
         return self._pool.fingerprint

@@ -71,13 +71,13 @@ class WarmPool:
         while True:
             self._look.clear()
             with contained("looking after warm sandboxes"):
-                while await self.settle():
+                while await self.adjust():
                     pass
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._pause_s()):
                     await self._look.wait()
 
-    async def settle(self) -> bool:
+    async def adjust(self) -> bool:
         """One look; True if one was made, and there may be more to do."""
         fit = [each for each in await self._queries.all() if await self._is_kept(each)]
         for surplus in fit[self._size :]:

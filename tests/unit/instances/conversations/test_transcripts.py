@@ -126,7 +126,7 @@ async def test_conversations_and_one_of_them_are_told_at_once(world: World) -> N
     instance = await world.created()
     await world.sessions.remember(instance.id, "deck", "agent:main:s-1", world.clock.now)
     world.programs.answers |= {"list": done(sessions=[kept("agent:main:irc:5", 5)]), "read": PAGE}
-    sessions, found = await world.reading.both(
+    sessions, found = await world.reading.sessions_and_transcript(
         instance, MAIN_KEY, limit=9, before=None, text_max=40
     )
     assert [each.key for each in sessions] == [MAIN_KEY, "agent:main:s-1", "agent:main:irc:5"]
@@ -135,7 +135,11 @@ async def test_conversations_and_one_of_them_are_told_at_once(world: World) -> N
     assert (asked["limit"], asked["textMax"]) == (9, 40)
     world.programs.answers["read"] = UNKNOWN
     for key in (MAIN_KEY, "agent:main:s-1"):
-        _, found = await world.reading.both(instance, key, limit=9, before=None, text_max=40)
+        _, found = await world.reading.sessions_and_transcript(
+            instance, key, limit=9, before=None, text_max=40
+        )
         assert not found.turns
     with pytest.raises(SessionNotFound):
-        await world.reading.both(instance, "agent:x", limit=9, before=None, text_max=40)
+        await world.reading.sessions_and_transcript(
+            instance, "agent:x", limit=9, before=None, text_max=40
+        )

@@ -57,31 +57,31 @@ async def test_models_that_are_sent_images_at_once_are_all_made_known(
 ) -> None:
     vision_models = VisionModels()
     await asyncio.gather(
-        *(vision_models.give(SANDBOX, gateway, route) for route in (GPT, MINI) * 2)
+        *(vision_models.ensure_registered(SANDBOX, gateway, route) for route in (GPT, MINI) * 2)
     )
     assert scripted.known == [["gpt-4o"], ["gpt-4o", "gpt-4o-mini"]]
 
 
 async def test_each_sandbox_has_models_of_its_own(scripted: Remembering, gateway: Gateway) -> None:
     vision_models = VisionModels()
-    await vision_models.give(SANDBOX, gateway, GPT)
+    await vision_models.ensure_registered(SANDBOX, gateway, GPT)
     scripted.rpc_answers.clear()
-    await vision_models.give(OTHER, gateway, GPT)
+    await vision_models.ensure_registered(OTHER, gateway, GPT)
     assert scripted.known == [["gpt-4o"], ["gpt-4o"]]
 
 
 async def test_what_an_earlier_server_made_known_is_known(
     scripted: Remembering, gateway: Gateway
 ) -> None:
-    await VisionModels().give(SANDBOX, gateway, GPT)
-    await VisionModels().give(SANDBOX, gateway, GPT)
+    await VisionModels().ensure_registered(SANDBOX, gateway, GPT)
+    await VisionModels().ensure_registered(SANDBOX, gateway, GPT)
     assert len(scripted.known) == 1
 
 
 async def test_what_falls_out_is_looked_up_again(scripted: Remembering, gateway: Gateway) -> None:
     vision_models = VisionModels(capacity=1)
     for route in (GPT, MINI, GPT):
-        await vision_models.give(SANDBOX, gateway, route)
+        await vision_models.ensure_registered(SANDBOX, gateway, route)
     assert len(scripted.called("config.patch")) == 2
     assert len(scripted.called("config.get")) == 3
 
@@ -96,7 +96,7 @@ async def test_what_another_writes_meanwhile_is_kept(
         ok({"hash": "2", "config": {"models": {"providers": provider}}}),
     ]
     scripted.rpc_answers["config.patch"] = [refused("config changed since last load"), ok({})]
-    await VisionModels().give(SANDBOX, gateway, GPT)
+    await VisionModels().ensure_registered(SANDBOX, gateway, GPT)
     assert scripted.known == [["gpt-4o"], ["theirs", "gpt-4o"]]
     assert [patch["baseHash"] for patch in scripted.called("config.patch")] == ["1", "2"]
 
@@ -107,7 +107,7 @@ async def test_a_failure_is_tried_again_with_the_next_image(
     vision_models = VisionModels()
     scripted.rpc_answers["config.get"] = refused("not now", 503)
     with pytest.raises(GatewayUnavailable):
-        await vision_models.give(SANDBOX, gateway, GPT)
+        await vision_models.ensure_registered(SANDBOX, gateway, GPT)
     scripted.rpc_answers.clear()
-    await vision_models.give(SANDBOX, gateway, GPT)
+    await vision_models.ensure_registered(SANDBOX, gateway, GPT)
     assert scripted.known == [["gpt-4o"]]

@@ -99,7 +99,7 @@ async def test_no_warm_sandbox_is_lost_on_one_that_is_to_fail(
 ) -> None:
     async with open_world(tmp_path, warm_pool_size=1) as world:
         world.programs.answers["sessions.delete"] = done()
-        while await world.pool.settle():
+        while await world.pool.adjust():
             pass
         (warm_sandbox,) = await world.warm_queries.all()
         set_fault(world, fault)

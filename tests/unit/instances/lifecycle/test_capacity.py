@@ -94,7 +94,7 @@ async def test_a_start_for_which_there_is_no_room_changes_nothing(world: World) 
 async def test_a_warm_sandbox_makes_way(tmp_path: Path) -> None:
     async with open_world(tmp_path, max_running=8, warm_pool_size=2) as world:
         world.programs.answers["sessions.delete"] = done()
-        while await world.pool.settle():
+        while await world.pool.adjust():
             pass
         world.engine.likeness = "another"
         made = [await world.created() for _ in range(8)]

@@ -53,8 +53,8 @@ async def test_an_instance_follows_the_servers_setting_until_one_is_chosen(
 async def test_what_is_chosen_for_an_instance_wins(world: World, chosen: Egress) -> None:
     rule = EgressRule(OFF if chosen is ON else ON)
     instance = await world.placed(InstanceStatus.RUNNING)
-    assert rule.of(replace(instance, egress=chosen)) is chosen
-    assert rule.of(instance) is rule.default
+    assert rule.effective(replace(instance, egress=chosen)) is chosen
+    assert rule.effective(instance) is rule.default
 
 
 async def test_a_running_ones_sandbox_is_made_anew_on_its_volume(world: World) -> None:
@@ -170,7 +170,7 @@ async def test_a_failed_one_that_still_runs_and_reaches_out_is_ended(closed: Wor
 async def test_warm_sandboxes_are_made_as_the_servers_setting_has_it_and_fit_no_other(
     tmp_path: Path, closed: World
 ) -> None:
-    await closed.pool.settle()
+    await closed.pool.adjust()
     (warm_sandbox,) = await closed.warm_queries.all()
     assert closed.engine.found[warm_sandbox.sandbox_id].egress is OFF
     (tmp_path / "open").mkdir()
@@ -188,4 +188,4 @@ async def test_two_who_choose_at_once_leave_it_as_one_of_them_did(world: World) 
     await asyncio.gather(*(world.egress.change(instance, each) for each in (OFF, ON, OFF)))
     settled = await world.settled(instance)
     assert settled.status is InstanceStatus.RUNNING
-    assert found(world, instance) is world.egress.rule.of(settled)
+    assert found(world, instance) is world.egress.rule.effective(settled)

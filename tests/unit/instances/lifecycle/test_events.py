@@ -171,7 +171,7 @@ async def test_a_warm_sandbox_is_told_to_be_made_claimed_and_discarded(tmp_path:
     async with open_world(tmp_path, warm_pool_size=2) as world:
         world.programs.answers["sessions.delete"] = done()
         heard = Heard(world)
-        while await world.pool.settle():
+        while await world.pool.adjust():
             pass
         assert heard.types == ["warm_sandbox.made", "warm_sandbox.made"]
         assert [each.organization_id for each in heard] == [None, None]

@@ -36,11 +36,11 @@ async def test_running_agents_are_read_and_no_others(world: World) -> None:
     usage_samples = UsageSamples(world.engine, world.instances)
     await usage_samples.read()
     await usage_samples.read()
-    gauge = usage_samples.of(runs.id)
+    gauge = usage_samples.get(runs.id)
     assert gauge is not None
     assert list(gauge.memory_bytes) == [600, 600]
     assert usage_samples.known() == [runs.id]
-    assert usage_samples.of(sleeps.id) is usage_samples.of(unseen.id) is None
+    assert usage_samples.get(sleeps.id) is usage_samples.get(unseen.id) is None
 
 
 async def test_nothing_is_read_while_nobody_looks_and_old_readings_are_forgotten(

@@ -79,7 +79,7 @@ async def coming(*chunks: bytes) -> AsyncIterator[bytes]:
 
 
 async def taken(world: World, content: bytes, **more: Any) -> Instance:
-    made = await world.exports.take_in(world.organization_id, coming(content), **more)
+    made = await world.exports.import_archive(world.organization_id, coming(content), **more)
     return await world.settled(made)
 
 
@@ -217,7 +217,7 @@ async def test_an_import_that_breaks_off_leaves_nothing(world: World) -> None:
         raise ConnectionError
 
     with pytest.raises(ConnectionError):
-        await world.exports.take_in(world.organization_id, breaking())
+        await world.exports.import_archive(world.organization_id, breaking())
     assert files_left(world) == []
 
 

@@ -184,7 +184,7 @@ async def test_a_fork_whose_request_ends_before_its_copy_was_never_there(
     async with open_world(tmp_path, warm_pool_size=pool_size) as world:
         world.programs.answers["sessions.delete"] = done()
         original = await agent(world)
-        while await world.pool.settle():
+        while await world.pool.adjust():
             pass
         hold = world.engine.holds["read_home"] = Hold()
         forking = asyncio.create_task(world.forks.fork(original, "Bea"))
@@ -222,7 +222,7 @@ async def test_a_fork_waits_for_its_copy_and_in_nobodys_way(tmp_path: Path, pool
     async with open_world(tmp_path, warm_pool_size=pool_size) as world:
         world.programs.answers["sessions.delete"] = done()
         original = await agent(world)
-        while await world.pool.settle():
+        while await world.pool.adjust():
             pass
         hold = world.engine.holds["read_home"] = Hold()
         async with asyncio.TaskGroup() as group:
@@ -245,7 +245,7 @@ async def test_what_is_made_of_an_agent_that_is_kept_in_is_so_too_and_takes_no_o
         world.programs.answers["sessions.delete"] = done()
         original = await agent(world)
         await world.instances.change(original.id, now=world.clock.now, egress=Egress.OFF)
-        while await world.pool.settle():
+        while await world.pool.adjust():
             pass
         (warm_sandbox,) = await world.warm_queries.all()
         if is_restored:
@@ -375,7 +375,7 @@ async def test_a_warm_sandbox_is_brought_to_the_originals_state_without_a_boot(
         world.engine.homes[original.sandbox_id] = given.getvalue()
         warm_sandbox = agent_at(world.root, "warm-up")
         for is_restored in (False, True):
-            while await world.pool.settle():
+            while await world.pool.adjust():
                 pass
             booted = world.engine.made("boot")
             # One gateway stands for all, and a running one would be suspended for this.
@@ -417,7 +417,7 @@ async def test_a_warm_sandbox_that_still_boots_becomes_a_fork_unless_that_takes_
         world.gateway.on_history = lambda: unmade.rename(database)
         world.gateway.is_started = False
         booted = world.gateway.probes
-        making = asyncio.create_task(world.pool.settle())
+        making = asyncio.create_task(world.pool.adjust())
         await eventually(lambda: world.gateway.probes > booted, "the warm sandbox boots")
         fork = await world.forks.fork(original, "Bea")
         assert fork.sandbox_id == world.engine.warm_sandboxes[-1]
@@ -440,7 +440,7 @@ async def test_a_warm_sandbox_that_cannot_be_brought_there_is_booted_anew(tmp_pa
     async with open_world(tmp_path, warm_pool_size=1) as world:
         world.programs.answers["sessions.delete"] = done()
         original = await agent(world)
-        while await world.pool.settle():
+        while await world.pool.adjust():
             pass
         # There is nothing in its home that could be poured to.
         fork = await world.settled(await world.forks.fork(original, "Bea"))

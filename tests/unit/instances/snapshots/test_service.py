@@ -70,7 +70,7 @@ async def settled_beside(
 
     with monkeypatch.context() as outrunning:
         outrunning.setattr(world.snapshot_queries, "leftovers", outrun)
-        await world.snapshots.settle()
+        await world.snapshots.clear_unneeded()
 
 
 def kept(world: World) -> list[str]:
@@ -263,7 +263,7 @@ async def test_one_that_was_cleared_away_while_it_was_written_is_not_told_of(
     raw = world.snapshots.archives.raw(snapshot_id)
     raw.write_bytes(blank())
     with raw.open("rb") as source, pytest.raises(SnapshotNotFound):
-        await world.snapshots.take_in(snapshot_id, source, {})
+        await world.snapshots.import_archive(snapshot_id, source, {})
     assert kept(world) == []
 
 

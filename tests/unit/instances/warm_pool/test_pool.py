@@ -53,7 +53,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 async def full(world: World) -> list[WarmSandbox]:
     """The warm sandboxes once there is nothing more to do."""
-    while await world.pool.settle():
+    while await world.pool.adjust():
         pass
     return await world.warm_queries.all()
 
@@ -211,7 +211,7 @@ async def test_who_has_no_model_key_gets_no_warm_sandbox(world: World) -> None:
 async def booting(world: World) -> AsyncIterator[Hold]:
     """A warm sandbox that is held in its boot; when the block is left, its making has ended."""
     hold = world.engine.holds["boot"] = Hold()
-    making = asyncio.create_task(world.pool.settle())
+    making = asyncio.create_task(world.pool.adjust())
     await hold.has_begun.wait()
     del world.engine.holds["boot"]
     yield hold
@@ -251,7 +251,7 @@ async def test_one_that_is_being_warmed_is_nobodys_yet(world: World) -> None:
         await friendly(asked, receive, send)
 
     world.gateway.handler = slow
-    making = asyncio.create_task(world.pool.settle())
+    making = asyncio.create_task(world.pool.adjust())
     await is_asked.wait()
     (warming,) = await world.warm_queries.all()
     assert (await world.created()).sandbox_id != warming.sandbox_id
@@ -384,7 +384,7 @@ async def test_who_claims_one_that_is_being_frozen_has_it_thawed(unhurried: Worl
     first, _ = await full(unhurried)
     unhurried.clock.advance(60)
     hold = unhurried.engine.holds["pause"] = Hold()
-    settling = asyncio.create_task(unhurried.pool.settle())
+    settling = asyncio.create_task(unhurried.pool.adjust())
     await hold.has_begun.wait()
     instance = await unhurried.creation.create(unhurried.organization_id, InstanceDraft("Ada"))
     assert instance.sandbox_id == first.sandbox_id
@@ -410,7 +410,7 @@ async def test_the_reconciler_takes_warm_sandboxes_for_somebodys(world: World) -
 
 async def test_a_warm_sandbox_that_cannot_be_made_is_told_and_tried_again(world: World) -> None:
     world.gateway.handler = failing(500, {"error": {"message": "no"}})
-    assert not await world.pool.settle()
+    assert not await world.pool.adjust()
     problem = (await world.health.report())["pool"]["error"]
     assert problem == "Gateway unavailable – the warm-up was not answered"
     world.gateway.handler = None
@@ -445,7 +445,7 @@ async def test_a_warm_sandbox_that_cannot_be_looked_at_stands_in_no_others_way(
 async def test_nobody_who_waits_for_a_boot_waits_for_a_warm_sandbox(world: World) -> None:
     world.gateway.is_started = False
     await world.creation.create(world.organization_id, InstanceDraft("Ada"))
-    assert not await world.pool.settle()
+    assert not await world.pool.adjust()
     assert world.engine.warm_sandboxes == []
     world.gateway.is_started = True
 
@@ -459,7 +459,7 @@ async def test_a_smaller_pool_lets_the_surplus_go(world: World) -> None:
         provisioner=world.provisioner,
         capacity=world.capacity,
     )
-    assert not await small.settle()
+    assert not await small.adjust()
     assert [each.sandbox_id for each in await world.warm_queries.all()] == [oldest.sandbox_id]
     assert len(world.engine.found) == 1
 
