@@ -79,7 +79,7 @@ class DockerEngine:
         self._own = OwnedResources(client, store_id)
         self._networks = Networks(client, store_id)
         self._prepared: specs.SandboxTemplate | None = None
-        self._likeness = ""
+        self._fingerprint = ""
         self._relay_port: int | None = None
         self._confined = confinement.Confined(client)
         self.volume_jobs = VolumeJobs(client, threads, self._own, self._template, timeout_s)
@@ -131,7 +131,7 @@ class DockerEngine:
         self._prepared = specs.SandboxTemplate(
             self._store_id, image, networks, limits, ca_bundle, environment, command
         )
-        self._likeness = specs.likeness(str(found.id), self._prepared)
+        self._fingerprint = specs.fingerprint(str(found.id), self._prepared)
         return networks
 
     async def leave(self) -> None:
@@ -150,9 +150,9 @@ class DockerEngine:
         self._relay_port = port
 
     @property
-    def likeness(self) -> str:
+    def fingerprint(self) -> str:
         """Tells apart sandboxes that were made of another image, or otherwise, than one now."""
-        return self._likeness
+        return self._fingerprint
 
     @property
     def failure_count(self) -> int:
@@ -181,7 +181,7 @@ class DockerEngine:
         def call() -> SandboxInfo:
             self._own.discard(spec.id)
             # Somebody may have removed them, which takes the relay's addresses with them.
-            self._networks.remake(template.networks)
+            self._networks.recreate(template.networks)
             self._own.ensure_volume(spec.id)
             container = self._client.containers.create(**options)
             if spec.home is not None:

@@ -110,7 +110,7 @@ class Networks:
             return SandboxNetworks(network, None, problem, own)
         return SandboxNetworks(network, closed, None, own)
 
-    def remake(self, known: SandboxNetworks) -> None:
+    def recreate(self, known: SandboxNetworks) -> None:
         """Makes those that somebody has removed, with the addresses that they had."""
         for network, internal in ((known.open, False), (known.closed, True)):
             if network is not None and self._find(network.name) is None:

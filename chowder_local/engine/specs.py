@@ -161,7 +161,7 @@ def _way_out(egress: Egress, template: SandboxTemplate) -> dict[str, Any]:
     return {"network": network.name, "extra_hosts": hosts, **more}
 
 
-def likeness(image_id: str, template: SandboxTemplate) -> str:
+def fingerprint(image_id: str, template: SandboxTemplate) -> str:
     """A digest of all that sandboxes made in these surroundings have in common."""
     possible = list(Egress) if template.networks.closed is not None else [Egress.ON]
     specs = [SandboxSpec(SandboxId("any"), egress=egress) for egress in possible]

@@ -23,7 +23,7 @@ class Engine(Protocol):
     """Runs sandboxes. Every call raises EngineUnavailable if the engine does not do it."""
 
     @property
-    def likeness(self) -> str:
+    def fingerprint(self) -> str:
         """Tells apart sandboxes that were made of another image, or otherwise, than one now."""
 
     @property

@@ -31,7 +31,7 @@ class WarmUp:
         self._home = home
 
     @property
-    def likeness(self) -> str:
+    def fingerprint(self) -> str:
         """Tells apart what was warmed, and left, otherwise than one is now."""
         return hashlib.sha256("\0".join(command(_ERASER)).encode()).hexdigest()[:8]
 

@@ -44,7 +44,7 @@ class ScriptedEngine:
         self.printed: asyncio.Queue[bytes] | None = None
         """What a log that is followed goes on with, up to an empty piece; None: it has ended."""
         self.failure_count = 0
-        self.likeness = "like-this"
+        self.fingerprint = "like-this"
         self.memory_found = EngineMemory(64_000_000_000, 32_000_000_000)
         self.usages: dict[SandboxId, SandboxUsage] = {}
         self.disk: dict[SandboxId, int] = {}

@@ -20,6 +20,10 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "chowder_local"
 LONGEST_MODULE_LINES = 400
 MOST_COLLABORATORS = 7
+PRIVATE_WORDS = {
+    "told", "heard", "befall", "poured", "spare", "likeness", "loan", "vault", "woken", "remake",
+}  # fmt: skip
+"""What the glossary has other words for."""
 VALUES = {"dataclass", "StrEnum", "TypedDict", "NamedTuple", "BaseModel"}
 """What makes a class one of values, rather than of parts that do something."""
 DRAWERS = {"utils", "util", "helpers", "common", "misc", "manager", "base"}
@@ -49,6 +53,25 @@ def test_a_module_is_short_enough_to_read(texts: dict[str, str]) -> None:
 
 def test_a_module_has_a_role_and_is_no_drawer(texts: dict[str, str]) -> None:
     assert not [name for name in texts if Path(name).stem in DRAWERS]
+
+
+def test_a_name_is_of_the_glossary(texts: dict[str, str]) -> None:
+    private = {
+        f"{module}: {name}"
+        for module, text in texts.items()
+        for node in ast.walk(ast.parse(text))
+        for name in _defined(node)
+        if PRIVATE_WORDS & set(name.lower().split("_"))
+    }
+    assert not private, "docs/glossary.md has the words for these"
+
+
+def _defined(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return [node.name]
+    if isinstance(node, ast.arg):
+        return [node.arg]
+    return [node.id] if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) else []
 
 
 def test_a_constructor_takes_few_collaborators(texts: dict[str, str]) -> None:

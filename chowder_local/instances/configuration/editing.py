@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from chowder_local.instances.configuration.validator import ConfigValidator
     from chowder_local.openclaw.gateway import Gateway, GatewayOf
 
-ASKED_PATHS = 24
+MAX_LOOKUPS = 24
 """Of so many changes OpenClaw is asked at most whether they need a restart."""
 
 
@@ -49,15 +49,15 @@ class ConfigEditing:
 
         Raises GatewayUnavailable, RpcRefused.
         """
-        told = await self._gateway(instance).call("config.get", {})
-        return visible_config(untrusted_json.object_of(told.get("sourceConfig")))
+        config = await self._gateway(instance).call("config.get", {})
+        return visible_config(untrusted_json.object_of(config.get("sourceConfig")))
 
     async def check(self, instance: Instance, patch: Mapping[str, Any]) -> Verdict:
         """Judges a merge patch by OpenClaw's schema, and changes nothing. Raises ConfigRefused."""
         await self._config_validator.check_overrides(patch)
         changed = tuple(changed_paths(agent_config.to_merge_patch(patch)))
         gateway = self._gateway(instance)
-        kinds = {path: await _reload_kind(gateway, path) for path in changed[:ASKED_PATHS]}
+        kinds = {path: await _reload_kind(gateway, path) for path in changed[:MAX_LOOKUPS]}
         return Verdict(changed, tuple(path for path in changed if kinds.get(path) == "restart"))
 
     async def save(self, instance: Instance, patch: Mapping[str, Any]) -> bool:

@@ -14,7 +14,7 @@ from chowder_local.core.errors.agents import (
     GatewayUnavailable,
 )
 from chowder_local.core.errors.sandboxes import BootFailed
-from chowder_local.instances.lifecycle.readiness import telling_lines
+from chowder_local.instances.lifecycle.readiness import significant_lines
 from chowder_local.openclaw.config.agent_config import CONFIG_FILE
 
 if TYPE_CHECKING:
@@ -82,9 +82,9 @@ class LiveConfig:
                 await gateway.wait_for_restart(began_s)
                 await self._readiness.wait(await self._engine.inspect(instance.sandbox_id))
         except ConfigNotApplied:
-            said = await self._engine.log_tail(instance.sandbox_id, LOG_LINES)
+            log_text = await self._engine.log_tail(instance.sandbox_id, LOG_LINES)
             await self._files.write_text(instance.sandbox_id, CONFIG_FILE, former)
-            raise ConfigRefused(f"OpenClaw does not apply this: {_reason(said)}") from None
+            raise ConfigRefused(f"OpenClaw does not apply this: {_reason(log_text)}") from None
         except BootFailed as failure:
             await self._boot_with(instance, former)
             raise ConfigRefused(f"OpenClaw does not start with this: {failure}") from None
@@ -102,7 +102,7 @@ class LiveConfig:
         await self._transitions.update(instance, gateway_url=url)
 
 
-def _reason(said: str) -> str:
+def _reason(log_text: str) -> str:
     """What a sandbox's log says of the reload that has just failed."""
-    last = (telling_lines(said) or ["its log does not say why"])[-1]
+    last = (significant_lines(log_text) or ["its log does not say why"])[-1]
     return last.partition("reload failed: ")[2] or last

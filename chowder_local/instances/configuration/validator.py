@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-TOLD_PROBLEMS = 3
+MAX_PROBLEMS = 3
 """How many OpenClaw names itself."""
 
 
@@ -48,7 +48,7 @@ class ConfigValidator:
             log.warning("a configuration is not judged before the boot: %s", failure)
             return
         if schema is not None and (problems := find_problems(schema, patch)):
-            raise ConfigRefused(f"invalid config: {_told(problems)}", problems)
+            raise ConfigRefused(f"invalid config: {_message(problems)}", problems)
 
     async def _known_schema(self) -> Mapping[str, Any] | None:
         async with self._reading:
@@ -58,9 +58,9 @@ class ConfigValidator:
             return self._schema
 
 
-def _told(problems: Sequence[Problem]) -> str:
-    words = "; ".join(map(str, problems[:TOLD_PROBLEMS]))
-    more = len(problems) - TOLD_PROBLEMS
+def _message(problems: Sequence[Problem]) -> str:
+    words = "; ".join(map(str, problems[:MAX_PROBLEMS]))
+    more = len(problems) - MAX_PROBLEMS
     return f"{words} (+{more} more issue{'s' if more > 1 else ''})" if more > 0 else words
 
 

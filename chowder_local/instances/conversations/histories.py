@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from chowder_local.store.conversation_histories import ConversationHistoryQueries
 
 ANSWERED_STATUSES = {"completed", "incomplete"}
-_NOT_SAID = (MessageRefused, MessageTooLarge, InstanceStateWrong)
+_NOT_SENT = (MessageRefused, MessageTooLarge, InstanceStateWrong)
 """After these the agent has not heard of the message."""
 
 
@@ -42,7 +42,7 @@ class Delivery:
         self.digests = digests
         self.watched = watched
         self.answer: list[bytes] | None = None
-        self.is_said = False
+        self.is_sent = False
         """Whether the agent may have heard of it."""
 
     @property
@@ -108,8 +108,8 @@ class Histories:
                 # There is an answer, which the agent remembers and nobody else has.
                 delivery.answer = []
                 raise
-            except _NOT_SAID:
-                delivery.is_said = False
+            except _NOT_SENT:
+                delivery.is_sent = False
                 raise
             finally:
                 if delivery.answer is not None:
@@ -146,18 +146,18 @@ class Histories:
         self, instance_id: InstanceId, session_key: str, delivery: Delivery, status: ItemStatus
     ) -> None:
         """Adds a message, and its answer if it got one."""
-        if not delivery.is_said:
+        if not delivery.is_sent:
             return
         known = self._queries.latest(instance_id, session_key)
-        said = [KnownItem(each, status) for each in delivery.digests]
+        items = [KnownItem(each, status) for each in delivery.digests]
         earlier = known.items
         if status is ItemStatus.ANSWERED:
-            said += [KnownItem(each) for each in delivery.answer or ()]
+            items += [KnownItem(each) for each in delivery.answer or ()]
             earlier = (*known.answered, *map(_remembered, known.unanswered))
             earlier = tuple(each for each in earlier if each.status is ItemStatus.ANSWERED)
         session_id = delivery.watched.session_id or known.openclaw_session_id
         self._queries.put(
-            instance_id, session_key, ConversationHistory(session_id, (*earlier, *said))
+            instance_id, session_key, ConversationHistory(session_id, (*earlier, *items))
         )
 
 

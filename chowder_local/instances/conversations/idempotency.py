@@ -56,14 +56,14 @@ class IdempotentMessages:
         self._in_use: dict[MessageKey, str] = {}
 
     async def kept(
-        self, instance_id: InstanceId, session_key: str, raw_key: str, asked: Mapping[str, Any]
+        self, instance_id: InstanceId, session_key: str, raw_key: str, request: Mapping[str, Any]
     ) -> KeptAnswer | None:
         """The answer that a message has got already.
 
         Raises IdempotencyKeyInvalid; IdempotencyKeyReused, if another message had the key;
         IdempotencyKeyInUse, while the same one is being answered.
         """
-        key, digest = _key(instance_id, session_key, raw_key), _digest(asked)
+        key, digest = _key(instance_id, session_key, raw_key), _digest(request)
         if (used_for := self._in_use.get(key)) is not None:
             raise IdempotencyKeyInUse if used_for == digest else IdempotencyKeyReused
         if (answer := await self._queries.get(key, self._clock())) is None:
@@ -77,14 +77,14 @@ class IdempotentMessages:
         instance_id: InstanceId,
         session_key: str,
         raw_key: str,
-        asked: Mapping[str, Any],
+        request: Mapping[str, Any],
         ask: Callable[[], Awaitable[bytes | None]],
     ) -> bytes | None:
         """The answer to a message for which none is kept; None is not kept either.
 
         Raises IdempotencyKeyInUse and what `ask` does.
         """
-        key, digest = _key(instance_id, session_key, raw_key), _digest(asked)
+        key, digest = _key(instance_id, session_key, raw_key), _digest(request)
         with self._using(key, digest):
             if (body := await ask()) is not None:
                 await self._keep(key, KeptAnswer(digest, JSON, body))
@@ -95,11 +95,11 @@ class IdempotentMessages:
         instance_id: InstanceId,
         session_key: str,
         raw_key: str,
-        asked: Mapping[str, Any],
+        request: Mapping[str, Any],
         events: AsyncIterator[bytes],
     ) -> AsyncGenerator[bytes]:
         """The same of a stream, whose end is passed on once it is kept."""
-        key, digest = _key(instance_id, session_key, raw_key), _digest(asked)
+        key, digest = _key(instance_id, session_key, raw_key), _digest(request)
         come, end = bytearray(), bytearray()
         with self._using(key, digest):
             async with aclosing(events):  # type: ignore[type-var]  # generators, which can be closed
@@ -146,6 +146,6 @@ def _key(instance_id: InstanceId, session_key: str, raw_key: str) -> MessageKey:
     return MessageKey(instance_id, session_key, hashlib.sha256(raw_key.encode()).hexdigest())
 
 
-def _digest(asked: Mapping[str, Any]) -> str:
-    """Of what is asked for, however it is written."""
-    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+def _digest(request: Mapping[str, Any]) -> str:
+    """Of a request, however it is written."""
+    return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()

@@ -66,14 +66,14 @@ class Conversations:
         self._first_turn_locks = FirstTurnLocks()
 
     async def respond(
-        self, instance: Instance, asked: Mapping[str, Any], session: str | None = None
+        self, instance: Instance, request: Mapping[str, Any], session: str | None = None
     ) -> dict[str, Any]:
         """The agent's whole answer, as a Responses resource.
 
         Raises InstanceStateWrong, MessageRefused, AnswerUnfit, GatewayUnavailable, and what
         `ModelResolver` does, ProviderFailed among it. Cancelling it ends the agent's run.
         """
-        gateway, route, turn = await self._open(instance, asked, session)
+        gateway, route, turn = await self._open(instance, request, session)
         known = partial(self._diagnosis.known, instance.sandbox_id, time.monotonic())
         key = session_key(session)
         async with (
@@ -89,7 +89,7 @@ class Conversations:
             opened()
             response = response_normalizer.normalize_output(body, turn)
             delivery.ended(response)
-        return response_normalizer.normalize(response, asked, int(time.time()))
+        return response_normalizer.normalize(response, request, int(time.time()))
 
     async def _whole(
         self,
@@ -99,29 +99,31 @@ class Conversations:
         route: ModelRoute,
         session: str | None,
     ) -> tuple[Answer, dict[str, Any]]:
-        delivery.is_said = True
+        delivery.is_sent = True
         try:
-            async with self._asked(instance, gateway, delivery.turn, route, session) as answer:
+            async with self._send(instance, gateway, delivery.turn, route, session) as answer:
                 return answer, _json(await answer.read())
         except GatewayUnavailable:
             await self._diagnosis.look_after(instance)
             raise
 
     async def stream(
-        self, instance: Instance, asked: Mapping[str, Any], session: str | None = None
+        self, instance: Instance, request: Mapping[str, Any], session: str | None = None
     ) -> AsyncIterator[bytes]:
         """The answer's events as they come, each as bytes of the event stream.
 
         Raises as `respond` does until the first event; what fails later is an event.
         Closing it ends the agent's run.
         """
-        gateway, route, turn = await self._open(instance, asked, session)
+        gateway, route, turn = await self._open(instance, request, session)
         key = session_key(session)
         async with (
             self._first_turn_locks.turn((instance.sandbox_id, session)) as opened,
             self._histories.delivery(instance, key, turn) as delivery,
         ):
-            ask = partial(self._events, instance, gateway, asked, delivery, route, session, opened)
+            ask = partial(
+                self._events, instance, gateway, request, delivery, route, session, opened
+            )
             async with aclosing(ask()) as events:
                 async for ready in events:
                     yield ready
@@ -135,7 +137,7 @@ class Conversations:
         self,
         instance: Instance,
         gateway: Gateway,
-        asked: Mapping[str, Any],
+        request: Mapping[str, Any],
         delivery: Delivery,
         route: ModelRoute,
         session: str | None,
@@ -143,11 +145,11 @@ class Conversations:
     ) -> AsyncGenerator[bytes]:
         """The events of an answer, or none if the delivery is lost."""
         known = partial(self._diagnosis.known, instance.sandbox_id, time.monotonic())
-        writer = EventWriter(asked, delivery.turn, time.time)
-        delivery.is_said = True
+        writer = EventWriter(request, delivery.turn, time.time)
+        delivery.is_sent = True
         broken: ChowderError | None = None
         try:
-            async with self._asked(instance, gateway, delivery.turn, route, session) as answer:
+            async with self._send(instance, gateway, delivery.turn, route, session) as answer:
                 if not answer.is_success:
                     body = _json(await answer.read())
                     if delivery.is_lost:
@@ -188,22 +190,22 @@ class Conversations:
         """Whose model that is. Raises ModelUnknown."""
         return self._models.route(model).provider
 
-    async def check(self, instance: Instance, asked: Mapping[str, Any]) -> None:
-        """Raises what a message is refused with before its agent is asked, as `respond` does."""
-        await self._resolve(instance, asked)
+    async def check(self, instance: Instance, request: Mapping[str, Any]) -> None:
+        """Raises what a message is refused with before its agent is request, as `respond` does."""
+        await self._resolve(instance, request)
 
     async def _resolve(
-        self, instance: Instance, asked: Mapping[str, Any]
+        self, instance: Instance, request: Mapping[str, Any]
     ) -> tuple[str, ModelRoute, requests.Turn]:
         if instance.status is not InstanceStatus.RUNNING or instance.gateway_url is None:
             raise InstanceStateWrong(instance.status, InstanceStatus.RUNNING)
-        route = await self._models.resolve(instance, asked["model"])
-        return instance.gateway_url, route, requests.parse_request(asked)
+        route = await self._models.resolve(instance, request["model"])
+        return instance.gateway_url, route, requests.parse_request(request)
 
     async def _open(
-        self, instance: Instance, asked: Mapping[str, Any], session: str | None
+        self, instance: Instance, request: Mapping[str, Any], session: str | None
     ) -> tuple[Gateway, ModelRoute, requests.Turn]:
-        gateway_url, route, turn = await self._resolve(instance, asked)
+        gateway_url, route, turn = await self._resolve(instance, request)
         if session is not None:
             await self._session_names.remember(instance.id, session)
         gateway = self._gateway_of(instance.sandbox_id, gateway_url)
@@ -218,7 +220,7 @@ class Conversations:
         return gateway, route, turn
 
     @asynccontextmanager
-    async def _asked(
+    async def _send(
         self,
         instance: Instance,
         gateway: Gateway,

@@ -22,7 +22,7 @@ MAKE_ROOM = "Make room on the engine's disk: 'docker system df' shows what takes
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _NO_ROOM = re.compile(r"ENOSPC|no space left|disk is full", re.I)
-_TELLING = re.compile(
+_SIGNIFICANT = re.compile(
     r"error|invalid|fail|refus|unrecognized|blocked|fatal|denied|no space|ENOSPC|disk is full", re.I
 )
 
@@ -67,21 +67,21 @@ class Readiness:
 
     async def _failure(self, sandbox: SandboxInfo, what: str) -> BootFailed:
         try:
-            lines = telling_lines(await self._engine.log_tail(sandbox.id, LOG_LINES))
+            lines = significant_lines(await self._engine.log_tail(sandbox.id, LOG_LINES))
         except EngineUnavailable as unavailable:
             return BootFailed(f"The sandbox {what}. {unavailable}")
-        said = f" Its log says: {' | '.join(lines)}" if lines else " Its log says nothing."
+        quote = f" Its log says: {' | '.join(lines)}" if lines else " Its log says nothing."
         if any(_NO_ROOM.search(line) for line in lines):
-            return DiskFull(f"The sandbox {what}, as its disk is full. {MAKE_ROOM}{said}")
-        return BootFailed(f"The sandbox {what}.{said}")
+            return DiskFull(f"The sandbox {what}, as its disk is full. {MAKE_ROOM}{quote}")
+        return BootFailed(f"The sandbox {what}.{quote}")
 
 
-def telling_lines(text: str) -> list[str]:
+def significant_lines(text: str) -> list[str]:
     """The last lines of a log that say what went wrong, or else simply its last lines."""
     lines = [_ANSI.sub("", line).strip() for line in text.splitlines()]
     lines = [line for line in lines if line]
-    telling = [line for line in lines if _TELLING.search(line)]
-    return (telling or lines)[-QUOTED_LINES:]
+    significant = [line for line in lines if _SIGNIFICANT.search(line)]
+    return (significant or lines)[-QUOTED_LINES:]
 
 
 def _ending(sandbox: SandboxInfo) -> str:

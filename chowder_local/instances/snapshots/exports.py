@@ -222,17 +222,17 @@ def read_manifest(file: IO[bytes]) -> Manifest:
     content = file.read(header.size)
     file.seek(-header.size % tarfile.BLOCKSIZE, 1)
     try:
-        told = untrusted_json.read_object(content)
+        manifest = untrusted_json.read_object(content)
     except (ValueError, RecursionError):
         raise ArchiveRefused(f"{MANIFEST} is not JSON.") from None
-    if told.get("format") != FORMAT or not isinstance(told.get("version"), int):
+    if manifest.get("format") != FORMAT or not isinstance(manifest.get("version"), int):
         raise ArchiveRefused(f"{MANIFEST} is of something else than an agent.")
-    if told["version"] > VERSION:
+    if manifest["version"] > VERSION:
         raise ArchiveRefused(
-            f"it is of version {told['version']}, and this server knows {VERSION}; upgrade it."
+            f"it is of version {manifest['version']}, and this server knows {VERSION}; upgrade it."
         )
     try:
-        return Manifest.model_validate(told)
+        return Manifest.model_validate(manifest)
     except ValidationError as invalid:
         problem = invalid.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, problem["loc"]))

@@ -102,8 +102,8 @@ class WarmSandboxes:
     @property
     def fingerprint(self) -> str:
         """What a warm sandbox must have been made of to be as good as a sandbox made now."""
-        made_of = (self._engine.likeness, self._initial_configs.fingerprint, self._egress)
-        return ".".join((*made_of, self._warm_up.likeness))
+        made_of = (self._engine.fingerprint, self._initial_configs.fingerprint, self._egress)
+        return ".".join((*made_of, self._warm_up.fingerprint))
 
     @asynccontextmanager
     async def reserve_booting(self) -> AsyncIterator[SandboxId | None]:
@@ -214,11 +214,11 @@ class WarmSandboxes:
         Gives its gateway's address; turns are taken when this returns. Raises ChowderError.
         """
         try:
-            return await self._woken(instance, warm)
+            return await self._wake(instance, warm)
         finally:
             await self._hydration.forget(warm.sandbox_id)
 
-    async def _woken(self, instance: Instance, warm: WarmSandbox) -> str:
+    async def _wake(self, instance: Instance, warm: WarmSandbox) -> str:
         if (url := warm.gateway_url) is None:
             booting = await self._handed_over(warm.sandbox_id)
             # Not at once: what takes another boot need not wait for this one.

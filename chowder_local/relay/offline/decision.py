@@ -94,8 +94,8 @@ def _fitting(conversation: Conversation, said: str) -> Iterator[tuple[Tool, dict
 
 
 def _choice(conversation: Conversation) -> ToolChoice:
-    is_told, name = find_tool_demand(conversation.system)
-    if is_told and conversation.choice.mode == "auto":
+    is_demanded, name = find_tool_demand(conversation.system)
+    if is_demanded and conversation.choice.mode == "auto":
         return ToolChoice("required", name)
     return conversation.choice
 

@@ -51,7 +51,7 @@ class Playback:
         if not self._questions:
             return "The recording has no model calls at all."
         nearest, recorded = max(
-            self._questions.items(), key=lambda item: _likeness(item[1], question)
+            self._questions.items(), key=lambda item: _similarity(item[1], question)
         )
         differences = list(_differences(recorded, question))
         more = len(differences) - SHOWN_DIFFERENCES
@@ -114,7 +114,7 @@ def make_recording(calls: Iterable[LoggedCall]) -> dict[str, Entry]:
     return entries
 
 
-def _likeness(before: list[str], now: list[str]) -> float:
+def _similarity(before: list[str], now: list[str]) -> float:
     return difflib.SequenceMatcher(None, before, now, autojunk=False).ratio()
 
 

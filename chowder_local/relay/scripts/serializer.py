@@ -33,22 +33,22 @@ def serialize(script: ReplyScript) -> str:
     return text
 
 
-def rule_of(asked: Conversation, said: ModelOutput, status: int | None) -> Rule:
+def rule_of(conversation: Conversation, output: ModelOutput, status: int | None) -> Rule:
     """A rule about what was asked, which replies with what was said, or with the same failure."""
-    seen = view(asked.turns)
+    seen = view(conversation.turns)
     match = {
         "text": seen.latest[:WORDS_MAX],
         "tool": seen.returned.name if seen.returned is not None else None,
     }
     # What is not set is not written down either.
     set_ = {name: value for name, value in match.items() if value}
-    return Rule.model_validate({"match": set_, "reply": _reply(said, status)})
+    return Rule.model_validate({"match": set_, "reply": _reply(output, status)})
 
 
-def _reply(said: ModelOutput, status: int | None) -> dict[str, Any] | str:
+def _reply(output: ModelOutput, status: int | None) -> dict[str, Any] | str:
     if status is not None and status >= 400:
-        return {"error": status} | ({"message": said.error} if said.error else {})
-    calls = [{"name": each.name, "arguments": dict(each.arguments)} for each in said.calls]
+        return {"error": status} | ({"message": output.error} if output.error else {})
+    calls = [{"name": each.name, "arguments": dict(each.arguments)} for each in output.calls]
     if not calls:
-        return said.text
-    return ({"text": said.text} if said.text else {}) | {"calls": calls}
+        return output.text
+    return ({"text": output.text} if output.text else {}) | {"calls": calls}

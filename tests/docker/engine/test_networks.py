@@ -116,7 +116,7 @@ def test_a_server_in_a_container_joins_them_at_an_address_that_stays(
     assert addresses(own) == {}
     Networks(client, store_id).leave(made)
     client.networks.get(made.closed.name).remove()
-    Networks(client, store_id).remake(made)
+    Networks(client, store_id).recreate(made)
     assert Networks(client, store_id).ensure(own.id) == made
     assert addresses(own) == expected
 

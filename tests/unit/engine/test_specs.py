@@ -16,8 +16,8 @@ from chowder_local.engine.specs import (
     Limits,
     SandboxTemplate,
     container_options,
+    fingerprint,
     job_options,
-    likeness,
     tar_of_files,
     volume_files,
 )
@@ -117,7 +117,7 @@ def test_an_engine_that_cannot_keep_it_in_says_so_instead_of_letting_it_out() ->
     with pytest.raises(EgressUnavailable, match=r"^Egress cannot be off here: it is a ship\.$"):
         container_options(replace(SPEC, egress=Egress.OFF), lacking)
     assert container_options(SPEC, lacking) == options()
-    assert likeness("image", lacking) != likeness("image", template())
+    assert fingerprint("image", lacking) != fingerprint("image", template())
 
 
 def test_a_sandbox_is_found_again_by_its_labels_and_its_name() -> None:

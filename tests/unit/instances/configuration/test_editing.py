@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from chowder_local.core.errors.agents import ConfigRefused, GatewayUnavailable
-from chowder_local.instances.configuration.editing import ASKED_PATHS
+from chowder_local.instances.configuration.editing import MAX_LOOKUPS
 from chowder_local.openclaw.config.schema import SCHEMA_FILE
 from tests.scripted.gateway import ok, refused
 
@@ -57,7 +57,7 @@ async def test_openclaw_is_not_asked_without_end(world: World) -> None:
     world.gateway.rpc_answers["config.schema.lookup"] = ok({"reloadKind": "hot"})
     verdict = await world.config_editing.check(instance, {f"a{n}": 1 for n in range(100)})
     assert len(verdict.changed) == 100
-    assert len(world.gateway.called("config.schema.lookup")) == ASKED_PATHS
+    assert len(world.gateway.called("config.schema.lookup")) == MAX_LOOKUPS
 
 
 async def test_all_problems_have_their_places(world: World) -> None:

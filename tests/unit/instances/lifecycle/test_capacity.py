@@ -96,7 +96,7 @@ async def test_a_warm_sandbox_makes_way(tmp_path: Path) -> None:
         world.programs.answers["sessions.delete"] = done()
         while await world.pool.adjust():
             pass
-        world.engine.likeness = "another"
+        world.engine.fingerprint = "another"
         made = [await world.created() for _ in range(8)]
         assert {each.status for each in made} == {RUNNING}
         assert await world.warm_queries.all() == []

@@ -7,7 +7,7 @@ import pytest
 
 from chowder_local.core.domain import SandboxId, SandboxInfo, SandboxState
 from chowder_local.core.errors.sandboxes import BootFailed, DiskFull, EngineUnavailable
-from chowder_local.instances.lifecycle.readiness import telling_lines
+from chowder_local.instances.lifecycle.readiness import significant_lines
 from tests.scripted.serving import eventually
 from tests.scripted.world import World, open_world
 
@@ -35,7 +35,7 @@ ID = SandboxId("chowder-1")
 def test_of_a_log_the_last_lines_that_say_what_went_wrong_are_quoted(
     text: str, lines: list[str]
 ) -> None:
-    assert telling_lines(text) == lines
+    assert significant_lines(text) == lines
 
 
 async def test_a_gateway_that_has_started_gives_its_address(world: World) -> None:

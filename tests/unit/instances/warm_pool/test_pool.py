@@ -324,7 +324,7 @@ async def test_warm_sandboxes_of_another_make_or_half_made_are_replaced(
 ) -> None:
     old = await full(world)
     if what == "image":
-        world.engine.likeness = "another"
+        world.engine.fingerprint = "another"
     else:
         for each in old:
             await world.warm_queries.drop(each.sandbox_id)
@@ -337,7 +337,7 @@ async def test_warm_sandboxes_of_another_make_or_half_made_are_replaced(
 
 async def test_no_warm_sandbox_of_another_make_is_claimed(world: World) -> None:
     old = await full(world)
-    world.engine.likeness = "another"
+    world.engine.fingerprint = "another"
     instance = await world.created()
     assert instance.sandbox_id not in {each.sandbox_id for each in old}
 
