@@ -39,7 +39,7 @@ def test_one_signs_in_by_a_link_talks_to_an_agent_and_sees_the_tools_that_it_use
     page.wait_for_url(f"{root(server)}/instances/{instance}")
     talk = page.locator("#talk")
     page.get_by_text("Begin another").click()
-    page.get_by_label("Its name").fill(f"Größe {uuid.uuid4().hex[:8]}")
+    page.locator(".begin").get_by_label("Name").fill(f"Größe {uuid.uuid4().hex[:8]}")
     page.get_by_label("What to say").last.fill('call exec {"command": "echo $((6*7))"}')
     page.locator(".begin").get_by_role("button", name="Send").click()
     answer = talk.locator("[data-answer]").last
