@@ -16,8 +16,8 @@ from chowder_local.core.domain import ModelProvider, Permission, Tier
 from chowder_local.core.errors.process import ApiRefused
 from chowder_local.openclaw.config import agent_config
 from chowder_local.seeding import marker
+from chowder_local.seeding.current_state import CurrentInstance, CurrentKey, CurrentOrganization
 from chowder_local.seeding.memory import KeptOrganization, Memory
-from chowder_local.seeding.plan import CurrentInstance, CurrentKey, CurrentOrganization
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

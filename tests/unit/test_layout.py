@@ -5,9 +5,11 @@ from __future__ import annotations
 import ast
 import re
 import tomllib
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import grimp
 import pytest
 
 import chowder_local
@@ -53,6 +55,12 @@ def test_a_module_is_short_enough_to_read(texts: dict[str, str]) -> None:
 
 def test_a_module_has_a_role_and_is_no_drawer(texts: dict[str, str]) -> None:
     assert not [name for name in texts if Path(name).stem in DRAWERS]
+
+
+def test_modules_do_not_import_one_another_in_a_circle_not_even_for_types() -> None:
+    graph = grimp.build_graph("chowder_local", cache_dir=None)
+    imported = {each: graph.find_modules_directly_imported_by(each) for each in graph.modules}
+    TopologicalSorter(imported).prepare()
 
 
 def test_a_name_is_of_the_glossary(texts: dict[str, str]) -> None:

@@ -11,14 +11,9 @@ import pytest
 
 from chowder_local.core.domain import ModelProvider, Permission, Tier
 from chowder_local.core.errors.process import SettingsInvalid
+from chowder_local.seeding.current_state import CurrentInstance, CurrentKey, CurrentOrganization
 from chowder_local.seeding.desired_state import DesiredOrganization, Sources, digest
-from chowder_local.seeding.plan import (
-    CurrentInstance,
-    CurrentKey,
-    CurrentOrganization,
-    has,
-    plan,
-)
+from chowder_local.seeding.plan import has, plan
 from chowder_local.seeding.source_locations import SourceLocations
 from chowder_local.seeding.steps import Send, Step
 
