@@ -84,10 +84,8 @@ class Composition(Agents):
         )
 
     async def begin(self) -> None:
-        """Makes store and engine agree, and begins what goes on as long as the server does.
-
-        Once before the first request, so that no list ever shows what a crash left behind.
-        """
+        """Makes store and engine agree, and starts what runs as long as the server does."""
+        # Before the first request, so that no list ever shows what a crash left behind.
         await self.reconciler.agree()
         loops: dict[str, Callable[[], Coroutine[None, None, None]]] = {
             "resuming": self._resume,

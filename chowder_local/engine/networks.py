@@ -202,17 +202,24 @@ class Networks:
     def _create(
         self, name: str, addresses: tuple[str, str] | None = None, *, internal: bool
     ) -> Network:
-        # Whoever has many projects on his engine has no addresses left there.
-        supply = [addresses] if addresses else [None, *_own_addresses()]
-        for place in supply:
+        try:
+            return self._create_at(name, addresses, internal=internal)
+        except APIError as refused:
+            if refused.status_code == 409 and (network := self._find(name)):
+                return network
+            if addresses is not None or not _are_taken(refused):
+                raise
+            return self._create_at_ours(name, refused, internal=internal)
+
+    def _create_at_ours(self, name: str, refused: APIError, *, internal: bool) -> Network:
+        """A network where the engine has no addresses left, as with many projects on it."""
+        for addresses in _own_addresses():
             try:
-                return self._create_at(name, place, internal=internal)
-            except APIError as refused:
-                if refused.status_code == 409 and (network := self._find(name)):
-                    return network
-                if place is supply[-1] or not _are_taken(refused):
+                return self._create_at(name, addresses, internal=internal)
+            except APIError as taken:
+                if not _are_taken(taken):
                     raise
-        raise AssertionError("the supply of addresses is never empty")
+        raise refused
 
     def _create_at(
         self, name: str, addresses: tuple[str, str] | None, *, internal: bool

@@ -83,6 +83,7 @@ class Transitions:
         **fields: Unpack[InstanceChanges],
     ) -> tuple[Instance, WarmSandbox | None] | None:
         """It is `provisioning` anew, with a warm sandbox that it claims or with that one."""
+        _check(former, PROVISIONING)
         replaced = await self._instances.replace_sandbox(
             former,
             sandbox_id,
@@ -110,8 +111,7 @@ class Transitions:
     async def _move(
         self, instance: Instance, target: InstanceStatus, fields: InstanceChanges
     ) -> Instance | None:
-        if target not in MOVES[instance.status]:
-            raise ValueError(f"An instance cannot move from {instance.status} to {target}.")
+        _check(instance, target)
         changes: InstanceChanges = {**fields, "status": target}
         changed = await self._instances.change(
             instance.id, only_from={instance.status}, now=self._clock(), **changes
@@ -119,3 +119,8 @@ class Transitions:
         if changed is not None:
             log.info("instance %s: %s", instance.id, target)
         return changed
+
+
+def _check(instance: Instance, target: InstanceStatus) -> None:
+    if target not in MOVES[instance.status]:
+        raise ValueError(f"An instance cannot move from {instance.status} to {target}.")

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 async def show(request: Request) -> LocalInstanceView:
     """What only the local server tells of an instance."""
-    return _shown(request, await instance_of(request))
+    return _view(request, await instance_of(request))
 
 
 async def change(request: Request) -> LocalInstanceView:
@@ -36,7 +36,7 @@ async def change(request: Request) -> LocalInstanceView:
     instance = await instance_of(request)
     body = await parse(request, LocalInstanceChange)
     note(request, egress=body.egress or "default")
-    return _shown(request, await services(request).egress.change(instance, body.egress))
+    return _view(request, await services(request).egress.change(instance, body.egress))
 
 
 async def logs(request: Request) -> Response:
@@ -79,5 +79,5 @@ async def _living(request: Request) -> Instance:
     return instance
 
 
-def _shown(request: Request, instance: Instance) -> LocalInstanceView:
+def _view(request: Request, instance: Instance) -> LocalInstanceView:
     return LocalInstanceView.of(instance, services(request).egress.rule.effective(instance))
